@@ -1,0 +1,183 @@
+package proto
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of a message; ingest may be configured lower, never higher than what
+// NATS takes (max_payload, 1 MiB by default).
+const (
+	MaxMessageBytes = 64 << 10 // data, as JSON
+	MaxRequestBytes = 8 << 20  // one POST other than an NDJSON stream
+	MaxEventBytes   = 64       // event and sender are names, not payloads
+	MaxDepth        = 64       // nesting of data: more is an attack or a mistake
+	MaxKeyBytes     = 128      // idempotency key
+	MaxChannels     = 100      // channels of one publication or one subscribe frame
+)
+
+// DefaultEvent is the event of a message that names none.
+const DefaultEvent = "message"
+
+// TimeLayout is how times are written everywhere: RFC 3339, UTC, milliseconds.
+const TimeLayout = "2006-01-02T15:04:05.000Z"
+
+// Message is one message as subscribers see it:
+//
+//	{"id":"mib3k2x9-1024","channel":"orders.eu","event":"message","data":{"n":1},"sender":"shop","time":"2026-11-22T16:58:36.123Z"}
+//
+// In NATS it travels without the id (Body); the gateway splices the id in
+// (AppendWithID). An ephemeral message has no id at all.
+type Message struct {
+	ID      string          `json:"id,omitempty"`
+	Channel string          `json:"channel"`
+	Event   string          `json:"event"`
+	Data    json.RawMessage `json:"data"`
+	Sender  string          `json:"sender"`
+	Time    string          `json:"time"`
+}
+
+// AppendBody appends the client-ready JSON without the id, which is the body
+// of the NATS message. Channel, Event and Sender must have passed
+// CheckChannel and CheckName, Data must be valid JSON: nothing is escaped.
+func (m *Message) AppendBody(b []byte) []byte {
+	b = append(b, `{"channel":"`...)
+	b = append(b, m.Channel...)
+	b = append(b, `","event":"`...)
+	b = append(b, m.Event...)
+	b = append(b, `","data":`...)
+	b = append(b, m.Data...)
+	b = append(b, `,"sender":"`...)
+	b = append(b, m.Sender...)
+	b = append(b, `","time":"`...)
+	b = append(b, m.Time...)
+	return append(b, `"}`...)
+}
+
+// AppendWithID appends the whole message: body with the id as first member.
+// An empty id (ephemeral) leaves the body as it is. It never parses body.
+func AppendWithID(b []byte, id Cursor, body []byte) []byte {
+	if id.Epoch == "" || len(body) == 0 {
+		return append(b, body...)
+	}
+	b = append(b, `{"id":"`...)
+	b = id.AppendTo(b)
+	b = append(b, `",`...)
+	return append(b, body[1:]...)
+}
+
+// ParseMessage reads what AppendBody or AppendWithID wrote.
+func ParseMessage(b []byte) (Message, error) {
+	var m Message
+	if err := json.Unmarshal(b, &m); err != nil {
+		return Message{}, fmt.Errorf("message: %w", err)
+	}
+	if err := CheckChannel(m.Channel); err != nil {
+		return Message{}, fmt.Errorf("message: %w", err)
+	}
+	return m, nil
+}
+
+// FormatTime writes t in TimeLayout.
+func FormatTime(t time.Time) string { return t.UTC().Format(TimeLayout) }
+
+// ErrName is wrapped by the errors of CheckName.
+var ErrName = errors.New("invalid name")
+
+// CheckName reports whether s may be an event or a sender: 1–64 bytes of
+// UTF-8 without control characters, quotes (" ' `) and backslash, so that it
+// stands in JSON without escaping.
+func CheckName(s string) error {
+	switch {
+	case s == "":
+		return fmt.Errorf("%w: it is empty", ErrName)
+	case len(s) > MaxEventBytes:
+		return fmt.Errorf("%w: it has %d bytes, at most %d are allowed", ErrName, len(s), MaxEventBytes)
+	case !utf8.ValidString(s):
+		return fmt.Errorf("%w: it is not UTF-8", ErrName)
+	}
+	for _, r := range s {
+		if r < ' ' || r >= 0x7f && r <= 0x9f || r == '"' || r == '\'' || r == '`' || r == '\\' || r == 0x2028 || r == 0x2029 {
+			return fmt.Errorf("%w: %q has a control character, quote or backslash", ErrName, s)
+		}
+	}
+	return nil
+}
+
+// ErrData is wrapped by the errors of CheckData.
+var ErrData = errors.New("invalid data")
+
+// CheckData reports whether b may be a message's data: one JSON value, UTF-8,
+// at most maxBytes long, nested at most MaxDepth deep, no object with the
+// same key twice (readers would disagree on which one counts; RFC 8259
+// section 4).
+func CheckData(b []byte, maxBytes int) error {
+	if len(b) > maxBytes {
+		return fmt.Errorf("%w: it has %d bytes, at most %d are allowed", ErrData, len(b), maxBytes)
+	}
+	if !utf8.Valid(b) {
+		return fmt.Errorf("%w: it is not UTF-8", ErrData)
+	}
+	if !json.Valid(b) {
+		return fmt.Errorf("%w: it is not JSON", ErrData)
+	}
+	return checkNesting(b, MaxDepth)
+}
+
+// checkNesting walks valid JSON once and looks for depth and repeated keys.
+func checkNesting(b []byte, maxDepth int) error {
+	if !bytes.ContainsAny(b, "{[") {
+		return nil
+	}
+	type level struct {
+		keys map[string]struct{} // nil in an array
+		key  bool                // an object's key comes next
+	}
+	var levels []level
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case '{', '[':
+			if len(levels) == maxDepth {
+				return fmt.Errorf("%w: it is nested deeper than %d", ErrData, MaxDepth)
+			}
+			l := level{}
+			if b[i] == '{' {
+				l = level{keys: map[string]struct{}{}, key: true}
+			}
+			levels = append(levels, l)
+		case '}', ']':
+			levels = levels[:len(levels)-1]
+		case ',':
+			l := &levels[len(levels)-1]
+			l.key = l.keys != nil
+		case '"':
+			end := i + 1
+			for b[end] != '"' {
+				if b[end] == '\\' {
+					end++
+				}
+				end++
+			}
+			if len(levels) > 0 && levels[len(levels)-1].key {
+				l := &levels[len(levels)-1]
+				l.key = false
+				key := string(b[i+1 : end])
+				if bytes.IndexByte(b[i:end], '\\') >= 0 { // "a" and "\u0061" are the same key
+					if err := json.Unmarshal(b[i:end+1], &key); err != nil {
+						return fmt.Errorf("%w: %w", ErrData, err)
+					}
+				}
+				if _, twice := l.keys[key]; twice {
+					return fmt.Errorf("%w: an object has the key %q twice", ErrData, key)
+				}
+				l.keys[key] = struct{}{}
+			}
+			i = end
+		}
+	}
+	return nil
+}
