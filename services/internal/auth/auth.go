@@ -1,0 +1,42 @@
+// Package auth turns a key or a token into a principal and says what that
+// principal may do.
+//
+// API keys are random strings for backends: only their SHA-256 digests are
+// kept, in a Ring. Tokens are JWTs for clients, checked by a Verifier. A
+// Principal is a plain value that nobody changes.
+package auth
+
+import (
+	"errors"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+)
+
+// Principal is who calls, and which channels that gives them.
+type Principal struct {
+	// Name is the API key's name or the token's subject; empty for an
+	// anonymous client.
+	Name string
+	// Channels are the patterns that the principal may publish to (a key) or
+	// follow (a token, an anonymous client).
+	Channels []string
+	// Expires is when that ends; zero means never.
+	Expires time.Time
+}
+
+// May reports whether the principal's patterns cover the channel or pattern.
+func (p *Principal) May(channel string) bool { return proto.MatchAny(p.Channels, channel) }
+
+// Errors of Ring.Authenticate and Verifier.Verify. They say no more than a
+// stranger may know.
+var (
+	// ErrNoKey: there was nothing to check.
+	ErrNoKey = errors.New("no API key was given")
+	// ErrUnknownKey: no key has this digest, or it was revoked.
+	ErrUnknownKey = errors.New("the API key is not valid")
+	// ErrExpired: key or token are past their expiry.
+	ErrExpired = errors.New("expired")
+	// ErrToken: the token is malformed, forged, not yet valid or lacks a claim.
+	ErrToken = errors.New("the token is not valid")
+)

@@ -1,0 +1,217 @@
+package auth
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base32"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"golang.org/x/time/rate"
+)
+
+// Key is what is kept of an API key. The key itself is shown once, when it is
+// made, and kept nowhere.
+//
+//	{"id":"7f3a09c1","name":"shop","digest":"…64 hex digits…","channels":["orders.>"],"created":"2026-11-22T16:58:36.123Z"}
+type Key struct {
+	// ID is the first 8 hex digits of the digest: how people name one key.
+	ID     string `json:"id"`
+	Name   string `json:"name"`   // the sender of its messages; several keys may share it
+	Digest string `json:"digest"` // hex SHA-256 of the key
+	// Channels are the patterns it may publish to.
+	Channels []string `json:"channels"`
+	// Rate is messages a second, per ingest process, with a burst of as many;
+	// 0 means no limit.
+	Rate    float64   `json:"rate,omitempty"`
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires,omitzero"`
+}
+
+// MinKeyBytes is the shortest key that is accepted from an operator: below it
+// a key can be guessed.
+const MinKeyBytes = 16
+
+// placeholders are keys that somebody copied from somewhere and forgot.
+var placeholders = []string{"changeme", "change-me", "change_me", "secret", "password", "yourapikey", "your-api-key", "your_api_key", "api-key-here", "placeholder", "example", "insert", "replace"}
+
+// CheckSecret reports whether a secret that an operator chose may be used:
+// at least MinKeyBytes of printable ASCII, not a known placeholder, not one
+// character over and over. The error never contains the secret.
+func CheckSecret(what, s string) error {
+	if len(s) < MinKeyBytes {
+		return fmt.Errorf("%s has %d characters; use at least %d random ones, for example from: openssl rand -hex 24", what, len(s), MinKeyBytes)
+	}
+	lower := strings.ToLower(s)
+	for _, p := range placeholders {
+		if strings.Contains(lower, p) {
+			return fmt.Errorf("%s looks like a placeholder; use a random one, for example from: openssl rand -hex 24", what)
+		}
+	}
+	distinct := map[byte]bool{}
+	for i := 0; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] > '~' {
+			return fmt.Errorf("%s may have only printable ASCII without spaces", what)
+		}
+		distinct[s[i]] = true
+	}
+	if len(distinct) < 6 {
+		return fmt.Errorf("%s repeats a few characters; use a random one, for example from: openssl rand -hex 24", what)
+	}
+	return nil
+}
+
+// NewSecret makes a random key: "hk_" and 160 bits in lower-case base32. The
+// prefix lets scanners of leaked secrets recognise it.
+func NewSecret() string {
+	var b [20]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand since Go 1.24)
+	return "hk_" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b[:]))
+}
+
+// NewKey describes a key for storing. It checks what a person typed.
+func NewKey(secret, name string, channels []string, now time.Time) (Key, error) {
+	if err := proto.CheckName(name); err != nil {
+		return Key{}, fmt.Errorf("key name: %w", err)
+	}
+	if len(channels) == 0 {
+		return Key{}, errors.New("a key needs at least one channel pattern; > means all channels")
+	}
+	for _, c := range channels {
+		if err := proto.CheckPattern(c); err != nil {
+			return Key{}, err
+		}
+	}
+	digest := sha256.Sum256([]byte(secret))
+	d := hex.EncodeToString(digest[:])
+	return Key{ID: d[:8], Name: name, Digest: d, Channels: slices.Clone(channels), Created: now.UTC().Truncate(time.Millisecond)}, nil
+}
+
+// Check reports whether a key that comes from a store is whole: a name that is
+// none would go into messages unescaped, a pattern that is none may take in
+// more than it seems to, and a negative rate would be no limit.
+func (k *Key) Check() error {
+	b, err := hex.DecodeString(k.Digest)
+	if err != nil || len(b) != sha256.Size || len(k.ID) != 8 || !strings.HasPrefix(k.Digest, k.ID) {
+		return fmt.Errorf("key %q: its digest is damaged", k.ID)
+	}
+	if err := proto.CheckName(k.Name); err != nil {
+		return fmt.Errorf("key %q: %w", k.ID, err)
+	}
+	for _, c := range k.Channels {
+		if err := proto.CheckPattern(c); err != nil {
+			return fmt.Errorf("key %q: %w", k.ID, err)
+		}
+	}
+	if !(k.Rate >= 0) { // NaN too
+		return fmt.Errorf("key %q: a rate of %v", k.ID, k.Rate)
+	}
+	return nil
+}
+
+// Ring holds the keys that are valid now. Several may be valid under one
+// name, so that keys can be rotated without downtime. Safe for concurrent
+// use; the zero value is an empty ring.
+type Ring struct {
+	mu   sync.RWMutex
+	keys map[string]*ringKey // guarded by mu; by ID
+}
+
+type ringKey struct {
+	Key
+	digest    [sha256.Size]byte
+	principal *Principal
+	limit     *rate.Limiter // nil: none
+}
+
+// Put adds a key or replaces the one with its ID. One that Check refuses is
+// not added.
+func (r *Ring) Put(k Key) error {
+	if err := k.Check(); err != nil {
+		return err
+	}
+	rk := &ringKey{Key: k, principal: &Principal{Name: k.Name, Channels: k.Channels, Expires: k.Expires}}
+	_, _ = hex.Decode(rk.digest[:], []byte(k.Digest)) // Check has decoded it
+	if k.Rate > 0 {
+		rk.limit = rate.NewLimiter(rate.Limit(k.Rate), max(1, int(min(k.Rate, math.MaxInt32))))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.keys == nil {
+		r.keys = map[string]*ringKey{}
+	}
+	if old := r.keys[k.ID]; old != nil && old.Rate == k.Rate {
+		rk.limit = old.limit // an update of something else does not refill the bucket
+	}
+	r.keys[k.ID] = rk
+	return nil
+}
+
+// Delete revokes a key.
+func (r *Ring) Delete(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.keys, id)
+}
+
+// Len is how many keys there are.
+func (r *Ring) Len() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.keys)
+}
+
+// Authenticate finds the key. The lookup is by the digest's first bytes,
+// which an attacker can neither choose nor learn anything from; the
+// comparison of the whole digest takes constant time. Errors are ErrNoKey,
+// ErrUnknownKey and ErrExpired.
+func (r *Ring) Authenticate(secret string, now time.Time) (Grant, error) {
+	if secret == "" {
+		return Grant{}, ErrNoKey
+	}
+	digest := sha256.Sum256([]byte(secret))
+	var id [8]byte
+	hex.Encode(id[:], digest[:4])
+	r.mu.RLock()
+	k := r.keys[string(id[:])]
+	r.mu.RUnlock()
+	if k == nil || subtle.ConstantTimeCompare(k.digest[:], digest[:]) != 1 {
+		return Grant{}, ErrUnknownKey
+	}
+	if !k.Expires.IsZero() && !now.Before(k.Expires) {
+		return Grant{}, fmt.Errorf("the API key has %w", ErrExpired)
+	}
+	return Grant{Principal: k.principal, KeyID: k.ID, limit: k.limit}, nil
+}
+
+// Grant is an authenticated key.
+type Grant struct {
+	*Principal
+	KeyID string
+	limit *rate.Limiter
+}
+
+// Take spends n messages of the key's rate. If there are too few, it spends
+// none and says when to try again.
+func (g Grant) Take(n int, now time.Time) (wait time.Duration, ok bool) {
+	if g.limit == nil || n <= 0 {
+		return 0, true
+	}
+	if n > g.limit.Burst() { // a batch larger than the burst could never pass: it empties the bucket and the next ones wait
+		n = g.limit.Burst()
+	}
+	res := g.limit.ReserveN(now, n)
+	if d := res.DelayFrom(now); d > 0 {
+		res.CancelAt(now)
+		return d, false
+	}
+	return 0, true
+}

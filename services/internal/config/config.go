@@ -1,0 +1,246 @@
+// Package config binds a service's settings to flags, environment variables
+// and a JSON file. One table per service declares each setting; Parse fills
+// them in, reports every fault at once, and never prints a secret.
+//
+// Precedence: flag, then environment, then file, then default. An environment
+// variable that is empty counts as unset, because compose files and manifests
+// pass on variables that nobody set; a list is emptied by a lone comma.
+package config
+
+import (
+	"encoding"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Setting declares one setting. At least one of Flag and Env is set.
+type Setting struct {
+	Flag string // without dash; "" for secrets, which have no place in a process list
+	Env  string // HERALD_…
+	Key  string // name in the JSON file; "" where the file has no say
+	Help string // one sentence with the unit
+	// Secret settings also come from the file named by Env+"_FILE", and their
+	// value is never printed.
+	Secret bool
+	// Into receives the value: *string, *bool, *int, *int64, *time.Duration,
+	// *[]string (comma-separated) or an encoding.TextUnmarshaler. What it
+	// holds before Parse is the default.
+	Into any
+}
+
+// ErrHelp is returned by Parse after it printed the help that was asked for.
+var ErrHelp = flag.ErrHelp
+
+// Parse fills in the settings for program name. file holds the JSON file's
+// values by Key and may be nil; args are the command line without the
+// program. The arguments that are no flags are returned. The error joins
+// every fault, one sentence a line.
+func Parse(name string, args []string, getenv func(string) string, file map[string]string, out io.Writer, settings []Setting) ([]string, error) {
+	fs := flag.NewFlagSet(name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	given := map[string]string{}
+	for _, s := range settings {
+		if s.Flag == "" {
+			continue
+		}
+		f := s.Flag
+		set := func(v string) error { given[f] = v; return nil }
+		if _, ok := s.Into.(*bool); ok {
+			fs.BoolFunc(f, s.Help, set)
+		} else {
+			fs.Func(f, s.Help, set)
+		}
+	}
+	var faults []error
+	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+		PrintHelp(out, settings)
+		return nil, ErrHelp
+	} else if err != nil {
+		// The flag's name only: "---nats=nats://user:password@host" would be quoted whole.
+		what, _, _ := strings.Cut(err.Error(), "=")
+		faults = append(faults, fmt.Errorf("%s; %s -h lists the flags", what, name))
+	}
+	for _, s := range settings {
+		value, from, err := lookup(s, given, getenv, file)
+		if err == nil && from != "" {
+			err = assign(s.Into, value)
+			_, foreign := s.Into.(encoding.TextUnmarshaler)
+			switch {
+			case err == nil:
+			case !s.Secret:
+				err = fmt.Errorf("%s: %q: %w", from, value, err)
+			case foreign: // its error may quote the value
+				err = fmt.Errorf("%s: the value cannot be read", from)
+			default:
+				err = fmt.Errorf("%s: %w", from, err)
+			}
+		}
+		if err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return fs.Args(), errors.Join(faults...)
+}
+
+// lookup finds the value with the highest precedence; from names its origin
+// and is empty where there is none.
+func lookup(s Setting, given map[string]string, getenv func(string) string, file map[string]string) (value, from string, err error) {
+	if v, ok := given[s.Flag]; ok && s.Flag != "" {
+		return v, "-" + s.Flag, nil
+	}
+	if s.Env != "" {
+		v := getenv(s.Env)
+		if s.Secret {
+			if path := getenv(s.Env + "_FILE"); path != "" {
+				if v != "" {
+					return "", "", fmt.Errorf("%s and %s_FILE are both set; set one", s.Env, s.Env)
+				}
+				b, err := os.ReadFile(path)
+				if err != nil {
+					return "", "", fmt.Errorf("%s_FILE: %w", s.Env, err)
+				}
+				// An empty file is a secret that never arrived. Taken for "not set"
+				// it would switch off what it was to protect.
+				secret := strings.TrimSpace(string(b))
+				if secret == "" {
+					return "", "", fmt.Errorf("%s_FILE: %s is empty", s.Env, path)
+				}
+				return secret, s.Env + "_FILE", nil
+			}
+		}
+		if v != "" {
+			return v, s.Env, nil
+		}
+	}
+	if v, ok := file[s.Key]; ok && s.Key != "" {
+		return v, s.Key, nil
+	}
+	return "", "", nil
+}
+
+func assign(into any, v string) error {
+	switch p := into.(type) {
+	case *string:
+		*p = v
+	case *bool:
+		b, err := strconv.ParseBool(v)
+		if err != nil {
+			return errors.New("want true or false")
+		}
+		*p = b
+	case *int:
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			return errors.New("want a whole number")
+		}
+		*p = n
+	case *int64:
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return errors.New("want a whole number")
+		}
+		*p = n
+	case *time.Duration:
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			return errors.New("want a duration such as 10s, 5m or 24h")
+		}
+		*p = d
+	case *[]string:
+		*p = List(v)
+	case encoding.TextUnmarshaler:
+		return p.UnmarshalText([]byte(v))
+	default:
+		panic(fmt.Sprintf("config: no way to read a %T", into))
+	}
+	return nil
+}
+
+// List splits a comma-separated list; spaces around the items and empty items go.
+func List(v string) []string {
+	var items []string
+	for item := range strings.SplitSeq(v, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
+}
+
+// PrintHelp writes one line or two per setting, in alphabetical order.
+func PrintHelp(out io.Writer, settings []Setting) {
+	fmt.Fprintln(out, "Settings (a flag wins over the environment, that over the config file, that over the default):")
+	sorted := append([]Setting(nil), settings...)
+	sort.Slice(sorted, func(i, j int) bool { return sorted[i].name() < sorted[j].name() })
+	for _, s := range sorted {
+		env := s.Env
+		if s.Secret && env != "" {
+			env += ", " + s.Env + "_FILE"
+		}
+		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-30s %s", s.name(), env), " "))
+		fmt.Fprintf(out, "      %s", s.Help)
+		if d := s.Default(); d != "" {
+			fmt.Fprintf(out, " (default %s)", d)
+		}
+		fmt.Fprintln(out)
+	}
+}
+
+func (s Setting) name() string {
+	if s.Flag != "" {
+		return "-" + s.Flag
+	}
+	return s.Env
+}
+
+// Default is what the setting holds now, as text; empty for secrets. It is
+// the default only before Parse.
+func (s Setting) Default() string {
+	if s.Secret {
+		return ""
+	}
+	switch p := s.Into.(type) {
+	case *string:
+		return *p
+	case *bool:
+		if *p {
+			return "true"
+		}
+		return ""
+	case *[]string:
+		return strings.Join(*p, ",")
+	case *int:
+		return strconv.Itoa(*p)
+	case *int64:
+		return strconv.FormatInt(*p, 10)
+	case *time.Duration:
+		return shortDuration(*p)
+	case encoding.TextMarshaler:
+		b, err := p.MarshalText()
+		if err != nil {
+			return ""
+		}
+		return string(b)
+	}
+	return ""
+}
+
+// shortDuration writes 24h, not 24h0m0s.
+func shortDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

@@ -1,0 +1,205 @@
+// Package httpx is the HTTP edge that all services share: bounded bodies in,
+// JSON or an RFC 9457 problem out, middleware, client addresses, graceful
+// serving.
+package httpx
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/herald-push/herald/proto"
+)
+
+// WriteJSON answers with v as one line of JSON.
+func WriteJSON(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("httpx: %T does not marshal: %v", v, err)) // a programming fault; Recover answers 500
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // a client that hung up misses only its own answer
+}
+
+// WriteProblem answers with err as a problem document. A *proto.Problem (or
+// what wraps one) is shown as it is; any other error is logged under the
+// request's id and shown as "internal" without its text.
+func WriteProblem(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
+	p := Problem(err)
+	if p == nil {
+		log.ErrorContext(r.Context(), "request failed", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "err", err)
+		p = proto.ProblemInternal
+	}
+	out := *p
+	out.Request = RequestID(r)
+	b, err := json.Marshal(out)
+	if err != nil {
+		panic(fmt.Sprintf("httpx: problem does not marshal: %v", err))
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	switch out.Status {
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", `Bearer realm="herald"`)
+	case http.StatusUpgradeRequired:
+		if r.ProtoMajor == 1 { // RFC 9110 section 15.5.22 wants it, HTTP/2 has no such header
+			h.Set("Connection", "Upgrade")
+			h.Set("Upgrade", "websocket")
+		}
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		if h.Get("Retry-After") == "" {
+			h.Set("Retry-After", "1")
+		}
+	}
+	w.WriteHeader(out.Status)
+	_, _ = w.Write(append(b, '\n'))
+}
+
+// Problem maps an error to the problem that a client may see, or nil where it
+// must see only "internal".
+func Problem(err error) *proto.Problem {
+	var p *proto.Problem
+	if errors.As(err, &p) {
+		return p
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return proto.ProblemTooLarge.With(fmt.Sprintf("at most %d bytes are allowed", tooLarge.Limit))
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) { // the socket's: the client was slow
+		return proto.ProblemTimeout
+	}
+	// A context that ended is ours: NATS took too long, or the service stops.
+	// The caller did nothing wrong and should try again.
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return proto.ProblemUnavailable
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return proto.ProblemInvalidJSON.With("the body ended early")
+	}
+	return nil
+}
+
+// ReadBody reads a whole body of at most maxBytes. Its errors are mapped by
+// Problem. The caller owns the result.
+func ReadBody(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, error) {
+	if r.ContentLength > maxBytes {
+		return nil, proto.ProblemTooLarge.With(fmt.Sprintf("the body has %d bytes, at most %d are allowed", r.ContentLength, maxBytes))
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBytes))
+	switch {
+	case err == nil:
+		return b, nil
+	case Problem(err) == nil: // broken chunks, a connection reset: no fault of ours
+		return nil, fmt.Errorf("read the body: %w: %w", err, proto.ProblemInvalidJSON.With("the body could not be read"))
+	default:
+		return nil, fmt.Errorf("read the body: %w", err)
+	}
+}
+
+// NewRouter makes a chi router with the middleware that every service has:
+// request id, panic recovery, security headers, and problems for unknown
+// paths and methods.
+func NewRouter(log *slog.Logger) *chi.Mux {
+	r := chi.NewRouter()
+	r.Use(requestID, recoverPanic(log), securityHeaders)
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
+		WriteProblem(w, r, log, proto.ProblemNotFound.With(r.URL.Path))
+	})
+	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
+		allow(w, r)
+		WriteProblem(w, r, log, proto.ProblemMethod.With(r.Method+" "+r.URL.Path))
+	})
+	return r
+}
+
+// allow says which methods the path does take (RFC 9110 section 15.5.6); chi
+// tells only its own handler.
+func allow(w http.ResponseWriter, r *http.Request) {
+	rctx := chi.RouteContext(r.Context())
+	path := r.URL.RawPath
+	if path == "" {
+		path = r.URL.Path
+	}
+	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if rctx.Routes.Match(chi.NewRouteContext(), m, path) {
+			w.Header().Add("Allow", m)
+		}
+	}
+}
+
+type requestIDKey struct{}
+
+// RequestID is the id under which this request is logged; the client has it
+// as X-Request-Id and in problems.
+func RequestID(r *http.Request) string {
+	id, _ := r.Context().Value(requestIDKey{}).(string)
+	return id
+}
+
+// requestID gives each request an id of our own making: one taken from the
+// client could forge log lines.
+func requestID(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := NewID()
+		w.Header().Set("X-Request-Id", id)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
+	})
+}
+
+// NewID makes a random id of 16 hex digits for requests and connections.
+func NewID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand since Go 1.24)
+	return hex.EncodeToString(b[:])
+}
+
+func recoverPanic(log *slog.Logger) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+			defer func() {
+				v := recover()
+				if v == nil {
+					return
+				}
+				if v == http.ErrAbortHandler {
+					panic(v)
+				}
+				log.Error("handler panicked", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+				if ww.Status() != 0 { // the answer has begun: cut it off, so that nobody takes it for whole
+					panic(http.ErrAbortHandler)
+				}
+				WriteProblem(w, r, log, proto.ProblemInternal)
+			}()
+			next.ServeHTTP(ww, r)
+		})
+	}
+}
+
+func securityHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Referrer-Policy", "no-referrer")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// RetryAfter sets the header in whole seconds, at least 1.
+func RetryAfter(w http.ResponseWriter, d time.Duration) {
+	w.Header().Set("Retry-After", fmt.Sprint(max(1, int((d+time.Second-1)/time.Second))))
+}

@@ -1,0 +1,130 @@
+// Package natstest gives a test its own nats-server with JetStream in a
+// temporary folder, and takes it away.
+package natstest
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/natsd"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Server is a real nats-server that a test may stop and start again over the
+// same folder and port.
+type Server struct {
+	URL string // with credentials
+
+	t   testing.TB
+	cfg natsd.Config
+	log *slog.Logger
+	d   *natsd.Server // nil while it is stopped
+}
+
+// Start runs a server on a free loopback port. It stops when the test ends.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	s := &Server{t: t, cfg: natsd.Config{Dir: t.TempDir(), Port: -1, User: "test", Password: "test", SyncInterval: time.Minute}, log: Log(t)}
+	s.start()
+	t.Cleanup(s.Stop)
+	return s
+}
+
+func (s *Server) start() {
+	s.t.Helper()
+	d, err := natsd.Start(s.cfg, s.log)
+	if err != nil {
+		s.t.Fatalf("start nats-server: %v", err)
+	}
+	s.d = d
+	s.cfg.Port = d.Port() // a restart comes back where clients look for it
+	s.URL = "nats://test:test@" + d.URL()[len("nats://"):]
+}
+
+// Stop stops the server; clients lose their connections.
+func (s *Server) Stop() {
+	if s.d != nil {
+		s.d.Shutdown()
+		s.d = nil
+	}
+}
+
+// Restart stops the server if it runs, and starts it on the same port and folder.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Stop()
+	s.start()
+}
+
+// Connect dials the server as a service does; the connection closes with the test.
+func (s *Server) Connect() *nats.Conn {
+	s.t.Helper()
+	nc, err := natsx.Connect(natsx.Config{URL: s.URL, Name: "test"}, s.log)
+	if err != nil {
+		s.t.Fatalf("connect to NATS: %v", err)
+	}
+	s.t.Cleanup(nc.Close)
+	return nc
+}
+
+// Stream declares the stream HERALD and returns a JetStream handle and the epoch.
+func (s *Server) Stream(nc *nats.Conn) (jetstream.JetStream, string) {
+	s.t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		s.t.Fatalf("JetStream: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	epoch, err := natsx.EnsureStream(ctx, js, natsx.StreamConfig{MaxAge: time.Hour, MaxBytes: 256 << 20})
+	if err != nil {
+		s.t.Fatalf("%v", err)
+	}
+	return js, epoch
+}
+
+// Log is a logger into the test's own output. What callbacks of nats.go log
+// after the test is dropped: testing would panic.
+func Log(t testing.TB) *slog.Logger {
+	out := &output{t: t}
+	t.Cleanup(func() {
+		out.mu.Lock()
+		defer out.mu.Unlock()
+		out.over = true
+	})
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+type output struct {
+	t testing.TB
+
+	mu   sync.Mutex
+	over bool // guarded by mu
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over {
+		return len(b), nil
+	}
+	return o.t.Output().Write(b)
+}
+
+// Eventually waits until cond is true and fails the test if it is not within
+// timeout. Tests wait for conditions, never for time to pass.
+func Eventually(t testing.TB, timeout time.Duration, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(timeout)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("after %s still not: %s", timeout, what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}

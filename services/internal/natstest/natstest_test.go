@@ -1,0 +1,45 @@
+package natstest_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/natsx"
+)
+
+// A restarted server is where it was, with what it had, and clients come back.
+func TestRestart(t *testing.T) {
+	s := natstest.Start(t)
+	nc := s.Connect()
+	js, epoch := s.Stream(nc)
+	if _, err := js.Publish(t.Context(), "herald.msg.a", []byte(`{"channel":"a"}`)); err != nil {
+		t.Fatal(err)
+	}
+	url := s.URL
+	s.Restart()
+	if s.URL != url {
+		t.Errorf("moved from %s to %s", url, s.URL)
+	}
+	natstest.Eventually(t, 10*time.Second, "connected again", nc.IsConnected)
+	natstest.Eventually(t, 10*time.Second, "the message is there", func() bool {
+		seq, err := natsx.LastSeq(t.Context(), nc)
+		return err == nil && seq == 1
+	})
+	if _, again := s.Stream(nc); again != epoch {
+		t.Errorf("epoch %s became %s", epoch, again)
+	}
+	s.Stop()
+	natstest.Eventually(t, 10*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
+	s.Stop() // of a stopped one
+}
+
+func TestLogAfterTheTest(t *testing.T) {
+	var late func()
+	t.Run("inner", func(t *testing.T) {
+		log := natstest.Log(t)
+		log.Info("during the test")
+		late = func() { log.Info("after the test") }
+	})
+	late() // must not panic
+}

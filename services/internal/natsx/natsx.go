@@ -1,0 +1,347 @@
+// Package natsx is how Herald talks to NATS: it dials, declares the stream,
+// turns a message into a NATS message and back, and reads history by batched
+// direct get.
+package natsx
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/config"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// MinServer is the oldest nats-server that Herald runs on: per-message TTL
+// came with it.
+const MinServer = "2.11.0"
+
+// Config is how to reach NATS.
+type Config struct {
+	URL  string // one or more, comma-separated; may hold user:password or token
+	Name string // shown in NATS's connection list: "herald-gateway"
+}
+
+// Settings declares the setting that every service has. Its value may hold a
+// password, so it is never printed.
+func (c *Config) Settings() []config.Setting {
+	return []config.Setting{{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers, comma-separated (default nats://127.0.0.1:4222)", Secret: true, Into: &c.URL}}
+}
+
+// Connect dials and checks the server's version. The connection reconnects
+// for ever by itself, each 50 ms to 2 s, also when NATS refuses its password
+// (nats.go would close it at the second refusal, and a password that is being
+// changed would end every service). It keeps no buffer while it is away:
+// a publish then fails at once, so that ingest can answer 503 instead of
+// holding what may never be stored. The caller drains or closes it.
+func Connect(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
+	if cfg.URL == "" {
+		cfg.URL = nats.DefaultURL
+	}
+	opts := append([]nats.Option{
+		nats.Name(cfg.Name),
+		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(),
+		nats.CustomReconnectDelay(reconnectDelay),
+		nats.ReconnectBufSize(-1),
+		nats.Timeout(5 * time.Second),
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.DrainTimeout(5 * time.Second),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("NATS connection lost; reconnecting", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			log.Info("NATS connection is back", "server", nc.ConnectedUrlRedacted())
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			log.Warn("NATS reported an error", "subject", subject, "err", err)
+		}),
+	}, more...)
+	nc, err := nats.Connect(cfg.URL, opts...)
+	if malformed := (*url.Error)(nil); errors.As(err, &malformed) { // quotes the URL, password and all
+		err = errors.New("the URL is malformed; special characters in a password are written as %40 for @")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w", Redact(cfg.URL), err)
+	}
+	if v := nc.ConnectedServerVersion(); olderThan(v, MinServer) {
+		nc.Close()
+		return nil, fmt.Errorf("%w: NATS at %s is version %s; Herald needs %s or newer", ErrServerTooOld, Redact(cfg.URL), v, MinServer)
+	}
+	return nc, nil
+}
+
+// Dial is Connect for a service that starts: while NATS cannot be reached it
+// says so once and tries again every second until ctx ends. A server that is
+// too old is an error at once.
+func Dial(ctx context.Context, cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
+	for waited := false; ; waited = true {
+		nc, err := Connect(cfg, log, more...)
+		if err == nil || errors.Is(err, ErrServerTooOld) {
+			return nc, err
+		}
+		if !waited {
+			log.Warn("NATS cannot be reached; trying again every second", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// ErrServerTooOld: the nats-server is older than MinServer.
+var ErrServerTooOld = errors.New("nats-server is too old")
+
+// reconnectDelay is how long to wait before the nth attempt in a row: 50 ms
+// doubled up to 2 s, of which a random half is waited, so that the services do
+// not all come back in one moment.
+func reconnectDelay(attempts int) time.Duration {
+	d := min(50*time.Millisecond<<min(max(attempts-1, 0), 6), 2*time.Second)
+	return d/2 + rand.N(d/2)
+}
+
+// Redact hides passwords and tokens in a NATS URL list.
+func Redact(urls string) string {
+	items := strings.Split(urls, ",")
+	for i, u := range items {
+		if i+1 < len(items) && !strings.Contains(u, "@") && strings.Contains(items[i+1], "@") && !strings.Contains(items[i+1], "://") {
+			// Maybe a password with a comma, of which this is the first part.
+			scheme, _, ok := strings.Cut(u, "://")
+			if !ok {
+				scheme = "nats"
+			}
+			items[i] = scheme + "://…"
+			continue
+		}
+		scheme, rest, ok := strings.Cut(u, "://")
+		if !ok {
+			scheme, rest = "nats", u
+		}
+		if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+			rest = "…@" + rest[at+1:]
+		}
+		items[i] = scheme + "://" + rest
+	}
+	return strings.Join(items, ",")
+}
+
+// olderThan compares "2.10.29" style versions; suffixes as in 2.12.0-RC.1 do
+// not count. What cannot be read is not older: a fork knows best.
+func olderThan(v, floor string) bool {
+	a, b := numbers(v), numbers(floor)
+	for i := range b {
+		if i >= len(a) {
+			return false
+		}
+		if a[i] != b[i] {
+			return a[i] < b[i]
+		}
+	}
+	return false
+}
+
+func numbers(v string) []int {
+	v, _, _ = strings.Cut(v, "-")
+	var out []int
+	for part := range strings.SplitSeq(v, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			break
+		}
+		out = append(out, n)
+	}
+	return out
+}
+
+// StreamConfig is what operators choose about the stream.
+type StreamConfig struct {
+	MaxAge   time.Duration
+	MaxBytes int64
+	Replicas int
+}
+
+// DuplicateWindow is how long NATS remembers idempotency keys.
+const DuplicateWindow = 2 * time.Minute
+
+// EnsureStream declares the stream HERALD, or brings an existing one to this
+// configuration, and returns its epoch. Ingest owns the declaration; the
+// others wait for it with AwaitStream.
+func EnsureStream(ctx context.Context, js jetstream.JetStream, cfg StreamConfig) (epoch string, err error) {
+	maxAge := cfg.MaxAge // 0: messages stay until MaxBytes is reached
+	if maxAge == 0 {
+		maxAge = DuplicateWindow
+	}
+	s, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:        proto.Stream,
+		Description: "Every message that Herald stored; see PROTOCOL.md",
+		Subjects:    []string{proto.SubjectStored + ">"},
+		Storage:     jetstream.FileStorage,
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		MaxAge:      cfg.MaxAge,
+		MaxBytes:    cfg.MaxBytes,
+		Replicas:    max(1, cfg.Replicas),
+		Duplicates:  min(DuplicateWindow, maxAge),
+		AllowDirect: true,
+		AllowMsgTTL: true,
+		RePublish:   &jetstream.RePublish{Source: proto.SubjectStored + ">", Destination: proto.SubjectLive + ">"},
+	})
+	if err != nil {
+		return "", fmt.Errorf("declare stream %s: %w", proto.Stream, err)
+	}
+	return proto.EpochOf(s.CachedInfo().Created), nil
+}
+
+// AwaitStream waits until somebody has declared the stream, and returns it.
+func AwaitStream(ctx context.Context, js jetstream.JetStream, log *slog.Logger) (jetstream.Stream, error) {
+	for waited := false; ; waited = true {
+		s, err := js.Stream(ctx, proto.Stream)
+		if err == nil {
+			return s, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("wait for stream %s: %w", proto.Stream, ctx.Err())
+		}
+		if !waited {
+			log.Info("waiting for the stream; ingest declares it", "stream", proto.Stream, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+// Headers go with a message beside its body.
+type Headers struct {
+	MsgID       string // Nats-Msg-Id; empty: no deduplication
+	TTL         int64  // seconds; 0: none
+	Source      string // the publisher's IP
+	Accepted    time.Time
+	Traceparent string
+}
+
+// NewMsg makes the NATS message for m, which has no ID: to be stored, or, if
+// ephemeral, for the live subject directly. m must have been checked.
+func NewMsg(m *proto.Message, h Headers, ephemeral bool) *nats.Msg {
+	msg := &nats.Msg{Subject: proto.StoredSubject(m.Channel), Header: nats.Header{}}
+	if ephemeral {
+		msg.Subject = proto.LiveSubject(m.Channel)
+	} else {
+		if h.MsgID != "" {
+			msg.Header[nats.MsgIdHdr] = []string{h.MsgID}
+		}
+		if h.TTL > 0 {
+			msg.Header[jetstream.MsgTTLHeader] = []string{strconv.FormatInt(h.TTL, 10) + "s"}
+		}
+	}
+	if h.Source != "" {
+		msg.Header[proto.HeaderSource] = []string{h.Source}
+	}
+	if !h.Accepted.IsZero() {
+		msg.Header[proto.HeaderAccepted] = []string{strconv.FormatInt(h.Accepted.UnixMicro(), 10)}
+	}
+	if h.Traceparent != "" {
+		msg.Header[proto.HeaderTraceparent] = []string{h.Traceparent}
+	}
+	msg.Data = m.AppendBody(make([]byte, 0, len(m.Data)+len(m.Channel)+len(m.Event)+len(m.Sender)+96))
+	return msg
+}
+
+// Received is a message as it comes from NATS, republished or fetched. Body
+// is the NATS message's own memory: shared, never to be changed.
+type Received struct {
+	Channel  string
+	Seq      uint64 // 0: ephemeral
+	Last     uint64 // live messages: the sequence before it on this channel; 0: none or unknown
+	Body     []byte
+	Accepted time.Time // zero if the publisher did not say
+	Source   string
+	Trace    string // traceparent
+}
+
+// ErrForeign: the NATS message is none of Herald's.
+var ErrForeign = errors.New("not a Herald message")
+
+// Read takes a live or fetched NATS message apart without parsing its body.
+// It refuses what cannot be spliced: others may publish under herald.live and
+// herald.msg too. The result then has the sequence alone, if it is stored.
+// The channel is that of the subject; only an answer to Fetch, which comes to
+// an inbox, has it from a header.
+func Read(msg *nats.Msg) (Received, error) {
+	var r Received
+	if s := last(msg.Header, "Nats-Sequence"); s != "" {
+		seq, err := strconv.ParseUint(s, 10, 64)
+		if err != nil || seq == 0 {
+			return Received{}, fmt.Errorf("%w: sequence %q", ErrForeign, s)
+		}
+		r.Seq = seq
+	}
+	channel, ok := proto.ChannelOf(msg.Subject)
+	if !ok {
+		channel, ok = strings.CutPrefix(last(msg.Header, "Nats-Subject"), proto.SubjectStored)
+	}
+	if !ok || proto.CheckChannel(channel) != nil {
+		return r, fmt.Errorf("%w: subject %q", ErrForeign, msg.Subject)
+	}
+	if !spliceable(msg.Data) {
+		return r, fmt.Errorf("%w: the body on %q is not a JSON object with members", ErrForeign, msg.Subject)
+	}
+	r.Channel, r.Body = channel, msg.Data
+	r.Source, r.Trace = first(msg.Header, proto.HeaderSource), first(msg.Header, proto.HeaderTraceparent)
+	if s := last(msg.Header, "Nats-Last-Sequence"); s != "" {
+		r.Last, _ = strconv.ParseUint(s, 10, 64) // unknown is 0
+	}
+	if s := first(msg.Header, proto.HeaderAccepted); s != "" {
+		if us, err := strconv.ParseInt(s, 10, 64); err == nil {
+			r.Accepted = time.UnixMicro(us)
+		}
+	}
+	return r, nil
+}
+
+// spliceable reports whether proto.AppendWithID can put the id in front of the
+// first member: there must be one, or a lone comma would remain.
+func spliceable(body []byte) bool {
+	if n := len(body); n < 2 || body[0] != '{' || body[n-1] != '}' {
+		return false
+	}
+	rest := bytes.TrimLeft(body[1:], " \t\r\n")
+	return rest[0] == '"'
+}
+
+// first reads a header by its exact name; nats.Header.Get is exact too, but
+// does not say so by its name.
+func first(h nats.Header, name string) string {
+	if v := h[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// last reads a header that the server sets: it appends its own to those of
+// the publisher, so what somebody forged under that name stands before it.
+func last(h nats.Header, name string) string {
+	if v := h[name]; len(v) > 0 {
+		return v[len(v)-1]
+	}
+	return ""
+}

@@ -1,0 +1,206 @@
+// Package telemetry makes what every service shows of itself: the logger, the
+// metrics registry and the ops handler (/healthz, /readyz, /metrics,
+// /debug/pprof).
+package telemetry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/herald-push/herald/services/internal/config"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Version is stamped in by the linker (-X …telemetry.Version=v1.2.3); a plain
+// build takes it from the module's build information.
+var Version = ""
+
+// BuildVersion is Version, or what the build knows of itself.
+func BuildVersion() string {
+	if Version != "" {
+		return Version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// LogConfig is how a process logs.
+type LogConfig struct {
+	Level  string // debug, info, warn or error
+	Format string // json or text
+}
+
+// Settings declares the two settings that every service has.
+func (c *LogConfig) Settings() []config.Setting {
+	return []config.Setting{
+		{Flag: "log-level", Env: "HERALD_LOG_LEVEL", Help: "debug, info, warn or error", Into: &c.Level},
+		{Flag: "log-format", Env: "HERALD_LOG_FORMAT", Help: "json or text", Into: &c.Format},
+	}
+}
+
+// NewLogger makes the process's logger. Every line bears the service's name.
+func NewLogger(w io.Writer, service string, cfg LogConfig) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", cfg.Level)
+	}
+	opts := &slog.HandlerOptions{Level: level}
+	var h slog.Handler
+	switch strings.ToLower(cfg.Format) {
+	case "json":
+		h = slog.NewJSONHandler(w, opts)
+	case "text":
+		h = slog.NewTextHandler(w, opts)
+	default:
+		return nil, fmt.Errorf("log format %q: want json or text", cfg.Format)
+	}
+	return slog.New(h).With("service", service), nil
+}
+
+// NewRegistry makes a metrics registry with the process's and Go's own
+// figures and herald_build_info.
+func NewRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "herald_build_info",
+		Help:        "1; the version that runs is in the label.",
+		ConstLabels: prometheus.Labels{"version": BuildVersion()},
+	})
+	info.Set(1)
+	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+// Check is one condition of readiness; nil means ready. It must not block
+// for longer than its context.
+type Check func(ctx context.Context) error
+
+// Ops serves the operators' routes of one process. The zero value is not
+// usable; NewOps makes one. Safe for concurrent use.
+type Ops struct {
+	reg prometheus.Gatherer
+
+	mu     sync.Mutex
+	checks map[string]Check // guarded by mu
+	names  []string         // guarded by mu; in the order in which they were added
+}
+
+// NewOps makes the handler around a registry.
+func NewOps(reg prometheus.Gatherer) *Ops {
+	return &Ops{reg: reg, checks: map[string]Check{}}
+}
+
+// AddCheck adds one condition of readiness under a name that says what it is
+// about, such as "nats".
+func (o *Ops) AddCheck(name string, c Check) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.checks[name]; !ok {
+		o.names = append(o.names, name)
+	}
+	o.checks[name] = c
+}
+
+// Ready runs every check and returns their faults, joined, or nil.
+func (o *Ops) Ready(ctx context.Context) error {
+	o.mu.Lock()
+	names := append([]string(nil), o.names...)
+	checks := make([]Check, len(names))
+	for i, n := range names {
+		checks[i] = o.checks[n]
+	}
+	o.mu.Unlock()
+	var errs []error
+	for i, c := range checks {
+		if err := c(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", names[i], err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Mount adds the routes. /healthz says that this process answers, and asks
+// nobody else: a NATS outage must not make Kubernetes kill the pods that
+// wait for it. /readyz runs the checks. pprof answers loopback only.
+func (o *Ops) Mount(r chi.Router) {
+	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		writeState(w, http.StatusOK, "ok", nil)
+	})
+	r.Get("/readyz", func(w http.ResponseWriter, req *http.Request) {
+		ctx, cancel := context.WithTimeout(req.Context(), 2*time.Second)
+		defer cancel()
+		if err := o.Ready(ctx); err != nil {
+			writeState(w, http.StatusServiceUnavailable, "not ready", strings.Split(err.Error(), "\n"))
+			return
+		}
+		writeState(w, http.StatusOK, "ready", nil)
+	})
+	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(o.reg, promhttp.HandlerOpts{}))
+	r.Route("/debug/pprof", func(r chi.Router) {
+		r.Use(loopbackOnly)
+		r.HandleFunc("/cmdline", pprof.Cmdline)
+		r.HandleFunc("/profile", pprof.Profile)
+		r.HandleFunc("/symbol", pprof.Symbol)
+		r.HandleFunc("/trace", pprof.Trace)
+		r.HandleFunc("/*", pprof.Index)
+	})
+}
+
+func writeState(w http.ResponseWriter, status int, state string, reasons []string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(struct {
+		Status  string   `json:"status"`
+		Reasons []string `json:"reasons,omitempty"`
+	}{state, reasons}) // a client that hung up misses only its own answer
+}
+
+// loopbackOnly hides profiles from everybody who is not on this machine. It
+// looks at the socket's address: headers can be forged. A request that came
+// through a proxy on this machine is not from this machine, and one for another
+// host is a page that had its name resolved to 127.0.0.1 (DNS rebinding). A
+// local proxy that adds no header at all must be told not to pass on /debug.
+func loopbackOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		local := isLoopback(r.RemoteAddr) && (isLoopback(r.Host) || hostname(r.Host) == "localhost")
+		for _, h := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Forwarded", "Via"} {
+			local = local && len(r.Header.Values(h)) == 0
+		}
+		if !local {
+			http.NotFound(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// hostname is a host or host:port without the port, and without the brackets
+// of an IPv6 address.
+func hostname(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		return host
+	}
+	return strings.Trim(hostport, "[]")
+}
+
+func isLoopback(hostport string) bool {
+	ip := net.ParseIP(hostname(hostport))
+	return ip != nil && ip.IsLoopback()
+}
