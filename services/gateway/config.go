@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/httpx"
+)
+
+// Config is what operators choose about a gateway.
+type Config struct {
+	// Listen is the address; empty: no listener of its own (in the single binary).
+	Listen            string
+	CertFile, KeyFile string
+	// Tokens are checked with these keys; neither set: no token is valid.
+	JWTSecret, JWKS   string
+	AnonymousChannels []string
+	AllowedOrigins    []string
+	MaxPerIP          int
+	TrustedProxies    httpx.Proxies
+	// Drain is the window over which clients are told to leave at the end.
+	Drain     time.Duration
+	Heartbeat time.Duration
+	// MaxQueueBytes may wait for one client before it is closed as slow.
+	MaxQueueBytes int
+	// RecentMessages and RecentBytes are kept in memory for clients that come back.
+	RecentMessages, RecentBytes int
+	// ReplayMessages and ReplayBytes are the most that one resume is sent.
+	ReplayMessages, ReplayBytes int
+}
+
+// DefaultConfig is what a gateway does unless told otherwise.
+func DefaultConfig() Config {
+	return Config{
+		Listen:            ":8081",
+		AnonymousChannels: []string{proto.Broadcast, "public.>"},
+		MaxPerIP:          2000, // the predecessor's limit
+		Drain:             10 * time.Second,
+		Heartbeat:         25 * time.Second, // below the 30 to 60 s after which proxies and mobile networks drop idle connections
+		MaxQueueBytes:     1 << 20,
+		RecentMessages:    65536,
+		RecentBytes:       64 << 20,
+		ReplayMessages:    10000,
+		ReplayBytes:       16 << 20,
+	}
+}
+
+// Settings declares the gateway's own settings.
+func (c *Config) Settings() []config.Setting {
+	return []config.Setting{
+		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Into: &c.Listen},
+		{Flag: "tls-cert", Env: "HERALD_TLS_CERT", Help: "certificate file (PEM); with -tls-key the gateway speaks HTTPS and wss", Into: &c.CertFile},
+		{Flag: "tls-key", Env: "HERALD_TLS_KEY", Help: "private key file (PEM)", Into: &c.KeyFile},
+		{Env: "HERALD_JWT_SECRET", Help: "secret of HS256 tokens", Secret: true, Into: &c.JWTSecret},
+		{Flag: "jwks", Env: "HERALD_JWKS", Help: "file or URL of the public keys of RS256, ES256 and EdDSA tokens", Into: &c.JWKS},
+		{Flag: "anonymous-channels", Env: "HERALD_ANONYMOUS_CHANNELS", Help: "patterns that clients without a token may follow", Into: &c.AnonymousChannels},
+		{Flag: "allowed-origins", Env: "HERALD_ALLOWED_ORIGINS", Help: "origins of pages that may connect, besides the same host; * for all", Into: &c.AllowedOrigins},
+		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP", Help: "connections one IPv4 address or IPv6 /64 may have; 0: no limit", Into: &c.MaxPerIP},
+		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES", Help: "addresses and prefixes whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
+		{Flag: "drain", Env: "HERALD_DRAIN", Help: "window over which clients are told to leave when the gateway stops", Into: &c.Drain},
+		{Flag: "heartbeat", Env: "HERALD_HEARTBEAT", Help: "silence after which a client is pinged, in whole seconds", Into: &c.Heartbeat},
+		{Flag: "max-queue-bytes", Env: "HERALD_MAX_QUEUE_BYTES", Help: "bytes that may wait for one client before it is closed as too slow", Into: &c.MaxQueueBytes},
+		{Flag: "recent-messages", Env: "HERALD_RECENT_MESSAGES", Help: "messages kept in memory for clients that come back", Into: &c.RecentMessages},
+		{Flag: "recent-bytes", Env: "HERALD_RECENT_BYTES", Help: "bytes of messages kept in memory for clients that come back", Into: &c.RecentBytes},
+		{Flag: "replay-messages", Env: "HERALD_REPLAY_MESSAGES", Help: "most messages sent to one client that comes back", Into: &c.ReplayMessages},
+		{Flag: "replay-bytes", Env: "HERALD_REPLAY_BYTES", Help: "most bytes sent to one client that comes back", Into: &c.ReplayBytes},
+	}
+}
+
+// Validate reports every fault at once, by the setting's name.
+func (c *Config) Validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	for _, p := range c.AnonymousChannels {
+		if err := proto.CheckPattern(p); err != nil {
+			fault("anonymous-channels: %w", err)
+		}
+	}
+	for _, o := range c.AllowedOrigins {
+		if u, err := url.Parse(o); o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || strings.Trim(u.Path, "/") != "") {
+			fault("allowed-origins: %q is not an origin such as https://example.com", o)
+		}
+	}
+	if c.JWTSecret != "" {
+		if err := auth.CheckSecret("HERALD_JWT_SECRET", c.JWTSecret); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		fault("tls-cert and tls-key belong together; only one is set")
+	}
+	if c.MaxPerIP < 0 {
+		fault("max-connections-per-ip: %d is negative; 0 means no limit", c.MaxPerIP)
+	}
+	if c.Drain < 0 || c.Drain > 10*time.Minute {
+		fault("drain: %s is not between 0s and 10m", c.Drain)
+	}
+	if c.Heartbeat < time.Second || c.Heartbeat%time.Second != 0 {
+		fault("heartbeat: %s is not a whole number of seconds", c.Heartbeat)
+	}
+	if least := proto.MaxMessageBytes * 2; c.MaxQueueBytes < least {
+		fault("max-queue-bytes: %d is less than %d, two of the largest messages", c.MaxQueueBytes, least)
+	}
+	for _, n := range []struct {
+		name  string
+		value int
+	}{{"recent-messages", c.RecentMessages}, {"recent-bytes", c.RecentBytes}, {"replay-messages", c.ReplayMessages}, {"replay-bytes", c.ReplayBytes}} {
+		if n.value < 1 {
+			fault("%s: %d is not positive", n.name, n.value)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// shards is one per processor: a shard never waits for anything but work.
+func shards() int { return runtime.GOMAXPROCS(0) }

@@ -1,0 +1,324 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// feed hands every stored message to the hub, in stream order, none missing,
+// none twice; ephemeral ones as they come.
+//
+// It holds one subscription to all live subjects. Stored messages bear their
+// stream sequence, so whatever is missing shows as a hole before the next
+// one: a dropped connection, an overflow here, a leader that died between
+// storing and republishing. The missing ones are fetched from the stream
+// before anything later is handed on. What is missing at the very end, with
+// nothing after it, is found by asking for the stream's last sequence once a
+// second while it is quiet.
+type feed struct {
+	nc     *nats.Conn
+	stream jetstream.Stream // set by start
+	hub    *hub.Hub
+	log    *slog.Logger
+	m      *metrics
+
+	live   chan *nats.Msg // NATS writes, run reads; never closed
+	canary string         // subject of the feed's message to itself
+
+	epoch atomic.Pointer[string] // of the stream; run writes; nil until start has succeeded
+
+	// Owned by run.
+	last   uint64 // newest sequence handed to the hub
+	quiet  bool   // nothing came since the last tick
+	chirps uint64 // canaries sent
+
+	heard atomic.Int64 // Unix nanoseconds when a canary came through run last
+}
+
+// Bounds of the feed.
+const (
+	// liveBuffer is how many NATS messages may wait here; beyond it nats.go
+	// drops, and the hole is repaired from the stream.
+	liveBuffer = 16 << 10
+	// tickEvery is how soon a silent tail is noticed, and how often the canary sings.
+	tickEvery = time.Second
+	// fetchBatch and fetchBytes bound one page of a repair.
+	fetchBatch = 512
+	fetchBytes = 4 << 20
+	// canaryLate is after how long without its canary the feed is not ready.
+	canaryLate = 5 * time.Second
+)
+
+func newFeed(nc *nats.Conn, h *hub.Hub, log *slog.Logger, m *metrics, id string) *feed {
+	return &feed{nc: nc, hub: h, log: log, m: m, live: make(chan *nats.Msg, liveBuffer), canary: "herald.canary." + id}
+}
+
+// start subscribes, so that nothing that is stored from now on is missed, and
+// only then asks where the stream stands. It waits until there is a stream.
+func (f *feed) start(ctx context.Context) error {
+	js, err := jetstream.New(f.nc)
+	if err != nil {
+		return fmt.Errorf("feed: %w", err)
+	}
+	if f.stream, err = natsx.AwaitStream(ctx, js, f.log); err != nil {
+		return fmt.Errorf("feed: %w", err)
+	}
+	for _, subject := range []string{proto.SubjectLive + ">", f.canary} {
+		if _, err := f.nc.ChanSubscribe(subject, f.live); err != nil {
+			return fmt.Errorf("feed: subscribe to %s: %w", subject, err)
+		}
+	}
+	for {
+		info, err := f.stream.Info(ctx)
+		if err == nil {
+			f.begin(info, false)
+			f.heard.Store(time.Now().UnixNano())
+			return nil
+		}
+		f.log.Warn("the stream does not say where it stands; asking again", "stream", proto.Stream, "err", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// begin starts after what is stored now.
+func (f *feed) begin(info *jetstream.StreamInfo, reset bool) {
+	epoch := proto.EpochOf(info.Created)
+	f.epoch.Store(&epoch)
+	f.last = info.State.LastSeq
+	f.hub.Start(f.last, reset)
+	f.m.position.Set(float64(f.last))
+	f.log.Info("following the stream", "epoch", epoch, "seq", f.last)
+}
+
+// cursor is the id of a sequence of the current stream.
+func (f *feed) cursor(seq uint64) proto.Cursor { return proto.Cursor{Epoch: *f.epoch.Load(), Seq: seq} }
+
+// started reports whether there is a stream to follow.
+func (f *feed) started() bool { return f.epoch.Load() != nil }
+
+// run starts, and hands messages on until ctx ends.
+func (f *feed) run(ctx context.Context) error {
+	if err := f.start(ctx); err != nil {
+		return err
+	}
+	lost := f.nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED)
+	defer f.nc.RemoveStatusListener(lost)
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case msg := <-f.live:
+			f.receive(ctx, msg)
+		case status, ok := <-lost:
+			if ok && status == nats.CONNECTED {
+				f.check(ctx)
+			} else if !ok {
+				lost = nil
+			}
+		case <-tick.C:
+			f.sing()
+			if f.quiet {
+				f.check(ctx)
+			}
+			f.quiet = true
+		}
+	}
+}
+
+func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
+	if msg.Subject == f.canary {
+		f.heard.Store(time.Now().UnixNano())
+		return
+	}
+	r, err := natsx.Read(msg)
+	if err != nil {
+		f.m.foreign.Inc()
+		f.log.Debug("ignored a NATS message that is not Herald's", "err", err)
+		if r.Seq == f.last+1 {
+			f.last = r.Seq
+		}
+		return
+	}
+	if r.Seq == 0 {
+		f.m.received.WithLabelValues("ephemeral").Inc()
+		f.hub.Publish(&hub.Message{Channel: r.Channel, Body: r.Body, Accepted: r.Accepted})
+		return
+	}
+	f.quiet = false
+	switch {
+	case r.Seq <= f.last: // fetched already, or the stream was made anew: the tick finds out
+		return
+	case r.Seq > f.last+1:
+		f.log.Warn("live messages are missing; fetching them from the stream", "seq", f.last+1, "upto", r.Seq-1)
+		f.m.repaired.Inc()
+		f.repair(ctx, r.Seq-1)
+		if r.Seq != f.last+1 {
+			return // fetched with the others, or its sequence was invented
+		}
+	}
+	f.m.received.WithLabelValues("live").Inc()
+	f.publish(r)
+}
+
+func (f *feed) publish(r natsx.Received) {
+	f.last = r.Seq
+	f.m.position.Set(float64(r.Seq))
+	f.hub.Publish(f.message(r))
+}
+
+// message splices the id in, once for all clients.
+func (f *feed) message(r natsx.Received) *hub.Message {
+	id := f.cursor(r.Seq)
+	return &hub.Message{
+		Seq:      r.Seq,
+		Channel:  r.Channel,
+		ID:       id.String(),
+		Body:     proto.AppendWithID(make([]byte, 0, len(r.Body)+48), id, r.Body),
+		Accepted: r.Accepted,
+	}
+}
+
+// sing sends the canary: a message of the feed to itself, over the connection
+// and through the queue that messages take.
+func (f *feed) sing() {
+	f.chirps++
+	_ = f.nc.Publish(f.canary, nil) // an error is a canary that does not arrive
+}
+
+// ready is the check behind /readyz.
+func (f *feed) ready(context.Context) error {
+	if !f.nc.IsConnected() {
+		return errors.New("not connected to NATS")
+	}
+	if !f.started() {
+		return fmt.Errorf("stream %s is not there yet; ingest declares it", proto.Stream)
+	}
+	if silent := time.Since(time.Unix(0, f.heard.Load())); silent > canaryLate {
+		return fmt.Errorf("the canary has not come back for %s", silent.Round(time.Second))
+	}
+	return nil
+}
+
+// check compares with the stream: is there more than what came, is it still
+// the same stream?
+func (f *feed) check(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	info, err := f.stream.Info(ctx)
+	if err != nil {
+		f.log.Debug("the stream does not answer", "err", err)
+		return
+	}
+	switch last := info.State.LastSeq; {
+	case proto.EpochOf(info.Created) != *f.epoch.Load():
+		f.log.Warn("the stream was made anew; clients are told to start over", "stream", proto.Stream)
+		f.begin(info, true)
+	case last > f.last:
+		// Perhaps they are in the queue already: they will be dropped as known.
+		f.repair(ctx, last)
+	}
+}
+
+// repair fetches and hands on what is stored after f.last up to upTo. It
+// returns when that is done, when the stream does not go as far, or when ctx
+// ended. Sequences that the stream no longer has are passed over: if
+// retention took them, clients are told.
+func (f *feed) repair(ctx context.Context, upTo uint64) {
+	pause := 20 * time.Millisecond
+	for f.last < upTo && ctx.Err() == nil {
+		err := f.repairPage(ctx, upTo)
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, errBeyond):
+			f.log.Warn("a NATS message bears a sequence that the stream has not reached; is somebody publishing under "+proto.SubjectLive+"?", "seq", upTo)
+			return
+		}
+		f.log.Debug("could not fetch from the stream; trying again", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, time.Second)
+	}
+}
+
+func (f *feed) repairPage(ctx context.Context, upTo uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	page, err := natsx.Fetch(ctx, f.nc, natsx.Query{Pattern: ">", From: f.last + 1, Batch: fetchBatch, MaxBytes: fetchBytes})
+	if err != nil {
+		return err
+	}
+	if len(page.Messages) == 0 || page.Messages[0].Seq > f.last+1 {
+		if err := f.passOver(ctx, upTo); err != nil {
+			return err
+		}
+	}
+	for _, r := range page.Messages {
+		if r.Seq > f.last {
+			if r.Seq > f.last+1 {
+				if err := f.passOver(ctx, r.Seq-1); err != nil {
+					return err
+				}
+			}
+			f.m.received.WithLabelValues("fetched").Inc()
+			f.publish(r)
+		}
+	}
+	return nil
+}
+
+var (
+	// errLagging: a replica has not got the messages yet that its leader has.
+	errLagging = errors.New("the replica that answered lags behind")
+	// errBeyond: the stream has not stored that many messages.
+	errBeyond = errors.New("beyond the end of the stream")
+)
+
+// passOver moves f.last over sequences up to upTo that are no longer stored,
+// as far as they are. Only the leader may say so: the answer to a direct get
+// may come from a replica that lags behind.
+func (f *feed) passOver(ctx context.Context, upTo uint64) error {
+	next, err := natsx.Next(ctx, f.nc, ">", f.last+1)
+	if err != nil {
+		return err
+	}
+	if next == f.last+1 {
+		return errLagging
+	}
+	info, err := f.stream.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if info.State.LastSeq < upTo {
+		return errBeyond
+	}
+	end := upTo
+	if next != 0 {
+		end = min(end, next-1)
+	}
+	if info.State.FirstSeq > f.last+1 {
+		f.log.Warn("messages expired before this gateway could fetch them; clients are told", "seq", f.last+1, "upto", end)
+		f.m.lost.Inc()
+		f.hub.Gap(f.last, end)
+	}
+	f.last = end
+	return nil
+}

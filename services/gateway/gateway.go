@@ -1,0 +1,207 @@
+// Package gateway holds clients, follows the stream, and pushes.
+//
+// Messages flow one way: NATS → feed (order, repair) → hub (subscriptions) →
+// conn (socket). A session is one client: it words control frames, checks
+// permissions, and brings a client that comes back up to date.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Deps are the live things a gateway uses. The caller owns and closes them.
+type Deps struct {
+	NATS     *nats.Conn
+	Log      *slog.Logger
+	Registry prometheus.Registerer
+	Ops      *telemetry.Ops
+	Pages    fs.FS // the demo page; nil: none
+}
+
+// Service is one gateway. New wires it, Run runs it.
+type Service struct {
+	cfg      Config
+	deps     Deps
+	log      *slog.Logger
+	m        *metrics
+	hub      *hub.Hub
+	feed     *feed
+	conns    *conn.Set
+	ips      *perIP
+	verifier *auth.Verifier
+	server   *httpx.Server // nil without a listener of its own
+
+	// replays bounds how many clients read history from the stream at once.
+	replays  chan struct{}
+	draining atomic.Bool
+
+	// sessions lives until every client is gone: replays end with it.
+	sessions context.Context
+	cut      context.CancelFunc
+}
+
+// maxReplays keeps a storm of clients that were away for long from asking
+// the stream for everything at once; the others wait their turn.
+const maxReplays = 64
+
+// New wires a gateway and binds its listener. ctx bounds the loading of token
+// keys and, with a JWKS URL, their refreshing.
+func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	verifier, err := auth.NewVerifier(ctx, auth.VerifierConfig{Secret: cfg.JWTSecret, JWKS: cfg.JWKS}, deps.Log)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{
+		cfg: cfg, deps: deps, log: deps.Log,
+		m:        newMetrics(deps.Registry),
+		conns:    conn.NewSet(conn.Config{MaxQueueBytes: cfg.MaxQueueBytes, Heartbeat: cfg.Heartbeat}, deps.Registry),
+		ips:      newPerIP(cfg.MaxPerIP),
+		verifier: verifier,
+		replays:  make(chan struct{}, maxReplays),
+	}
+	s.hub = hub.New(hub.Config{
+		Shards: shards(), InboxMessages: liveBuffer,
+		RecentMessages: cfg.RecentMessages, RecentBytes: cfg.RecentBytes,
+	}, hub.NewMetrics(deps.Registry))
+	s.feed = newFeed(deps.NATS, s.hub, deps.Log, s.m, httpx.NewID())
+	s.sessions, s.cut = context.WithCancel(context.Background())
+	if cfg.Listen != "" {
+		r := httpx.NewRouter(deps.Log)
+		s.Mount(r)
+		deps.Ops.Mount(r)
+		s.server, err = httpx.NewServer(httpx.ServerConfig{Listen: cfg.Listen, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile}, r, deps.Log)
+		if err != nil {
+			return nil, err
+		}
+	}
+	deps.Ops.AddCheck("gateway", s.ready)
+	return s, nil
+}
+
+func (s *Service) ready(ctx context.Context) error {
+	if s.draining.Load() {
+		return errors.New("draining")
+	}
+	return s.feed.ready(ctx)
+}
+
+// Addr is where the gateway listens; nil without a listener of its own.
+func (s *Service) Addr() net.Addr {
+	if s.server == nil {
+		return nil
+	}
+	return s.server.Addr()
+}
+
+// Run serves until ctx ends, and then leaves in this order: unready and
+// refusing newcomers; every client told to come back elsewhere, spread over
+// the drain window; the listener, the feed and the shards stopped. It returns
+// when every goroutine has.
+func (s *Service) Run(ctx context.Context) error {
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var wg sync.WaitGroup
+	failed := make(chan error, 2)
+	wg.Go(func() { s.hub.Run(inner) })
+	wg.Go(func() { s.conns.Run(inner) })
+	feed, stopFeed := context.WithCancel(inner)
+	defer stopFeed()
+	feedDone := make(chan struct{})
+	wg.Go(func() {
+		defer close(feedDone)
+		if err := s.feed.run(feed); err != nil && feed.Err() == nil {
+			failed <- err
+		}
+	})
+	serving, stopServing := context.WithCancel(inner)
+	defer stopServing()
+	if s.server != nil {
+		wg.Go(func() {
+			if err := s.server.Run(serving); err != nil {
+				failed <- err
+			}
+		})
+	}
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		err = fmt.Errorf("gateway: %w", err)
+	}
+	s.drain()
+	stopServing()
+	stopFeed()
+	<-feedDone // the hub must take what the feed still hands in
+	stop()
+	wg.Wait()
+	return err
+}
+
+// drainPace shortens the window for a few clients: a hundred a second are no
+// herd, and nobody likes to wait for Ctrl-C.
+const drainPace = 10 * time.Millisecond
+
+// drain tells every client to come back elsewhere and waits until they left.
+func (s *Service) drain() {
+	s.draining.Store(true)
+	begin := time.Now()
+	n := s.conns.Len()
+	window := min(s.cfg.Drain, time.Duration(n)*drainPace)
+	s.conns.Drain(context.Background(), window, proto.CloseGoingAway)
+	s.cut()
+	s.conns.Wait()
+	s.log.Info("every client has left", "clients", n, "took", time.Since(begin))
+}
+
+// serveWebSocket admits one client. What concerns the page (its origin) or
+// the gateway (draining) is refused before the handshake; everything else is
+// told after it, since a browser shows a page no HTTP answer to a handshake.
+func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	refuse := func(reason string, p *proto.Problem) {
+		s.m.refused.WithLabelValues(reason).Inc()
+		httpx.WriteProblem(w, r, s.log, p)
+	}
+	switch {
+	case s.draining.Load():
+		refuse("draining", proto.ProblemUnavailable.With("this gateway is stopping; connect again"))
+		return
+	case !s.feed.started():
+		refuse("starting", proto.ProblemUnavailable.With("this gateway is starting; connect again"))
+		return
+	case !s.originAllowed(r):
+		refuse("origin", proto.ProblemOrigin.With("add "+r.Header.Get("Origin")+" to HERALD_ALLOWED_ORIGINS if it should"))
+		return
+	}
+	sess := &session{s: s, remote: s.cfg.TrustedProxies.ClientIP(r), request: parseRequest(r)}
+	c, err := s.conns.Accept(w, r, sess.remote, httpx.NewID(), func(_ int, reason error) {
+		w.Header().Set("Upgrade", "websocket") // RFC 9110 section 15.5.22
+		refuse("handshake", proto.ProblemUpgrade.With(reason.Error()))
+	})
+	if err != nil {
+		return // refuse has answered, or the client is gone
+	}
+	sess.conn = c
+	c.Go(sess.run)
+}

@@ -1,0 +1,186 @@
+package conn
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config bounds every connection of a set.
+type Config struct {
+	// MaxQueueBytes is what may wait for one client.
+	MaxQueueBytes int
+	// Heartbeat is after how long a silence a client is pinged, in whole
+	// seconds.
+	Heartbeat time.Duration
+}
+
+// Set is all connections of a gateway. Run keeps their heartbeats; Drain says
+// goodbye to all of them; Wait, after Drain, returns when the last has ended.
+type Set struct {
+	cfg Config
+	m   *metrics
+	wg  sync.WaitGroup // connections and handshakes under way, with their goroutines
+
+	mu    sync.Mutex
+	slots [][]*Conn // guarded by mu; the heartbeat wheel: one slot is looked at each second
+	next  int       // guarded by mu; the slot of the next connection
+	count int       // guarded by mu
+	full  bool      // guarded by mu; Drain has begun: nobody is added
+}
+
+// NewSet makes an empty set. The wheel turns twice per heartbeat, so that
+// nobody is silent for much longer than that: see beat.
+func NewSet(cfg Config, reg prometheus.Registerer) *Set {
+	return &Set{cfg: cfg, m: newMetrics(reg), slots: make([][]*Conn, max(1, int(cfg.Heartbeat/(2*time.Second))))}
+}
+
+func (s *Set) newConn(id string, remote netip.Addr) *Conn {
+	c := &Conn{id: id, remote: remote, set: s, maxQueue: s.cfg.MaxQueueBytes}
+	now := time.Now().UnixNano()
+	c.lastIn.Store(now)
+	c.lastOut.Store(now)
+	return c
+}
+
+// Go runs f, which must call Serve, in the connection's own goroutine. Wait
+// waits for it.
+func (c *Conn) Go(f func()) {
+	go func() { // counted by reserve; ends when Serve does
+		defer c.set.wg.Done()
+		f()
+	}()
+}
+
+// Wait returns when every goroutine of every connection has ended.
+func (s *Set) Wait() { s.wg.Wait() }
+
+// Len is how many connections are open.
+func (s *Set) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
+}
+
+// reserve counts in a connection to be, so that Wait waits for it, unless the
+// set is draining. It comes before the handshake, which is written like
+// everything else: perhaps by a goroutine.
+func (s *Set) reserve() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.full {
+		s.wg.Add(1)
+	}
+	return !s.full
+}
+
+// add takes in a connection that has a place reserved. It reports whether the
+// set has begun to drain meanwhile.
+func (s *Set) add(c *Conn) (draining bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.slot = s.next
+	s.next = (s.next + 1) % len(s.slots)
+	c.place = len(s.slots[c.slot])
+	s.slots[c.slot] = append(s.slots[c.slot], c)
+	s.count++
+	s.m.open.Inc()
+	s.m.opened.Inc()
+	return s.full
+}
+
+func (s *Set) remove(c *Conn) {
+	c.mu.Lock()
+	code := c.code
+	c.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slot := s.slots[c.slot]
+	last := len(slot) - 1
+	slot[c.place] = slot[last]
+	slot[c.place].place = c.place
+	slot[last] = nil
+	s.slots[c.slot] = slot[:last]
+	s.count--
+	s.m.open.Dec()
+	s.m.closed.WithLabelValues(code.String()).Inc()
+}
+
+// Run looks at one slot of the wheel each second, so that the pings are spread
+// evenly. It returns when ctx ends.
+func (s *Set) Run(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	round := time.Duration(len(s.slots)) * time.Second
+	for i := 0; ; i = (i + 1) % len(s.slots) {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			for _, c := range s.snapshot(i) {
+				c.beat(now, round, s.cfg.Heartbeat)
+			}
+		}
+	}
+}
+
+func (s *Set) snapshot(slot int) []*Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*Conn(nil), s.slots[slot]...)
+}
+
+// tickSlack is by how much one look may come too early or late.
+const tickSlack = 500 * time.Millisecond
+
+// beat pings a connection that will have been silent in both directions for
+// the heartbeat interval by the next look at it, a round of the wheel later,
+// and closes one that has left a ping unanswered for that interval.
+func (c *Conn) beat(now time.Time, round, heartbeat time.Duration) {
+	in, out := c.lastIn.Load(), c.lastOut.Load()
+	since := func(t int64) time.Duration { return time.Duration(now.UnixNano() - t) }
+	switch {
+	case c.pinged != 0 && in < c.pinged:
+		if since(c.pinged) >= heartbeat-tickSlack {
+			c.Close(proto.CloseHeartbeat)
+		}
+	case since(max(in, out))+round >= heartbeat+tickSlack:
+		c.pinged = now.UnixNano()
+		c.mu.Lock()
+		c.send(pingFrame)
+		c.flush()
+		c.mu.Unlock()
+	default:
+		c.pinged = 0
+	}
+}
+
+// Drain says goodbye to every connection, evenly spread over the window, so
+// that the clients do not all come back in the same second; from now on
+// nobody is accepted. It returns when all were told; when ctx ends, the rest
+// is told at once.
+func (s *Set) Drain(ctx context.Context, window time.Duration, code proto.CloseCode) {
+	s.mu.Lock()
+	s.full = true
+	s.mu.Unlock()
+	var all []*Conn
+	for i := range s.slots {
+		all = append(all, s.snapshot(i)...)
+	}
+	begin := time.Now()
+	for i, c := range all {
+		at := begin.Add(window * time.Duration(i) / time.Duration(len(all)))
+		if wait := time.Until(at); wait > 5*time.Millisecond {
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				window = 0 // tell the rest at once
+			}
+		}
+		c.Close(code)
+	}
+}

@@ -1,0 +1,157 @@
+package hub
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// Config bounds the hub.
+type Config struct {
+	Shards int // usually runtime.GOMAXPROCS(0)
+	// InboxMessages is how many messages may wait for one shard before
+	// Publish waits.
+	InboxMessages int
+	// RecentMessages and RecentBytes bound what is kept for clients that come back.
+	RecentMessages, RecentBytes int
+}
+
+// Hub is the set of shards. New makes it, Run runs it. Publish has one caller
+// at a time; everything else is safe for concurrent use.
+type Hub struct {
+	shards []*shard
+	recent *Recent
+	next   atomic.Uint32
+	m      *metrics
+}
+
+// Sink takes a connection's messages. The shard's goroutine calls it; no
+// method may block or call back into the hub.
+type Sink interface {
+	// Send queues the message.
+	Send(*Message)
+	// Flush writes what was queued, as far as the socket takes it.
+	Flush()
+	// Gap says that messages after since up to upTo are lost for everybody.
+	Gap(since, upTo uint64)
+	// Reset says that the stream was made anew: every sequence is void.
+	Reset()
+}
+
+// New makes a hub that starts after position: the sequence of the newest
+// message that is in the stream already.
+func New(cfg Config, m *Metrics) *Hub {
+	h := &Hub{recent: newRecent(cfg.RecentMessages, cfg.RecentBytes), m: m.of()}
+	for range max(1, cfg.Shards) {
+		h.shards = append(h.shards, newShard(h.recent, cfg.InboxMessages, h.m))
+	}
+	return h
+}
+
+// Run runs the shards until ctx ends, and returns when they have delivered
+// what was handed in before.
+func (h *Hub) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, s := range h.shards {
+		wg.Go(s.run) // ends with stop below
+	}
+	<-ctx.Done()
+	for _, s := range h.shards {
+		s.stop()
+	}
+	wg.Wait()
+}
+
+// Recent is the ring of the newest messages.
+func (h *Hub) Recent() *Recent { return h.recent }
+
+// Publish hands in one message; stored ones in ascending order of their
+// sequence, which is the caller's promise. It waits while a shard is behind.
+func (h *Hub) Publish(m *Message) {
+	if m.Seq > 0 {
+		h.recent.add(m)
+	}
+	for _, s := range h.shards {
+		s.put(item{message: m})
+	}
+}
+
+// Start sets the place from which on messages are handed in, and forgets
+// everything before: at the start, and, with reset, when the stream was made
+// anew.
+func (h *Hub) Start(position uint64, reset bool) {
+	h.recent.reset(position)
+	for _, s := range h.shards {
+		s.put(item{command: func() { s.start(position, reset) }})
+	}
+}
+
+// Gap tells every subscriber that the messages after since up to upTo are
+// lost; upTo is the new position.
+func (h *Hub) Gap(since, upTo uint64) {
+	for _, s := range h.shards {
+		s.put(item{command: func() { s.gap(since, upTo) }})
+	}
+}
+
+// Subscriber is a connection as the hub sees it. Its methods are safe for
+// concurrent use and act in the order in which they are called.
+type Subscriber struct {
+	shard *shard // fixed
+	sink  Sink   // fixed
+
+	// Owned by the shard.
+	place int      // index in shard.members
+	held  []holder // its subscriptions: few, so a slice
+	turn  uint64   // the last message offered, so that overlapping patterns deliver once
+	dirty bool     // has queued messages to flush
+	gone  bool
+}
+
+// holder is one subscription seen from its subscriber.
+type holder struct {
+	name  string
+	place int // index in subscriptions.list
+}
+
+// Attach adds a connection to the next shard, without any subscription.
+func (h *Hub) Attach(sink Sink) *Subscriber {
+	s := h.shards[int(h.next.Add(1))%len(h.shards)]
+	sub := &Subscriber{shard: s, sink: sink}
+	s.put(item{command: func() { s.attach(sub) }})
+	return sub
+}
+
+// Joined is the answer to Join.
+type Joined struct {
+	// OK: the subscription is live. Otherwise nothing happened, since the
+	// messages missed are too many for one go, or older than the ring: fetch
+	// some of them, and join again with a later Since.
+	OK bool
+	// Position is the place from which the subscription is live: everything
+	// up to it was delivered or lies before Since.
+	Position uint64
+}
+
+// Now as Since means "from here on".
+const Now = ^uint64(0)
+
+// Join subscribes to the channels or patterns, delivers first what they
+// missed after since, and goes live, without gap or duplicate. done is called
+// in the shard's goroutine after the missed messages were queued and before
+// any live one; it must not block. Names that are subscribed already keep
+// their subscription.
+func (s *Subscriber) Join(since uint64, names []string, done func(Joined)) {
+	s.shard.put(item{command: func() { s.shard.join(s, since, names, done) }})
+}
+
+// Leave ends subscriptions. done is called in the shard's goroutine; after it
+// nothing of these channels is delivered.
+func (s *Subscriber) Leave(names []string, done func()) {
+	s.shard.put(item{command: func() { s.shard.leave(s, names); done() }})
+}
+
+// Detach ends everything. No method of the sink is called after done.
+func (s *Subscriber) Detach(done func()) {
+	s.shard.put(item{command: func() { s.shard.detach(s); done() }})
+}

@@ -1,0 +1,52 @@
+package hub
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Message is one message on its way to subscribers. Nobody changes it after
+// Publish; all connections share it.
+type Message struct {
+	// Seq is the stream sequence; 0 for an ephemeral message.
+	Seq     uint64
+	Channel string
+	// Body is the client-ready JSON with the id spliced in.
+	Body []byte
+	// ID is the message's id; empty for an ephemeral message.
+	ID string
+	// Accepted is when ingest took the message; zero if unknown.
+	Accepted time.Time
+
+	encoded [maxEncodings]atomic.Pointer[[]byte]
+}
+
+const maxEncodings = 4
+
+// Encoding turns a message into the bytes that one kind of client gets. It
+// runs once per message, not once per client.
+type Encoding struct {
+	slot   int
+	encode func(*Message) []byte
+}
+
+// NewEncoding makes an encoding. Each in a process has its own slot, below
+// maxEncodings; the caller hands them out.
+func NewEncoding(slot int, encode func(*Message) []byte) *Encoding {
+	if slot < 0 || slot >= maxEncodings {
+		panic("hub: no such encoding slot")
+	}
+	return &Encoding{slot: slot, encode: encode}
+}
+
+// Encoded is the message in this encoding: shared bytes, never to be changed.
+// Two shards that ask at the same moment may both encode; the first stays.
+func (m *Message) Encoded(e *Encoding) []byte {
+	p := m.encoded[e.slot].Load()
+	if p == nil {
+		b := e.encode(m)
+		m.encoded[e.slot].CompareAndSwap(nil, &b)
+		p = m.encoded[e.slot].Load()
+	}
+	return *p
+}

@@ -1,0 +1,304 @@
+package hub
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+)
+
+// shard owns its subscribers. Only its goroutine, run, touches what is below
+// the inbox.
+type shard struct {
+	recent      *Recent // fixed
+	m           *metrics
+	maxMessages int
+
+	// The inbox. Commands are not bounded: each waits for an answer, so there
+	// are no more than connections.
+	mu       sync.Mutex
+	cond     *sync.Cond // signals that inbox grew (to run) or shrank (to put)
+	inbox    []item     // guarded by mu
+	messages int        // guarded by mu; how many of inbox are messages
+	stopped  bool       // guarded by mu
+
+	// Owned by run.
+	channels  map[string]*subscriptions
+	patterns  patterns
+	members   []*Subscriber
+	position  uint64 // the newest stored message delivered
+	turn      uint64 // counts messages, ephemeral ones too
+	dirty     []*Subscriber
+	unwritten int // messages queued at subscribers since the last flush
+}
+
+type item struct {
+	message *Message
+	command func()
+}
+
+// subscriptions are those of one channel or pattern.
+type subscriptions struct{ list []subscription }
+
+type subscription struct {
+	*Subscriber
+	// after: the subscriber has everything of this channel up to here. It is
+	// ahead of the shard where a client comes from a gateway that was.
+	after uint64
+}
+
+// flushAfter bounds what one batch queues before it is written: references of
+// 24 bytes, so less than a megabyte per shard.
+const flushAfter = 32 << 10
+
+// replayMax is how many missed messages Join delivers in the shard's own
+// time. More are sent by the connection's goroutine, chunk by chunk.
+const replayMax = 256
+
+func newShard(r *Recent, maxMessages int, m *metrics) *shard {
+	s := &shard{recent: r, m: m, maxMessages: maxMessages, channels: map[string]*subscriptions{}}
+	s.cond = sync.NewCond(&s.mu)
+	return s
+}
+
+func (s *shard) put(it item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for it.message != nil && s.messages >= s.maxMessages && !s.stopped {
+		s.cond.Wait()
+	}
+	if s.stopped && it.message != nil {
+		return
+	}
+	s.inbox = append(s.inbox, it)
+	if it.message != nil {
+		s.messages++
+	}
+	s.cond.Broadcast()
+}
+
+func (s *shard) stop() {
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	s.cond.Broadcast()
+}
+
+// run takes the whole inbox at a time. Messages that waited together reach
+// each subscriber in one write, because it is flushed once at the end.
+func (s *shard) run() {
+	var batch []item
+	for {
+		s.mu.Lock()
+		for len(s.inbox) == 0 && !s.stopped {
+			s.cond.Wait()
+		}
+		if len(s.inbox) == 0 {
+			s.mu.Unlock()
+			return
+		}
+		batch, s.inbox = s.inbox, batch[:0]
+		s.messages = 0
+		s.mu.Unlock()
+		s.cond.Broadcast()
+
+		for i := range batch {
+			if m := batch[i].message; m != nil {
+				s.deliver(m)
+			} else {
+				batch[i].command()
+			}
+			if s.unwritten >= flushAfter {
+				s.flush()
+			}
+		}
+		s.flush()
+		now := time.Now()
+		for i := range batch {
+			if m := batch[i].message; m != nil && !m.Accepted.IsZero() {
+				s.m.latency.Observe(now.Sub(m.Accepted).Seconds())
+			}
+		}
+		clear(batch)
+	}
+}
+
+func (s *shard) deliver(m *Message) {
+	if m.Seq > 0 {
+		s.position = m.Seq
+	}
+	s.turn++
+	n := 0
+	each := func(subs *subscriptions) {
+		for i := range subs.list {
+			sub := &subs.list[i]
+			if sub.turn == s.turn || m.Seq > 0 && m.Seq <= sub.after {
+				continue
+			}
+			sub.turn = s.turn
+			sub.sink.Send(m)
+			s.mark(sub.Subscriber)
+			n++
+		}
+	}
+	if subs := s.channels[m.Channel]; subs != nil {
+		each(subs)
+	}
+	s.patterns.match(m.Channel, each)
+	s.unwritten += n
+	s.m.deliveries.Add(float64(n))
+}
+
+func (s *shard) mark(sub *Subscriber) {
+	if !sub.dirty {
+		sub.dirty = true
+		s.dirty = append(s.dirty, sub)
+	}
+}
+
+func (s *shard) flush() {
+	for _, sub := range s.dirty {
+		sub.dirty = false
+		if !sub.gone {
+			sub.sink.Flush()
+		}
+	}
+	clear(s.dirty)
+	s.dirty = s.dirty[:0]
+	s.unwritten = 0
+}
+
+func (s *shard) attach(sub *Subscriber) {
+	sub.place = len(s.members)
+	s.members = append(s.members, sub)
+}
+
+func (s *shard) detach(sub *Subscriber) {
+	for len(sub.held) > 0 {
+		s.drop(sub, len(sub.held)-1)
+	}
+	last := len(s.members) - 1
+	s.members[sub.place] = s.members[last]
+	s.members[sub.place].place = sub.place
+	s.members[last] = nil
+	s.members = s.members[:last]
+	sub.gone = true
+}
+
+func (s *shard) join(sub *Subscriber, since uint64, names []string, done func(Joined)) {
+	if since == Now {
+		since = s.position
+	}
+	if sub.gone {
+		done(Joined{})
+		return
+	}
+	fresh := make([]string, 0, len(names))
+	for _, name := range names {
+		if !slices.Contains(fresh, name) && !slices.ContainsFunc(sub.held, func(h holder) bool { return h.name == name }) {
+			fresh = append(fresh, name)
+		}
+	}
+	missed, more, ok := s.recent.Between(since, s.position, fresh, replayMax)
+	if !ok || more {
+		done(Joined{})
+		return
+	}
+	for _, m := range missed {
+		if !s.has(sub, m) {
+			sub.sink.Send(m)
+		}
+	}
+	after := max(since, s.position)
+	for _, name := range fresh {
+		s.add(sub, name, after)
+	}
+	done(Joined{OK: true, Position: after})
+	s.mark(sub)
+}
+
+// has reports whether the subscriber got m through another subscription.
+func (s *shard) has(sub *Subscriber, m *Message) bool {
+	for _, h := range sub.held {
+		if proto.Match(h.name, m.Channel) && m.Seq > s.subscriptions(h.name).list[h.place].after {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *shard) leave(sub *Subscriber, names []string) {
+	for _, name := range names {
+		if i := slices.IndexFunc(sub.held, func(h holder) bool { return h.name == name }); i >= 0 {
+			s.drop(sub, i)
+		}
+	}
+}
+
+func (s *shard) subscriptions(name string) *subscriptions {
+	if proto.IsPattern(name) {
+		return s.patterns.get(name)
+	}
+	return s.channels[name]
+}
+
+func (s *shard) add(sub *Subscriber, name string, after uint64) {
+	var subs *subscriptions
+	if proto.IsPattern(name) {
+		subs = s.patterns.at(name)
+	} else if subs = s.channels[name]; subs == nil {
+		subs = &subscriptions{}
+		s.channels[name] = subs
+	}
+	sub.held = append(sub.held, holder{name, len(subs.list)})
+	subs.list = append(subs.list, subscription{sub, after})
+	s.m.subscriptions.Inc()
+}
+
+// drop ends the i-th subscription of sub by moving the last one of the
+// channel into its place: constant time, however many follow the channel.
+func (s *shard) drop(sub *Subscriber, i int) {
+	h := sub.held[i]
+	subs := s.subscriptions(h.name)
+	last := len(subs.list) - 1
+	if h.place != last {
+		moved := subs.list[last]
+		subs.list[h.place] = moved
+		for j := range moved.held {
+			if moved.held[j].name == h.name {
+				moved.held[j].place = h.place
+			}
+		}
+	}
+	subs.list[last] = subscription{}
+	subs.list = subs.list[:last]
+	if last == 0 {
+		if proto.IsPattern(h.name) {
+			s.patterns.remove(h.name)
+		} else {
+			delete(s.channels, h.name)
+		}
+	}
+	sub.held = slices.Delete(sub.held, i, i+1)
+	s.m.subscriptions.Dec()
+}
+
+func (s *shard) start(position uint64, reset bool) {
+	s.position = position
+	if reset {
+		for _, sub := range s.members {
+			sub.sink.Reset()
+		}
+	}
+}
+
+func (s *shard) gap(since, upTo uint64) {
+	s.position = max(s.position, upTo)
+	for _, sub := range s.members {
+		if len(sub.held) > 0 {
+			sub.sink.Gap(since, upTo)
+			s.mark(sub)
+		}
+	}
+}

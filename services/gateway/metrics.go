@@ -1,0 +1,54 @@
+package gateway
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are the gateway's own figures; hub and conn have theirs.
+type metrics struct {
+	received *prometheus.CounterVec
+	repaired prometheus.Counter
+	lost     prometheus.Counter
+	foreign  prometheus.Counter
+	position prometheus.Gauge
+	refused  *prometheus.CounterVec
+	resumes  *prometheus.CounterVec
+	replayed prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		received: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "herald_gateway_messages_received_total",
+			Help: "Messages from NATS by the way they came: live, fetched (repaired from the stream) or ephemeral.",
+		}, []string{"from"}),
+		repaired: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "herald_gateway_repairs_total",
+			Help: "Times that live messages were missing and were fetched from the stream.",
+		}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "herald_gateway_lost_total",
+			Help: "Times that messages were gone from the stream before this gateway could fetch them; clients got a gap frame.",
+		}),
+		foreign: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "herald_gateway_foreign_total",
+			Help: "NATS messages under Herald's subjects that are no Herald messages, and were ignored.",
+		}),
+		position: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "herald_gateway_position",
+			Help: "Sequence of the newest stored message handed to the hub.",
+		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "herald_gateway_refused_total",
+			Help: "Clients refused, by reason.",
+		}, []string{"reason"}),
+		resumes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "herald_gateway_resumes_total",
+			Help: "Clients that came with an id, by what they got: memory, stream or the reason of the gap.",
+		}, []string{"result"}),
+		replayed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "herald_gateway_replayed_total",
+			Help: "Messages sent from the stream to clients that came back.",
+		}),
+	}
+	reg.MustRegister(m.received, m.repaired, m.lost, m.foreign, m.position, m.refused, m.resumes, m.replayed)
+	return m
+}

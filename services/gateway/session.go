@@ -1,0 +1,359 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/gateway/internal/native"
+	"github.com/herald-push/herald/services/internal/auth"
+)
+
+// nativeEncoding is a message as one WebSocket text frame of JSON.
+var nativeEncoding = hub.NewEncoding(0, func(m *hub.Message) []byte { return conn.TextFrame(m.Body) })
+
+// request is what a client asked for in its URL: copies, so that nothing of
+// the HTTP request lives on.
+type request struct {
+	channels []string
+	since    string
+	token    string
+}
+
+func parseRequest(r *http.Request) request {
+	q := r.URL.Query()
+	req := request{since: strings.Clone(q.Get("since")), token: strings.Clone(q.Get("token"))}
+	for _, c := range q["channel"] {
+		if !slices.Contains(req.channels, c) {
+			req.channels = append(req.channels, strings.Clone(c))
+		}
+	}
+	if len(req.channels) == 0 {
+		req.channels = []string{proto.Broadcast}
+	}
+	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && req.token == "" {
+		req.token = strings.Clone(bearer)
+	}
+	return req
+}
+
+// session is one client. Its goroutine, run, reads the client's frames and
+// brings it up to date; the hub's shard calls it as a Sink.
+type session struct {
+	s       *Service
+	conn    *conn.Conn
+	remote  netip.Addr
+	request request
+
+	sub *hub.Subscriber
+
+	// Owned by run.
+	principal *auth.Principal
+	anonymous bool
+	followed  []follow
+	frames    int // in the second that began at window
+	window    time.Time
+
+	mu     sync.Mutex
+	expiry *time.Timer // guarded by mu; closes the connection when the token ends
+}
+
+// follow is one live subscription: the client has everything of the name
+// after this sequence.
+type follow struct {
+	name  string
+	after uint64
+}
+
+const (
+	// maxFollowed bounds the subscriptions of one connection: whoever wants
+	// more wants a pattern.
+	maxFollowed = 1000
+	// maxFrames is how many frames a client may send in one second.
+	maxFrames = 50
+)
+
+// Send, Flush, Gap and Reset make a session a hub.Sink.
+func (c *session) Send(m *hub.Message) { c.conn.Send(m.Encoded(nativeEncoding)) }
+func (c *session) Flush()              { c.conn.Flush() }
+func (c *session) Gap(since, upTo uint64) {
+	c.conn.Send(c.control(proto.Gap{Type: proto.FrameGap, Reason: proto.GapExpired, Since: c.id(since), ID: c.id(upTo)}))
+}
+func (c *session) Reset() { c.conn.Close(proto.CloseRestart) }
+
+func (c *session) control(frame any) []byte { return conn.TextFrame(native.Control(frame)) }
+
+// tell sends a control frame at once.
+func (c *session) tell(frame any) {
+	c.conn.Send(c.control(frame))
+	c.conn.Flush()
+}
+
+func (c *session) id(seq uint64) string { return c.s.feed.cursor(seq).String() }
+
+// run is the life of one client.
+func (c *session) run() {
+	total, online, admitted := c.s.ips.enter(c.remote)
+	if admitted {
+		begin := time.Now()
+		c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.remote, "ip_connections", total, "online", online)
+		defer func() {
+			remaining, online := c.s.ips.leave(c.remote)
+			c.s.log.Info("client disconnected", "conn", c.conn.ID(), "remote", c.remote, "ip_connections", remaining, "online", online,
+				"reason", c.conn.Reason().String(), "took", time.Since(begin).Round(time.Millisecond))
+		}()
+	}
+	c.sub = c.s.hub.Attach(c)
+	defer c.leave()
+	switch {
+	case !admitted:
+		c.refuse(proto.CloseTooManyConnections, fmt.Errorf("this IP address has %d connections already", total))
+	default:
+		c.enter()
+	}
+	c.conn.Serve(c.frame)
+}
+
+func (c *session) leave() {
+	c.mu.Lock()
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
+	c.mu.Unlock()
+	gone := make(chan struct{})
+	c.sub.Detach(func() { close(gone) })
+	<-gone
+}
+
+// refuse says why, and hangs up.
+func (c *session) refuse(code proto.CloseCode, err error) {
+	c.s.m.refused.WithLabelValues(code.String()).Inc()
+	c.tell(proto.ErrorFrame{Type: proto.FrameError, Code: code.String(), Detail: err.Error()})
+	c.conn.Close(code)
+}
+
+// enter checks who the client is and what it asked for, and subscribes it.
+func (c *session) enter() {
+	if err := c.authenticate(); err != nil {
+		code := proto.CloseTokenInvalid
+		if errors.Is(err, auth.ErrExpired) {
+			code = proto.CloseTokenExpired
+		}
+		c.refuse(code, err)
+		return
+	}
+	if n := len(c.request.channels); n > proto.MaxChannels {
+		c.refuse(proto.CloseBadRequest, fmt.Errorf("%d channels in the URL, at most %d are allowed", n, proto.MaxChannels))
+		return
+	}
+	for _, name := range c.request.channels {
+		if err := proto.CheckPattern(name); err != nil {
+			c.refuse(proto.CloseBadRequest, err)
+			return
+		}
+		if !c.principal.May(name) {
+			c.refuse(proto.CloseForbidden, c.forbidden(name))
+			return
+		}
+	}
+	names := c.request.channels
+	welcome := proto.Welcome{
+		Type: proto.FrameWelcome, Connection: c.conn.ID(), Heartbeat: int(c.s.cfg.Heartbeat / time.Second), Channels: names,
+	}
+	if c.request.since == "" {
+		c.join(hub.Now, names, func(j hub.Joined) {
+			welcome.ID = c.id(j.Position)
+			c.conn.Send(c.control(welcome))
+		})
+		return
+	}
+	p, err := c.plan(c.request.since, names)
+	if err != nil {
+		c.refuse(proto.CloseBadRequest, fmt.Errorf("since: %w", err))
+		return
+	}
+	welcome.ID, welcome.Resumed = c.id(p.since), p.gap == ""
+	c.tell(welcome)
+	if err := c.catchUp(p, ""); err != nil {
+		c.failed(err)
+	}
+}
+
+// join subscribes and waits for the answer. live is called by the shard where
+// the names go live, and may queue a frame that stands exactly there.
+func (c *session) join(since uint64, names []string, live func(hub.Joined)) hub.Joined {
+	answer := make(chan hub.Joined, 1)
+	c.sub.Join(since, names, func(j hub.Joined) {
+		if j.OK {
+			live(j)
+		}
+		answer <- j
+	})
+	j := <-answer
+	if j.OK {
+		for _, name := range names {
+			if !c.follows(name) {
+				c.followed = append(c.followed, follow{name, j.Position})
+			}
+		}
+	}
+	return j
+}
+
+func (c *session) follows(name string) bool {
+	return slices.ContainsFunc(c.followed, func(f follow) bool { return f.name == name })
+}
+
+// has reports whether the client got this message through a subscription that
+// is live already.
+func (c *session) has(channel string, seq uint64) bool {
+	return slices.ContainsFunc(c.followed, func(f follow) bool { return seq > f.after && proto.Match(f.name, channel) })
+}
+
+// failed ends a connection that could not be brought up to date: the client
+// comes back and resumes.
+func (c *session) failed(err error) {
+	if errors.Is(err, conn.ErrClosed) || c.s.sessions.Err() != nil {
+		return
+	}
+	c.s.log.Warn("a client could not be brought up to date; it is told to come back", "conn", c.conn.ID(), "err", err)
+	c.refuse(proto.CloseOverload, errors.New("the messages you missed cannot be read now; come back"))
+}
+
+func (c *session) forbidden(name string) error {
+	if c.anonymous {
+		return fmt.Errorf("%q needs a token; without one you may follow %s", name, strings.Join(c.principal.Channels, ", "))
+	}
+	return fmt.Errorf("your token does not cover %q", name)
+}
+
+func (c *session) authenticate() error {
+	if c.request.token == "" {
+		c.anonymous = true
+		c.principal = &auth.Principal{Channels: c.s.cfg.AnonymousChannels}
+		return nil
+	}
+	p, err := c.s.verifier.Verify(c.request.token)
+	if err != nil {
+		return err
+	}
+	c.adopt(p)
+	return nil
+}
+
+// adopt takes on a principal: what anonymous clients may follow it may too.
+func (c *session) adopt(p *auth.Principal) {
+	c.anonymous, c.request.token = false, "" // the token itself is not kept
+	c.principal = &auth.Principal{Name: p.Name, Channels: slices.Concat(p.Channels, c.s.cfg.AnonymousChannels), Expires: p.Expires}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.expiry != nil {
+		c.expiry.Stop()
+	}
+	c.expiry = time.AfterFunc(time.Until(p.Expires), func() { c.conn.Close(proto.CloseTokenExpired) })
+}
+
+// frame handles one text frame of the client.
+func (c *session) frame(b []byte) {
+	if now := time.Now(); now.Sub(c.window) >= time.Second {
+		c.window, c.frames = now, 0
+	}
+	if c.frames++; c.frames > maxFrames {
+		c.refuse(proto.CloseTooManyFrames, fmt.Errorf("more than %d frames in a second", maxFrames))
+		return
+	}
+	f, err := proto.ParseClientFrame(b)
+	if err != nil {
+		c.refuse(proto.CloseInvalidPayload, err)
+		return
+	}
+	switch f.Type {
+	case proto.FramePing:
+		c.tell(proto.Pong{Type: proto.FramePong})
+	case proto.FrameAuth:
+		c.reauthenticate(f.Token)
+	case proto.FrameSubscribe:
+		for _, name := range f.Targets() {
+			c.subscribe(name, f.Since)
+		}
+	case proto.FrameUnsubscribe:
+		for _, name := range f.Targets() {
+			c.unsubscribe(name, "")
+		}
+	}
+}
+
+func (c *session) complain(code, channel string, err error) {
+	c.tell(proto.ErrorFrame{Type: proto.FrameError, Code: code, Detail: err.Error(), Channel: channel})
+}
+
+func (c *session) subscribe(name, since string) {
+	if err := proto.CheckPattern(name); err != nil {
+		c.complain(proto.ErrorBadChannel, "", err)
+		return
+	}
+	if !c.principal.May(name) {
+		c.complain(proto.ErrorForbidden, name, c.forbidden(name))
+		return
+	}
+	if len(c.followed) >= maxFollowed && !c.follows(name) {
+		c.complain(proto.ErrorLimit, name, fmt.Errorf("a connection may have %d subscriptions; a pattern covers many channels", maxFollowed))
+		return
+	}
+	if since == "" {
+		c.join(hub.Now, []string{name}, func(j hub.Joined) { c.subscribed(name, false, j.Position) })
+		return
+	}
+	p, err := c.plan(since, []string{name})
+	if err != nil {
+		c.complain(proto.ErrorBadSince, name, err)
+		return
+	}
+	if err := c.catchUp(p, name); err != nil {
+		c.failed(err)
+	}
+}
+
+// subscribed is called by the shard, which flushes afterwards.
+func (c *session) subscribed(name string, resumed bool, position uint64) {
+	c.conn.Send(c.control(proto.Subscribed{Type: proto.FrameSubscribed, Channel: name, Resumed: resumed, ID: c.id(position)}))
+}
+
+func (c *session) unsubscribe(name, reason string) {
+	if err := proto.CheckPattern(name); err != nil {
+		c.complain(proto.ErrorBadChannel, "", err)
+		return
+	}
+	c.followed = slices.DeleteFunc(c.followed, func(f follow) bool { return f.name == name })
+	c.sub.Leave([]string{name}, func() {
+		c.tell(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name, Reason: reason})
+	})
+}
+
+// reauthenticate takes a fresh token of the same subject. One that is refused
+// changes nothing: the old one holds until it ends.
+func (c *session) reauthenticate(token string) {
+	p, err := c.s.verifier.Verify(token)
+	if err == nil && c.principal.Name != "" && p.Name != c.principal.Name {
+		err = errors.New("it belongs to another subject; open another connection for that")
+	}
+	if err != nil {
+		c.complain(proto.ErrorBadToken, "", err)
+		return
+	}
+	c.adopt(p)
+	c.tell(proto.Authenticated{Type: proto.FrameAuthenticated, Subject: p.Name, Expires: proto.FormatTime(p.Expires)})
+	for _, f := range slices.Clone(c.followed) {
+		if !c.principal.May(f.name) {
+			c.unsubscribe(f.name, proto.ErrorForbidden)
+		}
+	}
+}
