@@ -1,0 +1,58 @@
+# The verbs of this project. `make run` needs Go alone; `make test` needs Go,
+# Node and a Debian machine, and installs what else it needs.
+
+MODULES  := proto services/internal services/ingest services/gateway services/logger services/allinone web
+COMMANDS := ingest gateway logger
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS  := -s -w -X github.com/herald-push/herald/services/internal/telemetry.Version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: run build test tools check unit purego web fuzz bench clean
+
+run: ## start everything in one process, on port 5000
+	go run ./services/allinone
+
+build: ## bin/herald and one binary per service
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/herald ./services/allinone
+	$(foreach c,$(COMMANDS),go build -trimpath -ldflags '$(LDFLAGS)' -o bin/$(c) ./services/$(c)/cmd/$(c) &&) true
+
+test: tools check unit purego web ## everything
+
+tools: ## what the tests need and a fresh Debian lacks
+	@missing=; \
+	for need in gcc:gcc libc-dev:libc6-dev chromium:chromium sqlite3:sqlite3 openssl:openssl; do \
+		command -v $${need%%:*} >/dev/null || dpkg -s $${need#*:} >/dev/null 2>&1 || missing="$$missing $${need#*:}"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing$$missing"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing; fi
+	cd web/test && npm ci --silent --no-fund --no-audit
+
+check: ## formatting, vet with and without the workspace, staticcheck
+	@unformatted=$$(gofmt -l $(MODULES)); [ -z "$$unformatted" ] || { echo "not gofmt-clean: $$unformatted"; exit 1; }
+	go vet work
+	$(foreach m,$(MODULES),(cd $(m) && GOWORK=off go vet ./...) &&) true
+	$(foreach m,$(MODULES),(cd $(m) && go run $(STATICCHECK) ./...) &&) true
+
+unit: ## all Go tests, under the race detector; end-to-end tests too
+	go test -race -timeout 20m work
+
+purego: ## without a C compiler: the same store tests, and binaries for other systems
+	cd services/logger && CGO_ENABLED=0 go test -timeout 10m ./...
+	CGO_ENABLED=0 go build -o /dev/null ./services/allinone
+	GOOS=windows CGO_ENABLED=0 go build -o /dev/null ./services/allinone
+	GOOS=darwin CGO_ENABLED=0 go build -o /dev/null ./services/allinone
+
+web: build ## the JavaScript client, and the demo page in a real browser
+	cd web/test && HERALD_BIN=$(CURDIR)/bin/herald node --test
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@set -e; for m in $(MODULES); do (cd $$m; for p in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) $$p; done; done); done
+
+bench: ## publish and fan-out, per core
+	cd services/ingest && go test -run '^$$' -bench . -benchmem .
+	cd services/gateway && go test -run '^$$' -bench . -benchmem ./...
+	cd services/logger && go test -run '^$$' -bench . -benchmem ./...
+
+clean:
+	rm -rf bin web/test/node_modules

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/herald-push/herald/"
+
+// The architecture as code: who may not depend on whom, directly or through
+// others, each with its reason. A name that ends in a slash bans all below it.
+var bans = []struct {
+	packages string // go list pattern
+	not      []string
+	reason   string
+}{
+	{module + "proto", []string{module + "services/", module + "web", "github.com/nats-io/", "golang.org/x/", "go.yaml.in/"},
+		"the contract is for everybody: standard library only"},
+	{module + "web", []string{module + "services/", module + "proto"},
+		"the pages are files; mains hand them in"},
+	{module + "services/internal/config", []string{module + "services/", "net/http"},
+		"settings are read before anything else exists"},
+	{module + "services/internal/...", []string{module + "services/ingest", module + "services/gateway", module + "services/logger", module + "services/allinone", module + "web", "github.com/gorilla/", "github.com/mattn/", "modernc.org/"},
+		"arrows point one way: services depend on internal"},
+	{module + "services/gateway/internal/hub", []string{"github.com/nats-io/", "github.com/gorilla/", module + "services/"},
+		"the hub knows neither sockets nor NATS"},
+	{module + "services/gateway/internal/conn", []string{"github.com/nats-io/", module + "services/"},
+		"a socket knows neither NATS nor subscriptions"},
+	{module + "services/gateway/internal/native", []string{"net", "github.com/gorilla/", module + "services/"},
+		"a protocol is bytes in, bytes out"},
+	{module + "services/ingest/...", []string{module + "services/gateway", module + "services/logger", module + "services/allinone", module + "web", "github.com/gorilla/", "github.com/mattn/", "modernc.org/", "github.com/nats-io/nats-server/"},
+		"services never import each other; sockets, SQLite and nats-server have one home each"},
+	{module + "services/gateway/...", []string{module + "services/ingest", module + "services/logger", module + "services/allinone", "github.com/mattn/", "modernc.org/", "github.com/nats-io/nats-server/"},
+		"services never import each other; SQLite and nats-server have one home each"},
+	{module + "services/logger/...", []string{module + "services/ingest", module + "services/gateway", module + "services/allinone", module + "web", "github.com/gorilla/", "github.com/nats-io/nats-server/"},
+		"services never import each other; sockets and nats-server have one home each"},
+}
+
+func TestArchitecture(t *testing.T) {
+	for _, ban := range bans {
+		self := strings.TrimSuffix(ban.packages, "/...")
+		for dep := range strings.FieldsSeq(golist(t, "-deps", ban.packages)) {
+			for _, not := range ban.not {
+				hit := dep == not || strings.HasPrefix(dep, strings.TrimSuffix(not, "/")+"/")
+				if hit && dep != self && !strings.HasPrefix(dep, self+"/") {
+					t.Errorf("%s depends on %s: %s", ban.packages, dep, ban.reason)
+				}
+			}
+		}
+	}
+}
+
+// Only these import gorilla, SQLite and nats-server themselves.
+func TestOneHomeEach(t *testing.T) {
+	homes := map[string][]string{
+		"github.com/gorilla/websocket":             {"services/gateway/internal/conn", "services/allinone"},
+		"github.com/mattn/go-sqlite3":              {"services/logger/internal/store"},
+		"modernc.org/sqlite":                       {"services/logger/internal/store"},
+		"github.com/nats-io/nats-server/v2/server": {"services/internal/natsd"},
+	}
+	out := golist(t, "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "work")
+	for line := range strings.Lines(out) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || !strings.HasPrefix(fields[0], module) {
+			continue
+		}
+		for _, imported := range fields[1:] {
+			if home, ok := homes[imported]; ok && !slices.Contains(home, strings.TrimPrefix(fields[0], module)) {
+				t.Errorf("%s imports %s, whose home is %v", fields[0], imported, home)
+			}
+		}
+	}
+}
+
+func golist(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v\n%s", args, err, stderr.String())
+	}
+	return string(out)
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/herald-push/herald/services/internal/natsd"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go"
+)
+
+// dataFolder is the folder that one Herald at a time owns.
+type dataFolder struct {
+	path string
+	lock *flock.Flock
+}
+
+// openData makes the folder if it is missing and locks it.
+func openData(path string) (*dataFolder, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil { // it holds secrets and everybody's messages
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	d := &dataFolder{path: path, lock: flock.New(filepath.Join(path, "herald.lock"))}
+	ok, err := d.lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("data folder %s: lock it: %w", path, err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("data folder %s: another Herald uses it; stop that one, or choose another folder with -data", path)
+	}
+	return d, nil
+}
+
+func (d *dataFolder) close() { _ = d.lock.Unlock() } // the lock ends with the process at the latest
+
+// address is how the commands of this machine find the embedded NATS:
+// nats.json in the data folder, readable by its owner only.
+type address struct {
+	URL string `json:"url"` // with a password made for this run
+}
+
+func addressFile(data string) string { return filepath.Join(data, "nats.json") }
+
+// errNotRunning: no Herald runs on this data folder.
+var errNotRunning = errors.New("no Herald runs here")
+
+// findNATS is where a command connects: where it was told, or to the Herald
+// that runs on the data folder.
+func findNATS(cfg Config) (natsx.Config, error) {
+	if cfg.NATS.URL != "" {
+		return natsx.Config{URL: cfg.NATS.URL, Name: "herald-cli"}, nil
+	}
+	b, err := os.ReadFile(addressFile(cfg.Data))
+	if errors.Is(err, fs.ErrNotExist) {
+		return natsx.Config{}, fmt.Errorf("%w: there is no %s; start herald, name its folder with -data, or a NATS with -nats", errNotRunning, addressFile(cfg.Data))
+	}
+	if err != nil {
+		return natsx.Config{}, fmt.Errorf("find the embedded NATS: %w", err)
+	}
+	var a address
+	if err := json.Unmarshal(b, &a); err != nil {
+		return natsx.Config{}, fmt.Errorf("find the embedded NATS: %s: %w", addressFile(cfg.Data), err)
+	}
+	return natsx.Config{URL: a.URL, Name: "herald-cli"}, nil
+}
+
+// broker is NATS as the services see it: embedded or elsewhere.
+type broker struct {
+	log      *slog.Logger
+	url      string        // elsewhere
+	embedded *natsd.Server // nil: elsewhere
+	file     string
+	closers  []func()
+}
+
+// startBroker starts the embedded NATS, unless one elsewhere is named.
+func startBroker(cfg Config, d *dataFolder, log *slog.Logger) (*broker, error) {
+	b := &broker{log: log, url: cfg.NATS.URL}
+	if b.url != "" {
+		return b, nil
+	}
+	password := rand.Text()
+	var err error
+	b.embedded, err = natsd.Start(natsd.Config{
+		Dir: filepath.Join(d.path, "nats"), Port: -1, User: "herald", Password: password, SyncInterval: time.Duration(cfg.Sync),
+	}, log)
+	if err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(b.embedded.URL())
+	if err == nil {
+		u.User = url.UserPassword("herald", password)
+		b.file = addressFile(d.path)
+		err = writeAddress(b.file, address{URL: u.String()})
+	}
+	if err != nil {
+		b.close()
+		return nil, fmt.Errorf("embedded NATS: %w", err)
+	}
+	return b, nil
+}
+
+func writeAddress(path string, a address) error {
+	b, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // a file that somebody else may read must not get the password
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o600)
+}
+
+// connect gives a service its own connection.
+func (b *broker) connect(ctx context.Context, cfg natsx.Config) (*nats.Conn, error) {
+	if b.embedded == nil {
+		cfg.URL = b.url
+		return natsx.Dial(ctx, cfg, b.log)
+	}
+	return natsx.Connect(cfg, b.log, b.embedded.InProcess())
+}
+
+// onClose adds what close does first.
+func (b *broker) onClose(f func()) { b.closers = append(b.closers, f) }
+
+func (b *broker) close() {
+	for _, f := range b.closers {
+		f()
+	}
+	if b.embedded != nil {
+		b.embedded.Shutdown()
+	}
+	if b.file != "" {
+		_ = os.Remove(b.file) // a stale one only leads to a clear error
+	}
+}

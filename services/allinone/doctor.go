@@ -1,0 +1,248 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// patient is what the doctor looks at: one deployment, seen from this machine.
+type patient struct {
+	cfg     Config
+	out     io.Writer
+	running bool // a Herald answers on the port
+	ill     int  // findings that need a person
+}
+
+func (p *patient) fine(format string, args ...any) {
+	fmt.Fprintf(p.out, "ok    "+format+"\n", args...)
+}
+
+// wrong says what is wrong and what to do about it.
+func (p *patient) wrong(remedy, format string, args ...any) {
+	p.ill++
+	fmt.Fprintf(p.out, "WRONG "+format+"\n      "+remedy+"\n", args...)
+}
+
+// doctor checks everything that keeps Herald from running, and is an error if
+// something does. It takes the settings of serve and changes nothing.
+func doctor(ctx context.Context, args []string, getenv func(string) string, std streams) error {
+	p := &patient{out: std.out}
+	cfg, _, notes, err := loadConfig("herald doctor", args, getenv, std.out)
+	if errors.Is(err, config.ErrHelp) {
+		return err
+	}
+	if err != nil {
+		p.wrong("Correct the setting; herald -h lists them all.", "settings: %v", err)
+		return errors.New("with these settings nothing else can be checked")
+	}
+	p.cfg = cfg
+	p.fine("settings are readable")
+	for _, note := range notes {
+		p.wrong("Correct the spelling, or take it out.", "%s", note)
+	}
+	p.certificate()
+	p.port(ctx)
+	p.data()
+	p.openFiles()
+	p.broker(ctx)
+	if cfg.Gateway.JWTSecret == "" && cfg.Gateway.JWKS == "" {
+		p.fine("no token keys are set: clients may follow only %v", cfg.Gateway.AnonymousChannels)
+	}
+	if p.ill > 0 {
+		return fmt.Errorf("%d found", p.ill)
+	}
+	return nil
+}
+
+func (p *patient) certificate() {
+	cert, key := p.cfg.Gateway.CertFile, p.cfg.Gateway.KeyFile
+	if cert == "" {
+		p.fine("HTTP without a certificate; set http to https in %s for HTTPS", defaultFile)
+		return
+	}
+	for _, path := range []string{cert, key} {
+		if _, err := os.ReadFile(path); err != nil {
+			p.wrong("Correct the path (it counts from the folder in which herald starts), or let this user read the file.", "certificate: %v", err)
+			return
+		}
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		p.wrong("Both files are PEM, and the key must be the certificate's own.", "certificate %s with key %s: %v", cert, key, err)
+		return
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	switch {
+	case err != nil:
+		p.wrong("Make a new one.", "certificate %s: %v", cert, err)
+	case time.Now().After(leaf.NotAfter):
+		p.wrong("Renew it; a running Herald takes the new files by itself.", "certificate %s ended on %s", cert, leaf.NotAfter.Format(time.DateOnly))
+	case time.Now().Before(leaf.NotBefore):
+		p.wrong("Look at this machine's clock.", "certificate %s begins on %s", cert, leaf.NotBefore.Format(time.DateOnly))
+	default:
+		p.fine("certificate %s is good until %s", cert, leaf.NotAfter.Format(time.DateOnly))
+	}
+}
+
+func (p *patient) port(ctx context.Context) {
+	l, err := net.Listen("tcp", p.cfg.Listen)
+	if err == nil {
+		_ = l.Close() // it was only a try
+		p.fine("port %s is free: no Herald runs there now", p.cfg.Listen)
+		return
+	}
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		p.wrong("Choose another address with -listen; ports below 1024 need privileges.", "port: %v", err)
+		return
+	}
+	scheme := "http"
+	if p.cfg.Gateway.CertFile != "" {
+		scheme = "https"
+	}
+	_, port, _ := net.SplitHostPort(p.cfg.Listen) // it was good enough to listen on
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://127.0.0.1:"+port+"/readyz", nil)
+	if err != nil {
+		p.wrong("Choose another address with -listen.", "port: %v", err)
+		return
+	}
+	// The certificate is for the public name, and was looked at above.
+	web := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+	resp, err := web.Do(req)
+	if err != nil {
+		p.wrong("Stop the program that has the port, or choose another one with -listen :5001.", "port %s is taken, and what has it is not Herald: %v", p.cfg.Listen, err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }() // only read from
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	switch {
+	case resp.StatusCode == http.StatusOK:
+		p.running = true
+		p.fine("Herald runs on %s and is ready", p.cfg.Listen)
+	case resp.StatusCode == http.StatusServiceUnavailable:
+		p.running = true
+		p.wrong("The reasons are in the answer; what concerns NATS is looked at below.", "Herald runs on %s and is not ready: %s", p.cfg.Listen, body)
+	default:
+		p.wrong("Stop the program that has the port, or choose another one with -listen :5001.", "port %s is taken by something that is not Herald: %s", p.cfg.Listen, resp.Status)
+	}
+}
+
+func (p *patient) data() {
+	dir := p.cfg.Data
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		p.fine("data folder %s will be made", dir)
+		dir = filepath.Dir(filepath.Clean(dir))
+	case err != nil:
+		p.wrong("Let this user into it, or choose another one with -data.", "data folder: %v", err)
+		return
+	case !info.IsDir():
+		p.wrong("Choose another one with -data.", "data folder %s is a file", dir)
+		return
+	}
+	probe, err := os.CreateTemp(dir, ".herald-doctor-*")
+	if err != nil {
+		p.wrong("Let this user write there, or choose another folder with -data.", "data folder: %v", err)
+		return
+	}
+	_ = probe.Close()
+	_ = os.Remove(probe.Name())
+	free, err := diskFree(dir)
+	need := uint64(p.cfg.Ingest.StreamMaxBytes)
+	switch {
+	case err != nil:
+		p.wrong("Look at the disk yourself.", "free space of %s: %v", dir, err)
+	case free < need/8:
+		p.wrong("Make room, or keep less with -stream-max-bytes.", "the disk of %s has %s left; Herald stops storing when it is full", dir, mebibytes(free))
+	default:
+		p.fine("data folder %s is writable, %s free", dir, mebibytes(free))
+	}
+}
+
+func mebibytes(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }
+
+// fewFiles is the limit on open files below which a busy gateway meets it:
+// every client is one.
+const fewFiles = 4096
+
+func (p *patient) openFiles() {
+	limit, ok := openFilesLimit()
+	switch {
+	case !ok:
+	case limit < fewFiles:
+		p.wrong("Raise it: ulimit -n 1048576, or LimitNOFILE in the unit.", "this user may open %d files; every client is one", limit)
+	default:
+		p.fine("%d files may be open: that many clients", limit)
+	}
+}
+
+func (p *patient) broker(ctx context.Context) {
+	where, err := findNATS(p.cfg)
+	switch {
+	case errors.Is(err, errNotRunning) && !p.running:
+		p.fine("the embedded NATS starts with herald")
+		return
+	case err != nil:
+		p.wrong("Start herald with the same -data, or name a NATS with -nats.", "NATS: %v", err)
+		return
+	}
+	nc, err := natsx.Connect(where, slog.New(slog.DiscardHandler))
+	if err != nil {
+		p.wrong("Is it running, is the address right, do user and password fit?", "NATS: %v", err)
+		return
+	}
+	defer nc.Close()
+	p.fine("NATS %s answers at %s", nc.ConnectedServerVersion(), natsx.Redact(where.URL))
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		p.wrong("This is a fault of Herald.", "JetStream: %v", err)
+		return
+	}
+	s, err := js.Stream(ctx, proto.Stream)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		p.wrong("Start ingest once: it declares the stream.", "NATS has no stream %s", proto.Stream)
+		return
+	case err != nil:
+		p.wrong("Is JetStream enabled there (jetstream {} with store_dir), and is there a leader?", "stream %s: %v", proto.Stream, err)
+		return
+	}
+	state := s.CachedInfo().State
+	p.fine("stream %s keeps %d messages, %s", proto.Stream, state.Msgs, mebibytes(state.Bytes))
+	store, err := keystore.Open(ctx, js, 1)
+	if err != nil {
+		p.wrong("Look at JetStream's own log.", "%v", err)
+		return
+	}
+	list, err := store.List(ctx)
+	switch {
+	case err != nil:
+		p.wrong("Look at JetStream's own log.", "%v", err)
+	case len(list) == 0 && p.cfg.Ingest.APIKey == "":
+		p.wrong("Make one: herald keys add NAME.", "there is no API key, so nobody can publish")
+	default:
+		p.fine("%d API keys are stored", len(list))
+	}
+}

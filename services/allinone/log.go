@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/logger"
+)
+
+// logView is what herald log shows.
+type logView struct {
+	channel, sender, event, after, before, format string
+	limit                                         int
+	words                                         string
+}
+
+// showLog prints the log, newest last: from the file on this machine, or,
+// with -url, from a deployment.
+func showLog(ctx context.Context, args []string, getenv func(string) string, std streams) error {
+	v := logView{format: "text", limit: 20}
+	cfg := defaultConfig()
+	c := client{}
+	words, err := parseAnywhere("herald log", args, getenv, std.out, append(c.settings(),
+		config.Setting{Flag: "channel", Help: "only this channel or pattern", Into: &v.channel},
+		config.Setting{Flag: "sender", Help: "only messages of this API key's name", Into: &v.sender},
+		config.Setting{Flag: "event", Help: "only this event", Into: &v.event},
+		config.Setting{Flag: "after", Help: "only from this time on (RFC 3339)", Into: &v.after},
+		config.Setting{Flag: "before", Help: "only before this time (RFC 3339)", Into: &v.before},
+		config.Setting{Flag: "limit", Help: "the newest N messages; with -format csv or ndjson all are exported", Into: &v.limit},
+		config.Setting{Flag: "format", Help: "text, ndjson or csv", Into: &v.format},
+		config.Setting{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", Into: &cfg.Data},
+		config.Setting{Flag: "db", Env: "HERALD_DB", Help: "the log's file; herald.db in the data folder", Into: &cfg.Logger.DB},
+	))
+	if err != nil {
+		return err
+	}
+	v.words = strings.Join(words, " ")
+	if v.format != "text" && v.format != "ndjson" && v.format != "csv" {
+		return fmt.Errorf("format %q: want text, ndjson or csv", v.format)
+	}
+	if c.URL != "" {
+		return v.fromURL(ctx, &c, std.out)
+	}
+	cfg.share()
+	return v.fromFile(ctx, cfg.Logger.DB, std.out)
+}
+
+func (v logView) fromFile(ctx context.Context, path string, out io.Writer) error {
+	l, err := logger.OpenLog(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = l.Close() }() // only read from
+	f := logger.Filter{Channel: v.channel, Sender: v.sender, Event: v.event, Search: v.words, Limit: v.limit, Asc: v.format != "text"}
+	if f.After, err = moment("after", v.after); err != nil {
+		return err
+	}
+	if f.Before, err = moment("before", v.before); err != nil {
+		return err
+	}
+	if v.format != "text" {
+		return l.Export(ctx, f, v.format, out)
+	}
+	var rows []logger.Row
+	for len(rows) < v.limit {
+		page, err := l.Query(ctx, f)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, page.Rows...)
+		if f.Cursor = page.Next; page.Next == "" {
+			break
+		}
+	}
+	rows = rows[:min(len(rows), v.limit)]
+	for _, r := range slices.Backward(rows) {
+		if err := printRow(out, r.Timestamp, r.Channel, r.Sender, r.Event, r.Message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fromURL asks the logger's API.
+func (v logView) fromURL(ctx context.Context, c *client, out io.Writer) error {
+	query := url.Values{}
+	for name, value := range map[string]string{"channel": v.channel, "sender": v.sender, "event": v.event, "after": v.after, "before": v.before, "q": v.words} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if v.format != "text" {
+		query.Set("format", v.format)
+	} else {
+		query.Set("limit", strconv.Itoa(v.limit))
+	}
+	resp, err := c.do(ctx, http.MethodGet, "/v1/log", query, "", nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read from
+	if v.format != "text" {
+		_, err := io.Copy(out, resp.Body)
+		return err
+	}
+	var page struct {
+		Messages []struct{ Message, Sender, Timestamp, Channel, Event string }
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
+		return fmt.Errorf("the answer of %s: %w", c.URL, err)
+	}
+	for _, r := range slices.Backward(page.Messages) {
+		if err := printRow(out, r.Timestamp, r.Channel, r.Sender, r.Event, r.Message); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printRow prints one message on one line; control characters in it (a
+// terminal's escape sequences, say) are shown, not obeyed.
+func printRow(out io.Writer, timestamp, channel, sender, event, message string) error {
+	shown := strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, strings.ReplaceAll(message, "\n", " ⏎ "))
+	_, err := fmt.Fprintf(out, "%s  %s  %s  %s  %s\n", timestamp, channel, sender, event, shown)
+	return err
+}
+
+func moment(name, value string) (time.Time, error) {
+	if value == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, value)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%s: %q is not a time such as 2026-11-22T16:58:36Z", name, value)
+	}
+	return t, nil
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestScript runs testdata/script: each file is a session at the terminal, to
+// be read as documentation. Beside testscript's own commands there are:
+//
+//	port NAME          sets $NAME to a free port
+//	ready URL          waits until the Herald there is ready
+//	apikey NAME FILE   sets $NAME to the API key that FILE's text shows
+//	until FILE REGEXP  waits until FILE, written by a background command, matches
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			for _, v := range os.Environ() {
+				if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "HERALD_") {
+					env.Setenv(name, "")
+				}
+			}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"port": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], freePort(t))
+			},
+			"ready": func(ts *testscript.TestScript, _ bool, args []string) {
+				await(ts, args[0]+" is ready", func() bool {
+					resp, err := http.Get(args[0] + "/readyz")
+					if err != nil {
+						return false
+					}
+					_ = resp.Body.Close()
+					return resp.StatusCode == http.StatusOK
+				})
+			},
+			"apikey": func(ts *testscript.TestScript, _ bool, args []string) {
+				shown := regexp.MustCompile(`API key: +(\S+)`)
+				var found []string
+				await(ts, args[1]+" shows an API key", func() bool {
+					b, err := os.ReadFile(ts.MkAbs(args[1]))
+					found = shown.FindStringSubmatch(string(b))
+					return err == nil && found != nil
+				})
+				ts.Setenv(args[0], found[1])
+			},
+			"until": func(ts *testscript.TestScript, _ bool, args []string) {
+				want := regexp.MustCompile(args[1])
+				await(ts, args[0]+" has "+args[1], func() bool {
+					b, err := os.ReadFile(ts.MkAbs(args[0]))
+					return err == nil && want.Match(b)
+				})
+			},
+		},
+	})
+}
+
+func await(ts *testscript.TestScript, what string, cond func() bool) {
+	deadline := time.Now().Add(30 * time.Second)
+	for !cond() {
+		if time.Now().After(deadline) {
+			ts.Fatalf("after 30s still not: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	_ "github.com/mattn/go-sqlite3"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natstest"
+)
+
+const testKey = "hk_split-test-0123456789abcdef"
+
+// TestSplit runs the split form as real processes: NATS, one ingest, two
+// gateways, the logger. 10,000 messages reach 50 clients of each gateway
+// exactly once and in order, and the log has one row for each.
+func TestSplit(t *testing.T) {
+	const messages, clients = 10000, 50
+	nats := natstest.Start(t)
+	dir := t.TempDir()
+	common := []string{"HERALD_NATS_URL=" + nats.URL, "HERALD_API_KEY=" + testKey, "HERALD_LOG_LEVEL=warn"}
+	addr := func() string { return "127.0.0.1:" + freePort(t) }
+	ingest, gateways, logger := addr(), []string{addr(), addr()}, addr()
+	db := filepath.Join(dir, "herald.db")
+	procs := []*process{
+		start(t, "ingest", dir, common, "-listen", ingest),
+		start(t, "gateway", dir, common, "-listen", gateways[0]),
+		start(t, "gateway", dir, common, "-listen", gateways[1]),
+		start(t, "logger", dir, common, "-listen", logger, "-db", db),
+	}
+	for _, a := range []string{ingest, gateways[0], gateways[1], logger} {
+		ready(t, "http://"+a)
+	}
+
+	var wg sync.WaitGroup
+	faults := make(chan error, 2*clients)
+	for i := range 2 * clients {
+		url := fmt.Sprintf("ws://%s/ws?channel=broadcast", gateways[i%2])
+		ws, _, err := websocket.DefaultDialer.Dial(url, nil)
+		if err != nil {
+			t.Fatalf("client %d: %v", i, err)
+		}
+		t.Cleanup(func() { _ = ws.Close() })
+		_ = ws.SetReadDeadline(time.Now().Add(2 * time.Minute))
+		if _, b, err := ws.ReadMessage(); err != nil || !strings.Contains(string(b), `"type":"welcome"`) {
+			t.Fatalf("client %d: got %s, %v; want a welcome", i, b, err)
+		}
+		wg.Go(func() { faults <- expect(ws, messages) })
+	}
+
+	// A third over single posts, the rest as NDJSON: both ways keep order.
+	for n := range messages / 100 {
+		if status, body := post(t, "http://"+ingest+"/notify", testKey, "application/json", fmt.Sprintf(`{"message":%d}`, n)); status != 200 {
+			t.Fatalf("notify: got %d %s", status, body)
+		}
+	}
+	var lines strings.Builder
+	for n := messages / 100; n < messages; n++ {
+		fmt.Fprintf(&lines, "{\"channel\":\"broadcast\",\"data\":%d}\n", n)
+	}
+	status, body := post(t, "http://"+ingest+"/v1/messages", testKey, "application/x-ndjson", lines.String())
+	if want := fmt.Sprintf(`{"done":true,"stored":%d,"failed":0}`, messages-messages/100); status != 200 || !strings.Contains(body, want) {
+		t.Fatalf("ndjson: got %d …%s, want it to end with %s", status, tail(body, 300), want)
+	}
+	wg.Wait()
+	close(faults)
+	for err := range faults {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+
+	rows := openDB(t, db)
+	var count, distinct, maxSeq int
+	natstest.Eventually(t, 30*time.Second, "the log has every message", func() bool {
+		if err := rows.QueryRow(`SELECT count(*), count(DISTINCT seq), max(seq) FROM messages`).Scan(&count, &distinct, &maxSeq); err != nil {
+			t.Fatal(err)
+		}
+		return count >= messages
+	})
+	if count != messages || distinct != messages || maxSeq != messages {
+		t.Errorf("log: got %d rows, %d sequences, the last %d; want %d of each", count, distinct, maxSeq, messages)
+	}
+	for i := len(procs) - 1; i >= 0; i-- {
+		procs[i].stop(15 * time.Second)
+	}
+}
+
+// expect reads the numbers 0 to n-1, in order, with ascending ids.
+func expect(ws *websocket.Conn, n int) error {
+	var last uint64
+	for want := range n {
+		_, b, err := ws.ReadMessage()
+		if err != nil {
+			return fmt.Errorf("after %d messages: %w", want, err)
+		}
+		var m struct {
+			ID   string
+			Data json.Number
+		}
+		if err := json.Unmarshal(b, &m); err != nil {
+			return fmt.Errorf("%s: %w", b, err)
+		}
+		id, err := proto.ParseCursor(m.ID)
+		if err != nil {
+			return err
+		}
+		if m.Data.String() != fmt.Sprint(want) || id.Seq <= last {
+			return fmt.Errorf("got %s after id %d; want the number %d and a later id", b, last, want)
+		}
+		last = id.Seq
+	}
+	return nil
+}
+
+func openDB(t testing.TB, path string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite3", "file:"+path+"?mode=ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}

@@ -1,0 +1,23 @@
+//go:build unix
+
+package main
+
+import "golang.org/x/sys/unix"
+
+// diskFree is how many bytes an unprivileged process may still write there.
+func diskFree(path string) (uint64, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return 0, err
+	}
+	return uint64(s.Bavail) * uint64(s.Bsize), nil
+}
+
+// openFilesLimit is the soft limit on open files of this process.
+func openFilesLimit() (n uint64, ok bool) {
+	var r unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
+		return 0, false
+	}
+	return uint64(r.Cur), true
+}

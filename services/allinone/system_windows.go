@@ -1,0 +1,17 @@
+package main
+
+import "golang.org/x/sys/windows"
+
+// diskFree is how many bytes this user may still write there.
+func diskFree(path string) (uint64, error) {
+	p, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return 0, err
+	}
+	var free uint64
+	err = windows.GetDiskFreeSpaceEx(p, &free, nil, nil)
+	return free, err
+}
+
+// openFilesLimit: Windows has none worth naming.
+func openFilesLimit() (n uint64, ok bool) { return 0, false }
