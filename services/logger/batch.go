@@ -1,0 +1,146 @@
+package logger
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/herald-push/herald/services/logger/internal/store"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// batch collects messages, commits them, then acknowledges them, until ctx
+// ends or the session is over. It alone holds the batch.
+func (s *session) batch(ctx context.Context, it jetstream.MessagesContext, messages <-chan jetstream.Msg) error {
+	tick := time.NewTicker(s.timing.check)
+	defer tick.Stop()
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			s.drain(ctx, it, messages)
+			return ctx.Err()
+		case <-tick.C:
+			if err := s.check(ctx); err != nil {
+				return err
+			}
+		case m, ok := <-messages:
+			if !ok {
+				return errPullEnded
+			}
+			s.commit(ctx, s.collect(m, messages))
+		}
+	}
+}
+
+// drainWait is how long what NATS has sent already may take to be logged at
+// the end. What is left comes again after the next start.
+const drainWait = 2 * time.Second
+
+// drain stops asking and logs what was delivered: left alone, it would come
+// again only after ackWait.
+func (s *session) drain(ctx context.Context, it jetstream.MessagesContext, messages <-chan jetstream.Msg) {
+	defer time.AfterFunc(drainWait, it.Stop).Stop()
+	it.Drain()
+	for m := range messages { // the puller closes it when the iterator ends
+		s.commit(ctx, s.collect(m, messages))
+	}
+}
+
+// collect waits for more messages until the batch is full or batchWait is over.
+func (s *session) collect(first jetstream.Msg, messages <-chan jetstream.Msg) []jetstream.Msg {
+	batch := []jetstream.Msg{first}
+	size := len(first.Data())
+	t := time.NewTimer(batchWait)
+	defer t.Stop()
+	for len(batch) < batchRows && size < batchBytes {
+		select {
+		case m, ok := <-messages:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, m)
+			size += len(m.Data())
+		case <-t.C:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit writes a batch and acknowledges it. While that cannot be done it
+// holds the batch and tries again; when ctx ends before, NATS keeps it.
+func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
+	rows := s.rows(batch)
+	for {
+		begin := time.Now()
+		// Not interrupted by ctx: the last batch is committed, too.
+		inserted, err := s.store.Append(context.WithoutCancel(ctx), rows)
+		s.note(err)
+		if err == nil {
+			s.metrics.commit.Observe(time.Since(begin).Seconds())
+			s.metrics.batch.Observe(float64(len(rows)))
+			s.metrics.rows.Add(float64(inserted))
+			s.metrics.redeliveries.Add(float64(len(rows) - inserted))
+			break
+		}
+		s.wait(ctx, s.timing.retry)
+		if ctx.Err() != nil {
+			return
+		}
+	}
+	for _, m := range batch {
+		if err := m.Ack(); err != nil { // the connection is away: they come again
+			s.log.Debug("batch not acknowledged", "err", err)
+			return
+		}
+	}
+	if ctx.Err() != nil { // the last batch: its acknowledgements leave before the connection is closed
+		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if err := s.nc.FlushWithContext(flush); err != nil {
+			s.log.Debug("last batch not acknowledged", "err", err)
+		}
+	}
+}
+
+// rows makes the rows of a batch.
+func (s *session) rows(batch []jetstream.Msg) []store.Row {
+	rows := make([]store.Row, 0, len(batch))
+	for _, m := range batch {
+		meta, err := m.Metadata()
+		if err != nil { // no message of a consumer: there is no sequence to store it by
+			s.log.Error("message without a sequence ignored", "err", err)
+			continue
+		}
+		r, ok := rowOf(s.epoch, stored{subject: m.Subject(), header: m.Headers(), body: m.Data(), seq: meta.Sequence.Stream, time: meta.Timestamp})
+		if !ok {
+			s.metrics.foreign.Inc()
+			s.log.Debug("foreign message logged as it is", "channel", r.Channel, "seq", r.Seq)
+		}
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// note keeps readiness and the gauge true, and reports a change once.
+func (c *consumer) note(err error) {
+	full := 0.0
+	if errors.Is(err, store.ErrFull) {
+		full = 1
+	}
+	c.metrics.diskFull.Set(full)
+	var now *error
+	if err != nil {
+		now = &err
+	}
+	was := c.broken.Swap(now)
+	switch {
+	case was == nil && err != nil:
+		c.log.Warn("the log cannot be written; messages wait in the stream", "err", err)
+	case was != nil && err == nil:
+		c.log.Info("the log can be written again")
+	}
+}

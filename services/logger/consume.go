@@ -1,0 +1,278 @@
+package logger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/logger/internal/store"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// durable is the consumer's name in the stream.
+const durable = "logger"
+
+const (
+	// maxAckPending bounds what is delivered and not acknowledged: eight full
+	// batches, so that NATS has the next ones ready while one is committed.
+	maxAckPending = 8192
+	// ackWait is when NATS delivers again what was not acknowledged. A batch
+	// that waits longer, for room on the disk, comes twice; the primary key
+	// takes care of that.
+	ackWait = 30 * time.Second
+	// batchRows and batchBytes end a batch, batchWait does so when it is quiet.
+	batchRows  = 1000
+	batchBytes = 8 << 20
+	batchWait  = 50 * time.Millisecond
+	// pullMessages and pullBytes are asked for ahead.
+	pullMessages = 2 * batchRows
+	pullBytes    = 2 * batchBytes
+)
+
+// timing is what tests make shorter.
+type timing struct {
+	ackWait   time.Duration
+	heartbeat time.Duration // NATS says so often that it is there
+	check     time.Duration // between two looks at the consumer
+	stall     time.Duration // silence that is suspicious while messages wait
+	retry     time.Duration // before the next attempt to write, or to attach
+}
+
+var defaultTiming = timing{ackWait: ackWait, heartbeat: 5 * time.Second, check: 5 * time.Second, stall: 15 * time.Second, retry: time.Second}
+
+// consumer moves messages from the stream to the store.
+type consumer struct {
+	// Fixed after newConsumer.
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	store   *store.Store
+	metrics *metrics
+	log     *slog.Logger
+	timing  timing
+
+	// attached says that a session runs; broken holds why writing fails, nil
+	// while it works. Set by run's goroutine, read by readiness.
+	attached atomic.Bool
+	broken   atomic.Pointer[error]
+}
+
+func newConsumer(nc *nats.Conn, js jetstream.JetStream, st *store.Store, m *metrics, log *slog.Logger) *consumer {
+	return &consumer{nc: nc, js: js, store: st, metrics: m, log: log, timing: defaultTiming}
+}
+
+// fault says why messages are not being logged; nil means that they are.
+func (c *consumer) fault() error {
+	if err := c.broken.Load(); err != nil {
+		return *err
+	}
+	if !c.attached.Load() {
+		return errors.New("the stream is not being read yet")
+	}
+	return nil
+}
+
+// run reads the stream until ctx ends, after the last commit.
+func (c *consumer) run(ctx context.Context) {
+	for complained := false; ctx.Err() == nil; {
+		err := c.session(ctx)
+		wasAttached := c.attached.Swap(false)
+		if ctx.Err() != nil {
+			return
+		}
+		switch {
+		case errors.Is(err, errStalled):
+			c.metrics.stalls.Inc()
+			c.log.Warn("the stream has messages but delivers none; asking anew")
+			continue
+		case wasAttached || !complained:
+			c.log.Warn("the stream cannot be read now; trying again", "err", err)
+			complained = true
+		}
+		c.wait(ctx, c.timing.retry)
+	}
+}
+
+// wait returns early when ctx ends.
+func (c *consumer) wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// session is one attachment to one life of the stream.
+type session struct {
+	*consumer
+	epoch   string
+	durable jetstream.Consumer
+	// arrived is when the last message came, Unix nanoseconds. Set by the
+	// puller, read by the batcher.
+	arrived atomic.Int64
+}
+
+// session attaches to the stream and logs it until ctx ends or the consumer
+// is lost; the error says how.
+func (c *consumer) session(ctx context.Context) error {
+	stream, err := natsx.AwaitStream(ctx, c.js, c.log)
+	if err != nil {
+		return err
+	}
+	s := &session{consumer: c}
+	if err := s.attach(ctx, stream); err != nil {
+		return err
+	}
+	it, err := s.durable.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes), jetstream.PullHeartbeat(c.timing.heartbeat))
+	if err != nil {
+		return fmt.Errorf("pull from consumer %s: %w", durable, err)
+	}
+	s.arrived.Store(time.Now().UnixNano())
+	c.attached.Store(true)
+	c.log.Info("reading the stream", "stream", proto.Stream, "epoch", s.epoch)
+
+	messages := make(chan jetstream.Msg, batchRows) // closed by the puller
+	abandoned := make(chan struct{})                // closed here: nobody takes messages any more
+	var wg sync.WaitGroup
+	var pullErr error
+	wg.Go(func() { // ends when the iterator does
+		defer close(messages)
+		pullErr = s.pull(it, messages, abandoned)
+	})
+	err = s.batch(ctx, it, messages)
+	close(abandoned)
+	it.Stop()
+	wg.Wait()
+	if errors.Is(err, errPullEnded) {
+		return pullErr
+	}
+	return err
+}
+
+// attach finds the durable consumer, or makes it where the log ends.
+func (s *session) attach(ctx context.Context, stream jetstream.Stream) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	info := stream.CachedInfo() // AwaitStream just asked for it
+	s.epoch = proto.EpochOf(info.Created)
+	account, err := s.store.Begin(ctx, s.epoch, info.State.FirstSeq)
+	s.note(err)
+	if err != nil {
+		return err
+	}
+	from := account.Accounted + 1
+	old, err := stream.Consumer(ctx, durable)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+	case err != nil:
+		return fmt.Errorf("look for consumer %s: %w", durable, err)
+	default:
+		// What is acknowledged and not in the file is in a file that was lost
+		// or replaced. While the stream has it, it is read again.
+		floor := old.CachedInfo().AckFloor.Stream
+		missing, ok, err := s.store.Missing(ctx, s.epoch, floor)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			s.durable, err = stream.UpdateConsumer(ctx, s.limits(old.CachedInfo().Config))
+			return wrap(err, "update consumer %s", durable)
+		}
+		s.log.Warn("the log lacks messages that were acknowledged; reading the stream again from there", "seq", missing)
+		if err := stream.DeleteConsumer(ctx, durable); err != nil {
+			return fmt.Errorf("delete consumer %s: %w", durable, err)
+		}
+		from = missing
+	}
+	s.durable, err = stream.CreateConsumer(ctx, s.config(from))
+	return wrap(err, "make consumer %s", durable)
+}
+
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf(format+": %w", append(args, err)...)
+}
+
+func (s *session) config(from uint64) jetstream.ConsumerConfig {
+	return s.limits(jetstream.ConsumerConfig{
+		Durable:       durable,
+		Description:   "Herald's log: acknowledged means that it is in the file",
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:   max(1, from),
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		FilterSubject: proto.SubjectStored + ">",
+	})
+}
+
+// limits sets what may be changed of a consumer that is there already.
+func (s *session) limits(cfg jetstream.ConsumerConfig) jetstream.ConsumerConfig {
+	cfg.AckWait = s.timing.ackWait
+	cfg.MaxDeliver = -1 // a full disk must not use up the attempts
+	cfg.MaxAckPending = maxAckPending
+	return cfg
+}
+
+// pull passes messages on until the iterator ends. It blocks while the
+// batcher is busy; NATS then sends no more than was asked for.
+func (s *session) pull(it jetstream.MessagesContext, out chan<- jetstream.Msg, abandoned <-chan struct{}) error {
+	for {
+		m, err := it.Next()
+		switch {
+		case errors.Is(err, jetstream.ErrNoHeartbeat):
+			s.log.Debug("no heartbeat from the consumer") // Next asks anew; check looks after the rest
+			continue
+		case err != nil:
+			return fmt.Errorf("pull from consumer %s: %w", durable, err)
+		}
+		s.arrived.Store(time.Now().UnixNano())
+		select {
+		case out <- m:
+		case <-abandoned:
+			return nil
+		}
+	}
+}
+
+// Errors that end a session.
+var (
+	errPullEnded = errors.New("the pull ended")
+	errStalled   = errors.New("the consumer stalls")
+)
+
+// check looks at the consumer: it keeps the account of holes, measures the
+// lag, and notices when the consumer is gone or stalls (a pull that NATS
+// forgot after a leader change: nats-server #5679, nats.go #2063).
+func (s *session) check(ctx context.Context) error {
+	ask, cancel := context.WithTimeout(ctx, s.timing.check)
+	defer cancel()
+	info, err := s.durable.Info(ask)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound):
+		return fmt.Errorf("look at consumer %s: %w", durable, err)
+	case err != nil: // NATS is away; the connection comes back by itself
+		s.log.Debug("consumer not seen", "err", err)
+		return nil
+	}
+	s.metrics.pending.Set(float64(info.NumPending) + float64(info.NumAckPending))
+	holes, err := s.store.Account(ctx, s.epoch, info.AckFloor.Stream)
+	if err != nil {
+		s.log.Debug("holes not counted", "err", err) // the next check does
+	}
+	if holes > 0 {
+		s.log.Warn("the stream lost messages before they were logged", "messages", holes, "seq", info.AckFloor.Stream)
+	}
+	silent := time.Since(time.Unix(0, s.arrived.Load()))
+	if info.NumPending > 0 && info.NumAckPending < maxAckPending && silent > s.timing.stall {
+		return errStalled
+	}
+	return nil
+}

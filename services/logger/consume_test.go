@@ -1,0 +1,311 @@
+package logger
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/logger/internal/store"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// checkComplete fails unless sequences 1 to n of the epoch are there, each once.
+func (r *running) checkComplete(epoch string, n int) {
+	r.t.Helper()
+	r.eventually("all rows are there", func() bool { return r.last(epoch) >= n && r.count() >= n })
+	next := uint64(1)
+	err := r.store.Export(context.Background(), Filter{Asc: true}, func(row *Row) error {
+		if row.Epoch == epoch {
+			if row.Seq != next {
+				r.t.Fatalf("got sequence %d, want %d", row.Seq, next)
+			}
+			next++
+		}
+		return nil
+	})
+	if err != nil || next != uint64(n)+1 {
+		r.t.Errorf("got %d rows, %v, want %d", next-1, err, n)
+	}
+}
+
+func TestEveryMessageOnceThroughRestarts(t *testing.T) {
+	const part = 2500
+	w := newWorld(t)
+	w.publish(1, part)
+	r := w.startReady()
+	w.publish(part+1, part)
+	r.eventually("some of it is logged", func() bool { return r.last(w.epoch) > part })
+	w.nats.Restart() // NATS goes and comes back while the logger runs
+	natstest.Eventually(t, 20*time.Second, "the publisher is connected", w.nc.IsConnected)
+	w.publish(2*part+1, part)
+	r.eventually("it goes on", func() bool { return r.last(w.epoch) > 2*part })
+	r.stop() // somewhere in the middle
+	w.publish(3*part+1, part)
+	r = w.startReady()
+	r.checkComplete(w.epoch, 4*part)
+	r.eventually("all is acknowledged and accounted for", func() bool {
+		epochs, err := r.store.Epochs(context.Background())
+		return err == nil && len(epochs) == 1 && epochs[0].Accounted == 4*part && r.metric("herald_logger_pending_messages") == 0
+	})
+	if holes := r.metric("herald_logger_holes_total"); holes != 0 {
+		t.Errorf("holes: got %v, want 0", holes)
+	}
+}
+
+func TestAStopLogsWhatWasDelivered(t *testing.T) {
+	w := newWorld(t)
+	r := w.startReady()
+	w.publish(1, 3000)
+	r.eventually("the first rows are there", func() bool { return r.last(w.epoch) > 0 })
+	r.stop()
+	cons, err := w.js.Consumer(context.Background(), proto.Stream, durable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := cons.CachedInfo()
+	r = w.start()
+	if got := r.count(); uint64(got) < info.AckFloor.Stream {
+		t.Errorf("rows: got %d, acknowledged %d", got, info.AckFloor.Stream)
+	}
+	r.checkComplete(w.epoch, 3000)
+}
+
+func TestForeignMessagesAreLoggedAsTheyAre(t *testing.T) {
+	w := newWorld(t)
+	r := w.startReady()
+	ctx := context.Background()
+	for _, body := range []string{
+		"not json", "", `{"channel":"elsewhere","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`,
+		`{"channel":"odd","event":"message","sender":"x","time":"2026-11-22T16:58:36.123Z"}`, "bad \xff utf-8\x00",
+		`{"channel":"odd","event":"message","data":"fine","sender":"x","time":"yesterday"}`,
+		`{"channel":"odd","event":"created","data":[1,"a"],"sender":"shop","time":"2026-11-22T17:58:36.123456+01:00"}`,
+	} {
+		if _, err := w.js.Publish(ctx, "herald.msg.odd", []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.publish(1, 1)
+	r.checkComplete(w.epoch, 8)
+	p := r.entries(envKey, "order", "asc")
+	want := []entry{
+		{Message: "not json"}, {Message: ""}, {Message: `{"channel":"elsewhere","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`},
+		{Message: `{"channel":"odd","event":"message","sender":"x","time":"2026-11-22T16:58:36.123Z"}`}, {Message: "bad \uFFFD utf-8\x00"},
+		{Message: "fine", Event: "message", Sender: "x"}, {Message: `[1,"a"]`, Event: "created", Sender: "shop", Timestamp: "2026-11-22T16:58:36.123Z"},
+	}
+	for i, e := range want {
+		got := p.Messages[i]
+		if got.Channel != "odd" || got.Message != e.Message || got.Event != e.Event || got.Sender != e.Sender || e.Timestamp != "" && got.Timestamp != e.Timestamp {
+			t.Errorf("row %d: got %+v, want %+v", i+1, got, e)
+		}
+		if at, err := time.Parse(proto.TimeLayout, got.Timestamp); err != nil || e.Timestamp == "" && time.Since(at).Abs() > time.Minute {
+			t.Errorf("row %d: got timestamp %q, want the stream's", i+1, got.Timestamp)
+		}
+	}
+	if got := r.metric("herald_logger_foreign_messages_total"); got != 5 {
+		t.Errorf("foreign messages: got %v, want 5", got)
+	}
+}
+
+func TestFullDiskWaitsAndGoesOn(t *testing.T) {
+	w := newWorld(t)
+	r := w.startReady()
+	w.publish(1, 100)
+	r.checkComplete(w.epoch, 100)
+	ctx := context.Background()
+	if err := r.store.LimitPages(ctx, 1); err != nil { // SQLite takes it as: no more than there are
+		t.Fatal(err)
+	}
+	w.publish(101, 5000)
+	r.eventually("not ready, as the disk is full", func() bool { return errors.Is(r.ops.Ready(ctx), store.ErrFull) })
+	if got := r.metric("herald_logger_disk_full"); got != 1 {
+		t.Errorf("disk full: got %v, want 1", got)
+	}
+	if status, _, body := r.getRaw("", "/readyz"); status != 503 || !strings.Contains(string(body), "disk full") {
+		t.Errorf("readyz: got %d %s, want 503 with the reason", status, body)
+	}
+	if p := r.entries(envKey); len(p.Messages) != 100 {
+		t.Errorf("reading while the disk is full: got %d messages, want 100", len(p.Messages))
+	}
+	cons, err := w.js.Consumer(ctx, proto.Stream, durable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("NATS delivers again what is not acknowledged", func() bool {
+		info, err := cons.Info(ctx)
+		return err == nil && info.NumRedelivered > 0
+	})
+	if err := r.store.LimitPages(ctx, 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	r.checkComplete(w.epoch, 5100)
+	r.eventually("ready again", func() bool { return r.ops.Ready(ctx) == nil })
+	if got := r.metric("herald_logger_disk_full"); got != 0 {
+		t.Errorf("disk full at the end: got %v, want 0", got)
+	}
+}
+
+func TestStreamMadeAnewIsTheNextEpoch(t *testing.T) {
+	w := newWorld(t)
+	r := w.startReady()
+	w.publish(1, 500)
+	r.checkComplete(w.epoch, 500)
+	ctx := context.Background()
+	if err := w.js.DeleteStream(ctx, proto.Stream); err != nil {
+		t.Fatal(err)
+	}
+	_, second := w.nats.Stream(w.nc)
+	w.publish(1, 300)
+	r.checkComplete(second, 300)
+	if got := r.last(w.epoch); got != 500 || r.count() != 800 {
+		t.Errorf("first epoch: got %d, all rows %d, want 500 and 800", got, r.count())
+	}
+	if p := r.entries(envKey, "limit", "1"); p.Messages[0].ID != second+"-300" {
+		t.Errorf("newest: got %s, want %s-300", p.Messages[0].ID, second)
+	}
+}
+
+func TestLostConsumerIsMadeAnewWhereTheLogEnds(t *testing.T) {
+	w := newWorld(t)
+	r := w.startReady()
+	w.publish(1, 400)
+	r.checkComplete(w.epoch, 400)
+	if err := w.js.DeleteConsumer(context.Background(), proto.Stream, durable); err != nil {
+		t.Fatal(err)
+	}
+	w.publish(401, 400)
+	r.checkComplete(w.epoch, 800)
+}
+
+func TestLostFileIsFilledAgain(t *testing.T) {
+	w := newWorld(t)
+	r := w.startReady()
+	w.publish(1, 600)
+	r.checkComplete(w.epoch, 600)
+	r.eventually("all is acknowledged", func() bool { return r.metric("herald_logger_pending_messages") == 0 })
+	r.stop()
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(w.cfg.DB + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	w.publish(601, 10)
+	r = w.startReady()
+	r.checkComplete(w.epoch, 610)
+}
+
+func TestHolesAreCounted(t *testing.T) {
+	w := newWorld(t)
+	r := w.startReady()
+	w.publish(1, 100)
+	r.checkComplete(w.epoch, 100)
+	r.eventually("all is acknowledged", func() bool { return r.metric("herald_logger_pending_messages") == 0 })
+	r.stop()
+	w.publish(101, 100)
+	ctx := context.Background()
+	stream, err := w.js.Stream(ctx, proto.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, seq := range []uint64{120, 150, 151} { // lost while the logger was away
+		if err := stream.DeleteMsg(ctx, seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // a restart does not count them again
+		r = w.startReady()
+		r.eventually("the rest is logged", func() bool { return r.count() == 197 })
+		r.eventually("holes are counted", func() bool { return r.metric("herald_logger_holes_total") == 3 })
+		r.stop()
+	}
+}
+
+// A forgetful NATS: the first pull is lost, as after a leader change. The
+// consumer is there, messages wait, none comes.
+type (
+	forgetfulJS       struct{ jetstream.JetStream }
+	forgetfulStream   struct{ jetstream.Stream }
+	forgetfulConsumer struct{ jetstream.Consumer }
+	lostPull          struct {
+		jetstream.MessagesContext
+		stopped chan struct{}
+	}
+)
+
+func (f forgetfulJS) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	s, err := f.JetStream.Stream(ctx, name)
+	return forgetfulStream{s}, err
+}
+
+func (f forgetfulStream) CreateConsumer(ctx context.Context, cfg jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	c, err := f.Stream.CreateConsumer(ctx, cfg)
+	return forgetfulConsumer{c}, err
+}
+
+func (forgetfulConsumer) Messages(...jetstream.PullMessagesOpt) (jetstream.MessagesContext, error) {
+	return lostPull{stopped: make(chan struct{})}, nil
+}
+
+func (l lostPull) Next(...jetstream.NextOpt) (jetstream.Msg, error) {
+	<-l.stopped
+	return nil, jetstream.ErrMsgIteratorClosed
+}
+func (l lostPull) Stop() { close(l.stopped) }
+
+func TestStalledPullIsMadeAnew(t *testing.T) {
+	w := newWorld(t)
+	w.publish(1, 200)
+	w.broker = func(js jetstream.JetStream) jetstream.JetStream { return forgetfulJS{js} }
+	r := w.startReady()
+	r.checkComplete(w.epoch, 200)
+	if got := r.metric("herald_logger_stalls_total"); got != 1 {
+		t.Errorf("stalls: got %v, want 1", got)
+	}
+}
+
+func TestRowOfMessage(t *testing.T) {
+	at := time.Date(2026, 11, 22, 16, 58, 36, 123456789, time.UTC)
+	m := proto.Message{Channel: "orders.eu", Event: "created", Data: []byte(`"line\none \"two\""`), Sender: "shop", Time: "2026-11-22T16:00:00.000Z"}
+	msg := natsx.NewMsg(&m, natsx.Headers{Source: "2001:db8::1", Accepted: at}, false)
+	got, ok := rowOf("e", stored{subject: msg.Subject, header: msg.Header, body: msg.Data, seq: 7, time: at})
+	want := Row{Message: "line\none \"two\"", Sender: "shop", Timestamp: "2026-11-22T16:00:00.000Z", Channel: "orders.eu", Event: "created", Epoch: "e", Seq: 7, Source: "2001:db8::1"}
+	if !ok || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, ok, want)
+	}
+	long := nats.Header{proto.HeaderSource: []string{strings.Repeat("x", 100)}}
+	if got, _ := rowOf("e", stored{subject: msg.Subject, header: long, body: msg.Data, seq: 7, time: at}); got.Source != "" {
+		t.Errorf("a source that is no address: got %q, want none", got.Source)
+	}
+}
+
+func FuzzRowOfMessage(f *testing.F) {
+	f.Add("herald.msg.orders", []byte(`{"channel":"orders","event":"message","data":"a","sender":"shop","time":"2026-11-22T16:58:36.123Z"}`), "1.2.3.4")
+	f.Add("herald.msg.a", []byte(`{"channel":"a","event":"m","data":{"a":"\ud800"},"sender":"","time":"-2026-11-22T16:58:36Z"}`), "")
+	f.Add("other", []byte{0xff, 0}, "\xff")
+	at := time.Date(2026, 11, 22, 16, 58, 36, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, subject string, body []byte, source string) {
+		before := slices.Clone(body)
+		r, ok := rowOf("e", stored{subject: subject, header: nats.Header{proto.HeaderSource: []string{source}}, body: body, seq: 1, time: at})
+		if !slices.Equal(body, before) {
+			t.Error("the message was changed; others share it")
+		}
+		if _, err := time.Parse(proto.TimeLayout, r.Timestamp); err != nil || len(r.Timestamp) != len(proto.TimeLayout) {
+			t.Errorf("timestamp: got %q", r.Timestamp)
+		}
+		for _, s := range []string{r.Message, r.Channel, r.Sender, r.Event, r.Source} {
+			if strings.ToValidUTF8(s, "") != s {
+				t.Errorf("got %q, want UTF-8", s)
+			}
+		}
+		if ok && (proto.CheckChannel(r.Channel) != nil || proto.CheckName(r.Sender) != nil || proto.CheckName(r.Event) != nil) {
+			t.Errorf("accepted as Herald's: %+v", r)
+		}
+	})
+}

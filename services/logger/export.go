@@ -1,0 +1,151 @@
+package logger
+
+import (
+	"bufio"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/logger/internal/store"
+)
+
+// entry is a row as the API shows it:
+//
+//	{"id":"mib3k2x9-1024","seq":1024,"channel":"orders.eu","event":"message","message":"{\"n\":1}","sender":"shop","timestamp":"2026-11-22T16:58:36.123Z","source":"203.0.113.7"}
+type entry struct {
+	ID        string `json:"id"`
+	Seq       uint64 `json:"seq"`
+	Channel   string `json:"channel"`
+	Event     string `json:"event"`
+	Message   string `json:"message"`
+	Sender    string `json:"sender"`
+	Timestamp string `json:"timestamp"`
+	Source    string `json:"source"`
+}
+
+func newEntry(r *store.Row) entry {
+	return entry{r.ID(), r.Seq, r.Channel, r.Event, r.Message, r.Sender, r.Timestamp, r.Source}
+}
+
+// page is the answer with format=json.
+type page struct {
+	Messages []entry `json:"messages"`
+	Next     string  `json:"next,omitempty"`
+}
+
+func newPage(p store.Page) page {
+	out := page{Messages: make([]entry, len(p.Rows)), Next: p.Next}
+	for i := range p.Rows {
+		out.Messages[i] = newEntry(&p.Rows[i])
+	}
+	return out
+}
+
+// csvHeader names the columns of an export: those of the table, in its order.
+var csvHeader = []string{"message", "sender", "timestamp", "channel", "event", "id", "epoch", "seq", "source"}
+
+// csvRecord is a row with each cell made harmless.
+func csvRecord(r *store.Row) []string {
+	cells := []string{r.Message, r.Sender, r.Timestamp, r.Channel, r.Event, r.ID(), r.Epoch, strconv.FormatUint(r.Seq, 10), r.Source}
+	for i, c := range cells {
+		cells[i] = harmless(c)
+	}
+	return cells
+}
+
+// harmless puts a ' before what a spreadsheet would take for a formula: a
+// publisher must not run anything on the machine of whoever opens the export
+// (OWASP, CSV injection).
+func harmless(cell string) string {
+	if cell == "" {
+		return cell
+	}
+	switch cell[0] {
+	case '=', '+', '-', '@', '\t', '\r':
+		return "'" + cell
+	}
+	return cell
+}
+
+const (
+	// exportBytes are written at once.
+	exportBytes = 64 << 10
+	// exportStall is how long the client may take for that.
+	exportStall = 30 * time.Second
+)
+
+// export streams everything that fits the filter. An error means that nothing
+// is written yet; later ones break the connection off, so that nobody takes a
+// part for the whole.
+func (s *Service) export(w http.ResponseWriter, r *http.Request, f store.Filter, format string) error {
+	select {
+	case s.exports <- struct{}{}:
+		defer func() { <-s.exports }()
+	default:
+		return proto.ProblemUnavailable.With("other exports are running; try again when they are done")
+	}
+	out := &patient{w: w, deadline: http.NewResponseController(w).SetWriteDeadline}
+	buf := bufio.NewWriterSize(out, exportBytes)
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Type", "application/x-ndjson")
+	if format == formatCSV {
+		h.Set("Content-Type", "text/csv; charset=utf-8; header=present")
+		h.Set("Content-Disposition", `attachment; filename="herald-log.csv"`)
+	}
+	err := writeRows(r.Context(), s.store, f, format, buf)
+	if err == nil {
+		err = buf.Flush()
+	}
+	if err == nil {
+		return nil
+	}
+	if !out.wrote {
+		h.Del("Content-Disposition")
+		return queryProblem(r.Context(), err)
+	}
+	if r.Context().Err() == nil {
+		s.log.Warn("export broken off", "err", err)
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// writeRows writes every row that fits the filter, as CSV or NDJSON.
+func writeRows(ctx context.Context, from *store.Store, f store.Filter, format string, w io.Writer) error {
+	if format != formatCSV {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		return from.Export(ctx, f, func(r *store.Row) error { return enc.Encode(newEntry(r)) })
+	}
+	rows := csv.NewWriter(w)
+	if err := rows.Write(csvHeader); err != nil {
+		return err
+	}
+	if err := from.Export(ctx, f, func(r *store.Row) error { return rows.Write(csvRecord(r)) }); err != nil {
+		return err
+	}
+	rows.Flush()
+	return rows.Error()
+}
+
+// patient writes to a client that may be slow but not dead: the server's
+// write timeout is for whole answers, this one counts from write to write.
+type patient struct {
+	w        http.ResponseWriter
+	deadline func(time.Time) error
+	wrote    bool
+}
+
+func (p *patient) Write(b []byte) (int, error) {
+	if err := p.deadline(time.Now().Add(exportStall)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	p.wrote = true
+	return p.w.Write(b)
+}

@@ -1,0 +1,165 @@
+package logger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/logger/internal/store"
+)
+
+// Formats of GET /v1/log.
+const (
+	formatJSON   = "json"
+	formatNDJSON = "ndjson"
+	formatCSV    = "csv"
+)
+
+// queryTimeout bounds one page, waiting for other queries included. The store
+// cuts a long search short before that.
+const queryTimeout = 10 * time.Second
+
+// getLog answers GET /v1/log.
+func (s *Service) getLog(w http.ResponseWriter, r *http.Request) {
+	begin := time.Now()
+	format, err := s.answerLog(w, r)
+	if err != nil {
+		httpx.WriteProblem(w, r, s.log, err)
+		return
+	}
+	s.metrics.queries.WithLabelValues(format).Observe(time.Since(begin).Seconds())
+}
+
+// answerLog checks the key before it looks at anything else. An error means
+// that nothing is written yet.
+func (s *Service) answerLog(w http.ResponseWriter, r *http.Request) (format string, err error) {
+	g, err := s.authenticate(r)
+	if err != nil {
+		return "", err
+	}
+	f, format, err := readFilter(r.URL.RawQuery)
+	if err != nil {
+		return "", err
+	}
+	if err := allow(&f, g); err != nil {
+		return "", err
+	}
+	if format != formatJSON {
+		return format, s.export(w, r, f, format)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
+	defer cancel()
+	page, err := s.store.Query(ctx, f)
+	if err != nil {
+		return "", queryProblem(ctx, err)
+	}
+	httpx.WriteJSON(w, http.StatusOK, newPage(page))
+	return format, nil
+}
+
+// queryProblem is the answer to a query that failed: a long wait is no fault
+// of the request, and says so.
+func queryProblem(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return proto.ProblemUnavailable.With("the log is busy")
+	}
+	return err
+}
+
+// allow narrows a filter to what the key covers. Asking for one channel that
+// it does not cover is refused: an empty answer would look like an empty log.
+func allow(f *store.Filter, g auth.Grant) error {
+	if f.Channel != "" && !proto.IsPattern(f.Channel) && !g.May(f.Channel) {
+		return proto.ProblemForbidden.With(fmt.Sprintf("channel: the key does not cover %s", f.Channel))
+	}
+	if f.Allowed = g.Channels; f.Allowed == nil {
+		f.Allowed = []string{}
+	}
+	return nil
+}
+
+// invalid is the problem of one query parameter, which its detail names.
+func invalid(name, format string, args ...any) error {
+	return proto.ProblemInvalidParameter.With(name + ": " + fmt.Sprintf(format, args...))
+}
+
+// readFilter reads the query parameters of PROTOCOL.md, "The log". Unknown
+// ones are refused: a typing error must not look like an answer.
+func readFilter(rawQuery string) (f store.Filter, format string, err error) {
+	query, err := url.ParseQuery(rawQuery)
+	if err != nil {
+		return f, "", proto.ProblemInvalidParameter.With("the query string is malformed")
+	}
+	format = formatJSON
+	read := map[string]func(string) error{
+		"channel": func(v string) error { f.Channel = v; return proto.CheckPattern(v) },
+		"sender":  func(v string) error { f.Sender = v; return proto.CheckName(v) },
+		"event":   func(v string) error { f.Event = v; return proto.CheckName(v) },
+		"after":   func(v string) (err error) { f.After, err = readTime(v); return err },
+		"before":  func(v string) (err error) { f.Before, err = readTime(v); return err },
+		"q":       func(v string) error { f.Search = v; return store.Filter{Search: v}.Check() },
+		"order":   func(v string) (err error) { f.Asc, err = readOrder(v); return err },
+		"limit":   func(v string) (err error) { f.Limit, err = readLimit(v); return err },
+		"cursor":  func(v string) error { f.Cursor = v; return store.Filter{Cursor: v}.Check() },
+		"format":  func(v string) error { format = v; return checkFormat(v) },
+	}
+	for name, values := range query {
+		set, known := read[name]
+		switch {
+		case !known:
+			return f, "", invalid(name[:min(len(name), 40)], "there is no such parameter")
+		case len(values) > 1:
+			return f, "", invalid(name, "it is there %d times", len(values))
+		case values[0] == "":
+			return f, "", invalid(name, "it is empty; leave it out")
+		}
+		if err := set(values[0]); err != nil {
+			return f, "", invalid(name, "%v", err)
+		}
+	}
+	if format != formatJSON {
+		for _, name := range []string{"limit", "cursor"} {
+			if query.Has(name) {
+				return f, "", invalid(name, "only with format=json; an export has everything")
+			}
+		}
+	}
+	return f, format, nil
+}
+
+func readTime(v string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, v)
+	if err != nil || t.UTC().Year() < 1 || t.UTC().Year() > 9998 {
+		return time.Time{}, errors.New("want a time such as 2026-11-22T16:58:36Z (RFC 3339; a + in it is written as %2B)")
+	}
+	return t, nil
+}
+
+func readOrder(v string) (asc bool, err error) {
+	if v != "asc" && v != "desc" {
+		return false, errors.New("want asc or desc")
+	}
+	return v == "asc", nil
+}
+
+func readLimit(v string) (int, error) {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > store.MaxLimit {
+		return 0, fmt.Errorf("want a number from 1 to %d", store.MaxLimit)
+	}
+	return n, nil
+}
+
+func checkFormat(v string) error {
+	if v != formatJSON && v != formatNDJSON && v != formatCSV {
+		return errors.New("want json, ndjson or csv")
+	}
+	return nil
+}

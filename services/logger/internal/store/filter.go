@@ -1,0 +1,180 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+)
+
+// Filter says which rows are wanted. Every member that is set must fit.
+type Filter struct {
+	Channel string   // a channel or pattern
+	Allowed []string // patterns of which one must take in the channel; nil: all
+	Sender  string   // exact
+	Event   string   // exact
+	After   time.Time
+	Before  time.Time // After is included, Before is not
+	// Search has words that must all occur in the message; "word*" is a
+	// prefix. Upper and lower case are the same.
+	Search string
+	Asc    bool   // oldest first; else newest first
+	Limit  int    // rows of a page; 0: DefaultLimit
+	Cursor string // the Next of the page before; "": from the beginning
+}
+
+// Limits of a page.
+const (
+	DefaultLimit = 100
+	MaxLimit     = 1000
+	// pageBytes of messages end a page before its limit does: a thousand of
+	// them could have 64 MiB.
+	pageBytes = 8 << 20
+)
+
+// ErrFilter is wrapped by the errors of filters that make no sense, other
+// than in Channel (proto.ErrChannel), Cursor (proto.ErrCursor) and Search
+// (ErrSearch).
+var ErrFilter = errors.New("invalid filter")
+
+// Check reports whether a query can be made of the filter.
+func (f Filter) Check() error {
+	_, err := f.compile()
+	return err
+}
+
+// matcher is a filter made ready.
+type matcher struct {
+	Filter
+	after, before string // proto.TimeLayout; "": no limit
+	cursor        proto.Cursor
+	phrases       []phrase
+	words         words
+	// clauses are what the index can answer: a row must have a term of each.
+	clauses [][]termRange
+}
+
+func (f Filter) compile() (*matcher, error) {
+	m := &matcher{Filter: f}
+	var err error
+	if f.Channel != "" {
+		if err := proto.CheckPattern(f.Channel); err != nil {
+			return nil, err
+		}
+		m.clauses = append(m.clauses, channelTerms([]string{f.Channel}))
+	}
+	if f.Allowed != nil && !proto.MatchAny(f.Allowed, ">") {
+		m.clauses = append(m.clauses, channelTerms(f.Allowed))
+	}
+	if f.Sender != "" {
+		m.clauses = append(m.clauses, []termRange{exactly(termSender, []byte(f.Sender))})
+	}
+	if f.Event != "" {
+		m.clauses = append(m.clauses, []termRange{exactly(termEvent, []byte(f.Event))})
+	}
+	if m.after, err = bound(f.After); err != nil {
+		return nil, err
+	}
+	if m.before, err = bound(f.Before); err != nil {
+		return nil, err
+	}
+	if f.Search != "" {
+		if m.phrases, err = parseSearch(f.Search); err != nil {
+			return nil, err
+		}
+		m.clauses = append(m.clauses, wordTerms(m.phrases)...)
+	}
+	if f.Cursor != "" {
+		if m.cursor, err = proto.ParseCursor(f.Cursor); err != nil {
+			return nil, err
+		}
+		if m.cursor.Seq > math.MaxInt64 {
+			return nil, fmt.Errorf("%w: the sequence in %q is too large", proto.ErrCursor, f.Cursor)
+		}
+	}
+	if f.Limit < 0 || f.Limit > MaxLimit {
+		return nil, fmt.Errorf("%w: limit %d; it may be 1 to %d", ErrFilter, f.Limit, MaxLimit)
+	}
+	if f.Limit == 0 {
+		m.Limit = DefaultLimit
+	}
+	return m, nil
+}
+
+// bound writes a limit in the rows' layout. Rows have whole milliseconds, so
+// rounding up keeps both "at or after" and "before" true.
+func bound(t time.Time) (string, error) {
+	if t.IsZero() {
+		return "", nil
+	}
+	if r := t.Truncate(time.Millisecond); r.Before(t) {
+		t = r.Add(time.Millisecond)
+	}
+	if y := t.UTC().Year(); y < 1 || y > 9999 {
+		return "", fmt.Errorf("%w: the year %d is out of range", ErrFilter, y)
+	}
+	return proto.FormatTime(t), nil
+}
+
+// channelTerms finds the channels that one of the patterns takes in.
+func channelTerms(patterns []string) []termRange {
+	var out []termRange
+	for _, p := range patterns {
+		if !proto.IsPattern(p) {
+			out = append(out, exactly(termChannel, []byte(p)))
+			continue
+		}
+		r := prefixed(termChannel, []byte(p[:strings.IndexAny(p, "*>")]))
+		r.match = func(t []byte) bool {
+			return len(t) == maxTermBytes || proto.Match(p, string(t[1:]))
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// wordTerms is one clause for each word of each phrase. Whether the words of
+// a phrase stand together is seen in the row.
+func wordTerms(phrases []phrase) [][]termRange {
+	var out [][]termRange
+	for _, p := range phrases {
+		for i, w := range p.words {
+			r := exactly(termWord, w)
+			if p.prefix && i == len(p.words)-1 {
+				r = prefixed(termWord, w)
+			}
+			out = append(out, []termRange{r})
+		}
+	}
+	return out
+}
+
+// matches checks the row itself.
+func (m *matcher) matches(r *Row) bool {
+	if m.Channel != "" && !proto.Match(m.Channel, r.Channel) ||
+		m.Allowed != nil && !proto.MatchAny(m.Allowed, r.Channel) ||
+		m.Sender != "" && m.Sender != r.Sender ||
+		m.Event != "" && m.Event != r.Event ||
+		m.after != "" && r.Timestamp < m.after ||
+		m.before != "" && r.Timestamp >= m.before {
+		return false
+	}
+	if len(m.phrases) == 0 {
+		return true
+	}
+	m.words.split(searchable(r.Message))
+	for _, p := range m.phrases {
+		if !p.in(&m.words) {
+			return false
+		}
+	}
+	return true
+}
+
+// skips reports whether no row of a segment with these timestamps can match.
+func (m *matcher) skips(oldest, newest string) bool {
+	return m.after != "" && newest < m.after || m.before != "" && oldest >= m.before
+}

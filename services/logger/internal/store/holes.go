@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+)
+
+// Epoch says how complete the log of one life of the stream is.
+type Epoch struct {
+	Epoch string
+	// First is the sequence with which the log of this epoch begins.
+	First uint64
+	// Accounted is the sequence up to which every one is either logged or
+	// counted as a hole.
+	Accounted uint64
+	// Holes is how many were stored in the stream but never seen.
+	Holes uint64
+}
+
+// Begin makes an epoch known, with the first sequence that the stream still
+// had. A file that knew another epoch has been logging before: what this
+// stream lost until now is missing, so there the account begins at 1. It also
+// closes the accounts of the other epochs: nothing more can come of them.
+func (s *Store) Begin(ctx context.Context, epoch string, first uint64) (Epoch, error) {
+	var e Epoch
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		var others int
+		if err := tx.QueryRow("SELECT count(*) FROM epochs WHERE epoch <> ?", epoch).Scan(&others); err != nil {
+			return err
+		}
+		if others > 0 {
+			first = 1
+			if err := closeOthers(tx, epoch); err != nil {
+				return err
+			}
+		}
+		first = max(1, first)
+		if _, err := tx.Exec("INSERT INTO epochs VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING", epoch, int64(first), int64(first)-1); err != nil {
+			return err
+		}
+		return tx.QueryRow("SELECT epoch, first, accounted, holes FROM epochs WHERE epoch = ?", epoch).
+			Scan(&e.Epoch, &e.First, &e.Accounted, &e.Holes)
+	})
+	if err != nil {
+		return Epoch{}, fmt.Errorf("begin epoch %s in the log: %w", epoch, err)
+	}
+	return e, nil
+}
+
+func closeOthers(tx *sql.Tx, epoch string) error {
+	rows, err := tx.Query("SELECT epoch, (SELECT max(seq) FROM messages m WHERE m.epoch = e.epoch) FROM epochs e WHERE epoch <> ?", epoch)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	last := map[string]int64{}
+	for rows.Next() {
+		var other string
+		var seq sql.NullInt64
+		if err := rows.Scan(&other, &seq); err != nil {
+			return err
+		}
+		last[other] = seq.Int64
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for other, seq := range last {
+		if _, err := account(tx, other, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Account closes the account of the epoch up to a sequence: the caller knows
+// that nothing up to there is still to come (it is acknowledged, or gone from
+// the stream). It returns how many of them are not in the log. A repeat with
+// the same or a lower sequence counts nothing.
+func (s *Store) Account(ctx context.Context, epoch string, upTo uint64) (holes uint64, err error) {
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		holes, err = account(tx, epoch, int64(min(upTo, math.MaxInt64)))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("account for epoch %s of the log: %w", epoch, err)
+	}
+	return holes, nil
+}
+
+func account(tx *sql.Tx, epoch string, upTo int64) (uint64, error) {
+	var from, stored int64
+	err := tx.QueryRow("SELECT accounted FROM epochs WHERE epoch = ?", epoch).Scan(&from)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && upTo <= from {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := tx.QueryRow("SELECT count(*) FROM messages WHERE epoch = ? AND seq > ? AND seq <= ?", epoch, from, upTo).Scan(&stored); err != nil {
+		return 0, err
+	}
+	holes := upTo - from - stored
+	_, err = tx.Exec("UPDATE epochs SET accounted = ?, holes = holes + ? WHERE epoch = ?", upTo, holes, epoch)
+	return uint64(holes), err
+}
+
+// Missing returns the first sequence up to upTo that is neither accounted for
+// nor stored; ok is false when there is none.
+func (s *Store) Missing(ctx context.Context, epoch string, upTo uint64) (seq uint64, ok bool, err error) {
+	seq, ok, err = s.missing(ctx, epoch, upTo)
+	if err != nil {
+		return 0, false, fmt.Errorf("look for holes in epoch %s of the log: %w", epoch, err)
+	}
+	return seq, ok, nil
+}
+
+func (s *Store) missing(ctx context.Context, epoch string, upTo uint64) (uint64, bool, error) {
+	var next uint64
+	if err := s.readers.QueryRowContext(ctx, "SELECT accounted + 1 FROM epochs WHERE epoch = ?", epoch).Scan(&next); err != nil {
+		return 0, false, err
+	}
+	rows, err := s.readers.QueryContext(ctx, "SELECT seq FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? ORDER BY seq",
+		epoch, int64(next), int64(min(upTo, math.MaxInt64)))
+	if err != nil {
+		return 0, false, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var seq uint64
+		if err := rows.Scan(&seq); err != nil {
+			return 0, false, err
+		}
+		if seq != next {
+			break
+		}
+		next++
+	}
+	return next, next <= upTo, rows.Err()
+}
+
+// Epochs lists every epoch of the file, oldest first.
+func (s *Store) Epochs(ctx context.Context) ([]Epoch, error) {
+	rows, err := s.readers.QueryContext(ctx, "SELECT epoch, first, accounted, holes FROM epochs ORDER BY length(epoch), epoch")
+	if err != nil {
+		return nil, fmt.Errorf("list the epochs of the log: %w", err)
+	}
+	defer rows.Close()
+	var out []Epoch
+	for rows.Next() {
+		var e Epoch
+		if err := rows.Scan(&e.Epoch, &e.First, &e.Accounted, &e.Holes); err != nil {
+			return nil, fmt.Errorf("list the epochs of the log: %w", err)
+		}
+		out = append(out, e)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list the epochs of the log: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,270 @@
+// Package store is the logger's SQLite file: schema, append, query, search,
+// retention.
+//
+// Delivery: a row is there once, whatever comes twice: the primary key is
+// (epoch, seq). Append commits a batch whole or not at all, with the file
+// synced (WAL, synchronous=FULL), so what it returned for may be acknowledged.
+//
+// Ordering: rows are read in stream order, (epoch, seq), which is not the
+// order in which they came. Pages stay stable under inserts.
+//
+// Search: mattn's driver has FTS4 without a build tag, modernc's only FTS5:
+// no virtual table would work in both, and a file with one could not be
+// written by the other. So the index is made of plain tables, filled and read
+// by code of this package (words.go, segment.go, index.go). It follows behind
+// the rows and only ever narrows the search: what it does not cover is read
+// row by row, and every hit is checked against its row. So a search is exact
+// at any time, and user input never meets a query language.
+//
+// Concurrency: all methods are safe for concurrent use. One connection
+// writes; a transaction holds it for milliseconds. Readers never wait for it.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	// busyTimeout is how long a statement waits for another process that has
+	// the file locked, such as a person in the sqlite3 shell.
+	busyTimeout = 5 * time.Second
+	// cacheKiB of pages are kept by each connection.
+	cacheKiB = 8 << 10
+	// walBytes is what the write-ahead log is cut back to after a checkpoint.
+	walBytes = 64 << 20
+	// readers is how many queries run at once.
+	readers = 4
+)
+
+// ErrFull: SQLite could not write, as there is no room (or the disk fails).
+// The transaction was rolled back; nothing of it is in the file.
+var ErrFull = errors.New("the log's file cannot grow; is the disk full?")
+
+// ErrVersion: the file was made by another version of Herald.
+var ErrVersion = errors.New("the log's file has another version")
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// mode is how a pool opens the file, in SQLite's words; empty leaves the default.
+type mode struct{ open, journal, vacuum, queryOnly, txlock string }
+
+// Store is an open file. Open makes one, Close ends it.
+type Store struct {
+	path    string
+	writer  *sql.DB // one connection; nil in a store that only reads
+	readers *sql.DB
+	// pageTime is how long one page may look for rows before it is returned
+	// as it is, with a cursor to go on from.
+	pageTime time.Duration
+}
+
+// defaultPageTime keeps a person waiting no longer than they look away.
+const defaultPageTime = 2 * time.Second
+
+// Open opens the file, makes it and its folder (for the owner only) where
+// they are missing, and brings its schema up to date.
+func Open(ctx context.Context, path string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make the log's folder: %w", err)
+	}
+	// SQLite would make it readable for everybody; its WAL copies this mode.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	s := &Store{path: path, pageTime: defaultPageTime}
+	s.writer = connect(path, mode{open: "rw", journal: "WAL", vacuum: "incremental", txlock: "immediate"})
+	s.writer.SetMaxOpenConns(1)
+	s.readers = connect(path, mode{open: "rw", queryOnly: "1"})
+	s.readers.SetMaxOpenConns(readers)
+	s.readers.SetMaxIdleConns(readers)
+	if err := s.migrate(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the log %s: %w", path, err), s.Close())
+	}
+	return s, nil
+}
+
+// OpenReader opens an existing file for reading only, while a service may be
+// writing it. Append and whatever else writes must not be called.
+func OpenReader(ctx context.Context, path string) (*Store, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	s := &Store{path: path, pageTime: defaultPageTime}
+	s.readers = connect(path, mode{open: "ro", queryOnly: "1"})
+	s.readers.SetMaxOpenConns(readers)
+	want, err := schemaVersion()
+	if err == nil {
+		var have int
+		have, err = version(ctx, s.readers)
+		if err == nil && have != want {
+			err = fmt.Errorf("%w: %d, this program reads %d; the logger brings older ones up to date when it starts", ErrVersion, have, want)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the log %s: %w", path, err), s.Close())
+	}
+	return s, nil
+}
+
+// Close waits for what runs and closes the file.
+func (s *Store) Close() error {
+	var errs []error
+	errs = append(errs, s.readers.Close())
+	if s.writer != nil {
+		errs = append(errs, s.writer.Close()) // last: it moves the WAL into the file
+	}
+	return errors.Join(errs...)
+}
+
+// FileBytes is what the file and its WAL take on the disk.
+func (s *Store) FileBytes() (int64, error) {
+	var n int64
+	for _, path := range []string{s.path, s.path + "-wal"} {
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("size of the log: %w", err)
+		}
+		n += info.Size()
+	}
+	return n, nil
+}
+
+// Check reads the whole file and reports damage (PRAGMA integrity_check).
+func (s *Store) Check(ctx context.Context) error {
+	var verdict string
+	if err := s.readers.QueryRowContext(ctx, "PRAGMA integrity_check").Scan(&verdict); err != nil {
+		return fmt.Errorf("check the log: %w", err)
+	}
+	if verdict != "ok" {
+		return fmt.Errorf("check the log: %s", verdict)
+	}
+	return nil
+}
+
+// LimitPages lets the file grow to n pages of 4 KiB at most, so that a test
+// meets a real SQLITE_FULL; a large n takes the limit away.
+func (s *Store) LimitPages(ctx context.Context, n int) error {
+	var got int
+	if err := s.writer.QueryRowContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", n)).Scan(&got); err != nil {
+		return fmt.Errorf("limit the log to %d pages: %w", n, err)
+	}
+	return nil
+}
+
+// schemaVersion is the number of the last migration.
+func schemaVersion() (int, error) {
+	files, err := fs.Glob(migrations, "migrations/*.sql")
+	return len(files), err
+}
+
+// migrate applies the migrations that the file has not seen, each with its
+// number in one transaction.
+func (s *Store) migrate(ctx context.Context) error {
+	files, err := fs.Glob(migrations, "migrations/*.sql") // sorted, so in order
+	if err != nil {
+		return fmt.Errorf("list migrations: %w", err)
+	}
+	have, err := version(ctx, s.writer)
+	if err != nil {
+		return err
+	}
+	if have > len(files) {
+		return fmt.Errorf("%w: %d, this program knows %d; use a newer Herald", ErrVersion, have, len(files))
+	}
+	for i, name := range files[have:] {
+		text, err := migrations.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("read migration: %w", err)
+		}
+		err = s.write(ctx, func(tx *sql.Tx) error {
+			if _, err := tx.Exec(string(text)); err != nil {
+				return err
+			}
+			_, err := tx.Exec(fmt.Sprintf("PRAGMA user_version = %d", have+i+1))
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("apply %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func version(ctx context.Context, db *sql.DB) (int, error) {
+	var v int
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v); err != nil {
+		return 0, fmt.Errorf("read its version: %w", err)
+	}
+	return v, nil
+}
+
+// write runs f in one transaction of the writer, which it has alone. Once
+// begun it is not interrupted: half a batch is no use to anybody.
+func (s *Store) write(ctx context.Context, f func(*sql.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	tx, err := s.writer.BeginTx(context.WithoutCancel(ctx), nil)
+	if err != nil {
+		return fault(err)
+	}
+	if err := f(tx); err != nil {
+		_ = tx.Rollback() // SQLite may have rolled back by itself; the first error counts
+		return fault(err)
+	}
+	return fault(tx.Commit())
+}
+
+// SQLite's result codes that mean no room, or a disk that does not take what
+// is written: SQLITE_FULL, and SQLITE_IOERR where it comes from writing
+// (ENOSPC in the shared memory file, a quota).
+const (
+	sqliteFull  = 13
+	sqliteIOErr = 10
+)
+
+var writeFaults = map[int]bool{
+	sqliteIOErr | 3<<8:  true, // WRITE
+	sqliteIOErr | 4<<8:  true, // FSYNC
+	sqliteIOErr | 5<<8:  true, // DIR_FSYNC
+	sqliteIOErr | 6<<8:  true, // TRUNCATE
+	sqliteIOErr | 19<<8: true, // SHMSIZE
+}
+
+// fault marks errors that mean a full disk with ErrFull.
+func fault(err error) error {
+	if code := resultCode(err); code&0xff == sqliteFull || writeFaults[code] {
+		return fmt.Errorf("%w (%w)", ErrFull, err)
+	}
+	return err
+}
+
+// fileURI names the file so that no character of its path is special.
+func fileURI(path string, q url.Values) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	path = filepath.ToSlash(path)
+	if !strings.HasPrefix(path, "/") { // C:/…
+		path = "/" + path
+	}
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
+}

@@ -1,0 +1,215 @@
+// Package logger writes down who sent what, when: it reads the stream
+// durably, stores in batches in an SQLite file, acknowledges after the
+// commit, and answers history.
+//
+// Guarantees. Every message that the stream stored becomes one row, exactly
+// once, through kill -9, redelivery and NATS outages; what the stream lost
+// before the logger saw it is counted as a hole. While the disk is full (or
+// the file cannot be written) nothing is acknowledged: the messages wait in
+// the stream, and the logger goes on by itself. Rows come in batches, so the
+// log follows the stream by some 50 ms; reading it never waits for writing.
+package logger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/herald-push/herald/services/logger/internal/store"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Deps are the live things that the logger works with. The caller owns and
+// closes them, after Run has returned.
+type Deps struct {
+	NATS     *nats.Conn
+	Log      *slog.Logger
+	Registry prometheus.Registerer
+	Ops      *telemetry.Ops
+}
+
+// Service is the logger. New makes it, Run runs it once.
+type Service struct {
+	// Fixed after New.
+	cfg      Config
+	log      *slog.Logger
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	store    *store.Store
+	metrics  *metrics
+	envKey   *auth.Key // nil without Config.APIKey
+	consumer *consumer
+	server   *httpx.Server
+	exports  chan struct{} // a place each; never closed
+
+	// keys is replaced as a whole when the bucket is read anew.
+	keys atomic.Pointer[auth.Ring]
+	// keysLoaded says that keys holds those of the bucket.
+	keysLoaded atomic.Bool
+}
+
+const (
+	retainEvery = time.Minute
+	indexEvery  = time.Second
+	// maxExports run at once: each keeps a processor busy for as long as its
+	// client reads.
+	maxExports = 4
+)
+
+// New opens the file, wires the service, and binds its listener unless
+// cfg.Listen is empty. It asks NATS nothing: Run does, as often as it takes.
+// Run closes the file.
+func New(ctx context.Context, cfg Config, deps Deps) (_ *Service, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: make(chan struct{}, maxExports)}
+	if s.js, err = jetstream.New(deps.NATS); err != nil {
+		return nil, fmt.Errorf("JetStream: %w", err)
+	}
+	if cfg.APIKey != "" {
+		k, err := auth.NewKey(cfg.APIKey, "env", []string{">"}, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("HERALD_API_KEY: %w", err)
+		}
+		s.envKey = &k
+	}
+	ring, err := s.newRing()
+	if err != nil {
+		return nil, err
+	}
+	s.keys.Store(ring)
+	if s.store, err = store.Open(ctx, cfg.DB); err != nil {
+		return nil, err
+	}
+	s.metrics = newMetrics(deps.Registry, s.fileBytes, s.holes)
+	s.consumer = newConsumer(s.nc, s.js, s.store, s.metrics, s.log)
+	if cfg.Listen != "" {
+		router := httpx.NewRouter(s.log)
+		deps.Ops.Mount(router)
+		s.Mount(router)
+		if s.server, err = httpx.NewServer(httpx.ServerConfig{Listen: cfg.Listen}, router, s.log); err != nil {
+			return nil, errors.Join(err, s.store.Close())
+		}
+	}
+	deps.Ops.AddCheck("logger", s.ready)
+	return s, nil
+}
+
+// Addr is where the service listens; nil without a listener of its own.
+func (s *Service) Addr() net.Addr {
+	if s.server == nil {
+		return nil
+	}
+	return s.server.Addr()
+}
+
+// Run logs and serves until ctx ends. Then it lets requests under way finish,
+// commits and acknowledges the batch in hand, and closes the file.
+func (s *Service) Run(ctx context.Context) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() { s.consumer.run(background) })
+	wg.Go(func() { s.keepKeys(background) })
+	wg.Go(func() { s.keepIndex(background) })
+	wg.Go(func() { s.keepRetention(background) })
+	var err error
+	if s.server != nil {
+		err = s.server.Run(ctx)
+	} else {
+		<-ctx.Done()
+	}
+	stop()
+	wg.Wait()
+	if err = errors.Join(err, s.store.Close()); err != nil {
+		return fmt.Errorf("logger: %w", err)
+	}
+	return nil
+}
+
+// ready is the condition of readiness: connected, reading the stream, able to
+// write, the keys loaded.
+func (s *Service) ready(context.Context) error {
+	if !s.nc.IsConnected() {
+		return errors.New("NATS is not connected")
+	}
+	if err := s.consumer.fault(); err != nil {
+		return err
+	}
+	if !s.keysLoaded.Load() {
+		return errors.New("the API keys are not loaded yet; ingest makes their bucket")
+	}
+	return nil
+}
+
+func (s *Service) fileBytes() float64 {
+	n, err := s.store.FileBytes()
+	if err != nil {
+		s.log.Debug("size of the log unknown", "err", err)
+	}
+	return float64(n)
+}
+
+func (s *Service) holes() float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	epochs, err := s.store.Epochs(ctx)
+	if err != nil {
+		s.log.Debug("holes of the log unknown", "err", err)
+	}
+	n := 0.0
+	for _, e := range epochs {
+		n += float64(e.Holes)
+	}
+	return n
+}
+
+// keepIndex lets the search index follow the rows until ctx ends.
+func (s *Service) keepIndex(ctx context.Context) {
+	s.every(ctx, indexEvery, "the search index cannot follow; searches read the rows meanwhile", func() error {
+		n, err := s.store.Index(ctx)
+		s.metrics.segments.Add(float64(n))
+		return err
+	})
+}
+
+// keepRetention deletes what is too old or too much until ctx ends.
+func (s *Service) keepRetention(ctx context.Context) {
+	s.every(ctx, retainEvery, "rows beyond retention cannot be deleted; trying again", func() error {
+		n, err := s.store.Retain(ctx, s.cfg.MaxAge, s.cfg.MaxBytes, time.Now())
+		s.metrics.expired.Add(float64(n))
+		return err
+	})
+}
+
+// every calls f at once and then each interval, until ctx ends. Of faults in
+// a row it reports the first.
+func (s *Service) every(ctx context.Context, interval time.Duration, complaint string, f func() error) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for complained := false; ; {
+		err := f()
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && !complained {
+			s.log.Warn(complaint, "err", err)
+		}
+		complained = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package logger
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics are the logger's figures.
+type metrics struct {
+	rows         prometheus.Counter
+	redeliveries prometheus.Counter
+	foreign      prometheus.Counter
+	expired      prometheus.Counter
+	segments     prometheus.Counter
+	stalls       prometheus.Counter
+	batch        prometheus.Histogram
+	commit       prometheus.Histogram
+	pending      prometheus.Gauge
+	diskFull     prometheus.Gauge
+	queries      *prometheus.HistogramVec
+}
+
+func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: "herald_logger_" + name, Help: help})
+	}
+	m := &metrics{
+		rows:         counter("rows_total", "Messages written to the log."),
+		redeliveries: counter("redeliveries_total", "Messages that came again and were in the log already."),
+		foreign:      counter("foreign_messages_total", "Messages that Herald did not make; they are logged as they are."),
+		expired:      counter("expired_rows_total", "Rows deleted by retention."),
+		segments:     counter("index_segments_total", "Segments of the search index made."),
+		stalls:       counter("stalls_total", "Times that the stream had messages and delivered none, so that the logger asked anew."),
+		batch: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "herald_logger_batch_rows",
+			Help:    "Messages of one transaction.",
+			Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000},
+		}),
+		commit: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "herald_logger_commit_seconds",
+			Help:    "Time to write and sync one batch.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}),
+		pending: f.NewGauge(prometheus.GaugeOpts{
+			Name: "herald_logger_pending_messages",
+			Help: "Messages in the stream that are not acknowledged as logged yet.",
+		}),
+		diskFull: f.NewGauge(prometheus.GaugeOpts{
+			Name: "herald_logger_disk_full",
+			Help: "1 while the log has no room to grow; messages then wait in the stream.",
+		}),
+		queries: f.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "herald_logger_query_seconds",
+			Help:    "Time to answer GET /v1/log, by format.",
+			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 2.5, 5, 10, 60},
+		}, []string{"format"}),
+	}
+	for _, format := range []string{formatJSON, formatNDJSON, formatCSV} {
+		m.queries.WithLabelValues(format) // at 0 from the start, so that rates work
+	}
+	f.NewCounterFunc(prometheus.CounterOpts{
+		Name: "herald_logger_holes_total",
+		Help: "Messages that the stream lost before the logger saw them, as the file has counted since it was made.",
+	}, holes)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "herald_logger_file_bytes",
+		Help: "Size of the log's file and its write-ahead log.",
+	}, fileBytes)
+	return m
+}
