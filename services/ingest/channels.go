@@ -1,0 +1,133 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/httpx"
+)
+
+// postChannel is POST /v1/channels/{channel}: the body is the data.
+func (s *Service) postChannel(w http.ResponseWriter, r *http.Request, g auth.Grant) error {
+	o, err := s.origin(r, g)
+	if err != nil {
+		return err
+	}
+	p, err := channelParameters(r)
+	if err != nil {
+		return err
+	}
+	if err := mayPublish(o, p.Channel, ""); err != nil {
+		return err
+	}
+	text, err := isText(r)
+	if err != nil {
+		return err
+	}
+	body, err := httpx.ReadBody(w, r, int64(s.publisher.maxData(s.cfg.MaxMessageBytes)))
+	if err != nil {
+		return err
+	}
+	switch {
+	case !utf8.Valid(body):
+		return proto.ProblemInvalidJSON.With("the body is not UTF-8")
+	case text:
+		p.Data = quote(body)
+	case !json.Valid(body):
+		return invalidJSON(body, nil)
+	default:
+		p.Data = oneLine(bytes.TrimSpace(body))
+	}
+	if err := s.checkSize(p.Data, ""); err != nil { // quoting makes a text longer
+		return err
+	}
+	var field *proto.FieldError
+	if err := p.Check(len(p.Data)); errors.As(err, &field) { // of the data: its nesting and keys
+		return proto.ProblemInvalidMessage.With(field.Err.Error())
+	}
+	return s.publishOne(w, r, o, &p)
+}
+
+// channelParameters reads what stands in the URL. Errors are problems.
+func channelParameters(r *http.Request) (proto.Publication, error) {
+	wrong := func(name string, err error) (proto.Publication, error) {
+		return proto.Publication{}, proto.ProblemInvalidParameter.With(name + ": " + err.Error())
+	}
+	// chi matches on the encoded path where that differs from the usual
+	// encoding of the decoded one (user%2F4711), and on the decoded one
+	// otherwise. What is decoded must not be decoded again: %2541 is %41.
+	channel := chi.URLParam(r, "channel")
+	if r.URL.RawPath != "" {
+		var err error
+		if channel, err = url.PathUnescape(channel); err != nil {
+			return wrong("channel", err)
+		}
+	}
+	p := proto.Publication{Channel: channel, Event: proto.DefaultEvent}
+	if err := proto.CheckChannel(channel); err != nil {
+		return wrong("channel", err)
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return wrong("query", err)
+	}
+	for name, values := range query {
+		if len(values) > 1 {
+			return wrong(name, errors.New("given more than once"))
+		}
+		switch v := values[0]; name {
+		case "event":
+			p.Event, err = v, proto.CheckName(v)
+		case "ttl":
+			p.TTL, err = strconv.ParseInt(v, 10, 64)
+			if err != nil || p.TTL < 0 || p.TTL > proto.MaxTTL {
+				err = errors.New("want seconds, from 0 to " + strconv.Itoa(proto.MaxTTL))
+			}
+		case "ephemeral":
+			p.Ephemeral = v == "true"
+			if v != "true" && v != "false" {
+				err = errors.New("want true or false")
+			}
+		default:
+			err = errors.New("unknown parameter; known are event, ttl and ephemeral")
+		}
+		if err != nil {
+			return wrong(name, err)
+		}
+	}
+	return p, nil
+}
+
+// isText reports whether the body becomes a JSON string; otherwise it is JSON
+// itself.
+func isText(r *http.Request) (bool, error) {
+	t, err := mediaType(r)
+	switch {
+	case err != nil:
+		return false, err
+	case t == "", t == "application/json", strings.HasSuffix(t, "+json"):
+		return false, nil
+	case strings.HasPrefix(t, "text/"), t == "application/x-www-form-urlencoded":
+		return true, nil
+	}
+	return false, proto.ProblemMediaType.With(t + "; want JSON or text")
+}
+
+// quote makes a text a JSON string. text must be UTF-8. Unlike json.Marshal
+// it leaves <, > and & alone: this is no HTML.
+func quote(text []byte) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(string(text)) // a string always encodes
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}

@@ -1,0 +1,172 @@
+// Package ingest accepts an authenticated POST, publishes it, and answers
+// once NATS JetStream has stored it.
+//
+// Guarantees. A 2xx means that JetStream acknowledged the message; anything
+// else means that it is not known to be stored. A request is checked as a
+// whole before any of its messages is published (NDJSON: line by line), and
+// its messages are published in order. Messages with an idempotency key are
+// stored once within two minutes, however often they are sent. Nothing is
+// kept in memory for later: while NATS is away, publishing fails at once.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Deps are the live things that ingest works with. The caller owns and closes
+// them, after Run has returned.
+type Deps struct {
+	NATS     *nats.Conn
+	Log      *slog.Logger
+	Registry prometheus.Registerer
+	Ops      *telemetry.Ops
+	// Announce is told the first API key, if this process is the one that
+	// makes it. Nil prints a banner to Stdout instead.
+	Announce func(secret string)
+	Stdout   io.Writer
+}
+
+// Service is ingest. New makes it, Run runs it once.
+type Service struct {
+	// Fixed after New.
+	cfg       Config
+	log       *slog.Logger
+	nc        *nats.Conn
+	js        jetstream.JetStream
+	stream    *stream
+	publisher *publisher
+	metrics   *metrics
+	announce  func(secret string)
+	envKey    string // id of Config.APIKey in the ring; empty without
+	openapi   []byte // JSON
+	server    *httpx.Server
+	stall     time.Duration // see stallTimeout
+
+	ring       auth.Ring
+	keysLoaded atomic.Bool
+	uses       atomic.Pointer[keystore.Uses] // nil until the key bucket is open
+
+	// draining ends when Run's context does: NDJSON streams then finish.
+	draining context.Context
+	drain    context.CancelFunc
+}
+
+// New wires the service, and binds its listener unless cfg.Listen is empty.
+// It asks NATS nothing: Run does, as often as it takes.
+func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Announce == nil && deps.Stdout == nil {
+		return nil, errors.New("ingest: Deps needs Announce or Stdout, or the first API key would be lost")
+	}
+	js, err := jetstream.New(deps.NATS, jetstream.WithPublishAsyncMaxPending(maxPending), jetstream.WithPublishAsyncTimeout(ackTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("JetStream: %w", err)
+	}
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, announce: deps.Announce, stall: stallTimeout}
+	s.draining, s.drain = context.WithCancel(context.Background())
+	s.stream = newStream(s.nc, js, natsx.StreamConfig{MaxAge: cfg.StreamMaxAge, MaxBytes: cfg.StreamMaxBytes, Replicas: cfg.Replicas}, s.log)
+	s.metrics = newMetrics(deps.Registry, js.PublishAsyncPending)
+	s.publisher = newPublisher(s.nc, js, s.stream, s.metrics, s.log)
+	if s.openapi, err = openAPI(); err != nil {
+		return nil, err
+	}
+	if cfg.APIKey != "" {
+		k, err := auth.NewKey(cfg.APIKey, "env", []string{">"}, time.Now())
+		if err == nil {
+			err = s.ring.Put(k)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("HERALD_API_KEY: %w", err)
+		}
+		s.envKey = k.ID
+	}
+	if cfg.Listen != "" {
+		router := httpx.NewRouter(s.log)
+		deps.Ops.Mount(router)
+		s.Mount(router)
+		if s.server, err = httpx.NewServer(httpx.ServerConfig{Listen: cfg.Listen, Grace: cfg.Drain}, router, s.log); err != nil {
+			return nil, err
+		}
+	}
+	if s.announce == nil {
+		s.announce = func(secret string) { banner(deps.Stdout, s.Addr(), secret) }
+	}
+	deps.Ops.AddCheck("ingest", s.ready)
+	return s, nil
+}
+
+// Addr is where the service listens; nil without a listener of its own.
+func (s *Service) Addr() net.Addr {
+	if s.server == nil {
+		return nil
+	}
+	return s.server.Addr()
+}
+
+// Run serves until ctx ends: it declares the stream and loads the keys, as
+// often as it takes NATS to answer, and takes requests meanwhile, which it
+// answers with 503 until both is done. At the end NDJSON streams stop
+// reading, and requests under way get the drain window.
+func (s *Service) Run(ctx context.Context) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	defer func() { // the publisher last: requests under way need it
+		stop()
+		wg.Wait()
+		s.js.CleanupPublisher()
+	}()
+	wg.Go(func() { s.stream.run(background) })
+	wg.Go(func() { s.keepKeys(background) })
+	defer context.AfterFunc(ctx, s.drain)()
+	if s.server != nil {
+		if err := s.server.Run(ctx); err != nil {
+			return fmt.Errorf("ingest: %w", err)
+		}
+		return nil
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// ready is the condition of readiness: connected, the stream declared, the
+// keys loaded, not stopping.
+func (s *Service) ready(context.Context) error {
+	switch {
+	case s.draining.Err() != nil:
+		return errors.New("stopping")
+	case !s.nc.IsConnected():
+		return errors.New("NATS is not connected")
+	default:
+		return s.started()
+	}
+}
+
+// started says what is missing before the first request can be served.
+func (s *Service) started() error {
+	if s.stream.life.Load() == nil {
+		return errNoStream
+	}
+	if !s.keysLoaded.Load() {
+		return errors.New("the API keys are not loaded yet")
+	}
+	return nil
+}

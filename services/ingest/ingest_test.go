@@ -1,0 +1,285 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// envKey is HERALD_API_KEY in tests: all channels, the sender "env".
+const envKey = "hk_2b7d0c94e6f1a83575ce"
+
+// rig is one running ingest with everything real around it.
+type rig struct {
+	testing.TB
+	*Service
+	url   string
+	reg   *prometheus.Registry
+	ops   *telemetry.Ops
+	check func(method, path string, a answered) // against openapi.yaml; nil: not
+	stop  func()                                // ends Run and waits for it; the test's end does so too
+}
+
+// startNATS gives a test its own server.
+func startNATS(t testing.TB) *natstest.Server { t.Helper(); return natstest.Start(t) }
+
+// start runs an ingest on the server and waits until it is ready. It stops
+// with the test.
+func start(t testing.TB, server *natstest.Server, change ...func(*Config, *Deps)) *rig {
+	t.Helper()
+	r := launch(t, server, change...)
+	natstest.Eventually(t, 10*time.Second, "ingest ready", func() bool { return r.ready(t.Context()) == nil })
+	return r
+}
+
+// launch is start without the waiting.
+func launch(t testing.TB, server *natstest.Server, change ...func(*Config, *Deps)) *rig {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	cfg := DefaultConfig()
+	cfg.Listen, cfg.APIKey, cfg.Drain = "127.0.0.1:0", envKey, 2*time.Second
+	deps := Deps{NATS: dial(t, server), Log: natstest.Log(t), Registry: reg, Ops: telemetry.NewOps(reg), Stdout: io.Discard}
+	for _, c := range change {
+		c(&cfg, &deps)
+	}
+	s, err := New(t.Context(), cfg, deps)
+	if err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	r := &rig{TB: t, Service: s, reg: reg, ops: deps.Ops, check: conforms(t), stop: sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})}
+	t.Cleanup(r.stop)
+	if s.Addr() != nil {
+		r.url = "http://" + s.Addr().String()
+	}
+	return r
+}
+
+// dial connects as main does; the connection closes after the service ended.
+func dial(t testing.TB, server *natstest.Server) *nats.Conn {
+	t.Helper()
+	nc, err := natsx.Connect(natsx.Config{URL: server.URL, Name: "herald-ingest"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatalf("connect: %v", err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// answered is what came back.
+type answered struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// client closes its connections after each test's requests; keep-alive ones
+// would look like leaks.
+var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 60 * time.Second}
+
+// post sends a request with the env key; headers are "Name: value" lines that
+// may replace it ("X-API-KEY:" sends none). The answer is held against
+// openapi.yaml.
+func (r *rig) post(path, body string, headers ...string) answered {
+	r.Helper()
+	return r.do(http.MethodPost, path, strings.NewReader(body), headers...)
+}
+
+func (r *rig) do(method, path string, body io.Reader, headers ...string) answered {
+	r.Helper()
+	req, err := http.NewRequest(method, r.url+path, body)
+	if err != nil {
+		r.Fatalf("%s %s: %v", method, path, err)
+	}
+	req.Header.Set("X-API-KEY", envKey)
+	if strings.HasPrefix(path, "/v1/messages") {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ":")
+		if value = strings.TrimSpace(value); value == "" {
+			req.Header.Del(name)
+			continue
+		}
+		req.Header.Set(name, value)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		r.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.Fatalf("%s %s: read the answer: %v", method, path, err)
+	}
+	a := answered{resp.StatusCode, resp.Header, string(b)}
+	if r.check != nil {
+		r.check(method, path, a)
+	}
+	return a
+}
+
+// result decodes one result and checks the HTTP status.
+func (a answered) result(t testing.TB, status int) proto.Result {
+	t.Helper()
+	var res proto.Result
+	a.decode(t, status, &res)
+	return res
+}
+
+func (a answered) results(t testing.TB, status int) []proto.Result {
+	t.Helper()
+	var res []proto.Result
+	a.decode(t, status, &res)
+	return res
+}
+
+// problem decodes a problem and checks its kind and status.
+func (a answered) problem(t testing.TB, want *proto.Problem) proto.Problem {
+	t.Helper()
+	var p proto.Problem
+	a.decode(t, want.Status, &p)
+	if p.Type != want.Type || p.Status != want.Status || p.Title != want.Title {
+		t.Errorf("problem: got %s %q %d, want %s %q %d", p.Type, p.Title, p.Status, want.Type, want.Title, want.Status)
+	}
+	if got := a.header.Get("Content-Type"); got != "application/problem+json" {
+		t.Errorf("content type of a problem: got %q", got)
+	}
+	if p.Request == "" || p.Request != a.header.Get("X-Request-Id") {
+		t.Errorf("request id: got %q in the problem, %q in the header", p.Request, a.header.Get("X-Request-Id"))
+	}
+	return p
+}
+
+func (a answered) decode(t testing.TB, status int, v any) {
+	t.Helper()
+	if a.status != status {
+		t.Fatalf("status: got %d, want %d; body %s", a.status, status, a.body)
+	}
+	d := json.NewDecoder(strings.NewReader(a.body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		t.Fatalf("answer %s: %v", a.body, err)
+	}
+}
+
+// stored reads everything in the stream, in order.
+func stored(t testing.TB, nc *nats.Conn) []natsx.Received {
+	t.Helper()
+	var all []natsx.Received
+	for from := uint64(1); ; {
+		page, err := natsx.Fetch(t.Context(), nc, natsx.Query{Pattern: ">", From: from, Batch: 1000})
+		if err != nil {
+			t.Fatalf("fetch: %v", err)
+		}
+		all = append(all, page.Messages...)
+		if !page.More {
+			return all
+		}
+		from = all[len(all)-1].Seq + 1
+	}
+}
+
+// last is the newest stored message.
+func (r *rig) last() (natsx.Received, proto.Message) {
+	r.Helper()
+	all := stored(r, r.nc)
+	if len(all) == 0 {
+		r.Fatal("nothing is stored")
+	}
+	m, err := proto.ParseMessage(all[len(all)-1].Body)
+	if err != nil {
+		r.Fatalf("stored message: %v", err)
+	}
+	return all[len(all)-1], m
+}
+
+// keys opens the key bucket.
+func (r *rig) keys() *keystore.Store {
+	r.Helper()
+	js, err := jetstream.New(r.nc)
+	if err != nil {
+		r.Fatal(err)
+	}
+	store, err := keystore.Open(r.Context(), js, 1)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return store
+}
+
+// addKey makes a key and waits until the rigs know it.
+func addKey(t testing.TB, name string, o keystore.Options, rigs ...*rig) string {
+	t.Helper()
+	secret, _, err := rigs[0].keys().Add(t.Context(), name, o, time.Now())
+	if err != nil {
+		t.Fatalf("add key: %v", err)
+	}
+	for _, r := range rigs {
+		r.awaitKey(secret, true)
+	}
+	return secret
+}
+
+// awaitKey waits until the ring takes the key, or does not.
+func (r *rig) awaitKey(secret string, valid bool) {
+	r.Helper()
+	natstest.Eventually(r, 5*time.Second, "key known or gone", func() bool {
+		_, err := r.ring.Authenticate(secret, time.Now())
+		return (err == nil) == valid
+	})
+}
+
+// lines decodes an NDJSON answer: the results, and the last line if it has
+// done.
+func (a answered) lines(t testing.TB) (results []proto.Result, done *doneLine) {
+	t.Helper()
+	for line := range bytes.Lines([]byte(a.body)) {
+		if done != nil {
+			t.Fatalf("a line after done: %s", line)
+		}
+		if bytes.HasPrefix(line, []byte(`{"done"`)) {
+			if err := json.Unmarshal(line, &done); err != nil {
+				t.Fatalf("line %s: %v", line, err)
+			}
+			continue
+		}
+		var res proto.Result
+		if err := json.Unmarshal(line, &res); err != nil {
+			t.Fatalf("line %s: %v", line, err)
+		}
+		results = append(results, res)
+	}
+	return results, done
+}
+
+type doneLine struct {
+	Done           bool
+	Stored, Failed int
+}

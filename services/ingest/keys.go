@@ -1,0 +1,121 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/keystore"
+)
+
+// keepKeys keeps the ring equal to the key bucket until ctx ends.
+func (s *Service) keepKeys(ctx context.Context) {
+	for complained := false; ; complained = true {
+		err := s.watchKeys(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if !complained {
+			s.log.Warn("the API keys cannot be watched yet; trying again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(declareEvery):
+		}
+	}
+}
+
+// watchKeys opens the bucket, makes the first key if nobody has any, and
+// follows the bucket until ctx ends or the watch breaks.
+func (s *Service) watchKeys(ctx context.Context) error {
+	ask, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	store, err := keystore.Open(ask, s.js, s.cfg.Replicas)
+	if err != nil {
+		return err
+	}
+	if s.cfg.APIKey == "" {
+		secret, k, err := store.First(ask, time.Now())
+		if err != nil {
+			return err
+		}
+		if secret != "" {
+			s.log.Info("first API key made", "key", k.ID, "name", k.Name)
+			s.announce(secret)
+		}
+	}
+	uses := keystore.NewUses(store)
+	s.uses.Store(uses)
+	watch, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { uses.Run(watch, s.log) })
+	return store.Watch(watch, &s.ring, s.log, func() { s.keysLoaded.Store(true) })
+}
+
+// banner shows the first key to whoever started the service.
+func banner(w io.Writer, addr net.Addr, secret string) {
+	host := "localhost:8080"
+	if addr != nil {
+		if _, port, err := net.SplitHostPort(addr.String()); err == nil {
+			host = "localhost:" + port
+		}
+	}
+	fmt.Fprintf(w, `
+Herald made its first API key. It is shown once: only its digest is kept.
+
+    API key: %s
+
+Try it:
+
+    curl -H 'X-API-KEY: %s' -d 'hello' http://%s/v1/channels/%s
+
+`, secret, secret, host, proto.Broadcast)
+}
+
+// authenticate finds the key of a request, before its body is read. Errors
+// are problems: unauthorized, or unavailable while no key is known yet.
+func (s *Service) authenticate(r *http.Request) (auth.Grant, error) {
+	if err := s.started(); err != nil {
+		return auth.Grant{}, proto.ProblemUnavailable.With(err.Error())
+	}
+	now := time.Now()
+	g, err := s.ring.Authenticate(secretOf(r), now)
+	if err != nil {
+		reason := reasonUnknown
+		switch {
+		case errors.Is(err, auth.ErrNoKey):
+			reason = reasonMissing
+		case errors.Is(err, auth.ErrExpired):
+			reason = reasonExpired
+		}
+		s.metrics.authFailures.WithLabelValues(reason).Inc()
+		return auth.Grant{}, proto.ProblemUnauthorized.With(err.Error())
+	}
+	if g.KeyID != s.envKey { // that one is in no bucket
+		s.uses.Load().Touch(g.KeyID, now)
+	}
+	return g, nil
+}
+
+// secretOf is the key in a request: X-API-KEY, else Authorization: Bearer.
+func secretOf(r *http.Request) string {
+	if secret := r.Header.Get("X-Api-Key"); secret != "" {
+		return secret
+	}
+	scheme, secret, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(secret)
+}

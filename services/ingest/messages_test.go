@@ -1,0 +1,536 @@
+package ingest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/nats-io/nats.go"
+)
+
+// One message is answered by one result, with the id of what is stored, and
+// what is stored is what PROTOCOL.md says.
+func TestPublishOne(t *testing.T) {
+	r := start(t, startNATS(t))
+	before := time.Now().Truncate(time.Millisecond)
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	a := r.post("/v1/messages", `{"channel": "orders.eu", "data": {"n": 1}, "event": "created", "id": "order-17", "ttl": 3600}`,
+		"traceparent: "+trace)
+	res := a.result(t, http.StatusOK)
+	if want := (proto.Result{Status: proto.StatusStored, ID: r.stream.life.Load().epoch + "-1", Channel: "orders.eu"}); res != want {
+		t.Errorf("result: got %+v, want %+v", res, want)
+	}
+
+	js, err := r.js.Stream(t.Context(), proto.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg, err := js.GetMsg(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m proto.Message
+	if err := json.Unmarshal(msg.Data, &m); err != nil {
+		t.Fatalf("body %s: %v", msg.Data, err)
+	}
+	at, err := time.Parse(proto.TimeLayout, m.Time)
+	if err != nil || at.Before(before) || at.After(time.Now()) {
+		t.Errorf("time: got %q", m.Time)
+	}
+	if want := fmt.Sprintf(`{"channel":"orders.eu","event":"created","data":{"n": 1},"sender":"env","time":%q}`, m.Time); string(msg.Data) != want {
+		t.Errorf("body:\n got %s\nwant %s", msg.Data, want)
+	}
+	for name, want := range map[string]string{
+		"Nats-Msg-Id": "env/orders.eu/order-17", "Nats-TTL": "3600s", proto.HeaderSource: "127.0.0.1", proto.HeaderTraceparent: trace,
+	} {
+		if got := msg.Header.Get(name); got != want {
+			t.Errorf("header %s: got %q, want %q", name, got, want)
+		}
+	}
+	us, err := strconv.ParseInt(msg.Header.Get(proto.HeaderAccepted), 10, 64)
+	if err != nil || time.UnixMicro(us).UnixMilli() != at.UnixMilli() {
+		t.Errorf("header %s: got %q, want the message's time %s", proto.HeaderAccepted, msg.Header.Get(proto.HeaderAccepted), m.Time)
+	}
+	if err := theSpec(t).validate("asyncapi.yaml#/components/schemas/Body", msg.Data); err != nil {
+		t.Errorf("body: %v", err)
+	}
+}
+
+// What is left out is filled in; what was sent with line breaks is stored on
+// one line.
+func TestPublishDefaults(t *testing.T) {
+	r := start(t, startNATS(t))
+	r.post("/v1/messages", "{\n  \"channel\": \"a\",\n  \"data\": {\n    \"text\": \"two\\nlines\"\n  }\n}\n").result(t, http.StatusOK)
+	got, m := r.last()
+	if m.Event != "message" || m.Sender != "env" || string(m.Data) != `{"text":"two\nlines"}` || strings.Contains(string(got.Body), "\n") {
+		t.Errorf("stored: got %s", got.Body)
+	}
+	if got.Trace != "" {
+		t.Errorf("traceparent: got %q, want none", got.Trace)
+	}
+	for _, data := range []string{"null", "true", "0", `""`, "[]", "{}", "-1.5e3", `"\u2028"`, `"😀"`} {
+		r.post("/v1/messages", `{"channel":"a","data":`+data+`}`).result(t, http.StatusOK)
+		if _, m := r.last(); string(m.Data) != data {
+			t.Errorf("data: got %s, want %s", m.Data, data)
+		}
+	}
+}
+
+// A key goes into X-API-KEY or behind Bearer.
+func TestAuthentication(t *testing.T) {
+	r := start(t, startNATS(t))
+	for _, headers := range [][]string{
+		{"X-API-KEY: " + envKey},
+		{"X-API-KEY:", "Authorization: Bearer " + envKey},
+		{"X-API-KEY:", "Authorization: bearer " + envKey},
+	} {
+		r.post("/v1/messages", `{"channel":"a","data":1}`, headers...).result(t, http.StatusOK)
+	}
+	for _, headers := range [][]string{
+		{"X-API-KEY:"},
+		{"X-API-KEY: " + envKey + "x"},
+		{"X-API-KEY: " + envKey[:len(envKey)-1]},
+		{"X-API-KEY: " + strings.ToUpper(envKey)},
+		{"X-API-KEY:", "Authorization: Basic " + envKey},
+		{"X-API-KEY:", "Authorization: Bearer"},
+		{"X-API-KEY:", "Authorization: " + envKey},
+	} {
+		for _, path := range []string{"/v1/messages", "/v1/channels/a"} {
+			a := r.post(path, `{"channel":"a","data":1}`, headers...)
+			a.problem(t, proto.ProblemUnauthorized)
+			if got := a.header.Get("WWW-Authenticate"); !strings.HasPrefix(got, "Bearer") {
+				t.Errorf("WWW-Authenticate: got %q", got)
+			}
+		}
+	}
+	if n := len(stored(t, r.nc)); n != 3 {
+		t.Errorf("stored: got %d messages, want 3", n)
+	}
+}
+
+// Every rule of a message, one broken at a time: the problem's kind and
+// pointer, and nothing stored.
+func TestInvalidMessages(t *testing.T) {
+	r := start(t, startNATS(t))
+	long := strings.Repeat("x", 300)
+	many := `"` + strings.Join(numbered(101), `","`) + `"`
+	tests := []struct {
+		name, body string
+		want       *proto.Problem
+		pointer    string
+	}{
+		{"empty", ``, proto.ProblemInvalidJSON, ""},
+		{"blank", " \n", proto.ProblemInvalidJSON, ""},
+		{"no JSON", `{"channel":"a","data":1`, proto.ProblemInvalidJSON, ""},
+		{"more after it", `{"channel":"a","data":1} {}`, proto.ProblemInvalidJSON, ""},
+		{"no UTF-8", "{\"channel\":\"a\",\"data\":\"\xff\"}", proto.ProblemInvalidJSON, ""},
+		{"a string", `"a"`, proto.ProblemInvalidMessage, ""},
+		{"null", `null`, proto.ProblemInvalidMessage, ""},
+		{"unknown member", `{"channel":"a","data":1,"topic":"b"}`, proto.ProblemInvalidMessage, "/topic"},
+		{"member in capitals", `{"Channel":"a","data":1}`, proto.ProblemInvalidMessage, "/Channel"},
+		{"member with a slash", `{"channel":"a","data":1,"a/b~c":1}`, proto.ProblemInvalidMessage, "/a~1b~0c"},
+		{"member twice", `{"channel":"a","channel":"b","data":1}`, proto.ProblemInvalidMessage, ""},
+		{"no channel", `{"data":1}`, proto.ProblemInvalidMessage, "/channel"},
+		{"empty channel", `{"channel":"","data":1}`, proto.ProblemInvalidMessage, "/channel"},
+		{"channel is a number", `{"channel":1,"data":1}`, proto.ProblemInvalidMessage, "/channel"},
+		{"channel is null", `{"channel":null,"data":1}`, proto.ProblemInvalidMessage, "/channel"},
+		{"channel too long", `{"channel":"` + long + `","data":1}`, proto.ProblemInvalidMessage, "/channel"},
+		{"channel is a pattern", `{"channel":"a.*","data":1}`, proto.ProblemInvalidMessage, "/channel"},
+		{"channel with an empty token", `{"channel":"a..b","data":1}`, proto.ProblemInvalidMessage, "/channel"},
+		{"channel and channels", `{"channel":"a","channels":["b"],"data":1}`, proto.ProblemInvalidMessage, "/channels"},
+		{"no channels", `{"channels":[],"data":1}`, proto.ProblemInvalidMessage, "/channel"},
+		{"channels is a string", `{"channels":"a","data":1}`, proto.ProblemInvalidMessage, "/channels"},
+		{"too many channels", `{"channels":[` + many + `],"data":1}`, proto.ProblemInvalidMessage, "/channels"},
+		{"a channel twice", `{"channels":["a","b","a"],"data":1}`, proto.ProblemInvalidMessage, "/channels/2"},
+		{"a wrong channel", `{"channels":["a","b c"],"data":1}`, proto.ProblemInvalidMessage, "/channels/1"},
+		{"no data", `{"channel":"a"}`, proto.ProblemInvalidMessage, "/data"},
+		{"data too large", `{"channel":"a","data":"` + strings.Repeat("x", 64<<10-1) + `"}`, proto.ProblemTooLarge, "/data"},
+		{"data too deep", `{"channel":"a","data":` + strings.Repeat("[", 65) + strings.Repeat("]", 65) + `}`, proto.ProblemInvalidMessage, ""},
+		{"a key twice in data", `{"channel":"a","data":{"k":1,"\u006b":2}}`, proto.ProblemInvalidMessage, ""},
+		{"empty event", `{"channel":"a","data":1,"event":""}`, proto.ProblemInvalidMessage, "/event"},
+		{"event too long", `{"channel":"a","data":1,"event":"` + long + `"}`, proto.ProblemInvalidMessage, "/event"},
+		{"event with a quote", `{"channel":"a","data":1,"event":"it's"}`, proto.ProblemInvalidMessage, "/event"},
+		{"event with a line break", `{"channel":"a","data":1,"event":"a\nb"}`, proto.ProblemInvalidMessage, "/event"},
+		{"empty id", `{"channel":"a","data":1,"id":""}`, proto.ProblemInvalidMessage, "/id"},
+		{"id too long", `{"channel":"a","data":1,"id":"` + long + `"}`, proto.ProblemInvalidMessage, "/id"},
+		{"id with a space", `{"channel":"a","data":1,"id":"a b"}`, proto.ProblemInvalidMessage, "/id"},
+		{"id with a line break", `{"channel":"a","data":1,"id":"a\r\nb"}`, proto.ProblemInvalidMessage, "/id"},
+		{"id is a number", `{"channel":"a","data":1,"id":17}`, proto.ProblemInvalidMessage, "/id"},
+		{"ephemeral is a string", `{"channel":"a","data":1,"ephemeral":"true"}`, proto.ProblemInvalidMessage, "/ephemeral"},
+		{"ttl below 0", `{"channel":"a","data":1,"ttl":-1}`, proto.ProblemInvalidMessage, "/ttl"},
+		{"ttl in milliseconds", `{"channel":"a","data":1,"ttl":86400000}`, proto.ProblemInvalidMessage, "/ttl"},
+		{"ttl with a fraction", `{"channel":"a","data":1,"ttl":1.5}`, proto.ProblemInvalidMessage, "/ttl"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := r.post("/v1/messages", tt.body).problem(t, tt.want)
+			if p.Pointer != tt.pointer || p.Detail == "" {
+				t.Errorf("alone: got pointer %q, detail %q, want pointer %q", p.Pointer, p.Detail, tt.pointer)
+			}
+			if tt.want == proto.ProblemInvalidJSON && tt.name != "no UTF-8" {
+				return // there is no third element then
+			}
+			// The same as the third of an array whose others are right.
+			good := `{"channel":"a","data":1}`
+			p = r.post("/v1/messages", "["+strings.Join([]string{good, good, good, tt.body, good}, ",")+"]").problem(t, tt.want)
+			if want := "/3" + tt.pointer; p.Pointer != want {
+				t.Errorf("in an array: got pointer %q, want %q", p.Pointer, want)
+			}
+		})
+	}
+	if n := len(stored(t, r.nc)); n != 0 {
+		t.Errorf("stored: got %d messages, want none", n)
+	}
+}
+
+// An array that is no JSON is that, wherever the fault is.
+func TestInvalidArrays(t *testing.T) {
+	r := start(t, startNATS(t))
+	good := `{"channel":"a","data":1}`
+	for _, body := range []string{"[", "[" + good, "[" + good + ",]", "[" + good + " " + good + "]", "[" + good + "] 1", "[" + good + ",nope]", `[{"data":1},`} {
+		r.post("/v1/messages", body).problem(t, proto.ProblemInvalidJSON)
+	}
+	r.post("/v1/messages", "[["+good+"]]").problem(t, proto.ProblemInvalidMessage)
+	if n := len(stored(t, r.nc)); n != 0 {
+		t.Errorf("stored: got %d messages, want none", n)
+	}
+}
+
+// An array, and a message with channels, are answered by an array of results,
+// one per message and channel, in order.
+func TestPublishArray(t *testing.T) {
+	r := start(t, startNATS(t))
+	live, err := r.nc.SubscribeSync(proto.SubjectLive + ">")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := r.post("/v1/messages", ` [{"channel":"a","data":1},{"channels":["b","c"],"data":2},{"channel":"d","data":3,"ephemeral":true}]`).results(t, http.StatusOK)
+	epoch := r.stream.life.Load().epoch
+	want := []proto.Result{
+		{Status: proto.StatusStored, ID: epoch + "-1", Channel: "a"}, {Status: proto.StatusStored, ID: epoch + "-2", Channel: "b"},
+		{Status: proto.StatusStored, ID: epoch + "-3", Channel: "c"}, {Status: proto.StatusSent, Channel: "d"},
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("array:\n got %+v\nwant %+v", got, want)
+	}
+	if got := r.post("/v1/messages", `{"channels":["a"],"data":1}`).results(t, http.StatusOK); len(got) != 1 || got[0].ID != epoch+"-4" {
+		t.Errorf("one of channels: got %+v, want an array of one", got)
+	}
+	if got := r.post("/v1/messages", `{"channels":["a","b"],"data":1,"ephemeral":true}`).results(t, http.StatusOK); len(got) != 2 || got[1].Status != proto.StatusSent {
+		t.Errorf("ephemeral to channels: got %+v", got)
+	}
+	if a := r.post("/v1/messages", `[]`); a.status != http.StatusOK || strings.TrimSpace(a.body) != "[]" {
+		t.Errorf("empty array: got %d %s", a.status, a.body)
+	}
+	if n := len(stored(t, r.nc)); n != 4 {
+		t.Errorf("stored: got %d messages, want 4", n)
+	}
+	ephemeral := 0
+	for range 7 {
+		msg, err := live.NextMsg(5 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if msg.Header.Get("Nats-Sequence") == "" {
+			ephemeral++
+		}
+	}
+	if ephemeral != 3 {
+		t.Errorf("ephemeral messages heard: got %d, want 3", ephemeral)
+	}
+}
+
+// A long array is stored in order, beyond the window.
+func TestPublishLongArray(t *testing.T) {
+	r := start(t, startNATS(t))
+	const n = 3*maxWindow + 7
+	var items []string
+	for i := range n {
+		items = append(items, fmt.Sprintf(`{"channel":"c.%d","data":%d}`, i%5, i))
+	}
+	results := r.post("/v1/messages", "["+strings.Join(items, ",")+"]").results(t, http.StatusOK)
+	all := stored(t, r.nc)
+	if len(results) != n || len(all) != n {
+		t.Fatalf("got %d results and %d stored, want %d", len(results), len(all), n)
+	}
+	for i, m := range all {
+		if want := fmt.Sprintf(`"data":%d,`, i); !strings.Contains(string(m.Body), want) || results[i].ID != (proto.Cursor{Epoch: r.stream.life.Load().epoch, Seq: m.Seq}).String() {
+			t.Fatalf("place %d: got %s and %+v", i, m.Body, results[i])
+		}
+	}
+}
+
+// More messages than one request may hold are too large, not half done.
+func TestPublishTooMany(t *testing.T) {
+	r := start(t, startNATS(t))
+	item := `{"channels":["` + strings.Join(numbered(100), `","`) + `"],"data":0},`
+	p := r.post("/v1/messages", "["+strings.Repeat(item, maxMessages/100)+item[:len(item)-1]+"]").problem(t, proto.ProblemTooLarge)
+	if want := "/" + strconv.Itoa(maxMessages/100); p.Pointer != want {
+		t.Errorf("pointer: got %q, want %q", p.Pointer, want)
+	}
+	if n := len(stored(t, r.nc)); n != 0 {
+		t.Errorf("stored: got %d messages, want none", n)
+	}
+}
+
+// An ephemeral message is heard and not stored, and has no id.
+func TestPublishEphemeral(t *testing.T) {
+	r := start(t, startNATS(t))
+	live, err := r.nc.SubscribeSync(proto.LiveSubject("cursors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, call := range [][]string{
+		{"/v1/messages", `{"channel":"cursors","data":[1,2],"ephemeral":true,"id":"k","ttl":5}`},
+		{"/v1/channels/cursors?ephemeral=true", `[1,2]`},
+	} {
+		res := r.post(call[0], call[1]).result(t, http.StatusAccepted)
+		if want := (proto.Result{Status: proto.StatusSent, Channel: "cursors"}); res != want {
+			t.Errorf("result: got %+v, want %+v", res, want)
+		}
+		msg, err := live.NextMsg(5 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if msg.Header.Get(nats.MsgIdHdr) != "" || msg.Header.Get("Nats-TTL") != "" || msg.Header.Get(proto.HeaderSource) != "127.0.0.1" {
+			t.Errorf("headers: got %v", msg.Header)
+		}
+		if m, err := proto.ParseMessage(msg.Data); err != nil || string(m.Data) != "[1,2]" || m.ID != "" {
+			t.Errorf("heard %s: %v", msg.Data, err)
+		}
+	}
+	if n := len(stored(t, r.nc)); n != 0 {
+		t.Errorf("stored: got %d messages, want none", n)
+	}
+}
+
+// A message with a ttl goes when its time has come.
+func TestPublishTTL(t *testing.T) {
+	r := start(t, startNATS(t))
+	r.post("/v1/messages", `[{"channel":"a","data":1,"ttl":1},{"channel":"a","data":2}]`).results(t, http.StatusOK)
+	natstest.Eventually(t, 10*time.Second, "the first message gone", func() bool { return len(stored(t, r.nc)) == 1 })
+	if _, m := r.last(); string(m.Data) != "2" {
+		t.Errorf("left: got %s, want 2", m.Data)
+	}
+}
+
+// The idempotency key counts per API key name and channel.
+func TestIdempotency(t *testing.T) {
+	r := start(t, startNATS(t))
+	shop := addKey(t, "shop", keystore.Options{Channels: []string{">"}}, r)
+	message := func(channel string) string { return `{"channel":"` + channel + `","data":1,"id":"k"}` }
+	first := r.post("/v1/messages", message("a")).result(t, http.StatusOK)
+	again := r.post("/v1/messages", message("a")).result(t, http.StatusOK)
+	if want := (proto.Result{Status: proto.StatusDuplicate, ID: first.ID, Channel: "a"}); again != want {
+		t.Errorf("second time: got %+v, want %+v", again, want)
+	}
+	// The same key by other ways.
+	for _, a := range []answered{
+		r.post("/v1/messages", `{"channel":"a","data":1}`, "Idempotency-Key: k"),
+		r.post("/v1/channels/a", `1`, "Idempotency-Key: k"),
+		r.post("/v1/messages", `{"channel":"a","data":1,"id":"k"}`, "Idempotency-Key: other"), // the message's own goes first
+	} {
+		if res := a.result(t, http.StatusOK); res.Status != proto.StatusDuplicate || res.ID != first.ID {
+			t.Errorf("same key: got %+v, want a duplicate of %s", res, first.ID)
+		}
+	}
+	// Another channel, another sender, another key: other messages.
+	for _, a := range []answered{
+		r.post("/v1/messages", message("b")),
+		r.post("/v1/messages", message("a"), "X-API-KEY: "+shop),
+		r.post("/v1/messages", `{"channel":"a","data":1}`, "Idempotency-Key: K"),
+		r.post("/v1/messages", `{"channel":"a","data":1}`),
+	} {
+		if res := a.result(t, http.StatusOK); res.Status != proto.StatusStored {
+			t.Errorf("another key: got %+v, want stored", res)
+		}
+	}
+	if n := len(stored(t, r.nc)); n != 5 {
+		t.Errorf("stored: got %d messages, want 5", n)
+	}
+}
+
+// In an array the header's key is extended by each message's place, and a
+// retry of the whole request stores nothing twice.
+func TestIdempotencyOfArrays(t *testing.T) {
+	r := start(t, startNATS(t))
+	body := `[{"channel":"a","data":1},{"channel":"a","data":2},{"channels":["a","b"],"data":3},{"channel":"a","data":4,"id":"own"}]`
+	first := r.post("/v1/messages", body, "Idempotency-Key: batch").results(t, http.StatusOK)
+	again := r.post("/v1/messages", body, "Idempotency-Key: batch").results(t, http.StatusOK)
+	for i := range first {
+		if first[i].Status != proto.StatusStored || again[i].Status != proto.StatusDuplicate || again[i].ID != first[i].ID {
+			t.Errorf("place %d: got %+v, then %+v", i, first[i], again[i])
+		}
+	}
+	// A key that looks like an extended one is another key.
+	if res := r.post("/v1/messages", `{"channel":"a","data":1,"id":"batch0"}`).result(t, http.StatusOK); res.Status != proto.StatusStored {
+		t.Errorf("look-alike: got %+v, want stored", res)
+	}
+	if n := len(stored(t, r.nc)); n != 6 {
+		t.Errorf("stored: got %d messages, want 6", n)
+	}
+}
+
+// Message ids are ASCII and different for different senders, channels and
+// keys, whatever characters these have.
+func TestMessageIDs(t *testing.T) {
+	seen := map[string]string{}
+	for _, sender := range []string{"shop", "shop/a", "Büro 1", "B%C3%BCro%201", "a b"} {
+		for _, channel := range []string{"a", "a/b", "a%2Fb", "b"} {
+			for _, key := range []string{"k", "a/k", "b/k", "k/0"} {
+				for _, place := range []int{whole, 0, 1} {
+					o := &origin{key: key}
+					o.Grant.Principal = &auth.Principal{Name: sender}
+					id := o.msgID("", channel, place)
+					what := fmt.Sprintf("%q %q %q %d", sender, channel, key, place)
+					if other := seen[id]; other != "" {
+						t.Errorf("%s and %s have the same id %q", what, other, id)
+					}
+					seen[id] = what
+					if strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r > '~' }) {
+						t.Errorf("%s: id %q is not printable ASCII", what, id)
+					}
+				}
+			}
+		}
+	}
+}
+
+// A key publishes where its patterns reach, and nothing else of the request
+// is stored.
+func TestPermissions(t *testing.T) {
+	r := start(t, startNATS(t))
+	key := "X-API-KEY: " + addKey(t, "shop", keystore.Options{Channels: []string{"orders.*", "news.>"}}, r)
+	for _, channel := range []string{"orders.eu", "news.a", "news.a.b"} {
+		r.post("/v1/messages", `{"channel":"`+channel+`","data":1}`, key).result(t, http.StatusOK)
+		r.post("/v1/channels/"+channel, `1`, key).result(t, http.StatusOK)
+	}
+	if _, m := r.last(); m.Sender != "shop" {
+		t.Errorf("sender: got %q, want shop", m.Sender)
+	}
+	for _, channel := range []string{"orders", "orders.eu.paid", "news", "broadcast"} {
+		p := r.post("/v1/messages", `{"channel":"`+channel+`","data":1}`, key).problem(t, proto.ProblemForbidden)
+		if !strings.Contains(p.Detail, " "+channel) || p.Pointer != "/channel" {
+			t.Errorf("%s: got detail %q at %q", channel, p.Detail, p.Pointer)
+		}
+		r.post("/v1/channels/"+channel, `1`, key).problem(t, proto.ProblemForbidden)
+	}
+	p := r.post("/v1/messages", `[{"channel":"news.x","data":1},{"channels":["news.y","private"],"data":1}]`, key).problem(t, proto.ProblemForbidden)
+	if p.Pointer != "/1/channels/1" || !strings.Contains(p.Detail, "private") {
+		t.Errorf("array: got detail %q at %q", p.Detail, p.Pointer)
+	}
+	if n := len(stored(t, r.nc)); n != 6 {
+		t.Errorf("stored: got %d messages, want 6", n)
+	}
+}
+
+// Over its rate a key gets 429 and is told when to come back; an array counts
+// with all its messages.
+func TestRate(t *testing.T) {
+	r := start(t, startNATS(t))
+	key := "X-API-KEY: " + addKey(t, "slow", keystore.Options{Channels: []string{">"}, Rate: 2}, r)
+	r.post("/v1/messages", `{"channels":["a","b"],"data":1}`, key).results(t, http.StatusOK)
+	for _, a := range []answered{
+		r.post("/v1/messages", `{"channel":"a","data":1}`, key),
+		r.post("/v1/messages", `[{"channel":"a","data":1}]`, key),
+		r.post("/v1/channels/a", `1`, key),
+	} {
+		a.problem(t, proto.ProblemTooManyRequests)
+		if got := a.header.Get("Retry-After"); got != "1" {
+			t.Errorf("Retry-After: got %q, want 1", got)
+		}
+	}
+	if n := len(stored(t, r.nc)); n != 2 {
+		t.Errorf("stored: got %d messages, want 2", n)
+	}
+	r.post("/v1/messages", `{"channel":"a","data":1}`).result(t, http.StatusOK) // other keys are not held up
+}
+
+// The configured limits hold, and NATS's max_payload below them.
+func TestLimits(t *testing.T) {
+	r := start(t, startNATS(t), func(c *Config, _ *Deps) { c.MaxMessageBytes, c.MaxRequestBytes = 100, 1024 })
+	fits := `"` + strings.Repeat("x", 98) + `"`
+	r.post("/v1/messages", `{"channel":"a","data":`+fits+`}`).result(t, http.StatusOK)
+	r.post("/v1/channels/a", fits).result(t, http.StatusOK)
+	r.post("/v1/channels/a", fits[1:99], "Content-Type: text/plain").result(t, http.StatusOK)
+	larger := `"x` + fits[1:]
+	r.post("/v1/messages", `{"channel":"a","data":`+larger+`}`).problem(t, proto.ProblemTooLarge)
+	r.post("/v1/channels/a", larger).problem(t, proto.ProblemTooLarge)
+	r.post("/v1/channels/a", larger[1:100], "Content-Type: text/plain").problem(t, proto.ProblemTooLarge)
+	r.post("/v1/messages", `{"channel":"a","data":1}`+strings.Repeat(" ", 1024)).problem(t, proto.ProblemTooLarge)
+
+	// 1 MiB is what natstest's server takes at most.
+	r = start(t, startNATS(t), func(c *Config, _ *Deps) { c.MaxMessageBytes = 4 << 20 })
+	r.post("/v1/messages", `{"channel":"a","data":"`+strings.Repeat("x", 1<<20)+`"}`).problem(t, proto.ProblemTooLarge)
+	limit := r.publisher.maxData(4 << 20)
+	channel, event := strings.Repeat("c", proto.MaxChannelBytes), strings.Repeat("e", proto.MaxEventBytes)
+	r.post("/v1/messages", `{"channel":"`+channel+`","event":"`+event+`","id":"`+strings.Repeat("k", proto.MaxKeyBytes)+`","data":"`+
+		strings.Repeat("x", limit-2)+`"}`).result(t, http.StatusOK)
+}
+
+// Content types of /v1/messages.
+func TestContentTypes(t *testing.T) {
+	r := start(t, startNATS(t))
+	body := `{"channel":"a","data":1}`
+	for _, contentType := range []string{"application/json", "application/json; charset=utf-8", "Application/JSON;charset=UTF-8", ""} {
+		r.post("/v1/messages", body, "Content-Type: "+contentType).result(t, http.StatusOK)
+	}
+	for _, contentType := range []string{"text/plain", "application/x-www-form-urlencoded", "application/xml", "application/json; charset=latin1", "json", "a/b/c", ";"} {
+		r.post("/v1/messages", body, "Content-Type: "+contentType).problem(t, proto.ProblemMediaType)
+	}
+	r.post("/v1/messages", body, "Content-Encoding: gzip").problem(t, proto.ProblemMediaType)
+	r.post("/v1/messages", body, "Content-Encoding: identity").result(t, http.StatusOK)
+}
+
+// A wrong idempotency key in the header is a wrong parameter.
+func TestIdempotencyHeader(t *testing.T) {
+	r := start(t, startNATS(t))
+	for _, key := range []string{"a b", strings.Repeat("k", 129), "ü"} {
+		r.post("/v1/messages", `{"channel":"a","data":1}`, "Idempotency-Key: "+key).problem(t, proto.ProblemInvalidParameter)
+		r.post("/v1/channels/a", `1`, "Idempotency-Key: "+key).problem(t, proto.ProblemInvalidParameter)
+		r.post("/v1/messages", `{"channel":"a","data":1}`, "Content-Type: application/x-ndjson", "Idempotency-Key: "+key).problem(t, proto.ProblemInvalidParameter)
+	}
+}
+
+// Only a well-formed trace context is passed on.
+func TestTraceparent(t *testing.T) {
+	good := "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	if !isTraceparent(good) {
+		t.Errorf("%q is refused", good)
+	}
+	for _, bad := range []string{
+		"", good[1:], good + "-00", strings.ToUpper(good), "01" + good[2:], "00-" + strings.Repeat("0", 32) + good[35:],
+		good[:36] + strings.Repeat("0", 16) + good[52:], strings.Replace(good, "-", "_", 1), good[:53] + "0g", good[:53] + "\r\n",
+	} {
+		if isTraceparent(bad) {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+// Unknown paths and methods are problems too.
+func TestUnknownRoutes(t *testing.T) {
+	r := start(t, startNATS(t))
+	r.do(http.MethodGet, "/v1/messages", nil).problem(t, proto.ProblemMethod)
+	r.do(http.MethodPost, "/openapi.json", nil).problem(t, proto.ProblemMethod)
+	for _, path := range []string{"/", "/v1", "/v1/channels", "/v1/channels/", "/v1/channels/a/b", "/v1/messages/"} {
+		r.post(path, `{}`).problem(t, proto.ProblemNotFound)
+	}
+}
+
+// numbered is n different channels.
+func numbered(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf("c%d", i)
+	}
+	return out
+}

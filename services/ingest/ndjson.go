@@ -1,0 +1,218 @@
+package ingest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/httpx"
+)
+
+const (
+	// stallTimeout is how long the peer of a stream may neither send a byte
+	// nor take one. A stream that flows may last for ever.
+	stallTimeout = 30 * time.Second
+	// lineEnvelope is room on a line for what surrounds the data: a hundred
+	// channels of 255 bytes, and the rest.
+	lineEnvelope = 32 << 10
+	// maxPace is how long a line waits for the key's rate before it is given
+	// up. A stream is not refused for being fast, it is read more slowly.
+	maxPace = 5 * time.Second
+	// reauthEvery is how often the key of a running stream is looked up
+	// again, so that a revoked one ends it.
+	reauthEvery = 250 * time.Millisecond
+)
+
+// postStream is POST /v1/messages with NDJSON. This goroutine reads lines and
+// publishes them; a second one, which ends before this returns, writes the
+// results in the same order. At most maxWindow results are between them, so a
+// client that does not read its answer is soon not read from either, and cut
+// off after stallTimeout.
+func (s *Service) postStream(w http.ResponseWriter, r *http.Request, o *origin) error {
+	rc := http.NewResponseController(w)
+	if err := rc.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return fmt.Errorf("read and write at once: %w", err)
+	}
+	// ctx ends when the service stops or the answer cannot be written, and
+	// wakes the reader.
+	ctx, cancel := context.WithCancel(s.draining)
+	woken := make(chan struct{})
+	asleep := context.AfterFunc(ctx, func() {
+		_ = rc.SetReadDeadline(time.Now()) // without deadlines the next byte wakes it
+		close(woken)
+	})
+	defer func() {
+		if !asleep() {
+			<-woken // nobody may use the controller after this function
+		}
+		cancel()
+	}()
+
+	limit := s.publisher.maxData(s.cfg.MaxMessageBytes) + lineEnvelope
+	in := &lineReader{r: bufio.NewReaderSize(&stallReader{ctx, r.Body, rc, s.stall}, limit)}
+	line, err := in.next()
+	switch {
+	case err == nil, err == io.EOF, errors.Is(err, errLongLine):
+	case s.draining.Err() != nil:
+		return proto.ProblemUnavailable.With("stopping")
+	default:
+		return fmt.Errorf("read the first line: %w", err)
+	}
+
+	h := w.Header()
+	h.Set("Content-Type", "application/x-ndjson")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold the answer back until its end
+	out := &answer{publisher: s.publisher, queue: make(chan entry, maxWindow), w: newStallWriter(w, rc, s.stall), broken: cancel}
+	var writer sync.WaitGroup
+	writer.Go(func() { out.run(r.Context()) }) // ends when the queue is closed
+	finish := sync.OnceFunc(func() {
+		close(out.queue)
+		writer.Wait()
+	})
+	defer finish() // also after a panic
+	for checked := time.Now(); err == nil || errors.Is(err, errLongLine); line, err = in.next() {
+		if time.Since(checked) > reauthEvery {
+			checked = time.Now()
+			grant, denied := s.ring.Authenticate(secretOf(r), checked)
+			if denied != nil {
+				s.metrics.messages[proto.StatusFailed].Inc()
+				out.queue <- entry{Result: faulty(in.number, proto.StatusFailed, proto.ProblemUnauthorized.With(denied.Error()))}
+				return nil
+			}
+			o.Grant = grant
+		}
+		s.postLine(ctx, o, line, err, in.number, out.queue)
+	}
+	if finish(); err == io.EOF {
+		out.done()
+	}
+	return nil
+}
+
+// entry is one line of the answer: a result, or a message under way that
+// becomes one.
+type entry struct {
+	proto.Result
+	delivery *delivery // nil: the result is complete
+}
+
+// faulty is the result of a line of which nothing was sent.
+func faulty(number int, status string, p *proto.Problem) proto.Result {
+	return proto.Result{Line: number, Status: status, Problem: p}
+}
+
+// postLine publishes one line and queues its results: one per channel, or one
+// that says what is wrong. long is errLongLine or nil.
+func (s *Service) postLine(ctx context.Context, o *origin, line []byte, long error, number int, queue chan<- entry) {
+	var p proto.Publication
+	err := long
+	if err == nil {
+		p, err = s.parse(o, line, "")
+	}
+	if err != nil {
+		s.metrics.messages[proto.StatusInvalid].Inc()
+		queue <- entry{Result: faulty(number, proto.StatusInvalid, httpx.Problem(err))}
+		return
+	}
+	for _, channel := range p.Targets() {
+		e := entry{Result: proto.Result{Line: number, Status: proto.StatusFailed, Channel: channel}}
+		if pace(ctx, o.Grant) {
+			e.delivery = s.publisher.send(o.message(&p, channel, number), channel, p.Ephemeral)
+		} else {
+			e.Problem = proto.ProblemTooManyRequests.With("the key's rate is used up")
+			s.metrics.messages[proto.StatusFailed].Inc()
+		}
+		queue <- e
+	}
+}
+
+// pace waits until the key's rate allows one more message. It reports false
+// if that takes longer than maxPace, or ctx ends.
+func pace(ctx context.Context, g auth.Grant) bool {
+	for {
+		wait, ok := g.Take(1, time.Now())
+		if ok {
+			return true
+		}
+		if wait > maxPace {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(wait):
+		}
+	}
+}
+
+// answer writes the results of a stream.
+type answer struct {
+	publisher *publisher
+	queue     chan entry // closed by the reader of the stream
+	w         *stallWriter
+	broken    func() // called when the answer cannot be written
+
+	stored, failed int // owned by run, then by done
+}
+
+// run writes results until the queue is closed. They are flushed whenever
+// the next one has to be waited for, so that they are seen at once and yet
+// share packets.
+func (a *answer) run(ctx context.Context) {
+	for e := range a.queue {
+		res := e.Result
+		if e.delivery != nil {
+			if !e.delivery.settled() {
+				a.flush()
+			}
+			var err error
+			res, err = a.publisher.settle(ctx, e.delivery)
+			res.Line, res.Problem = e.Line, httpx.Problem(err)
+		}
+		switch res.Status {
+		case proto.StatusFailed, proto.StatusInvalid:
+			a.failed++
+		default:
+			a.stored++
+		}
+		a.write(res)
+		if len(a.queue) == 0 {
+			a.flush()
+		}
+	}
+}
+
+// done writes the last line, which says that nothing was cut off.
+func (a *answer) done() {
+	a.write(struct {
+		Done   bool `json:"done"`
+		Stored int  `json:"stored"`
+		Failed int  `json:"failed"`
+	}{true, a.stored, a.failed})
+	a.flush()
+}
+
+func (a *answer) write(v any) {
+	b, err := json.Marshal(v)
+	if err == nil {
+		_, err = a.w.Write(append(b, '\n'))
+	}
+	if err != nil {
+		a.broken()
+	}
+}
+
+func (a *answer) flush() {
+	if err := a.w.Flush(); err != nil {
+		a.broken()
+	}
+}

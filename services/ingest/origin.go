@@ -1,0 +1,89 @@
+package ingest
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go"
+)
+
+// origin is where the messages of one request come from.
+type origin struct {
+	auth.Grant
+	source      string // the publisher's IP address
+	traceparent string // W3C trace context, or empty
+	key         string // the header Idempotency-Key, or empty
+}
+
+// whole is the place of a message that is a request by itself.
+const whole = -1
+
+func (s *Service) origin(r *http.Request, g auth.Grant) (*origin, error) {
+	o := &origin{Grant: g, key: r.Header.Get("Idempotency-Key")}
+	if err := proto.CheckKey(o.key); o.key != "" && err != nil {
+		return nil, proto.ProblemInvalidParameter.With("Idempotency-Key: " + err.Error())
+	}
+	if addr := s.cfg.TrustedProxies.ClientIP(r); addr.IsValid() {
+		o.source = addr.String()
+	}
+	if t := r.Header.Get("traceparent"); isTraceparent(t) {
+		o.traceparent = t
+	}
+	return o, nil
+}
+
+// message makes the NATS message of a checked publication for one of its
+// channels. place is the publication's place in an array (from 0) or stream
+// (its line), or whole.
+func (o *origin) message(p *proto.Publication, channel string, place int) *nats.Msg {
+	now := time.Now()
+	m := proto.Message{Channel: channel, Event: p.Event, Data: p.Data, Sender: o.Name, Time: proto.FormatTime(now)}
+	return natsx.NewMsg(&m, natsx.Headers{
+		MsgID: o.msgID(p.ID, channel, place), TTL: p.TTL, Source: o.source, Accepted: now, Traceparent: o.traceparent,
+	}, p.Ephemeral)
+}
+
+// msgID is the Nats-Msg-Id: sender, channel and idempotency key with slashes
+// between, such as "shop/orders.eu/order-17". Sender and channel are percent-
+// encoded as segments of a URL path, so that the header stays ASCII and no
+// two triples give the same id; plain names stay as they are. A header's key
+// is extended by a space, which no key has, and the place. It is empty
+// without a key.
+func (o *origin) msgID(id, channel string, place int) string {
+	key := id
+	if key == "" && o.key != "" {
+		key = o.key
+		if place != whole {
+			key += " " + strconv.Itoa(place)
+		}
+	}
+	if key == "" {
+		return ""
+	}
+	return url.PathEscape(o.Name) + "/" + url.PathEscape(channel) + "/" + key
+}
+
+// isTraceparent reports whether t is a trace context of version 00 (W3C Trace
+// Context section 3.2): version, trace id, parent id and flags, in lower-case
+// hex, neither id all zeros.
+func isTraceparent(t string) bool {
+	if len(t) != 55 || t[:3] != "00-" || t[35] != '-' || t[52] != '-' {
+		return false
+	}
+	traceID, parentID, flags := t[3:35], t[36:52], t[53:]
+	if strings.Trim(traceID, "0") == "" || strings.Trim(parentID, "0") == "" {
+		return false
+	}
+	for _, part := range []string{traceID, parentID, flags} {
+		if strings.Trim(part, "0123456789abcdef") != "" {
+			return false
+		}
+	}
+	return true
+}

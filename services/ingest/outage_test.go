@@ -1,0 +1,360 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// While NATS is away every way to publish is answered with 503, nothing is
+// stored, and when it is back everything works.
+func TestOutage(t *testing.T) {
+	server := startNATS(t)
+	r := start(t, server)
+	r.post("/v1/messages", `{"channel":"a","data":0}`).result(t, http.StatusOK)
+	server.Stop()
+	natstest.Eventually(t, 5*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
+	if err := r.ready(t.Context()); err == nil {
+		t.Error("ready without NATS")
+	}
+	for _, call := range []struct{ path, body string }{
+		{"/v1/messages", `{"channel":"a","data":1}`},
+		{"/v1/messages", `{"channel":"a","data":1,"ephemeral":true}`},
+		{"/v1/channels/a", `1`},
+		{"/v1/channels/a?ephemeral=true", `1`},
+	} {
+		begin := time.Now()
+		p := r.post(call.path, call.body).problem(t, proto.ProblemNotStored)
+		if len(p.Results) != 0 {
+			t.Errorf("%s: got results %+v", call.path, p.Results)
+		}
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("%s: answered after %s; without a key nothing is tried again", call.path, took)
+		}
+	}
+	p := r.post("/v1/messages", `[{"channel":"a","data":1},{"channels":["b","c"],"data":2},{"channel":"d","data":3,"ephemeral":true}]`).problem(t, proto.ProblemNotStored)
+	var failed []proto.Result
+	for _, channel := range []string{"a", "b", "c", "d"} {
+		failed = append(failed, proto.Result{Status: proto.StatusFailed, Channel: channel})
+	}
+	if fmt.Sprint(p.Results) != fmt.Sprint(failed) {
+		t.Errorf("results:\n got %+v\nwant %+v", p.Results, failed)
+	}
+	results, done := r.post("/v1/messages", strings.Repeat("{\"channel\":\"a\",\"data\":1}\n", 3), ndjson).lines(t)
+	if done == nil || done.Failed != 3 || done.Stored != 0 {
+		t.Errorf("stream: got end %+v", done)
+	}
+	for _, res := range results {
+		if res.Status != proto.StatusFailed || res.Problem == nil || res.Problem.Type != proto.ProblemNotStored.Type {
+			t.Errorf("stream: got %+v", res)
+		}
+	}
+	notifyAnswer(t, "notify", r.post("/notify", `{"message":"x"}`), http.StatusServiceUnavailable,
+		`{"error":"The message was not stored; send it again with the same idempotency key: NATS is not connected"}`)
+
+	server.Restart()
+	natstest.Eventually(t, 10*time.Second, "ready again", func() bool { return r.ready(t.Context()) == nil })
+	r.until200(`{"channel":"a","data":9}`)
+	all := stored(t, r.nc)
+	if n := len(all); n != 2 || !strings.Contains(string(all[1].Body), `"data":9`) {
+		t.Errorf("stored: got %d messages, the last %s; want 2", n, all[len(all)-1].Body)
+	}
+}
+
+// until200 publishes until it works: after a restart JetStream needs a moment
+// longer than the connection.
+func (r *rig) until200(body string) proto.Result {
+	r.Helper()
+	var res proto.Result
+	natstest.Eventually(r, 10*time.Second, "publishing works", func() bool {
+		a := r.post("/v1/messages", body)
+		if a.status == http.StatusOK {
+			res = a.result(r, http.StatusOK)
+		}
+		return a.status == http.StatusOK
+	})
+	return res
+}
+
+// Publishers that send a message with an idempotency key until it is taken,
+// while NATS restarts under them, have it stored once, and every 2xx is of a
+// stored message.
+func TestRetriesOverAnOutage(t *testing.T) {
+	server := startNATS(t)
+	r := start(t, server)
+	const publishers, each = 4, 60
+	var wg sync.WaitGroup
+	acked := make([]string, publishers*each)
+	for p := range publishers {
+		wg.Go(func() {
+			for i := range each {
+				n := p*each + i
+				body := fmt.Sprintf(`{"channel":"c.%d","data":%d,"id":"m%d"}`, p, n, n)
+				for acked[n] == "" {
+					a := r.post("/v1/messages", body)
+					if a.status == http.StatusOK {
+						acked[n] = a.result(t, http.StatusOK).ID
+					} else if a.status != http.StatusServiceUnavailable {
+						t.Errorf("message %d: got %d %s", n, a.status, a.body)
+						return
+					}
+				}
+			}
+		})
+	}
+	for range 2 {
+		seen := r.stream.life.Load().last.Load()
+		natstest.Eventually(t, 20*time.Second, "some stored", func() bool { return r.stream.life.Load().last.Load() > seen+10 })
+		server.Restart()
+	}
+	wg.Wait()
+	ids := map[string]int{}
+	for _, m := range stored(t, r.nc) {
+		ids[proto.Cursor{Epoch: r.stream.life.Load().epoch, Seq: m.Seq}.String()]++
+	}
+	if len(ids) != len(acked) {
+		t.Errorf("stored: got %d messages, want %d", len(ids), len(acked))
+	}
+	for n, id := range acked {
+		if ids[id] != 1 {
+			t.Errorf("message %d: acknowledged as %s, which is stored %d times", n, id, ids[id])
+		}
+	}
+}
+
+// A request with an idempotency key bridges a short outage by itself.
+func TestKeyedRequestWaits(t *testing.T) {
+	server := startNATS(t)
+	r := start(t, server)
+	server.Stop()
+	natstest.Eventually(t, 5*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
+	answer := make(chan answered, 1)
+	go func() { answer <- r.post("/v1/messages", `{"channel":"a","data":1,"id":"k"}`) }()
+	natstest.Eventually(t, 5*time.Second, "a second attempt", func() bool { return testutil.ToFloat64(r.metrics.retries) > 0 })
+	server.Restart()
+	if res := (<-answer).result(t, http.StatusOK); res.Status != proto.StatusStored {
+		t.Errorf("got %+v, want stored", res)
+	}
+	if n := len(stored(t, r.nc)); n != 1 {
+		t.Errorf("stored: got %d messages, want 1", n)
+	}
+}
+
+// An ingest that starts before NATS's JetStream has its stream waits for it.
+func TestStartWhileNATSIsAway(t *testing.T) {
+	server := startNATS(t)
+	r := launch(t, server, func(_ *Config, d *Deps) {
+		server.Stop()
+		natstest.Eventually(t, 5*time.Second, "disconnect noticed", func() bool { return !d.NATS.IsConnected() })
+	})
+	if err := r.ready(t.Context()); err == nil {
+		t.Error("ready without NATS")
+	}
+	r.post("/v1/messages", `{"channel":"a","data":1}`).problem(t, proto.ProblemUnavailable)
+	r.post("/v1/messages", `{"channel":"a","data":1}`, "X-API-KEY: wrong").problem(t, proto.ProblemUnavailable)
+	if a := r.post("/notify", `{"message":1}`); a.status != http.StatusServiceUnavailable || !strings.HasPrefix(a.body, `{"error":`) {
+		t.Errorf("/notify: got %d %s", a.status, a.body)
+	}
+	server.Restart()
+	natstest.Eventually(t, 10*time.Second, "ready", func() bool { return r.ready(t.Context()) == nil })
+	r.post("/v1/messages", `{"channel":"a","data":1}`).result(t, http.StatusOK)
+}
+
+// The stream is declared as PROTOCOL.md and the settings say.
+func TestStreamIsDeclared(t *testing.T) {
+	r := start(t, startNATS(t), func(c *Config, _ *Deps) { c.StreamMaxAge, c.StreamMaxBytes = 3*time.Hour, 5<<20 })
+	s, err := r.js.Stream(t.Context(), proto.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.CachedInfo().Config
+	if c.MaxAge != 3*time.Hour || c.MaxBytes != 5<<20 || c.Replicas != 1 || c.Duplicates != 2*time.Minute || !c.AllowMsgTTL || c.RePublish == nil {
+		t.Errorf("stream: got %+v", c)
+	}
+}
+
+// anew deletes the stream and has another client declare it again.
+func anew(t *testing.T, nc *nats.Conn, messages int) string {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := js.Stream(t.Context(), proto.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteStream(t.Context(), proto.Stream); err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.CreateStream(t.Context(), old.CachedInfo().Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range messages {
+		if _, err := js.Publish(t.Context(), proto.StoredSubject("a"), []byte(`{"channel":"a","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return proto.EpochOf(s.CachedInfo().Created)
+}
+
+// When the stream is made anew under ingest, the very next id is of the new
+// epoch: its sequence gives it away.
+func TestStreamMadeAnew(t *testing.T) {
+	server := startNATS(t)
+	r := start(t, server)
+	other := dial(t, server)
+	message := `{"channel":"a","data":1}`
+	for range 5 {
+		r.post("/v1/messages", message).result(t, http.StatusOK)
+	}
+	epoch := anew(t, other, 2)
+	if res := r.post("/v1/messages", message).result(t, http.StatusOK); res.ID != epoch+"-3" {
+		t.Errorf("id: got %s, want %s-3", res.ID, epoch)
+	}
+	// Its sequence does not, if others were quick; a reconnect does. The first
+	// attempt may be of either life by then, and is made again.
+	epoch = anew(t, other, 10)
+	server.Restart()
+	if res := r.until200(`{"channel":"a","data":1,"id":"k"}`); res.ID != epoch+"-11" {
+		t.Errorf("id after a reconnect: got %s, want %s-11", res.ID, epoch)
+	}
+}
+
+// A stream that is deleted is declared again by itself.
+func TestStreamDeleted(t *testing.T) {
+	server := startNATS(t)
+	r := start(t, server)
+	first := r.post("/v1/messages", `{"channel":"a","data":1}`).result(t, http.StatusOK)
+	if err := r.js.DeleteStream(t.Context(), proto.Stream); err != nil {
+		t.Fatal(err)
+	}
+	p := r.post("/v1/messages", `{"channel":"a","data":1}`).problem(t, proto.ProblemNotStored)
+	if !strings.Contains(p.Detail, "no stream") {
+		t.Errorf("detail: got %q", p.Detail)
+	}
+	if err := r.stream.check(t.Context()); err != nil { // as every five seconds
+		t.Fatal(err)
+	}
+	again := r.post("/v1/messages", `{"channel":"a","data":1}`).result(t, http.StatusOK)
+	if a, b := strings.Split(first.ID, "-"), strings.Split(again.ID, "-"); a[0] == b[0] || b[1] != "1" {
+		t.Errorf("ids: got %s, then %s; want another epoch", first.ID, again.ID)
+	}
+}
+
+// An id is only given where the epoch is certain.
+func TestIDs(t *testing.T) {
+	server := startNATS(t)
+	r := start(t, server)
+	s, other := r.stream, dial(t, server)
+	r.post("/v1/messages", `[{"channel":"a","data":1},{"channel":"a","data":1}]`)
+	m, err := s.mark()
+	if err != nil || m.last != 2 {
+		t.Fatalf("mark: got %+v, %v, want 2", m, err)
+	}
+	give := func(what string, ack jetstream.PubAck, want string) {
+		t.Helper()
+		got, err := s.id(t.Context(), &ack, m)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: got %q, %v, want %q", what, got, err, want)
+		}
+	}
+	old := m.life.epoch
+	give("the next one", jetstream.PubAck{Sequence: 3}, old+"-3")
+	give("a duplicate", jetstream.PubAck{Sequence: 1, Duplicate: true}, old+"-1")
+	give("lower, but of the same life", jetstream.PubAck{Sequence: 2}, old+"-2")
+	epoch := anew(t, other, 10)
+	give("lower, and of a new life", jetstream.PubAck{Sequence: 2}, epoch+"-2")
+	give("higher, and the life has changed", jetstream.PubAck{Sequence: 5}, "")
+	give("a duplicate of either life", jetstream.PubAck{Sequence: 1, Duplicate: true}, "")
+	if m, err = s.mark(); err != nil || m.life.epoch != epoch || m.last != 10 {
+		t.Fatalf("mark: got %+v, %v, want 10 of %s", m, err, epoch)
+	}
+	give("in the new life", jetstream.PubAck{Sequence: 11}, epoch+"-11")
+
+	// After an outage nothing is given before NATS was asked again.
+	s.outages.Add(1)
+	third := anew(t, other, 0)
+	give("higher, after an outage", jetstream.PubAck{Sequence: 12}, "")
+	if got := s.life.Load().epoch; got != third || s.outages.Load() != s.cleared.Load() {
+		t.Errorf("epoch: got %s, want %s, and no doubt left", got, third)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.outages.Add(1)
+	if _, err := s.id(ctx, &jetstream.PubAck{Sequence: 1}, mark{s.life.Load(), 0}); err == nil {
+		t.Error("an id without asking NATS")
+	}
+	if err := s.check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// When the stream refuses a message the answer is 503, and the array says
+// which ones are stored.
+func TestStreamRefuses(t *testing.T) {
+	r := start(t, startNATS(t))
+	s, err := r.js.Stream(t.Context(), proto.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.CachedInfo().Config
+	c.MaxMsgs, c.Discard = 2, jetstream.DiscardNew
+	if _, err := r.js.UpdateStream(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	message := `{"channel":"a","data":1}`
+	p := r.post("/v1/messages", "["+strings.Repeat(message+",", 4)+message+"]").problem(t, proto.ProblemNotStored)
+	var got []string
+	for _, res := range p.Results {
+		got = append(got, res.Status)
+	}
+	if want := "[stored stored failed failed failed]"; fmt.Sprint(got) != want {
+		t.Errorf("results: got %v, want %s", got, want)
+	}
+	r.post("/v1/messages", message).problem(t, proto.ProblemNotStored)
+	c.MaxMsgs, c.MaxMsgSize = -1, 200
+	if _, err := r.js.UpdateStream(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	r.post("/v1/messages", `{"channel":"a","data":"`+strings.Repeat("x", 300)+`"}`).problem(t, proto.ProblemTooLarge)
+}
+
+// A full pipeline is answered with 503, after a moment's wait for room.
+func TestPipelineFull(t *testing.T) {
+	server := startNATS(t)
+	r := start(t, server)
+	// Messages that nobody acknowledges: a subscriber in place of the stream.
+	if err := r.js.DeleteStream(t.Context(), proto.Stream); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.nc.Subscribe(proto.SubjectStored+">", func(*nats.Msg) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxPending {
+		o := &origin{Grant: auth.Grant{Principal: &auth.Principal{Name: "env"}}}
+		p := proto.Publication{Channel: "a", Event: "message", Data: []byte("1")}
+		if d := r.publisher.send(o.message(&p, "a", i), "a", false); d.err != nil {
+			t.Fatalf("message %d: %v", i, d.err)
+		}
+	}
+	p := r.post("/v1/messages", `{"channel":"b","data":1}`).problem(t, proto.ProblemNotStored)
+	if !strings.Contains(p.Detail, "wait for NATS") {
+		t.Errorf("detail: got %q", p.Detail)
+	}
+}

@@ -1,0 +1,219 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// maxPending is how many messages of all requests may wait for their
+	// acknowledgement. More than that is refused: NATS is behind.
+	maxPending = 4096
+	// maxWindow is how many of them one request may have, so that a long
+	// stream leaves room for others.
+	maxWindow = 512
+	// ackTimeout is when an acknowledgement counts as lost. A full pipeline
+	// over a disk that syncs each message (400 a second) still makes it.
+	ackTimeout = 10 * time.Second
+	// stallWait is how long a message waits for room in the pipeline.
+	stallWait = 500 * time.Millisecond
+	// retryFor is how long after it was sent a message with an idempotency key
+	// is sent again; retryEvery the pause between. It bridges a reconnect and
+	// the election of a stream leader.
+	retryFor   = 3 * time.Second
+	retryEvery = 50 * time.Millisecond
+	// envelopeBytes is room within NATS's max_payload for what surrounds the
+	// data: channel, event and sender (383 bytes at most) with their JSON, and
+	// the headers, of which the message id may have 1.1 KB.
+	envelopeBytes = 4 << 10
+)
+
+// publisher stores messages over one shared pipeline of asynchronous
+// publishes: requests do not wait for each other's acknowledgements, each
+// waits for its own. Safe for concurrent use.
+type publisher struct {
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	stream  *stream
+	metrics *metrics
+	log     *slog.Logger
+	options []jetstream.PublishOpt // never changed
+	warned  atomic.Int64           // Unix second of the last warning
+}
+
+// delivery is one message under way.
+type delivery struct {
+	msg       *nats.Msg
+	channel   string
+	ephemeral bool
+	sent      time.Time
+	mark      mark
+	ack       jetstream.PubAckFuture // nil: ephemeral, or err is set
+	err       error                  // it could not be sent at all
+}
+
+// newPublisher makes the pipeline. nats.go's own retries are off: it would
+// send a message again after later ones, out of order.
+func newPublisher(nc *nats.Conn, js jetstream.JetStream, st *stream, m *metrics, log *slog.Logger) *publisher {
+	return &publisher{nc: nc, js: js, stream: st, metrics: m, log: log, options: []jetstream.PublishOpt{
+		jetstream.WithRetryAttempts(0), jetstream.WithStallWait(stallWait),
+	}}
+}
+
+// send passes a message to NATS without waiting for its acknowledgement; it
+// blocks for stallWait at most, while the pipeline is full. The outcome,
+// errors included, is settle's to tell.
+func (p *publisher) send(msg *nats.Msg, channel string, ephemeral bool) *delivery {
+	d := &delivery{msg: msg, channel: channel, ephemeral: ephemeral, sent: time.Now()}
+	p.transmit(d)
+	return d
+}
+
+func (p *publisher) transmit(d *delivery) {
+	d.ack, d.err = nil, nil
+	if d.ephemeral {
+		// Without a reconnect buffer (natsx.Connect) this fails at once while
+		// NATS is away, instead of keeping for later what is for now only.
+		d.err = p.nc.PublishMsg(d.msg)
+		return
+	}
+	if d.mark, d.err = p.stream.mark(); d.err == nil {
+		d.ack, d.err = p.js.PublishMsgAsync(d.msg, p.options...)
+	}
+}
+
+// settle waits until it is known what became of the message. A message with
+// an idempotency key is sent again for a while, as NATS then stores it once;
+// without one nothing is: the outcome of the first attempt is unknown. On an
+// error the result is "failed", and the error a *proto.Problem.
+func (p *publisher) settle(ctx context.Context, d *delivery) (proto.Result, error) {
+	res, err := p.await(ctx, d)
+	for err != nil && transient(err) && d.msg.Header[nats.MsgIdHdr] != nil && time.Since(d.sent) < retryFor {
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+			continue
+		case <-time.After(retryEvery):
+		}
+		p.metrics.retries.Inc()
+		if p.nc.IsConnected() {
+			p.transmit(d)
+			res, err = p.await(ctx, d)
+		}
+	}
+	took := time.Since(d.sent)
+	p.metrics.messages[res.Status].Inc()
+	if err != nil {
+		return res, p.problem(d, err)
+	}
+	if d.ack != nil {
+		p.metrics.ack.Observe(took.Seconds())
+	}
+	if p.log.Enabled(ctx, slog.LevelDebug) {
+		p.log.DebugContext(ctx, "message published", "channel", d.channel, "status", res.Status, "id", res.ID, "took", took)
+	}
+	return res, nil
+}
+
+// await waits for one attempt's acknowledgement.
+func (p *publisher) await(ctx context.Context, d *delivery) (proto.Result, error) {
+	res := proto.Result{Status: proto.StatusFailed, Channel: d.channel}
+	if d.err != nil {
+		return res, d.err
+	}
+	if d.ephemeral {
+		res.Status = proto.StatusSent
+		return res, nil
+	}
+	select {
+	case ack := <-d.ack.Ok():
+		id, err := p.stream.id(ctx, ack, d.mark)
+		if err != nil {
+			return res, err
+		}
+		res.ID, res.Status = id, proto.StatusStored
+		if ack.Duplicate {
+			res.Status = proto.StatusDuplicate
+		}
+		return res, nil
+	case err := <-d.ack.Err():
+		return res, err
+	case <-ctx.Done():
+		return res, ctx.Err()
+	}
+}
+
+// Error codes of JetStream (nats-server's server/errors.json).
+const (
+	codeTooLarge          = 10054 // the message is above the stream's own limit
+	codeDuplicateInFlight = 10158 // the same message id is being stored at this moment
+)
+
+// transient reports whether the same attempt may succeed a moment later.
+func transient(err error) bool {
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode == codeDuplicateInFlight
+	}
+	return disconnected(err) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, errEpoch)
+}
+
+func disconnected(err error) bool {
+	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionReconnecting)
+}
+
+// problem is what the publisher of a message is told that was not stored.
+// Warnings are for what an operator could not see from the connection's state.
+func (p *publisher) problem(d *delivery, err error) error {
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, errEpoch):
+		return proto.ProblemNotStored.With("the stream was made anew meanwhile, or does not answer")
+	case errors.Is(err, context.Canceled):
+		return proto.ProblemNotStored.With("the request ended before NATS acknowledged the message")
+	case errors.Is(err, nats.ErrMaxPayload), errors.As(err, &api) && api.ErrorCode == codeTooLarge:
+		return proto.ProblemTooLarge.With("the message is larger than NATS takes")
+	case disconnected(err), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
+		return proto.ProblemNotStored.With("NATS is not connected")
+	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, errNoStream):
+		return proto.ProblemNotStored.With("NATS has no stream to store it in at the moment")
+	case errors.Is(err, jetstream.ErrTooManyStalledMsgs):
+		return proto.ProblemNotStored.With(fmt.Sprintf("%d messages wait for NATS already", maxPending))
+	case errors.Is(err, jetstream.ErrAsyncPublishTimeout):
+		p.warn("NATS did not acknowledge a message", "channel", d.channel, "took", time.Since(d.sent))
+		return proto.ProblemNotStored.With("NATS did not acknowledge it in time; it may be stored all the same")
+	}
+	p.warn("NATS refused a message", "channel", d.channel, "err", err)
+	return proto.ProblemNotStored.With("NATS refused it")
+}
+
+// warn logs at most once a second: what goes wrong for one message goes wrong
+// for thousands.
+func (p *publisher) warn(msg string, args ...any) {
+	now, last := time.Now().Unix(), p.warned.Load()
+	if now != last && p.warned.CompareAndSwap(last, now) {
+		p.log.Warn(msg, args...)
+	}
+}
+
+// maxData is the largest data that is accepted now: the setting, or what the
+// connected server takes if that is less.
+func (p *publisher) maxData(limit int) int {
+	if payload := p.nc.MaxPayload(); payload > 0 {
+		return min(limit, max(0, int(payload)-envelopeBytes))
+	}
+	return limit
+}
+
+// settled reports whether settle returns at once.
+func (d *delivery) settled() bool {
+	return d.ack == nil || len(d.ack.Ok()) > 0 || len(d.ack.Err()) > 0
+}

@@ -1,0 +1,67 @@
+package ingest
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/httpx"
+)
+
+// Mount adds ingest's routes: the HTTP API at a glance.
+func (s *Service) Mount(r chi.Router) {
+	r.Post("/v1/messages", s.count("messages", s.keyed(s.postMessages, s.writeProblem)))
+	r.Post("/v1/channels/{channel}", s.count("channels", s.keyed(s.postChannel, s.writeProblem)))
+	r.Post("/notify", s.count("notify", s.keyed(s.notify, s.writeNotifyError)))
+	r.Get("/openapi.json", s.count("openapi", s.getOpenAPI))
+}
+
+// A publish handler answers by itself, or returns the error to answer with.
+type publishHandler func(w http.ResponseWriter, r *http.Request, g auth.Grant) error
+
+// keyed lets only requests with a valid key through, before a byte of the
+// body is read, and answers errors with fail.
+func (s *Service) keyed(h publishHandler, fail func(http.ResponseWriter, *http.Request, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		g, err := s.authenticate(r)
+		if err == nil {
+			err = h(w, r, g)
+		}
+		if err != nil {
+			fail(w, r, err)
+		}
+	}
+}
+
+func (s *Service) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
+	httpx.WriteProblem(w, r, s.log, err)
+}
+
+// count counts the requests of one route by code. The wrapped writer unwraps,
+// so http.ResponseController reaches the connection through it.
+func (s *Service) count(route string, h http.HandlerFunc) http.HandlerFunc {
+	requests := s.metrics.requests.MustCurryWith(map[string]string{"route": route})
+	return func(w http.ResponseWriter, r *http.Request) {
+		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		h(ww, r)
+		code := ww.Status()
+		if code == 0 { // nothing was written: net/http answers 200
+			code = http.StatusOK
+		}
+		requests.WithLabelValues(strconv.Itoa(code)).Inc()
+	}
+}
+
+// take spends n messages of the key's rate.
+func take(w http.ResponseWriter, g auth.Grant, n int) error {
+	wait, ok := g.Take(n, time.Now())
+	if ok {
+		return nil
+	}
+	httpx.RetryAfter(w, wait)
+	return proto.ProblemTooManyRequests.With("the key's rate is used up")
+}

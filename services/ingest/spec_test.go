@@ -1,0 +1,428 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/herald-push/herald/proto"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
+)
+
+const protoDir = "../../proto/"
+
+// spec is openapi.yaml and asyncapi.yaml, decoded, with a compiler that
+// resolves references between them.
+type spec struct {
+	docs     map[string]map[string]any
+	compiler *jsonschema.Compiler
+}
+
+// loadSpec reads both documents once for all tests.
+var loadSpec = sync.OnceValues(func() (*spec, error) {
+	s := &spec{docs: map[string]map[string]any{}, compiler: jsonschema.NewCompiler()}
+	s.compiler.DefaultDraft(jsonschema.Draft2020)
+	s.compiler.AssertFormat()
+	for _, name := range []string{"openapi.yaml", "asyncapi.yaml"} {
+		b, err := os.ReadFile(protoDir + name)
+		if err != nil {
+			return nil, err
+		}
+		var doc any
+		if err := yaml.Unmarshal(b, &doc); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if b, err = json.Marshal(doc); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if doc, err = jsonschema.UnmarshalJSON(bytes.NewReader(b)); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		s.docs[name] = doc.(map[string]any)
+		if err := s.compiler.AddResource("file:///"+name, doc); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return s, nil
+})
+
+func theSpec(t testing.TB) *spec {
+	t.Helper()
+	s, err := loadSpec()
+	if err != nil {
+		t.Fatalf("specs: %v", err)
+	}
+	return s
+}
+
+// at follows a path of members in a document, and references on the way. It
+// returns nil where there is nothing, and the place that it came to.
+func (s *spec) at(doc string, path ...string) (any, string) {
+	var v any = s.docs[doc]
+	place := doc + "#"
+	for _, name := range path {
+		v, place = s.deref(v, place)
+		m, _ := v.(map[string]any)
+		v = m[name]
+		place += "/" + strings.NewReplacer("~", "~0", "/", "~1", "%", "%25", "{", "%7B", "}", "%7D").Replace(name)
+	}
+	return s.deref(v, place)
+}
+
+func (s *spec) deref(v any, place string) (any, string) {
+	m, _ := v.(map[string]any)
+	ref, ok := m["$ref"].(string)
+	if !ok || len(m) > 1 { // beside other members it is a schema's
+		return v, place
+	}
+	file, pointer, _ := strings.Cut(ref, "#/")
+	if file == "" {
+		file, _, _ = strings.Cut(place, "#")
+	}
+	return s.at(file, strings.Split(pointer, "/")...)
+}
+
+// validate holds a value against the schema at a place such as
+// "openapi.yaml#/components/schemas/Result".
+func (s *spec) validate(place string, value []byte) error {
+	schema, err := s.compiler.Compile("file:///" + place)
+	if err != nil {
+		return err
+	}
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(value))
+	if err != nil {
+		return fmt.Errorf("%s: %w", value, err)
+	}
+	return schema.Validate(v)
+}
+
+// operation finds what openapi.yaml says about a call.
+func (s *spec) operation(method, path string) []string {
+	path, _, _ = strings.Cut(path, "?")
+	for template := range s.docs["openapi.yaml"]["paths"].(map[string]any) {
+		prefix, _, isTemplate := strings.Cut(template, "{")
+		if path == template || isTemplate && strings.HasPrefix(path, prefix) && len(path) > len(prefix) {
+			return []string{"paths", template, strings.ToLower(method)}
+		}
+	}
+	return nil
+}
+
+// conforms returns a function that holds an answer against openapi.yaml: the
+// call, its status, its content type and each JSON value in the body.
+func conforms(t testing.TB) func(method, path string, a answered) {
+	s := theSpec(t)
+	return func(method, path string, a answered) {
+		t.Helper()
+		if a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed {
+			if err := s.validate("openapi.yaml#/components/schemas/Problem", []byte(a.body)); err != nil {
+				t.Errorf("%s %s: %d: %v", method, path, a.status, err)
+			}
+			return
+		}
+		op := s.operation(method, path)
+		if op == nil {
+			t.Errorf("openapi.yaml has no %s %s", method, path)
+			return
+		}
+		contentType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
+		schema, place := s.at("openapi.yaml", append(op, "responses", strconv.Itoa(a.status), "content", contentType, "schema")...)
+		if schema == nil {
+			t.Errorf("openapi.yaml has no answer %d of %s to %s %s; body %s", a.status, contentType, method, path, a.body)
+			return
+		}
+		values := [][]byte{[]byte(a.body)}
+		switch contentType {
+		case "text/plain":
+			return
+		case "application/x-ndjson":
+			values = slices.Collect(bytes.Lines([]byte(a.body)))
+		}
+		for _, v := range values {
+			if err := s.validate(place, v); err != nil {
+				t.Errorf("%s %s: %d: %s\n%v", method, path, a.status, v, err)
+			}
+		}
+		if a.status == http.StatusServiceUnavailable || a.status == http.StatusTooManyRequests {
+			if n, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || n < 1 {
+				t.Errorf("%s %s: %d with Retry-After %q, want whole seconds", method, path, a.status, a.header.Get("Retry-After"))
+			}
+		}
+		if got := a.header.Get("Access-Control-Allow-Origin"); (got != "") != (path == "/openapi.json") {
+			t.Errorf("%s %s: Access-Control-Allow-Origin %q; only /openapi.json is for every origin", method, path, got)
+		}
+	}
+}
+
+// Every route that ingest serves is described.
+func TestRoutesAreInOpenAPI(t *testing.T) {
+	s, r := theSpec(t), chi.NewRouter()
+	start(t, startNATS(t), func(c *Config, _ *Deps) { c.Listen = "" }).Mount(r)
+	described := s.docs["openapi.yaml"]["paths"].(map[string]any)
+	n := 0
+	err := chi.Walk(r, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		n++
+		path, _ := described[route].(map[string]any)
+		if path[strings.ToLower(method)] == nil {
+			t.Errorf("openapi.yaml does not describe %s %s", method, route)
+		}
+		return nil
+	})
+	if err != nil || n != 4 {
+		t.Errorf("walked %d routes, want 4: %v", n, err)
+	}
+}
+
+// What /openapi.json serves is openapi.yaml, to anyone.
+func TestOpenAPIIsServed(t *testing.T) {
+	r := start(t, startNATS(t))
+	a := r.do(http.MethodGet, "/openapi.json", nil, "X-API-KEY:", "Origin: https://editor.example")
+	var doc map[string]any
+	if err := json.Unmarshal([]byte(a.body), &doc); err != nil || a.status != http.StatusOK {
+		t.Fatalf("got %d, %v", a.status, err)
+	}
+	paths, _ := doc["paths"].(map[string]any)
+	if want := theSpec(t).docs["openapi.yaml"]["paths"].(map[string]any); len(paths) != len(want) {
+		t.Errorf("paths: got %d, want %d", len(paths), len(want))
+	}
+	if got := a.header.Get("Access-Control-Allow-Origin"); got != "*" {
+		t.Errorf("Access-Control-Allow-Origin: got %q, want *", got)
+	}
+}
+
+// goldens says which schema describes each golden file of proto/testdata.
+var goldens = map[string]string{
+	"message.json":            "openapi.yaml#/components/schemas/Message",
+	"message-ephemeral.json":  "openapi.yaml#/components/schemas/Message",
+	"message-body.json":       "asyncapi.yaml#/components/schemas/Body",
+	"publication.json":        "openapi.yaml#/components/schemas/Publication",
+	"result.json":             "openapi.yaml#/components/schemas/Result",
+	"problem.json":            "openapi.yaml#/components/schemas/Problem",
+	"welcome.json":            "asyncapi.yaml#/components/schemas/Welcome",
+	"subscribed.json":         "asyncapi.yaml#/components/schemas/Subscribed",
+	"unsubscribed.json":       "asyncapi.yaml#/components/schemas/Unsubscribed",
+	"authenticated.json":      "asyncapi.yaml#/components/schemas/Authenticated",
+	"gap.json":                "asyncapi.yaml#/components/schemas/Gap",
+	"error.json":              "asyncapi.yaml#/components/schemas/Error",
+	"pong.json":               "asyncapi.yaml#/components/schemas/Pong",
+	"client-subscribe.json":   "asyncapi.yaml#/components/schemas/Subscribe",
+	"client-unsubscribe.json": "asyncapi.yaml#/components/schemas/Unsubscribe",
+	"client-ping.json":        "asyncapi.yaml#/components/schemas/Ping",
+	"client-auth.json":        "asyncapi.yaml#/components/schemas/Auth",
+}
+
+func TestGoldenFilesHaveSchemas(t *testing.T) {
+	files, err := filepath.Glob(protoDir + "testdata/*.json")
+	if err != nil || len(files) < len(goldens) {
+		t.Fatalf("golden files: got %d, want at least %d: %v", len(files), len(goldens), err)
+	}
+	for _, file := range files {
+		name := filepath.Base(file)
+		if name == "names.json" { // no message: TestNamesAgainstSchemas
+			continue
+		}
+		place, ok := goldens[name]
+		if !ok {
+			t.Errorf("%s: no schema is named for it", name)
+			continue
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := theSpec(t).validate(place, b); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The regular expressions take exactly the names that proto takes.
+func TestNamesAgainstSchemas(t *testing.T) {
+	b, err := os.ReadFile(protoDir + "testdata/names.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []struct {
+		Name             string
+		Channel, Pattern bool
+	}
+	if err := json.Unmarshal(b, &names); err != nil || len(names) == 0 {
+		t.Fatalf("names.json: %v", err)
+	}
+	check := func(schema, name string, want bool) {
+		t.Helper()
+		quoted, _ := json.Marshal(name)
+		if err := theSpec(t).validate("openapi.yaml#/components/schemas/"+schema, quoted); (err == nil) != want {
+			t.Errorf("%s %q: got %v, want valid %v", schema, name, err, want)
+		}
+	}
+	for _, n := range names {
+		check("Channel", n.Name, n.Channel)
+		check("Pattern", n.Name, n.Pattern)
+	}
+	for b := range 256 { // and every byte by itself
+		name := "a" + string(rune(b)) + "b"
+		check("Channel", name, proto.CheckChannel(name) == nil)
+		check("Pattern", name, proto.CheckPattern(name) == nil)
+		check("Event", name, proto.CheckName(name) == nil)
+		check("IdempotencyKey", name, proto.CheckKey(name) == nil)
+	}
+	for _, r := range []rune{0x2028, 0x2029, 'ü', '世'} {
+		check("Event", string(r), proto.CheckName(string(r)) == nil)
+	}
+}
+
+// Lists that stand in proto and in the documents are the same.
+func TestListsInSpecs(t *testing.T) {
+	listed := func(doc string, path ...string) []string {
+		t.Helper()
+		v, place := theSpec(t).at(doc, path...)
+		items, ok := v.([]any)
+		if !ok {
+			t.Fatalf("%s is no list", place)
+		}
+		var out []string
+		for _, item := range items {
+			out = append(out, fmt.Sprint(item))
+		}
+		return out
+	}
+	same := func(what string, got, want []string) {
+		t.Helper()
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, slices.Compact(want)) {
+			t.Errorf("%s:\n got %v\nwant %v", what, got, want)
+		}
+	}
+	var problems []string
+	for _, p := range proto.Problems() {
+		problems = append(problems, p.Type)
+	}
+	same("problems", listed("openapi.yaml", "components", "schemas", "Problem", "properties", "type", "enum"), problems)
+	same("results", listed("openapi.yaml", "components", "schemas", "LineResult", "properties", "status", "enum"),
+		[]string{proto.StatusStored, proto.StatusDuplicate, proto.StatusSent, proto.StatusFailed, proto.StatusInvalid})
+	same("gaps", listed("asyncapi.yaml", "components", "schemas", "Gap", "properties", "reason", "enum"),
+		[]string{proto.GapExpired, proto.GapEpoch, proto.GapLimit})
+
+	codes := []string{proto.ErrorForbidden, proto.ErrorBadChannel, proto.ErrorBadSince, proto.ErrorBadToken, proto.ErrorLimit}
+	var closes []string
+	for _, c := range proto.CloseCodes() {
+		codes = append(codes, c.String())
+		closes = append(closes, fmt.Sprintf("map[code:%d comeBack:%v name:%s]", c, c.ComeBack(), c))
+	}
+	same("codes of error frames", listed("asyncapi.yaml", "components", "schemas", "Error", "properties", "code", "enum"), codes)
+	same("close codes", listed("asyncapi.yaml", "x-close-codes"), closes)
+}
+
+// Each example in the documents is valid against the schema beside it, and
+// each schema compiles.
+func TestExamplesInSpecs(t *testing.T) {
+	spec := theSpec(t)
+	examples := 0
+	try := func(place string, value any) {
+		t.Helper()
+		b, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		examples++
+		if err := spec.validate(place, b); err != nil {
+			t.Errorf("example for %s: %s\n%v", place, b, err)
+		}
+	}
+	// walk looks for what has a schema and examples: media types, parameters.
+	var walk func(v any, place string)
+	walk = func(v any, place string) {
+		switch v := v.(type) {
+		case map[string]any:
+			if v["schema"] != nil {
+				schema, at := spec.deref(v["schema"], place+"/schema")
+				if _, err := spec.compiler.Compile("file:///" + at); err != nil || schema == nil {
+					t.Errorf("schema at %s: %v", place, err)
+				}
+				list, _ := v["examples"].(map[string]any)
+				for _, e := range list {
+					try(at, e.(map[string]any)["value"])
+				}
+				if e := v["example"]; e != nil {
+					try(at, e)
+				}
+			}
+			for _, name := range slices.Sorted(maps.Keys(v)) {
+				escaped := strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D").Replace(name)
+				walk(v[name], place+"/"+escaped)
+			}
+		case []any:
+			for i, item := range v {
+				walk(item, place+"/"+strconv.Itoa(i))
+			}
+		}
+	}
+	walk(spec.docs["openapi.yaml"]["paths"], "openapi.yaml#/paths")
+	walk(spec.docs["openapi.yaml"]["components"], "openapi.yaml#/components")
+	for doc := range spec.docs {
+		schemas, _ := spec.at(doc, "components", "schemas")
+		for name, schema := range schemas.(map[string]any) {
+			place := doc + "#/components/schemas/" + name
+			if _, err := spec.compiler.Compile("file:///" + place); err != nil {
+				t.Errorf("%s: %v", place, err)
+			}
+			list, _ := schema.(map[string]any)["examples"].([]any)
+			for _, e := range list {
+				try(place, e)
+			}
+		}
+	}
+	messages, _ := spec.at("asyncapi.yaml", "components", "messages")
+	for name, m := range messages.(map[string]any) {
+		for _, part := range []string{"payload", "headers"} {
+			for _, e := range m.(map[string]any)["examples"].([]any) {
+				if value := e.(map[string]any)[part]; value != nil {
+					_, place := spec.at("asyncapi.yaml", "components", "messages", name, part)
+					try(place, value)
+				}
+			}
+		}
+	}
+	if examples < 50 {
+		t.Errorf("%d examples were checked, want at least 50", examples)
+	}
+}
+
+// Every reference in the documents leads somewhere.
+func TestReferencesInSpecs(t *testing.T) {
+	spec := theSpec(t)
+	var walk func(v any, doc, place string)
+	walk = func(v any, doc, place string) {
+		switch v := v.(type) {
+		case map[string]any:
+			if ref, ok := v["$ref"].(string); ok {
+				if target, _ := spec.deref(map[string]any{"$ref": ref}, doc+"#"); target == nil {
+					t.Errorf("%s: %s leads nowhere", place, ref)
+				}
+			}
+			for name, member := range v {
+				walk(member, doc, place+"/"+name)
+			}
+		case []any:
+			for i, item := range v {
+				walk(item, doc, place+"/"+strconv.Itoa(i))
+			}
+		}
+	}
+	for doc := range spec.docs {
+		walk(spec.docs[doc], doc, doc+"#")
+	}
+}

@@ -1,0 +1,218 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// stream is what ingest knows of the stream HERALD: that it is declared, and
+// its epoch, without which a sequence is no id. A stream may be deleted and
+// made anew while ingest runs, and its sequences then start again at 1; so
+// the epoch is read again whenever there is a reason to doubt it:
+//
+//   - NATS was away: before the first id after it is handed out;
+//   - an acknowledged sequence is not above one that was acknowledged before
+//     the message was sent, which cannot be in one life of a stream;
+//   - every recheckEvery, in the background.
+//
+// Safe for concurrent use.
+type stream struct {
+	// Fixed after newStream.
+	nc  *nats.Conn
+	js  jetstream.JetStream
+	cfg natsx.StreamConfig
+	log *slog.Logger
+
+	life atomic.Pointer[life] // nil until the stream is declared
+	// outages counts how often NATS was away, cleared those that came before
+	// the epoch was read: it is in doubt while they differ.
+	outages, cleared atomic.Uint64
+
+	// turn holds one token for whoever asks NATS: a lock that a context can
+	// stop waiting for. begun and known number the checks: the newest begun,
+	// and the newest that succeeded.
+	turn         chan struct{}
+	begun, known atomic.Uint64
+}
+
+// life is one life of the stream, from its creation to its deletion.
+type life struct {
+	epoch string
+	last  atomic.Uint64 // the highest sequence known to be stored
+}
+
+// saw raises last.
+func (l *life) saw(seq uint64) {
+	for {
+		old := l.last.Load()
+		if seq <= old || l.last.CompareAndSwap(old, seq) {
+			return
+		}
+	}
+}
+
+// mark is where the stream stood when a message was sent.
+type mark struct {
+	life *life
+	last uint64
+}
+
+const (
+	// recheckEvery bounds how long a stream that was made anew goes unnoticed
+	// if nothing else gives it away.
+	recheckEvery = 5 * time.Second
+	// declareEvery is how often ingest tries to declare the stream until NATS
+	// answers.
+	declareEvery = 500 * time.Millisecond
+	// askTimeout bounds one question to JetStream.
+	askTimeout = 5 * time.Second
+)
+
+// Errors of stream.
+var (
+	// errNoStream: the stream is not declared yet.
+	errNoStream = errors.New("the stream is not declared yet")
+	// errEpoch: the stream was made anew while the message was under way, so
+	// that the acknowledgement may be of either life; or nobody can tell.
+	errEpoch = errors.New("the epoch of an acknowledged message is not known")
+)
+
+func newStream(nc *nats.Conn, js jetstream.JetStream, cfg natsx.StreamConfig, log *slog.Logger) *stream {
+	return &stream{nc: nc, js: js, cfg: cfg, log: log, turn: make(chan struct{}, 1)}
+}
+
+// run declares the stream, as often as it takes, and keeps the epoch true
+// until ctx ends.
+func (s *stream) run(ctx context.Context) {
+	status := s.nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED)
+	defer s.nc.RemoveStatusListener(status)
+	for complained := false; ; complained = true {
+		err := s.declare(ctx)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if !complained {
+			s.log.Warn("the stream cannot be declared yet; trying again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(declareEvery):
+		}
+	}
+	s.log.Info("stream declared", "stream", proto.Stream, "epoch", s.life.Load().epoch)
+
+	tick := time.NewTicker(recheckEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case state := <-status:
+			if state != nats.CONNECTED {
+				s.outages.Add(1)
+				continue
+			}
+		case <-tick.C:
+		}
+		if !s.nc.IsConnected() {
+			continue
+		}
+		if err := s.check(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("the stream does not answer", "err", err)
+		}
+	}
+}
+
+// declare brings the stream to the configuration and reads its state.
+func (s *stream) declare(ctx context.Context) error {
+	ask, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if _, err := natsx.EnsureStream(ask, s.js, s.cfg); err != nil {
+		return err
+	}
+	return s.check(ask)
+}
+
+// check reads the stream's state, and declares the stream anew if it is gone.
+// Callers that wait for each other share one answer, if it was asked for
+// after they came.
+func (s *stream) check(ctx context.Context) error {
+	came := s.begun.Load()
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.known.Load() > came {
+		return nil
+	}
+	number, outages := s.begun.Add(1), s.outages.Load()
+	ask, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	found, err := s.js.Stream(ask, proto.Stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s.log.Warn("the stream is gone; declaring it anew", "stream", proto.Stream)
+		if _, err = natsx.EnsureStream(ask, s.js, s.cfg); err == nil {
+			found, err = s.js.Stream(ask, proto.Stream)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("read the state of stream %s: %w", proto.Stream, err)
+	}
+	info := found.CachedInfo()
+	now, old := &life{epoch: proto.EpochOf(info.Created)}, s.life.Load()
+	if old != nil && old.epoch == now.epoch {
+		now = old
+	} else if old != nil {
+		s.log.Warn("the stream was made anew; ids of the old one are gaps now", "was", old.epoch, "epoch", now.epoch)
+	}
+	// Also downwards: a server that lost its last writes in a power cut hands
+	// out the same sequences again.
+	now.last.Store(info.State.LastSeq)
+	s.life.Store(now)
+	s.cleared.Store(outages)
+	s.known.Store(number)
+	return nil
+}
+
+// mark is taken before a message is sent. The error is errNoStream.
+func (s *stream) mark() (mark, error) {
+	l := s.life.Load()
+	if l == nil {
+		return mark{}, errNoStream
+	}
+	return mark{l, l.last.Load()}, nil
+}
+
+// id is the id of the message that was sent at m and acknowledged with ack.
+// It asks NATS first if the epoch is in doubt. The error wraps errEpoch: the
+// id would be a guess.
+func (s *stream) id(ctx context.Context, ack *jetstream.PubAck, m mark) (string, error) {
+	// The sequence of a duplicate is the first one's, old as it may be.
+	later := !ack.Duplicate && ack.Sequence <= m.last
+	if later || s.outages.Load() != s.cleared.Load() {
+		if err := s.check(ctx); err != nil {
+			return "", fmt.Errorf("%w: %w", errEpoch, err)
+		}
+	}
+	l := s.life.Load()
+	if l != m.life && !later {
+		return "", errEpoch
+	}
+	l.saw(ack.Sequence)
+	return proto.Cursor{Epoch: l.epoch, Seq: ack.Sequence}.String(), nil
+}
