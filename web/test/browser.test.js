@@ -1,0 +1,326 @@
+// The whole way, with nothing made up: the real binary, a real browser, and the sqlite3 tool to look at the log.
+//
+//     HERALD_BIN=/path/to/herald node --test web/test/browser.test.js
+//
+// CHROMIUM names the browser (/usr/bin/chromium), SCREENSHOTS a folder for pictures of the page. Besides these it needs
+// the tools sqlite3 and openssl.
+
+import assert from "node:assert/strict";
+import { execFile, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import https from "node:https";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { after, before, suite, test } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
+import { promisify } from "node:util";
+import { chromium } from "playwright-core";
+
+assert.ok(process.env.HERALD_BIN, "HERALD_BIN must name the herald binary that this test is to run.");
+const BIN = resolve(process.env.HERALD_BIN);
+assert.ok(existsSync(BIN), `HERALD_BIN says ${BIN}, but there is no such file.`);
+
+const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; " +
+  "base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const run = promisify(execFile);
+
+/** Asks again and again until the answer is truthy; the test's timeout ends it otherwise. */
+async function until(ask) {
+  for (;;) {
+    const answer = await ask();
+    if (answer) return answer;
+    await pause(50);
+  }
+}
+
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+/**
+ * A folder, a port and a herald in it that can be killed and started again.
+ *
+ * @param {boolean} secure whether to configure HTTPS by the predecessor's config file
+ */
+async function herald(t, { secure = false } = {}) {
+  const folder = mkdtempSync(join(tmpdir(), "herald-"));
+  const data = join(folder, "data");
+  const port = await freePort();
+  const origin = `${secure ? "https" : "http"}://127.0.0.1:${port}`;
+  let args = ["-listen", `127.0.0.1:${port}`, "-data", data];
+  let ca;
+  if (secure) {
+    const [certpath, keypath] = [join(folder, "cert.pem"), join(folder, "key.pem")];
+    execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+      "-keyout", keypath, "-out", certpath, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+    { stdio: "ignore" });
+    mkdirSync(join(folder, "config"));
+    writeFileSync(join(folder, "config", "socket_config.json"), JSON.stringify({ http: "https", socketport: `${port}`, certpath, keypath }));
+    ca = readFileSync(certpath);
+    args = ["-data", data];
+  }
+
+  const self = { origin, key: "", start, kill, request, notify, publish, rows };
+  let child;
+  let output = "";
+  t.after(async () => {
+    await kill();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  await start();
+  self.key = await until(() => /API key:\s+(\S+)/.exec(output)?.[1]);
+  return self;
+
+  async function start() {
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HERALD_")));
+    child = spawn(BIN, args, { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
+    child.stdout.on("data", (chunk) => { output += chunk; });
+    child.stderr.on("data", (chunk) => { output += chunk; });
+    const started = child;
+    await until(() => {
+      assert.equal(started.exitCode, null, `herald ended by itself:\n${output}`);
+      return request("GET", "/readyz").then(({ status }) => status === 200, () => false);
+    });
+  }
+
+  async function kill() {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    child.kill("SIGKILL");
+    await once(child, "exit");
+  }
+
+  function request(method, path, headers = {}, body = "") {
+    return new Promise((done, fail) => {
+      const call = (secure ? https : http).request(origin + path, { method, headers, ca, agent: false }, (response) => {
+        let text = "";
+        response.on("data", (chunk) => { text += chunk; });
+        response.on("end", () => done({ status: response.statusCode, headers: response.headers, text }));
+      });
+      call.on("error", fail);
+      call.end(body);
+    });
+  }
+
+  function notify(message, key = self.key) {
+    return request("POST", "/notify", { "X-API-KEY": key, "Content-Type": "application/json" }, JSON.stringify({ message }));
+  }
+
+  async function publish(channel, value, query = "") {
+    const headers = { "X-API-KEY": self.key, "Content-Type": "application/json" };
+    const answer = await request("POST", `/v1/channels/${channel}${query}`, headers, JSON.stringify(value));
+    assert.equal(answer.status, 200, answer.text);
+  }
+
+  /** What the command line shows; empty as long as the file or the table is not there. */
+  async function rows() {
+    const { stdout } = await run("sqlite3", ["-readonly", join(data, "herald.db"), "SELECT * FROM messages"]).catch(() => ({ stdout: "" }));
+    return stdout;
+  }
+}
+
+let browser;
+before(async () => {
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync"],
+  });
+});
+after(() => browser?.close());
+
+/** Opens a page that must stay without complaint: no console error, no exception, no violation of the policy. */
+async function open(t, server, path = "/", options = {}) {
+  const context = await browser.newContext({ ignoreHTTPSErrors: true, ...options });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  const complaints = [];
+  page.on("pageerror", (err) => complaints.push(String(err)));
+  page.on("console", (line) => ["error", "warning"].includes(line.type()) && complaints.push(line.text()));
+  await page.goto(server.origin + path);
+  await state(page, "Connected");
+  return { page, complaints };
+}
+
+const state = (page, text) => page.getByRole("status").filter({ hasText: new RegExp(`^${text}$`) }).waitFor();
+const toast = (page, text) => page.locator("#toasts > li").filter({ hasText: text });
+const entries = (page, text) => page.locator("#log > li").filter({ hasText: text });
+
+/** Presses Tab until the element has the focus. */
+async function tabTo(page, selector) {
+  const target = page.locator(selector);
+  for (let i = 0; i < 40; i++) {
+    await page.keyboard.press("Tab");
+    if (await target.evaluate((element) => element === document.activeElement)) return;
+  }
+  assert.fail(`Tab does not reach ${selector}`);
+}
+
+async function screenshot(page, name) {
+  if (!process.env.SCREENSHOTS) return;
+  mkdirSync(process.env.SCREENSHOTS, { recursive: true });
+  await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
+}
+
+suite("the page at /", { timeout: 180_000 }, () => {
+  for (const secure of [false, true]) {
+    test(`a notify becomes a toast and a row, over ${secure ? "https and wss" : "http and ws"}`, async (t) => {
+      const server = await herald(t, { secure });
+      const { headers } = await server.request("GET", "/");
+      assert.equal(headers["content-security-policy"], POLICY);
+      const { page, complaints } = await open(t, server);
+      const text = `Hello from ${secure ? "https" : "http"}, it's <b>me</b>`;
+      const wrong = await server.notify(text, "wrong");
+      assert.deepEqual([wrong.status, JSON.parse(wrong.text)], [401, { error: "Unauthorized" }]);
+      const sent = await server.notify(text);
+      assert.deepEqual([sent.status, JSON.parse(sent.text)], [200, { status: "Message sent" }]);
+
+      await toast(page, text).waitFor();
+      assert.equal(await toast(page, text).locator(".data").textContent(), text, "the data is shown as it is, markup and all");
+      assert.equal(await toast(page, text).locator(".channel").textContent(), "broadcast");
+      assert.equal(await entries(page, text).count(), 1);
+      const row = await until(async () => (await server.rows()).split("\n").find((line) => line.includes(text)));
+      assert.ok(row.startsWith(`${text}|`), `the message comes first, as plain text: ${row}`);
+      assert.deepEqual(complaints, []);
+    });
+  }
+
+  test("says when the server is gone, and misses nothing when it is back", async (t) => {
+    const server = await herald(t);
+    const { page, complaints } = await open(t, server);
+    await server.notify("before");
+    await toast(page, "before").waitFor();
+    await server.kill();
+    await state(page, "Disconnected");
+    await server.start();
+    await server.notify("meanwhile");
+    await state(page, "Connected");
+    await entries(page, "meanwhile").waitFor();
+    await server.notify("after");
+    await entries(page, "after").waitFor();
+    const shown = await page.locator("#log .data").allTextContents();
+    assert.deepEqual(shown, ["after", "meanwhile", "before"]);
+    assert.deepEqual(complaints.filter((line) => !line.startsWith("WebSocket connection to")), []);
+  });
+
+  test("a reload goes on where the page was", async (t) => {
+    const server = await herald(t);
+    const { page, complaints } = await open(t, server);
+    await server.notify("seen");
+    await toast(page, "seen").waitFor();
+    await page.goto("about:blank");
+    await server.notify("while away");
+    await page.goto(server.origin);
+    await entries(page, "while away").waitFor();
+    assert.equal(await entries(page, "seen").count(), 0);
+    assert.deepEqual(complaints, []);
+  });
+
+  test("channels are picked by keyboard", async (t) => {
+    const server = await herald(t);
+    const { page, complaints } = await open(t, server);
+    const chip = (name) => page.locator(`.chip[data-channel="${name}"]`);
+    await tabTo(page, "#channel");
+    await page.keyboard.type("public.orders.*");
+    await page.keyboard.press("Enter");
+    await page.locator('.chip[data-channel="public.orders.*"]:not([data-pending])').waitFor();
+    await server.publish("public.orders.eu", { n: 1, paid: true }, "?event=created");
+    await toast(page, "public.orders.eu").waitFor();
+    assert.equal(await toast(page, "public.orders.eu").locator(".data").textContent(), '{ "n": 1, "paid": true }');
+    assert.equal(await toast(page, "public.orders.eu").locator(".event").textContent(), "created");
+    assert.match(page.url(), /\?channel=broadcast&channel=public\.orders\.\*$/);
+
+    await page.keyboard.type("public..eu");
+    await page.keyboard.press("Enter");
+    await page.getByText("There is an empty token").waitFor();
+    assert.equal(await page.locator("#channel").getAttribute("aria-invalid"), "true");
+    await page.keyboard.press("ControlOrMeta+a");
+    await page.keyboard.type("secret.plans"); // a fine name, but not for everybody
+    await page.keyboard.press("Enter");
+    await page.getByRole("alert").filter({ hasText: /^secret\.plans: ./ }).waitFor();
+    await chip("secret.plans").waitFor({ state: "detached" });
+    await state(page, "Connected");
+
+    await page.keyboard.press("Shift+Tab");
+    await page.keyboard.press("Enter");
+    await chip("public.orders.*").waitFor({ state: "detached" });
+    await page.reload();
+    await state(page, "Connected");
+    assert.deepEqual(await page.locator(".chip .code").allTextContents(), ["broadcast"]);
+    assert.deepEqual(complaints, []);
+  });
+
+  test("a toast waits for its reader and goes by key, click or by itself", async (t) => {
+    const server = await herald(t);
+    const { page, complaints } = await open(t, server);
+    for (const text of ["one", "two", "three", "four"]) await server.notify(text);
+    await toast(page, "four").waitFor();
+    const life = (text) => toast(page, text).locator(".life").evaluate((bar) => bar.getAnimations()[0].playState);
+    assert.equal(await life("one"), "running");
+    await toast(page, "two").hover();
+    await until(async () => (await life("one")) === "paused");
+    await page.mouse.move(0, 0);
+    await until(async () => (await life("one")) === "running");
+
+    await page.keyboard.press("Escape"); // the newest
+    await toast(page, "four").waitFor({ state: "detached" });
+    await toast(page, "two").getByRole("button", { name: "Dismiss" }).focus();
+    await until(async () => (await life("one")) === "paused");
+    await page.keyboard.press("Enter");
+    await toast(page, "two").waitFor({ state: "detached" });
+    assert.ok(await toast(page, "three").evaluate((item) => item.contains(document.activeElement)), "the focus goes to the neighbour");
+    await page.keyboard.press("Escape");
+    await toast(page, "three").waitFor({ state: "detached" });
+    await toast(page, "one").locator(".life").evaluate((bar) => bar.getAnimations()[0].finish());
+    await toast(page, "one").waitFor({ state: "detached" });
+    assert.equal(await page.locator("#log > li").count(), 4);
+    assert.deepEqual(complaints, []);
+  });
+
+  test("sends with a key that it does not keep", async (t) => {
+    const server = await herald(t);
+    const { page, complaints } = await open(t, server);
+    await page.getByLabel("Message", { exact: true }).fill('{"n": 1}');
+    await page.getByLabel("API key").fill("a wrong key");
+    await page.getByRole("button", { name: "Send" }).click();
+    await page.getByText("A valid key or token is needed").waitFor();
+    assert.match(complaints.splice(0).join(), /401/); // the browser's own line about the answer
+    await page.getByLabel("API key").fill(server.key);
+    await page.getByRole("button", { name: "Send" }).click();
+    await page.getByText(/^Stored as [0-9a-z]+-\d+$/).waitFor();
+    await toast(page, '{ "n": 1 }').waitFor();
+    const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
+    assert.ok(!kept.includes(server.key), kept);
+    assert.match(await page.locator("#curl").textContent(), new RegExp(`^curl .* "${server.origin}/v1/channels/broadcast"$`));
+    assert.deepEqual(complaints, []);
+  });
+
+  test("light, dark and narrow", async (t) => {
+    const server = await herald(t);
+    const { page, complaints } = await open(t, server, "/?channel=broadcast&channel=public.>");
+    await server.notify("Good morning. The nightly backup took 14 minutes.");
+    await server.publish("public.orders.eu", { n: 1842, total: "79.90", items: [{ sku: "A-17", qty: 2 }, { sku: "B-4", qty: 1 }] });
+    await toast(page, "1842").waitFor();
+    const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    await page.emulateMedia({ colorScheme: "light" });
+    const light = await background();
+    await screenshot(page, "light");
+    await page.emulateMedia({ colorScheme: "dark" });
+    assert.notEqual(await background(), light);
+    await screenshot(page, "dark");
+    for (const width of [320, 390]) {
+      await page.setViewportSize({ width, height: 844 });
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), width, "the page scrolls sideways");
+    }
+    await screenshot(page, "narrow");
+    assert.deepEqual(complaints, []);
+  });
+});

@@ -1,0 +1,17 @@
+// Package web is Herald's pages as a file system: the JavaScript client, the
+// demo page, and what they share. What is in git is what runs: no bundler, no
+// generated file, nothing fetched from elsewhere.
+//
+// A server shows demo/index.html at /, favicon.ico at /favicon.ico, and the
+// folders under their names. The pages hold to the strictest
+// Content-Security-Policy that lets them load their own files and connect
+// home; they have no inline script or style.
+package web
+
+import "embed"
+
+// FS has the folders client, demo and shared, and favicon.ico. The tests
+// beside them are not in it.
+//
+//go:embed client demo shared favicon.ico
+var FS embed.FS

@@ -1,0 +1,102 @@
+package web_test
+
+import (
+	"io/fs"
+	"path"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/herald-push/herald/web"
+)
+
+// References between files: src and href in HTML, imports in JavaScript, url()
+// and @import in CSS.
+var references = map[string]*regexp.Regexp{
+	".html": regexp.MustCompile(`(?:src|href)="([^"]*)"`),
+	".js":   regexp.MustCompile(`(?m)^(?:import|export)\b[^;]*?\bfrom "([^"]*)"`),
+	".css":  regexp.MustCompile(`(?:url\(|@import )["']?([^"')]*)`),
+}
+
+// What a strict Content-Security-Policy forbids, or what turns data into
+// markup: neither may stand in a file that is served.
+var forbidden = map[string][]*regexp.Regexp{
+	".html": {
+		regexp.MustCompile(`(?i)<script(?:\s[^>]*)?>\s*[^\s<]`), // inline script
+		regexp.MustCompile(`(?i)<style`),
+		regexp.MustCompile(`(?i)\sstyle\s*=`),
+		regexp.MustCompile(`(?i)\son[a-z]+\s*=`), // inline handler
+		regexp.MustCompile(`(?i)="javascript:`),
+		regexp.MustCompile(`(?i)https?://`),
+	},
+	".js": {
+		regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|DOMParser|\beval\(|new Function`),
+		regexp.MustCompile(`https?://`),
+	},
+	".css": {regexp.MustCompile(`https?://`)},
+}
+
+func TestPages(t *testing.T) {
+	for _, name := range files(t) {
+		ext := path.Ext(name)
+		text := read(t, name)
+		if re := references[ext]; re != nil {
+			for _, m := range re.FindAllStringSubmatch(text, -1) {
+				target, absolute := strings.CutPrefix(m[1], "/")
+				if !absolute {
+					t.Errorf("%s: %q is not an absolute path", name, m[1])
+				} else if _, err := fs.Stat(web.FS, target); err != nil {
+					t.Errorf("%s: %q is not there", name, m[1])
+				}
+			}
+		}
+		for _, re := range forbidden[ext] {
+			if m := re.FindString(text); m != "" {
+				t.Errorf("%s: has %q", name, m)
+			}
+		}
+	}
+}
+
+// The parts that a server names itself.
+func TestServedFiles(t *testing.T) {
+	if !strings.HasPrefix(read(t, "demo/index.html"), "<!doctype html>") {
+		t.Error("demo/index.html is not HTML")
+	}
+	if !strings.HasPrefix(read(t, "favicon.ico"), "\x00\x00\x01\x00") {
+		t.Error("favicon.ico is not an icon")
+	}
+	read(t, "client/herald.js")
+}
+
+func TestTestsAreNotEmbedded(t *testing.T) {
+	for _, name := range files(t) {
+		if strings.Contains(name, "test") || strings.Contains(name, "node_modules") {
+			t.Errorf("%s is embedded", name)
+		}
+	}
+}
+
+func files(t *testing.T) []string {
+	t.Helper()
+	var names []string
+	err := fs.WalkDir(web.FS, ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			names = append(names, name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := fs.ReadFile(web.FS, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
