@@ -148,7 +148,7 @@ func ParseClientFrame(b []byte) (ClientFrame, error) {
 	if err := json.Unmarshal(b, &members); err != nil {
 		return f, fmt.Errorf("%w: %w", ErrFrame, err)
 	}
-	if err := checkNesting(b, MaxDepth); err != nil {
+	if err := checkNesting(b, MaxDepth, nil); err != nil {
 		return f, fmt.Errorf("%w: %w", ErrFrame, err)
 	}
 	for name := range members { // by hand: encoding/json would take "TYPE" for type

@@ -116,8 +116,8 @@ var ErrData = errors.New("invalid data")
 // same key twice (readers would disagree on which one counts; RFC 8259
 // section 4).
 func CheckData(b []byte, maxBytes int) error {
-	if len(b) > maxBytes {
-		return fmt.Errorf("%w: it has %d bytes, at most %d are allowed", ErrData, len(b), maxBytes)
+	if err := checkLength(b, maxBytes); err != nil {
+		return err
 	}
 	if !utf8.Valid(b) {
 		return fmt.Errorf("%w: it is not UTF-8", ErrData)
@@ -125,35 +125,46 @@ func CheckData(b []byte, maxBytes int) error {
 	if !json.Valid(b) {
 		return fmt.Errorf("%w: it is not JSON", ErrData)
 	}
-	return checkNesting(b, MaxDepth)
+	return checkNesting(b, MaxDepth, nil)
+}
+
+func checkLength(data []byte, maxBytes int) error {
+	if len(data) > maxBytes {
+		return fmt.Errorf("%w: it has %d bytes, at most %d are allowed", ErrData, len(data), maxBytes)
+	}
+	return nil
 }
 
 // checkNesting walks valid JSON once and looks for depth and repeated keys.
-func checkNesting(b []byte, maxDepth int) error {
+// It calls member, if there is one, for each member of the outermost object,
+// in order; name and value are parts of b, the name as it stands there.
+func checkNesting(b []byte, maxDepth int, member func(name, value []byte)) error {
 	if !bytes.ContainsAny(b, "{[") {
 		return nil
 	}
-	type level struct {
-		keys map[string]struct{} // nil in an array
-		key  bool                // an object's key comes next
-	}
-	var levels []level
+	// What most messages need lies on the stack.
+	var levelSpace [8]level
+	var keySpace [16][]byte
+	levels, keys := levelSpace[:0], keySpace[:0]
+	var name []byte // of the outermost object's member, whose value begins at start
+	var start int
 	for i := 0; i < len(b); i++ {
 		switch b[i] {
 		case '{', '[':
 			if len(levels) == maxDepth {
 				return fmt.Errorf("%w: it is nested deeper than %d", ErrData, MaxDepth)
 			}
-			l := level{}
-			if b[i] == '{' {
-				l = level{keys: map[string]struct{}{}, key: true}
-			}
-			levels = append(levels, l)
-		case '}', ']':
-			levels = levels[:len(levels)-1]
-		case ',':
+			levels = append(levels, level{object: b[i] == '{', key: b[i] == '{', first: len(keys)})
+		case ',', '}', ']':
 			l := &levels[len(levels)-1]
-			l.key = l.keys != nil
+			if len(levels) == 1 && name != nil && member != nil {
+				member(name, bytes.Trim(b[start:i], " \t\r\n"))
+			}
+			if b[i] == ',' {
+				l.key = l.object
+				continue
+			}
+			keys, levels = keys[:l.first], levels[:len(levels)-1]
 		case '"':
 			end := i + 1
 			for b[end] != '"' {
@@ -165,19 +176,59 @@ func checkNesting(b []byte, maxDepth int) error {
 			if len(levels) > 0 && levels[len(levels)-1].key {
 				l := &levels[len(levels)-1]
 				l.key = false
-				key := string(b[i+1 : end])
-				if bytes.IndexByte(b[i:end], '\\') >= 0 { // "a" and "\u0061" are the same key
-					if err := json.Unmarshal(b[i:end+1], &key); err != nil {
+				key := b[i+1 : end]
+				if len(levels) == 1 {
+					colon := bytes.IndexByte(b[end:], ':')
+					name, start = key, end+colon+1
+				}
+				if bytes.IndexByte(key, '\\') >= 0 { // "a" and "\u0061" are the same key
+					var plain string
+					if err := json.Unmarshal(b[i:end+1], &plain); err != nil {
 						return fmt.Errorf("%w: %w", ErrData, err)
 					}
+					key = []byte(plain)
 				}
-				if _, twice := l.keys[key]; twice {
+				if l.has(keys[l.first:], key) {
 					return fmt.Errorf("%w: an object has the key %q twice", ErrData, key)
 				}
-				l.keys[key] = struct{}{}
+				keys = append(keys, key)
 			}
 			i = end
 		}
 	}
 	return nil
+}
+
+// level is an object or array that checkNesting is inside of.
+type level struct {
+	object bool
+	key    bool                // an object's key comes next
+	first  int                 // where the object's keys begin among those of all levels
+	many   map[string]struct{} // the same keys, once there are so many that comparing takes longer
+}
+
+// manyKeys is from where on a map is quicker than comparing.
+const manyKeys = 16
+
+// has reports whether key is among the keys so far; if it is not, it soon is.
+func (l *level) has(keys [][]byte, key []byte) bool {
+	if len(keys) < manyKeys {
+		for _, k := range keys {
+			if bytes.Equal(k, key) {
+				return true
+			}
+		}
+		return false
+	}
+	if l.many == nil {
+		l.many = make(map[string]struct{}, 2*len(keys))
+		for _, k := range keys {
+			l.many[string(k)] = struct{}{}
+		}
+	}
+	if _, twice := l.many[string(key)]; twice {
+		return true
+	}
+	l.many[string(key)] = struct{}{}
+	return false
 }
