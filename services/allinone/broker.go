@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natsd"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // dataFolder is the folder that one Herald at a time owns.
@@ -128,6 +130,31 @@ func (b *broker) connect(ctx context.Context, cfg natsx.Config) (*nats.Conn, err
 		return natsx.Dial(ctx, cfg, b.log)
 	}
 	return natsx.Connect(cfg, b.log, b.embedded.InProcess())
+}
+
+// prepare declares the embedded stream and key bucket before the services
+// start, so that none has to wait for another. Elsewhere ingest does it.
+func (b *broker) prepare(ctx context.Context, cfg Config) error {
+	if b.embedded == nil {
+		return nil
+	}
+	nc, err := b.connect(ctx, natsx.Config{Name: "herald-start"})
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("JetStream: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	stream := natsx.StreamConfig{MaxAge: cfg.Ingest.StreamMaxAge, MaxBytes: cfg.Ingest.StreamMaxBytes, Replicas: 1}
+	if _, err := natsx.EnsureStream(ctx, js, stream); err != nil {
+		return err
+	}
+	_, err = keystore.Open(ctx, js, 1)
+	return err
 }
 
 // onClose adds what close does first.

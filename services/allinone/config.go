@@ -87,6 +87,10 @@ func (c *Config) settings() []config.Setting {
 		{Flag: "sync", Env: "HERALD_SYNC", Help: "how often the embedded NATS forces messages to disk: a duration, the most that a power cut can take, or always", Into: &c.Sync},
 		{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers, comma-separated, in place of the embedded one", Secret: true, Into: &c.NATS.URL},
 	}
+	own = append(own,
+		config.Setting{Flag: "db", Env: "HERALD_DB", Help: "SQLite file of the log; herald.db in the data folder", Into: &c.Logger.DB},
+		config.Setting{Flag: "drain", Env: "HERALD_DRAIN", Help: "window over which requests finish and clients are told to leave when Herald stops", Into: &c.Ingest.Drain},
+	)
 	own = append(own, c.Log.Settings()...)
 	for _, s := range slices.Concat(c.Ingest.Settings(), c.Gateway.Settings(), c.Logger.Settings()) {
 		if !slices.ContainsFunc(own, func(o config.Setting) bool { return o.Flag == s.Flag && o.Env == s.Env }) {

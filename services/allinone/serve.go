@@ -77,6 +77,9 @@ func serve(ctx context.Context, args []string, getenv func(string) string, std s
 		}
 		return nc, err
 	}
+	if err := broker.prepare(ctx, cfg); err != nil {
+		return errors.Join(err, server.Close())
+	}
 	var in *ingest.Service
 	var gw *gateway.Service
 	var lg *logger.Service

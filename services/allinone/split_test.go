@@ -56,14 +56,14 @@ func TestSplit(t *testing.T) {
 		wg.Go(func() { faults <- expect(ws, messages) })
 	}
 
-	// A third over single posts, the rest as NDJSON: both ways keep order.
-	for n := range messages / 100 {
+	// A hundredth by single posts, the rest as NDJSON: both ways keep order.
+	for n := 1; n <= messages/100; n++ {
 		if status, body := post(t, "http://"+ingest+"/notify", testKey, "application/json", fmt.Sprintf(`{"message":%d}`, n)); status != 200 {
 			t.Fatalf("notify: got %d %s", status, body)
 		}
 	}
 	var lines strings.Builder
-	for n := messages / 100; n < messages; n++ {
+	for n := messages/100 + 1; n <= messages; n++ {
 		fmt.Fprintf(&lines, "{\"channel\":\"broadcast\",\"data\":%d}\n", n)
 	}
 	status, body := post(t, "http://"+ingest+"/v1/messages", testKey, "application/x-ndjson", lines.String())
@@ -94,13 +94,13 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// expect reads the numbers 0 to n-1, in order, with ascending ids.
+// expect reads the numbers 1 to n, in order, with ascending ids.
 func expect(ws *websocket.Conn, n int) error {
 	var last uint64
-	for want := range n {
+	for want := 1; want <= n; want++ {
 		_, b, err := ws.ReadMessage()
 		if err != nil {
-			return fmt.Errorf("after %d messages: %w", want, err)
+			return fmt.Errorf("after %d messages: %w", want-1, err)
 		}
 		var m struct {
 			ID   string
