@@ -213,3 +213,18 @@ func post(t testing.TB, url, key, contentType, body string) (int, string) {
 	}
 	return resp.StatusCode, string(b)
 }
+
+// get returns the body of a URL.
+func get(t testing.TB, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatalf("GET %s: %v", url, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("GET %s: %v", url, err)
+	}
+	return string(b)
+}
