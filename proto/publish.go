@@ -60,11 +60,12 @@ func ParsePublication(b []byte, maxBytes int) (Publication, error) {
 		err = p.checkMembers()
 	}
 	if err == nil {
-		err = p.field("/data", checkLength(p.Data, maxBytes)) // the rest of it is checked with b
+		err = fault("/data", checkLength(p.Data, maxBytes)) // the rest of it is checked with b
 	}
 	if err != nil {
 		return Publication{}, err
 	}
+	p.Data = oneLine(p.Data)
 	return p, nil
 }
 
@@ -73,28 +74,28 @@ func ParsePublication(b []byte, maxBytes int) (Publication, error) {
 func decodePublication(b []byte) (Publication, error) {
 	var p Publication
 	if !utf8.Valid(b) {
-		return p, p.field("", fmt.Errorf("%w: it is not UTF-8", ErrData))
+		return p, fault("", fmt.Errorf("%w: it is not UTF-8", ErrData))
 	}
 	if first := bytes.TrimLeft(b, " \t\r\n"); len(first) == 0 || first[0] != '{' || !json.Valid(b) {
 		var members map[string]json.RawMessage
 		if err := json.Unmarshal(b, &members); err != nil {
-			return p, p.field("", jsonError(err))
+			return p, fault("", jsonError(err))
 		}
-		return p, p.field("", errors.New("a message is a JSON object, this is null"))
+		return p, fault("", errors.New("a message is a JSON object, this is null"))
 	}
 	// Data may be MaxDepth deep by itself, inside this object it is one deeper.
 	// A fault in a member comes after one in the whole: a repeated key must not
 	// choose between two members.
-	var fault error
+	var wrong error
 	err := checkNesting(b, MaxDepth+1, func(name, value []byte) {
-		if fault == nil {
-			fault = p.set(name, value)
+		if wrong == nil {
+			wrong = p.set(name, value)
 		}
 	})
 	if err != nil {
-		return p, p.field("", err)
+		return p, fault("", err)
 	}
-	return p, fault
+	return p, wrong
 }
 
 // set decodes one member. name is as it stands in the JSON, between its
@@ -103,7 +104,7 @@ func (p *Publication) set(name, value []byte) error {
 	if bytes.IndexByte(name, '\\') >= 0 {
 		var plain string
 		if err := json.Unmarshal(slices.Concat([]byte{'"'}, name, []byte{'"'}), &plain); err != nil {
-			return p.field("", jsonError(err))
+			return fault("", jsonError(err))
 		}
 		name = []byte(plain)
 	}
@@ -135,7 +136,7 @@ func (p *Publication) set(name, value []byte) error {
 	if err == nil {
 		return nil
 	}
-	return p.field("/"+pointerEscape.Replace(string(name)), err)
+	return fault("/"+pointerEscape.Replace(string(name)), err)
 }
 
 // text decodes a string that must not be empty.
@@ -153,8 +154,8 @@ func text(value []byte) (string, error) {
 	return s, err
 }
 
-// field makes err the fault of a member, unless it is nil.
-func (*Publication) field(pointer string, err error) error {
+// fault makes err the fault of a member, unless it is nil.
+func fault(pointer string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -183,7 +184,11 @@ func (p *Publication) Check(maxBytes int) error {
 	if err := p.checkMembers(); err != nil {
 		return err
 	}
-	return p.field("/data", CheckData(p.Data, maxBytes))
+	if err := CheckData(p.Data, maxBytes); err != nil {
+		return fault("/data", err)
+	}
+	p.Data = oneLine(p.Data)
+	return nil
 }
 
 // checkMembers is Check without the data's own rules.
@@ -227,10 +232,10 @@ func (p *Publication) checkMembers() error {
 	if err := CheckName(p.Event); err != nil {
 		return &FieldError{"/event", err}
 	}
-	if err := CheckKey(p.ID); p.ID != "" && err != nil {
-		return &FieldError{"/id", err}
+	if p.ID == "" {
+		return nil
 	}
-	return nil
+	return fault("/id", CheckKey(p.ID))
 }
 
 // oneLine makes valid JSON one line, so that every message is one: of a log,

@@ -60,7 +60,7 @@ func (v logView) fromFile(ctx context.Context, path string, out io.Writer) error
 		return err
 	}
 	defer func() { _ = l.Close() }() // only read from
-	f := logger.Filter{Channel: v.channel, Sender: v.sender, Event: v.event, Search: v.words, Limit: v.limit, Asc: v.format != "text"}
+	f := logger.Filter{Channel: v.channel, Sender: v.sender, Event: v.event, Search: v.words, Asc: v.format != "text"}
 	if f.After, err = moment("after", v.after); err != nil {
 		return err
 	}
@@ -70,24 +70,53 @@ func (v logView) fromFile(ctx context.Context, path string, out io.Writer) error
 	if v.format != "text" {
 		return l.Export(ctx, f, v.format, out)
 	}
-	var rows []logger.Row
-	for len(rows) < v.limit {
+	return v.print(out, func(limit int, cursor string) (rows []logRow, next string, err error) {
+		f.Limit, f.Cursor = limit, cursor
 		page, err := l.Query(ctx, f)
+		for _, r := range page.Rows {
+			rows = append(rows, logRow{r.Message, r.Sender, r.Timestamp, r.Channel, r.Event})
+		}
+		return rows, page.Next, err
+	})
+}
+
+// logRow is what a person sees of a message.
+type logRow struct{ Message, Sender, Timestamp, Channel, Event string }
+
+// maxPage is the most that one question may ask for.
+const maxPage = 1000
+
+// print collects pages, newest first, until there are enough rows, and prints
+// them newest last, where a terminal's eye is.
+func (v logView) print(out io.Writer, fetch func(limit int, cursor string) ([]logRow, string, error)) error {
+	var rows []logRow
+	for cursor := ""; len(rows) < v.limit; {
+		page, next, err := fetch(min(v.limit-len(rows), maxPage), cursor)
 		if err != nil {
 			return err
 		}
-		rows = append(rows, page.Rows...)
-		if f.Cursor = page.Next; page.Next == "" {
+		rows = append(rows, page...)
+		if cursor = next; next == "" {
 			break
 		}
 	}
-	rows = rows[:min(len(rows), v.limit)]
 	for _, r := range slices.Backward(rows) {
-		if err := printRow(out, r.Timestamp, r.Channel, r.Sender, r.Event, r.Message); err != nil {
+		if _, err := fmt.Fprintf(out, "%s  %s  %s  %s  %s\n", r.Timestamp, r.Channel, r.Sender, r.Event, harmless(r.Message)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// harmless puts a message on one line and shows control characters (a
+// terminal's escape sequences, say) where the terminal would obey them.
+func harmless(message string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, strings.ReplaceAll(message, "\n", " ⏎ "))
 }
 
 // fromURL asks the logger's API.
@@ -100,43 +129,33 @@ func (v logView) fromURL(ctx context.Context, c *client, out io.Writer) error {
 	}
 	if v.format != "text" {
 		query.Set("format", v.format)
-	} else {
-		query.Set("limit", strconv.Itoa(v.limit))
-	}
-	resp, err := c.do(ctx, http.MethodGet, "/v1/log", query, "", nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }() // only read from
-	if v.format != "text" {
-		_, err := io.Copy(out, resp.Body)
-		return err
-	}
-	var page struct {
-		Messages []struct{ Message, Sender, Timestamp, Channel, Event string }
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
-		return fmt.Errorf("the answer of %s: %w", c.URL, err)
-	}
-	for _, r := range slices.Backward(page.Messages) {
-		if err := printRow(out, r.Timestamp, r.Channel, r.Sender, r.Event, r.Message); err != nil {
+		resp, err := c.do(ctx, http.MethodGet, "/v1/log", query, "", nil)
+		if err != nil {
 			return err
 		}
+		defer func() { _ = resp.Body.Close() }() // only read from
+		_, err = io.Copy(out, resp.Body)
+		return err
 	}
-	return nil
-}
-
-// printRow prints one message on one line; control characters in it (a
-// terminal's escape sequences, say) are shown, not obeyed.
-func printRow(out io.Writer, timestamp, channel, sender, event, message string) error {
-	shown := strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '\uFFFD'
+	return v.print(out, func(limit int, cursor string) ([]logRow, string, error) {
+		query.Set("limit", strconv.Itoa(limit))
+		if cursor != "" {
+			query.Set("cursor", cursor)
 		}
-		return r
-	}, strings.ReplaceAll(message, "\n", " ⏎ "))
-	_, err := fmt.Fprintf(out, "%s  %s  %s  %s  %s\n", timestamp, channel, sender, event, shown)
-	return err
+		resp, err := c.do(ctx, http.MethodGet, "/v1/log", query, "", nil)
+		if err != nil {
+			return nil, "", err
+		}
+		defer func() { _ = resp.Body.Close() }() // only read from
+		var page struct {
+			Messages []logRow
+			Next     string
+		}
+		if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
+			return nil, "", fmt.Errorf("the answer of %s: %w", c.URL, err)
+		}
+		return page.Messages, page.Next, nil
+	})
 }
 
 func moment(name, value string) (time.Time, error) {

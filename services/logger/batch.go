@@ -86,10 +86,10 @@ func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
 			s.metrics.redeliveries.Add(float64(len(rows) - inserted))
 			break
 		}
-		s.wait(ctx, s.timing.retry)
 		if ctx.Err() != nil {
 			return
 		}
+		s.wait(ctx, s.timing.retry)
 	}
 	for _, m := range batch {
 		if err := m.Ack(); err != nil { // the connection is away: they come again

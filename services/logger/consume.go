@@ -114,9 +114,9 @@ type session struct {
 	*consumer
 	epoch   string
 	durable jetstream.Consumer
-	// arrived is when the last message came, Unix nanoseconds. Set by the
-	// puller, read by the batcher.
-	arrived atomic.Int64
+	// waiting is since when the puller waits for NATS, Unix nanoseconds; 0
+	// while it waits for the batcher. Set by the puller, read by the batcher.
+	waiting atomic.Int64
 }
 
 // session attaches to the stream and logs it until ctx ends or the consumer
@@ -134,7 +134,6 @@ func (c *consumer) session(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("pull from consumer %s: %w", durable, err)
 	}
-	s.arrived.Store(time.Now().UnixNano())
 	c.attached.Store(true)
 	c.log.Info("reading the stream", "stream", proto.Stream, "epoch", s.epoch)
 
@@ -224,6 +223,7 @@ func (s *session) limits(cfg jetstream.ConsumerConfig) jetstream.ConsumerConfig 
 // pull passes messages on until the iterator ends. It blocks while the
 // batcher is busy; NATS then sends no more than was asked for.
 func (s *session) pull(it jetstream.MessagesContext, out chan<- jetstream.Msg, abandoned <-chan struct{}) error {
+	s.waiting.Store(time.Now().UnixNano())
 	for {
 		m, err := it.Next()
 		switch {
@@ -233,9 +233,10 @@ func (s *session) pull(it jetstream.MessagesContext, out chan<- jetstream.Msg, a
 		case err != nil:
 			return fmt.Errorf("pull from consumer %s: %w", durable, err)
 		}
-		s.arrived.Store(time.Now().UnixNano())
+		s.waiting.Store(0)
 		select {
 		case out <- m:
+			s.waiting.Store(time.Now().UnixNano())
 		case <-abandoned:
 			return nil
 		}
@@ -260,6 +261,9 @@ func (s *session) check(ctx context.Context) error {
 		return fmt.Errorf("look at consumer %s: %w", durable, err)
 	case err != nil: // NATS is away; the connection comes back by itself
 		s.log.Debug("consumer not seen", "err", err)
+		if since := s.waiting.Load(); since != 0 { // that silence has its reason
+			s.waiting.CompareAndSwap(since, time.Now().UnixNano())
+		}
 		return nil
 	}
 	s.metrics.pending.Set(float64(info.NumPending) + float64(info.NumAckPending))
@@ -270,9 +274,20 @@ func (s *session) check(ctx context.Context) error {
 	if holes > 0 {
 		s.log.Warn("the stream lost messages before they were logged", "messages", holes, "seq", info.AckFloor.Stream)
 	}
-	silent := time.Since(time.Unix(0, s.arrived.Load()))
-	if info.NumPending > 0 && info.NumAckPending < maxAckPending && silent > s.timing.stall {
+	if s.stalls(info) {
 		return errStalled
 	}
 	return nil
+}
+
+// stalls reports whether NATS has been silent for too long: there are
+// messages that it may send, or some that it should have sent again.
+func (s *session) stalls(info *jetstream.ConsumerInfo) bool {
+	since := s.waiting.Load()
+	if since == 0 { // a full disk holds the batcher: the silence is ours
+		return false
+	}
+	silent := time.Since(time.Unix(0, since))
+	return info.NumPending > 0 && info.NumAckPending < maxAckPending && silent > s.timing.stall ||
+		info.NumAckPending > 0 && silent > s.timing.ackWait+s.timing.stall
 }

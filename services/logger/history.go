@@ -22,10 +22,6 @@ const (
 	formatCSV    = "csv"
 )
 
-// queryTimeout bounds one page, waiting for other queries included. The store
-// cuts a long search short before that.
-const queryTimeout = 10 * time.Second
-
 // getLog answers GET /v1/log.
 func (s *Service) getLog(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
@@ -54,7 +50,7 @@ func (s *Service) answerLog(w http.ResponseWriter, r *http.Request) (format stri
 	if format != formatJSON {
 		return format, s.export(w, r, f, format)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), queryTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), s.queryTimeout)
 	defer cancel()
 	page, err := s.store.Query(ctx, f)
 	if err != nil {

@@ -51,6 +51,9 @@ type Service struct {
 	consumer *consumer
 	server   *httpx.Server
 	exports  chan struct{} // a place each; never closed
+	// queryTimeout bounds one page, waiting for other queries included. The
+	// store cuts a long search short before that.
+	queryTimeout time.Duration
 
 	// keys is replaced as a whole when the bucket is read anew.
 	keys atomic.Pointer[auth.Ring]
@@ -61,6 +64,9 @@ type Service struct {
 const (
 	retainEvery = time.Minute
 	indexEvery  = time.Second
+	// queryTimeout is below the server's write timeout, so that the answer
+	// still gets out.
+	queryTimeout = 10 * time.Second
 	// maxExports run at once: each keeps a processor busy for as long as its
 	// client reads.
 	maxExports = 4
@@ -73,7 +79,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: make(chan struct{}, maxExports)}
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: make(chan struct{}, maxExports), queryTimeout: queryTimeout}
 	if s.js, err = jetstream.New(deps.NATS); err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}

@@ -47,11 +47,12 @@ type world struct {
 	cfg   Config
 	// broker, if set, stands between the service and JetStream.
 	broker func(jetstream.JetStream) jetstream.JetStream
+	timing timing
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{TB: t, nats: natstest.Start(t)}
+	w := &world{TB: t, nats: natstest.Start(t), timing: quick}
 	w.nc = w.nats.Connect()
 	w.js, w.epoch = w.nats.Stream(w.nc)
 	var err error
@@ -90,7 +91,7 @@ func (w *world) start() *running {
 	if err != nil {
 		w.Fatal(err)
 	}
-	r.consumer.timing = quick
+	r.consumer.timing = w.timing
 	if w.broker != nil {
 		r.consumer.js = w.broker(r.consumer.js)
 	}
@@ -145,7 +146,7 @@ func (w *world) tryPublish(first, n int) error {
 	var acks []jetstream.PubAckFuture
 	for i := first; i < first+n; i++ {
 		m := proto.Message{Channel: fmt.Sprintf("orders.%d", i%3), Event: "message", Data: fmt.Appendf(nil, `{"n":%d}`, i), Sender: "shop", Time: proto.FormatTime(time.Now())}
-		ack, err := js.PublishMsgAsync(natsx.NewMsg(&m, natsx.Headers{MsgID: fmt.Sprint(i), Source: "203.0.113.7", Accepted: time.Now()}, false))
+		ack, err := js.PublishMsgAsync(natsx.NewMsg(&m, natsx.Headers{MsgID: fmt.Sprint(i), Source: "203.0.113.7", Accepted: time.Now()}, false), jetstream.WithStallWait(20*time.Second))
 		if err != nil {
 			return err
 		}

@@ -66,6 +66,16 @@ func TestProxiesKeepWhatTheyHadOnFault(t *testing.T) {
 	}
 }
 
+func TestProxiesAreReplaced(t *testing.T) { // a setting that changes while the service runs
+	p := proxies(t, "10.0.0.0/8")
+	if err := p.UnmarshalText([]byte("192.0.2.1")); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := p.MarshalText(); string(got) != "192.0.2.1/32" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestClientIP(t *testing.T) {
 	for _, c := range []struct {
 		name, trusted, remote string

@@ -103,7 +103,16 @@ func (s *Store) seal(ctx context.Context, epoch string, gap span, wait bool) (sp
 	if err != nil || seg.rows == 0 || wait && !full {
 		return span{}, err
 	}
-	err = s.write(ctx, func(tx *sql.Tx) error {
+	err = s.put(ctx, epoch, seg)
+	if errors.Is(err, errMoved) {
+		return span{}, nil
+	}
+	return seg.span, err
+}
+
+// put writes a segment, unless its rows are not those it was made of: errMoved.
+func (s *Store) put(ctx context.Context, epoch string, seg sealed) error {
+	return s.write(ctx, func(tx *sql.Tx) error {
 		var rows int64
 		var offsets float64
 		if err := tx.QueryRow("SELECT count(*), total(seq - ?) FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ?",
@@ -134,10 +143,6 @@ func (s *Store) seal(ctx context.Context, epoch string, gap span, wait bool) (sp
 		}
 		return nil
 	})
-	if errors.Is(err, errMoved) {
-		return span{}, nil
-	}
-	return seg.span, err
 }
 
 // errMoved: a late row or retention changed the rows while their segment was

@@ -210,6 +210,48 @@ func TestQueryIsExactInEveryStateOfTheIndex(t *testing.T) {
 	checkIntegrity(t, s)
 }
 
+// A row that comes, or goes, while a segment is made keeps it from being
+// written: the index would not know of the row.
+func TestSegmentOfRowsThatChangedIsNotWritten(t *testing.T) {
+	ctx := context.Background()
+	for name, change := range map[string]func(*Store) error{
+		"late row": func(s *Store) error {
+			_, err := s.Append(ctx, rows(epochA, 50, 50))
+			return err
+		},
+		"retention": func(s *Store) error {
+			_, err := s.Retain(ctx, time.Hour, 0, start.Add(time.Hour+10*time.Second))
+			return err
+		},
+		"both": func(s *Store) error {
+			_, err := s.Append(ctx, rows(epochA, 50, 50))
+			if err == nil {
+				_, err = s.writer.Exec("DELETE FROM messages WHERE seq = 1")
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			appendAll(t, s, append(rows(epochA, 1, 49), rows(epochA, 51, 100)...))
+			seg, _, err := s.build(ctx, epochA, span{0, 100})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := change(s); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.put(ctx, epochA, seg); !errors.Is(err, errMoved) {
+				t.Errorf("got %v, want errMoved", err)
+			}
+			sealAll(t, s)
+			if got, want := len(all(t, s, Filter{Search: "disk"})), scalar(t, s, "SELECT count(*) FROM messages"); got != want {
+				t.Errorf("search: got %d rows, want %d", got, want)
+			}
+		})
+	}
+}
+
 func TestPagesStandStillUnderInserts(t *testing.T) {
 	s := newStore(t)
 	appendAll(t, s, rows(epochA, 1, 100))

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/natstest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func noEnv(string) string { return "" }
+
+func TestRunThatOnlySaysSomething(t *testing.T) {
+	for _, c := range []struct {
+		name, args, env, out, err string
+	}{
+		{name: "help", args: "-h", out: "HERALD_LOG_MAX_AGE"},
+		{name: "version", args: "-version", out: "\n"},
+		{name: "unknown flag", args: "-nothing", err: "logger -h"},
+		{name: "argument", args: "serve", err: `unexpected argument "serve"`},
+		{name: "placeholder key", env: "changeme-changeme-changeme", err: "HERALD_API_KEY"},
+		{name: "all faults at once", args: "-log-max-age=1s -log-max-bytes=1 -db= -listen=", err: "log-max-bytes"},
+		{name: "bad log level", args: "-log-level=loud", err: "loud"},
+		{name: "nobody to ask for health", args: "-health -listen=127.0.0.1:1", err: "readiness"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out strings.Builder
+			getenv := func(k string) string {
+				if k == "HERALD_API_KEY" {
+					return c.env
+				}
+				return ""
+			}
+			err := run(context.Background(), strings.Fields(c.args), getenv, &out, io.Discard)
+			if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("got %v, want an error with %q", err, c.err)
+			}
+			if !strings.Contains(out.String(), c.out) {
+				t.Errorf("got %q, want %q in it", out.String(), c.out)
+			}
+			if c.env != "" && strings.Contains(err.Error(), c.env) {
+				t.Errorf("the secret is in %v", err)
+			}
+		})
+	}
+}
+
+// lines is what a running process wrote.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder // guarded by mu
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func TestRunServesAndStops(t *testing.T) {
+	nats := natstest.Start(t)
+	js, _ := nats.Stream(nats.Connect())
+	if _, err := keystore.Open(context.Background(), js, 1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var stderr lines
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db", filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
+	}()
+	var addr string
+	natstest.Eventually(t, 20*time.Second, "it listens", func() bool {
+		if m := regexp.MustCompile(`"addr":"([^"]+)"`).FindStringSubmatch(stderr.String()); m != nil {
+			addr = m[1]
+		}
+		return addr != ""
+	})
+	natstest.Eventually(t, 20*time.Second, "it is healthy", func() bool {
+		return run(ctx, []string{"-health", "-listen", addr}, noEnv, io.Discard, io.Discard) == nil
+	})
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("run: got %v, want nil", err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Error("it does not stop")
+	}
+	if strings.Contains(stderr.String(), "test:test") {
+		t.Error("the NATS password is in the log")
+	}
+}
+
+func TestRunWaitsForNATSAndCanBeStopped(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var stderr lines
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, []string{"-nats", "nats://127.0.0.1:1", "-listen", "127.0.0.1:0", "-db", filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
+	}()
+	natstest.Eventually(t, 20*time.Second, "it says that it waits", func() bool { return strings.Contains(stderr.String(), "NATS cannot be reached") })
+	cancel()
+	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want nil", err)
+	}
+}
