@@ -2,8 +2,6 @@ package ingest
 
 import (
 	"bufio"
-	"bytes"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -31,8 +29,6 @@ func cpu() time.Duration {
 //	go test -run '^$' -bench Publish -benchtime 3s
 func BenchmarkPublish(b *testing.B) {
 	r := start(b, startNATS(b), func(_ *Config, d *Deps) { d.Log = slog.New(slog.DiscardHandler) })
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
-	defer client.CloseIdleConnections()
 	message := `{"channel":"orders.eu","data":` + data + `}`
 	post := func(b *testing.B, contentType string, body io.Reader) {
 		req, err := http.NewRequest(http.MethodPost, r.url+"/v1/messages", body)
@@ -42,7 +38,7 @@ func BenchmarkPublish(b *testing.B) {
 		}
 		req.Header.Set("X-API-KEY", envKey)
 		req.Header.Set("Content-Type", contentType)
-		resp, err := client.Do(req)
+		resp, err := r.client.Do(req)
 		if err != nil {
 			b.Error(err)
 			return
@@ -90,6 +86,4 @@ func BenchmarkPublish(b *testing.B) {
 		}()
 		post(b, "application/x-ndjson", pr)
 	})
-	_ = bytes.MinRead
-	_ = fmt.Sprint
 }

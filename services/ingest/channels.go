@@ -45,7 +45,7 @@ func (s *Service) postChannel(w http.ResponseWriter, r *http.Request, g auth.Gra
 	case !json.Valid(body):
 		return invalidJSON(body, nil)
 	default:
-		p.Data = oneLine(bytes.TrimSpace(body))
+		p.Data = bytes.TrimSpace(body)
 	}
 	if err := s.checkSize(p.Data, ""); err != nil { // quoting makes a text longer
 		return err

@@ -32,11 +32,12 @@ const envKey = "hk_2b7d0c94e6f1a83575ce"
 type rig struct {
 	testing.TB
 	*Service
-	url   string
-	reg   *prometheus.Registry
-	ops   *telemetry.Ops
-	check func(method, path string, a answered) // against openapi.yaml; nil: not
-	stop  func()                                // ends Run and waits for it; the test's end does so too
+	url    string
+	client *http.Client // its connections close with the test
+	reg    *prometheus.Registry
+	ops    *telemetry.Ops
+	check  func(method, path string, a answered) // against openapi.yaml; nil: not
+	stop   func()                                // ends Run and waits for it; the test's end does so too
 }
 
 // startNATS gives a test its own server.
@@ -68,13 +69,17 @@ func launch(t testing.TB, server *natstest.Server, change ...func(*Config, *Deps
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
-	r := &rig{TB: t, Service: s, reg: reg, ops: deps.Ops, check: conforms(t), stop: sync.OnceFunc(func() {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute}
+	r := &rig{TB: t, Service: s, client: client, reg: reg, ops: deps.Ops, check: conforms(t), stop: sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})}
-	t.Cleanup(r.stop)
+	t.Cleanup(func() {
+		r.stop()
+		client.CloseIdleConnections()
+	})
 	if s.Addr() != nil {
 		r.url = "http://" + s.Addr().String()
 	}
@@ -98,10 +103,6 @@ type answered struct {
 	header http.Header
 	body   string
 }
-
-// client closes its connections after each test's requests; keep-alive ones
-// would look like leaks.
-var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 60 * time.Second}
 
 // post sends a request with the env key; headers are "Name: value" lines that
 // may replace it ("X-API-KEY:" sends none). The answer is held against
@@ -129,7 +130,7 @@ func (r *rig) do(method, path string, body io.Reader, headers ...string) answere
 		}
 		req.Header.Set(name, value)
 	}
-	resp, err := client.Do(req)
+	resp, err := r.client.Do(req)
 	if err != nil {
 		r.Fatalf("%s %s: %v", method, path, err)
 	}
@@ -282,4 +283,26 @@ func (a answered) lines(t testing.TB) (results []proto.Result, done *doneLine) {
 type doneLine struct {
 	Done           bool
 	Stored, Failed int
+}
+
+// safeBuffer takes log lines of many goroutines.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func debugLog(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }

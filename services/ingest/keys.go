@@ -7,12 +7,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 )
 
@@ -90,7 +90,7 @@ func (s *Service) authenticate(r *http.Request) (auth.Grant, error) {
 		return auth.Grant{}, proto.ProblemUnavailable.With(err.Error())
 	}
 	now := time.Now()
-	g, err := s.ring.Authenticate(secretOf(r), now)
+	g, err := s.ring.Authenticate(httpx.APIKey(r), now)
 	if err != nil {
 		reason := reasonUnknown
 		switch {
@@ -106,16 +106,4 @@ func (s *Service) authenticate(r *http.Request) (auth.Grant, error) {
 		s.uses.Load().Touch(g.KeyID, now)
 	}
 	return g, nil
-}
-
-// secretOf is the key in a request: X-API-KEY, else Authorization: Bearer.
-func secretOf(r *http.Request) string {
-	if secret := r.Header.Get("X-Api-Key"); secret != "" {
-		return secret
-	}
-	scheme, secret, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return strings.TrimSpace(secret)
 }

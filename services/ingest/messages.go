@@ -120,7 +120,6 @@ func (s *Service) parse(o *origin, b []byte, at string) (proto.Publication, erro
 	if err := s.checkSize(p.Data, at+"/data"); err != nil {
 		return p, err
 	}
-	p.Data = oneLine(p.Data)
 	if p.Channel != "" {
 		return p, mayPublish(o, p.Channel, at+"/channel")
 	}
@@ -144,20 +143,6 @@ func mayPublish(o *origin, channel, at string) error {
 		return nil
 	}
 	return proto.ProblemForbidden.With(fmt.Sprintf("the key %q may not publish to %s", o.Name, channel)).At(at)
-}
-
-// oneLine takes the line breaks out of indented JSON: messages travel as
-// lines, in NDJSON exports and Server-Sent Events. Within JSON strings there
-// are none (RFC 8259 section 7). data must be valid.
-func oneLine(data []byte) []byte {
-	if !bytes.ContainsAny(data, "\n\r") {
-		return data
-	}
-	var b bytes.Buffer
-	if err := json.Compact(&b, data); err != nil {
-		return data // it is valid, so this does not happen
-	}
-	return b.Bytes()
 }
 
 // publishOne answers with one result.

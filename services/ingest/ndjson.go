@@ -82,7 +82,7 @@ func (s *Service) postStream(w http.ResponseWriter, r *http.Request, o *origin) 
 	for checked := time.Now(); err == nil || errors.Is(err, errLongLine); line, err = in.next() {
 		if time.Since(checked) > reauthEvery {
 			checked = time.Now()
-			grant, denied := s.ring.Authenticate(secretOf(r), checked)
+			grant, denied := s.ring.Authenticate(httpx.APIKey(r), checked)
 			if denied != nil {
 				s.metrics.messages[proto.StatusFailed].Inc()
 				out.queue <- entry{Result: faulty(in.number, proto.StatusFailed, proto.ProblemUnauthorized.With(denied.Error()))}
@@ -175,8 +175,10 @@ func (a *answer) run(ctx context.Context) {
 				a.flush()
 			}
 			var err error
-			res, err = a.publisher.settle(ctx, e.delivery)
-			res.Line, res.Problem = e.Line, httpx.Problem(err)
+			if res, err = a.publisher.settle(ctx, e.delivery); err != nil {
+				res.Problem = httpx.Problem(err)
+			}
+			res.Line = e.Line
 		}
 		switch res.Status {
 		case proto.StatusFailed, proto.StatusInvalid:

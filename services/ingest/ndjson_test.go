@@ -197,7 +197,7 @@ func (r *rig) open(t *testing.T, first string, headers ...string) *duplex {
 		req.Header.Set(name, value)
 	}
 	go func() { _, _ = io.WriteString(pw, first) }() // ends when the request's body is read or closed
-	resp, err := client.Do(req)
+	resp, err := r.client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

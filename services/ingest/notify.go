@@ -38,7 +38,7 @@ func (s *Service) notify(w http.ResponseWriter, r *http.Request, g auth.Grant) e
 	if err := s.checkSize(message, ""); err != nil {
 		return err
 	}
-	p := proto.Publication{Channel: proto.Broadcast, Data: oneLine(message)}
+	p := proto.Publication{Channel: proto.Broadcast, Data: message}
 	if err := p.Check(math.MaxInt); err != nil {
 		return proto.ProblemInvalidMessage.With(err.Error())
 	}

@@ -26,8 +26,10 @@ const whole = -1
 
 func (s *Service) origin(r *http.Request, g auth.Grant) (*origin, error) {
 	o := &origin{Grant: g, key: r.Header.Get("Idempotency-Key")}
-	if err := proto.CheckKey(o.key); o.key != "" && err != nil {
-		return nil, proto.ProblemInvalidParameter.With("Idempotency-Key: " + err.Error())
+	if o.key != "" {
+		if err := proto.CheckKey(o.key); err != nil {
+			return nil, proto.ProblemInvalidParameter.With("Idempotency-Key: " + err.Error())
+		}
 	}
 	if addr := s.cfg.TrustedProxies.ClientIP(r); addr.IsValid() {
 		o.source = addr.String()

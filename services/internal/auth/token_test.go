@@ -1,21 +1,15 @@
 package auth_test
 
 import (
-	"bytes"
-	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -24,7 +18,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,12 +133,6 @@ func hs256(t testing.TB, c jwt.Claims, secret []byte) string {
 	return signed
 }
 
-// raw puts a token together without any library's opinion.
-func raw(header, claims string, signature []byte) string {
-	enc := base64.RawURLEncoding.EncodeToString
-	return enc([]byte(header)) + "." + enc([]byte(claims)) + "." + enc(signature)
-}
-
 func checkGood(t *testing.T, v *auth.Verifier, token string) {
 	t.Helper()
 	p, err := v.Verify(token)
@@ -259,116 +246,6 @@ func checkAccepted(t *testing.T, v *auth.Verifier, token string) {
 	}
 }
 
-// RFC 8725: what attackers try with the header.
-func TestForgedTokens(t *testing.T) {
-	set := signers()
-	public, err := x509.MarshalPKIXPublicKey(set[0].key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	publicPEM := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})
-	file := jwksFile(t, keySet(t, set...))
-	onlyPublic := verifier(t, auth.VerifierConfig{JWKS: file})
-	onlySecret := verifier(t, auth.VerifierConfig{Secret: jwtSecret})
-	both := verifier(t, auth.VerifierConfig{JWKS: file, Secret: jwtSecret})
-	claims := `{"sub":"user-4711","exp":9999999999,"channels":[">"]}`
-	stranger, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	large, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed := set[0].sign(t, good())
-	parts := strings.Split(signed, ".")
-	kid := func(token *jwt.Token, kid any) *jwt.Token { token.Header["kid"] = kid; return token }
-	mustSign := func(token *jwt.Token, key any) string {
-		t.Helper()
-		s, err := token.SignedString(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	for _, c := range []struct {
-		name  string
-		v     *auth.Verifier
-		token string
-		text  string
-	}{
-		{"public key in PEM as HMAC secret", onlyPublic, hs256(t, good(), publicPEM), notAccepted},
-		{"public key in PEM as HMAC secret, beside a secret", both, hs256(t, good(), publicPEM), wrong},
-		{"public key in DER as HMAC secret", both, hs256(t, good(), public), wrong},
-		{"modulus as HMAC secret", both, hs256(t, good(), set[0].key.Public().(*rsa.PublicKey).N.Bytes()), wrong},
-		{"HS256 naming a public key", both, mustSign(kid(jwt.NewWithClaims(jwt.SigningMethodHS256, good()), "rsa"), publicPEM), wrong},
-		{"HS384 with the right secret", both, mustSign(jwt.NewWithClaims(jwt.SigningMethodHS384, good()), []byte(jwtSecret)), wrong},
-		{"HS512 with the right secret", onlySecret, mustSign(jwt.NewWithClaims(jwt.SigningMethodHS512, good()), []byte(jwtSecret)), notAccepted},
-		{"none", onlySecret, raw(`{"alg":"none"}`, claims, nil), notAccepted},
-		{"none, with public keys", both, raw(`{"alg":"none"}`, claims, nil), wrong},
-		{"none, signed by the library", both, mustSign(jwt.NewWithClaims(jwt.SigningMethodNone, good()), jwt.UnsafeAllowNoneSignatureType), wrong},
-		{"None", both, raw(`{"alg":"None"}`, claims, nil), malformed},
-		{"no algorithm", both, raw(`{"typ":"JWT"}`, claims, nil), malformed},
-		{"algorithm is a number", both, raw(`{"alg":256}`, claims, nil), malformed},
-		{"algorithm is null", both, raw(`{"alg":null}`, claims, nil), malformed},
-		{"hs256", both, raw(`{"alg":"hs256"}`, claims, nil), malformed},
-		{"empty secret", onlySecret, hs256(t, good(), []byte{}), wrong},
-		{"another secret", onlySecret, hs256(t, good(), []byte(jwtSecret+"x")), wrong},
-		{"another RSA key", onlyPublic, signer{"rsa", "RS256", stranger, jwt.SigningMethodRS256}.sign(t, good()), wrong},
-		{"another RSA key without kid", onlyPublic, signer{"", "RS256", stranger, jwt.SigningMethodRS256}.sign(t, good()), wrong},
-		{"unknown kid", onlyPublic, signer{"other", "RS256", set[0].key, jwt.SigningMethodRS256}.sign(t, good()), wrong},
-		{"kid is a number", onlyPublic, mustSign(kid(jwt.NewWithClaims(jwt.SigningMethodRS256, good()), 7), set[0].key), wrong},
-		{"kid is a path", onlyPublic, signer{"../../etc/passwd", "RS256", set[0].key, jwt.SigningMethodRS256}.sign(t, good()), wrong},
-		{"kid of another key", onlyPublic, signer{"ec", "RS256", set[0].key, jwt.SigningMethodRS256}.sign(t, good()), wrong},
-		{"RS512 with the right key", onlyPublic, signer{"rsa", "RS512", set[0].key, jwt.SigningMethodRS512}.sign(t, good()), wrong},
-		{"PS256 with the right key", onlyPublic, signer{"rsa", "PS256", set[0].key, jwt.SigningMethodPS256}.sign(t, good()), wrong},
-		{"ES384", onlyPublic, signer{"ec", "ES384", large, jwt.SigningMethodES384}.sign(t, good()), wrong},
-		{"key inside the header", onlyPublic, embedded(t, stranger), wrong},
-		{"public key where only a secret is known", onlySecret, signed, notAccepted},
-		{"other claims under the signature", onlyPublic, parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + "." + parts[2], wrong},
-		{"no signature", onlyPublic, parts[0] + "." + parts[1] + ".", wrong},
-		{"two parts", both, parts[0] + "." + parts[1], malformed},
-		{"four parts", both, signed + ".x", malformed},
-		{"encrypted", both, signed + ".x.y", malformed},
-		{"empty", both, "", malformed},
-		{"dots", both, "..", malformed},
-		{"padding", both, parts[0] + "==." + parts[1] + "." + parts[2], malformed},
-		{"claims are null", both, raw(`{"alg":"HS256"}`, "null", nil), wrong},
-		{"claims are an array", both, raw(`{"alg":"HS256"}`, "[]", nil), malformed},
-		{"header is null", both, raw("null", claims, nil), malformed},
-		{"line breaks", both, signed + "\r\n", malformed},
-	} {
-		t.Run(c.name, func(t *testing.T) { refused(t, c.v, c.token, auth.ErrToken, c.text) })
-	}
-}
-
-// embedded is a token that brings its own key along (RFC 7515 section 4.1.3).
-func embedded(t *testing.T, key *rsa.PrivateKey) string {
-	t.Helper()
-	var jwks struct{ Keys []json.RawMessage }
-	if err := json.Unmarshal(keySet(t, signer{"rsa", "RS256", key, nil}), &jwks); err != nil {
-		t.Fatal(err)
-	}
-	token := jwt.NewWithClaims(jwt.SigningMethodRS256, good())
-	token.Header["kid"], token.Header["jwk"] = "rsa", jwks.Keys[0]
-	s, err := token.SignedString(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func TestSignedNullClaims(t *testing.T) {
-	token := raw(`{"alg":"HS256"}`, "null", nil)
-	text := token[:strings.LastIndexByte(token, '.')]
-	signature, err := jwt.SigningMethodHS256.Sign(text, []byte(jwtSecret))
-	if err != nil {
-		t.Fatal(err)
-	}
-	refused(t, verifier(t, auth.VerifierConfig{Secret: jwtSecret}), text+"."+base64.RawURLEncoding.EncodeToString(signature),
-		auth.ErrToken, "the token is not valid: the claim exp is missing")
-}
-
 func TestOversizedToken(t *testing.T) {
 	v := verifier(t, auth.VerifierConfig{Secret: jwtSecret})
 	token := hs256(t, with(map[string]any{"pad": strings.Repeat("x", auth.MaxTokenBytes)}), []byte(jwtSecret))
@@ -393,140 +270,6 @@ func TestNoKeysMeansNoTokens(t *testing.T) {
 	}
 }
 
-func TestVerifierRefusesBadKeys(t *testing.T) {
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
-	defer http.DefaultClient.CloseIdleConnections()
-	answering := func(status int, body string) string {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(status)
-			_, _ = io.WriteString(w, body)
-		}))
-		t.Cleanup(s.Close)
-		return s.URL
-	}
-	missing := filepath.Join(t.TempDir(), "missing.json")
-	text, other, shared := jwksFile(t, []byte("-----BEGIN PUBLIC KEY-----")), jwksFile(t, []byte(`{"not":"keys"}`)), jwksFile(t, []byte(`{"keys":[{"kty":"oct","kid":"s","k":"c2VjcmV0"}]}`))
-	broken := jwksFile(t, []byte(`{"keys":[{"kty":"RSA","kid":"r","n":"!","e":"AQAB"}]}`))
-	for _, c := range []struct {
-		name string
-		cfg  auth.VerifierConfig
-		want []string
-	}{
-		{"short secret", auth.VerifierConfig{Secret: "short"}, []string{"HERALD_JWT_SECRET has 5 characters"}},
-		{"placeholder", auth.VerifierConfig{Secret: "changeme-changeme-changeme"}, []string{"HERALD_JWT_SECRET looks like a placeholder"}},
-		{"missing file", auth.VerifierConfig{JWKS: missing}, []string{"HERALD_JWKS: open " + missing}},
-		{"no JSON", auth.VerifierConfig{JWKS: text}, []string{"HERALD_JWKS: " + text}},
-		{"another JSON", auth.VerifierConfig{JWKS: other}, []string{"HERALD_JWKS: " + other + " has no keys"}},
-		{"shared secret", auth.VerifierConfig{JWKS: shared}, []string{"HERALD_JWKS: " + shared, `key "s" is a shared secret; a JWKS holds public keys`}},
-		{"broken key", auth.VerifierConfig{JWKS: broken}, []string{"HERALD_JWKS: " + broken}},
-		{"nobody answers", auth.VerifierConfig{JWKS: gone.URL}, []string{"HERALD_JWKS: ", gone.URL}},
-		{"404", auth.VerifierConfig{JWKS: answering(404, "")}, []string{"HERALD_JWKS: ", "404"}},
-		{"URL with another JSON", auth.VerifierConfig{JWKS: answering(200, "{}")}, []string{"HERALD_JWKS: ", "has no keys"}},
-		{"URL with HTML", auth.VerifierConfig{JWKS: answering(200, "<html>")}, []string{"HERALD_JWKS: "}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			_, err := auth.NewVerifier(t.Context(), c.cfg, quiet)
-			if err == nil {
-				t.Fatal("no error")
-			}
-			for _, want := range c.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("got %q, want %q in it", err, want)
-				}
-			}
-		})
-	}
-}
-
-// A URL may hold a shared secret, which must not become an HMAC key for all.
-func TestSharedSecretInAJWKSUrl(t *testing.T) {
-	set := keySet(t, signers()[1])
-	set = bytes.Replace(set, []byte(`"keys":[`), []byte(`"keys":[{"kty":"oct","kid":"s","k":"`+base64.RawURLEncoding.EncodeToString([]byte(jwtSecret))+`"},`), 1)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(set) }))
-	defer server.Close()
-	defer http.DefaultClient.CloseIdleConnections()
-	v := verifier(t, auth.VerifierConfig{JWKS: server.URL})
-	refused(t, v, hs256(t, good(), []byte(jwtSecret)), auth.ErrToken, notAccepted)
-	checkGood(t, v, signers()[1].sign(t, good()))
-}
-
-// A token that names a key nobody knows makes the verifier look again, once;
-// keys that are gone are no longer accepted then.
-func TestRotationOfJWKS(t *testing.T) {
-	old, next := signers()[0], signers()[1]
-	var set atomic.Pointer[[]byte]
-	var fetches atomic.Int32
-	serve := func(of ...signer) { b := keySet(t, of...); set.Store(&b) }
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fetches.Add(1)
-		_, _ = w.Write(*set.Load())
-	}))
-	defer server.Close()
-	defer http.DefaultClient.CloseIdleConnections()
-	serve(old)
-	v := verifier(t, auth.VerifierConfig{JWKS: server.URL})
-	checkGood(t, v, old.sign(t, good()))
-	serve(next)
-	checkGood(t, v, next.sign(t, good()))
-	refused(t, v, old.sign(t, good()), auth.ErrToken, wrong)
-	before, begin := fetches.Load(), time.Now()
-	for i := range 20 {
-		s := signer{fmt.Sprint("unknown-", i), "ES256", next.key, jwt.SigningMethodES256}
-		refused(t, v, s.sign(t, good()), auth.ErrToken, wrong)
-	}
-	if n := fetches.Load(); n != before {
-		t.Errorf("unknown keys caused %d fetches within a minute of the last", n-before)
-	}
-	if took := time.Since(begin); took > 4*time.Second {
-		t.Errorf("20 unknown keys took %s: they wait for the limiter", took)
-	}
-	checkGood(t, v, next.sign(t, good()))
-}
-
-// The keys known so far stay when the URL breaks later.
-func TestJWKSUrlBreaksLater(t *testing.T) {
-	set, broken := keySet(t, signers()[2]), atomic.Bool{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if broken.Load() {
-			http.Error(w, "down", http.StatusBadGateway)
-			return
-		}
-		_, _ = w.Write(set)
-	}))
-	defer server.Close()
-	defer http.DefaultClient.CloseIdleConnections()
-	var out syncBuffer
-	v, err := auth.NewVerifier(t.Context(), auth.VerifierConfig{JWKS: server.URL}, slog.New(slog.NewTextHandler(&out, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	broken.Store(true)
-	refused(t, v, signer{"unknown", "EdDSA", signers()[2].key, jwt.SigningMethodEdDSA}.sign(t, good()), auth.ErrToken, wrong)
-	checkGood(t, v, signers()[2].sign(t, good()))
-	if !strings.Contains(out.String(), "JWKS could not be refreshed; the keys known so far stay") {
-		t.Errorf("log: %s", out.String())
-	}
-}
-
-func TestJWKSUrlThatHangsEndsWithTheContext(t *testing.T) {
-	leave := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-leave:
-		case <-r.Context().Done():
-		}
-	}))
-	defer server.Close()
-	defer close(leave)
-	defer http.DefaultClient.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := auth.NewVerifier(ctx, auth.VerifierConfig{JWKS: server.URL}, quiet); err == nil {
-		t.Error("no error")
-	}
-}
-
 func TestErrorsShowNothingOfTheToken(t *testing.T) {
 	v := verifier(t, auth.VerifierConfig{Secret: jwtSecret})
 	token := hs256(t, with(map[string]any{"private": "salary"}), []byte("another-secret-0123456789"))
@@ -534,46 +277,4 @@ func TestErrorsShowNothingOfTheToken(t *testing.T) {
 	if err == nil || strings.Contains(err.Error(), token[:20]) || strings.Contains(err.Error(), "salary") {
 		t.Errorf("got %v", err)
 	}
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-// Nobody without a key makes a token, whatever they write.
-func FuzzVerify(f *testing.F) {
-	set := signers()
-	v := verifier(f, auth.VerifierConfig{JWKS: jwksFile(f, keySet(f, set...)), Secret: jwtSecret})
-	claims := `{"sub":"u","exp":9999999999,"channels":[">"]}`
-	for _, s := range []string{
-		"", "..", "a.b.c", raw(`{"alg":"none"}`, claims, nil), raw(`{"alg":"HS256"}`, claims, []byte("x")), raw(`{"alg":"RS256"}`, claims, []byte("x")),
-		raw(`{"alg":"ES256","kid":"ec"}`, claims, make([]byte, 64)), raw(`{"alg":"EdDSA","kid":"ed"}`, claims, make([]byte, 64)),
-		raw(`{"alg":"RS256","kid":"rsa"}`, claims, make([]byte, 256)), raw(`{"alg":"ES256","kid":null}`, "null", nil), raw(`null`, `[]`, nil),
-		hs256(f, good(), []byte("not the secret at all")), raw(`{"alg":"HS256"}`, `{"exp":1e999}`, nil),
-	} {
-		f.Add(s)
-	}
-	for _, s := range set { // good ones for a stranger, with the last byte changed
-		token := signer{s.kid, s.alg, s.key, s.method}.sign(f, with(map[string]any{"exp": 1}))
-		f.Add(token)
-	}
-	f.Fuzz(func(t *testing.T, token string) {
-		if p, err := v.Verify(token); err == nil {
-			t.Errorf("accepted %q as %+v", token, p)
-		} else if !errors.Is(err, auth.ErrToken) && !errors.Is(err, auth.ErrExpired) {
-			t.Errorf("%q: an error of another kind: %v", token, err)
-		}
-	})
 }

@@ -12,10 +12,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sort"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/herald-push/herald/services/internal/auth"
@@ -133,29 +131,66 @@ func (s *Store) First(ctx context.Context, now time.Time) (secret string, k auth
 }
 
 // List returns every key, by name and age.
+//
+// A watcher of nats.go says that it has given everything, but a key that is
+// written in that moment may come after it (seen with nats-server 2.15.2). So
+// List counts, and reads again what is not whole.
 func (s *Store) List(ctx context.Context) ([]Info, error) {
+	for range listAttempts {
+		entries, err := s.snapshot(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list keys: %w", err)
+		}
+		status, err := s.kv.Status(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list keys: %w", err)
+		}
+		// One value an entry, revoked ones too; a bucket that somebody made
+		// with a longer history cannot be counted.
+		if uint64(len(entries)) >= status.Values() || status.History() > 1 {
+			return infos(entries), nil
+		}
+	}
+	return nil, fmt.Errorf("list keys: bucket %s changes faster than it can be read", Bucket)
+}
+
+// listAttempts is far more than it takes: with one writer that never paused, 1
+// reading in 20 was not whole.
+const listAttempts = 20
+
+// snapshot reads the bucket's entries by their names, with the markers of
+// deleted ones.
+func (s *Store) snapshot(ctx context.Context) (map[string]jetstream.KeyValueEntry, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends a goroutine that nats.go starts per watcher
-	w, err := s.kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	w, err := s.kv.WatchAll(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list keys: %w", err)
+		return nil, err
 	}
 	defer stop(w)
-	byID := map[string]*Info{}
-	used := map[string]time.Time{}
-	for complete := false; !complete; {
-		var e jetstream.KeyValueEntry
-		var open bool
+	entries := map[string]jetstream.KeyValueEntry{}
+	for {
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("list keys: %w", ctx.Err())
-		case e, open = <-w.Updates():
+			return nil, ctx.Err()
+		case e, open := <-w.Updates():
+			if !open { // half a list would let a name be taken twice
+				return nil, errors.New("NATS broke off the answer")
+			}
+			if e == nil { // the end of what is stored
+				return entries, nil
+			}
+			entries[e.Key()] = e
 		}
-		if !open { // half a list would let a name be taken twice
-			return nil, errors.New("list keys: NATS broke off the answer")
-		}
-		if e == nil { // the end of what is stored
-			complete = true
+	}
+}
+
+// infos are the keys among the entries, sorted.
+func infos(entries map[string]jetstream.KeyValueEntry) []Info {
+	byID := map[string]*Info{}
+	used := map[string]time.Time{}
+	for _, e := range entries {
+		if e.Operation() != jetstream.KeyValuePut {
 			continue
 		}
 		switch kind, id, _ := strings.Cut(e.Key(), "."); kind {
@@ -183,7 +218,7 @@ func (s *Store) List(ctx context.Context) ([]Info, error) {
 		}
 		return a.ID < b.ID
 	})
-	return out, nil
+	return out
 }
 
 // parse reads an entry. One that holds a key of another ID is damaged too: to
@@ -308,193 +343,4 @@ func (s *Store) named(ctx context.Context, nameOrID string) ([]Info, error) {
 		return nil, fmt.Errorf("key %q: %w", nameOrID, ErrNotFound)
 	}
 	return out, nil
-}
-
-// resyncEvery bounds how long a key may stay valid after a revocation that
-// the watcher did not hear of.
-const resyncEvery = time.Minute
-
-// retryEvery is how long Watch waits after NATS refused it a watcher.
-const retryEvery = 250 * time.Millisecond
-
-// errResync: the watcher was left in order to start over.
-var errResync = errors.New("start over")
-
-// Watch keeps ring equal to the bucket until ctx ends. ready is called once,
-// when the ring holds what was stored at the start. Watching goes on by
-// itself over NATS outages; the keys known so far stay valid meanwhile. Keys
-// that Watch did not put into the ring are not its business.
-//
-// A watcher of nats.go goes on by itself too, but measured with nats-server
-// 2.15.2 it notices a restart of NATS only after 20 s, and never a key that
-// left no marker: one whose marker was purged, or whose bucket was made anew
-// or restored. So Watch reads the whole bucket again after each reconnect and
-// once a minute, and takes the keys away that are no longer in it.
-func (s *Store) Watch(ctx context.Context, ring *auth.Ring, log *slog.Logger, ready func()) error {
-	reconnected := s.nc.StatusChanged(nats.CONNECTED)
-	defer s.nc.RemoveStatusListener(reconnected)
-	f := follower{ring: ring, log: log, known: map[string]uint64{}, ready: sync.OnceFunc(ready)}
-	for {
-		err := f.follow(ctx, s.kv, reconnected)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case s.nc.IsClosed():
-			return fmt.Errorf("watch keys: %w", nats.ErrConnectionClosed)
-		case errors.Is(err, errResync):
-			continue
-		}
-		if !f.failing {
-			f.failing = true
-			log.Warn("keys cannot be watched; trying again", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryEvery):
-		}
-	}
-}
-
-// follower is the state of one Watch. Its goroutine owns it.
-type follower struct {
-	ring    *auth.Ring
-	log     *slog.Logger
-	known   map[string]uint64 // revision of each entry that was taken in, also of damaged ones
-	ready   func()
-	failing bool // the log has it
-}
-
-// follow reads the bucket from the start and goes on with what changes, until
-// it is time to start over or the watcher breaks.
-func (f *follower) follow(ctx context.Context, kv jetstream.KeyValue, reconnected <-chan nats.Status) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends a goroutine that nats.go starts per watcher
-	w, err := kv.Watch(ctx, "key.*")
-	if err != nil {
-		return err
-	}
-	defer stop(w)
-	resync := time.NewTimer(resyncEvery)
-	defer resync.Stop()
-	stored := map[string]bool{} // until all that is stored was seen, then nil
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-reconnected:
-			return errResync
-		case <-resync.C:
-			return errResync
-		case e, open := <-w.Updates():
-			switch {
-			case !open:
-				return errors.New("the watcher ended")
-			case e != nil:
-				if f.take(e) && stored != nil {
-					stored[e.Key()] = true
-				}
-			case stored != nil:
-				for key := range f.known {
-					if !stored[key] {
-						f.drop(key)
-					}
-				}
-				stored = nil
-				if f.failing {
-					f.failing = false
-					f.log.Info("keys are watched again")
-				}
-				f.ready()
-			}
-		}
-	}
-}
-
-// take brings one entry into the ring, and reports whether it exists.
-func (f *follower) take(e jetstream.KeyValueEntry) bool {
-	if e.Operation() != jetstream.KeyValuePut {
-		f.drop(e.Key())
-		return false
-	}
-	if f.known[e.Key()] == e.Revision() {
-		return true
-	}
-	f.known[e.Key()] = e.Revision()
-	id := strings.TrimPrefix(e.Key(), "key.")
-	k, err := parse(id, e.Value())
-	if err == nil {
-		err = f.ring.Put(k)
-	}
-	if err != nil {
-		f.ring.Delete(id) // a damaged entry opens no door
-		f.log.Error("API key ignored", "key", id, "err", err)
-		return true
-	}
-	f.log.Info("API key known", "key", id, "name", k.Name, "expires", k.Expires)
-	return true
-}
-
-// drop takes away a key that Watch put into the ring.
-func (f *follower) drop(key string) {
-	if _, ok := f.known[key]; !ok {
-		return // revoked before this process began
-	}
-	delete(f.known, key)
-	id := strings.TrimPrefix(key, "key.")
-	f.ring.Delete(id)
-	f.log.Info("API key revoked", "key", id)
-}
-
-// touchEvery is how exact "last used" is: one write per key and process a minute.
-const touchEvery = time.Minute
-
-// Uses collects when keys were used and writes it down once a minute. Touch
-// is called on the hot path and only notes; Run writes.
-type Uses struct {
-	store *Store
-
-	mu    sync.Mutex
-	dirty map[string]time.Time // guarded by mu
-}
-
-// NewUses makes a collector for the store.
-func NewUses(s *Store) *Uses { return &Uses{store: s, dirty: map[string]time.Time{}} }
-
-// Touch notes that the key was used now.
-func (u *Uses) Touch(id string, now time.Time) {
-	u.mu.Lock()
-	u.dirty[id] = now
-	u.mu.Unlock()
-}
-
-// Run writes what was noted until ctx ends, and once more then.
-func (u *Uses) Run(ctx context.Context, log *slog.Logger) {
-	tick := time.NewTicker(touchEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-			u.Flush(last, log)
-			cancel()
-			return
-		case <-tick.C:
-			u.Flush(ctx, log)
-		}
-	}
-}
-
-// Flush writes what was noted. What cannot be written is noted again next
-// time the key is used: it is a convenience, not a promise.
-func (u *Uses) Flush(ctx context.Context, log *slog.Logger) {
-	u.mu.Lock()
-	dirty := u.dirty
-	u.dirty = map[string]time.Time{}
-	u.mu.Unlock()
-	for id, t := range dirty {
-		if _, err := u.store.kv.Put(ctx, "used."+id, []byte(t.UTC().Format(time.RFC3339))); err != nil {
-			log.Debug("last use of a key not written", "key", id, "err", err)
-			return
-		}
-	}
 }

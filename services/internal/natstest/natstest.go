@@ -89,7 +89,8 @@ func (s *Server) Stream(nc *nats.Conn) (jetstream.JetStream, string) {
 }
 
 // Log is a logger into the test's own output. What callbacks of nats.go log
-// after the test is dropped: testing would panic.
+// after the test is dropped: it would stand in another one's output, and after
+// the last test panic.
 func Log(t testing.TB) *slog.Logger {
 	out := &output{t: t}
 	t.Cleanup(func() {

@@ -1,6 +1,9 @@
 package natstest_test
 
 import (
+	"bytes"
+	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,12 +37,23 @@ func TestRestart(t *testing.T) {
 	s.Stop() // of a stopped one
 }
 
+// finished is a test of which this one says when it is over.
+type finished struct {
+	testing.TB
+	out     bytes.Buffer
+	cleanup func()
+}
+
+func (f *finished) Output() io.Writer { return &f.out }
+func (f *finished) Cleanup(c func())  { f.cleanup = c }
+
 func TestLogAfterTheTest(t *testing.T) {
-	var late func()
-	t.Run("inner", func(t *testing.T) {
-		log := natstest.Log(t)
-		log.Info("during the test")
-		late = func() { log.Info("after the test") }
-	})
-	late() // must not panic
+	over := &finished{TB: t}
+	log := natstest.Log(over)
+	log.Info("during the test")
+	over.cleanup()
+	log.Info("after the test")
+	if got := over.out.String(); !strings.Contains(got, "during the test") || strings.Contains(got, "after the test") {
+		t.Errorf("got %s", got)
+	}
 }

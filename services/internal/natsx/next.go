@@ -7,6 +7,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Next asks the stream's leader for the first sequence at or after from that
@@ -46,9 +47,9 @@ func next(ctx context.Context, nc *nats.Conn, pattern string, from uint64) (stor
 	}
 	var answer struct {
 		Message storedMsg `json:"message"`
-		Error *struct {
-			Code        int    `json:"code"`
-			Description string `json:"description"`
+		Error   *struct {
+			ErrCode     jetstream.ErrorCode `json:"err_code"` // code is 404 without a stream, too
+			Description string              `json:"description"`
 		} `json:"error"`
 	}
 	if err := json.Unmarshal(msg.Data, &answer); err != nil {
@@ -57,7 +58,7 @@ func next(ctx context.Context, nc *nats.Conn, pattern string, from uint64) (stor
 	switch {
 	case answer.Error == nil:
 		return answer.Message, nil
-	case answer.Error.Code == 404:
+	case answer.Error.ErrCode == jetstream.JSErrCodeMessageNotFound:
 		return storedMsg{}, nil
 	default:
 		return storedMsg{}, fmt.Errorf("ask the leader of stream %s: %s", proto.Stream, answer.Error.Description)

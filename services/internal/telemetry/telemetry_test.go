@@ -101,7 +101,7 @@ func TestRegistry(t *testing.T) {
 			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
 	}
-	for _, name := range []string{"herald_build_info", "go_goroutines", "process_open_fds"} {
+	for _, name := range []string{"herald_build_info", "go_goroutines", "process_cpu_seconds_total"} {
 		if n, err := testutil.GatherAndCount(reg, name); err != nil || n != 1 {
 			t.Errorf("%s: got %d series, %v", name, n, err)
 		}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/natstest"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// env makes a getenv of pairs.
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+// output takes what several goroutines write.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func TestHelp(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"-h"}, env("HERALD_API_KEY", "not-to-be-shown-000"), &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"-listen", "HERALD_LISTEN", "(default :8080)", "HERALD_API_KEY, HERALD_API_KEY_FILE", "-trusted-proxies", "-stream-max-age", "(default 24h)",
+		"-stream-max-bytes", "(default 1073741824)", "-replicas", "-max-message-bytes", "(default 65536)", "-max-request-bytes", "(default 8388608)",
+		"-drain", "(default 10s)", "-nats", "HERALD_NATS_URL", "-log-level", "-log-format", "-version", "-health",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("help has no %q:\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "not-to-be-shown") {
+		t.Error("help shows a secret")
+	}
+}
+
+func TestVersion(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"-version"}, env(), &out, io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+}
+
+// What is wrong with the settings is told in sentences, all at once, before
+// anything starts.
+func TestBadConfig(t *testing.T) {
+	for _, tt := range []struct {
+		args   []string
+		getenv func(string) string
+		want   []string
+	}{
+		{[]string{"-port", "1"}, env(), []string{"-port", "ingest -h"}},
+		{[]string{"serve"}, env(), []string{`"serve"`, "ingest -h"}},
+		{[]string{"-drain", "soon", "-replicas", "many"}, env(), []string{"-drain", "10s", "-replicas", "whole number"}},
+		{[]string{"-listen="}, env(), []string{"listen"}},
+		{nil, env("HERALD_API_KEY", "changeme"), []string{"HERALD_API_KEY", "16"}},
+		{nil, env("HERALD_API_KEY", "your-api-key-your-api-key"), []string{"HERALD_API_KEY", "placeholder"}},
+		{nil, env("HERALD_API_KEY_FILE", filepath.Join(t.TempDir(), "none")), []string{"HERALD_API_KEY_FILE"}},
+		{[]string{"-max-message-bytes", "1"}, env("HERALD_STREAM_MAX_AGE", "1ms"), []string{"max-message-bytes", "stream-max-age"}},
+		{[]string{"-log-level", "loud"}, env(), []string{"log level"}},
+		{[]string{"-trusted-proxies", "everybody"}, env(), []string{"-trusted-proxies", "everybody"}},
+		{[]string{"-health", "-listen", "127.0.0.1:1"}, env(), []string{"ask for readiness"}},
+	} {
+		err := run(t.Context(), tt.args, tt.getenv, io.Discard, io.Discard)
+		if err == nil {
+			t.Errorf("%v: no error", tt.args)
+			continue
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%v: %q does not say %q", tt.args, err, want)
+			}
+		}
+	}
+}
+
+// Told to stop while it waits for NATS, the process ends in peace.
+func TestStopWhileWaiting(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var logged output
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, env(), io.Discard, &logged)
+	}()
+	natstest.Eventually(t, 10*time.Second, "waiting for NATS", func() bool { return strings.Contains(logged.String(), "NATS cannot be reached") })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The whole life: start without a key, be ready, publish with the key from
+// the banner, be told to stop, stop.
+func TestRun(t *testing.T) {
+	server := natstest.Start(t)
+	listen := free(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var out, logged output
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL), &out, &logged)
+	}()
+	natstest.Eventually(t, 15*time.Second, "-health says ready", func() bool {
+		return run(ctx, []string{"-health", "-listen", listen}, env(), io.Discard, io.Discard) == nil
+	})
+	m := regexp.MustCompile(`API key: (hk_[a-z2-7]+)\n`).FindStringSubmatch(out.String())
+	if m == nil {
+		t.Fatalf("no banner:\n%s", out.String())
+	}
+	if got := post(t, listen, m[1]); got != http.StatusOK {
+		t.Errorf("publish: got %d, want 200", got)
+	}
+	if got := post(t, listen, "wrong"); got != http.StatusUnauthorized {
+		t.Errorf("publish with a wrong key: got %d, want 401", got)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("run: %v", err)
+	}
+	if strings.Contains(logged.String(), m[1]) {
+		t.Error("the log has the key")
+	}
+	for _, want := range []string{`"msg":"listening"`, `"service":"ingest"`, `"msg":"stopping"`} {
+		if !strings.Contains(logged.String(), want) {
+			t.Errorf("the log has no %s:\n%s", want, logged.String())
+		}
+	}
+	// Once more: the key holds, and no other is shown.
+	before := out.String()
+	ctx, cancel = context.WithCancel(t.Context())
+	secret := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(secret, []byte("0123456789-abcdef\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		ended <- run(ctx, []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY_FILE", secret), &out, &logged)
+	}()
+	natstest.Eventually(t, 15*time.Second, "ready again", func() bool {
+		return run(ctx, []string{"-health"}, env("HERALD_LISTEN", listen), io.Discard, io.Discard) == nil
+	})
+	for _, key := range []string{m[1], "0123456789-abcdef"} {
+		if got := post(t, listen, key); got != http.StatusOK {
+			t.Errorf("publish after a restart: got %d, want 200", got)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("run: %v", err)
+	}
+	if out.String() != before {
+		t.Errorf("a second banner:\n%s", out.String())
+	}
+}
+
+func free(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func post(t *testing.T, listen, key string) int {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, fmt.Sprintf("http://%s/v1/channels/alerts", listen), strings.NewReader("disk full"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("X-API-KEY", key)
+	req.Header.Set("Content-Type", "text/plain")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	return resp.StatusCode
+}

@@ -1,0 +1,169 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// resyncEvery bounds how long a key may stay valid after a revocation that
+// the watcher did not hear of.
+const resyncEvery = time.Minute
+
+// retryEvery is how long Watch waits after NATS refused it a watcher.
+const retryEvery = 250 * time.Millisecond
+
+// errResync: the watcher was left in order to start over.
+var errResync = errors.New("start over")
+
+// Watch keeps ring equal to the bucket until ctx ends. ready is called once,
+// when the ring holds what was stored at the start. Watching goes on by
+// itself over NATS outages; the keys known so far stay valid meanwhile. Keys
+// that Watch did not put into the ring are not its business.
+//
+// A watcher of nats.go goes on by itself too, but measured with nats-server
+// 2.15.2 it notices a restart of NATS only after 20 s, and never a key that
+// left no marker: one whose marker was purged, or whose bucket was made anew
+// or restored. So Watch reads the whole bucket again after each reconnect and
+// once a minute, and takes the keys away that are no longer in it.
+func (s *Store) Watch(ctx context.Context, ring *auth.Ring, log *slog.Logger, ready func()) error {
+	reconnected := s.nc.StatusChanged(nats.CONNECTED)
+	defer s.nc.RemoveStatusListener(reconnected)
+	f := follower{ring: ring, log: log, known: map[string]uint64{}, ready: sync.OnceFunc(ready)}
+	for {
+		err := f.follow(ctx, s.kv, reconnected)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case s.nc.IsClosed():
+			return fmt.Errorf("watch keys: %w", nats.ErrConnectionClosed)
+		case errors.Is(err, errResync):
+			continue
+		}
+		if !f.failing {
+			f.failing = true
+			log.Warn("keys cannot be watched; trying again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryEvery):
+		}
+	}
+}
+
+// follower is the state of one Watch. Its goroutine owns it.
+type follower struct {
+	ring    *auth.Ring
+	log     *slog.Logger
+	known   map[string]uint64 // revision of each entry that was taken in, also of damaged ones
+	ready   func()
+	failing bool // the log has it
+}
+
+// follow reads the bucket from the start and goes on with what changes, until
+// it is time to start over or the watcher breaks.
+func (f *follower) follow(ctx context.Context, kv jetstream.KeyValue, reconnected <-chan nats.Status) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends a goroutine that nats.go starts per watcher
+	w, err := kv.Watch(ctx, "key.*")
+	if err != nil {
+		return err
+	}
+	defer stop(w)
+	resync := time.NewTimer(resyncEvery)
+	defer resync.Stop()
+	stored := map[string]bool{} // until all that is stored was seen, then nil
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-reconnected:
+			return errResync
+		case <-resync.C:
+			return errResync
+		case e, open := <-w.Updates():
+			switch {
+			case !open:
+				return errors.New("the watcher ended")
+			case e != nil:
+				if f.take(e) && stored != nil {
+					stored[e.Key()] = true
+				}
+			case stored != nil:
+				if err := f.dropMissing(ctx, kv, stored); err != nil {
+					return err
+				}
+				stored = nil
+				if f.failing {
+					f.failing = false
+					f.log.Info("keys are watched again")
+				}
+				f.ready()
+			}
+		}
+	}
+}
+
+// dropMissing drops the keys that are no longer stored. One that is written in
+// this moment may come only after the watcher's end marker (as in List), so
+// each is asked for.
+func (f *follower) dropMissing(ctx context.Context, kv jetstream.KeyValue, stored map[string]bool) error {
+	for key := range f.known {
+		if stored[key] {
+			continue
+		}
+		e, err := kv.Get(ctx, key)
+		switch {
+		case err == nil:
+			f.take(e)
+		case errors.Is(err, jetstream.ErrKeyNotFound):
+			f.drop(key)
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// take brings one entry into the ring, and reports whether it exists.
+func (f *follower) take(e jetstream.KeyValueEntry) bool {
+	if e.Operation() != jetstream.KeyValuePut {
+		f.drop(e.Key())
+		return false
+	}
+	if f.known[e.Key()] == e.Revision() {
+		return true // read again
+	}
+	f.known[e.Key()] = e.Revision()
+	id := strings.TrimPrefix(e.Key(), "key.")
+	k, err := parse(id, e.Value())
+	if err == nil {
+		err = f.ring.Put(k)
+	}
+	if err != nil {
+		f.ring.Delete(id) // a damaged entry opens no door
+		f.log.Error("API key ignored", "key", id, "err", err)
+		return true
+	}
+	f.log.Info("API key known", "key", id, "name", k.Name, "expires", k.Expires)
+	return true
+}
+
+// drop takes away a key that Watch put into the ring.
+func (f *follower) drop(key string) {
+	if _, ok := f.known[key]; !ok {
+		return // revoked before this process began
+	}
+	delete(f.known, key)
+	id := strings.TrimPrefix(key, "key.")
+	f.ring.Delete(id)
+	f.log.Info("API key revoked", "key", id)
+}

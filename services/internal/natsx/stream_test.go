@@ -1,0 +1,126 @@
+package natsx_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+func TestEnsureStream(t *testing.T) {
+	s := natstest.Start(t)
+	nc := s.Connect()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ensure := func(cfg natsx.StreamConfig) (string, *jetstream.StreamInfo) {
+		t.Helper()
+		epoch, err := natsx.EnsureStream(t.Context(), js, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := js.Stream(t.Context(), proto.Stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return epoch, stream.CachedInfo()
+	}
+	epoch, info := ensure(natsx.StreamConfig{MaxAge: 24 * time.Hour, MaxBytes: 1 << 30})
+	if epoch != proto.EpochOf(info.Created) {
+		t.Errorf("epoch %s, created %s", epoch, info.Created)
+	}
+	c := info.Config
+	if c.MaxAge != 24*time.Hour || c.MaxBytes != 1<<30 || c.Replicas != 1 || c.Duplicates != natsx.DuplicateWindow || !c.AllowDirect || !c.AllowMsgTTL ||
+		c.Storage != jetstream.FileStorage || c.Retention != jetstream.LimitsPolicy || c.Discard != jetstream.DiscardOld || c.RePublish == nil || c.RePublish.Destination != "herald.live.>" {
+		t.Errorf("got %+v", c)
+	}
+	if _, err := js.Publish(t.Context(), "herald.msg.a", []byte(`{"channel":"a"}`)); err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []struct {
+		cfg    natsx.StreamConfig
+		window time.Duration
+	}{
+		{natsx.StreamConfig{MaxAge: 24 * time.Hour, MaxBytes: 1 << 30}, 2 * time.Minute}, // nothing changed
+		{natsx.StreamConfig{MaxAge: time.Hour, MaxBytes: 1 << 20}, 2 * time.Minute},
+		{natsx.StreamConfig{MaxAge: time.Minute, MaxBytes: 1 << 20}, time.Minute},
+		{natsx.StreamConfig{}, 2 * time.Minute}, // no limits
+		{natsx.StreamConfig{MaxAge: 24 * time.Hour, MaxBytes: 1 << 30, Replicas: 1}, 2 * time.Minute},
+	} {
+		again, info := ensure(change.cfg)
+		if again != epoch || info.State.Msgs != 1 {
+			t.Errorf("%+v: epoch %s became %s, %d messages", change.cfg, epoch, again, info.State.Msgs)
+		}
+		wantBytes := change.cfg.MaxBytes
+		if wantBytes == 0 {
+			wantBytes = -1
+		}
+		if info.Config.MaxAge != change.cfg.MaxAge || info.Config.MaxBytes != wantBytes || info.Config.Duplicates != change.window {
+			t.Errorf("%+v: got age %s, bytes %d, window %s", change.cfg, info.Config.MaxAge, info.Config.MaxBytes, info.Config.Duplicates)
+		}
+	}
+	if _, err := natsx.EnsureStream(t.Context(), js, natsx.StreamConfig{MaxAge: time.Hour, Replicas: 3}); err == nil || !strings.HasPrefix(err.Error(), "declare stream HERALD: ") {
+		t.Errorf("three replicas on one server: got %v", err)
+	}
+}
+
+// The epoch is the stream's creation time: it must be the same number before
+// and after a restart, and another one when the stream is made anew.
+func TestEpochSurvivesRestart(t *testing.T) {
+	s := natstest.Start(t)
+	nc := s.Connect()
+	js, epoch := s.Stream(nc)
+	if again, err := natsx.AwaitStream(t.Context(), js, natstest.Log(t)); err != nil || proto.EpochOf(again.CachedInfo().Created) != epoch {
+		t.Errorf("another question, another epoch: %v, %v", again, err)
+	}
+	for range 3 {
+		s.Restart()
+		natstest.Eventually(t, 10*time.Second, "connected again", nc.IsConnected)
+		stream, err := natsx.AwaitStream(t.Context(), js, natstest.Log(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := proto.EpochOf(stream.CachedInfo().Created); got != epoch {
+			t.Errorf("after a restart: got %s, want %s", got, epoch)
+		}
+		if _, got := s.Stream(nc); got != epoch { // declared again, as a restarted ingest does
+			t.Errorf("declared after a restart: got %s, want %s", got, epoch)
+		}
+	}
+	if err := js.DeleteStream(t.Context(), proto.Stream); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := s.Stream(nc); got == epoch {
+		t.Error("a stream that was made anew has the old epoch")
+	}
+}
+
+func TestAwaitStream(t *testing.T) {
+	s := natstest.Start(t)
+	nc := s.Connect()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := natsx.AwaitStream(ctx, js, quiet); !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "wait for stream HERALD: ") {
+		t.Errorf("got %v", err)
+	}
+	found := make(chan error, 1)
+	go func() {
+		_, err := natsx.AwaitStream(t.Context(), js, quiet)
+		found <- err
+	}()
+	s.Stream(nc)
+	if err := <-found; err != nil {
+		t.Error(err)
+	}
+}
