@@ -65,6 +65,7 @@ type follower struct {
 	log     *slog.Logger
 	known   map[string]uint64 // revision of each entry that was taken in, also of damaged ones
 	ready   func()
+	loaded  bool // what was stored at the start is in the ring
 	failing bool // the log has it
 }
 
@@ -105,6 +106,10 @@ func (f *follower) follow(ctx context.Context, kv jetstream.KeyValue, reconnecte
 				if f.failing {
 					f.failing = false
 					f.log.Info("keys are watched again")
+				}
+				if !f.loaded {
+					f.loaded = true
+					f.log.Info("API keys loaded", "keys", len(f.known))
 				}
 				f.ready()
 			}
@@ -153,7 +158,11 @@ func (f *follower) take(e jetstream.KeyValueEntry) bool {
 		f.log.Error("API key ignored", "key", id, "err", err)
 		return true
 	}
-	f.log.Info("API key known", "key", id, "name", k.Name, "expires", k.Expires)
+	level := slog.LevelDebug // at the start a count says enough
+	if f.loaded {
+		level = slog.LevelInfo
+	}
+	f.log.Log(context.Background(), level, "API key known", "key", id, "name", k.Name)
 	return true
 }
 

@@ -97,7 +97,14 @@ func TestEpochSurvivesRestart(t *testing.T) {
 	if err := js.DeleteStream(t.Context(), proto.Stream); err != nil {
 		t.Fatal(err)
 	}
-	if _, got := s.Stream(nc); got == epoch {
+	var anew string
+	// The server may still be clearing the old one's folder away.
+	natstest.Eventually(t, 5*time.Second, "the stream is made anew", func() bool {
+		var err error
+		anew, err = natsx.EnsureStream(t.Context(), js, natsx.StreamConfig{MaxAge: time.Hour})
+		return err == nil
+	})
+	if anew == epoch {
 		t.Error("a stream that was made anew has the old epoch")
 	}
 }
