@@ -25,9 +25,13 @@ import (
 // before anything later is handed on. What is missing at the very end, with
 // nothing after it, is found by asking for the stream's last sequence once a
 // second while it is quiet.
+//
+// The sequence is believed: whoever may publish under herald.live can say the
+// next one before the stream does. NATS permissions are to leave that to
+// Herald's services.
 type feed struct {
 	nc     *nats.Conn
-	stream jetstream.Stream // set by start
+	stream jetstream.Stream // set by start, before started
 	hub    *hub.Hub
 	log    *slog.Logger
 	m      *metrics
@@ -35,12 +39,14 @@ type feed struct {
 	live   chan *nats.Msg // NATS writes, run reads; never closed
 	canary string         // subject of the feed's message to itself
 
-	epoch atomic.Pointer[string] // of the stream; run writes; nil until start has succeeded
+	started atomic.Bool // there is a stream, and the hub knows where it stands
 
 	// Owned by run.
-	last   uint64 // newest sequence handed to the hub
-	quiet  bool   // nothing came since the last tick
-	chirps uint64 // canaries sent
+	subs   []*nats.Subscription
+	at     proto.Cursor // the newest message handed to the hub
+	quiet  bool         // nothing new came since the last tick
+	doubt  bool         // something came that should be known: the tick asks the stream
+	behind bool         // the stream stood before at when it was last asked
 
 	heard atomic.Int64 // Unix nanoseconds when a canary came through run last
 }
@@ -65,6 +71,7 @@ func newFeed(nc *nats.Conn, h *hub.Hub, log *slog.Logger, m *metrics, id string)
 
 // start subscribes, so that nothing that is stored from now on is missed, and
 // only then asks where the stream stands. It waits until there is a stream.
+// The subscriptions are for stop to end, also after an error.
 func (f *feed) start(ctx context.Context) error {
 	js, err := jetstream.New(f.nc)
 	if err != nil {
@@ -74,15 +81,18 @@ func (f *feed) start(ctx context.Context) error {
 		return fmt.Errorf("feed: %w", err)
 	}
 	for _, subject := range []string{proto.SubjectLive + ">", f.canary} {
-		if _, err := f.nc.ChanSubscribe(subject, f.live); err != nil {
+		sub, err := f.nc.ChanSubscribe(subject, f.live)
+		if err != nil {
 			return fmt.Errorf("feed: subscribe to %s: %w", subject, err)
 		}
+		f.subs = append(f.subs, sub)
 	}
 	for {
 		info, err := f.stream.Info(ctx)
 		if err == nil {
-			f.begin(info, false)
 			f.heard.Store(time.Now().UnixNano())
+			f.begin(info, false)
+			f.started.Store(true)
 			return nil
 		}
 		f.log.Warn("the stream does not say where it stands; asking again", "stream", proto.Stream, "err", err)
@@ -94,24 +104,24 @@ func (f *feed) start(ctx context.Context) error {
 	}
 }
 
-// begin starts after what is stored now.
-func (f *feed) begin(info *jetstream.StreamInfo, reset bool) {
-	epoch := proto.EpochOf(info.Created)
-	f.epoch.Store(&epoch)
-	f.last = info.State.LastSeq
-	f.hub.Start(f.last, reset)
-	f.m.position.Set(float64(f.last))
-	f.log.Info("following the stream", "epoch", epoch, "seq", f.last)
+func (f *feed) stop() {
+	for _, sub := range f.subs {
+		_ = sub.Unsubscribe() // fails only when the connection is closed
+	}
 }
 
-// cursor is the id of a sequence of the current stream.
-func (f *feed) cursor(seq uint64) proto.Cursor { return proto.Cursor{Epoch: *f.epoch.Load(), Seq: seq} }
-
-// started reports whether there is a stream to follow.
-func (f *feed) started() bool { return f.epoch.Load() != nil }
+// begin starts after what is stored now.
+func (f *feed) begin(info *jetstream.StreamInfo, reset bool) {
+	f.at = proto.Cursor{Epoch: proto.EpochOf(info.Created), Seq: info.State.LastSeq}
+	f.behind = false
+	f.hub.Start(f.at, reset)
+	f.m.position.Set(float64(f.at.Seq))
+	f.log.Info("following the stream", "epoch", f.at.Epoch, "seq", f.at.Seq)
+}
 
 // run starts, and hands messages on until ctx ends.
 func (f *feed) run(ctx context.Context) error {
+	defer f.stop()
 	if err := f.start(ctx); err != nil {
 		return err
 	}
@@ -132,11 +142,12 @@ func (f *feed) run(ctx context.Context) error {
 				lost = nil
 			}
 		case <-tick.C:
-			f.sing()
-			if f.quiet {
+			_ = f.nc.Publish(f.canary, nil) // an error is a canary that does not come back
+			ask := f.quiet || f.doubt
+			f.quiet, f.doubt = true, false
+			if ask {
 				f.check(ctx)
 			}
-			f.quiet = true
 		}
 	}
 }
@@ -148,11 +159,10 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 	}
 	r, err := natsx.Read(msg)
 	if err != nil {
+		// Its sequence, if it has one, may be invented. If it is not, it is a
+		// hole before the next message, and passed over with the stream's word.
 		f.m.foreign.Inc()
 		f.log.Debug("ignored a NATS message that is not Herald's", "err", err)
-		if r.Seq == f.last+1 {
-			f.last = r.Seq
-		}
 		return
 	}
 	if r.Seq == 0 {
@@ -160,31 +170,32 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 		f.hub.Publish(&hub.Message{Channel: r.Channel, Body: r.Body, Accepted: r.Accepted})
 		return
 	}
-	f.quiet = false
-	switch {
-	case r.Seq <= f.last: // fetched already, or the stream was made anew: the tick finds out
+	if r.Seq <= f.at.Seq { // fetched already, or the stream was made anew
+		f.doubt = true
 		return
-	case r.Seq > f.last+1:
-		f.log.Warn("live messages are missing; fetching them from the stream", "seq", f.last+1, "upto", r.Seq-1)
+	}
+	if r.Seq > f.at.Seq+1 {
+		f.log.Warn("live messages are missing; fetching them from the stream", "seq", f.at.Seq+1, "upto", r.Seq-1)
 		f.m.repaired.Inc()
 		f.repair(ctx, r.Seq-1)
-		if r.Seq != f.last+1 {
+		if r.Seq != f.at.Seq+1 {
 			return // fetched with the others, or its sequence was invented
 		}
 	}
+	f.quiet = false
 	f.m.received.WithLabelValues("live").Inc()
 	f.publish(r)
 }
 
 func (f *feed) publish(r natsx.Received) {
-	f.last = r.Seq
+	f.at.Seq = r.Seq
 	f.m.position.Set(float64(r.Seq))
-	f.hub.Publish(f.message(r))
+	f.hub.Publish(newMessage(f.at.Epoch, r))
 }
 
-// message splices the id in, once for all clients.
-func (f *feed) message(r natsx.Received) *hub.Message {
-	id := f.cursor(r.Seq)
+// newMessage splices the id in, once for all clients.
+func newMessage(epoch string, r natsx.Received) *hub.Message {
+	id := proto.Cursor{Epoch: epoch, Seq: r.Seq}
 	return &hub.Message{
 		Seq:      r.Seq,
 		Channel:  r.Channel,
@@ -194,19 +205,12 @@ func (f *feed) message(r natsx.Received) *hub.Message {
 	}
 }
 
-// sing sends the canary: a message of the feed to itself, over the connection
-// and through the queue that messages take.
-func (f *feed) sing() {
-	f.chirps++
-	_ = f.nc.Publish(f.canary, nil) // an error is a canary that does not arrive
-}
-
 // ready is the check behind /readyz.
 func (f *feed) ready(context.Context) error {
 	if !f.nc.IsConnected() {
 		return errors.New("not connected to NATS")
 	}
-	if !f.started() {
+	if !f.started.Load() {
 		return fmt.Errorf("stream %s is not there yet; ingest declares it", proto.Stream)
 	}
 	if silent := time.Since(time.Unix(0, f.heard.Load())); silent > canaryLate {
@@ -225,23 +229,31 @@ func (f *feed) check(ctx context.Context) {
 		f.log.Debug("the stream does not answer", "err", err)
 		return
 	}
-	switch last := info.State.LastSeq; {
-	case proto.EpochOf(info.Created) != *f.epoch.Load():
+	last := info.State.LastSeq
+	wasBehind := f.behind
+	f.behind = last < f.at.Seq
+	switch {
+	case proto.EpochOf(info.Created) != f.at.Epoch:
 		f.log.Warn("the stream was made anew; clients are told to start over", "stream", proto.Stream)
 		f.begin(info, true)
-	case last > f.last:
+	case f.behind && wasBehind:
+		f.log.Error("the stream has lost its newest messages; clients are told to start over", "stream", proto.Stream, "seq", last+1, "upto", f.at.Seq)
+		f.begin(info, true)
+	case f.behind:
+		f.doubt = true // a new leader may still be catching up: the next tick asks again
+	case last > f.at.Seq:
 		// Perhaps they are in the queue already: they will be dropped as known.
 		f.repair(ctx, last)
 	}
 }
 
-// repair fetches and hands on what is stored after f.last up to upTo. It
+// repair fetches and hands on what is stored after f.at up to upTo. It
 // returns when that is done, when the stream does not go as far, or when ctx
 // ended. Sequences that the stream no longer has are passed over: if
 // retention took them, clients are told.
 func (f *feed) repair(ctx context.Context, upTo uint64) {
 	pause := 20 * time.Millisecond
-	for f.last < upTo && ctx.Err() == nil {
+	for f.at.Seq < upTo && ctx.Err() == nil {
 		err := f.repairPage(ctx, upTo)
 		switch {
 		case err == nil:
@@ -262,18 +274,18 @@ func (f *feed) repair(ctx context.Context, upTo uint64) {
 func (f *feed) repairPage(ctx context.Context, upTo uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	page, err := natsx.Fetch(ctx, f.nc, natsx.Query{Pattern: ">", From: f.last + 1, Batch: fetchBatch, MaxBytes: fetchBytes})
+	page, err := natsx.Fetch(ctx, f.nc, natsx.Query{Pattern: ">", From: f.at.Seq + 1, Batch: fetchBatch, MaxBytes: fetchBytes})
 	if err != nil {
 		return err
 	}
-	if len(page.Messages) == 0 || page.Messages[0].Seq > f.last+1 {
+	if len(page.Messages) == 0 || page.Messages[0].Seq > f.at.Seq+1 {
 		if err := f.passOver(ctx, upTo); err != nil {
 			return err
 		}
 	}
 	for _, r := range page.Messages {
-		if r.Seq > f.last {
-			if r.Seq > f.last+1 {
+		if r.Seq > f.at.Seq {
+			if r.Seq > f.at.Seq+1 {
 				if err := f.passOver(ctx, r.Seq-1); err != nil {
 					return err
 				}
@@ -292,15 +304,15 @@ var (
 	errBeyond = errors.New("beyond the end of the stream")
 )
 
-// passOver moves f.last over sequences up to upTo that are no longer stored,
+// passOver moves f.at over sequences up to upTo that are no longer stored,
 // as far as they are. Only the leader may say so: the answer to a direct get
 // may come from a replica that lags behind.
 func (f *feed) passOver(ctx context.Context, upTo uint64) error {
-	next, err := natsx.Next(ctx, f.nc, ">", f.last+1)
+	next, err := natsx.Next(ctx, f.nc, ">", f.at.Seq+1)
 	if err != nil {
 		return err
 	}
-	if next == f.last+1 {
+	if next == f.at.Seq+1 {
 		return errLagging
 	}
 	info, err := f.stream.Info(ctx)
@@ -314,11 +326,11 @@ func (f *feed) passOver(ctx context.Context, upTo uint64) error {
 	if next != 0 {
 		end = min(end, next-1)
 	}
-	if info.State.FirstSeq > f.last+1 {
-		f.log.Warn("messages expired before this gateway could fetch them; clients are told", "seq", f.last+1, "upto", end)
+	if info.State.FirstSeq > f.at.Seq+1 {
+		f.log.Warn("messages expired before this gateway could fetch them; clients are told", "seq", f.at.Seq+1, "upto", end)
 		f.m.lost.Inc()
-		f.hub.Gap(f.last, end)
+		f.hub.Gap(f.at, proto.Cursor{Epoch: f.at.Epoch, Seq: end})
 	}
-	f.last = end
+	f.at.Seq = end
 	return nil
 }

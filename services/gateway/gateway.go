@@ -175,6 +175,8 @@ func (s *Service) drain() {
 	s.log.Info("every client has left", "clients", n, "took", time.Since(begin))
 }
 
+var stopping = proto.ProblemUnavailable.With("this gateway is stopping; connect again")
+
 // serveWebSocket admits one client. What concerns the page (its origin) or
 // the gateway (draining) is refused before the handshake; everything else is
 // told after it, since a browser shows a page no HTTP answer to a handshake.
@@ -185,9 +187,9 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case s.draining.Load():
-		refuse("draining", proto.ProblemUnavailable.With("this gateway is stopping; connect again"))
+		refuse("draining", stopping)
 		return
-	case !s.feed.started():
+	case !s.feed.started.Load():
 		refuse("starting", proto.ProblemUnavailable.With("this gateway is starting; connect again"))
 		return
 	case !s.originAllowed(r):
@@ -195,8 +197,11 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	sess := &session{s: s, remote: s.cfg.TrustedProxies.ClientIP(r), request: parseRequest(r)}
-	c, err := s.conns.Accept(w, r, sess.remote, httpx.NewID(), func(_ int, reason error) {
-		w.Header().Set("Upgrade", "websocket") // RFC 9110 section 15.5.22
+	c, err := s.conns.Accept(w, r, sess.remote, httpx.NewID(), func(status int, reason error) {
+		if status == http.StatusServiceUnavailable {
+			refuse("draining", stopping)
+			return
+		}
 		refuse("handshake", proto.ProblemUpgrade.With(reason.Error()))
 	})
 	if err != nil {

@@ -1,19 +1,23 @@
 package gateway
 
 import (
-	"errors"
+	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
 	"path"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/httpx"
 )
 
-// contentSecurityPolicy lets the pages use their own scripts and styles and
-// connect to where they came from, and nothing else.
+// contentSecurityPolicy lets the pages use their own scripts, styles and
+// images, and nothing else. "ws: wss:" is for browsers to whom 'self' does not
+// mean the WebSocket of the same host.
 const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " +
 	"connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
@@ -24,9 +28,11 @@ func (s *Service) mountPages(r chi.Router) {
 	if s.deps.Pages == nil {
 		return
 	}
-	r.Get("/", s.page("demo/index.html"))
+	r.Get("/", func(w http.ResponseWriter, r *http.Request) { s.servePage(w, r, "demo/index.html") })
 	for _, folder := range []string{"demo", "client", "shared"} {
-		r.Get("/"+folder+"/*", func(w http.ResponseWriter, r *http.Request) { s.servePage(w, r, path.Clean(r.URL.Path)[1:]) })
+		r.Get("/"+folder+"/*", func(w http.ResponseWriter, r *http.Request) {
+			s.servePage(w, r, folder+"/"+chi.URLParam(r, "*"))
+		})
 	}
 	r.Get("/favicon.ico", func(w http.ResponseWriter, r *http.Request) {
 		for _, own := range []string{"favicon.ico", "config/favicon.ico"} {
@@ -40,17 +46,25 @@ func (s *Service) mountPages(r chi.Router) {
 	})
 }
 
-func (s *Service) page(name string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) { s.servePage(w, r, name) }
+// types are set by hand: on Windows the registry may say that a script is
+// plain text, and nosniff then stops it.
+var types = map[string]string{
+	".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+	".svg": "image/svg+xml", ".ico": "image/x-icon",
 }
 
+// servePage serves a file of the embedded pages. They have no modification
+// time, so a hash of the content is what browsers ask with (ETag).
 func (s *Service) servePage(w http.ResponseWriter, r *http.Request, name string) {
-	info, err := fs.Stat(s.deps.Pages, name)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() || errors.Is(err, fs.ErrInvalid) {
+	b, err := fs.ReadFile(s.deps.Pages, name)
+	if err != nil { // nothing there, a folder, or a path with ".."
 		httpx.WriteProblem(w, r, s.log, proto.ProblemNotFound.With(r.URL.Path))
 		return
 	}
-	w.Header().Set("Content-Security-Policy", contentSecurityPolicy)
-	w.Header().Set("Cache-Control", "no-cache")
-	http.ServeFileFS(w, r, s.deps.Pages, name)
+	h := w.Header()
+	h.Set("Content-Security-Policy", contentSecurityPolicy)
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Content-Type", types[path.Ext(name)])
+	h.Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256(b)))
+	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(b))
 }

@@ -1,209 +1,252 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // plan is how a client is brought up to date.
 type plan struct {
 	names []string
+	epoch string // of every id that the client is given on the way
 	since uint64 // everything after it is to be sent
 	last  bool   // the newest message of each channel comes first
 	gap   string // reason why messages before since are missing; empty: none
 	asked string // the client's own words, for the gap frame
 }
 
+func (p *plan) id(seq uint64) string { return proto.Cursor{Epoch: p.epoch, Seq: seq}.String() }
+
 // streamWait bounds one question to the stream while a client waits.
 const streamWait = 10 * time.Second
 
-// plan decides from where on a client can be served. An error means that
-// since is not an id.
+// plan decides from where on a client can be served. An error that wraps
+// proto.ErrCursor means that since is not an id, any other that the stream
+// does not answer.
 func (c *session) plan(since string, names []string) (plan, error) {
-	p := plan{names: names, asked: since}
+	at := c.s.hub.Recent().Last()
+	p := plan{names: names, epoch: at.Epoch, asked: since}
 	switch since {
 	case proto.SinceAll:
+		state, err := c.streamState()
+		if err != nil {
+			return plan{}, err
+		}
+		p.since = max(state.FirstSeq, 1) - 1
 		return p, nil
 	case proto.SinceLast:
-		p.since, p.last = c.s.hub.Recent().Last(), true
+		p.since, p.last = at.Seq, true
 		return p, nil
 	}
 	cur, err := proto.ParseCursor(since)
 	if err != nil {
 		return plan{}, err
 	}
-	position := c.s.hub.Recent().Last()
 	p.since = cur.Seq
 	switch {
-	case cur.Epoch != c.s.feed.cursor(0).Epoch:
-		p.since, p.gap = position, proto.GapEpoch
-	case cur.Seq > position:
+	case cur.Epoch != at.Epoch:
+		p.since, p.gap = at.Seq, proto.GapEpoch
+	case cur.Seq > at.Seq:
 		// An id from a gateway that is ahead of this one, or an invented one.
-		if last, err := c.lastStored(); err == nil && cur.Seq > last {
-			p.since, p.gap = position, proto.GapEpoch
+		state, err := c.streamState()
+		if err != nil {
+			return plan{}, err
+		}
+		if cur.Seq > state.LastSeq {
+			p.since, p.gap = at.Seq, proto.GapEpoch
 		}
 	case cur.Seq < c.s.hub.Recent().Floor():
-		info, err := c.streamInfo()
+		state, err := c.streamState()
 		if err != nil {
-			break // the fetch that follows says so
+			return plan{}, err
 		}
-		if first := info.first; cur.Seq+1 < first {
-			p.since, p.gap = first-1, proto.GapExpired
+		if cur.Seq+1 < state.FirstSeq {
+			p.since, p.gap = state.FirstSeq-1, proto.GapExpired
 		}
 	}
 	return p, nil
 }
 
-func (c *session) lastStored() (uint64, error) {
-	info, err := c.streamInfo()
-	return info.last, err
-}
-
-type streamInfo struct{ first, last uint64 }
-
-func (c *session) streamInfo() (streamInfo, error) {
+func (c *session) streamState() (jetstream.StreamState, error) {
 	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
 	defer cancel()
 	info, err := c.s.feed.stream.Info(ctx)
 	if err != nil {
-		return streamInfo{}, fmt.Errorf("read the state of stream %s: %w", proto.Stream, err)
+		return jetstream.StreamState{}, fmt.Errorf("read the state of stream %s: %w", proto.Stream, err)
 	}
-	return streamInfo{first: info.State.FirstSeq, last: info.State.LastSeq}, nil
+	return info.State, nil
 }
+
+// replay is a plan being carried out; since moves on.
+type replay struct {
+	plan
+	channel  string // the one subscription that is meant; empty: the connection's first ones
+	live     uint64 // what is after it comes, or came, through the subscription of this name that there is; hub.Now: none
+	had      uint64 // what is after it was sent without a gap
+	complete bool   // nothing had to be left out so far
+	from     string // memory or stream, for the metric
+
+	messages, bytes int // what may still be sent
+}
+
+func (r *replay) spent() bool { return r.messages <= 0 || r.bytes <= 0 }
+
+const (
+	// chunk is how many messages are taken from memory or from the stream at once.
+	chunk = 256
+	// replayTail is how many of the newest messages a client gets that missed
+	// more than it may be sent.
+	replayTail = 1000
+)
 
 // catchUp sends what the plan says is missed and makes the subscriptions
 // live. It returns once the client is live, or with the reason why it cannot
-// be: conn.ErrClosed, or that the stream does not answer. channel names the
-// one subscription that is meant; empty means the connection's first ones.
+// be: conn.ErrClosed, natsx.ErrTooManyChannels, or that the stream does not
+// answer. channel names the one subscription that is meant; empty means the
+// connection's first ones.
 //
 // Chunks are sent from the stream (long away), then from memory, each waiting
 // until the client has read enough; the last few messages and the step to
 // live happen in the hub's shard, so that nothing can come between.
 func (c *session) catchUp(p plan, channel string) error {
+	r := &replay{
+		plan: p, channel: channel, live: c.hasAfter(channel), had: p.since, complete: true, from: "memory",
+		messages: c.s.cfg.ReplayMessages, bytes: c.s.cfg.ReplayBytes,
+	}
 	if p.gap != "" {
-		c.s.m.resumes.WithLabelValues(p.gap).Inc()
-		c.gap(p.gap, p.asked, p.since, channel)
+		c.gap(r, p.gap, p.asked, p.since)
 	}
 	if p.last {
-		if err := c.sendLast(p); err != nil {
+		if err := c.sendLast(r); err != nil {
 			return err
 		}
 	}
-	complete, from := p.gap == "", "memory"
-	left := &budget{messages: c.s.cfg.ReplayMessages, bytes: c.s.cfg.ReplayBytes}
-	for since := p.since; ; {
-		joined := c.join(since, p.names, func(j hub.Joined) {
-			if channel != "" {
-				c.subscribed(channel, complete, j.Position)
-			}
-		})
-		if joined.OK {
-			if complete {
-				c.s.m.resumes.WithLabelValues(from).Inc()
+	// To look far back is not the shard's business.
+	for far := c.s.hub.Recent().Last().Seq > r.since+chunk; ; far = false {
+		if !far && c.goLive(r) {
+			if r.complete {
+				c.s.m.resumes.WithLabelValues(r.from).Inc()
 			}
 			return nil
 		}
-		next, stream, err := c.sendSome(p, since, left)
-		if err != nil {
+		if err := c.sendSome(r); err != nil {
 			return err
 		}
-		if stream {
-			from = "stream"
+		if r.spent() {
+			c.skip(r)
 		}
-		if left.spent() {
-			c.s.m.resumes.WithLabelValues(proto.GapLimit).Inc()
-			complete = false
-			tail := min(replayTail, c.s.cfg.ReplayMessages)
-			since, next = next, max(next, c.s.hub.Recent().Newest(p.names, tail))
-			c.gap(proto.GapLimit, c.id(since), next, channel)
-			left.messages, left.bytes = tail+chunk, c.s.cfg.ReplayBytes
-		}
-		since = next
 	}
 }
 
-// replayTail is how many of the newest messages a client gets that missed
-// more than it may be sent.
-const replayTail = 1000
-
-// budget is what one resume may still be sent.
-type budget struct{ messages, bytes int }
-
-func (b *budget) spent() bool { return b.messages <= 0 || b.bytes <= 0 }
-
-func (b *budget) spend(bytes int) { b.messages--; b.bytes -= bytes }
-
-func (c *session) gap(reason, since string, upTo uint64, channel string) {
-	c.tell(proto.Gap{Type: proto.FrameGap, Reason: reason, Since: since, ID: c.id(upTo), Channel: channel})
+// goLive subscribes, if what is missed is little enough.
+func (c *session) goLive(r *replay) bool {
+	since := r.since
+	if r.live != hub.Now {
+		if since < r.live {
+			return false
+		}
+		since = hub.Now // live already: only what came before was missed
+	}
+	return c.join(r.had, since, r.names, func(j hub.Joined) {
+		if r.channel != "" {
+			c.conn.Send(control(subscribed(r.channel, r.complete, j.Position.String())))
+		}
+	})
 }
 
-// sendSome sends the next chunk after since, from memory if it reaches back
-// that far, else from the stream, and returns up to where the client now has
-// everything.
-func (c *session) sendSome(p plan, since uint64, b *budget) (next uint64, stream bool, err error) {
+// gap says that the messages after since up to upTo are left out.
+func (c *session) gap(r *replay, reason, since string, upTo uint64) {
+	r.complete, r.had = false, upTo
+	c.s.m.resumes.WithLabelValues(reason).Inc()
+	c.tell(proto.Gap{Type: proto.FrameGap, Reason: reason, Since: since, ID: r.id(upTo), Channel: r.channel})
+}
+
+// skip leaves out all but the newest messages, for a client that has been
+// sent as many as it may be.
+func (c *session) skip(r *replay) {
+	tail := min(replayTail, c.s.cfg.ReplayMessages)
+	if upTo := min(c.s.hub.Recent().Newest(r.names, tail), r.live); upTo > r.since {
+		c.gap(r, proto.GapLimit, r.id(r.since), upTo)
+		r.since = upTo
+	}
+	r.messages, r.bytes = tail+chunk, c.s.cfg.ReplayBytes
+}
+
+// send sends one message of a replay, unless it comes, or came, through a
+// subscription that is live.
+func (c *session) send(r *replay, m *hub.Message) error {
+	r.since = m.Seq
+	if c.has(m.Channel, m.Seq) {
+		return nil
+	}
+	r.messages--
+	r.bytes -= len(m.Body)
+	return c.conn.SendWait(c.s.sessions, m.Encoded(nativeEncoding))
+}
+
+// sendSome sends the next chunk, from memory if it reaches back that far,
+// else from the stream.
+func (c *session) sendSome(r *replay) error {
 	upTo := c.s.hub.Recent().Last()
-	missed, more, ok := c.s.hub.Recent().Between(since, upTo, p.names, chunk)
+	if upTo.Epoch != r.epoch {
+		return conn.ErrClosed // the stream was made anew: the shard is about to say so
+	}
+	missed, more, ok := c.s.hub.Recent().Between(proto.Cursor{Epoch: r.epoch, Seq: r.since}, upTo.Seq, r.names, chunk)
 	if !ok {
-		next, err = c.sendStored(p, since, upTo, b)
-		return next, true, err
+		return c.sendStored(r, upTo.Seq)
 	}
 	for _, m := range missed {
-		if b.spent() {
-			return since, false, nil
+		if err := c.send(r, m); err != nil || r.spent() {
+			return err
 		}
-		since = m.Seq
-		if c.has(m.Channel, m.Seq) {
-			continue
-		}
-		if err := c.conn.SendWait(c.s.sessions, m.Encoded(nativeEncoding)); err != nil {
-			return 0, false, err
-		}
-		b.spend(len(m.Body))
 	}
-	if more {
-		return since, false, nil
+	if !more {
+		r.since = max(r.since, upTo.Seq)
 	}
-	return max(since, upTo), false, nil
+	return nil
 }
-
-// chunk is how many messages are taken from memory or from the stream at once.
-const chunk = 256
 
 // sendStored sends one chunk from the stream: a page of each name, merged in
 // stream order, up to where the shortest page ends.
-func (c *session) sendStored(p plan, since, upTo uint64, b *budget) (next uint64, err error) {
+func (c *session) sendStored(r *replay, upTo uint64) error {
+	r.from = "stream"
 	select {
 	case c.s.replays <- struct{}{}:
 	case <-c.s.sessions.Done():
-		return 0, c.s.sessions.Err()
+		return c.s.sessions.Err()
 	}
-	merged, end, err := c.fetch(p.names, since, upTo)
+	merged, end, err := c.fetch(r.names, r.since, upTo)
 	<-c.s.replays
 	if err != nil {
-		return 0, err
+		return err
 	}
-	for _, r := range merged {
-		if b.spent() {
-			return since, nil
-		}
-		since = r.Seq
-		if c.has(r.Channel, r.Seq) {
-			continue
-		}
-		m := c.s.feed.message(r)
-		if err := c.conn.SendWait(c.s.sessions, m.Encoded(nativeEncoding)); err != nil {
-			return 0, err
-		}
+	// Retention does not wait for slow clients. Asked after the fetch: what is
+	// there now was there then.
+	state, err := c.streamState()
+	if err != nil {
+		return err
+	}
+	if first := state.FirstSeq; first > r.since+1 {
+		c.gap(r, proto.GapExpired, r.id(r.since), first-1)
+		end = max(end, first-1)
+	}
+	for _, received := range merged {
 		c.s.m.replayed.Inc()
-		b.spend(len(m.Body))
+		if err := c.send(r, newMessage(r.epoch, received)); err != nil || r.spent() {
+			return err
+		}
 	}
-	return end, nil
+	r.since = end
+	return nil
 }
 
 // fetch reads a page of each name after since and merges them. The result is
@@ -212,13 +255,39 @@ func (c *session) sendStored(p plan, since, upTo uint64, b *budget) (next uint64
 func (c *session) fetch(names []string, since, upTo uint64) (merged []natsx.Received, end uint64, err error) {
 	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
 	defer cancel()
+	for end = since; end == since; {
+		if merged, end, err = c.fetchPages(ctx, names, since, upTo); err != nil {
+			return nil, 0, err
+		}
+		if end == since { // the replica that answered lags behind
+			select {
+			case <-ctx.Done():
+				return nil, 0, errLagging
+			case <-time.After(lagPause):
+			}
+		}
+	}
+	slices.SortFunc(merged, func(a, b natsx.Received) int { return cmp.Compare(a.Seq, b.Seq) })
+	merged = slices.CompactFunc(merged, func(a, b natsx.Received) bool { return a.Seq == b.Seq }) // overlapping names
+	for len(merged) > 0 && merged[len(merged)-1].Seq > end {
+		merged = merged[:len(merged)-1]
+	}
+	return merged, end, nil
+}
+
+// lagPause is how long a replica is given to catch up with its leader.
+const lagPause = 20 * time.Millisecond
+
+func (c *session) fetchPages(ctx context.Context, names []string, since, upTo uint64) (all []natsx.Received, end uint64, err error) {
 	end = upTo
 	for _, name := range names {
-		page, err := natsx.Fetch(ctx, c.s.deps.NATS, natsx.Query{Pattern: name, From: since + 1, Batch: chunk, MaxBytes: fetchBytes})
+		page, err := natsx.Fetch(ctx, c.s.deps.NATS, natsx.Query{
+			Pattern: name, From: since + 1, Batch: chunk, MaxBytes: max(fetchBytes/len(names), 64<<10),
+		})
 		if err != nil {
 			return nil, 0, err
 		}
-		merged = append(merged, page.Messages...)
+		all = append(all, page.Messages...)
 		last := since
 		if n := len(page.Messages); n > 0 {
 			last = page.Messages[n-1].Seq
@@ -236,41 +305,27 @@ func (c *session) fetch(names []string, since, upTo uint64) (merged []natsx.Rece
 			end = min(end, next-1)
 		}
 	}
-	if end == since {
-		return nil, 0, errLagging
-	}
-	slices.SortFunc(merged, func(a, b natsx.Received) int {
-		switch {
-		case a.Seq < b.Seq:
-			return -1
-		case a.Seq > b.Seq:
-			return 1
-		}
-		return 0
-	})
-	merged = slices.CompactFunc(merged, func(a, b natsx.Received) bool { return a.Seq == b.Seq }) // overlapping names
-	for len(merged) > 0 && merged[len(merged)-1].Seq > end {
-		merged = merged[:len(merged)-1]
-	}
-	return merged, end, nil
+	return all, end, nil
 }
 
 // sendLast sends the newest message of each channel, up to where the client
 // goes live.
-func (c *session) sendLast(p plan) error {
-	if p.since == 0 {
+func (c *session) sendLast(r *replay) error {
+	if r.since == 0 {
 		return nil // nothing is stored
 	}
 	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
 	defer cancel()
-	newest, err := natsx.FetchLast(ctx, c.s.deps.NATS, p.names, p.since)
+	newest, err := natsx.FetchLast(ctx, c.s.deps.NATS, r.names, r.since)
 	if err != nil {
 		return err
 	}
-	for _, r := range newest {
-		if err := c.conn.SendWait(c.s.sessions, c.s.feed.message(r).Encoded(nativeEncoding)); err != nil {
+	since := r.since
+	for _, received := range newest {
+		if err := c.send(r, newMessage(r.epoch, received)); err != nil {
 			return err
 		}
 	}
+	r.since = since
 	return nil
 }

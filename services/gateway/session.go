@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -15,6 +15,7 @@ import (
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/gateway/internal/native"
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/natsx"
 )
 
 // nativeEncoding is a message as one WebSocket text frame of JSON.
@@ -31,13 +32,14 @@ type request struct {
 func parseRequest(r *http.Request) request {
 	q := r.URL.Query()
 	req := request{since: strings.Clone(q.Get("since")), token: strings.Clone(q.Get("token"))}
+	req.channels = []string{} // not nil: welcome says [], not null
 	for _, c := range q["channel"] {
-		if !slices.Contains(req.channels, c) {
+		if c != "" && !slices.Contains(req.channels, c) {
 			req.channels = append(req.channels, strings.Clone(c))
 		}
 	}
-	if len(req.channels) == 0 {
-		req.channels = []string{proto.Broadcast}
+	if !q.Has("channel") {
+		req.channels = append(req.channels, proto.Broadcast)
 	}
 	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && req.token == "" {
 		req.token = strings.Clone(bearer)
@@ -59,15 +61,13 @@ type session struct {
 	principal *auth.Principal
 	anonymous bool
 	followed  []follow
-	frames    int // in the second that began at window
+	expiry    *time.Timer // closes the connection when the token ends; nil: no token
+	frames    int         // in the second that began at window
 	window    time.Time
-
-	mu     sync.Mutex
-	expiry *time.Timer // guarded by mu; closes the connection when the token ends
 }
 
-// follow is one live subscription: the client has everything of the name
-// after this sequence.
+// follow is one live subscription: through it the client gets, or has got,
+// everything of the name after this sequence.
 type follow struct {
 	name  string
 	after uint64
@@ -84,20 +84,18 @@ const (
 // Send, Flush, Gap and Reset make a session a hub.Sink.
 func (c *session) Send(m *hub.Message) { c.conn.Send(m.Encoded(nativeEncoding)) }
 func (c *session) Flush()              { c.conn.Flush() }
-func (c *session) Gap(since, upTo uint64) {
-	c.conn.Send(c.control(proto.Gap{Type: proto.FrameGap, Reason: proto.GapExpired, Since: c.id(since), ID: c.id(upTo)}))
+func (c *session) Gap(since, upTo proto.Cursor) {
+	c.conn.Send(control(proto.Gap{Type: proto.FrameGap, Reason: proto.GapExpired, Since: since.String(), ID: upTo.String()}))
 }
 func (c *session) Reset() { c.conn.Close(proto.CloseRestart) }
 
-func (c *session) control(frame any) []byte { return conn.TextFrame(native.Control(frame)) }
+func control(frame any) []byte { return conn.TextFrame(native.Control(frame)) }
 
 // tell sends a control frame at once.
 func (c *session) tell(frame any) {
-	c.conn.Send(c.control(frame))
+	c.conn.Send(control(frame))
 	c.conn.Flush()
 }
-
-func (c *session) id(seq uint64) string { return c.s.feed.cursor(seq).String() }
 
 // run is the life of one client.
 func (c *session) run() {
@@ -123,14 +121,21 @@ func (c *session) run() {
 }
 
 func (c *session) leave() {
-	c.mu.Lock()
 	if c.expiry != nil {
 		c.expiry.Stop()
 	}
-	c.mu.Unlock()
 	gone := make(chan struct{})
 	c.sub.Detach(func() { close(gone) })
 	<-gone
+}
+
+// recovered ends a session that panicked, so that one client's bad luck is not
+// everybody's.
+func (c *session) recovered() {
+	if v := recover(); v != nil {
+		c.s.log.Error("a session panicked", "conn", c.conn.ID(), "err", fmt.Sprint(v), "stack", string(debug.Stack()))
+		c.conn.Close(proto.CloseInternal)
+	}
 }
 
 // refuse says why, and hangs up.
@@ -140,8 +145,17 @@ func (c *session) refuse(code proto.CloseCode, err error) {
 	c.conn.Close(code)
 }
 
+// refuseChannel says which channel of the URL is not permitted, and hangs up.
+func (c *session) refuseChannel(name string) {
+	code := proto.CloseForbidden
+	c.s.m.refused.WithLabelValues(code.String()).Inc()
+	c.complain(code.String(), name, c.forbidden(name))
+	c.conn.Close(code)
+}
+
 // enter checks who the client is and what it asked for, and subscribes it.
 func (c *session) enter() {
+	defer c.recovered()
 	if err := c.authenticate(); err != nil {
 		code := proto.CloseTokenInvalid
 		if errors.Is(err, auth.ErrExpired) {
@@ -160,7 +174,7 @@ func (c *session) enter() {
 			return
 		}
 		if !c.principal.May(name) {
-			c.refuse(proto.CloseForbidden, c.forbidden(name))
+			c.refuseChannel(name)
 			return
 		}
 	}
@@ -169,47 +183,67 @@ func (c *session) enter() {
 		Type: proto.FrameWelcome, Connection: c.conn.ID(), Heartbeat: int(c.s.cfg.Heartbeat / time.Second), Channels: names,
 	}
 	if c.request.since == "" {
-		c.join(hub.Now, names, func(j hub.Joined) {
-			welcome.ID = c.id(j.Position)
-			c.conn.Send(c.control(welcome))
+		c.join(hub.Now, hub.Now, names, func(j hub.Joined) {
+			welcome.ID = j.Position.String()
+			c.conn.Send(control(welcome))
 		})
 		return
 	}
 	p, err := c.plan(c.request.since, names)
-	if err != nil {
-		c.refuse(proto.CloseBadRequest, fmt.Errorf("since: %w", err))
-		return
+	if err == nil {
+		welcome.ID, welcome.Resumed = p.id(p.since), p.gap == ""
+		c.tell(welcome)
+		err = c.catchUp(p, "")
 	}
-	welcome.ID, welcome.Resumed = c.id(p.since), p.gap == ""
-	c.tell(welcome)
-	if err := c.catchUp(p, ""); err != nil {
+	switch {
+	case errors.Is(err, proto.ErrCursor), errors.Is(err, natsx.ErrTooManyChannels):
+		c.refuse(proto.CloseBadRequest, fmt.Errorf("since: %w", err))
+	case err != nil:
 		c.failed(err)
 	}
 }
 
-// join subscribes and waits for the answer. live is called by the shard where
-// the names go live, and may queue a frame that stands exactly there.
-func (c *session) join(since uint64, names []string, live func(hub.Joined)) hub.Joined {
+// join subscribes, waits for the answer, and reports whether the names are
+// live. live is called by the shard exactly where they become so; a frame that
+// it queues stands there.
+func (c *session) join(had, since uint64, names []string, live func(hub.Joined)) bool {
 	answer := make(chan hub.Joined, 1)
-	c.sub.Join(since, names, func(j hub.Joined) {
+	c.sub.Join(had, since, names, func(j hub.Joined) {
 		if j.OK {
 			live(j)
 		}
 		answer <- j
 	})
 	j := <-answer
-	if j.OK {
-		for _, name := range names {
-			if !c.follows(name) {
-				c.followed = append(c.followed, follow{name, j.Position})
-			}
+	for _, name := range names {
+		if j.OK {
+			c.follow(name, min(had, j.Position.Seq))
 		}
 	}
-	return j
+	return j.OK
 }
 
-func (c *session) follows(name string) bool {
-	return slices.ContainsFunc(c.followed, func(f follow) bool { return f.name == name })
+func (c *session) follow(name string, after uint64) {
+	for i, f := range c.followed {
+		if f.name == name {
+			c.followed[i].after = min(f.after, after)
+			return
+		}
+	}
+	c.followed = append(c.followed, follow{name, after})
+}
+
+func (c *session) follows(name string) bool { return c.hasAfter(name) != hub.Now }
+
+// hasAfter is the sequence after which the client gets, or has got, everything
+// of a name; hub.Now for one that it does not follow.
+func (c *session) hasAfter(name string) uint64 {
+	for _, f := range c.followed {
+		if f.name == name {
+			return f.after
+		}
+	}
+	return hub.Now
 }
 
 // has reports whether the client got this message through a subscription that
@@ -253,8 +287,6 @@ func (c *session) authenticate() error {
 func (c *session) adopt(p *auth.Principal) {
 	c.anonymous, c.request.token = false, "" // the token itself is not kept
 	c.principal = &auth.Principal{Name: p.Name, Channels: slices.Concat(p.Channels, c.s.cfg.AnonymousChannels), Expires: p.Expires}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.expiry != nil {
 		c.expiry.Stop()
 	}
@@ -263,6 +295,7 @@ func (c *session) adopt(p *auth.Principal) {
 
 // frame handles one text frame of the client.
 func (c *session) frame(b []byte) {
+	defer c.recovered()
 	if now := time.Now(); now.Sub(c.window) >= time.Second {
 		c.window, c.frames = now, 0
 	}
@@ -309,22 +342,25 @@ func (c *session) subscribe(name, since string) {
 		return
 	}
 	if since == "" {
-		c.join(hub.Now, []string{name}, func(j hub.Joined) { c.subscribed(name, false, j.Position) })
+		c.join(hub.Now, hub.Now, []string{name}, func(j hub.Joined) {
+			c.conn.Send(control(subscribed(name, false, j.Position.String())))
+		})
 		return
 	}
 	p, err := c.plan(since, []string{name})
-	if err != nil {
-		c.complain(proto.ErrorBadSince, name, err)
-		return
+	if err == nil {
+		err = c.catchUp(p, name)
 	}
-	if err := c.catchUp(p, name); err != nil {
+	switch {
+	case errors.Is(err, proto.ErrCursor), errors.Is(err, natsx.ErrTooManyChannels):
+		c.complain(proto.ErrorBadSince, name, err)
+	case err != nil:
 		c.failed(err)
 	}
 }
 
-// subscribed is called by the shard, which flushes afterwards.
-func (c *session) subscribed(name string, resumed bool, position uint64) {
-	c.conn.Send(c.control(proto.Subscribed{Type: proto.FrameSubscribed, Channel: name, Resumed: resumed, ID: c.id(position)}))
+func subscribed(name string, resumed bool, id string) proto.Subscribed {
+	return proto.Subscribed{Type: proto.FrameSubscribed, Channel: name, Resumed: resumed, ID: id}
 }
 
 func (c *session) unsubscribe(name, reason string) {

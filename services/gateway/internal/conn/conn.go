@@ -51,7 +51,7 @@ type Conn struct {
 	lastIn, lastOut atomic.Int64 // Unix nanoseconds; lastOut of a successful write
 
 	place  int   // guarded by set.mu; index in its slot
-	pinged int64 // owned by Set.beat; Unix nanoseconds of the unanswered ping, 0: none
+	pinged int64 // owned by Set.Run; Unix nanoseconds of the unanswered ping, 0: none
 
 	mu       sync.Mutex
 	queue    [][]byte        // guarded by mu; the first may be half written
@@ -87,6 +87,9 @@ func (c *Conn) Send(b []byte) {
 }
 
 func (c *Conn) send(b []byte) {
+	if len(b) == 0 {
+		return // the queue holds only what there is to write
+	}
 	if c.overflows(b) {
 		c.flush() // a burst came before the next Flush: the socket may have room
 		if c.overflows(b) {
@@ -205,9 +208,9 @@ func (c *Conn) drain() {
 		if len(b) > coalesce {
 			b = b[:coalesce] // so that the deadline bounds a stall, not the size
 		}
-		stall := writeStall
+		stall := c.set.writeStall
 		if c.closing {
-			stall = closeWait
+			stall = c.set.closeWait
 		}
 		c.inflight = len(b)
 		c.mu.Unlock()
@@ -279,7 +282,7 @@ func (c *Conn) waiting() <-chan struct{} {
 // flushed waits until the goodbye is out, at most closeWait, and reports
 // whether it is.
 func (c *Conn) flushed() bool {
-	timeout := time.NewTimer(closeWait)
+	timeout := time.NewTimer(c.set.closeWait)
 	defer timeout.Stop()
 	for {
 		c.mu.Lock()
@@ -315,7 +318,12 @@ func (c *Conn) close(code proto.CloseCode) {
 	if code == proto.CloseSlowConsumer {
 		c.cut()
 	}
-	if b := c.goodbye(code); len(b) > 0 {
+	c.leave(c.goodbye(code))
+}
+
+// leave queues the last bytes, after which nothing may follow.
+func (c *Conn) leave(b []byte) {
+	if len(b) > 0 {
 		c.queue = append(c.queue, b)
 		c.queued += len(b)
 	}
@@ -326,7 +334,7 @@ func (c *Conn) close(code proto.CloseCode) {
 		return
 	}
 	// The reader gets the client's answer, or this deadline.
-	if err := c.nc.SetReadDeadline(time.Now().Add(closeWait)); err != nil {
+	if err := c.nc.SetReadDeadline(time.Now().Add(c.set.closeWait)); err != nil {
 		c.kill()
 	}
 }
@@ -382,9 +390,8 @@ func (c *Conn) end() proto.CloseCode {
 }
 
 // socket is the net.Conn that gorilla sees. What gorilla writes itself (the
-// handshake, pongs, close frames) goes through the queue like everything
-// else, so nothing cuts into a half-written frame. Its close frame is a
-// goodbye like ours: nothing follows it.
+// handshake, pongs) goes through the queue like everything else, so nothing
+// cuts into a half-written frame. Its close frames do not: ended has its own.
 type socket struct{ *Conn }
 
 func (s socket) Read(p []byte) (int, error) {
@@ -398,17 +405,15 @@ func (s socket) Read(p []byte) (int, error) {
 func (s socket) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dead {
+	switch {
+	case s.dead:
 		return 0, ErrClosed
-	}
-	if s.closing {
-		return len(p), nil // a pong after our goodbye; an error would end the reading before the client's answer
+	case s.closing, p[0] == opClose:
+		// A pong after our goodbye: an error would end the reading before the
+		// client's answer.
+		return len(p), nil
 	}
 	s.send(append([]byte(nil), p...))
-	if len(p) > 0 && p[0] == opClose {
-		s.closing = true
-		s.release()
-	}
 	s.flush()
 	return len(p), nil
 }

@@ -24,7 +24,10 @@ type Config struct {
 type Set struct {
 	cfg Config
 	m   *metrics
-	wg  sync.WaitGroup // connections and handshakes under way, with their goroutines
+	// The constants of these names; tests shorten them before the first client.
+	writeStall, closeWait time.Duration
+
+	wg sync.WaitGroup // connections and handshakes under way, with their goroutines
 
 	mu    sync.Mutex
 	slots [][]*Conn // guarded by mu; the heartbeat wheel: one slot is looked at each second
@@ -36,7 +39,10 @@ type Set struct {
 // NewSet makes an empty set. The wheel turns twice per heartbeat, so that
 // nobody is silent for much longer than that: see beat.
 func NewSet(cfg Config, reg prometheus.Registerer) *Set {
-	return &Set{cfg: cfg, m: newMetrics(reg), slots: make([][]*Conn, max(1, int(cfg.Heartbeat/(2*time.Second))))}
+	return &Set{
+		cfg: cfg, m: newMetrics(reg), writeStall: writeStall, closeWait: closeWait,
+		slots: make([][]*Conn, max(1, int(cfg.Heartbeat/(2*time.Second)))),
+	}
 }
 
 func (s *Set) newConn(id string, remote netip.Addr) *Conn {

@@ -95,27 +95,30 @@ func (c *Conn) isClosing() bool {
 }
 
 // ended ends a connection that cannot be read from any more, for the reason
-// that the error gives unless there is one already. Who broke the protocol is
-// told so; a goodbye that is queued goes out first.
+// that the error gives unless there is one already. A client that said goodbye
+// gets it back; one that broke the protocol is told so.
 func (c *Conn) ended(err error) proto.CloseCode {
 	var closed *websocket.CloseError
 	var network net.Error
-	code, broken := proto.CloseNormal, false
-	switch {
-	case errors.As(err, &closed), errors.As(err, &network), errors.Is(err, ErrClosed), errors.Is(err, io.EOF):
-	case errors.Is(err, websocket.ErrReadLimit):
-		code, broken = proto.CloseTooBig, true
-	default:
-		code, broken = proto.CloseProtocolError, true
-	}
 	c.mu.Lock()
-	c.setCode(code)
-	if broken {
-		c.close(code) // unless gorilla has said it
+	answered, broken := false, false
+	switch {
+	case errors.As(err, &closed) && closed.Code != websocket.CloseAbnormalClosure: // which stands for the end of the file
+		answered = true
+		if c.setCode(proto.CloseNormal); !c.closing && !c.dead {
+			c.leave(echo(closed.Code))
+		}
+	case errors.Is(err, websocket.ErrReadLimit):
+		broken = true
+		c.close(proto.CloseTooBig)
+	case closed != nil, errors.As(err, &network), errors.Is(err, ErrClosed), errors.Is(err, io.EOF):
+		c.setCode(proto.CloseNormal)
+	default:
+		broken = true
+		c.close(proto.CloseProtocolError)
 	}
-	goodbye := c.closing && (broken || closed != nil)
 	c.mu.Unlock()
-	if goodbye && c.flushed() {
+	if (answered || broken) && c.flushed() {
 		c.linger(broken)
 	}
 	return c.end()
@@ -129,7 +132,7 @@ func (c *Conn) linger(discard bool) {
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
 		return
 	}
-	if discard && c.nc.SetReadDeadline(time.Now().Add(closeWait)) == nil {
+	if discard && c.nc.SetReadDeadline(time.Now().Add(c.set.closeWait)) == nil {
 		_, _ = io.Copy(io.Discard, c.nc) // ends with the deadline at the latest
 	}
 }

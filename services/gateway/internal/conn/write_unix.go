@@ -8,13 +8,13 @@ import (
 )
 
 // nonBlocking returns the handle for writes that never block, or nil where
-// the connection is not a plain TCP socket (TLS, a pipe in a test).
+// the connection is not a plain socket but TLS.
 func nonBlocking(nc net.Conn) syscall.RawConn {
-	tc, ok := nc.(*net.TCPConn)
+	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return nil
 	}
-	raw, err := tc.SyscallConn()
+	raw, err := sc.SyscallConn()
 	if err != nil {
 		return nil
 	}

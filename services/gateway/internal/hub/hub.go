@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"github.com/herald-push/herald/proto"
 )
 
 // Config bounds the hub.
@@ -33,13 +35,12 @@ type Sink interface {
 	// Flush writes what was queued, as far as the socket takes it.
 	Flush()
 	// Gap says that messages after since up to upTo are lost for everybody.
-	Gap(since, upTo uint64)
+	Gap(since, upTo proto.Cursor)
 	// Reset says that the stream was made anew: every sequence is void.
 	Reset()
 }
 
-// New makes a hub that starts after position: the sequence of the newest
-// message that is in the stream already.
+// New makes a hub. Before the first message, Start says where it begins.
 func New(cfg Config, m *Metrics) *Hub {
 	h := &Hub{recent: newRecent(cfg.RecentMessages, cfg.RecentBytes), m: m.of()}
 	for range max(1, cfg.Shards) {
@@ -79,16 +80,18 @@ func (h *Hub) Publish(m *Message) {
 // Start sets the place from which on messages are handed in, and forgets
 // everything before: at the start, and, with reset, when the stream was made
 // anew.
-func (h *Hub) Start(position uint64, reset bool) {
-	h.recent.reset(position)
+func (h *Hub) Start(at proto.Cursor, reset bool) {
+	h.recent.reset(at)
 	for _, s := range h.shards {
-		s.put(item{command: func() { s.start(position, reset) }})
+		s.put(item{command: func() { s.start(at, reset) }})
 	}
 }
 
 // Gap tells every subscriber that the messages after since up to upTo are
-// lost; upTo is the new position.
-func (h *Hub) Gap(since, upTo uint64) {
+// lost; upTo is the new position. Recent forgets what is before it, so that
+// nobody is served across the hole.
+func (h *Hub) Gap(since, upTo proto.Cursor) {
+	h.recent.reset(upTo)
 	for _, s := range h.shards {
 		s.put(item{command: func() { s.gap(since, upTo) }})
 	}
@@ -126,23 +129,28 @@ func (h *Hub) Attach(sink Sink) *Subscriber {
 type Joined struct {
 	// OK: the subscription is live. Otherwise nothing happened, since the
 	// messages missed are too many for one go, or older than the ring: fetch
-	// some of them, and join again with a later Since.
+	// some of them, and join again with a later since. Never with Now, unless
+	// the subscriber is detached.
 	OK bool
 	// Position is the place from which the subscription is live: everything
-	// up to it was delivered or lies before Since.
-	Position uint64
+	// up to it was delivered or lies before since.
+	Position proto.Cursor
 }
 
-// Now as Since means "from here on".
+// Now as since means "from here on".
 const Now = ^uint64(0)
 
 // Join subscribes to the channels or patterns, delivers first what they
-// missed after since, and goes live, without gap or duplicate. done is called
-// in the shard's goroutine after the missed messages were queued and before
-// any live one; it must not block. Names that are subscribed already keep
-// their subscription.
-func (s *Subscriber) Join(since uint64, names []string, done func(Joined)) {
-	s.shard.put(item{command: func() { s.shard.join(s, since, names, done) }})
+// missed after since, and goes live, without gap or duplicate. What the
+// subscriber gets through another subscription is not delivered again; for
+// these names, that is everything after had, since or earlier: where the caller
+// itself has delivered what lies between them.
+//
+// done is called in the shard's goroutine after the missed messages were
+// queued and before any live one; it must not block. Names that are
+// subscribed already keep their subscription.
+func (s *Subscriber) Join(had, since uint64, names []string, done func(Joined)) {
+	s.shard.put(item{command: func() { s.shard.join(s, had, since, names, done) }})
 }
 
 // Leave ends subscriptions. done is called in the shard's goroutine; after it

@@ -14,7 +14,7 @@ import (
 //
 // It is complete: every stored message after Floor is here, unless it was
 // deleted from the stream before this gateway saw it. Safe for concurrent
-// use; written by Hub.Publish only.
+// use; written by the caller of Hub.Publish only.
 type Recent struct {
 	maxMessages, maxBytes int // fixed
 
@@ -24,7 +24,7 @@ type Recent struct {
 	tail  int            // guarded by mu; number of entries ever added
 	bytes int            // guarded by mu
 	floor uint64         // guarded by mu; complete after this sequence
-	last  uint64         // guarded by mu
+	last  proto.Cursor   // guarded by mu; the newest entry, or where the ring began
 	ends  map[string]int // guarded by mu; channel → its newest entry, as counted by tail
 }
 
@@ -37,14 +37,14 @@ func newRecent(maxMessages, maxBytes int) *Recent {
 	return &Recent{maxMessages: maxMessages, maxBytes: maxBytes, ring: make([]entry, min(1024, maxMessages)), ends: map[string]int{}}
 }
 
-// reset empties the ring: everything after position is to come.
-func (r *Recent) reset(position uint64) {
+// reset empties the ring: everything after this place is to come.
+func (r *Recent) reset(at proto.Cursor) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.ring)
 	clear(r.ends)
 	r.head, r.tail, r.bytes = 0, 0, 0
-	r.floor, r.last = position, position
+	r.floor, r.last = at.Seq, at
 }
 
 func (r *Recent) add(m *Message) {
@@ -64,7 +64,7 @@ func (r *Recent) add(m *Message) {
 	r.ends[m.Channel] = r.tail
 	r.tail++
 	r.bytes += len(m.Body)
-	r.last = m.Seq
+	r.last.Seq = m.Seq
 }
 
 func (r *Recent) drop() {
@@ -86,8 +86,8 @@ func (r *Recent) grow() {
 	r.ring = bigger
 }
 
-// Last is the newest stored sequence handed to Publish.
-func (r *Recent) Last() uint64 {
+// Last is the place of the newest stored message handed to Publish.
+func (r *Recent) Last() proto.Cursor {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.last
@@ -102,21 +102,22 @@ func (r *Recent) Floor() uint64 {
 
 // Between returns the messages after since, up to and including upTo, of the
 // channels that the patterns take in, in stream order. ok is false where the
-// ring does not reach back to since. At most maxMessages are returned; more
-// says that the oldest of them were chosen and others follow.
-func (r *Recent) Between(since, upTo uint64, names []string, maxMessages int) (out []*Message, more, ok bool) {
+// ring does not reach back to since, or is of another epoch. At most
+// maxMessages are returned; more says that the oldest of them were chosen and
+// others follow.
+func (r *Recent) Between(since proto.Cursor, upTo uint64, names []string, maxMessages int) (out []*Message, more, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if since < r.floor {
+	if since.Epoch != r.last.Epoch || since.Seq < r.floor {
 		return nil, false, false
 	}
-	if since >= r.last || since >= upTo {
+	if since.Seq >= r.last.Seq || since.Seq >= upTo {
 		return nil, false, true
 	}
 	if slices.ContainsFunc(names, proto.IsPattern) {
-		out = r.scan(since, upTo, names)
+		out = r.scan(since.Seq, upTo, names, maxMessages+1)
 	} else {
-		out = r.walk(since, upTo, names)
+		out = r.walk(since.Seq, upTo, names)
 	}
 	if len(out) > maxMessages {
 		return out[:maxMessages], true, true
@@ -124,11 +125,12 @@ func (r *Recent) Between(since, upTo uint64, names []string, maxMessages int) (o
 	return out, false, true
 }
 
-// scan looks at every entry after since: for patterns.
-func (r *Recent) scan(since, upTo uint64, names []string) (out []*Message) {
+// scan looks at every entry after since, until it has found as many as are
+// wanted: for patterns.
+func (r *Recent) scan(since, upTo uint64, names []string, most int) (out []*Message) {
 	n := r.tail - r.head
 	first := sort.Search(n, func(i int) bool { return r.ring[(r.head+i)%len(r.ring)].Seq > since })
-	for i := r.head + first; i < r.tail; i++ {
+	for i := r.head + first; i < r.tail && len(out) < most; i++ {
 		e := &r.ring[i%len(r.ring)]
 		if e.Seq > upTo {
 			break
@@ -170,7 +172,7 @@ func (r *Recent) walk(since, upTo uint64, names []string) (out []*Message) {
 func (r *Recent) Newest(names []string, maxMessages int) (since uint64) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	all := r.scan(r.floor, r.last, names)
+	all := r.scan(r.floor, r.last.Seq, names, r.maxMessages)
 	if len(all) <= maxMessages {
 		return r.floor
 	}

@@ -27,8 +27,8 @@ type shard struct {
 	channels  map[string]*subscriptions
 	patterns  patterns
 	members   []*Subscriber
-	position  uint64 // the newest stored message delivered
-	turn      uint64 // counts messages, ephemeral ones too
+	position  proto.Cursor // the newest stored message delivered
+	turn      uint64       // counts messages, ephemeral ones too
 	dirty     []*Subscriber
 	unwritten int // messages queued at subscribers since the last flush
 }
@@ -43,18 +43,24 @@ type subscriptions struct{ list []subscription }
 
 type subscription struct {
 	*Subscriber
-	// after: the subscriber has everything of this channel up to here. It is
-	// ahead of the shard where a client comes from a gateway that was.
+	// after: live messages up to here are not for the subscriber, which has
+	// them. It is ahead of the shard where a client comes from a gateway that was.
 	after uint64
+	// had: what is after this comes, or came, through this subscription.
+	had uint64
 }
 
 // flushAfter bounds what one batch queues before it is written: references of
 // 24 bytes, so less than a megabyte per shard.
 const flushAfter = 32 << 10
 
-// replayMax is how many missed messages Join delivers in the shard's own
-// time. More are sent by the connection's goroutine, chunk by chunk.
-const replayMax = 256
+// replayMax and replayBytes are how much Join delivers in the shard's own time:
+// nobody waits here until the client has read, so it must fit into a queue.
+// More is sent by the connection's goroutine, chunk by chunk.
+const (
+	replayMax   = 256
+	replayBytes = 32 << 10 // or one message
+)
 
 func newShard(r *Recent, maxMessages int, m *metrics) *shard {
 	s := &shard{recent: r, m: m, maxMessages: maxMessages, channels: map[string]*subscriptions{}}
@@ -126,7 +132,7 @@ func (s *shard) run() {
 
 func (s *shard) deliver(m *Message) {
 	if m.Seq > 0 {
-		s.position = m.Seq
+		s.position.Seq = m.Seq
 	}
 	s.turn++
 	n := 0
@@ -186,42 +192,62 @@ func (s *shard) detach(sub *Subscriber) {
 	sub.gone = true
 }
 
-func (s *shard) join(sub *Subscriber, since uint64, names []string, done func(Joined)) {
-	if since == Now {
-		since = s.position
-	}
+func (s *shard) join(sub *Subscriber, had, since uint64, names []string, done func(Joined)) {
 	if sub.gone {
 		done(Joined{})
 		return
 	}
 	fresh := make([]string, 0, len(names))
 	for _, name := range names {
-		if !slices.Contains(fresh, name) && !slices.ContainsFunc(sub.held, func(h holder) bool { return h.name == name }) {
+		if held := s.held(sub, name); held != nil {
+			held.had = min(held.had, had)
+		} else if !slices.Contains(fresh, name) {
 			fresh = append(fresh, name)
 		}
 	}
-	missed, more, ok := s.recent.Between(since, s.position, fresh, replayMax)
-	if !ok || more {
-		done(Joined{})
-		return
+	position := s.position
+	if since != Now { // the ring may have moved past a shard that is behind; now is now all the same
+		missed, more, ok := s.recent.Between(proto.Cursor{Epoch: position.Epoch, Seq: since}, position.Seq, fresh, replayMax)
+		if !ok || more || tooLarge(missed) {
+			done(Joined{})
+			return
+		}
+		for _, m := range missed {
+			if !s.has(sub, m) {
+				sub.sink.Send(m)
+			}
+		}
+		position.Seq = max(since, position.Seq)
 	}
+	for _, name := range fresh {
+		s.add(sub, name, position.Seq, min(had, position.Seq))
+	}
+	done(Joined{OK: true, Position: position})
+	s.mark(sub)
+}
+
+func tooLarge(missed []*Message) bool {
+	bytes := 0
 	for _, m := range missed {
-		if !s.has(sub, m) {
-			sub.sink.Send(m)
+		bytes += len(m.Body)
+	}
+	return len(missed) > 1 && bytes > replayBytes
+}
+
+// held is the subscriber's subscription of this name, or nil.
+func (s *shard) held(sub *Subscriber, name string) *subscription {
+	for _, h := range sub.held {
+		if h.name == name {
+			return &s.subscriptions(name).list[h.place]
 		}
 	}
-	after := max(since, s.position)
-	for _, name := range fresh {
-		s.add(sub, name, after)
-	}
-	done(Joined{OK: true, Position: after})
-	s.mark(sub)
+	return nil
 }
 
 // has reports whether the subscriber got m through another subscription.
 func (s *shard) has(sub *Subscriber, m *Message) bool {
 	for _, h := range sub.held {
-		if proto.Match(h.name, m.Channel) && m.Seq > s.subscriptions(h.name).list[h.place].after {
+		if proto.Match(h.name, m.Channel) && m.Seq > s.subscriptions(h.name).list[h.place].had {
 			return true
 		}
 	}
@@ -243,7 +269,7 @@ func (s *shard) subscriptions(name string) *subscriptions {
 	return s.channels[name]
 }
 
-func (s *shard) add(sub *Subscriber, name string, after uint64) {
+func (s *shard) add(sub *Subscriber, name string, after, had uint64) {
 	var subs *subscriptions
 	if proto.IsPattern(name) {
 		subs = s.patterns.at(name)
@@ -252,7 +278,7 @@ func (s *shard) add(sub *Subscriber, name string, after uint64) {
 		s.channels[name] = subs
 	}
 	sub.held = append(sub.held, holder{name, len(subs.list)})
-	subs.list = append(subs.list, subscription{sub, after})
+	subs.list = append(subs.list, subscription{sub, after, had})
 	s.m.subscriptions.Inc()
 }
 
@@ -284,8 +310,8 @@ func (s *shard) drop(sub *Subscriber, i int) {
 	s.m.subscriptions.Dec()
 }
 
-func (s *shard) start(position uint64, reset bool) {
-	s.position = position
+func (s *shard) start(at proto.Cursor, reset bool) {
+	s.position = at
 	if reset {
 		for _, sub := range s.members {
 			sub.sink.Reset()
@@ -293,8 +319,8 @@ func (s *shard) start(position uint64, reset bool) {
 	}
 }
 
-func (s *shard) gap(since, upTo uint64) {
-	s.position = max(s.position, upTo)
+func (s *shard) gap(since, upTo proto.Cursor) {
+	s.position = upTo
 	for _, sub := range s.members {
 		if len(sub.held) > 0 {
 			sub.sink.Gap(since, upTo)

@@ -1,0 +1,306 @@
+package conn
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(crowdEnv); addr != "" {
+		crowd(addr)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+var local = netip.MustParseAddr("127.0.0.1")
+
+// server accepts WebSocket clients on loopback, in one of the two forms.
+type server struct {
+	t      testing.TB
+	set    *Set
+	http   *httptest.Server
+	secure bool
+	frame  func(*Conn, []byte) // set before the first client; nil: frames are ignored
+
+	conns   chan *Conn           // every client as the server sees it
+	codes   chan proto.CloseCode // what Serve returned
+	refused chan int             // statuses
+}
+
+// sndbuf makes the server's send buffers small, so that they are soon full.
+const sndbuf = 16 << 10
+
+type listener struct{ net.Listener }
+
+func (l listener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err == nil {
+		err = nc.(interface{ SetWriteBuffer(int) error }).SetWriteBuffer(sndbuf)
+	}
+	return nc, err
+}
+
+// forms runs a test over plain sockets and over TLS.
+func forms(t *testing.T, cfg Config, test func(t *testing.T, s *server)) {
+	for _, secure := range []bool{false, true} {
+		t.Run(map[bool]string{false: "plain", true: "TLS"}[secure], func(t *testing.T) {
+			t.Parallel()
+			test(t, newServer(t, cfg, "tcp", secure))
+		})
+	}
+}
+
+// newServer listens on loopback ("tcp") or on a socket file ("unix").
+func newServer(t testing.TB, cfg Config, network string, secure bool) *server {
+	if cfg.MaxQueueBytes == 0 {
+		cfg.MaxQueueBytes = 1 << 20
+	}
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = time.Minute
+	}
+	s := &server{
+		t: t, set: NewSet(cfg, nil), secure: secure,
+		conns: make(chan *Conn, 10000), codes: make(chan proto.CloseCode, 10000), refused: make(chan int, 10000),
+	}
+	where := map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "socket")}
+	l, err := net.Listen(network, where[network])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.http = &httptest.Server{Listener: listener{l}, Config: &http.Server{Handler: s}}
+	if secure {
+		s.http.StartTLS()
+	} else {
+		s.http.Start()
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.set.Run(ctx) })
+	t.Cleanup(func() {
+		s.set.Drain(ctx, 0, proto.CloseGoingAway)
+		s.set.Wait()
+		stop()
+		running.Wait()
+		s.http.Close()
+	})
+	return s
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c, err := s.set.Accept(w, r, local, "test", func(status int, reason error) {
+		s.refused <- status
+		http.Error(w, reason.Error(), status)
+	})
+	if err != nil {
+		return
+	}
+	c.Go(func() {
+		s.conns <- c
+		s.codes <- c.Serve(func(b []byte) {
+			if s.frame != nil {
+				s.frame(c, b)
+			}
+		})
+	})
+}
+
+// ended waits for a connection's end and returns the reason.
+func (s *server) ended() proto.CloseCode {
+	s.t.Helper()
+	select {
+	case code := <-s.codes:
+		return code
+	case <-time.After(20 * time.Second):
+		s.t.Fatal("the connection does not end")
+		return 0
+	}
+}
+
+// peer is a client made of bytes: what it sends and reads is not checked by
+// any library.
+type peer struct {
+	t  testing.TB
+	nc net.Conn
+	br *bufio.Reader
+}
+
+const handshake = "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+
+// connect opens a client; the server's side of it is returned too.
+func (s *server) connect() (*peer, *Conn) {
+	s.t.Helper()
+	p := s.dial()
+	p.write([]byte(handshake))
+	resp, err := http.ReadResponse(p.br, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		s.t.Fatalf("handshake: %v, %v", resp, err)
+	}
+	if got, want := resp.Header.Get("Sec-WebSocket-Accept"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; got != want { // RFC 6455 section 1.3
+		s.t.Errorf("Sec-WebSocket-Accept: got %q, want %q", got, want)
+	}
+	return p, <-s.conns
+}
+
+func (s *server) dial() *peer {
+	s.t.Helper()
+	addr := s.http.Listener.Addr()
+	nc, err := net.Dial(addr.Network(), addr.String())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if s.secure {
+		nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // the test server's own certificate
+	}
+	s.t.Cleanup(func() { _ = nc.Close() })
+	p := &peer{t: s.t, nc: nc, br: bufio.NewReader(nc)}
+	p.patience(20 * time.Second)
+	return p
+}
+
+// patience is how long reads and writes may take from now on.
+func (p *peer) patience(d time.Duration) { _ = p.nc.SetDeadline(time.Now().Add(d)) }
+
+func (p *peer) write(b []byte) {
+	p.t.Helper()
+	if _, err := p.nc.Write(b); err != nil {
+		p.t.Fatalf("client writes: %v", err)
+	}
+}
+
+// masked is a client's frame.
+func masked(op byte, payload []byte) []byte {
+	b := frame(op, payload)
+	head := len(b) - len(payload)
+	b[1] |= 0x80
+	key := [4]byte{1, 2, 3, 4}
+	out := append(append([]byte(nil), b[:head]...), key[:]...)
+	for i, x := range payload {
+		out = append(out, x^key[i%4])
+	}
+	return out
+}
+
+const opPong, opBinary = 0x80 | 0xa, 0x80 | 0x2
+
+func (p *peer) send(op byte, payload string) { p.t.Helper(); p.write(masked(op, []byte(payload))) }
+
+// goodbye sends a close frame.
+func (p *peer) goodbye(code uint16) {
+	p.t.Helper()
+	p.write(masked(opClose, binary.BigEndian.AppendUint16(nil, code)))
+}
+
+// read reads one frame as strictly as RFC 6455 wants it from a server.
+func (p *peer) read() (op byte, payload []byte, err error) {
+	head := make([]byte, 2)
+	if _, err := io.ReadFull(p.br, head); err != nil {
+		return 0, nil, err
+	}
+	n := uint64(head[1])
+	switch n {
+	case 126:
+		var b [2]byte
+		_, err = io.ReadFull(p.br, b[:])
+		if n = uint64(binary.BigEndian.Uint16(b[:])); n < 126 {
+			err = errors.Join(err, errors.New("a length of two bytes that fits into one"))
+		}
+	case 127:
+		var b [8]byte
+		_, err = io.ReadFull(p.br, b[:])
+		if n = binary.BigEndian.Uint64(b[:]); n <= 0xffff {
+			err = errors.Join(err, errors.New("a length of eight bytes that fits into two"))
+		}
+	}
+	switch head[0] {
+	case opText:
+	case opClose, opPing, opPong:
+		if n > 125 {
+			err = errors.Join(err, errors.New("a control frame of more than 125 bytes"))
+		}
+	default:
+		err = errors.Join(err, fmt.Errorf("first byte %#02x", head[0]))
+	}
+	if err == nil && n > 1<<24 {
+		err = fmt.Errorf("a frame of %d bytes", n)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	payload = make([]byte, n)
+	_, err = io.ReadFull(p.br, payload)
+	return head[0], payload, err
+}
+
+// want reads one frame and compares.
+func (p *peer) want(op byte, payload string) {
+	p.t.Helper()
+	gotOp, got, err := p.read()
+	if err != nil || gotOp != op || !bytes.Equal(got, []byte(payload)) {
+		p.t.Fatalf("got frame %#02x %.80q, %v; want %#02x %.80q", gotOp, got, err, op, payload)
+	}
+}
+
+// untilClose reads frames up to the goodbye and returns how many text frames
+// came before it, and its code and reason.
+func (p *peer) untilClose() (texts int, code uint16, reason string) {
+	p.t.Helper()
+	for {
+		op, payload, err := p.read()
+		switch {
+		case err != nil:
+			p.t.Fatalf("no goodbye after %d frames: %v", texts, err)
+		case op == opText:
+			texts++
+		case op == opClose && len(payload) >= 2:
+			return texts, binary.BigEndian.Uint16(payload), string(payload[2:])
+		case op == opClose:
+			p.t.Fatal("a goodbye without a code")
+		}
+	}
+}
+
+// end checks that nothing comes any more and that the end is orderly.
+func (p *peer) end() {
+	p.t.Helper()
+	if b, err := io.ReadAll(p.br); err != nil || len(b) > 0 {
+		p.t.Fatalf("after the goodbye: %q, %v; want the end", b, err)
+	}
+}
+
+// random is a source whose seed is printed, so that a failure can be repeated.
+func random(t testing.TB) *rand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not: %s", what)
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package hub
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/herald-push/herald/proto"
+)
+
+// slice is what Recent promises, kept in the simplest way.
+type slice struct {
+	maxMessages, maxBytes int
+	all                   []*Message
+	floor, last           uint64
+}
+
+func (s *slice) add(m *Message) {
+	s.all = append(s.all, m)
+	s.last = m.Seq
+	for len(s.all) > 1 && (len(s.all) > s.maxMessages || s.bytes() > s.maxBytes) {
+		s.floor = s.all[0].Seq
+		s.all = s.all[1:]
+	}
+}
+
+func (s *slice) bytes() (n int) {
+	for _, m := range s.all {
+		n += len(m.Body)
+	}
+	return n
+}
+
+func (s *slice) between(since, upTo uint64, names []string) (out []*Message) {
+	for _, m := range s.all {
+		if m.Seq > since && m.Seq <= upTo && slices.ContainsFunc(names, func(n string) bool { return matches(n, m.Channel) }) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+func TestRecentLikeASlice(t *testing.T) {
+	r := random(t)
+	for range 60 {
+		s := &slice{maxMessages: 1 + r.IntN(60), maxBytes: 1 + r.IntN(600)}
+		if r.IntN(4) == 0 { // enough to make the ring grow, past a power of two or not
+			s.maxMessages, s.maxBytes = 900+r.IntN(1500), 1<<20
+		}
+		begin := uint64(r.IntN(5))
+		s.floor, s.last = begin, begin
+		recent := newRecent(s.maxMessages, s.maxBytes)
+		recent.reset(at(begin))
+		seq := begin
+		for range 50 + r.IntN(3000) {
+			seq += 1 + uint64(r.IntN(3))
+			m := &Message{Seq: seq, Channel: randomName(r, false), Body: make([]byte, r.IntN(40))}
+			recent.add(m)
+			s.add(m)
+			if r.IntN(20) == 0 {
+				compareRecent(t, r, recent, s)
+			}
+			if r.IntN(1000) == 0 {
+				seq += 3
+				recent.reset(at(seq))
+				s.all, s.floor, s.last = nil, seq, seq
+			}
+		}
+		compareRecent(t, r, recent, s)
+	}
+}
+
+func compareRecent(t *testing.T, r *rand.Rand, recent *Recent, s *slice) {
+	t.Helper()
+	if recent.Floor() != s.floor || recent.Last() != at(s.last) {
+		t.Fatalf("got floor %d and last %v, want %d and %d", recent.Floor(), recent.Last(), s.floor, s.last)
+	}
+	names := []string{randomName(r, false)}
+	for range r.IntN(3) {
+		if name := randomName(r, r.IntN(2) == 0); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	since, upTo, most := uint64(r.IntN(int(s.last)+4)), uint64(r.IntN(int(s.last)+4)), 1+r.IntN(30)
+	got, more, ok := recent.Between(at(since), upTo, names, most)
+	if ok != (since >= s.floor) {
+		t.Fatalf("since %d with floor %d: ok %t", since, s.floor, ok)
+	}
+	if !ok {
+		return
+	}
+	want := s.between(since, upTo, names)
+	if more != (len(want) > most) {
+		t.Fatalf("%d found, at most %d wanted: more %t", len(want), most, more)
+	}
+	if more {
+		want = want[:most]
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("%q after %d up to %d, ring of %d: got %s, want %s", names, since, upTo, s.maxMessages, seqs(got), seqs(want))
+	}
+	all := s.between(s.floor, s.last, names)
+	newest := recent.Newest(names, most)
+	if n := len(s.between(newest, s.last, names)); n != min(most, len(all)) {
+		t.Fatalf("after Newest(%d) = %d there are %d of %d messages", most, newest, n, len(all))
+	}
+}
+
+func seqs(messages []*Message) (out []string) {
+	for _, m := range messages {
+		out = append(out, fmt.Sprint(m.Seq))
+	}
+	return out
+}
+
+// A ring of one epoch has nothing to say about another.
+func TestRecentOfAnotherEpoch(t *testing.T) {
+	recent := newRecent(10, 1000)
+	recent.reset(at(0))
+	recent.add(stored(1, "a"))
+	if _, _, ok := recent.Between(proto.Cursor{Epoch: "other", Seq: 1}, 1, []string{"a"}, 10); ok {
+		t.Error("served from a ring of another epoch")
+	}
+}
+
+// One message that is larger than the ring may be is kept alone.
+func TestRecentLargerThanItsBound(t *testing.T) {
+	recent := newRecent(10, 100)
+	recent.reset(at(0))
+	recent.add(stored(1, "a"))
+	recent.add(&Message{Seq: 2, Channel: "a", Body: make([]byte, 1000)})
+	got, _, ok := recent.Between(at(1), 2, []string{"a"}, 10)
+	if !ok || len(got) != 1 || got[0].Seq != 2 {
+		t.Errorf("got %s, %t; want the large message", seqs(got), ok)
+	}
+	recent.add(stored(3, "a"))
+	if recent.Floor() != 2 {
+		t.Errorf("floor: got %d, want 2: the large message makes room first", recent.Floor())
+	}
+}

@@ -1,0 +1,344 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must come.
+const patience = 20 * time.Second
+
+// broker is a NATS server with the stream, and a connection of its own.
+type broker struct {
+	*natstest.Server
+	t     testing.TB
+	nc    *nats.Conn
+	js    jetstream.JetStream
+	epoch string
+}
+
+func newBroker(t testing.TB) *broker {
+	t.Helper()
+	b := &broker{Server: natstest.Start(t), t: t}
+	b.nc = b.Connect()
+	b.js, b.epoch = b.Stream(b.nc)
+	return b
+}
+
+func (b *broker) id(seq uint64) string { return proto.Cursor{Epoch: b.epoch, Seq: seq}.String() }
+
+func message(channel, data string) *nats.Msg {
+	m := proto.Message{Channel: channel, Event: proto.DefaultEvent, Data: json.RawMessage(data), Sender: "test", Time: "2026-11-22T16:58:36.123Z"}
+	return natsx.NewMsg(&m, natsx.Headers{Accepted: time.Now(), Source: "192.0.2.1"}, false)
+}
+
+// publish stores a message and returns its sequence.
+func (b *broker) publish(channel, data string) uint64 {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ack, err := b.js.PublishMsg(ctx, message(channel, data))
+	if err != nil {
+		b.t.Fatalf("publish to %s: %v", channel, err)
+	}
+	return ack.Sequence
+}
+
+// publishMany stores n messages, the channels in turn, with their number as
+// data, and returns the last sequence.
+func (b *broker) publishMany(n int, channels ...string) (last uint64) {
+	b.t.Helper()
+	var acks []jetstream.PubAckFuture
+	for i := range n {
+		ack, err := b.js.PublishMsgAsync(message(channels[i%len(channels)], fmt.Sprint(i)))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if acks = append(acks, ack); len(acks) == 1000 || i == n-1 {
+			for _, ack := range acks {
+				select {
+				case a := <-ack.Ok():
+					last = max(last, a.Sequence)
+				case err := <-ack.Err():
+					b.t.Fatal(err)
+				}
+			}
+			acks = nil
+		}
+	}
+	return last
+}
+
+// purge removes everything up to seq, as retention does.
+func (b *broker) purge(upTo uint64) {
+	b.t.Helper()
+	s, err := b.js.Stream(context.Background(), proto.Stream)
+	if err == nil {
+		err = s.Purge(context.Background(), jetstream.WithPurgeSequence(upTo+1))
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// gate is a gateway that runs.
+type gate struct {
+	*Service
+	t    testing.TB
+	reg  *prometheus.Registry
+	ops  *telemetry.Ops
+	nc   *nats.Conn
+	log  *lines
+	stop func() error // ends it and returns what Run returned
+}
+
+// gateway starts a gateway on loopback and waits until it follows the stream.
+func (b *broker) gateway(change ...func(*Config)) *gate { return b.gatewayWith(nil, change...) }
+
+func (b *broker) gatewayWith(pages fs.FS, change ...func(*Config)) *gate {
+	b.t.Helper()
+	g := b.run(pages, change...)
+	natstest.Eventually(b.t, patience, "the gateway follows the stream", g.feed.started.Load)
+	return g
+}
+
+// run starts a gateway, and does not wait until it follows the stream.
+func (b *broker) run(pages fs.FS, change ...func(*Config)) *gate {
+	b.t.Helper()
+	cfg := DefaultConfig()
+	cfg.Listen, cfg.AnonymousChannels, cfg.Drain = "127.0.0.1:0", []string{">"}, 200*time.Millisecond
+	for _, c := range change {
+		c(&cfg)
+	}
+	g := &gate{t: b.t, reg: prometheus.NewRegistry(), nc: b.Connect(), log: &lines{}}
+	g.ops = telemetry.NewOps(g.reg)
+	ctx, cancel := context.WithCancel(context.Background())
+	s, err := New(ctx, cfg, Deps{NATS: g.nc, Log: slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Registry: g.reg, Ops: g.ops, Pages: pages})
+	if err != nil {
+		cancel()
+		b.t.Fatalf("new gateway: %v", err)
+	}
+	g.Service = s
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }() // ends with stop
+	g.stop = sync.OnceValue(func() error {
+		cancel()
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(patience):
+			return errors.New("Run does not return")
+		}
+	})
+	b.t.Cleanup(func() {
+		if err := g.stop(); err != nil {
+			b.t.Errorf("gateway: %v", err)
+		}
+		if b.t.Failed() {
+			b.t.Logf("the gateway's log:\n%s", g.log)
+		}
+	})
+	return g
+}
+
+// reached waits until every shard has handed on what is stored up to seq.
+func (g *gate) reached(seq uint64) {
+	g.t.Helper()
+	natstest.Eventually(g.t, patience, "the shards have handed on what is stored", func() bool {
+		for range shards() { // one probe a shard
+			probe := g.hub.Attach(nobody{})
+			answer := make(chan hub.Joined, 1)
+			probe.Join(hub.Now, hub.Now, nil, func(j hub.Joined) { answer <- j })
+			probe.Detach(func() {})
+			if (<-answer).Position.Seq < seq {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// nobody is a subscriber that only asks.
+type nobody struct{}
+
+func (nobody) Send(*hub.Message)     {}
+func (nobody) Flush()                {}
+func (nobody) Gap(_, _ proto.Cursor) {}
+func (nobody) Reset()                {}
+
+// lines is the log of a gateway.
+type lines struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// with returns the log lines with this message.
+func (l *lines) with(msg string) (found []map[string]any) {
+	for line := range strings.Lines(l.String()) {
+		var m map[string]any
+		if json.Unmarshal([]byte(line), &m) == nil && m["msg"] == msg {
+			found = append(found, m)
+		}
+	}
+	return found
+}
+
+// frame is every member that a frame from the gateway may have.
+type frame struct {
+	Type, ID, Channel, Event, Sender, Time  string
+	Connection, Reason, Since, Code, Detail string
+	Subject, Expires                        string
+	Data                                    json.RawMessage
+	Heartbeat                               int
+	Channels                                []string
+	Resumed                                 bool
+	raw                                     string
+}
+
+// client is a WebSocket client that keeps nothing: each call reads a frame.
+type client struct {
+	t  testing.TB
+	ws *websocket.Conn
+}
+
+// try connects with a query such as "channel=a&since=b".
+func (g *gate) try(query string, header http.Header) (*client, *http.Response, error) {
+	d := websocket.Dialer{HandshakeTimeout: patience}
+	ws, resp, err := d.Dial("ws://"+g.Addr().String()+"/ws?"+query, header)
+	if err != nil {
+		return nil, resp, err
+	}
+	g.t.Cleanup(func() { _ = ws.Close() })
+	return &client{t: g.t, ws: ws}, resp, nil
+}
+
+func (g *gate) dial(query string) *client {
+	g.t.Helper()
+	c, _, err := g.try(query, nil)
+	if err != nil {
+		g.t.Fatalf("connect with %q: %v", query, err)
+	}
+	return c
+}
+
+// connect dials and reads the welcome.
+func (g *gate) connect(query string) (*client, frame) {
+	g.t.Helper()
+	c := g.dial(query)
+	return c, c.want(proto.FrameWelcome)
+}
+
+func (c *client) read() (frame, error) {
+	_ = c.ws.SetReadDeadline(time.Now().Add(patience))
+	kind, b, err := c.ws.ReadMessage()
+	if err != nil {
+		return frame{}, err
+	}
+	f := frame{raw: string(b)}
+	if err := json.Unmarshal(b, &f); err != nil || kind != websocket.TextMessage {
+		return f, fmt.Errorf("frame of kind %d: %.200q: %w", kind, b, err)
+	}
+	return f, nil
+}
+
+func (c *client) next() frame {
+	c.t.Helper()
+	f, err := c.read()
+	if err != nil {
+		c.t.Fatalf("read a frame: %v", err)
+	}
+	return f
+}
+
+// want reads one frame of this type; "" is a message.
+func (c *client) want(kind string) frame {
+	c.t.Helper()
+	f := c.next()
+	if f.Type != kind {
+		c.t.Fatalf("got %s, want a frame of type %q", f.raw, kind)
+	}
+	return f
+}
+
+// ids reads messages up to the one with the last of these ids, and compares.
+func (c *client) ids(want ...string) {
+	c.t.Helper()
+	for i, id := range want {
+		if f := c.want(""); f.ID != id {
+			c.t.Fatalf("message %d: got %s, want id %s", i, f.raw, id)
+		}
+	}
+}
+
+func (c *client) send(frame string, args ...any) {
+	c.t.Helper()
+	if err := c.ws.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, frame, args...)); err != nil {
+		c.t.Fatalf("send %s: %v", frame, err)
+	}
+}
+
+// closed reads up to the end and returns the close code, and the error frame
+// before it.
+func (c *client) closed() (code proto.CloseCode, last frame) {
+	c.t.Helper()
+	for {
+		f, err := c.read()
+		var closed *websocket.CloseError
+		switch {
+		case errors.As(err, &closed):
+			return proto.CloseCode(closed.Code), last
+		case err != nil:
+			c.t.Fatalf("the connection ended without a goodbye: %v", err)
+		case f.Type == proto.FrameError:
+			last = f
+		}
+	}
+}
+
+// channels is a query that names them.
+func channels(names ...string) string { return url.Values{"channel": names}.Encode() }
+
+// random is a source whose seed is printed, so that a failure can be repeated.
+func random(t testing.TB) *rand.Rand {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
