@@ -110,7 +110,6 @@ func (c *Config) settings() []config.Setting {
 func (c *Config) share() {
 	c.Gateway.TrustedProxies = c.Ingest.TrustedProxies
 	c.Gateway.Drain = c.Ingest.Drain
-	c.Logger.APIKey = c.Ingest.APIKey
 	c.Ingest.Listen, c.Gateway.Listen, c.Logger.Listen = "", "", ""
 	if c.Logger.DB == "" {
 		c.Logger.DB = filepath.Join(c.Data, "herald.db")
@@ -131,6 +130,7 @@ func loadConfig(name string, args []string, getenv func(string) string, out io.W
 	}
 	c.share()
 	err = errors.Join(c.Ingest.Validate(), c.Gateway.Validate(), c.Logger.Validate())
+	c.Logger.APIKey = c.Ingest.APIKey // not before: one fault is reported once
 	return c, rest, notes, err
 }
 

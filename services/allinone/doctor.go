@@ -67,7 +67,7 @@ func doctor(ctx context.Context, args []string, getenv func(string) string, std 
 		p.fine("no token keys are set: clients may follow only %v", cfg.Gateway.AnonymousChannels)
 	}
 	if p.ill > 0 {
-		return fmt.Errorf("%d found", p.ill)
+		return fmt.Errorf("things that are wrong: %d", p.ill)
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func doctor(ctx context.Context, args []string, getenv func(string) string, std 
 func (p *patient) certificate() {
 	cert, key := p.cfg.Gateway.CertFile, p.cfg.Gateway.KeyFile
 	if cert == "" {
-		p.fine("HTTP without a certificate; set http to https in %s for HTTPS", defaultFile)
+		p.fine("HTTP without a certificate; for HTTPS give -tls-cert and -tls-key, or set http to https in %s", defaultFile)
 		return
 	}
 	for _, path := range []string{cert, key} {

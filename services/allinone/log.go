@@ -57,7 +57,7 @@ func showLog(ctx context.Context, args []string, getenv func(string) string, std
 func (v logView) fromFile(ctx context.Context, path string, out io.Writer) error {
 	l, err := logger.OpenLog(path)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; name the data folder with -data, the file with -db, or a deployment with -url", err)
 	}
 	defer func() { _ = l.Close() }() // only read from
 	f := logger.Filter{Channel: v.channel, Sender: v.sender, Event: v.event, Search: v.words, Asc: v.format != "text"}

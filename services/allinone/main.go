@@ -43,6 +43,7 @@ func commands() []command {
 		{"send", "[MESSAGE…]", "publish the words as one text message, or each line of standard input", send},
 		{"listen", "[CHANNEL…]", "print messages as they arrive, one JSON line each; resumes by itself", listen},
 		{"keys", "add|list|rotate|revoke", "manage API keys", keys},
+		{"token", "-sub NAME -channels C", "sign a token for a client, to try things", token},
 		{"log", "[WORD…]", "show who sent what, when; words search the messages", showLog},
 		{"doctor", "", "find out what is wrong, and what to do about it", doctor},
 	}

@@ -160,7 +160,7 @@ func banner(w io.Writer, cfg Config, addr net.Addr, firstKey *string) {
 	fmt.Fprintf(&b, "  Page        %s://%s/\n", scheme, at)
 	fmt.Fprintf(&b, "  WebSocket   %s://%s/ws\n", ws, at)
 	fmt.Fprintf(&b, "  Data        %s\n", cfg.Data)
-	key := "$HERALD_API_KEY"
+	key := "YOUR-KEY"
 	if firstKey != nil {
 		key = *firstKey
 		fmt.Fprintf(&b, "  API key:    %s\n", key)

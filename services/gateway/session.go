@@ -58,6 +58,7 @@ type session struct {
 	sub *hub.Subscriber
 
 	// Owned by run.
+	since     time.Time // when it was let in; zero: it was not
 	principal *auth.Principal
 	anonymous bool
 	followed  []follow
@@ -97,27 +98,29 @@ func (c *session) tell(frame any) {
 	c.conn.Flush()
 }
 
-// run is the life of one client.
+// run is the life of one client. What comes before the reading has a goroutine
+// of its own, whose stack is freed: this one, which waits for the client's
+// frames for hours, would keep the size that logging and JSON once needed.
 func (c *session) run() {
-	total, online, admitted := c.s.ips.enter(c.remote)
-	if admitted {
-		begin := time.Now()
-		c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.remote, "ip_connections", total, "online", online)
-		defer func() {
-			remaining, online := c.s.ips.leave(c.remote)
-			c.s.log.Info("client disconnected", "conn", c.conn.ID(), "remote", c.remote, "ip_connections", remaining, "online", online,
-				"reason", c.conn.Reason().String(), "took", time.Since(begin).Round(time.Millisecond))
-		}()
-	}
-	c.sub = c.s.hub.Attach(c)
-	defer c.leave()
-	switch {
-	case !admitted:
-		c.refuse(proto.CloseTooManyConnections, fmt.Errorf("this IP address has %d connections already", total))
-	default:
-		c.enter()
-	}
+	arrived := make(chan struct{})
+	go func() { defer close(arrived); c.arrive() }()
+	<-arrived
 	c.conn.Serve(c.frame)
+	c.leave()
+}
+
+// arrive counts the client, unless its address has as many connections as it
+// may have, and lets it in.
+func (c *session) arrive() {
+	c.sub = c.s.hub.Attach(c)
+	total, online, admitted := c.s.ips.enter(c.remote)
+	if !admitted {
+		c.refuse(proto.CloseTooManyConnections, fmt.Errorf("this IP address has %d connections already", total))
+		return
+	}
+	c.since = time.Now()
+	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.remote, "ip_connections", total, "online", online)
+	c.enter()
 }
 
 func (c *session) leave() {
@@ -127,6 +130,12 @@ func (c *session) leave() {
 	gone := make(chan struct{})
 	c.sub.Detach(func() { close(gone) })
 	<-gone
+	if c.since.IsZero() {
+		return
+	}
+	remaining, online := c.s.ips.leave(c.remote)
+	c.s.log.Info("client disconnected", "conn", c.conn.ID(), "remote", c.remote, "ip_connections", remaining, "online", online,
+		"reason", c.conn.Reason().String(), "took", time.Since(c.since).Round(time.Millisecond))
 }
 
 // recovered ends a session that panicked, so that one client's bad luck is not

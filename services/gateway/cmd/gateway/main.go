@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	case err == nil && len(rest) > 0:
 		err = fmt.Errorf("unexpected argument %q; gateway -h lists the flags", rest[0])
 	case err == nil && cfg.Listen == "":
-		err = errors.New("listen: there is no address to listen on")
+		err = errors.New("listen: want an address such as :8081")
 	}
 	if err = errors.Join(err, cfg.Validate()); err != nil {
 		return err
@@ -69,6 +69,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	registry := telemetry.NewRegistry()
 	nc, err := natsx.Dial(ctx, nats, log)
 	if err != nil {
+		if ctx.Err() != nil { // told to stop while it waited for NATS
+			return nil
+		}
 		return err
 	}
 	defer nc.Close()

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// env makes a getenv of pairs.
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+// output takes what several goroutines write.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func TestHelp(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"-h"}, env("HERALD_JWT_SECRET", "not-to-be-shown-000"), &out, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"-listen", "HERALD_LISTEN", "(default :8081)", "HERALD_JWT_SECRET, HERALD_JWT_SECRET_FILE", "-jwks", "-anonymous-channels", "(default broadcast,public.>)",
+		"-allowed-origins", "-max-connections-per-ip", "(default 2000)", "-trusted-proxies", "-drain", "(default 10s)", "-heartbeat", "(default 25s)",
+		"-max-queue-bytes", "-recent-messages", "-recent-bytes", "-replay-messages", "-replay-bytes", "-tls-cert", "-tls-key",
+		"-nats", "HERALD_NATS_URL", "-log-level", "-log-format", "-version", "-health",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("help has no %q:\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "not-to-be-shown") {
+		t.Error("help shows a secret")
+	}
+}
+
+func TestVersion(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"-version"}, env(), &out, io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+}
+
+// What is wrong with the settings is told in sentences, all at once, before
+// anything starts.
+func TestBadConfig(t *testing.T) {
+	for _, c := range []struct {
+		args   []string
+		getenv func(string) string
+		want   []string
+	}{
+		{[]string{"-port", "1"}, env(), []string{"-port", "gateway -h"}},
+		{[]string{"serve"}, env(), []string{`"serve"`, "gateway -h"}},
+		{[]string{"-drain", "soon", "-heartbeat", "500ms"}, env(), []string{"-drain", "10s", "heartbeat", "whole number of seconds"}},
+		{[]string{"-listen="}, env(), []string{"listen"}},
+		{nil, env("HERALD_JWT_SECRET", "changeme"), []string{"HERALD_JWT_SECRET", "16"}},
+		{nil, env("HERALD_JWT_SECRET_FILE", filepath.Join(t.TempDir(), "none")), []string{"HERALD_JWT_SECRET_FILE"}},
+		{nil, env("HERALD_ANONYMOUS_CHANNELS", "a..b"), []string{"anonymous-channels"}},
+		{[]string{"-tls-cert", "cert.pem"}, env(), []string{"tls-key"}},
+		{[]string{"-log-level", "loud"}, env(), []string{"log level"}},
+		{[]string{"-health", "-listen", "127.0.0.1:1"}, env(), []string{"ask for readiness"}},
+	} {
+		err := run(t.Context(), c.args, c.getenv, io.Discard, io.Discard)
+		if err == nil {
+			t.Errorf("%v: no error", c.args)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%v: %q does not say %q", c.args, err, want)
+			}
+		}
+	}
+}
+
+// Told to stop while it waits for NATS, the process ends in peace.
+func TestStopWhileWaiting(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var logged output
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, env(), io.Discard, &logged)
+	}()
+	natstest.Eventually(t, 10*time.Second, "waiting for NATS", func() bool { return strings.Contains(logged.String(), "NATS cannot be reached") })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The whole life: start, be ready, show the page, carry a message, be told to
+// stop, say goodbye, stop.
+func TestRun(t *testing.T) {
+	server := natstest.Start(t)
+	js, _ := server.Stream(server.Connect())
+	listen := free(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var logged output
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL), io.Discard, &logged)
+	}()
+	natstest.Eventually(t, 15*time.Second, "-health says ready", func() bool {
+		return run(ctx, []string{"-health", "-listen", listen}, env(), io.Discard, io.Discard) == nil
+	})
+	for path, want := range map[string]string{"/": "<title>Herald</title>", "/client/herald.js": "WebSocket", "/healthz": `"status":"ok"`, "/metrics": "herald_gateway_connections 0"} {
+		if got := get(t, "http://"+listen+path); !strings.Contains(got, want) {
+			t.Errorf("%s has no %q: %.200q", path, want, got)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+
+	ws, _, err := websocket.DefaultDialer.Dial("ws://"+listen+"/ws", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ws.Close() }()
+	read := func() (string, error) {
+		_ = ws.SetReadDeadline(time.Now().Add(15 * time.Second))
+		_, b, err := ws.ReadMessage()
+		return string(b), err
+	}
+	if got, err := read(); err != nil || !strings.Contains(got, `"welcome"`) {
+		t.Fatalf("got %s, %v; want the welcome", got, err)
+	}
+	m := proto.Message{Channel: "broadcast", Event: "message", Data: json.RawMessage(`"hello"`), Sender: "test", Time: proto.FormatTime(time.Now())}
+	if _, err := js.PublishMsg(t.Context(), natsx.NewMsg(&m, natsx.Headers{}, false)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := read(); err != nil || !strings.Contains(got, `"data":"hello"`) {
+		t.Errorf("got %s, %v; want the message", got, err)
+	}
+	cancel()
+	if got, err := read(); !websocket.IsCloseError(err, int(proto.CloseGoingAway)) {
+		t.Errorf("got %s, %v; want %d", got, err, proto.CloseGoingAway)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("run: %v", err)
+	}
+	for _, want := range []string{`"msg":"listening"`, `"service":"gateway"`, `"msg":"client connected"`, `"msg":"stopping"`} {
+		if !strings.Contains(logged.String(), want) {
+			t.Errorf("the log has no %s:\n%s", want, logged.String())
+		}
+	}
+}
+
+func free(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

@@ -1,0 +1,124 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"testing"
+
+	"github.com/herald-push/herald/services/internal/natstest"
+)
+
+// crowdEnv makes the test binary a crowd of clients: "ADDRESS NUMBER". They
+// live in a process of their own, so that this one's figures are the server's.
+const crowdEnv = "HERALD_TEST_CROWD"
+
+// crowd connects, says "here", says "done" when each client has read the
+// message that is the end, and leaves when its input ends.
+func crowd(s string) {
+	var addr string
+	var n int
+	fail := func(err error) {
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
+	_, err := fmt.Sscan(s, &addr, &n)
+	fail(err)
+	var reading sync.WaitGroup
+	for range n {
+		nc, err := net.Dial("tcp", addr)
+		fail(err)
+		_, err = io.WriteString(nc, "GET /ws HTTP/1.1\r\nHost: "+addr+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+		fail(err)
+		b := make([]byte, 2048)
+		for got := 0; !bytes.Contains(b[:got], []byte("welcome")); {
+			k, err := nc.Read(b[got:])
+			fail(err)
+			got += k
+		}
+		reading.Go(func() {
+			b := make([]byte, 4096)
+			for kept := 0; ; {
+				k, err := nc.Read(b[kept:])
+				if err != nil || bytes.Contains(b[:kept+k], []byte(`"the end"`)) {
+					return
+				}
+				tail := b[max(0, kept+k-16) : kept+k] // the words may be cut in two
+				kept = copy(b, tail)
+			}
+		})
+	}
+	fmt.Println("here")
+	go func() { // ends with the process
+		reading.Wait()
+		fmt.Println("done")
+	}()
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+// bring starts a crowd of n clients. read waits for its next word.
+func (g *gate) bring(n int) (read func(want string)) {
+	g.t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", crowdEnv, g.Addr(), n))
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	})
+	lines := bufio.NewReader(stdout)
+	read = func(want string) {
+		g.t.Helper()
+		if line, err := lines.ReadString('\n'); line != want+"\n" {
+			g.t.Fatalf("the clients say %q, %v", line, err)
+		}
+	}
+	read("here")
+	return read
+}
+
+// An idle client with one subscription costs one goroutine and little memory.
+func TestIdleClient(t *testing.T) {
+	const clients, mostBytes = 2500, 12 << 10
+	b := newBroker(t)
+	g := b.gateway(func(c *Config) { c.MaxPerIP = 0 })
+	g.connect("")
+	goroutines, before := runtime.NumGoroutine(), inUse()
+	g.bring(clients)
+	natstest.Eventually(t, patience, "no more than one goroutine for each client", func() bool { return runtime.NumGoroutine()-goroutines <= clients })
+	each := (inUse() - before) / clients
+	t.Logf("%d bytes of heap and stack for each of %d idle clients", each, clients)
+	if each > mostBytes {
+		t.Errorf("an idle client costs %d bytes, want at most %d", each, mostBytes)
+	}
+}
+
+// inUse is what heap and stacks hold after a garbage collection.
+func inUse() int {
+	debug.FreeOSMemory() // collects, and halves stacks that are little used
+	debug.FreeOSMemory()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapInuse + m.StackInuse)
+}
