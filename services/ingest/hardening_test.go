@@ -166,6 +166,9 @@ func TestSlowloris(t *testing.T) {
 	r.stall = 200 * time.Millisecond
 	in, _ = r.raw(t, head("/v1/messages", "application/x-ndjson", "Content-Length: 100\r\n")+`{"chan`)
 	wantStatus(t, "stream before its first line", in, http.StatusRequestTimeout)
+	if rest, err := io.ReadAll(in); len(rest) != 0 || err != nil {
+		t.Errorf("after that: got %q, %v, want a closed connection", rest, err)
+	}
 	r.nothingStored()
 }
 

@@ -20,6 +20,12 @@ const (
 	// stallTimeout is how long the peer of a stream may neither send a byte
 	// nor take one. A stream that flows may last for ever.
 	stallTimeout = 30 * time.Second
+	// lingerTimeout and lingerBytes bound how much of a stream that was cut off
+	// is still read, unheard: a socket that is closed with bytes unread is
+	// reset, and the client might lose the last results. net/http does as much
+	// elsewhere.
+	lingerTimeout = 500 * time.Millisecond
+	lingerBytes   = 256 << 10
 	// lineEnvelope is room on a line for what surrounds the data: a hundred
 	// channels of 255 bytes, and the rest.
 	lineEnvelope = 32 << 10
@@ -31,16 +37,37 @@ const (
 	reauthEvery = 250 * time.Millisecond
 )
 
-// postStream is POST /v1/messages with NDJSON. This goroutine reads lines and
-// publishes them; a second one, which ends before this returns, writes the
-// results in the same order. At most maxWindow results are between them, so a
-// client that does not read its answer is soon not read from either, and cut
-// off after stallTimeout.
+// errCutOff: a stream whose answer has begun did not come to its end.
+var errCutOff = errors.New("the stream was cut off")
+
+// postStream is POST /v1/messages with NDJSON. An answer that is cut off ends
+// without its last line and without the proper end of an HTTP body, and its
+// connection closes: net/http would take what is left of the body for the
+// next request, since it does not read a full-duplex body to its end by
+// itself (Go 1.26).
 func (s *Service) postStream(w http.ResponseWriter, r *http.Request, o *origin) error {
 	rc := http.NewResponseController(w)
 	if err := rc.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return fmt.Errorf("read and write at once: %w", err)
 	}
+	err := s.relay(w, r, rc, o)
+	if errors.Is(err, errCutOff) {
+		_ = rc.SetReadDeadline(time.Now().Add(lingerTimeout)) // without deadlines the server's own holds
+		_, _ = io.CopyN(io.Discard, r.Body, lingerBytes)
+		panic(http.ErrAbortHandler)
+	}
+	if err != nil {
+		w.Header().Set("Connection", "close")
+	}
+	return err
+}
+
+// relay reads lines and publishes them on this goroutine; a second one, which
+// ends before this returns, writes the results in the same order. At most
+// maxWindow results are between them, so a client that does not read its
+// answer is soon not read from either, and cut off after stallTimeout. Errors
+// are errCutOff, or, before the answer has begun, what to answer.
+func (s *Service) relay(w http.ResponseWriter, r *http.Request, rc *http.ResponseController, o *origin) error {
 	// ctx ends when the service stops or the answer cannot be written, and
 	// wakes the reader.
 	ctx, cancel := context.WithCancel(s.draining)
@@ -51,7 +78,7 @@ func (s *Service) postStream(w http.ResponseWriter, r *http.Request, o *origin) 
 	})
 	defer func() {
 		if !asleep() {
-			<-woken // nobody may use the controller after this function
+			<-woken // nobody else may use the controller after this function
 		}
 		cancel()
 	}()
@@ -86,15 +113,16 @@ func (s *Service) postStream(w http.ResponseWriter, r *http.Request, o *origin) 
 			if denied != nil {
 				s.metrics.messages[proto.StatusFailed].Inc()
 				out.queue <- entry{Result: faulty(in.number, proto.StatusFailed, proto.ProblemUnauthorized.With(denied.Error()))}
-				return nil
+				return errCutOff
 			}
 			o.Grant = grant
 		}
 		s.postLine(ctx, o, line, err, in.number, out.queue)
 	}
-	if finish(); err == io.EOF {
-		out.done()
+	if finish(); err != io.EOF {
+		return errCutOff
 	}
+	out.done()
 	return nil
 }
 

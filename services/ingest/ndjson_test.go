@@ -246,58 +246,6 @@ func TestStreamAnswersAtOnce(t *testing.T) {
 	}
 }
 
-// A stream may last longer than any timeout of the server, as long as it
-// flows; one that stands still is cut off, without a last line.
-func TestStreamStall(t *testing.T) {
-	r := start(t, startNATS(t))
-	r.stall = 300 * time.Millisecond
-	line := `{"channel":"a","data":1}` + "\n"
-	d := r.open(t, line)
-	for begin := time.Now(); time.Since(begin) < 4*r.stall; time.Sleep(r.stall / 4) {
-		d.write(line)
-		d.read()
-	}
-	d.read()
-	begin := time.Now()
-	d.write(line[:10]) // half a line is none
-	rest, _ := io.ReadAll(d.out)
-	if took := time.Since(begin); len(rest) != 0 || took < r.stall/2 || took > 20*r.stall {
-		t.Errorf("cut off after %s with %q, want about %s and nothing", took, rest, r.stall)
-	}
-}
-
-// A client that sends and never reads is cut off too, and what it holds up
-// is bounded.
-func TestStreamNeverRead(t *testing.T) {
-	r := start(t, startNATS(t))
-	r.stall = 300 * time.Millisecond
-	conn, err := net.Dial("tcp", r.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintf(conn, "POST /v1/messages HTTP/1.1\r\nHost: h\r\nX-API-KEY: %s\r\nContent-Type: application/x-ndjson\r\nContent-Length: 10000000000\r\n\r\n", envKey)
-	lines := []byte(strings.Repeat("{}\n", 10_000)) // the answers are eighty times as long
-	wrote := 0
-	for begin := time.Now(); ; {
-		_ = conn.SetWriteDeadline(time.Now().Add(20 * time.Second))
-		n, err := conn.Write(lines)
-		wrote += n
-		if err != nil {
-			if ne, ok := err.(net.Error); ok && ne.Timeout() {
-				t.Fatalf("still connected after %s", time.Since(begin))
-			}
-			break // cut off
-		}
-	}
-	if wrote > 64<<20 {
-		t.Errorf("%d bytes were taken from a client that reads nothing", wrote)
-	}
-}
-
 // The key's rate slows a stream down instead of refusing it.
 func TestStreamRate(t *testing.T) {
 	r := start(t, startNATS(t))
@@ -315,55 +263,6 @@ func TestStreamRate(t *testing.T) {
 	results, done = r.post("/v1/messages", strings.Repeat("{\"channel\":\"a\",\"data\":1}\n", 2), ndjson, key).lines(t)
 	if done == nil || done.Failed != 1 || results[1].Status != proto.StatusFailed || results[1].Problem.Type != proto.ProblemTooManyRequests.Type {
 		t.Errorf("got %+v, end %+v", results, done)
-	}
-}
-
-// A key that is revoked while its stream runs ends it.
-func TestStreamRevoked(t *testing.T) {
-	r := start(t, startNATS(t))
-	secret := addKey(t, "shop", keystore.Options{Channels: []string{">"}}, r)
-	line := `{"channel":"a","data":1}` + "\n"
-	d := r.open(t, line, "X-API-KEY: "+secret)
-	if res := d.read(); res.Status != proto.StatusStored {
-		t.Fatalf("got %+v", res)
-	}
-	if _, err := r.keys().Revoke(t.Context(), "shop"); err != nil {
-		t.Fatal(err)
-	}
-	r.awaitKey(secret, false)
-	begin := time.Now()
-	for {
-		d.write(line)
-		res := d.read()
-		if res.Status == proto.StatusFailed {
-			if res.Problem == nil || res.Problem.Type != proto.ProblemUnauthorized.Type {
-				t.Errorf("problem: got %+v", res.Problem)
-			}
-			break
-		}
-		if time.Since(begin) > 5*time.Second {
-			t.Fatal("the stream goes on with a revoked key")
-		}
-	}
-	if rest, _ := io.ReadAll(d.out); len(rest) != 0 {
-		t.Errorf("after that: got %q, want nothing", rest)
-	}
-}
-
-// When the service stops, a stream's results come to their end, without a
-// last line, and the service does not wait for its client.
-func TestStreamDrain(t *testing.T) {
-	r := start(t, startNATS(t), func(c *Config, _ *Deps) { c.Drain = time.Minute })
-	d := r.open(t, "{\"channel\":\"a\",\"data\":1}\n")
-	d.read()
-	d.write("{\"channel\":\"a\"")
-	begin := time.Now()
-	r.stop()
-	if took := time.Since(begin); took > 10*time.Second {
-		t.Errorf("stopping took %s", took)
-	}
-	if rest, _ := io.ReadAll(d.out); len(rest) != 0 {
-		t.Errorf("after the stop: got %q, want nothing", rest)
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -334,31 +333,4 @@ func TestStreamRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.post("/v1/messages", `{"channel":"a","data":"`+strings.Repeat("x", 300)+`"}`).problem(t, proto.ProblemTooLarge)
-}
-
-// A full pipeline is answered with 503, after a moment's wait for room.
-func TestPipelineFull(t *testing.T) {
-	server := startNATS(t)
-	r := start(t, server)
-	// Messages that nobody acknowledges: a subscriber in place of the stream.
-	if err := r.js.DeleteStream(t.Context(), proto.Stream); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.nc.Subscribe(proto.SubjectStored+">", func(*nats.Msg) {}); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.nc.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	for i := range maxPending {
-		o := &origin{Grant: auth.Grant{Principal: &auth.Principal{Name: "env"}}}
-		p := proto.Publication{Channel: "a", Event: "message", Data: []byte("1")}
-		if d := r.publisher.send(o.message(&p, "a", i), "a", false); d.err != nil {
-			t.Fatalf("message %d: %v", i, d.err)
-		}
-	}
-	p := r.post("/v1/messages", `{"channel":"b","data":1}`).problem(t, proto.ProblemNotStored)
-	if !strings.Contains(p.Detail, "wait for NATS") {
-		t.Errorf("detail: got %q", p.Detail)
-	}
 }

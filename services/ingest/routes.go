@@ -41,18 +41,22 @@ func (s *Service) writeProblem(w http.ResponseWriter, r *http.Request, err error
 	httpx.WriteProblem(w, r, s.log, err)
 }
 
-// count counts the requests of one route by code. The wrapped writer unwraps,
-// so http.ResponseController reaches the connection through it.
+// count counts the requests of one route by code, those too that end in a
+// panic. The wrapped writer unwraps, so http.ResponseController reaches the
+// connection through it.
 func (s *Service) count(route string, h http.HandlerFunc) http.HandlerFunc {
 	requests := s.metrics.requests.MustCurryWith(map[string]string{"route": route})
 	return func(w http.ResponseWriter, r *http.Request) {
 		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		code := http.StatusInternalServerError // what recovery answers
+		defer func() {
+			if ww.Status() != 0 {
+				code = ww.Status()
+			}
+			requests.WithLabelValues(strconv.Itoa(code)).Inc()
+		}()
 		h(ww, r)
-		code := ww.Status()
-		if code == 0 { // nothing was written: net/http answers 200
-			code = http.StatusOK
-		}
-		requests.WithLabelValues(strconv.Itoa(code)).Inc()
+		code = http.StatusOK // what net/http answers where nothing was written
 	}
 }
 

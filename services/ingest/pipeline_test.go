@@ -1,0 +1,85 @@
+package ingest
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/nats-io/nats.go"
+)
+
+// swallow takes the stream's place: messages are heard and not acknowledged.
+func (r *rig) swallow(t *testing.T) <-chan *nats.Msg {
+	t.Helper()
+	if err := r.js.DeleteStream(t.Context(), proto.Stream); err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan *nats.Msg, maxPending)
+	if _, err := r.nc.ChanSubscribe(proto.SubjectStored+">", heard); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return heard
+}
+
+// A result is not held back while a later line waits for NATS.
+func TestStreamAnswersBesideASlowLine(t *testing.T) {
+	r := start(t, startNATS(t))
+	heard := r.swallow(t)
+	d := r.open(t, "nope\n{\"channel\":\"a\",\"data\":1}\n")
+	if res := d.read(); res.Line != 1 || res.Status != proto.StatusInvalid {
+		t.Errorf("got %+v", res)
+	}
+	if err := (<-heard).Respond([]byte(`{"stream":"HERALD","seq":7}`)); err != nil {
+		t.Fatal(err)
+	}
+	if res := d.read(); res.Line != 2 || res.Status != proto.StatusStored {
+		t.Errorf("got %+v", res)
+	}
+}
+
+// A message that found no stream is not sent again behind later ones.
+func TestOrderIsKept(t *testing.T) {
+	r := start(t, startNATS(t))
+	if err := r.js.DeleteStream(t.Context(), proto.Stream); err != nil {
+		t.Fatal(err)
+	}
+	first := r.publisher.send(r.message(`1`), "a", false)
+	if err := r.stream.check(t.Context()); err != nil { // declares it anew
+		t.Fatal(err)
+	}
+	second := r.publisher.send(r.message(`2`), "a", false)
+	if res, err := r.publisher.settle(t.Context(), first); err == nil {
+		t.Errorf("first: got %+v, want an error", res)
+	}
+	if res, err := r.publisher.settle(t.Context(), second); err != nil {
+		t.Errorf("second: got %+v, %v", res, err)
+	}
+	if all := stored(t, r.nc); len(all) != 1 || !strings.Contains(string(all[0].Body), `"data":2,`) {
+		t.Errorf("stored: got %d messages, want the second one", len(all))
+	}
+}
+
+// message makes a message as a request to channel a does.
+func (r *rig) message(data string) *nats.Msg {
+	o := &origin{Grant: auth.Grant{Principal: &auth.Principal{Name: "env"}}}
+	return o.message(&proto.Publication{Channel: "a", Event: "message", Data: []byte(data)}, "a", whole)
+}
+
+// A full pipeline is answered with 503, after a moment's wait for room.
+func TestPipelineFull(t *testing.T) {
+	r := start(t, startNATS(t))
+	r.swallow(t)
+	for i := range maxPending {
+		if d := r.publisher.send(r.message("1"), "a", false); d.err != nil {
+			t.Fatalf("message %d: %v", i, d.err)
+		}
+	}
+	p := r.post("/v1/messages", `{"channel":"b","data":1}`).problem(t, proto.ProblemNotStored)
+	if !strings.Contains(p.Detail, "wait for NATS") {
+		t.Errorf("detail: got %q", p.Detail)
+	}
+}
