@@ -39,6 +39,10 @@ func (s *session) batch(ctx context.Context, it jetstream.MessagesContext, messa
 // the end. What is left comes again after the next start.
 const drainWait = 2 * time.Second
 
+// flushWait is how long the last acknowledgements may take to leave. What
+// NATS does not get of them is delivered again, and found to be logged.
+const flushWait = 5 * time.Second
+
 // drain stops asking and logs what was delivered: left alone, it would come
 // again only after ackWait.
 func (s *session) drain(ctx context.Context, it jetstream.MessagesContext, messages <-chan jetstream.Msg) {
@@ -98,7 +102,7 @@ func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
 		}
 	}
 	if ctx.Err() != nil { // the last batch: its acknowledgements leave before the connection is closed
-		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushWait)
 		defer cancel()
 		if err := s.nc.FlushWithContext(flush); err != nil {
 			s.log.Debug("last batch not acknowledged", "err", err)

@@ -95,7 +95,7 @@ func TestAStopLogsWhatWasDelivered(t *testing.T) {
 	if last, err := l.store.LastSeq(ctx, w.epoch); err != nil || last != 2500 {
 		t.Errorf("last row: got %d, %v, want 2500", last, err)
 	}
-	natstest.Eventually(t, 5*time.Second, "all is acknowledged", func() bool {
+	natstest.Eventually(t, 20*time.Second, "all is acknowledged", func() bool {
 		info, err := cons.Info(ctx)
 		return err == nil && info.NumAckPending == 0 && info.AckFloor.Stream == 2500
 	})
