@@ -91,6 +91,9 @@ func (w *wanderer) visit(g *gate) error {
 	defer func() { _ = c.ws.Close() }()
 	f, err := c.read()
 	if err != nil {
+		if websocket.IsCloseError(err, int(proto.CloseGoingAway)) {
+			return nil // it began to drain between the handshake and the welcome
+		}
 		return fmt.Errorf("instead of a welcome: %w", err)
 	}
 	cur, err := proto.ParseCursor(f.ID)
