@@ -14,6 +14,7 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway"
 	"github.com/herald-push/herald/services/ingest"
+	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/lifecycle"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -27,14 +28,20 @@ import (
 // 10 s before it kills, Kubernetes 30.
 const stopTimeout = 15 * time.Second
 
-// serve runs everything until ctx ends.
+// serve runs everything until ctx ends. With -health it only asks the Herald
+// that runs already.
 func serve(ctx context.Context, args []string, getenv func(string) string, std streams) error {
-	cfg, rest, notes, err := loadConfig("herald", args, getenv, std.out)
+	var health bool
+	cfg, rest, notes, err := loadConfig("herald", args, getenv, std.out,
+		config.Setting{Flag: "health", Help: "ask the Herald that runs here whether it is ready, and exit with 0 if it is", Into: &health})
 	if err != nil {
 		return err
 	}
 	if len(rest) > 0 {
 		return fmt.Errorf("serve takes no arguments, only settings: %q", rest)
+	}
+	if health {
+		return httpx.Health(ctx, cfg.Listen)
 	}
 	log, err := telemetry.NewLogger(std.err, "herald", cfg.Log)
 	if err != nil {
@@ -123,9 +130,9 @@ func serve(ctx context.Context, args []string, getenv func(string) string, std s
 	}
 	return lifecycle.Run(ctx, log, cfg.Ingest.Drain+stopTimeout,
 		lifecycle.Part{Name: "logger", Run: lg.Run}, // last to stop: it stores what the others still publish
-		lifecycle.Part{Name: "gateway", Run: gw.Run},
 		lifecycle.Part{Name: "ingest", Run: in.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},
+		lifecycle.Part{Name: "gateway", Run: gw.Run}, // first to stop: http would cut its event streams off
 		lifecycle.Part{Name: "greeting", Run: greet},
 	)
 }

@@ -12,7 +12,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -175,38 +174,13 @@ func (s *Service) drain() {
 	s.log.Info("every client has left", "clients", n, "took", time.Since(begin))
 }
 
-var stopping = proto.ProblemUnavailable.With("this gateway is stopping; connect again")
-
-// serveWebSocket admits one client. What concerns the page (its origin) or
-// the gateway (draining) is refused before the handshake; everything else is
-// told after it, since a browser shows a page no HTTP answer to a handshake.
-func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
-	refuse := func(reason string, p *proto.Problem) {
-		s.m.refused.WithLabelValues(reason).Inc()
-		httpx.WriteProblem(w, r, s.log, p)
-	}
+// away reports whether newcomers are to be sent away now, and why.
+func (s *Service) away() (reason string, away bool) {
 	switch {
 	case s.draining.Load():
-		refuse("draining", stopping)
-		return
+		return "stopping", true
 	case !s.feed.started.Load():
-		refuse("starting", proto.ProblemUnavailable.With("this gateway is starting; connect again"))
-		return
-	case !s.originAllowed(r):
-		refuse("origin", proto.ProblemOrigin.With("add "+r.Header.Get("Origin")+" to HERALD_ALLOWED_ORIGINS if it should"))
-		return
+		return "starting", true
 	}
-	sess := &session{s: s, remote: s.cfg.TrustedProxies.ClientIP(r), request: parseRequest(r)}
-	c, err := s.conns.Accept(w, r, sess.remote, httpx.NewID(), func(status int, reason error) {
-		if status == http.StatusServiceUnavailable {
-			refuse("draining", stopping)
-			return
-		}
-		refuse("handshake", proto.ProblemUpgrade.With(reason.Error()))
-	})
-	if err != nil {
-		return // refuse has answered, or the client is gone
-	}
-	sess.conn = c
-	c.Go(sess.run)
+	return "", false
 }

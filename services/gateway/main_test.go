@@ -59,9 +59,19 @@ func newBroker(t testing.TB) *broker {
 
 func (b *broker) id(seq uint64) string { return proto.Cursor{Epoch: b.epoch, Seq: seq}.String() }
 
-func message(channel, data string) *nats.Msg {
+func message(channel, data string) *nats.Msg { return natsMessage(channel, data, false) }
+
+func natsMessage(channel, data string, ephemeral bool) *nats.Msg {
 	m := proto.Message{Channel: channel, Event: proto.DefaultEvent, Data: json.RawMessage(data), Sender: "test", Time: "2026-11-22T16:58:36.123Z"}
-	return natsx.NewMsg(&m, natsx.Headers{Accepted: time.Now(), Source: "192.0.2.1"}, false)
+	return natsx.NewMsg(&m, natsx.Headers{Accepted: time.Now(), Source: "192.0.2.1"}, ephemeral)
+}
+
+// pass hands on an ephemeral message.
+func (b *broker) pass(channel, data string) {
+	b.t.Helper()
+	if err := b.nc.PublishMsg(natsMessage(channel, data, true)); err != nil {
+		b.t.Fatalf("pass on to %s: %v", channel, err)
+	}
 }
 
 // publish stores a message and returns its sequence.

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/herald-push/herald/proto"
 )
 
 // originAllowed reports whether the page that connects may: one of the same
@@ -21,4 +23,8 @@ func (s *Service) originAllowed(r *http.Request) bool {
 	}
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+func originProblem(r *http.Request) *proto.Problem {
+	return proto.ProblemOrigin.With("add " + r.Header.Get("Origin") + " to HERALD_ALLOWED_ORIGINS if it should")
 }

@@ -157,8 +157,11 @@ func (c *session) goLive(r *replay) bool {
 		since = hub.Now // live already: only what came before was missed
 	}
 	return c.join(r.had, since, r.names, func(j hub.Joined) {
-		if r.channel != "" {
-			c.conn.Send(control(subscribed(r.channel, r.complete, j.Position.String())))
+		switch {
+		case r.channel != "":
+			c.conn.Send(c.words.control(subscribed(r.channel, r.complete, j.Position.String())))
+		case r.last:
+			c.conn.Send(c.words.place(j.Position.String()))
 		}
 	})
 }
@@ -190,7 +193,7 @@ func (c *session) send(r *replay, m *hub.Message) error {
 	}
 	r.messages--
 	r.bytes -= len(m.Body)
-	return c.conn.SendWait(c.s.sessions, m.Encoded(nativeEncoding))
+	return c.conn.SendWait(c.s.sessions, m.Encoded(c.words.message))
 }
 
 // sendSome sends the next chunk, from memory if it reaches back that far,

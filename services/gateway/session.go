@@ -3,48 +3,26 @@ package gateway
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/conn"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
-	"github.com/herald-push/herald/services/gateway/internal/native"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/natsx"
 )
 
-// nativeEncoding is a message as one WebSocket text frame of JSON.
-var nativeEncoding = hub.NewEncoding(0, func(m *hub.Message) []byte { return conn.TextFrame(m.Body) })
-
-// request is what a client asked for in its URL: copies, so that nothing of
-// the HTTP request lives on.
-type request struct {
-	channels []string
-	since    string
-	token    string
-}
-
-func parseRequest(r *http.Request) request {
-	q := r.URL.Query()
-	req := request{since: strings.Clone(q.Get("since")), token: strings.Clone(q.Get("token"))}
-	req.channels = []string{} // not nil: welcome says [], not null
-	for _, c := range q["channel"] {
-		if c != "" && !slices.Contains(req.channels, c) {
-			req.channels = append(req.channels, strings.Clone(c))
-		}
-	}
-	if !q.Has("channel") {
-		req.channels = append(req.channels, proto.Broadcast)
-	}
-	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && req.token == "" {
-		req.token = strings.Clone(bearer)
-	}
-	return req
+// wording is how one kind of client is told things: whole frames.
+type wording struct {
+	message *hub.Encoding
+	control func(frame any) []byte
+	// welcome is the first frame. last: messages older than its id follow,
+	// after which place comes.
+	welcome func(f proto.Welcome, last bool) []byte
+	place   func(id string) []byte // may be empty
 }
 
 // session is one client. Its goroutine, run, reads the client's frames and
@@ -54,6 +32,8 @@ type session struct {
 	conn    *conn.Conn
 	remote  netip.Addr
 	request request
+	words   *wording
+	refused *refusal // what check found; nil: nothing
 
 	sub *hub.Subscriber
 
@@ -83,18 +63,16 @@ const (
 )
 
 // Send, Flush, Gap and Reset make a session a hub.Sink.
-func (c *session) Send(m *hub.Message) { c.conn.Send(m.Encoded(nativeEncoding)) }
+func (c *session) Send(m *hub.Message) { c.conn.Send(m.Encoded(c.words.message)) }
 func (c *session) Flush()              { c.conn.Flush() }
 func (c *session) Gap(since, upTo proto.Cursor) {
-	c.conn.Send(control(proto.Gap{Type: proto.FrameGap, Reason: proto.GapExpired, Since: since.String(), ID: upTo.String()}))
+	c.conn.Send(c.words.control(proto.Gap{Type: proto.FrameGap, Reason: proto.GapExpired, Since: since.String(), ID: upTo.String()}))
 }
 func (c *session) Reset() { c.conn.Close(proto.CloseRestart) }
 
-func control(frame any) []byte { return conn.TextFrame(native.Control(frame)) }
-
 // tell sends a control frame at once.
 func (c *session) tell(frame any) {
-	c.conn.Send(control(frame))
+	c.conn.Send(c.words.control(frame))
 	c.conn.Flush()
 }
 
@@ -115,11 +93,16 @@ func (c *session) arrive() {
 	c.sub = c.s.hub.Attach(c)
 	total, online, admitted := c.s.ips.enter(c.remote)
 	if !admitted {
-		c.refuse(proto.CloseTooManyConnections, fmt.Errorf("this IP address has %d connections already", total))
+		c.refuse(refusal{code: proto.CloseTooManyConnections, err: fmt.Errorf("this IP address has %d connections already", total)})
 		return
 	}
 	c.since = time.Now()
 	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.remote, "ip_connections", total, "online", online)
+	defer c.recovered()
+	if c.refused != nil {
+		c.refuse(*c.refused)
+		return
+	}
 	c.enter()
 }
 
@@ -148,45 +131,15 @@ func (c *session) recovered() {
 }
 
 // refuse says why, and hangs up.
-func (c *session) refuse(code proto.CloseCode, err error) {
-	c.s.m.refused.WithLabelValues(code.String()).Inc()
-	c.tell(proto.ErrorFrame{Type: proto.FrameError, Code: code.String(), Detail: err.Error()})
-	c.conn.Close(code)
+func (c *session) refuse(r refusal) {
+	c.s.m.refused.WithLabelValues(r.code.String()).Inc()
+	c.complain(r.code.String(), r.channel, r.err)
+	c.conn.Close(r.code)
 }
 
-// refuseChannel says which channel of the URL is not permitted, and hangs up.
-func (c *session) refuseChannel(name string) {
-	code := proto.CloseForbidden
-	c.s.m.refused.WithLabelValues(code.String()).Inc()
-	c.complain(code.String(), name, c.forbidden(name))
-	c.conn.Close(code)
-}
-
-// enter checks who the client is and what it asked for, and subscribes it.
+// enter subscribes a client that nothing is wrong with.
 func (c *session) enter() {
-	defer c.recovered()
-	if err := c.authenticate(); err != nil {
-		code := proto.CloseTokenInvalid
-		if errors.Is(err, auth.ErrExpired) {
-			code = proto.CloseTokenExpired
-		}
-		c.refuse(code, err)
-		return
-	}
-	if n := len(c.request.channels); n > proto.MaxChannels {
-		c.refuse(proto.CloseBadRequest, fmt.Errorf("%d channels in the URL, at most %d are allowed", n, proto.MaxChannels))
-		return
-	}
-	for _, name := range c.request.channels {
-		if err := proto.CheckPattern(name); err != nil {
-			c.refuse(proto.CloseBadRequest, err)
-			return
-		}
-		if !c.principal.May(name) {
-			c.refuseChannel(name)
-			return
-		}
-	}
+	c.watchExpiry()
 	names := c.request.channels
 	welcome := proto.Welcome{
 		Type: proto.FrameWelcome, Connection: c.conn.ID(), Heartbeat: int(c.s.cfg.Heartbeat / time.Second), Channels: names,
@@ -194,19 +147,20 @@ func (c *session) enter() {
 	if c.request.since == "" {
 		c.join(hub.Now, hub.Now, names, func(j hub.Joined) {
 			welcome.ID = j.Position.String()
-			c.conn.Send(control(welcome))
+			c.conn.Send(c.words.control(welcome))
 		})
 		return
 	}
 	p, err := c.plan(c.request.since, names)
 	if err == nil {
 		welcome.ID, welcome.Resumed = p.id(p.since), p.gap == ""
-		c.tell(welcome)
+		c.conn.Send(c.words.welcome(welcome, p.last))
+		c.conn.Flush()
 		err = c.catchUp(p, "")
 	}
 	switch {
-	case errors.Is(err, proto.ErrCursor), errors.Is(err, natsx.ErrTooManyChannels):
-		c.refuse(proto.CloseBadRequest, fmt.Errorf("since: %w", err))
+	case errors.Is(err, natsx.ErrTooManyChannels):
+		c.refuse(refusal{code: proto.CloseBadRequest, err: fmt.Errorf("since: %w", err)})
 	case err != nil:
 		c.failed(err)
 	}
@@ -268,38 +222,19 @@ func (c *session) failed(err error) {
 		return
 	}
 	c.s.log.Warn("a client could not be brought up to date; it is told to come back", "conn", c.conn.ID(), "err", err)
-	c.refuse(proto.CloseOverload, errors.New("the messages you missed cannot be read now; come back"))
+	c.refuse(refusal{code: proto.CloseOverload, err: errors.New("the messages you missed cannot be read now; come back")})
 }
 
-func (c *session) forbidden(name string) error {
+// watchExpiry ends the connection when its token does; anonymous ones have
+// none.
+func (c *session) watchExpiry() {
 	if c.anonymous {
-		return fmt.Errorf("%q needs a token; without one you may follow %s", name, strings.Join(c.principal.Channels, ", "))
+		return
 	}
-	return fmt.Errorf("your token does not cover %q", name)
-}
-
-func (c *session) authenticate() error {
-	if c.request.token == "" {
-		c.anonymous = true
-		c.principal = &auth.Principal{Channels: c.s.cfg.AnonymousChannels}
-		return nil
-	}
-	p, err := c.s.verifier.Verify(c.request.token)
-	if err != nil {
-		return err
-	}
-	c.adopt(p)
-	return nil
-}
-
-// adopt takes on a principal: what anonymous clients may follow it may too.
-func (c *session) adopt(p *auth.Principal) {
-	c.anonymous, c.request.token = false, "" // the token itself is not kept
-	c.principal = &auth.Principal{Name: p.Name, Channels: slices.Concat(p.Channels, c.s.cfg.AnonymousChannels), Expires: p.Expires}
 	if c.expiry != nil {
 		c.expiry.Stop()
 	}
-	c.expiry = time.AfterFunc(time.Until(p.Expires), func() { c.conn.Close(proto.CloseTokenExpired) })
+	c.expiry = time.AfterFunc(time.Until(c.principal.Expires), func() { c.conn.Close(proto.CloseTokenExpired) })
 }
 
 // frame handles one text frame of the client.
@@ -309,12 +244,12 @@ func (c *session) frame(b []byte) {
 		c.window, c.frames = now, 0
 	}
 	if c.frames++; c.frames > maxFrames {
-		c.refuse(proto.CloseTooManyFrames, fmt.Errorf("more than %d frames in a second", maxFrames))
+		c.refuse(refusal{code: proto.CloseTooManyFrames, err: fmt.Errorf("more than %d frames in a second", maxFrames)})
 		return
 	}
 	f, err := proto.ParseClientFrame(b)
 	if err != nil {
-		c.refuse(proto.CloseInvalidPayload, err)
+		c.refuse(refusal{code: proto.CloseInvalidPayload, err: err})
 		return
 	}
 	switch f.Type {
@@ -352,7 +287,7 @@ func (c *session) subscribe(name, since string) {
 	}
 	if since == "" {
 		c.join(hub.Now, hub.Now, []string{name}, func(j hub.Joined) {
-			c.conn.Send(control(subscribed(name, false, j.Position.String())))
+			c.conn.Send(c.words.control(subscribed(name, false, j.Position.String())))
 		})
 		return
 	}
@@ -395,6 +330,7 @@ func (c *session) reauthenticate(token string) {
 		return
 	}
 	c.adopt(p)
+	c.watchExpiry()
 	c.tell(proto.Authenticated{Type: proto.FrameAuthenticated, Subject: p.Name, Expires: proto.FormatTime(p.Expires)})
 	for _, f := range slices.Clone(c.followed) {
 		if !c.principal.May(f.name) {

@@ -38,15 +38,17 @@ var scratch = sync.Pool{New: func() any { b := make([]byte, 0, coalesce); return
 // make them. All methods are safe for concurrent use.
 type Conn struct {
 	// Fixed after it was made.
-	id       string
-	remote   netip.Addr
-	nc       net.Conn
-	raw      syscall.RawConn // nil: no non-blocking writes
-	ws       *websocket.Conn // nil: an HTTP stream
-	set      *Set
-	goodbye  func(proto.CloseCode) []byte // the last bytes for a client of this kind
-	slot     int                          // of the set's heartbeat wheel
-	maxQueue int                          // bytes
+	id        string
+	remote    netip.Addr
+	nc        net.Conn
+	raw       syscall.RawConn // nil: no non-blocking writes
+	ws        *websocket.Conn // nil: one way
+	oneWay    bool            // an HTTP stream: nothing comes back
+	set       *Set
+	goodbye   func(proto.CloseCode) []byte // the last bytes for a client of this kind
+	heartbeat []byte                       // sent to the silent
+	slot      int                          // of the set's heartbeat wheel
+	maxQueue  int                          // bytes
 
 	lastIn, lastOut atomic.Int64 // Unix nanoseconds; lastOut of a successful write
 
@@ -199,9 +201,12 @@ func (c *Conn) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer func() {
-		c.draining = false
 		// A deadline left behind would fail the next non-blocking write.
 		_ = c.nc.SetWriteDeadline(time.Time{}) // fails only on a closed socket
+		c.draining = false
+		if c.dead {
+			c.release() // stopped waits for this
+		}
 	}()
 	for len(c.queue) > 0 && !c.dead {
 		b := c.next((*buf)[:0])

@@ -143,21 +143,26 @@ func (s *Set) snapshot(slot int) []*Conn {
 // tickSlack is by how much one look may come too early or late.
 const tickSlack = 500 * time.Millisecond
 
-// beat pings a connection that will have been silent in both directions for
-// the heartbeat interval by the next look at it, a round of the wheel later,
-// and closes one that has left a ping unanswered for that interval.
+// beat sends a heartbeat to a connection that will have been silent in both
+// directions for the interval by the next look at it, a round of the wheel
+// later, and closes one that has left a ping unanswered for that interval. By
+// a stream nothing comes in: only what goes out counts.
 func (c *Conn) beat(now time.Time, round, heartbeat time.Duration) {
 	in, out := c.lastIn.Load(), c.lastOut.Load()
 	since := func(t int64) time.Duration { return time.Duration(now.UnixNano() - t) }
+	heard := out
+	if !c.oneWay {
+		heard = max(in, out)
+	}
 	switch {
-	case c.pinged != 0 && in < c.pinged:
+	case c.pinged != 0 && in < c.pinged && !c.oneWay:
 		if since(c.pinged) >= heartbeat-tickSlack {
 			c.Close(proto.CloseHeartbeat)
 		}
-	case since(max(in, out))+round >= heartbeat+tickSlack:
+	case since(heard)+round >= heartbeat+tickSlack:
 		c.pinged = now.UnixNano()
 		c.mu.Lock()
-		c.send(pingFrame)
+		c.send(c.heartbeat)
 		c.flush()
 		c.mu.Unlock()
 	default:

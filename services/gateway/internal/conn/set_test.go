@@ -49,7 +49,7 @@ func TestHeartbeatBounds(t *testing.T) {
 		round := time.Duration(len(s.slots)) * time.Second
 		nc, other := net.Pipe()
 		now := time.Unix(1e9, 0)
-		c := &Conn{set: s, maxQueue: 1 << 20, nc: nc, goodbye: closeFrame, draining: true} // its queue is only looked at
+		c := &Conn{set: s, maxQueue: 1 << 20, nc: nc, goodbye: closeFrame, heartbeat: pingFrame, draining: true} // its queue is only looked at
 		c.lastIn.Store(now.UnixNano())
 		begin, last, pings, busy := now, now, 0, r.IntN(2) == 0
 		for look := now.Add(time.Duration(r.Int64N(int64(round)))); look.Sub(begin) < 50*heartbeat; look = look.Add(round) {

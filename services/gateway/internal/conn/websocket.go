@@ -24,7 +24,7 @@ func (s *Set) Accept(w http.ResponseWriter, r *http.Request, remote netip.Addr, 
 		return nil, ErrClosed
 	}
 	c := s.newConn(id, remote)
-	c.goodbye = closeFrame
+	c.goodbye, c.heartbeat = closeFrame, pingFrame
 	u := websocket.Upgrader{
 		// Clients send little: small buffers, and none for writing, since
 		// frames come ready-made and gorilla's own are built in the pool's.
@@ -64,11 +64,15 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return socket{h.conn}, brw, nil
 }
 
-// Serve reads until the connection is over and returns why it ended. Each
-// text frame is given to frame, which may keep nothing of it and may call
-// Close. It must be called once, by the function given to Go.
+// Serve returns when the connection is over, and says why it ended. Each text
+// frame that comes is given to frame, which may keep nothing of it and may
+// call Close; a stream brings none. It must be called once, by the function
+// given to Go or Stream.
 func (c *Conn) Serve(frame func([]byte)) proto.CloseCode {
 	defer c.set.remove(c)
+	if c.oneWay {
+		return c.serveStream()
+	}
 	for {
 		kind, r, err := c.ws.NextReader()
 		if err != nil {

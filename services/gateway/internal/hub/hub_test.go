@@ -28,10 +28,8 @@ func TestResumeWhilePublishing(t *testing.T) {
 			for since < messages {
 				s := &numbers{}
 				sub := h.Attach(s)
-				for j := (Joined{}); !j.OK; {
-					if j = join(sub, since, names...); j.OK {
-						break
-					}
+				j := join(sub, since, names...)
+				for ; !j.OK; j = join(sub, since, names...) {
 					missed, _, ok := h.Recent().Between(at(since), h.Recent().Last().Seq, names, 100)
 					if !ok {
 						t.Errorf("the ring does not reach back to %d", since)
@@ -52,7 +50,7 @@ func TestResumeWhilePublishing(t *testing.T) {
 				if n := len(got); n > 0 {
 					since = max(since, got[n-1])
 				}
-				if h.Recent().Last().Seq == messages && len(s.seqs) == 0 {
+				if j.Position.Seq == messages {
 					break // the last ones may be of other channels
 				}
 			}

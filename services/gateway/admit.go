@@ -1,0 +1,111 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+)
+
+// request is what a client asked for in its URL: copies, so that nothing of
+// the HTTP request lives on.
+type request struct {
+	channels []string
+	since    string
+	token    string
+}
+
+func parseRequest(r *http.Request) request {
+	q := r.URL.Query()
+	req := request{since: strings.Clone(q.Get("since")), token: strings.Clone(q.Get("token"))}
+	req.channels = []string{} // not nil: welcome says [], not null
+	for _, c := range q["channel"] {
+		if c != "" && !slices.Contains(req.channels, c) {
+			req.channels = append(req.channels, strings.Clone(c))
+		}
+	}
+	if !q.Has("channel") {
+		req.channels = append(req.channels, proto.Broadcast)
+	}
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		req.since = strings.Clone(id) // newer than what stands in the URL of an EventSource that came back
+	}
+	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && req.token == "" {
+		req.token = strings.Clone(bearer)
+	}
+	return req
+}
+
+func (s *Service) newSession(r *http.Request, words *wording) *session {
+	c := &session{s: s, remote: s.cfg.TrustedProxies.ClientIP(r), request: parseRequest(r), words: words}
+	c.refused = c.check()
+	return c
+}
+
+// refusal is why a client is not let in.
+type refusal struct {
+	code    proto.CloseCode
+	channel string // the one that is meant; empty: none
+	err     error
+}
+
+// check says what is wrong with who the client is or with what it asks for in
+// its URL; nil: nothing. It needs no connection yet.
+func (c *session) check() *refusal {
+	if err := c.authenticate(); err != nil {
+		if errors.Is(err, auth.ErrExpired) {
+			return &refusal{code: proto.CloseTokenExpired, err: err}
+		}
+		return &refusal{code: proto.CloseTokenInvalid, err: err}
+	}
+	if n := len(c.request.channels); n > proto.MaxChannels {
+		return &refusal{code: proto.CloseBadRequest, err: fmt.Errorf("%d channels in the URL, at most %d are allowed", n, proto.MaxChannels)}
+	}
+	for _, name := range c.request.channels {
+		if err := proto.CheckPattern(name); err != nil {
+			return &refusal{code: proto.CloseBadRequest, err: err}
+		}
+		if !c.principal.May(name) {
+			return &refusal{code: proto.CloseForbidden, channel: name, err: c.forbidden(name)}
+		}
+	}
+	switch c.request.since {
+	case "", proto.SinceAll, proto.SinceLast:
+	default:
+		if _, err := proto.ParseCursor(c.request.since); err != nil {
+			return &refusal{code: proto.CloseBadRequest, err: fmt.Errorf("since: %w", err)}
+		}
+	}
+	return nil
+}
+
+func (c *session) authenticate() error {
+	if c.request.token == "" {
+		c.anonymous = true
+		c.principal = &auth.Principal{Channels: c.s.cfg.AnonymousChannels}
+		return nil
+	}
+	p, err := c.s.verifier.Verify(c.request.token)
+	if err != nil {
+		return err
+	}
+	c.adopt(p)
+	return nil
+}
+
+// adopt takes on a principal: what anonymous clients may follow it may too.
+func (c *session) adopt(p *auth.Principal) {
+	c.anonymous, c.request.token = false, "" // the token itself is not kept
+	c.principal = &auth.Principal{Name: p.Name, Channels: slices.Concat(p.Channels, c.s.cfg.AnonymousChannels), Expires: p.Expires}
+}
+
+func (c *session) forbidden(name string) error {
+	if c.anonymous {
+		return fmt.Errorf("%q needs a token; without one you may follow %s", name, strings.Join(c.principal.Channels, ", "))
+	}
+	return fmt.Errorf("your token does not cover %q", name)
+}

@@ -1,0 +1,143 @@
+package gateway
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/gateway/internal/sse"
+	"github.com/herald-push/herald/services/internal/httpx"
+)
+
+// inEvents words everything as Server-Sent Events.
+var inEvents = &wording{
+	message: hub.NewEncoding(1, func(m *hub.Message) []byte { return sse.Message(m.ID, m.Body) }),
+	control: event,
+	welcome: eventWelcome,
+	place:   sse.Place,
+}
+
+var eventFormat = conn.Format{Heartbeat: sse.Heartbeat, Goodbye: func(code proto.CloseCode) []byte {
+	return append(sse.Retry(comeBackAfter(code)), sse.Close(code)...)
+}}
+
+// eventWelcome says, too, when to come back after a loss without a goodbye.
+func eventWelcome(f proto.Welcome, last bool) []byte {
+	id := f.ID
+	if last {
+		id = "" // older messages follow, and place comes after them
+	}
+	return append(sse.Retry(between(500*time.Millisecond, 3*time.Second)), sse.Control(f.Type, id, f)...)
+}
+
+// event words a control frame that a client which cannot send may get. An
+// EventSource has an event "error" of its own, so ours is called "problem".
+func event(frame any) []byte {
+	switch f := frame.(type) {
+	case proto.Welcome:
+		return eventWelcome(f, false)
+	case proto.Gap:
+		return sse.Control(f.Type, f.ID, f)
+	case proto.ErrorFrame:
+		return sse.Control("problem", "", f)
+	}
+	panic(fmt.Sprintf("gateway: no event for %T", frame))
+}
+
+// comeBackAfter is when an EventSource, which comes back after every end and
+// knows no jitter, does so: random, so that those who left together do not
+// return together; an hour where it should stay away.
+func comeBackAfter(code proto.CloseCode) time.Duration {
+	switch {
+	case !code.ComeBack():
+		return time.Hour
+	case code == proto.CloseOverload, code == proto.CloseTooManyConnections:
+		return between(5*time.Second, 15*time.Second)
+	default:
+		return between(100*time.Millisecond, time.Second)
+	}
+}
+
+func between(low, high time.Duration) time.Duration { return low + rand.N(high-low) }
+
+// serveEvents admits one client. An EventSource gives up for good on any
+// status but 200, and comes back after the end of any 200: so what is to be
+// tried again ends a stream that says when, and everything else is a problem.
+func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
+	if !s.allowPage(w, r) {
+		return
+	}
+	if reason, away := s.away(); away {
+		s.turnAway(w, reason)
+		return
+	}
+	sess := s.newSession(r, inEvents)
+	if sess.refused != nil {
+		s.m.refused.WithLabelValues(sess.refused.code.String()).Inc()
+		httpx.WriteProblem(w, r, s.log, sess.refused.problem())
+		return
+	}
+	eventHeaders(w)
+	err := s.conns.Stream(w, r, sess.remote, httpx.NewID(), eventFormat, func(c *conn.Conn) {
+		sess.conn = c
+		sess.run()
+	})
+	if err != nil {
+		s.turnAway(w, "stopping")
+	}
+}
+
+// turnAway ends a stream that has not begun.
+func (s *Service) turnAway(w http.ResponseWriter, reason string) {
+	s.m.refused.WithLabelValues(reason).Inc()
+	eventHeaders(w)
+	_, _ = w.Write(eventFormat.Goodbye(proto.CloseRestart)) // who hung up misses nothing
+}
+
+func eventHeaders(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx holds answers back otherwise
+}
+
+// allowEvents answers the preflight of clients that send more headers than an
+// EventSource does: a token, or an id that is none of Fetch's safe ones.
+func (s *Service) allowEvents(w http.ResponseWriter, r *http.Request) {
+	if !s.allowPage(w, r) {
+		return
+	}
+	w.Header().Set("Access-Control-Allow-Headers", "Authorization, Last-Event-ID, Cache-Control")
+	w.Header().Set("Access-Control-Max-Age", "86400") // seconds; browsers cap it
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// allowPage lets a page of an allowed origin read the answer (CORS), and
+// refuses others.
+func (s *Service) allowPage(w http.ResponseWriter, r *http.Request) bool {
+	if !s.originAllowed(r) {
+		s.m.refused.WithLabelValues("origin").Inc()
+		httpx.WriteProblem(w, r, s.log, originProblem(r))
+		return false
+	}
+	w.Header().Add("Vary", "Origin")
+	if origin := r.Header.Get("Origin"); origin != "" {
+		w.Header().Set("Access-Control-Allow-Origin", origin)
+	}
+	return true
+}
+
+// problem is the refusal as an HTTP answer.
+func (r *refusal) problem() *proto.Problem {
+	switch r.code {
+	case proto.CloseTokenInvalid, proto.CloseTokenExpired:
+		return proto.ProblemUnauthorized.With(r.err.Error())
+	case proto.CloseForbidden:
+		return proto.ProblemForbidden.With(r.err.Error())
+	default:
+		return proto.ProblemInvalidParameter.With(r.err.Error())
+	}
+}

@@ -1,0 +1,52 @@
+package gateway
+
+import (
+	"net/http"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/gateway/internal/native"
+	"github.com/herald-push/herald/services/internal/httpx"
+)
+
+// inFrames words everything as WebSocket text frames of JSON.
+var inFrames = &wording{
+	message: hub.NewEncoding(0, func(m *hub.Message) []byte { return conn.TextFrame(m.Body) }),
+	control: textFrame,
+	welcome: func(f proto.Welcome, _ bool) []byte { return textFrame(f) },
+	place:   func(string) []byte { return nil }, // the client keeps welcome's id
+}
+
+func textFrame(frame any) []byte { return conn.TextFrame(native.Control(frame)) }
+
+// serveWebSocket admits one client. What concerns the page (its origin) or
+// the gateway (draining) is refused before the handshake; everything else is
+// told after it, since a browser shows a page no HTTP answer to a handshake.
+func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	refuse := func(reason string, p *proto.Problem) {
+		s.m.refused.WithLabelValues(reason).Inc()
+		httpx.WriteProblem(w, r, s.log, p)
+	}
+	if reason, away := s.away(); away {
+		refuse(reason, proto.ProblemUnavailable.With("this gateway is "+reason+"; connect again"))
+		return
+	}
+	if !s.originAllowed(r) {
+		refuse("origin", originProblem(r))
+		return
+	}
+	sess := s.newSession(r, inFrames)
+	c, err := s.conns.Accept(w, r, sess.remote, httpx.NewID(), func(status int, reason error) {
+		if status == http.StatusServiceUnavailable {
+			refuse("stopping", proto.ProblemUnavailable.With("this gateway is stopping; connect again"))
+			return
+		}
+		refuse("handshake", proto.ProblemUpgrade.With(reason.Error()))
+	})
+	if err != nil {
+		return // refuse has answered, or the client is gone
+	}
+	sess.conn = c
+	c.Go(sess.run)
+}
