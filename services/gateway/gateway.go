@@ -3,6 +3,18 @@
 // Messages flow one way: NATS → feed (order, repair) → hub (subscriptions) →
 // conn (socket). A session is one client: it words control frames, checks
 // permissions, and brings a client that comes back up to date.
+//
+// Order holds across channels, not only within one, so that the newest id that
+// a client has seen never skips a message of any channel it follows:
+//
+//   - there is one stream, whose sequence is the order, and one subscription to
+//     all of it on one NATS connection; the feed hands a message on only after
+//     the one with the sequence before it, fetched if need be;
+//   - every shard of the hub gets all messages in that order, and a connection
+//     belongs to one shard for life;
+//   - what was missed is sent before the connection goes live, merged over all
+//     of its channels by sequence, and the step to live is one command in the
+//     shard's own order.
 package gateway
 
 import (
