@@ -47,10 +47,9 @@ type feed struct {
 	quiet  bool         // nothing new came since the last tick
 	doubt  bool         // something came that should be known: the tick asks the stream
 	behind bool         // the stream stood before at when it was last asked
-	moved  time.Time    // when another server was last looked for
 
-	heard    atomic.Int64 // Unix nanoseconds when a canary came through run last
-	answered atomic.Int64 // Unix nanoseconds when the stream last gave a sign of life
+	heard atomic.Int64 // Unix nanoseconds when a canary came through run last
+	pulse *natsx.Pulse // of the stream
 }
 
 // Bounds of the feed.
@@ -65,14 +64,13 @@ const (
 	fetchBytes = 4 << 20
 	// canaryLate is after how long without its canary the feed is not ready.
 	canaryLate = 5 * time.Second
-	// streamLate is after how long without a sign of life from the stream the
-	// feed is not ready, and looks for another server. A leader is elected
-	// within 10 s.
-	streamLate = 15 * time.Second
 )
 
 func newFeed(nc *nats.Conn, h *hub.Hub, log *slog.Logger, m *metrics, id string) *feed {
-	return &feed{nc: nc, hub: h, log: log, m: m, live: make(chan *nats.Msg, liveBuffer), canary: "herald.canary." + id}
+	return &feed{
+		nc: nc, hub: h, log: log, m: m, pulse: natsx.NewPulse(nc, log),
+		live: make(chan *nats.Msg, liveBuffer), canary: "herald.canary." + id,
+	}
 }
 
 // start subscribes, so that nothing that is stored from now on is missed, and
@@ -97,7 +95,7 @@ func (f *feed) start(ctx context.Context) error {
 		info, err := f.stream.Info(ctx)
 		if err == nil {
 			f.heard.Store(time.Now().UnixNano())
-			f.alive()
+			f.pulse.Alive()
 			f.begin(info, false)
 			f.started.Store(true)
 			return nil
@@ -190,7 +188,7 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 		}
 	}
 	f.quiet = false
-	f.alive()
+	f.pulse.Alive()
 	f.m.received.WithLabelValues("live").Inc()
 	f.publish(r)
 }
@@ -224,35 +222,7 @@ func (f *feed) ready(context.Context) error {
 	if silent := time.Since(time.Unix(0, f.heard.Load())); silent > canaryLate {
 		return fmt.Errorf("the canary has not come back for %s", silent.Round(time.Second))
 	}
-	if silent := f.silent(); silent > streamLate {
-		return fmt.Errorf("stream %s has not answered for %s", proto.Stream, silent.Round(time.Second))
-	}
-	return nil
-}
-
-func (f *feed) alive() { f.answered.Store(time.Now().UnixNano()) }
-
-// silent is for how long the stream has given no sign of life.
-func (f *feed) silent() time.Duration { return time.Since(time.Unix(0, f.answered.Load())) }
-
-// unanswered is called when the stream did not answer. A server that is cut
-// off from its cluster answers everything else, so that the connection looks
-// well: another server may know more.
-func (f *feed) unanswered(err error) {
-	silent := f.silent()
-	if silent < streamLate || time.Since(f.moved) < streamLate {
-		f.log.Debug("the stream does not answer", "err", err)
-		return
-	}
-	f.moved = time.Now()
-	if len(f.nc.Servers()) < 2 {
-		f.log.Warn("the stream does not answer, and no other server is known", "silent", silent.Round(time.Second), "err", err)
-		return
-	}
-	f.log.Warn("the stream does not answer; trying another server", "server", f.nc.ConnectedUrlRedacted(), "silent", silent.Round(time.Second), "err", err)
-	if err := f.nc.ForceReconnect(); err != nil {
-		f.log.Warn("could not leave the server", "err", err)
-	}
+	return f.pulse.Err()
 }
 
 // check compares with the stream: is there more than what came, is it still
@@ -262,10 +232,10 @@ func (f *feed) check(ctx context.Context) {
 	defer cancel()
 	info, err := f.stream.Info(ctx)
 	if err != nil {
-		f.unanswered(err)
+		f.pulse.Missed(err)
 		return
 	}
-	f.alive()
+	f.pulse.Alive()
 	last := info.State.LastSeq
 	wasBehind := f.behind
 	f.behind = last < f.at.Seq
