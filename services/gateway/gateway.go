@@ -57,6 +57,7 @@ type Service struct {
 	feed     *feed
 	conns    *conn.Set
 	ips      *perIP
+	sharing  *sharing // of ips
 	verifier *auth.Verifier
 	server   *httpx.Server // nil without a listener of its own
 
@@ -87,7 +88,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		cfg: cfg, deps: deps, log: deps.Log,
 		m:        newMetrics(deps.Registry),
 		conns:    conn.NewSet(conn.Config{MaxQueueBytes: cfg.MaxQueueBytes, Heartbeat: cfg.Heartbeat}, deps.Registry),
-		ips:      newPerIP(cfg.MaxPerIP),
+		ips:      newPerIP(cfg.MaxPerIP, cfg.LimitDryRun),
 		verifier: verifier,
 		replays:  make(chan struct{}, maxReplays),
 	}
@@ -95,7 +96,9 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Shards: shards(), InboxMessages: liveBuffer,
 		RecentMessages: cfg.RecentMessages, RecentBytes: cfg.RecentBytes,
 	}, hub.NewMetrics(deps.Registry))
-	s.feed = newFeed(deps.NATS, s.hub, deps.Log, s.m, httpx.NewID())
+	id := httpx.NewID()
+	s.feed = newFeed(deps.NATS, s.hub, deps.Log, s.m, id)
+	s.sharing = &sharing{ips: s.ips, nc: deps.NATS, log: deps.Log, id: id, known: map[string]time.Time{}}
 	s.sessions, s.cut = context.WithCancel(context.Background())
 	if cfg.Listen != "" {
 		r := httpx.NewRouter(deps.Log)
@@ -133,9 +136,14 @@ func (s *Service) Run(ctx context.Context) error {
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var wg sync.WaitGroup
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	wg.Go(func() { s.hub.Run(inner) })
 	wg.Go(func() { s.conns.Run(inner) })
+	wg.Go(func() {
+		if err := s.sharing.run(inner); err != nil {
+			failed <- err
+		}
+	})
 	feed, stopFeed := context.WithCancel(inner)
 	defer stopFeed()
 	feedDone := make(chan struct{})

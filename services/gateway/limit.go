@@ -3,20 +3,56 @@ package gateway
 import (
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // perIP counts connections per IPv4 address or IPv6 /64: a household gets a
-// whole /64, so single IPv6 addresses would be no limit at all. Safe for
-// concurrent use.
+// whole /64, so single IPv6 addresses would be no limit at all. It knows what
+// the other gateways count, too, as far as they have said so; see share. Safe
+// for concurrent use.
 type perIP struct {
-	max int // 0: no limit
+	// Fixed after newPerIP.
+	max    int  // 0: no limit
+	dryRun bool // count and report, but refuse nobody
+	tell   int  // others are told about groups with this many connections here
 
-	mu     sync.Mutex
-	count  map[netip.Prefix]int // guarded by mu
-	online int                  // guarded by mu; sum of count
+	// say hands a count to the others. It is called without mu, so version
+	// tells which of two counts is newer. Set by share before it is used.
+	say func(report)
+
+	mu      sync.Mutex
+	count   map[netip.Prefix]int // guarded by mu; connections here
+	online  int                  // guarded by mu; sum of count
+	version uint64               // guarded by mu; of what was said last
+	shared  bool                 // guarded by mu; say may be called
+	// others is what other gateways said: group, gateway, count. Guarded by mu.
+	others map[netip.Prefix]map[string]remoteCount
 }
 
-func newPerIP(maximum int) *perIP { return &perIP{max: maximum, count: map[netip.Prefix]int{}} }
+// remoteCount is what another gateway counts of a group.
+type remoteCount struct {
+	n       int
+	version uint64
+	heard   time.Time
+}
+
+const (
+	// refreshEvery is how often a gateway repeats all that it tells the others.
+	refreshEvery = 10 * time.Second
+	// forgetAfter is after how long without a word a gateway's counts no longer
+	// hold: it was killed, or the bus is away.
+	forgetAfter = 3 * refreshEvery
+)
+
+// newPerIP makes the count. A group is told to others from a hundredth of the
+// limit on: so ten thousand ordinary visitors cost the bus nothing, and each
+// gateway hides at most one percent.
+func newPerIP(maximum int, dryRun bool) *perIP {
+	return &perIP{
+		max: maximum, dryRun: dryRun, tell: max(1, maximum/100),
+		count: map[netip.Prefix]int{}, others: map[netip.Prefix]map[string]remoteCount{},
+	}
+}
 
 func group(ip netip.Addr) netip.Prefix {
 	bits := ip.BitLen()
@@ -27,30 +63,78 @@ func group(ip netip.Addr) netip.Prefix {
 	return p
 }
 
-// enter counts a connection in, unless the address has as many as it may
-// have. total and online are the counts with it.
-func (l *perIP) enter(ip netip.Addr) (total, online int, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// admission is the answer of enter.
+type admission struct {
+	total  int // connections of the address on all gateways, with this one if it may enter
+	online int // connections of this gateway
+	over   bool
+	ok     bool // over may be ok: in a dry run
+}
+
+// enter counts a connection in, unless the address has as many as it may have.
+func (l *perIP) enter(ip netip.Addr) admission {
 	g := group(ip)
-	if l.max > 0 && l.count[g] >= l.max {
-		return l.count[g], l.online, false
+	l.mu.Lock()
+	a := admission{total: l.count[g] + l.elsewhere(g)}
+	a.over = l.max > 0 && a.total >= l.max
+	if a.ok = !a.over || l.dryRun; a.ok {
+		l.count[g]++
+		l.online++
+		a.total++
 	}
-	l.count[g]++
-	l.online++
-	return l.count[g], l.online, true
+	a.online = l.online
+	r, due := l.report(g)
+	l.mu.Unlock()
+	if a.ok && due {
+		l.say(r)
+	}
+	return a
 }
 
 // leave counts a connection out and returns what remains.
 func (l *perIP) leave(ip netip.Addr) (remaining, online int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	g := group(ip)
+	l.mu.Lock()
+	r, due := l.report(g) // before: going below tell is news, too
 	l.count[g]--
 	l.online--
-	remaining = l.count[g]
-	if remaining == 0 {
+	n := l.count[g]
+	if n == 0 {
 		delete(l.count, g)
 	}
-	return remaining, l.online
+	if due {
+		if n < l.tell {
+			n = 0 // what is below is nobody's business
+		}
+		r.Counts[g.String()] = n
+	}
+	remaining, online = l.count[g]+l.elsewhere(g), l.online
+	l.mu.Unlock()
+	if due {
+		l.say(r)
+	}
+	return remaining, online
+}
+
+// report is what is to be told of a group; due is false where others need not
+// know. mu is held.
+func (l *perIP) report(g netip.Prefix) (r report, due bool) {
+	if !l.shared || l.max == 0 || l.count[g] < l.tell {
+		return report{}, false
+	}
+	l.version++
+	return report{Version: l.version, Counts: map[string]int{g.String(): l.count[g]}}, true
+}
+
+// elsewhere is what the other gateways count of a group. mu is held.
+func (l *perIP) elsewhere(g netip.Prefix) (n int) {
+	if !l.shared {
+		return 0
+	}
+	for _, c := range l.others[g] {
+		if time.Since(c.heard) < forgetAfter {
+			n += c.n
+		}
+	}
+	return n
 }

@@ -20,8 +20,8 @@ func TestGroup(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", ip, got, want)
 		}
 	}
-	l := newPerIP(2)
-	if _, _, ok := l.enter(netip.Addr{}); !ok { // never seen over TCP, and no reason to panic
+	l := newPerIP(2, false)
+	if a := l.enter(netip.Addr{}); !a.ok { // never seen over TCP, and no reason to panic
 		t.Error("an unknown address may not connect at all")
 	}
 	for i, c := range []struct {
@@ -29,8 +29,9 @@ func TestGroup(t *testing.T) {
 		total, online int
 		ok            bool
 	}{{"192.0.2.1", 1, 2, true}, {"192.0.2.1", 2, 3, true}, {"192.0.2.1", 2, 3, false}, {"192.0.2.2", 1, 4, true}, {"2001:db8::1", 1, 5, true}, {"2001:db8::2", 2, 6, true}, {"2001:db8::3", 2, 6, false}} {
-		if total, online, ok := l.enter(netip.MustParseAddr(c.ip)); total != c.total || online != c.online || ok != c.ok {
-			t.Errorf("%d, %s: got %d of %d, %t; want %d of %d, %t", i, c.ip, total, online, ok, c.total, c.online, c.ok)
+		want := admission{total: c.total, online: c.online, ok: c.ok, over: !c.ok}
+		if a := l.enter(netip.MustParseAddr(c.ip)); a != want {
+			t.Errorf("%d, %s: got %+v, want %+v", i, c.ip, a, want)
 		}
 	}
 	for _, ip := range []string{"192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::9", "2001:db8::1"} {

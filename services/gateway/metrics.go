@@ -4,14 +4,15 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // metrics are the gateway's own figures; hub and conn have theirs.
 type metrics struct {
-	received *prometheus.CounterVec
-	repaired prometheus.Counter
-	lost     prometheus.Counter
-	foreign  prometheus.Counter
-	position prometheus.Gauge
-	refused  *prometheus.CounterVec
-	resumes  *prometheus.CounterVec
-	replayed prometheus.Counter
+	received  *prometheus.CounterVec
+	repaired  prometheus.Counter
+	lost      prometheus.Counter
+	foreign   prometheus.Counter
+	position  prometheus.Gauge
+	refused   *prometheus.CounterVec
+	resumes   *prometheus.CounterVec
+	replayed  prometheus.Counter
+	overLimit prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -48,7 +49,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "herald_gateway_replayed_total",
 			Help: "Messages sent from the stream to clients that came back.",
 		}),
+		overLimit: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "herald_gateway_over_limit_total",
+			Help: "Clients whose address had as many connections as it may have: refused, unless the limit is a dry run.",
+		}),
 	}
-	reg.MustRegister(m.received, m.repaired, m.lost, m.foreign, m.position, m.refused, m.resumes, m.replayed)
+	reg.MustRegister(m.received, m.repaired, m.lost, m.foreign, m.position, m.refused, m.resumes, m.replayed, m.overLimit)
 	return m
 }

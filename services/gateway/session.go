@@ -91,13 +91,16 @@ func (c *session) run() {
 // may have, and lets it in.
 func (c *session) arrive() {
 	c.sub = c.s.hub.Attach(c)
-	total, online, admitted := c.s.ips.enter(c.remote)
-	if !admitted {
-		c.refuse(refusal{code: proto.CloseTooManyConnections, err: fmt.Errorf("this IP address has %d connections already", total)})
+	a := c.s.ips.enter(c.remote)
+	if a.over {
+		c.s.m.overLimit.Inc()
+	}
+	if !a.ok {
+		c.refuse(refusal{code: proto.CloseTooManyConnections, err: fmt.Errorf("this IP address has %d connections already", a.total)})
 		return
 	}
 	c.since = time.Now()
-	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.remote, "ip_connections", total, "online", online)
+	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.remote, "ip_connections", a.total, "online", a.online)
 	defer c.recovered()
 	if c.refused != nil {
 		c.refuse(*c.refused)

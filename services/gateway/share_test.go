@@ -1,0 +1,165 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+var loopback = netip.MustParseAddr("127.0.0.1")
+
+// known is how many connections of the address a gateway knows of, everywhere.
+func (g *gate) known(ip netip.Addr) int {
+	g.ips.mu.Lock()
+	defer g.ips.mu.Unlock()
+	return g.ips.count[group(ip)] + g.ips.elsewhere(group(ip))
+}
+
+// knows waits until every gateway knows of n connections.
+func knows(t *testing.T, n int, gates ...*gate) {
+	t.Helper()
+	for i, g := range gates {
+		natstest.Eventually(t, patience, fmt.Sprintf("gateway %d knows of %d connections", i, n), func() bool { return g.known(loopback) == n })
+	}
+}
+
+// Two gateways admit together what one would; one that comes later learns
+// what there is at once, and one that has left no longer counts.
+func TestLimitAcrossGateways(t *testing.T) {
+	const limit = 10
+	b := newBroker(t)
+	limited := func(c *Config) { c.MaxPerIP = limit }
+	one, other := b.gateway(limited), b.gateway(limited)
+	gates := []*gate{one, other}
+	var clients []*client
+	for i := range limit {
+		c, _ := gates[i%2].connect("")
+		clients = append(clients, c)
+		knows(t, i+1, gates...)
+	}
+	late := b.gateway(limited)
+	gates = append(gates, late)
+	knows(t, limit, late)
+	for i, g := range gates {
+		if code, f := g.dial("").closed(); code != proto.CloseTooManyConnections || f.Detail != "this IP address has 10 connections already" {
+			t.Errorf("gateway %d: got %v, %s", i, code, f.raw)
+		}
+	}
+	if lines := other.log.with("client connected"); lines[len(lines)-1]["ip_connections"] != 10.0 {
+		t.Errorf("got %v, want the connections on all gateways", lines[len(lines)-1])
+	}
+
+	_ = clients[0].ws.Close()
+	knows(t, limit-1, gates...)
+	late.connect("")
+	knows(t, limit, gates...)
+
+	if err := other.stop(); err != nil { // its five leave
+		t.Fatal(err)
+	}
+	knows(t, limit-limit/2, one, late)
+	one.connect("")
+}
+
+// Without the bus each gateway admits what it would alone; when it is back
+// they count together again.
+func TestLimitFailsOpen(t *testing.T) {
+	b := newBroker(t)
+	limited := func(c *Config) { c.MaxPerIP = 1 }
+	one, other := b.gateway(limited), b.gateway(limited)
+	one.connect("")
+	knows(t, 1, one, other)
+	b.Stop()
+	knows(t, 0, other)
+	other.connect("")
+	b.Restart()
+	knows(t, 2, one, other)
+}
+
+func TestLimitDryRun(t *testing.T) {
+	b := newBroker(t)
+	g := b.gateway(func(c *Config) { c.MaxPerIP, c.LimitDryRun = 2, true })
+	for range 5 {
+		g.connect("")
+	}
+	if n := testutil.ToFloat64(g.m.overLimit); n != 3 {
+		t.Errorf("over the limit: got %v, want 3", n)
+	}
+}
+
+// Reports may overtake each other, come from gateways that die, or be none.
+func TestReports(t *testing.T) {
+	l := newPerIP(100, false)
+	l.shared = true
+	ip := netip.MustParseAddr("2001:db8::1")
+	hear := func(gateway string, version uint64, n int) {
+		l.heard(report{Gateway: gateway, Version: version, Counts: map[string]int{group(ip).String(): n}})
+	}
+	hear("a", 2, 7)
+	hear("a", 1, 50) // was overtaken
+	hear("b", 1, 3)
+	l.heard(report{Gateway: "c", Version: 1, Counts: map[string]int{"nonsense": 9, group(ip).String(): -4}})
+	if n := l.elsewhere(group(ip)); n != 10 {
+		t.Errorf("got %d elsewhere, want 10", n)
+	}
+	for g, c := range l.others[group(ip)] {
+		c.heard = c.heard.Add(-forgetAfter)
+		l.others[group(ip)][g] = c
+	}
+	hear("b", 2, 4)
+	if n := l.elsewhere(group(ip)); n != 4 {
+		t.Errorf("after a has gone silent: got %d, want 4", n)
+	}
+	if l.forget(); len(l.others[group(ip)]) != 1 {
+		t.Errorf("got %v, want b alone", l.others)
+	}
+
+	s := &sharing{ips: l, id: "me", known: map[string]time.Time{"you": {}}}
+	for _, data := range []string{"", "{", `{"gateway":"me","counts":{"192.0.2.1/32":5}}`, `{"counts":{"192.0.2.1/32":5}}`, `[]`} {
+		s.hear(&nats.Msg{Data: []byte(data)})
+	}
+	if n := l.elsewhere(group(netip.MustParseAddr("192.0.2.1"))); n != 0 {
+		t.Errorf("from reports that are none, or its own: got %d", n)
+	}
+}
+
+// Only who comes near the limit is worth a report, and what does not fit into
+// one goes into several.
+func TestReportsAreFew(t *testing.T) {
+	said := 0
+	l := newPerIP(1000, false)
+	l.shared, l.say = true, func(report) { said++ }
+	ip := netip.MustParseAddr("192.0.2.1")
+	for range 9 {
+		l.enter(ip)
+	}
+	if said != 0 {
+		t.Errorf("%d reports of 9 connections, where 1000 are allowed", said)
+	}
+	l.enter(ip)
+	l.leave(ip)
+	if said != 2 {
+		t.Errorf("got %d reports, want one when the tenth came and one when it went", said)
+	}
+	l.tell = 1
+	for i := range 2*reportGroups + 1 {
+		l.enter(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
+	}
+	reports, groups := l.all(), 0
+	for _, r := range reports {
+		groups += len(r.Counts)
+		if b, err := json.Marshal(r); err != nil || len(b) > 64<<10 {
+			t.Errorf("a report of %d bytes, %v", len(b), err)
+		}
+	}
+	if len(reports) != 3 || groups != 2*reportGroups+2 {
+		t.Errorf("got %d reports of %d groups", len(reports), groups)
+	}
+}
