@@ -232,6 +232,7 @@ func (f *feed) check(ctx context.Context) {
 	defer cancel()
 	info, err := f.stream.Info(ctx)
 	if err != nil {
+		f.log.Debug("the stream does not answer", "err", err)
 		f.pulse.Missed(err)
 		return
 	}

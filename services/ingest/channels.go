@@ -62,20 +62,14 @@ func channelParameters(r *http.Request) (proto.Publication, error) {
 	wrong := func(name string, err error) (proto.Publication, error) {
 		return proto.Publication{}, proto.ProblemInvalidParameter.With(name + ": " + err.Error())
 	}
-	// chi matches on the encoded path where that differs from the usual
-	// encoding of the decoded one (user%2F4711), and on the decoded one
-	// otherwise. What is decoded must not be decoded again: %2541 is %41.
-	channel := chi.URLParam(r, "channel")
-	if r.URL.RawPath != "" {
-		var err error
-		if channel, err = url.PathUnescape(channel); err != nil {
-			return wrong("channel", err)
-		}
+	channel, err := pathChannel(r)
+	if err == nil {
+		err = proto.CheckChannel(channel)
 	}
-	p := proto.Publication{Channel: channel, Event: proto.DefaultEvent}
-	if err := proto.CheckChannel(channel); err != nil {
+	if err != nil {
 		return wrong("channel", err)
 	}
+	p := proto.Publication{Channel: channel, Event: proto.DefaultEvent}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return wrong("query", err)
@@ -105,6 +99,18 @@ func channelParameters(r *http.Request) (proto.Publication, error) {
 		}
 	}
 	return p, nil
+}
+
+// pathChannel is what stands for {channel} in the path, decoded and not
+// checked. chi matches on the encoded path where that differs from the usual
+// encoding of the decoded one (user%2F4711), and on the decoded one otherwise.
+// What is decoded must not be decoded again: %2541 is %41.
+func pathChannel(r *http.Request) (string, error) {
+	channel := chi.URLParam(r, "channel")
+	if r.URL.RawPath == "" {
+		return channel, nil
+	}
+	return url.PathUnescape(channel)
 }
 
 // isText reports whether the body becomes a JSON string; otherwise it is JSON

@@ -112,8 +112,13 @@ func (s *spec) validate(place string, value []byte) error {
 func (s *spec) operation(method, path string) []string {
 	path, _, _ = strings.Cut(path, "?")
 	for template := range s.docs["openapi.yaml"]["paths"].(map[string]any) {
-		prefix, _, isTemplate := strings.Cut(template, "{")
-		if path == template || isTemplate && strings.HasPrefix(path, prefix) && len(path) > len(prefix) {
+		prefix, rest, isTemplate := strings.Cut(template, "{")
+		_, suffix, _ := strings.Cut(rest, "}")
+		channel, ok := strings.CutPrefix(path, prefix)
+		if ok {
+			channel, ok = strings.CutSuffix(channel, suffix)
+		}
+		if path == template || isTemplate && ok && !strings.Contains(channel, "/") {
 			return []string{"paths", template, strings.ToLower(method)}
 		}
 	}

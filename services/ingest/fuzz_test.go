@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -30,15 +31,20 @@ func fuzzTarget(f *testing.F) *target {
 	return &target{r, router}
 }
 
-// call sends one request. The answer must be one that openapi.yaml has, and
-// never our own fault.
+// call posts a body. The answer must be one that openapi.yaml has, and never
+// our own fault.
 func (g *target) call(t *testing.T, path, contentType string, body []byte) answered {
+	t.Helper()
+	return g.send(t, http.MethodPost, path, contentType, body)
+}
+
+func (g *target) send(t *testing.T, method, path, contentType string, body []byte) answered {
 	t.Helper()
 	u, err := url.ParseRequestURI(path)
 	if err != nil {
 		t.Skip() // net/http answers 400 before any handler
 	}
-	req := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
+	req := httptest.NewRequest(method, "/", bytes.NewReader(body))
 	req.URL = u
 	req.Header = http.Header{"X-Api-Key": {envKey}}
 	if contentType != "" {
@@ -53,7 +59,7 @@ func (g *target) call(t *testing.T, path, contentType string, body []byte) answe
 	if a.status == http.StatusNotFound {
 		return a
 	}
-	conforms(t)(http.MethodPost, u.EscapedPath(), a)
+	conforms(t)(method, u.EscapedPath(), a)
 	return a
 }
 
@@ -175,6 +181,58 @@ func FuzzChannel(f *testing.F) {
 			t.Fatalf("channel %q: got %q, want %q", channel, res.Channel, want)
 		}
 		g.holds(t, res)
+	})
+}
+
+// A page holds what the key may read, in order and no more than asked for, and
+// its next is where the following one begins.
+func FuzzHistory(f *testing.F) {
+	f.Add("orders.eu", "since=all&limit=2")
+	f.Add("orders.%3E", "since=last")
+	f.Add("*.eu", "limit=1001")
+	f.Add("%3E", "since=%d-1&limit=01")
+	f.Add("", "since=a-18446744073709551616")
+	f.Add("orders.*", "since=x-1;limit=1")
+	g := fuzzTarget(f)
+	var ids []string
+	for _, channel := range []string{"orders.eu", "a", "orders.us", "orders.eu", "orders.eu.paid"} {
+		o := &origin{Grant: auth.Grant{Principal: &auth.Principal{Name: "env"}}}
+		m := o.message(&proto.Publication{Channel: channel, Event: "message", Data: []byte("1")}, channel, whole)
+		res, err := g.publisher.settle(f.Context(), g.publisher.send(m, channel, false))
+		if err != nil {
+			f.Fatal(err)
+		}
+		ids = append(ids, res.ID)
+	}
+	f.Add("orders.eu", "since="+ids[2])
+	f.Add("a", "limit=1&since="+ids[4])
+	f.Fuzz(func(t *testing.T, channel, query string) {
+		if strings.Contains(channel, "?") {
+			t.Skip() // the query begins there
+		}
+		a := g.send(t, http.MethodGet, "/v1/channels/"+channel+"/messages?"+query, "", nil)
+		if a.status != http.StatusOK {
+			return
+		}
+		var page historyAnswer
+		a.decode(t, http.StatusOK, &page)
+		pattern, err := url.PathUnescape(channel)
+		if err != nil || proto.CheckPattern(pattern) != nil || len(page.Messages) > maxLimit {
+			t.Fatalf("%q: got %d messages", channel, len(page.Messages))
+		}
+		at := "" // ids of this stream sort like text: there are nine at most
+		for _, m := range page.Messages {
+			if !proto.Match(pattern, m.Channel) || m.ID <= at {
+				t.Fatalf("%q %q: %s of %s after %s", channel, query, m.ID, m.Channel, at)
+			}
+			at = m.ID
+		}
+		if page.Next < at {
+			t.Fatalf("%q %q: next is %s, the last message %s", channel, query, page.Next, at)
+		}
+		if a := g.send(t, http.MethodGet, "/v1/channels/a/messages?since="+page.Next, "", nil); a.status != http.StatusOK {
+			t.Fatalf("%q %q: next %s: got %d %s", channel, query, page.Next, a.status, a.body)
+		}
 	})
 }
 

@@ -1,5 +1,6 @@
 // Package ingest accepts an authenticated POST, publishes it, and answers
-// once NATS JetStream has stored it.
+// once NATS JetStream has stored it. To whoever has a key it also reads what
+// is stored, page by page.
 //
 // Guarantees. A 2xx means that JetStream acknowledged the message; anything
 // else means that it is not known to be stored. A request is checked as a
@@ -58,6 +59,7 @@ type Service struct {
 	openapi   []byte // JSON
 	server    *httpx.Server
 	stall     time.Duration // see stallTimeout
+	pages     chan struct{} // a token for each page of history under way; never closed
 
 	ring       auth.Ring
 	keysLoaded atomic.Bool
@@ -81,7 +83,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, announce: deps.Announce, stall: stallTimeout}
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, announce: deps.Announce, stall: stallTimeout, pages: make(chan struct{}, maxPages)}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.stream = newStream(s.nc, js, natsx.StreamConfig{MaxAge: cfg.StreamMaxAge, MaxBytes: cfg.StreamMaxBytes, Replicas: cfg.Replicas}, s.log)
 	s.metrics = newMetrics(deps.Registry, js.PublishAsyncPending)
@@ -155,9 +157,11 @@ func (s *Service) ready(context.Context) error {
 		return errors.New("stopping")
 	case !s.nc.IsConnected():
 		return errors.New("NATS is not connected")
-	default:
-		return s.started()
 	}
+	if err := s.started(); err != nil {
+		return err
+	}
+	return s.stream.pulse.Err()
 }
 
 // started says what is missing before the first request can be served.

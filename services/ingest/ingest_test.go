@@ -58,7 +58,7 @@ func launch(t testing.TB, server *natstest.Server, change ...func(*Config, *Deps
 	reg := prometheus.NewRegistry()
 	cfg := DefaultConfig()
 	cfg.Listen, cfg.APIKey, cfg.Drain = "127.0.0.1:0", envKey, 2*time.Second
-	deps := Deps{NATS: dial(t, server), Log: natstest.Log(t), Registry: reg, Ops: telemetry.NewOps(reg), Stdout: io.Discard}
+	deps := Deps{NATS: attach(t, server), Log: natstest.Log(t), Registry: reg, Ops: telemetry.NewOps(reg), Stdout: io.Discard}
 	for _, c := range change {
 		c(&cfg, &deps)
 	}
@@ -86,12 +86,23 @@ func launch(t testing.TB, server *natstest.Server, change ...func(*Config, *Deps
 	return r
 }
 
-// dial connects as main does; the connection closes after the service ended.
+// dial connects; the connection closes after the service ended.
 func dial(t testing.TB, server *natstest.Server) *nats.Conn {
 	t.Helper()
 	nc, err := natsx.Connect(natsx.Config{URL: server.URL, Name: "herald-ingest"}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatalf("connect: %v", err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// attach connects as main does, also while the server is stopped.
+func attach(t testing.TB, server *natstest.Server) *nats.Conn {
+	t.Helper()
+	nc, err := natsx.Attach(natsx.Config{URL: server.URL, Name: "herald-ingest"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatalf("attach: %v", err)
 	}
 	t.Cleanup(nc.Close)
 	return nc

@@ -1,8 +1,11 @@
 package ingest
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -168,6 +172,59 @@ func TestStartWhileNATSIsAway(t *testing.T) {
 	server.Restart()
 	natstest.Eventually(t, 10*time.Second, "ready", func() bool { return r.ready(t.Context()) == nil })
 	r.post("/v1/messages", `{"channel":"a","data":1}`).result(t, http.StatusOK)
+}
+
+// A NATS that is there only later is judged then: one that is too old is told
+// in the log, and ingest does not become ready.
+func TestServerTooOldFoundLater(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var out safeBuffer
+	r := launch(t, startNATS(t), func(_ *Config, d *Deps) {
+		if d.NATS, err = natsx.Attach(natsx.Config{URL: "nats://" + addr, Name: "herald-ingest"}, natstest.Log(t)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(d.NATS.Close)
+		d.Log = debugLog(&out)
+	})
+	if l, err = net.Listen("tcp", addr); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { // ends with the listener
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer func() { _ = c.Close() }()
+				_, _ = io.WriteString(c, "INFO {\"server_id\":\"x\",\"version\":\"2.10.29\",\"proto\":1,\"headers\":true,\"max_payload\":1048576}\r\n")
+				for in := bufio.NewScanner(c); in.Scan(); {
+					if in.Text() == "PING" {
+						_, _ = io.WriteString(c, "PONG\r\n")
+					}
+				}
+			})
+		}
+	})
+	defer wg.Wait()
+	defer r.nc.Close()
+	defer r.stop()
+	defer func() { _ = l.Close() }()
+	natstest.Eventually(t, 20*time.Second, "the log says so", func() bool { return strings.Contains(out.String(), "too old") })
+	if err := r.ready(t.Context()); err == nil {
+		t.Error("ready over a server that is too old")
+	}
+	if n := strings.Count(out.String(), "too old"); n != 1 {
+		t.Errorf("said %d times, want 1:\n%s", n, out.String())
+	}
 }
 
 // The stream is declared as PROTOCOL.md and the settings say.

@@ -16,16 +16,17 @@ import (
 func (s *Service) Mount(r chi.Router) {
 	r.Post("/v1/messages", s.count("messages", s.keyed(s.postMessages, s.writeProblem)))
 	r.Post("/v1/channels/{channel}", s.count("channels", s.keyed(s.postChannel, s.writeProblem)))
+	r.Get("/v1/channels/{channel}/messages", s.count("history", s.keyed(s.getHistory, s.writeProblem)))
 	r.Post("/notify", s.count("notify", s.keyed(s.notify, s.writeNotifyError)))
 	r.Get("/openapi.json", s.count("openapi", s.getOpenAPI))
 }
 
-// A publish handler answers by itself, or returns the error to answer with.
-type publishHandler func(w http.ResponseWriter, r *http.Request, g auth.Grant) error
+// A keyedHandler answers by itself, or returns the error to answer with.
+type keyedHandler func(w http.ResponseWriter, r *http.Request, g auth.Grant) error
 
 // keyed lets only requests with a valid key through, before a byte of the
 // body is read, and answers errors with fail.
-func (s *Service) keyed(h publishHandler, fail func(http.ResponseWriter, *http.Request, error)) http.HandlerFunc {
+func (s *Service) keyed(h keyedHandler, fail func(http.ResponseWriter, *http.Request, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		g, err := s.authenticate(r)
 		if err == nil {

@@ -32,8 +32,8 @@ func TestRoutesAreInOpenAPI(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || n != 4 {
-		t.Errorf("walked %d routes, want 4: %v", n, err)
+	if err != nil || n != 5 {
+		t.Errorf("walked %d routes, want 5: %v", n, err)
 	}
 }
 

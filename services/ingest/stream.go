@@ -27,10 +27,11 @@ import (
 // Safe for concurrent use.
 type stream struct {
 	// Fixed after newStream.
-	nc  *nats.Conn
-	js  jetstream.JetStream
-	cfg natsx.StreamConfig
-	log *slog.Logger
+	nc    *nats.Conn
+	js    jetstream.JetStream
+	cfg   natsx.StreamConfig
+	log   *slog.Logger
+	pulse *natsx.Pulse // of the stream; missed by run alone
 
 	life atomic.Pointer[life] // nil until the stream is declared
 	// outages counts how often NATS was away, cleared those that came before
@@ -87,7 +88,7 @@ var (
 )
 
 func newStream(nc *nats.Conn, js jetstream.JetStream, cfg natsx.StreamConfig, log *slog.Logger) *stream {
-	return &stream{nc: nc, js: js, cfg: cfg, log: log, turn: make(chan struct{}, 1)}
+	return &stream{nc: nc, js: js, cfg: cfg, log: log, pulse: natsx.NewPulse(nc, log), turn: make(chan struct{}, 1)}
 }
 
 // run declares the stream, as often as it takes, and keeps the epoch true
@@ -95,7 +96,7 @@ func newStream(nc *nats.Conn, js jetstream.JetStream, cfg natsx.StreamConfig, lo
 func (s *stream) run(ctx context.Context) {
 	status := s.nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED)
 	defer s.nc.RemoveStatusListener(status)
-	for complained := false; ; complained = true {
+	for said := ""; ; {
 		err := s.declare(ctx)
 		if err == nil {
 			break
@@ -103,9 +104,11 @@ func (s *stream) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if !complained {
+		if err.Error() != said { // each reason once: NATS may be away first, and then too old
+			said = err.Error()
 			s.log.Warn("the stream cannot be declared yet; trying again", "err", err)
 		}
+		s.pulse.Missed(err)
 		select {
 		case <-ctx.Done():
 			return
@@ -132,6 +135,7 @@ func (s *stream) run(ctx context.Context) {
 		}
 		if err := s.check(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("the stream does not answer", "err", err)
+			s.pulse.Missed(err)
 		}
 	}
 }
@@ -140,6 +144,9 @@ func (s *stream) run(ctx context.Context) {
 func (s *stream) declare(ctx context.Context) error {
 	ask, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	if err := natsx.CheckServer(s.nc); err != nil { // it may not have been there at the start
+		return err
+	}
 	if _, err := natsx.EnsureStream(ask, s.js, s.cfg); err != nil {
 		return err
 	}
@@ -173,6 +180,7 @@ func (s *stream) check(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the state of stream %s: %w", proto.Stream, err)
 	}
+	s.pulse.Alive()
 	info := found.CachedInfo()
 	now, old := &life{epoch: proto.EpochOf(info.Created)}, s.life.Load()
 	if old != nil && old.epoch == now.epoch {

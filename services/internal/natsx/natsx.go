@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -80,11 +81,35 @@ func Connect(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, err
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", Redact(cfg.URL), err)
 	}
-	if v := nc.ConnectedServerVersion(); olderThan(v, MinServer) {
+	if err := CheckServer(nc); err != nil {
 		nc.Close()
-		return nil, fmt.Errorf("%w: NATS at %s is version %s; Herald needs %s or newer", ErrServerTooOld, Redact(cfg.URL), v, MinServer)
+		return nil, err
 	}
 	return nc, nil
+}
+
+// CheckServer says whether the server that nc is connected to is new enough.
+// While it is connected to none there is nothing to say. Errors wrap
+// ErrServerTooOld.
+func CheckServer(nc *nats.Conn) error {
+	if v := nc.ConnectedServerVersion(); olderThan(v, MinServer) {
+		return fmt.Errorf("%w: NATS at %s is version %s; Herald needs %s or newer", ErrServerTooOld, Redact(nc.ConnectedUrl()), v, MinServer)
+	}
+	return nil
+}
+
+// Attach is Connect for a service that answers while NATS is away: if no
+// server can be reached it says so once, and the connection looks for one by
+// itself until it is closed. Which one that will be is not known then, so
+// whoever uses the connection calls CheckServer when there is one.
+func Attach(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
+	var once sync.Once
+	return Connect(cfg, log, append([]nats.Option{
+		nats.RetryOnFailedConnect(true),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			once.Do(func() { log.Warn("NATS cannot be reached; trying again until it can", "err", err) })
+		}),
+	}, more...)...)
 }
 
 // Dial is Connect for a service that starts: while NATS cannot be reached it

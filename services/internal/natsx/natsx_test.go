@@ -260,3 +260,43 @@ func TestDial(t *testing.T) {
 		t.Errorf("old server: got %v after %s", err, time.Since(begin))
 	}
 }
+
+// A service that starts while NATS is away has a connection that finds it.
+func TestAttach(t *testing.T) {
+	s := natstest.Start(t)
+	s.Stop()
+	var out syncBuffer
+	nc, err := natsx.Attach(natsx.Config{URL: s.URL, Name: "t"}, slog.New(slog.NewTextHandler(&out, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if nc.IsConnected() || nc.IsClosed() {
+		t.Errorf("got connected %v, closed %v, want neither", nc.IsConnected(), nc.IsClosed())
+	}
+	if err := nc.Publish("a", nil); !errors.Is(err, nats.ErrReconnectBufExceeded) {
+		t.Errorf("publish while NATS is away: got %v, want %v", err, nats.ErrReconnectBufExceeded)
+	}
+	if err := natsx.CheckServer(nc); err != nil {
+		t.Errorf("no server: got %v", err)
+	}
+	natstest.Eventually(t, 5*time.Second, "the log says so", func() bool { return strings.Contains(out.String(), "trying again") })
+	s.Restart()
+	natstest.Eventually(t, 20*time.Second, "connected", nc.IsConnected)
+	if err := natsx.CheckServer(nc); err != nil {
+		t.Errorf("our own server: got %v", err)
+	}
+	if n := strings.Count(out.String(), "trying again"); n != 1 || strings.Contains(out.String(), "test:test") {
+		t.Errorf("said %d times, want 1, and no password: %s", n, out.String())
+	}
+}
+
+// What Attach finds at once it judges as Connect does.
+func TestAttachRefuses(t *testing.T) {
+	if _, err := natsx.Attach(natsx.Config{URL: pretender(t, "2.10.0"), Name: "t"}, quiet); !errors.Is(err, natsx.ErrServerTooOld) {
+		t.Errorf("old server: got %v, want %v", err, natsx.ErrServerTooOld)
+	}
+	if _, err := natsx.Attach(natsx.Config{URL: "nats://u:hunter2%zz@127.0.0.1:1", Name: "t"}, quiet); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("malformed URL: got %v", err)
+	}
+}

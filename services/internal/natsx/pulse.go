@@ -50,12 +50,11 @@ func (p *Pulse) Err() error {
 }
 
 // Missed notes that the stream did not answer, with the reason, and moves the
-// connection to another server if that lasts and another is known. It does
-// not block.
+// connection to another server if that lasts and another is known. A
+// connection that is lost looks for one by itself. It does not block.
 func (p *Pulse) Missed(err error) {
 	silent := p.silent()
-	if silent < StreamLate || time.Since(p.moved) < StreamLate {
-		p.log.Debug("the stream does not answer", "err", err)
+	if !p.nc.IsConnected() || silent < StreamLate || time.Since(p.moved) < StreamLate {
 		return
 	}
 	p.moved = time.Now()

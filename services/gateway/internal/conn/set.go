@@ -143,10 +143,16 @@ func (s *Set) snapshot(slot int) []*Conn {
 // tickSlack is by how much one look may come too early or late.
 const tickSlack = 500 * time.Millisecond
 
+// deafBeats is after how many heartbeat intervals without a word from a client
+// it is pinged although messages go out to it all the time: the kernel takes
+// those, and so does any proxy, long after the client has vanished.
+const deafBeats = 4
+
 // beat sends a heartbeat to a connection that will have been silent in both
 // directions for the interval by the next look at it, a round of the wheel
-// later, and closes one that has left a ping unanswered for that interval. By
-// a stream nothing comes in: only what goes out counts.
+// later, or from which nothing has come for deafBeats; and closes one that has
+// left a ping unanswered for the interval. By a stream nothing comes in: only
+// what goes out counts.
 func (c *Conn) beat(now time.Time, round, heartbeat time.Duration) {
 	in, out := c.lastIn.Load(), c.lastOut.Load()
 	since := func(t int64) time.Duration { return time.Duration(now.UnixNano() - t) }
@@ -159,7 +165,7 @@ func (c *Conn) beat(now time.Time, round, heartbeat time.Duration) {
 		if since(c.pinged) >= heartbeat-tickSlack {
 			c.Close(proto.CloseHeartbeat)
 		}
-	case since(heard)+round >= heartbeat+tickSlack:
+	case since(heard)+round >= heartbeat+tickSlack, !c.oneWay && since(in) >= deafBeats*heartbeat:
 		c.pinged = now.UnixNano()
 		c.mu.Lock()
 		c.send(c.heartbeat)

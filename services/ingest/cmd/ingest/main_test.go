@@ -125,6 +125,45 @@ func TestStopWhileWaiting(t *testing.T) {
 	}
 }
 
+// A process that starts while NATS is away is alive and not ready, answers
+// with 503, and works as soon as NATS is there.
+func TestStartWithoutNATS(t *testing.T) {
+	server := natstest.Start(t)
+	server.Stop()
+	listen, key := free(t), "hk_2b7d0c94e6f1a83575ce"
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY", key), io.Discard, io.Discard)
+	}()
+	ask := func(path string) (status int, body string) {
+		resp, err := http.Get("http://" + listen + path)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer func() { _ = resp.Body.Close() }()
+		b, _ := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(b)
+	}
+	natstest.Eventually(t, 10*time.Second, "alive", func() bool { status, _ := ask("/healthz"); return status == http.StatusOK })
+	if status, body := ask("/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "NATS is not connected") {
+		t.Errorf("/readyz: got %d %s, want 503 and the reason", status, body)
+	}
+	if got := post(t, listen, key); got != http.StatusServiceUnavailable {
+		t.Errorf("publish: got %d, want 503", got)
+	}
+	server.Restart()
+	natstest.Eventually(t, 20*time.Second, "ready", func() bool { status, _ := ask("/readyz"); return status == http.StatusOK })
+	if got := post(t, listen, key); got != http.StatusOK {
+		t.Errorf("publish: got %d, want 200", got)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("run: %v", err)
+	}
+}
+
 // The whole life: start without a key, be ready, publish with the key from
 // the banner, be told to stop, stop.
 func TestRun(t *testing.T) {

@@ -1,0 +1,120 @@
+package ingest
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Up to the edge of what is kept an id is good; behind it, and where only a
+// guess would be possible, it is gone, and the answer says what to do.
+func TestHistoryRetention(t *testing.T) {
+	r := start(t, startNATS(t))
+	s, err := r.js.Stream(t.Context(), proto.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := r.page("quiet", "").Next
+	ids := r.fill("a", "b", "a", "b", "a", "b", "a", "b", "a", "b")
+	quiet = r.page("quiet", "since="+quiet).Next // a poller that polls does not grow old
+	if err := s.Purge(t.Context(), jetstream.WithPurgeKeep(3)); err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range ids {
+		if i < 6 { // ids[7] is the first one kept, and ids[6] the place before it
+			if p := r.get("a", "since="+id).problem(t, proto.ProblemGone); !strings.Contains(p.Detail, "since=all") {
+				t.Errorf("detail: got %q, want what to do", p.Detail)
+			}
+			continue
+		}
+		wantIDs(t, "since "+id, r.page("%3E", "since="+id).ids(), ids[i+1:])
+	}
+	wantIDs(t, "all of a", r.page("a", "since=all").ids(), ids[8:9])
+	wantIDs(t, "a quiet channel", r.page("quiet", "since="+quiet).ids(), []string{})
+	if err := s.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, since := range []string{"all", "last", ids[9]} {
+		if page := r.page("a", "since="+since); len(page.Messages) != 0 || page.Next != ids[9] {
+			t.Errorf("since %s after a purge: got %+v, want nothing up to %s", since, page, ids[9])
+		}
+	}
+	r.get("a", "since="+ids[8]).problem(t, proto.ProblemGone)
+	more := r.fill("a")
+	wantIDs(t, "after the purge", r.page("a", "since="+ids[9]).ids(), more)
+}
+
+// Ids of another life of the stream, and of messages that were never stored,
+// are gone, not guessed at.
+func TestHistoryEpoch(t *testing.T) {
+	server := startNATS(t)
+	r := start(t, server)
+	ids := r.fill("a", "a")
+	epoch := r.stream.life.Load().epoch
+	for _, since := range []string{epoch + "-3", epoch + "-18446744073709551615", "x-1", "x-0"} {
+		r.get("a", "since="+since).problem(t, proto.ProblemGone)
+	}
+	epoch = anew(t, dial(t, server), 5)
+	for _, id := range ids {
+		r.get("a", "since="+id).problem(t, proto.ProblemGone)
+	}
+	wantIDs(t, "the new stream", r.page("a", "since="+epoch+"-3").ids(), []string{epoch + "-4", epoch + "-5"})
+	r.stream.turn <- struct{}{} // nobody declares it anew
+	defer func() { <-r.stream.turn }()
+	if err := r.js.DeleteStream(t.Context(), proto.Stream); err != nil {
+		t.Fatal(err)
+	}
+	for _, since := range []string{"all", "last", epoch + "-1"} {
+		if p := r.get("a", "since="+since).problem(t, proto.ProblemUnavailable); !strings.Contains(p.Detail, "no stream") {
+			t.Errorf("since %s without a stream: detail: got %q", since, p.Detail)
+		}
+	}
+}
+
+// Where a page may begin, and what is left of one that retention overtook.
+func TestHistoryEdges(t *testing.T) {
+	e := extent{first: 5, at: proto.Cursor{Epoch: "e", Seq: 9}}
+	for since, want := range map[string]uint64{"all": 4, "last": 9, "e-4": 4, "e-8": 8, "e-9": 9} {
+		q := historyQuery{since: since}
+		q.id, _ = proto.ParseCursor(since)
+		if got, err := e.place(q); got != want || err != nil {
+			t.Errorf("since %s: got %d, %v, want %d", since, got, err, want)
+		}
+	}
+	page := func(end uint64, seqs ...uint64) *historyPage {
+		p := &historyPage{end: proto.Cursor{Epoch: "e", Seq: end}}
+		for _, seq := range seqs {
+			p.messages = append(p.messages, received(seq))
+		}
+		return p
+	}
+	for _, c := range []struct {
+		page  *historyPage
+		first uint64
+		want  string
+	}{
+		{page(9, 5, 7, 9), 5, `[5 7 9] next e-9`},
+		{page(9, 5, 7, 9), 6, `[7 9] next e-9`},
+		{page(9, 5, 7, 9), 9, `[9] next e-9`},
+		{page(9, 5, 7, 9), 20, `[] next e-19`},
+		{page(9), 5, `[] next e-9`},
+	} {
+		c.page.expire(c.first)
+		var got historyAnswer
+		if err := json.Unmarshal(c.page.body(), &got); err != nil {
+			t.Fatal(err)
+		}
+		var seqs []uint64
+		for _, m := range got.Messages {
+			id, _ := proto.ParseCursor(m.ID)
+			seqs = append(seqs, id.Seq)
+		}
+		if s := fmt.Sprintf("%v next %s", seqs, got.Next); s != c.want {
+			t.Errorf("first %d: got %s, want %s", c.first, s, c.want)
+		}
+	}
+}
