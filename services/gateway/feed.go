@@ -81,7 +81,7 @@ func (f *feed) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("feed: %w", err)
 	}
-	if f.stream, err = natsx.AwaitStream(ctx, js, f.log); err != nil {
+	if f.stream, err = natsx.AwaitStream(ctx, js, f.pulse, f.log); err != nil {
 		return fmt.Errorf("feed: %w", err)
 	}
 	for _, subject := range []string{proto.SubjectLive + ">", f.canary} {
@@ -95,12 +95,13 @@ func (f *feed) start(ctx context.Context) error {
 		info, err := f.stream.Info(ctx)
 		if err == nil {
 			f.heard.Store(time.Now().UnixNano())
-			f.pulse.Alive()
+			f.pulse.Answered(info.Cluster)
 			f.begin(info, false)
 			f.started.Store(true)
 			return nil
 		}
 		f.log.Warn("the stream does not say where it stands; asking again", "stream", proto.Stream, "err", err)
+		f.pulse.Missed(err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -236,7 +237,7 @@ func (f *feed) check(ctx context.Context) {
 		f.pulse.Missed(err)
 		return
 	}
-	f.pulse.Alive()
+	f.pulse.Answered(info.Cluster)
 	last := info.State.LastSeq
 	wasBehind := f.behind
 	f.behind = last < f.at.Seq

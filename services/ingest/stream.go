@@ -31,7 +31,7 @@ type stream struct {
 	js    jetstream.JetStream
 	cfg   natsx.StreamConfig
 	log   *slog.Logger
-	pulse *natsx.Pulse // of the stream; missed by run alone
+	pulse *natsx.Pulse // of the stream
 
 	life atomic.Pointer[life] // nil until the stream is declared
 	// outages counts how often NATS was away, cleared those that came before
@@ -180,8 +180,8 @@ func (s *stream) check(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the state of stream %s: %w", proto.Stream, err)
 	}
-	s.pulse.Alive()
 	info := found.CachedInfo()
+	s.pulse.Answered(info.Cluster)
 	now, old := &life{epoch: proto.EpochOf(info.Created)}, s.life.Load()
 	if old != nil && old.epoch == now.epoch {
 		now = old

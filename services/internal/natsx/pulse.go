@@ -1,6 +1,7 @@
 package natsx
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // StreamLate is after how long without a sign of life from the stream a
@@ -19,12 +21,12 @@ const StreamLate = 15 * time.Second
 // cluster answers everything else, so that the connection looks well while
 // nothing is stored and nothing comes.
 //
-// Alive and Err are safe for concurrent use; Missed belongs to one goroutine.
+// Safe for concurrent use.
 type Pulse struct {
 	nc    *nats.Conn
 	log   *slog.Logger
 	alive atomic.Int64 // Unix nanoseconds
-	moved time.Time    // when another server was last looked for
+	moved atomic.Int64 // Unix nanoseconds, when another server was last looked for
 }
 
 // NewPulse begins with a sign of life.
@@ -34,8 +36,36 @@ func NewPulse(nc *nats.Conn, log *slog.Logger) *Pulse {
 	return p
 }
 
-// Alive notes a sign of life: an answer of the stream, or a message from it.
+// Alive notes a sign of life: a message from the stream, or an
+// acknowledgement.
 func (p *Pulse) Alive() { p.alive.Store(time.Now().UnixNano()) }
+
+// Answered notes an answer about the stream or a consumer. It is a sign of
+// life if most of its servers stand behind it: one that is cut off goes on
+// answering by itself, at first as the leader it was, then without one
+// (nats-server 2.15.2, found by the fault suite). cluster is nil where there
+// is a single server.
+func (p *Pulse) Answered(cluster *jetstream.ClusterInfo) {
+	if cluster == nil {
+		p.Alive()
+		return
+	}
+	if cluster.Leader == "" {
+		p.Missed(errors.New("it has no leader"))
+		return
+	}
+	together := 1
+	for _, r := range cluster.Replicas {
+		if !r.Offline && r.Active < StreamLate {
+			together++
+		}
+	}
+	if together <= (1+len(cluster.Replicas))/2 {
+		p.Missed(fmt.Errorf("its leader %s is alone", cluster.Leader))
+		return
+	}
+	p.Alive()
+}
 
 func (p *Pulse) silent() time.Duration {
 	return time.Since(time.Unix(0, p.alive.Load())).Round(time.Second)
@@ -53,11 +83,13 @@ func (p *Pulse) Err() error {
 // connection to another server if that lasts and another is known. A
 // connection that is lost looks for one by itself. It does not block.
 func (p *Pulse) Missed(err error) {
-	silent := p.silent()
-	if !p.nc.IsConnected() || silent < StreamLate || time.Since(p.moved) < StreamLate {
+	silent, moved := p.silent(), p.moved.Load()
+	if !p.nc.IsConnected() || silent < StreamLate || time.Since(time.Unix(0, moved)) < StreamLate {
 		return
 	}
-	p.moved = time.Now()
+	if !p.moved.CompareAndSwap(moved, time.Now().UnixNano()) {
+		return // another goroutine does it
+	}
 	if len(p.nc.Servers()) < 2 {
 		p.log.Warn("the stream does not answer, and no other NATS server is known", "silent", silent, "err", err)
 		return

@@ -9,6 +9,7 @@ import (
 
 	"github.com/herald-push/herald/services/internal/natsd"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // A connection whose server no longer knows the stream moves on, once in a
@@ -59,5 +60,33 @@ func TestPulse(t *testing.T) {
 				t.Errorf("after a sign of life: %v", err)
 			}
 		})
+	}
+}
+
+// Only an answer that most of the servers stand behind is a sign of life.
+func TestPulseAnswered(t *testing.T) {
+	peer := func(offline bool, active time.Duration) *jetstream.PeerInfo {
+		return &jetstream.PeerInfo{Offline: offline, Active: active}
+	}
+	near, far := peer(false, time.Second), peer(false, time.Minute)
+	gone := peer(true, time.Second)
+	for name, tc := range map[string]struct {
+		cluster *jetstream.ClusterInfo
+		alive   bool
+	}{
+		"a single server":           {nil, true},
+		"one replica":               {&jetstream.ClusterInfo{Leader: "a"}, true},
+		"all of three":              {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, near}}, true},
+		"two of three":              {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, gone}}, true},
+		"no leader":                 {&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{near, near}}, false},
+		"a leader cut off":          {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{far, far}}, false},
+		"two of five": {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, gone, far, far}}, false},
+	} {
+		p := NewPulse(&nats.Conn{}, slog.New(slog.DiscardHandler)) // not connected: it has nowhere to move from
+		p.alive.Store(time.Now().Add(-StreamLate).UnixNano())
+		p.Answered(tc.cluster)
+		if alive := p.Err() == nil; alive != tc.alive {
+			t.Errorf("%s: alive %t, want %t", name, alive, tc.alive)
+		}
 	}
 }
