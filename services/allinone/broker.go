@@ -60,7 +60,9 @@ var errNotRunning = errors.New("no Herald runs here")
 // that runs on the data folder.
 func findNATS(cfg Config) (natsx.Config, error) {
 	if cfg.NATS.URL != "" {
-		return natsx.Config{URL: cfg.NATS.URL, Name: "herald-cli"}, nil
+		elsewhere := cfg.NATS
+		elsewhere.Name = "herald-cli"
+		return elsewhere, nil
 	}
 	b, err := os.ReadFile(addressFile(cfg.Data))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -78,17 +80,17 @@ func findNATS(cfg Config) (natsx.Config, error) {
 
 // broker is NATS as the services see it: embedded or elsewhere.
 type broker struct {
-	log      *slog.Logger
-	url      string        // elsewhere
-	embedded *natsd.Server // nil: elsewhere
-	file     string
-	closers  []func()
+	log       *slog.Logger
+	elsewhere natsx.Config
+	embedded  *natsd.Server // nil: elsewhere
+	file      string
+	closers   []func()
 }
 
 // startBroker starts the embedded NATS, unless one elsewhere is named.
 func startBroker(cfg Config, d *dataFolder, log *slog.Logger) (*broker, error) {
-	b := &broker{log: log, url: cfg.NATS.URL}
-	if b.url != "" {
+	b := &broker{log: log, elsewhere: cfg.NATS}
+	if b.elsewhere.URL != "" {
 		return b, nil
 	}
 	password := rand.Text()
@@ -123,13 +125,15 @@ func writeAddress(path string, a address) error {
 	return os.WriteFile(path, append(b, '\n'), 0o600)
 }
 
-// connect gives a service its own connection.
-func (b *broker) connect(ctx context.Context, cfg natsx.Config) (*nats.Conn, error) {
+// connect gives a service its own connection. A NATS elsewhere may be away
+// then: Herald answers all the same, alive and not ready.
+func (b *broker) connect(name string) (*nats.Conn, error) {
 	if b.embedded == nil {
-		cfg.URL = b.url
-		return natsx.Dial(ctx, cfg, b.log)
+		cfg := b.elsewhere
+		cfg.Name = name
+		return natsx.Attach(cfg, b.log)
 	}
-	return natsx.Connect(cfg, b.log, b.embedded.InProcess())
+	return natsx.Connect(natsx.Config{Name: name}, b.log, b.embedded.InProcess())
 }
 
 // prepare declares the embedded stream and key bucket before the services
@@ -138,7 +142,7 @@ func (b *broker) prepare(ctx context.Context, cfg Config) error {
 	if b.embedded == nil {
 		return nil
 	}
-	nc, err := b.connect(ctx, natsx.Config{Name: "herald-start"})
+	nc, err := b.connect("herald-start")
 	if err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func (c *Config) settings() []config.Setting {
 		config.Setting{Flag: "drain", Env: "HERALD_DRAIN", Help: "window over which requests finish and clients are told to leave when Herald stops", Into: &c.Ingest.Drain},
 	)
 	own = append(own, c.Log.Settings()...)
-	for _, s := range slices.Concat(c.Ingest.Settings(), c.Gateway.Settings(), c.Logger.Settings()) {
+	for _, s := range slices.Concat(c.NATS.SecuritySettings(), c.Ingest.Settings(), c.Gateway.Settings(), c.Logger.Settings()) {
 		if !slices.ContainsFunc(own, func(o config.Setting) bool { return o.Flag == s.Flag && o.Env == s.Env }) {
 			own = append(own, s)
 		}
@@ -116,12 +116,13 @@ func (c *Config) share() {
 	}
 }
 
-// loadConfig reads file, environment and flags. rest are arguments that are
-// no flags; notes are warnings for the log.
-func loadConfig(name string, args []string, getenv func(string) string, out io.Writer) (c Config, rest, notes []string, err error) {
+// loadConfig reads file, environment and flags. more are flags of the command
+// itself, in no file. rest are arguments that are no flags; notes are warnings
+// for the log.
+func loadConfig(name string, args []string, getenv func(string) string, out io.Writer, more ...config.Setting) (c Config, rest, notes []string, err error) {
 	c = defaultConfig()
 	file, notes, fileErr := readFile(configPath(args, getenv), c.settings())
-	rest, err = config.Parse(name, args, getenv, file, out, c.settings())
+	rest, err = config.Parse(name, args, getenv, file, out, append(c.settings(), more...))
 	if errors.Is(err, config.ErrHelp) {
 		return c, nil, nil, err
 	}
@@ -129,9 +130,18 @@ func loadConfig(name string, args []string, getenv func(string) string, out io.W
 		return c, nil, nil, err
 	}
 	c.share()
-	err = errors.Join(c.Ingest.Validate(), c.Gateway.Validate(), c.Logger.Validate())
+	err = errors.Join(c.checkNATS(), c.Ingest.Validate(), c.Gateway.Validate(), c.Logger.Validate())
 	c.Logger.APIKey = c.Ingest.APIKey // not before: one fault is reported once
 	return c, rest, notes, err
+}
+
+// checkNATS refuses certificates for the embedded NATS: who sets them means
+// one elsewhere, and would not notice that it is not used.
+func (c *Config) checkNATS() error {
+	if c.NATS.URL == "" && c.NATS != (natsx.Config{}) {
+		return errors.New("nats-ca, nats-cert, nats-key and nats-creds are for a NATS elsewhere; name it with nats")
+	}
+	return c.NATS.Validate()
 }
 
 // configPath finds the file's name before the settings proper are parsed,

@@ -46,6 +46,7 @@ func keys(ctx context.Context, args []string, getenv func(string) string, std st
 		{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", Into: &cfg.Data},
 		{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &cfg.NATS.URL},
 	}
+	settings = append(settings, cfg.NATS.SecuritySettings()...)
 	names, err := parseAnywhere("herald keys", args, getenv, std.out, settings)
 	if errors.Is(err, config.ErrHelp) {
 		fmt.Fprint(std.out, "\n"+keysHelp)

@@ -17,7 +17,6 @@ import (
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/lifecycle"
-	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/herald-push/herald/services/logger"
 	"github.com/herald-push/herald/web"
@@ -41,7 +40,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, std s
 		return fmt.Errorf("serve takes no arguments, only settings: %q", rest)
 	}
 	if health {
-		return httpx.Health(ctx, cfg.Listen)
+		return httpx.Health(ctx, cfg.Listen, cfg.Gateway.CertFile)
 	}
 	log, err := telemetry.NewLogger(std.err, "herald", cfg.Log)
 	if err != nil {
@@ -78,7 +77,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, std s
 
 	var firstKey atomic.Pointer[string]
 	connect := func(name string) (*nats.Conn, error) {
-		nc, err := broker.connect(ctx, natsx.Config{Name: "herald-" + name})
+		nc, err := broker.connect("herald-" + name)
 		if err == nil {
 			broker.onClose(nc.Close)
 		}

@@ -56,6 +56,7 @@ type consumer struct {
 	metrics *metrics
 	log     *slog.Logger
 	timing  timing
+	pulse   *natsx.Pulse // of the stream; missed by run alone
 
 	// attached says that a session runs; broken holds why writing fails, nil
 	// while it works. Set by run's goroutine, read by readiness.
@@ -64,7 +65,7 @@ type consumer struct {
 }
 
 func newConsumer(nc *nats.Conn, js jetstream.JetStream, st *store.Store, m *metrics, log *slog.Logger) *consumer {
-	return &consumer{nc: nc, js: js, store: st, metrics: m, log: log, timing: defaultTiming}
+	return &consumer{nc: nc, js: js, store: st, metrics: m, log: log, timing: defaultTiming, pulse: natsx.NewPulse(nc, log)}
 }
 
 // fault says why messages are not being logged; nil means that they are.
@@ -95,6 +96,7 @@ func (c *consumer) run(ctx context.Context) {
 			c.log.Warn("the stream cannot be read now; trying again", "err", err)
 			complained = true
 		}
+		c.pulse.Missed(err)
 		c.wait(ctx, c.timing.retry)
 	}
 }
@@ -122,7 +124,7 @@ type session struct {
 // session attaches to the stream and logs it until ctx ends or the consumer
 // is lost; the error says how.
 func (c *consumer) session(ctx context.Context) error {
-	stream, err := natsx.AwaitStream(ctx, c.js, c.log)
+	stream, err := natsx.AwaitStream(ctx, c.js, c.pulse, c.log)
 	if err != nil {
 		return err
 	}
@@ -233,6 +235,7 @@ func (s *session) pull(it jetstream.MessagesContext, out chan<- jetstream.Msg, a
 		case err != nil:
 			return fmt.Errorf("pull from consumer %s: %w", durable, err)
 		}
+		s.pulse.Alive()
 		s.waiting.Store(0)
 		select {
 		case out <- m:
@@ -259,13 +262,15 @@ func (s *session) check(ctx context.Context) error {
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("look at consumer %s: %w", durable, err)
-	case err != nil: // NATS is away; the connection comes back by itself
+	case err != nil: // NATS is away, and the connection comes back by itself; or its server is cut off
 		s.log.Debug("consumer not seen", "err", err)
+		s.pulse.Missed(err)
 		if since := s.waiting.Load(); since != 0 { // that silence has its reason
 			s.waiting.CompareAndSwap(since, time.Now().UnixNano())
 		}
 		return nil
 	}
+	s.pulse.Alive()
 	s.metrics.pending.Set(float64(info.NumPending) + float64(info.NumAckPending))
 	holes, err := s.store.Account(ctx, s.epoch, info.AckFloor.Stream)
 	if err != nil {

@@ -143,8 +143,8 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// ready is the condition of readiness: connected, reading the stream, able to
-// write, the keys loaded.
+// ready is the condition of readiness: connected, reading the stream, which
+// answers, able to write, the keys loaded.
 func (s *Service) ready(context.Context) error {
 	if !s.nc.IsConnected() {
 		return errors.New("NATS is not connected")
@@ -155,7 +155,7 @@ func (s *Service) ready(context.Context) error {
 	if !s.keysLoaded.Load() {
 		return errors.New("the API keys are not loaded yet; ingest makes their bucket")
 	}
-	return nil
+	return s.consumer.pulse.Err()
 }
 
 func (s *Service) fileBytes() float64 {

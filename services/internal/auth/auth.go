@@ -18,8 +18,8 @@ type Principal struct {
 	// Name is the API key's name or the token's subject; empty for an
 	// anonymous client.
 	Name string
-	// Channels are the patterns that the principal may publish to (a key) or
-	// follow (a token, an anonymous client).
+	// Channels are the patterns that the principal may publish to, and read
+	// history and log of (a key), or follow (a token, an anonymous client).
 	Channels []string
 	// Expires is when that ends; zero means never.
 	Expires time.Time

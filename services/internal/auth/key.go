@@ -27,7 +27,8 @@ type Key struct {
 	ID     string `json:"id"`
 	Name   string `json:"name"`   // the sender of its messages; several keys may share it
 	Digest string `json:"digest"` // hex SHA-256 of the key
-	// Channels are the patterns it may publish to.
+	// Channels are the patterns that it may publish to, and read history and
+	// log of.
 	Channels []string `json:"channels"`
 	// Rate is messages a second, per ingest process, with a burst of as many;
 	// 0 means no limit.

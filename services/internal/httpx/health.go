@@ -1,11 +1,16 @@
 package httpx
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 )
@@ -13,19 +18,27 @@ import (
 // Health asks the service that listens on this machine's port of listen
 // (":8080") whether it is ready, and reports why if it is not. It is what
 // -health does: the health check of a container that has no shell and no
-// curl.
-func Health(ctx context.Context, listen string) error {
+// curl. certFile is the certificate (PEM) that the service shows; empty: it
+// speaks plain HTTP.
+func Health(ctx context.Context, listen, certFile string) error {
 	_, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return fmt.Errorf("listen address %q: %w", listen, err)
 	}
+	transport, scheme := &http.Transport{DisableKeepAlives: true}, "http"
+	if certFile != "" {
+		scheme = "https"
+		if transport.TLSClientConfig, err = pinned(certFile); err != nil {
+			return err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+port+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://127.0.0.1:"+port+"/readyz", nil)
 	if err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
 		return fmt.Errorf("ask for readiness: %w", err)
 	}
@@ -38,4 +51,33 @@ func Health(ctx context.Context, listen string) error {
 		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(body)))
 	}
 	return nil
+}
+
+// pinned takes the certificate of the file and no other. Its name, authority
+// and dates are not looked at: it is made for the name that clients use, not
+// for 127.0.0.1, its authority may be known to them alone, and whether it has
+// expired is not what readiness says. The file itself is what the service
+// serves, within a second of its renewal.
+func pinned(certFile string) (*tls.Config, error) {
+	b, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, fmt.Errorf("HTTPS certificate: %w", err)
+	}
+	block, rest := pem.Decode(b)
+	for block != nil && block.Type != "CERTIFICATE" { // some keep the key in front of it
+		block, rest = pem.Decode(rest)
+	}
+	if block == nil {
+		return nil, fmt.Errorf("HTTPS certificate: %s has no certificate (PEM)", certFile)
+	}
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: true, // in favour of the following
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if !bytes.Equal(state.PeerCertificates[0].Raw, block.Bytes) { // a server always has one
+				return errors.New("what listens there has another certificate than " + certFile)
+			}
+			return nil
+		},
+	}, nil
 }

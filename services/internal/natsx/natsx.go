@@ -11,13 +11,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/internal/config"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -26,33 +26,40 @@ import (
 // came with it.
 const MinServer = "2.11.0"
 
-// Config is how to reach NATS.
-type Config struct {
-	URL  string // one or more, comma-separated; may hold user:password or token
-	Name string // shown in NATS's connection list: "herald-gateway"
-}
-
-// Settings declares the setting that every service has. Its value may hold a
-// password, so it is never printed.
-func (c *Config) Settings() []config.Setting {
-	return []config.Setting{{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers, comma-separated (default nats://127.0.0.1:4222)", Secret: true, Into: &c.URL}}
-}
-
 // Connect dials and checks the server's version. The connection reconnects
 // for ever by itself, each 50 ms to 2 s, also when NATS refuses its password
 // (nats.go would close it at the second refusal, and a password that is being
 // changed would end every service). It keeps no buffer while it is away:
 // a publish then fails at once, so that ingest can answer 503 instead of
-// holding what may never be stored. The caller drains or closes it.
+// holding what may never be stored. Why it cannot come back is logged once
+// for each time that it was lost. The caller drains or closes it.
 func Connect(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
 	if cfg.URL == "" {
 		cfg.URL = nats.DefaultURL
 	}
-	opts := append([]nats.Option{
+	secure, err := cfg.security()
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w", Redact(cfg.URL), err)
+	}
+	var said atomic.Bool // that it cannot be reached, since it was lost
+	unreachable := func(err error) {
+		if err != nil && !said.Swap(true) {
+			log.Warn("NATS cannot be reached; trying again until it can", "err", err)
+		}
+	}
+	var conn atomic.Pointer[nats.Conn] // nil until Connect has it
+	opts := slices.Concat([]nats.Option{
 		nats.Name(cfg.Name),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
-		nats.CustomReconnectDelay(reconnectDelay),
+		nats.CustomReconnectDelay(func(attempts int) time.Duration {
+			// Why a handshake failed (TLS, a file, a password) nats.go reports to
+			// nobody, it keeps it.
+			if nc := conn.Load(); nc != nil {
+				unreachable(nc.LastError())
+			}
+			return reconnectDelay(attempts)
+		}),
 		nats.ReconnectBufSize(-1),
 		nats.Timeout(5 * time.Second),
 		nats.PingInterval(10 * time.Second),
@@ -63,7 +70,10 @@ func Connect(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, err
 				log.Warn("NATS connection lost; reconnecting", "err", err)
 			}
 		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { unreachable(err) }),
+		nats.ConnectHandler(func(*nats.Conn) { said.Store(false) }), // after Attach
 		nats.ReconnectHandler(func(nc *nats.Conn) {
+			said.Store(false)
 			log.Info("NATS connection is back", "server", nc.ConnectedUrlRedacted())
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
@@ -73,7 +83,7 @@ func Connect(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, err
 			}
 			log.Warn("NATS reported an error", "subject", subject, "err", err)
 		}),
-	}, more...)
+	}, secure, more)
 	nc, err := nats.Connect(cfg.URL, opts...)
 	if malformed := (*url.Error)(nil); errors.As(err, &malformed) { // quotes the URL, password and all
 		err = errors.New("the URL is malformed; special characters in a password are written as %40 for @")
@@ -81,6 +91,7 @@ func Connect(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, err
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", Redact(cfg.URL), err)
 	}
+	conn.Store(nc)
 	if err := CheckServer(nc); err != nil {
 		nc.Close()
 		return nil, err
@@ -99,37 +110,11 @@ func CheckServer(nc *nats.Conn) error {
 }
 
 // Attach is Connect for a service that answers while NATS is away: if no
-// server can be reached it says so once, and the connection looks for one by
+// server can be reached it says so, and the connection looks for one by
 // itself until it is closed. Which one that will be is not known then, so
 // whoever uses the connection calls CheckServer when there is one.
 func Attach(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
-	var once sync.Once
-	return Connect(cfg, log, append([]nats.Option{
-		nats.RetryOnFailedConnect(true),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			once.Do(func() { log.Warn("NATS cannot be reached; trying again until it can", "err", err) })
-		}),
-	}, more...)...)
-}
-
-// Dial is Connect for a service that starts: while NATS cannot be reached it
-// says so once and tries again every second until ctx ends. A server that is
-// too old is an error at once.
-func Dial(ctx context.Context, cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, error) {
-	for waited := false; ; waited = true {
-		nc, err := Connect(cfg, log, more...)
-		if err == nil || errors.Is(err, ErrServerTooOld) {
-			return nc, err
-		}
-		if !waited {
-			log.Warn("NATS cannot be reached; trying again every second", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(time.Second):
-		}
-	}
+	return Connect(cfg, log, append([]nats.Option{nats.RetryOnFailedConnect(true)}, more...)...)
 }
 
 // ErrServerTooOld: the nats-server is older than MinServer.
@@ -235,24 +220,48 @@ func EnsureStream(ctx context.Context, js jetstream.JetStream, cfg StreamConfig)
 	return proto.EpochOf(s.CachedInfo().Created), nil
 }
 
-// AwaitStream waits until somebody has declared the stream, and returns it.
-func AwaitStream(ctx context.Context, js jetstream.JetStream, log *slog.Logger) (jetstream.Stream, error) {
-	for waited := false; ; waited = true {
-		s, err := js.Stream(ctx, proto.Stream)
+// AwaitStream waits until NATS is there, new enough, and somebody has declared
+// the stream, and returns it. Each reason to wait is logged once, as the one
+// may follow another. A server that cannot be asked is pulse's business, which
+// thus belongs to the caller's goroutine. The error is ctx's.
+func AwaitStream(ctx context.Context, js jetstream.JetStream, pulse *Pulse, log *slog.Logger) (jetstream.Stream, error) {
+	for said := ""; ; {
+		s, err := findStream(ctx, js)
 		if err == nil {
+			pulse.Alive()
 			return s, nil
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("wait for stream %s: %w", proto.Stream, ctx.Err())
 		}
-		if !waited {
-			log.Info("waiting for the stream; ingest declares it", "stream", proto.Stream, "err", err)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			pulse.Alive() // a cluster that answers
+		} else {
+			pulse.Missed(err)
+		}
+		if err.Error() != said {
+			said = err.Error()
+			level := slog.LevelInfo
+			if errors.Is(err, ErrServerTooOld) { // waiting alone does not help
+				level = slog.LevelWarn
+			}
+			log.Log(ctx, level, "waiting for the stream; ingest declares it", "stream", proto.Stream, "err", err)
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(250 * time.Millisecond):
 		}
 	}
+}
+
+func findStream(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
+	if !js.Conn().IsConnected() {
+		return nil, errors.New("NATS is not connected")
+	}
+	if err := CheckServer(js.Conn()); err != nil {
+		return nil, err
+	}
+	return js.Stream(ctx, proto.Stream)
 }
 
 // Headers go with a message beside its body.

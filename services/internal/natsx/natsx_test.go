@@ -3,7 +3,6 @@ package natsx_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -241,23 +240,6 @@ func TestRedact(t *testing.T) {
 		if got := natsx.Redact(in); got != want {
 			t.Errorf("%s: got %s, want %s", in, got, want)
 		}
-	}
-}
-
-func TestDial(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	var out syncBuffer
-	if nc, err := natsx.Dial(ctx, natsx.Config{URL: "nats://u:hunter2@127.0.0.1:1", Name: "t"}, slog.New(slog.NewTextHandler(&out, nil))); err == nil {
-		nc.Close()
-		t.Error("connected to port 1")
-	}
-	if strings.Count(out.String(), "trying again") != 1 || strings.Contains(out.String(), "hunter2") {
-		t.Errorf("log: %s", out.String())
-	}
-	begin := time.Now()
-	if _, err := natsx.Dial(t.Context(), natsx.Config{URL: pretender(t, "2.10.0"), Name: "t"}, quiet); !errors.Is(err, natsx.ErrServerTooOld) || time.Since(begin) > 5*time.Second {
-		t.Errorf("old server: got %v after %s", err, time.Since(begin))
 	}
 }
 

@@ -74,13 +74,13 @@ func TestPulseAnswered(t *testing.T) {
 		cluster *jetstream.ClusterInfo
 		alive   bool
 	}{
-		"a single server":           {nil, true},
-		"one replica":               {&jetstream.ClusterInfo{Leader: "a"}, true},
-		"all of three":              {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, near}}, true},
-		"two of three":              {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, gone}}, true},
-		"no leader":                 {&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{near, near}}, false},
-		"a leader cut off":          {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{far, far}}, false},
-		"two of five": {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, gone, far, far}}, false},
+		"a single server":  {nil, true},
+		"one replica":      {&jetstream.ClusterInfo{Leader: "a"}, true},
+		"all of three":     {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, near}}, true},
+		"two of three":     {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, gone}}, true},
+		"no leader":        {&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{near, near}}, false},
+		"a leader cut off": {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{far, far}}, false},
+		"two of five":      {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, gone, far, far}}, false},
 	} {
 		p := NewPulse(&nats.Conn{}, slog.New(slog.DiscardHandler)) // not connected: it has nowhere to move from
 		p.alive.Store(time.Now().Add(-StreamLate).UnixNano())

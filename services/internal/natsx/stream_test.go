@@ -3,6 +3,7 @@ package natsx_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -77,13 +79,13 @@ func TestEpochSurvivesRestart(t *testing.T) {
 	s := natstest.Start(t)
 	nc := s.Connect()
 	js, epoch := s.Stream(nc)
-	if again, err := natsx.AwaitStream(t.Context(), js, natstest.Log(t)); err != nil || proto.EpochOf(again.CachedInfo().Created) != epoch {
+	if again, err := natsx.AwaitStream(t.Context(), js, natsx.NewPulse(nc, quiet), natstest.Log(t)); err != nil || proto.EpochOf(again.CachedInfo().Created) != epoch {
 		t.Errorf("another question, another epoch: %v, %v", again, err)
 	}
 	for range 3 {
 		s.Restart()
 		natstest.Eventually(t, 10*time.Second, "connected again", nc.IsConnected)
-		stream, err := natsx.AwaitStream(t.Context(), js, natstest.Log(t))
+		stream, err := natsx.AwaitStream(t.Context(), js, natsx.NewPulse(nc, quiet), natstest.Log(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,16 +120,45 @@ func TestAwaitStream(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := natsx.AwaitStream(ctx, js, quiet); !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "wait for stream HERALD: ") {
+	if _, err := natsx.AwaitStream(ctx, js, natsx.NewPulse(nc, quiet), quiet); !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "wait for stream HERALD: ") {
 		t.Errorf("got %v", err)
 	}
 	found := make(chan error, 1)
 	go func() {
-		_, err := natsx.AwaitStream(t.Context(), js, quiet)
+		_, err := natsx.AwaitStream(t.Context(), js, natsx.NewPulse(nc, quiet), quiet)
 		found <- err
 	}()
 	s.Stream(nc)
 	if err := <-found; err != nil {
 		t.Error(err)
+	}
+}
+
+// Who waits says why, each reason once: no server, one that is too old.
+func TestAwaitStreamSaysWhy(t *testing.T) {
+	for _, c := range []struct{ name, url, want string }{
+		{"no server", "nats://127.0.0.1:1", "NATS is not connected"},
+		{"an old one", pretender(t, "2.10.0"), "level=WARN msg=\"waiting for the stream; ingest declares it\" stream=HERALD err=\"nats-server is too old"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			nc, err := nats.Connect(c.url, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			js, err := jetstream.New(nc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out syncBuffer
+			ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond) // three attempts
+			defer cancel()
+			if _, err := natsx.AwaitStream(ctx, js, natsx.NewPulse(nc, quiet), slog.New(slog.NewTextHandler(&out, nil))); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
+			}
+			if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, c.want) {
+				t.Errorf("got %q, want one line with %q", got, c.want)
+			}
+		})
 	}
 }

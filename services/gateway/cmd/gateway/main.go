@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	case err == nil && cfg.Listen == "":
 		err = errors.New("listen: want an address such as :8081")
 	}
-	if err = errors.Join(err, cfg.Validate()); err != nil {
+	if err = errors.Join(err, cfg.Validate(), nats.Validate()); err != nil {
 		return err
 	}
 	switch {
@@ -59,7 +59,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		fmt.Fprintln(stdout, telemetry.BuildVersion())
 		return nil
 	case health:
-		return httpx.Health(ctx, cfg.Listen)
+		return httpx.Health(ctx, cfg.Listen, cfg.CertFile)
 	}
 
 	log, err := telemetry.NewLogger(stderr, "gateway", logs)
@@ -67,11 +67,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	registry := telemetry.NewRegistry()
-	nc, err := natsx.Dial(ctx, nats, log)
+	// Without NATS it answers all the same: alive and not ready.
+	nc, err := natsx.Attach(nats, log)
 	if err != nil {
-		if ctx.Err() != nil { // told to stop while it waited for NATS
-			return nil
-		}
 		return err
 	}
 	defer nc.Close()

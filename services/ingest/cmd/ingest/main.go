@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	case err == nil && cfg.Listen == "":
 		err = errors.New("listen: want an address such as :8080")
 	}
-	if err = errors.Join(err, cfg.Validate()); err != nil {
+	if err = errors.Join(err, cfg.Validate(), nats.Validate()); err != nil {
 		return err
 	}
 	switch {
@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		fmt.Fprintln(stdout, telemetry.BuildVersion())
 		return nil
 	case health:
-		return httpx.Health(ctx, cfg.Listen)
+		return httpx.Health(ctx, cfg.Listen, "")
 	}
 
 	log, err := telemetry.NewLogger(stderr, "ingest", logs)
