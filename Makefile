@@ -1,13 +1,13 @@
 # The verbs of this project. `make run` needs Go alone; `make test` needs Go,
 # Node and a Debian machine, and installs what else it needs.
 
-MODULES  := proto services/internal services/ingest services/gateway services/logger services/allinone web
+MODULES  := proto services/internal services/ingest services/gateway services/logger services/allinone services/faults web
 COMMANDS := ingest gateway logger
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -s -w -X github.com/herald-push/herald/services/internal/telemetry.Version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: run build test tools check unit purego web fuzz bench clean
+.PHONY: run build test tools check unit faults purego web fuzz bench images compose-test kube-test clean
 
 run: ## start everything in one process, on port 5000
 	go run ./services/allinone
@@ -36,6 +36,9 @@ check: ## formatting, vet with and without the workspace, staticcheck
 unit: ## all Go tests, under the race detector; end-to-end tests too
 	go test -race -timeout 20m work
 
+faults: ## the fault suite at full length; writes its table into README.md
+	cd services/faults && go test -count=1 -timeout 60m -v . -faults.long -faults.readme
+
 purego: ## without a C compiler: the same store tests, and binaries for other systems
 	cd services/logger && CGO_ENABLED=0 go test -timeout 10m ./...
 	CGO_ENABLED=0 go build -o /dev/null ./services/allinone
@@ -53,6 +56,18 @@ bench: ## publish and fan-out, per core
 	cd services/ingest && go test -run '^$$' -bench . -benchmem .
 	cd services/gateway && go test -run '^$$' -bench . -benchmem ./...
 	cd services/logger && go test -run '^$$' -bench . -benchmem ./...
+
+images: ## herald/ingest, gateway, logger and allinone, tagged HERALD_VERSION or dev; needs a docker engine
+	@docker info >/dev/null 2>&1 || { echo "images and compose-test need a running docker engine, and there is none"; exit 1; }
+	@set -e; for s in $(COMMANDS) allinone; do \
+		docker build -f Dockerfile.$$s --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t herald/$$s:$(or $(HERALD_VERSION),dev) .; \
+		docker image inspect -f "herald/$$s: {{.Size}} bytes" herald/$$s:$(or $(HERALD_VERSION),dev); done
+
+compose-test: images ## docker-compose.yml from up to down, under load: scaled, killed, restarted; needs a docker engine
+	cd services/allinone && go vet -tags compose . && go test -tags compose -count=1 -timeout 20m -run 'TestCompose$$|TestImages|TestAllinoneImage' -v .
+
+kube-test: ## deploy/ on the cluster of KUBECONFIG, which must have no namespace herald; under load, every part restarted
+	deploy/test/kube.sh
 
 clean:
 	rm -rf bin web/test/node_modules
