@@ -43,8 +43,11 @@ func TestPages(t *testing.T) {
 		if re := references[ext]; re != nil {
 			for _, m := range re.FindAllStringSubmatch(text, -1) {
 				target, absolute := strings.CutPrefix(m[1], "/")
+				if ext == ".js" && strings.HasPrefix(m[1], "./") { // of the client, which Node loads from its folder
+					target, absolute = path.Join(path.Dir(name), m[1]), true
+				}
 				if !absolute {
-					t.Errorf("%s: %q is not an absolute path", name, m[1])
+					t.Errorf("%s: %q is neither an absolute path nor beside the file", name, m[1])
 				} else if _, err := fs.Stat(web.FS, target); err != nil {
 					t.Errorf("%s: %q is not there", name, m[1])
 				}

@@ -11,6 +11,11 @@ const MAX_TEXT = 5000;
 
 const $ = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
 
+const query = new URLSearchParams(location.search);
+
+/** @type {any} ?transport=websocket or sse forces one; else the client finds out which gets through. */
+const transport = ["websocket", "sse"].find((name) => name === query.get("transport"));
+
 /** @type {import("/client/herald.js").Herald} */
 let herald;
 
@@ -23,10 +28,11 @@ let herald;
 function start(channels, options) {
   herald?.close();
   following.clear();
-  herald = connect("/ws", { channels, storage: storage(), ...options });
+  herald = connect("/ws", { channels, storage: storage(), transport, ...options });
   herald.on("state", showState);
   herald.on("welcome", (frame) => {
     for (const name of frame.channels) following.add(name);
+    showTransport();
     showChannels();
   });
   herald.on("subscribed", (frame) => {
@@ -79,8 +85,14 @@ function showState({ state, attempt, delay = 0, reason, detail }) {
   if ($("state").textContent !== words[shown]) $("state").textContent = words[shown];
   $("state-detail").textContent = details[shown];
   $("reconnect").hidden = state !== "waiting" && state !== "closed";
+  showTransport();
   if (state !== "open") following.clear();
   showChannels();
+}
+
+function showTransport() {
+  const names = { websocket: "WebSocket", sse: "Server-Sent Events" };
+  $("transport").textContent = herald.transport ? names[herald.transport] : "";
 }
 
 $("reconnect").addEventListener("click", () => {
@@ -115,8 +127,10 @@ function showChannels() {
   }
   for (const chip of list.children) chip.toggleAttribute("data-pending", !following.has(chip.dataset.channel));
   $("none").hidden = list.children.length > 0;
-  const query = new URLSearchParams(herald.channels.map((name) => ["channel", name])).toString();
-  history.replaceState(null, "", query === "channel=broadcast" ? "/" : `/?${query}`); // for the next reload
+  const named = herald.channels.map((name) => ["channel", name]);
+  if (named.length === 1 && named[0][1] === "broadcast") named.pop();
+  if (transport) named.push(["transport", transport]);
+  history.replaceState(null, "", named.length > 0 ? `/?${new URLSearchParams(named)}` : "/"); // for the next reload
 }
 
 $("chips").addEventListener("click", (/** @type {any} */ event) => {
@@ -382,7 +396,7 @@ $("copy").addEventListener("click", async () => {
   setTimeout(() => { $("copy").textContent = "Copy"; }, 3000);
 });
 
-const asked = new URLSearchParams(location.search).getAll("channel");
+const asked = query.getAll("channel");
 const wrong = asked.filter(channelFault);
 start([...new Set(asked.length > wrong.length ? asked.filter((name) => !channelFault(name)) : ["broadcast"])]);
 if (wrong.length > 0) showFault(`${wrong[0]}: ${channelFault(wrong[0])}`);

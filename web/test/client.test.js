@@ -1,98 +1,12 @@
-// The client against a real WebSocket server that plays the gateway, frame by frame. Nothing here sleeps: tests wait for
-// what they expect, and the runner's timeout is the only clock.
+// The client over WebSocket, frame by frame. The gateway is played by gateway.js; events.test.js has Server-Sent Events.
 
 import assert from "node:assert/strict";
-import { readFileSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { suite, test } from "node:test";
-import ws, { WebSocketServer } from "ws";
 import { Herald, backoff, channelFault, comesBack, connect, isNewer, isPattern } from "../client/herald.js";
+import { WebSocket, becomes, closeCodes, deliver, event, gateway, golden, id, jwt, memory, pair, proto } from "./gateway.js";
 
-const proto = new URL("../../proto/", import.meta.url);
-const golden = (name) => readFileSync(new URL(`testdata/${name}.json`, proto), "utf8").trimEnd();
 const timeout = 10_000;
-
-const EPOCH = "mib3k2x9";
-const id = (sequence) => `${EPOCH}-${sequence}`;
-const message = (sequence, channel = "broadcast") => ({ ...JSON.parse(golden("message")), id: id(sequence), channel });
-
-// A socket waits half a minute for the other side's goodbye by a timer that a test with mocked timers cannot clear.
-class WebSocket extends ws {
-  constructor(url) {
-    super(url, { closeTimeout: 100 });
-  }
-}
-
-/** An endless queue: next() waits for what put() brings. */
-function queue() {
-  const items = [];
-  const takers = [];
-  return {
-    items,
-    put: (item) => (takers.shift() ?? ((it) => items.push(it)))(item),
-    next: () => (items.length > 0 ? Promise.resolve(items.shift()) : new Promise((resolve) => takers.push(resolve))),
-  };
-}
-
-/** A gateway that does only what the test tells it to. accept() waits for the next connection. */
-async function gateway(t) {
-  const server = new WebSocketServer({ port: 0, host: "127.0.0.1" });
-  await new Promise((resolve) => server.on("listening", resolve));
-  t.after(() => {
-    for (const socket of server.clients) socket.terminate();
-    server.close();
-  });
-  const connections = queue();
-  server.on("connection", (socket, request) => {
-    const frames = queue();
-    socket.on("message", (text) => frames.put(text.toString()));
-    const query = new URL(request.url, "ws://gateway").searchParams;
-    const send = (frame) => socket.send(typeof frame === "string" ? frame : JSON.stringify(frame));
-    connections.put({
-      query,
-      frames: frames.items,
-      nextText: frames.next,
-      next: async () => JSON.parse(await frames.next()),
-      send,
-      welcome: (more) => send({
-        type: "welcome", connection: "c1", heartbeat: 25, channels: query.getAll("channel"), resumed: false, id: id(100), ...more,
-      }),
-      close: (code, reason) => socket.close(code, reason),
-      cut: () => socket.terminate(),
-    });
-  });
-  return { url: `ws://127.0.0.1:${server.address().port}/ws`, accept: connections.next, waiting: connections.items, clients: server.clients };
-}
-
-/** A gateway and a client of it that reconnects at once. */
-async function pair(t, options) {
-  t.mock.method(Math, "random", () => 0);
-  const peer = await gateway(t);
-  const client = connect(peer.url, { WebSocket, ...options });
-  t.after(() => client.close());
-  return { peer, client };
-}
-
-/** The next event of this type that passes. */
-function event(client, type, passes = () => true) {
-  return new Promise((resolve) => {
-    const off = client.on(type, (detail) => {
-      if (!passes(detail)) return;
-      off();
-      resolve(detail);
-    });
-  });
-}
-
-const becomes = (client, state) => event(client, "state", (change) => change.state === state);
-
-/** Sends a message and waits until the client has handed it over and kept its id. */
-async function deliver(connection, client, sequence, channel) {
-  const got = event(client, "message", (m) => m.id === id(sequence));
-  connection.send(message(sequence, channel));
-  await got;
-}
-
-const jwt = (claims) => ["{}", JSON.stringify(claims), "signature"].map((part) => Buffer.from(part).toString("base64url")).join(".");
 
 suite("golden frames", { timeout }, () => {
   const fromGateway = {
@@ -180,11 +94,9 @@ suite("names, ids, delays", () => {
 });
 
 suite("close codes", { timeout }, () => {
-  const rows = [...readFileSync(new URL("PROTOCOL.md", proto), "utf8").matchAll(/^\| (\d{4}) \| `([a-z-]+)` \| (come back|stay away) \|/gm)];
+  test("PROTOCOL.md has the table", () => assert.ok(closeCodes.length >= 18, `found ${closeCodes.length} rows`));
 
-  test("PROTOCOL.md has the table", () => assert.ok(rows.length >= 18, `found ${rows.length} rows`));
-
-  for (const [, code, name, then] of rows) {
+  for (const [, code, name, then] of closeCodes) {
     test(`${code} ${name}: ${then}`, async (t) => {
       assert.equal(comesBack(Number(code)), then === "come back");
       const { peer, client } = await pair(t, { token: () => jwt({ exp: 4_000_000_000 }) });
@@ -331,12 +243,7 @@ suite("resume", { timeout }, () => {
   });
 
   test("storage carries the id to the next page", async (t) => {
-    const items = new Map([["other", "untouched"]]);
-    const storage = {
-      getItem: (key) => items.get(key) ?? null,
-      setItem: (key, value) => items.set(key, value),
-      removeItem: (key) => items.delete(key),
-    };
+    const storage = memory([["other", "untouched"]]);
     const { peer, client } = await pair(t, { storage });
     let connection = await peer.accept();
     connection.welcome();
@@ -348,7 +255,7 @@ suite("resume", { timeout }, () => {
     assert.equal(connection.query.get("since"), id(123));
     connection.close(4502, "bad-request");
     await becomes(next, "closed");
-    assert.deepEqual([...items], [["other", "untouched"]], "an id that may be refused for ever was kept");
+    assert.deepEqual([...storage.items], [["other", "untouched"]], "an id that may be refused for ever was kept");
   });
 
   test("storage that fails or holds nonsense does no harm", async (t) => {
@@ -543,10 +450,10 @@ suite("a silent connection", { timeout }, () => {
   test("stays while it answers", async (t) => {
     const { peer, client } = await pair(t);
     const connection = await peer.accept();
-    connection.welcome({ heartbeat: 0.05 });
+    connection.welcome({ heartbeat: 0.4 }); // which is also how long the answer may take
     const states = [];
     client.on("state", ({ state }) => states.push(state));
-    for (let i = 0; i < 3; i++) {
+    for (let i = 0; i < 2; i++) {
       assert.deepEqual(await connection.next(), { type: "ping" });
       connection.send({ type: "pong" });
     }
@@ -589,7 +496,7 @@ suite("coming back", { timeout }, () => {
       globalThis[name] = page[name].bind(page);
       t.after(() => delete globalThis[name]);
     }
-    const { peer, client } = await pair(t);
+    const { peer, client } = await pair(t, { transport: "websocket" });
     Math.random.mock.mockImplementation(() => 0.9);
     for (let i = 0; i < 6; i++) {
       (await peer.accept()).cut();

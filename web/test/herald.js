@@ -1,0 +1,175 @@
+// The real thing for tests: a herald process, and a browser to look at it with. What must be there stands in
+// browser.test.js.
+
+import assert from "node:assert/strict";
+import { execFile, execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import https from "node:https";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { after } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
+import { promisify } from "node:util";
+import { chromium } from "playwright-core";
+
+assert.ok(process.env.HERALD_BIN, "HERALD_BIN must name the herald binary that this test is to run.");
+const BIN = resolve(process.env.HERALD_BIN);
+assert.ok(existsSync(BIN), `HERALD_BIN says ${BIN}, but there is no such file.`);
+
+const run = promisify(execFile);
+
+/** Asks again and again until the answer is truthy; the test's timeout ends it otherwise. */
+export async function until(ask) {
+  for (;;) {
+    const answer = await ask();
+    if (answer) return answer;
+    await pause(50);
+  }
+}
+
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+/**
+ * A folder, a port and a herald in it that can be killed and started again.
+ *
+ * @param {boolean} secure whether to configure HTTPS by the predecessor's config file
+ */
+export async function herald(t, { secure = false } = {}) {
+  const folder = mkdtempSync(join(tmpdir(), "herald-"));
+  const data = join(folder, "data");
+  const port = await freePort();
+  const origin = `${secure ? "https" : "http"}://127.0.0.1:${port}`;
+  let args = ["-listen", `127.0.0.1:${port}`, "-data", data];
+  let ca;
+  if (secure) {
+    const [certpath, keypath] = [join(folder, "cert.pem"), join(folder, "key.pem")];
+    execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+      "-keyout", keypath, "-out", certpath, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+    { stdio: "ignore" });
+    mkdirSync(join(folder, "config"));
+    writeFileSync(join(folder, "config", "socket_config.json"), JSON.stringify({ http: "https", socketport: `${port}`, certpath, keypath }));
+    ca = readFileSync(certpath);
+    args = ["-data", data];
+  }
+
+  const self = { origin, key: "", start, kill, stop, renew, request, notify, publish, rows };
+  let child;
+  let output = "";
+  t.after(async () => {
+    await kill();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  await start();
+  await readKey();
+  return self;
+
+  async function readKey() {
+    self.key = await until(() => [...output.matchAll(/API key:\s+(\S+)/g)].at(-1)?.[1]);
+  }
+
+  async function start() {
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HERALD_")));
+    child = spawn(BIN, args, { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
+    child.stdout.on("data", (chunk) => { output += chunk; });
+    child.stderr.on("data", (chunk) => { output += chunk; });
+    const started = child;
+    await until(() => {
+      assert.equal(started.exitCode, null, `herald ended by itself:\n${output}`);
+      return request("GET", "/readyz").then(({ status }) => status === 200, () => false);
+    });
+  }
+
+  async function kill() {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    child.kill("SIGKILL");
+    await once(child, "exit");
+  }
+
+  /** Lets it say goodbye to its clients. */
+  async function stop() {
+    child.kill("SIGTERM");
+    await once(child, "exit");
+  }
+
+  /** The same server with nothing in it: another stream, another key. */
+  async function renew() {
+    await kill();
+    rmSync(data, { recursive: true });
+    output = "";
+    await start();
+    await readKey();
+  }
+
+  function request(method, path, headers = {}, body = "") {
+    return new Promise((done, fail) => {
+      const call = (secure ? https : http).request(origin + path, { method, headers, ca, agent: false }, (response) => {
+        let text = "";
+        response.on("data", (chunk) => { text += chunk; });
+        response.on("end", () => done({ status: response.statusCode, headers: response.headers, text }));
+      });
+      call.on("error", fail);
+      call.end(body);
+    });
+  }
+
+  function notify(message, key = self.key) {
+    return request("POST", "/notify", { "X-API-KEY": key, "Content-Type": "application/json" }, JSON.stringify({ message }));
+  }
+
+  async function publish(channel, value, query = "") {
+    const headers = { "X-API-KEY": self.key, "Content-Type": "application/json" };
+    const answer = await request("POST", `/v1/channels/${channel}${query}`, headers, JSON.stringify(value));
+    assert.equal(answer.status, 200, answer.text);
+  }
+
+  /** What the command line shows; empty as long as the file or the table is not there. */
+  async function rows() {
+    const { stdout } = await run("sqlite3", ["-readonly", join(data, "herald.db"), "SELECT * FROM messages"]).catch(() => ({ stdout: "" }));
+    return stdout;
+  }
+}
+
+let launched;
+after(async () => (await launched)?.close());
+
+/** The browser of this process; the first who asks starts it. */
+export function browser() {
+  launched ??= chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync"],
+  });
+  return launched;
+}
+
+/** Opens a page that must stay without complaint: no console error, no exception, no violation of the policy. */
+export async function open(t, server, path = "/", { script, ...options } = {}) {
+  const context = await (await browser()).newContext({ ignoreHTTPSErrors: true, ...options });
+  t.after(() => context.close());
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  if (script) await page.addInitScript(script);
+  const complaints = [];
+  page.on("pageerror", (err) => complaints.push(String(err)));
+  page.on("console", (line) => ["error", "warning"].includes(line.type()) && complaints.push(line.text()));
+  await page.goto(server.origin + path);
+  await state(page, "Connected");
+  return { page, complaints };
+}
+
+export const state = (page, text) => page.getByRole("status").filter({ hasText: new RegExp(`^${text}$`) }).waitFor();
+export const toast = (page, text) => page.locator("#toasts > li").filter({ hasText: text });
+export const entries = (page, text) => page.locator("#log > li").filter({ hasText: text });
+
+/** Whether a line of the console is the browser's own about a server that is away. */
+export const unreachable = (line) => /^WebSocket connection to|net::ERR_/.test(line);
