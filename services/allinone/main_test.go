@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/herald-push/herald/services/internal/proctest"
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 )
@@ -19,9 +20,7 @@ type leakFree struct{ *testing.M }
 
 func (m leakFree) Run() int {
 	code := m.M.Run()
-	if binDir != "" {
-		_ = os.RemoveAll(binDir)
-	}
+	proctest.Clean()
 	if err := goleak.Find(); code == 0 && err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

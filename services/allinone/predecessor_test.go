@@ -11,12 +11,13 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/proctest"
 )
 
 // What the Python service's users keep, line by line, against the real binary
 // with their config file.
 func TestPredecessor(t *testing.T) {
-	dir, port := t.TempDir(), freePort(t)
+	dir, port := t.TempDir(), proctest.FreePort(t)
 	if err := os.Mkdir(filepath.Join(dir, "config"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -28,12 +29,12 @@ func TestPredecessor(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "favicon.ico"), icon, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, "herald", dir, nil)
-	p.waitFor("is ready")
+	p := start(t, "allinone", dir, nil)
+	p.WaitFor("is ready")
 	base := "http://127.0.0.1:" + port
-	key := regexp.MustCompile(`API key: +(\S+)`).FindStringSubmatch(p.output())
+	key := regexp.MustCompile(`API key: +(\S+)`).FindStringSubmatch(p.Output())
 	if key == nil {
-		t.Fatalf("no API key in\n%s", p.output())
+		t.Fatalf("no API key in\n%s", p.Output())
 	}
 
 	ws, _, err := websocket.DefaultDialer.Dial("ws://127.0.0.1:"+port+"/ws", nil)
@@ -71,15 +72,15 @@ func TestPredecessor(t *testing.T) {
 	}
 
 	// Session id, IP, total or remaining connections of that IP, users online.
-	p.waitFor("msg=\"client connected\"")
+	p.WaitFor("msg=\"client connected\"")
 	_ = ws.Close()
-	p.waitFor("msg=\"client disconnected\"")
+	p.WaitFor("msg=\"client disconnected\"")
 	for _, want := range []string{
 		`msg="client connected" service=herald conn=[0-9a-f]{16} remote=127\.0\.0\.1 ip_connections=1 online=1`,
 		`msg="client disconnected" service=herald conn=[0-9a-f]{16} remote=127\.0\.0\.1 ip_connections=0 online=0`,
 	} {
-		if !regexp.MustCompile(want).MatchString(p.output()) {
-			t.Errorf("no log line %s in\n%s", want, p.output())
+		if !regexp.MustCompile(want).MatchString(p.Output()) {
+			t.Errorf("no log line %s in\n%s", want, p.Output())
 		}
 	}
 
@@ -87,7 +88,7 @@ func TestPredecessor(t *testing.T) {
 		t.Errorf("favicon.ico: got %q, want their own", got)
 	}
 	if got := get(t, base+"/"); !strings.Contains(got, "<title>") {
-		t.Errorf("/: got %q, want the page", tail(got, 200))
+		t.Errorf("/: got %q, want the page", proctest.Tail(got, 200))
 	}
 	var message, sender, timestamp string
 	db := openDB(t, filepath.Join(dir, "data", "herald.db"))
@@ -97,7 +98,7 @@ func TestPredecessor(t *testing.T) {
 	if at, err := time.Parse("2006-01-02T15:04:05.000Z", timestamp); message != "Hello" || sender != "default" || err != nil || time.Since(at) > time.Minute {
 		t.Errorf("log: got %q, %q, %q; want Hello, default, and now", message, sender, timestamp)
 	}
-	p.stop(20 * time.Second)
+	p.Stop(20 * time.Second)
 	if got := defaultConfig().Gateway.MaxPerIP; got != 2000 {
 		t.Errorf("limit per IP: got %d, want the predecessor's 2000", got)
 	}

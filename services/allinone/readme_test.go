@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/proctest"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
@@ -63,9 +64,9 @@ func settingRows(settings []config.Setting) []string {
 
 // The README's table of metrics is what the binary serves.
 func TestMetricsInReadme(t *testing.T) {
-	port := freePort(t)
-	p := start(t, "herald", t.TempDir(), nil, "-listen", "127.0.0.1:"+port)
-	p.waitFor("is ready")
+	port := proctest.FreePort(t)
+	p := start(t, "allinone", t.TempDir(), nil, "-listen", "127.0.0.1:"+port)
+	p.WaitFor("is ready")
 	resp, err := http.Get("http://127.0.0.1:" + port + "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +90,7 @@ func TestMetricsInReadme(t *testing.T) {
 			t.Errorf("README.md lacks the row\n%s", row)
 		}
 	}
-	p.stop(20e9)
+	p.Stop(20e9)
 
 	// Vectors without a value yet are not served: their names come from the code.
 	known := map[string]bool{}

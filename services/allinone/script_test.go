@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-push/herald/services/internal/proctest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -31,7 +32,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"port": func(ts *testscript.TestScript, _ bool, args []string) {
-				ts.Setenv(args[0], freePort(t))
+				ts.Setenv(args[0], proctest.FreePort(t))
 			},
 			"ready": func(ts *testscript.TestScript, _ bool, args []string) {
 				await(ts, args[0]+" is ready", func() bool {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/proctest"
 )
 
 const testKey = "hk_split-test-0123456789abcdef"
@@ -27,17 +28,17 @@ func TestSplit(t *testing.T) {
 	nats := natstest.Start(t)
 	dir := t.TempDir()
 	common := []string{"HERALD_NATS_URL=" + nats.URL, "HERALD_API_KEY=" + testKey, "HERALD_LOG_LEVEL=warn"}
-	addr := func() string { return "127.0.0.1:" + freePort(t) }
+	addr := func() string { return "127.0.0.1:" + proctest.FreePort(t) }
 	ingest, gateways, logger := addr(), []string{addr(), addr()}, addr()
 	db := filepath.Join(dir, "herald.db")
-	procs := []*process{
-		start(t, "ingest", dir, common, "-listen", ingest),
-		start(t, "gateway", dir, common, "-listen", gateways[0]),
-		start(t, "gateway", dir, common, "-listen", gateways[1]),
-		start(t, "logger", dir, common, "-listen", logger, "-db", db),
+	procs := []*proctest.Process{
+		start(t, "ingest/cmd/ingest", dir, common, "-listen", ingest),
+		start(t, "gateway/cmd/gateway", dir, common, "-listen", gateways[0]),
+		start(t, "gateway/cmd/gateway", dir, common, "-listen", gateways[1]),
+		start(t, "logger/cmd/logger", dir, common, "-listen", logger, "-db", db),
 	}
 	for _, a := range []string{ingest, gateways[0], gateways[1], logger} {
-		ready(t, "http://"+a)
+		proctest.Ready(t, "http://"+a)
 	}
 
 	var wg sync.WaitGroup
@@ -68,7 +69,7 @@ func TestSplit(t *testing.T) {
 	}
 	status, body := post(t, "http://"+ingest+"/v1/messages", testKey, "application/x-ndjson", lines.String())
 	if want := fmt.Sprintf(`{"done":true,"stored":%d,"failed":0}`, messages-messages/100); status != 200 || !strings.Contains(body, want) {
-		t.Fatalf("ndjson: got %d …%s, want it to end with %s", status, tail(body, 300), want)
+		t.Fatalf("ndjson: got %d …%s, want it to end with %s", status, proctest.Tail(body, 300), want)
 	}
 	wg.Wait()
 	close(faults)
@@ -90,7 +91,7 @@ func TestSplit(t *testing.T) {
 		t.Errorf("log: got %d rows, %d sequences, the last %d; want %d of each", count, distinct, maxSeq, messages)
 	}
 	for i := len(procs) - 1; i >= 0; i-- {
-		procs[i].stop(15 * time.Second)
+		procs[i].Stop(15 * time.Second)
 	}
 }
 

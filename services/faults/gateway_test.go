@@ -1,0 +1,57 @@
+package faults
+
+import (
+	"testing"
+	"time"
+)
+
+// Two gateways, killed in turn while messages flow: clients resume on the other.
+func TestGatewayKilled(t *testing.T) {
+	s := newSystem(t, shape{brokers: 1, ingests: 1, gateways: 2})
+	names := channels(20)
+	s.addClients(20, dialWebSocket, s.gatewayAddrs(), "public.>")
+	s.addClients(10, dialWebSocket, s.gatewayAddrs(), names[:10]...)
+	s.addClients(10, dialEvents, s.gatewayAddrs(), "public.>")
+	kills := times(10, 3)
+	l := s.publisher.startLoad(4, 300, 200, names)
+	for i := range kills {
+		s.flowing()
+		g := s.gateways[i%2]
+		g.kill()
+		s.flowing()
+		g.start()
+		g.await()
+	}
+	s.flowing()
+	l.stop()
+	s.settle(names)
+	report(t, s.verdict(), "", "`kill -9` of one of two gateways, with WebSocket and SSE clients, ×%d", kills)
+}
+
+// A rolling deploy: each gateway drains, leaves and comes back.
+func TestGatewaysRestarted(t *testing.T) {
+	s := newSystem(t, shape{brokers: 1, ingests: 1, gateways: 2})
+	names := channels(20)
+	s.addClients(30, dialWebSocket, s.gatewayAddrs(), "public.>")
+	s.addClients(10, dialEvents, s.gatewayAddrs(), "public.>")
+	rounds := times(5, 1)
+	l := s.publisher.startLoad(4, 300, 200, names)
+	for range rounds {
+		for _, g := range s.gateways {
+			s.flowing()
+			g.stop()
+			g.start()
+			g.await()
+		}
+	}
+	s.flowing()
+	l.stop()
+	s.settle(names)
+	v := s.verdict()
+	// A client that is told to leave comes back at once: its pauses are those
+	// after a handshake with the gateway that is away.
+	if bearable := 8 * time.Second; v.stall > bearable {
+		t.Errorf("a client stalled for %s, want at most %s", v.stall, bearable)
+	}
+	report(t, v, "", "rolling restart of two gateways (SIGTERM), with WebSocket and SSE clients, ×%d", rounds)
+}

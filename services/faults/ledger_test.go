@@ -1,0 +1,188 @@
+package faults
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+)
+
+// message is one that ingest accepted. n is in its data and names it: the
+// same n under two ids is a message that was stored twice.
+type message struct {
+	n       uint64
+	channel string
+	tried   time.Time // when its publisher sent it for the first time
+}
+
+// ledger knows what was accepted, by sequence; one stream, so one epoch.
+// Safe for concurrent use.
+type ledger struct {
+	mu       sync.Mutex
+	epoch    string             // guarded by mu; empty until the first message
+	messages map[uint64]message // guarded by mu
+	faults   []string           // guarded by mu; promises broken at a publisher already
+}
+
+func newLedger() *ledger { return &ledger{messages: map[uint64]message{}} }
+
+// accept notes that ingest answered with this id, and returns its sequence.
+func (l *ledger) accept(id string, m message) uint64 {
+	at, err := proto.ParseCursor(id)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.epoch == "" {
+		l.epoch = at.Epoch
+	}
+	before, taken := l.messages[at.Seq]
+	switch {
+	case err != nil:
+		l.faults = append(l.faults, fmt.Sprintf("message %d: %v", m.n, err))
+	case at.Epoch != l.epoch:
+		l.faults = append(l.faults, fmt.Sprintf("message %d got the id %s, those before it were of epoch %s", m.n, id, l.epoch))
+	case taken:
+		l.faults = append(l.faults, fmt.Sprintf("messages %d and %d got the same id %s", before.n, m.n, id))
+	default:
+		l.messages[at.Seq] = m
+	}
+	return at.Seq
+}
+
+// fault notes a promise that was broken at a publisher.
+func (l *ledger) fault(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.faults = append(l.faults, fmt.Sprintf(format, args...))
+}
+
+func (l *ledger) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.messages)
+}
+
+// newest is the last sequence of each channel.
+func (l *ledger) newest() map[string]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	newest := map[string]uint64{}
+	for seq, m := range l.messages {
+		newest[m.channel] = max(newest[m.channel], seq)
+	}
+	return newest
+}
+
+// follow is one channel or pattern of one client. What is after `after` up to
+// `until` must have come; what is after mayAfter up to mayUntil may have: the
+// way into a subscription and out of it takes time.
+type follow struct {
+	pattern            string
+	after, until       uint64
+	mayAfter, mayUntil uint64
+}
+
+const forEver = math.MaxUint64
+
+// following is a subscription that is complete after a sequence.
+func following(pattern string, after uint64) follow {
+	return follow{pattern: pattern, after: after, until: forEver, mayAfter: after, mayUntil: forEver}
+}
+
+func (f *follow) must(seq uint64, channel string) bool {
+	return seq > f.after && seq <= f.until && proto.Match(f.pattern, channel)
+}
+
+func (f *follow) may(seq uint64, channel string) bool {
+	return seq > f.mayAfter && seq <= f.mayUntil && proto.Match(f.pattern, channel)
+}
+
+// receipt is one message as a client got it. Times are Unix nanoseconds:
+// there are millions of these.
+type receipt struct {
+	seq, n uint64
+	at     int64
+	online int64 // since when the client wanted to be connected
+}
+
+// verdict is what became of the messages of one scenario, or of one client.
+type verdict struct {
+	published, received         int
+	lost, duplicated, reordered int
+	stall                       time.Duration // the longest from a publisher's first attempt until a client that wanted it had it
+	examples                    []string      // some of what is wrong, for people
+}
+
+// maxExamples is what a person wants to read.
+const maxExamples = 20
+
+func (v *verdict) wrong(count *int, format string, args ...any) {
+	*count++
+	if len(v.examples) < maxExamples {
+		v.examples = append(v.examples, fmt.Sprintf(format, args...))
+	}
+}
+
+func (v *verdict) add(o verdict) {
+	v.received += o.received
+	v.lost += o.lost
+	v.duplicated += o.duplicated
+	v.reordered += o.reordered
+	v.stall = max(v.stall, o.stall)
+	for _, e := range o.examples {
+		if len(v.examples) < maxExamples {
+			v.examples = append(v.examples, e)
+		}
+	}
+}
+
+// perfect reports whether every promise was kept.
+func (v *verdict) perfect() bool {
+	return v.lost == 0 && v.duplicated == 0 && v.reordered == 0 && len(v.examples) == 0
+}
+
+// judge holds what a client got against what it had to get. A message that
+// nobody was told is stored, or that the client did not follow, counts as
+// duplicated; one whose content is another message's, as lost; so does a gap
+// frame, as no scenario gives cause for one.
+func (l *ledger) judge(who string, got []receipt, follows []follow, gaps []string) verdict {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := verdict{received: len(got)}
+	for _, g := range gaps {
+		v.wrong(&v.lost, "%s: %s", who, g)
+	}
+	has := make(map[uint64]struct{}, len(got))
+	var newest uint64
+	for _, r := range got {
+		m, accepted := l.messages[r.seq]
+		_, again := has[r.seq]
+		switch {
+		case again:
+			v.wrong(&v.duplicated, "%s: got %d twice", who, r.seq)
+		case !accepted:
+			v.wrong(&v.duplicated, "%s: got %d (message %d), which no publisher was told of", who, r.seq, r.n)
+		case m.n != r.n:
+			v.wrong(&v.lost, "%s: %d has message %d, want %d", who, r.seq, r.n, m.n)
+		case !slices.ContainsFunc(follows, func(f follow) bool { return f.may(r.seq, m.channel) }):
+			v.wrong(&v.duplicated, "%s: got %d on %s, which it did not follow", who, r.seq, m.channel)
+		case r.seq < newest:
+			v.wrong(&v.reordered, "%s: got %d after %d", who, r.seq, newest)
+		default:
+			v.stall = max(v.stall, time.Duration(r.at-max(m.tried.UnixNano(), r.online)))
+		}
+		has[r.seq] = struct{}{}
+		newest = max(newest, r.seq)
+	}
+	for seq, m := range l.messages {
+		if _, ok := has[seq]; ok {
+			continue
+		}
+		if slices.ContainsFunc(follows, func(f follow) bool { return f.must(seq, m.channel) }) {
+			v.wrong(&v.lost, "%s: never got %d (message %d) on %s", who, seq, m.n, m.channel)
+		}
+	}
+	return v
+}
