@@ -21,7 +21,7 @@ var inEvents = &wording{
 	place:   sse.Place,
 }
 
-var eventFormat = conn.Format{Heartbeat: sse.Heartbeat, Goodbye: func(code proto.CloseCode) []byte {
+var eventFormat = &conn.Format{Heartbeat: sse.Heartbeat, Goodbye: func(code proto.CloseCode) []byte {
 	return append(sse.Retry(comeBackAfter(code)), sse.Close(code)...)
 }}
 
@@ -82,9 +82,9 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	eventHeaders(w)
-	err := s.conns.Stream(w, r, sess.remote, httpx.NewID(), eventFormat, func(c *conn.Conn) {
+	err := s.conns.Stream(w, r, sess.remote, httpx.NewID(), eventFormat, func(c *conn.Conn) conn.Client {
 		sess.conn = c
-		sess.run()
+		return sess
 	})
 	if err != nil {
 		s.turnAway(w, "stopping")

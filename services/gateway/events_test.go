@@ -216,7 +216,7 @@ func TestLastEventIDFirst(t *testing.T) {
 func TestEventsSinceLast(t *testing.T) {
 	b := newBroker(t)
 	g := b.gateway()
-	b.publishMany(10, "a", "b", "x")
+	g.reached(b.publishMany(10, "a", "b", "x"))
 	e := g.events("channel=a&channel=b&since=last")
 	if f := e.want(proto.FrameWelcome); e.lastID != "" || f.ID != b.id(10) {
 		t.Errorf("welcome: got %s, event id %q; want none before the older messages", f.raw, e.lastID)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -264,6 +265,24 @@ func (g *gate) try(query string, header http.Header) (*client, *http.Response, e
 	}
 	g.t.Cleanup(func() { _ = ws.Close() })
 	return &client{t: g.t, ws: ws}, resp, nil
+}
+
+// dialSmall connects with a socket that takes little more than it is read.
+func (g *gate) dialSmall(query string) *client {
+	g.t.Helper()
+	d := websocket.Dialer{HandshakeTimeout: patience, NetDial: func(network, addr string) (net.Conn, error) {
+		nc, err := net.Dial(network, addr)
+		if err == nil {
+			err = nc.(*net.TCPConn).SetReadBuffer(4 << 10)
+		}
+		return nc, err
+	}}
+	ws, _, err := d.Dial("ws://"+g.Addr().String()+"/ws?"+query, nil)
+	if err != nil {
+		g.t.Fatalf("connect with %q: %v", query, err)
+	}
+	g.t.Cleanup(func() { _ = ws.Close() })
+	return &client{t: g.t, ws: ws}
 }
 
 func (g *gate) dial(query string) *client {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/herald-push/herald/proto"
@@ -337,7 +338,7 @@ func TestLastOfTooManyChannels(t *testing.T) {
 func TestRetentionOvertakesAReplay(t *testing.T) {
 	b := newBroker(t)
 	g := b.gateway(tiny)
-	data := `"` + string(make20k()) + `"`
+	data := `"` + strings.Repeat("x", 2000) + `"`
 	const total, purged = 1200, 1100
 	for range total {
 		if _, err := b.js.PublishMsgAsync(message("broadcast", data)); err != nil {
@@ -345,7 +346,7 @@ func TestRetentionOvertakesAReplay(t *testing.T) {
 		}
 	}
 	g.reached(total)
-	c := g.dial("since=" + b.id(0))
+	c := g.dialSmall("since=" + b.id(0))
 	c.resumed(true, b.id(0))
 	c.ids(b.id(1)) // and then it does not read on, so that the replay must wait
 	b.purge(purged)

@@ -25,8 +25,8 @@ type wording struct {
 	place   func(id string) []byte // may be empty
 }
 
-// session is one client. Its goroutine, run, reads the client's frames and
-// brings it up to date; the hub's shard calls it as a Sink.
+// session is one client. Its connection calls it with the client's frames, and
+// it brings the client up to date; the hub's shard calls it as a Sink.
 type session struct {
 	s       *Service
 	conn    *conn.Conn
@@ -37,7 +37,7 @@ type session struct {
 
 	sub *hub.Subscriber
 
-	// Owned by run.
+	// Owned by whoever calls it as a conn.Client.
 	since     time.Time // when it was let in; zero: it was not
 	principal *auth.Principal
 	anonymous bool
@@ -76,20 +76,10 @@ func (c *session) tell(frame any) {
 	c.conn.Flush()
 }
 
-// run is the life of one client. What comes before the reading has a goroutine
-// of its own, whose stack is freed: this one, which waits for the client's
-// frames for hours, would keep the size that logging and JSON once needed.
-func (c *session) run() {
-	arrived := make(chan struct{})
-	go func() { defer close(arrived); c.arrive() }()
-	<-arrived
-	c.conn.Serve(c.frame)
-	c.leave()
-}
-
-// arrive counts the client, unless its address has as many connections as it
-// may have, and lets it in.
-func (c *session) arrive() {
+// Arrived counts the client, unless its address has as many connections as it
+// may have, and lets it in. Arrived, Frame and Ended make a session a
+// conn.Client.
+func (c *session) Arrived() {
 	c.sub = c.s.hub.Attach(c)
 	a := c.s.ips.enter(c.remote)
 	if a.over {
@@ -109,7 +99,8 @@ func (c *session) arrive() {
 	c.enter()
 }
 
-func (c *session) leave() {
+// Ended counts the client out.
+func (c *session) Ended() {
 	if c.expiry != nil {
 		c.expiry.Stop()
 	}
@@ -240,8 +231,8 @@ func (c *session) watchExpiry() {
 	c.expiry = time.AfterFunc(time.Until(c.principal.Expires), func() { c.conn.Close(proto.CloseTokenExpired) })
 }
 
-// frame handles one text frame of the client.
-func (c *session) frame(b []byte) {
+// Frame handles one text frame of the client.
+func (c *session) Frame(b []byte) {
 	defer c.recovered()
 	if now := time.Now(); now.Sub(c.window) >= time.Second {
 		c.window, c.frames = now, 0

@@ -48,5 +48,5 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		return // refuse has answered, or the client is gone
 	}
 	sess.conn = c
-	c.Go(sess.run)
+	c.Start(sess)
 }

@@ -3,15 +3,11 @@ package conn
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/proto"
 )
 
@@ -38,17 +34,17 @@ var scratch = sync.Pool{New: func() any { b := make([]byte, 0, coalesce); return
 // make them. All methods are safe for concurrent use.
 type Conn struct {
 	// Fixed after it was made.
-	id        string
-	remote    netip.Addr
-	nc        net.Conn
-	raw       syscall.RawConn // nil: no non-blocking writes
-	ws        *websocket.Conn // nil: one way
-	oneWay    bool            // an HTTP stream: nothing comes back
-	set       *Set
-	goodbye   func(proto.CloseCode) []byte // the last bytes for a client of this kind
-	heartbeat []byte                       // sent to the silent
-	slot      int                          // of the set's heartbeat wheel
-	maxQueue  int                          // bytes
+	id       string
+	remote   netip.Addr
+	set      *Set
+	format   *Format
+	client   Client
+	slot     int     // of the set's heartbeat wheel
+	maxQueue int     // bytes
+	wire     wire    // what it is written to
+	quick    quick   // the same, where writes need not block; else nil
+	poller   *poller // tells when the socket is ready; nil: goroutines wait for it
+	oneWay   bool    // an HTTP stream: nothing comes in
 
 	lastIn, lastOut atomic.Int64 // Unix nanoseconds; lastOut of a successful write
 
@@ -60,11 +56,32 @@ type Conn struct {
 	written  int             // guarded by mu; bytes of queue[0] that are out
 	queued   int             // guarded by mu; bytes in queue that are not out
 	inflight int             // guarded by mu; bytes from the head of queue that drain is writing
-	draining bool            // guarded by mu; a drain goroutine owns the socket's write side
+	draining bool            // guarded by mu; the socket was full: drain or the poller goes on when it takes more
 	closing  bool            // guarded by mu; the goodbye is queued, nothing may follow
 	dead     bool            // guarded by mu; the socket is closed
 	code     proto.CloseCode // guarded by mu; why; 0 while it is open
 	room     chan struct{}   // guarded by mu; closed when the queue is short again; nil: nobody waits
+	timer    *time.Timer     // guarded by mu; for a stalled write or a goodbye; nil: neither
+	deadline time.Time       // guarded by mu; when timer is due; zero: it is not
+
+	incoming // guarded by mu
+}
+
+// wire is a socket as a Conn needs it.
+type wire interface {
+	// closeWrite says that nothing more is coming. It may block where there is
+	// no poller.
+	closeWrite() error
+	// close ends the socket and whatever waits for it. It does not block.
+	close()
+	// leaving is told that the goodbye is queued.
+	leaving()
+}
+
+// quick is a socket that takes what it has room for without blocking.
+type quick interface {
+	// writeNow: n < len(b) without an error means that the socket is full.
+	writeNow(b []byte) (n int, err error)
 }
 
 // ID is the connection's id, as in the log and the welcome frame.
@@ -110,7 +127,7 @@ func (c *Conn) send(b []byte) {
 func (c *Conn) overflows(b []byte) bool { return c.queued > 0 && c.queued+len(b) > c.maxQueue }
 
 // Flush writes what is queued, as much as the socket takes without waiting.
-// The rest is written by a goroutine that ends when the queue is empty.
+// The rest follows when the socket takes more.
 func (c *Conn) Flush() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -121,30 +138,43 @@ func (c *Conn) flush() {
 	if c.draining || c.dead || len(c.queue) == 0 {
 		return
 	}
-	if c.raw != nil && !c.writeQueued() {
+	if c.quick != nil && !c.writeQueued() {
 		return
 	}
 	c.draining = true
+	if c.poller != nil { // it says when there is room
+		if !c.closing {
+			c.arm(c.set.writeStall)
+		}
+		return
+	}
 	c.set.wg.Go(c.drain) // ends when the queue is empty or the socket is closed
 }
 
 // writeQueued writes without blocking and reports whether something is left.
 func (c *Conn) writeQueued() (left bool) {
+	if len(c.queue) == 1 { // the usual case, without a buffer
+		return c.write(c.queue[0][c.written:])
+	}
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
 	for len(c.queue) > 0 {
-		b := c.next((*buf)[:0])
-		n, err := writeNow(c.raw, b)
-		c.advance(n)
-		if err != nil {
-			c.kill()
-			return false
-		}
-		if n < len(b) {
+		if c.write(c.next((*buf)[:0])) {
 			return true
 		}
 	}
 	return false
+}
+
+// write reports whether the socket was full.
+func (c *Conn) write(b []byte) (full bool) {
+	n, err := c.quick.writeNow(b)
+	c.advance(n)
+	if err != nil {
+		c.kill()
+		return false
+	}
+	return n < len(b)
 }
 
 // next is what to write next: the head of the queue as it is, or several
@@ -194,56 +224,6 @@ func (c *Conn) advance(n int) {
 	}
 }
 
-// drain writes the queue to a full socket, waiting for it, until it is empty.
-func (c *Conn) drain() {
-	buf := scratch.Get().(*[]byte)
-	defer scratch.Put(buf)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	defer func() {
-		// A deadline left behind would fail the next non-blocking write.
-		_ = c.nc.SetWriteDeadline(time.Time{}) // fails only on a closed socket
-		c.draining = false
-		if c.dead {
-			c.release() // stopped waits for this
-		}
-	}()
-	for len(c.queue) > 0 && !c.dead {
-		b := c.next((*buf)[:0])
-		if len(b) > coalesce {
-			b = b[:coalesce] // so that the deadline bounds a stall, not the size
-		}
-		stall := c.set.writeStall
-		if c.closing {
-			stall = c.set.closeWait
-		}
-		c.inflight = len(b)
-		c.mu.Unlock()
-		n := 0
-		err := c.nc.SetWriteDeadline(time.Now().Add(stall))
-		if err == nil {
-			n, err = c.nc.Write(b)
-		}
-		c.mu.Lock()
-		c.inflight = 0
-		if c.dead {
-			return
-		}
-		c.advance(n)
-		if err != nil {
-			if isTimeout(err) {
-				c.setCode(proto.CloseSlowConsumer)
-			}
-			c.kill()
-		}
-	}
-}
-
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
-}
-
 func (c *Conn) setCode(code proto.CloseCode) {
 	if c.code == 0 {
 		c.code = code
@@ -265,7 +245,7 @@ func (c *Conn) SendWait(ctx context.Context, b []byte) error {
 			c.mu.Unlock()
 			return nil
 		}
-		room := c.waiting()
+		room := c.waitForRoom()
 		c.mu.Unlock()
 		select {
 		case <-room:
@@ -275,40 +255,27 @@ func (c *Conn) SendWait(ctx context.Context, b []byte) error {
 	}
 }
 
-// waiting is closed when the queue is short again, or, once the goodbye is in
-// it, empty; and when nothing will be written any more.
-func (c *Conn) waiting() <-chan struct{} {
+// waitForRoom is closed when the queue is short again, or, once the goodbye
+// is in it, empty; and when nothing will be written any more.
+func (c *Conn) waitForRoom() <-chan struct{} {
 	if c.room == nil {
 		c.room = make(chan struct{})
 	}
 	return c.room
 }
 
-// flushed waits until the goodbye is out, at most closeWait, and reports
-// whether it is.
-func (c *Conn) flushed() bool {
-	timeout := time.NewTimer(c.set.closeWait)
-	defer timeout.Stop()
-	for {
-		c.mu.Lock()
-		if c.dead || len(c.queue) == 0 {
-			defer c.mu.Unlock()
-			return !c.dead
-		}
-		room := c.waiting()
-		c.mu.Unlock()
-		select {
-		case <-room:
-		case <-timeout.C:
-			return false
-		}
+// release wakes whoever waits for room.
+func (c *Conn) release() {
+	if c.room != nil {
+		close(c.room)
+		c.room = nil
 	}
 }
 
 // Close says goodbye with this code: what is queued goes out first (of a slow
 // consumer's queue only a frame that is half written), then the close frame;
-// then the client has closeWait to answer. It does not wait for that: Serve
-// returns when it is over. The first code counts.
+// then the client has closeWait to answer. It does not wait for that. The
+// first code counts.
 func (c *Conn) Close(code proto.CloseCode) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -323,7 +290,7 @@ func (c *Conn) close(code proto.CloseCode) {
 	if code == proto.CloseSlowConsumer {
 		c.cut()
 	}
-	c.leave(c.goodbye(code))
+	c.leave(c.format.Goodbye(code))
 }
 
 // leave queues the last bytes, after which nothing may follow.
@@ -338,10 +305,9 @@ func (c *Conn) leave(b []byte) {
 	if c.dead {
 		return
 	}
-	// The reader gets the client's answer, or this deadline.
-	if err := c.nc.SetReadDeadline(time.Now().Add(c.set.closeWait)); err != nil {
-		c.kill()
-	}
+	c.arm(c.set.closeWait)
+	c.wire.leaving()
+	c.settle()
 }
 
 // cut drops what is queued, but for frames that are on their way: after half
@@ -360,82 +326,57 @@ func (c *Conn) cut() {
 	c.queue, c.queued = c.queue[:keep], queued
 }
 
-// release wakes whoever waits for room.
-func (c *Conn) release() {
-	if c.room != nil {
-		close(c.room)
-		c.room = nil
+// arm ends the connection after d, unless disarm comes before.
+func (c *Conn) arm(d time.Duration) {
+	c.deadline = time.Now().Add(d)
+	if c.timer == nil {
+		c.timer = time.AfterFunc(d, c.timeout)
+	} else {
+		c.timer.Reset(d)
 	}
 }
 
-// kill closes the socket. Reader and drainer find out by their errors. Of TLS
-// it closes the socket beneath: tls.Conn.Close waits up to 5 s until its alert
-// is written, and c.mu is held here.
+func (c *Conn) disarm() {
+	if c.timer != nil && !c.closing {
+		c.timer.Stop()
+		c.timer, c.deadline = nil, time.Time{}
+	}
+}
+
+// timeout is called by the timer.
+func (c *Conn) timeout() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.dead || c.deadline.IsZero() || time.Now().Before(c.deadline) {
+		return // it was set anew while this waited for the lock
+	}
+	c.setCode(proto.CloseSlowConsumer) // unless it is closing for another reason
+	c.kill()
+}
+
+// kill closes the socket and, unless somebody is at work who does, ends the
+// connection.
 func (c *Conn) kill() {
 	if c.dead {
 		return
 	}
+	c.setCode(proto.CloseNormal)
 	c.dead = true
 	c.queue, c.queued, c.written = nil, 0, 0
 	c.release()
-	nc := c.nc
-	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = t.NetConn()
+	if c.timer != nil {
+		c.timer.Stop()
 	}
-	_ = nc.Close() // nothing can be done about a socket that does not close
-}
-
-// end is called once by the goroutine that served the connection.
-func (c *Conn) end() proto.CloseCode {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.setCode(proto.CloseNormal)
-	c.kill()
-	return c.code
-}
-
-// socket is the net.Conn that gorilla sees. What gorilla writes itself (the
-// handshake, pongs) goes through the queue like everything else, so nothing
-// cuts into a half-written frame. Its close frames do not: ended has its own.
-type socket struct{ *Conn }
-
-func (s socket) Read(p []byte) (int, error) {
-	n, err := s.nc.Read(p)
-	if n > 0 {
-		s.lastIn.Store(time.Now().UnixNano())
+	c.wire.close()
+	if c.poller != nil && !c.working {
+		c.working = true
+		go c.finish() // counted by reserve; ends when the client has
 	}
-	return n, err
 }
 
-func (s socket) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.dead:
-		return 0, ErrClosed
-	case s.closing, p[0] == opClose:
-		// A pong after our goodbye: an error would end the reading before the
-		// client's answer.
-		return len(p), nil
-	}
-	s.send(append([]byte(nil), p...))
-	s.flush()
-	return len(p), nil
+// finish is called once, by whoever served the connection last.
+func (c *Conn) finish() {
+	defer c.set.wg.Done()
+	c.set.remove(c)
+	c.client.Ended()
 }
-
-func (s socket) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.kill()
-	return nil
-}
-
-func (s socket) LocalAddr() net.Addr               { return s.nc.LocalAddr() }
-func (s socket) RemoteAddr() net.Addr              { return s.nc.RemoteAddr() }
-func (s socket) SetDeadline(t time.Time) error     { return s.nc.SetDeadline(t) }
-func (s socket) SetReadDeadline(t time.Time) error { return s.nc.SetReadDeadline(t) }
-
-// SetWriteDeadline is the queue's business.
-func (s socket) SetWriteDeadline(time.Time) error { return nil }
-
-var _ io.ReadWriteCloser = socket{}

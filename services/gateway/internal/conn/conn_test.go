@@ -254,6 +254,74 @@ func TestSendWait(t *testing.T) {
 	})
 }
 
+// What a client is sent on arrival may be more than its socket takes, and what
+// it says meanwhile is not forgotten.
+func TestGreeting(t *testing.T) {
+	forms(t, Config{MaxQueueBytes: 64 << 10}, func(t *testing.T, s *server) {
+		const frames, words = 300, 50
+		s.greet = func(c *Conn) {
+			for i := range frames {
+				if err := c.SendWait(context.Background(), TextFrame(make([]byte, 10000+i))); err != nil {
+					t.Errorf("frame %d: %v", i, err)
+				}
+			}
+		}
+		s.frame = func(c *Conn, b []byte) { c.Send(TextFrame(b)); c.Flush() }
+		p, c := s.connect()
+		for i := range words {
+			p.send(opText, fmt.Sprint(i))
+		}
+		for i := range frames {
+			if op, payload, err := p.read(); err != nil || op != opText || len(payload) != 10000+i {
+				t.Fatalf("frame %d: got %#02x of %d bytes, %v", i, op, len(payload), err)
+			}
+		}
+		for i := range words {
+			p.want(opText, fmt.Sprint(i))
+		}
+		idle(t, c)
+	})
+}
+
+// A client that talks faster than it is heard is made to wait, and nothing it
+// says is lost or kept in great number.
+func TestTalksTooMuch(t *testing.T) {
+	forms(t, Config{}, func(t *testing.T, s *server) {
+		const words = 3000
+		held := make(chan struct{})
+		s.frame = func(c *Conn, b []byte) {
+			<-held
+			c.Send(TextFrame(b[:8]))
+			c.Flush()
+		}
+		p, c := s.connect()
+		var talking sync.WaitGroup
+		talking.Go(func() {
+			for i := range words {
+				if _, err := p.nc.Write(masked(opText, fmt.Appendf(nil, "%08d%s", i, bytes.Repeat([]byte("."), 2000)))); err != nil {
+					t.Errorf("word %d: %v", i, err)
+					return
+				}
+			}
+		})
+		eventually(t, "some words wait", func() bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.paused || s.secure || s.set.pollers == nil
+		})
+		c.mu.Lock()
+		if c.waiting > maxInbox+coalesce {
+			t.Errorf("%d bytes wait for a busy client, want at most %d", c.waiting, maxInbox)
+		}
+		c.mu.Unlock()
+		close(held)
+		for i := range words {
+			p.want(opText, fmt.Sprintf("%08d", i))
+		}
+		talking.Wait()
+	})
+}
+
 // A frame that is larger than the queue's bound reaches a client that has
 // nothing else waiting.
 func TestFrameLargerThanTheQueue(t *testing.T) {

@@ -2,13 +2,22 @@
 // heartbeat, goodbye.
 //
 // A Conn is written to by anybody and never blocks them: Send queues bytes
-// that nobody changes, Flush writes as much as the socket takes at once. Only
-// while a socket is full does a goroutine exist that waits for it; an idle
-// client has one goroutine, its reader, and no writer. A queue that exceeds
-// its bound closes the connection with CloseSlowConsumer, a code that says
-// "come back and resume".
+// that nobody changes, Flush writes as much as the socket takes at once. A
+// queue that exceeds its bound closes the connection with CloseSlowConsumer, a
+// code that says "come back and resume".
 //
-// Locking: each Conn has one mutex. Under it happen only writes that cannot
-// block (EAGAIN), and, where there are none such (TLS), no writes. Set has a
-// mutex of its own; neither is taken while the other is held.
+// There are three forms of it behind the same methods:
+//
+//   - parked: on Linux, a plain WebSocket. The socket is taken out of Go's
+//     poller; a few pollers wait for all of them, and read and write without
+//     blocking. An idle client is a struct of some 500 bytes: no goroutine, no
+//     buffer. A goroutine exists while its Client has something to do.
+//   - blocking: TLS, and other systems. A goroutine reads; another exists
+//     while the socket is full.
+//   - stream: an HTTP response, which is only written to.
+//
+// Locking: each Conn has one mutex. Under it happen only reads and writes that
+// cannot block (EAGAIN), and, where there are none such, neither. Set and each
+// poller have a mutex of their own; a poller's may be taken under a Conn's,
+// never the other way round, and a Set's is taken alone.
 package conn

@@ -3,7 +3,6 @@ package conn
 import (
 	"encoding/binary"
 
-	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/proto"
 )
 
@@ -41,7 +40,3 @@ func closeFrame(code proto.CloseCode) []byte {
 	payload := binary.BigEndian.AppendUint16(nil, uint16(code))
 	return frame(opClose, append(payload, code.String()...))
 }
-
-// echo answers a client's goodbye with its own code, if it had one (RFC 6455
-// section 5.5.1).
-func echo(code int) []byte { return frame(opClose, websocket.FormatCloseMessage(code, "")) }

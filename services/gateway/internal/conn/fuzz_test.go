@@ -16,7 +16,7 @@ func FuzzClient(f *testing.F) {
 	f.Add(slices.Concat(masked(opText&^0x80, []byte("a")), masked(opPing, nil), masked(0x80, []byte("b"))))
 	f.Add(masked(opClose, []byte{0x03, 0xe8}))
 	f.Add(masked(opClose, []byte{0x03}))
-	f.Add(masked(opBinary, []byte{1}))
+	f.Add(masked(opWholeBinary, []byte{1}))
 	f.Add([]byte("\x81\x02hi"))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Add([]byte{opText, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0})

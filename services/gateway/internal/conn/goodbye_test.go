@@ -25,7 +25,7 @@ func TestClientCloses(t *testing.T) {
 			}
 			p.end()
 			if got := s.ended(); got != proto.CloseNormal {
-				t.Errorf("Serve returned %v, want %v", got, proto.CloseNormal)
+				t.Errorf("it ended with %v, want %v", got, proto.CloseNormal)
 			}
 			c.Send(TextFrame([]byte("too late"))) // goes nowhere, harms nothing
 			c.Flush()
@@ -48,7 +48,7 @@ func TestClientClosesWithoutCode(t *testing.T) {
 		p.want(opClose, "")
 		p.end()
 		if got := s.ended(); got != proto.CloseNormal {
-			t.Errorf("Serve returned %v", got)
+			t.Errorf("it ended with %v", got)
 		}
 	})
 }
@@ -75,7 +75,7 @@ func TestWeClose(t *testing.T) {
 			p.goodbye(uint16(code))
 			p.end()
 			if got := s.ended(); got != code {
-				t.Errorf("Serve returned %v, want %v", got, code)
+				t.Errorf("it ended with %v, want %v", got, code)
 			}
 		}
 	})
@@ -128,8 +128,8 @@ func TestProtocolBroken(t *testing.T) {
 		{"text within a message", append(masked(opText&^0x80, nil), masked(opText, nil)...), proto.CloseProtocolError},
 		{"goodbye with a forbidden code", masked(opClose, []byte{0x03, 0xed}), proto.CloseProtocolError},
 		{"goodbye that is not UTF-8", masked(opClose, []byte("\x03\xe8\xff")), proto.CloseProtocolError},
-		{"binary frame", masked(opBinary, []byte("hi")), proto.CloseUnsupported},
-		{"long binary frame", masked(opBinary, make([]byte, proto.MaxFrameBytes)), proto.CloseUnsupported},
+		{"binary frame", masked(opWholeBinary, []byte("hi")), proto.CloseUnsupported},
+		{"long binary frame", masked(opWholeBinary, make([]byte, proto.MaxFrameBytes)), proto.CloseUnsupported},
 		{"a byte too long", masked(opText, make([]byte, proto.MaxFrameBytes+1)), proto.CloseTooBig},
 		{"a fragment too much", append(masked(opText&^0x80, make([]byte, proto.MaxFrameBytes)), masked(0x80, make([]byte, 1))...), proto.CloseTooBig},
 		{"two gigabytes announced", append(length(1<<31), 0, 0, 0, 0), proto.CloseTooBig},
@@ -169,7 +169,7 @@ func TestProtocolBroken(t *testing.T) {
 				_ = p.nc.(interface{ CloseWrite() error }).CloseWrite()
 				p.end()
 				if got := s.ended(); got != c.want {
-					t.Errorf("Serve returned %v, want %v", got, c.want)
+					t.Errorf("it ended with %v, want %v", got, c.want)
 				}
 			})
 		}

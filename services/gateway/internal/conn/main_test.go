@@ -41,9 +41,10 @@ type server struct {
 	http   *httptest.Server
 	secure bool
 	frame  func(*Conn, []byte) // set before the first client; nil: frames are ignored
+	greet  func(*Conn)         // likewise; called when a client has arrived
 
 	conns   chan *Conn           // every client as the server sees it
-	codes   chan proto.CloseCode // what Serve returned
+	codes   chan proto.CloseCode // why each has ended
 	refused chan int             // statuses
 }
 
@@ -60,12 +61,15 @@ func (l listener) Accept() (net.Conn, error) {
 	return nc, err
 }
 
-// forms runs a test over plain sockets and over TLS.
+// forms runs a test over sockets that a poller waits for, over those that
+// goroutines wait for, and over TLS.
 func forms(t *testing.T, cfg Config, test func(t *testing.T, s *server)) {
-	for _, secure := range []bool{false, true} {
-		t.Run(map[bool]string{false: "plain", true: "TLS"}[secure], func(t *testing.T) {
+	for _, form := range []string{"parked", "blocking", "TLS"} {
+		t.Run(form, func(t *testing.T) {
 			t.Parallel()
-			test(t, newServer(t, cfg, "tcp", secure))
+			cfg := cfg
+			cfg.Blocking = form == "blocking"
+			test(t, newServer(t, cfg, "tcp", form == "TLS"))
 		})
 	}
 }
@@ -114,15 +118,29 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	c.Go(func() {
-		s.conns <- c
-		s.codes <- c.Serve(func(b []byte) {
-			if s.frame != nil {
-				s.frame(c, b)
-			}
-		})
-	})
+	c.Start(&caller{s, c})
 }
+
+// caller is the Client of every connection of a server.
+type caller struct {
+	s *server
+	c *Conn
+}
+
+func (l *caller) Arrived() {
+	l.s.conns <- l.c
+	if l.s.greet != nil {
+		l.s.greet(l.c)
+	}
+}
+
+func (l *caller) Frame(b []byte) {
+	if l.s.frame != nil {
+		l.s.frame(l.c, b)
+	}
+}
+
+func (l *caller) Ended() { l.s.codes <- l.c.Reason() }
 
 // ended waits for a connection's end and returns the reason.
 func (s *server) ended() proto.CloseCode {
@@ -201,7 +219,7 @@ func masked(op byte, payload []byte) []byte {
 	return out
 }
 
-const opPong, opBinary = 0x80 | 0xa, 0x80 | 0x2
+const opWholeBinary = 0x80 | opBinary
 
 func (p *peer) send(op byte, payload string) { p.t.Helper(); p.write(masked(op, []byte(payload))) }
 

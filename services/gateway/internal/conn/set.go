@@ -3,7 +3,9 @@ package conn
 import (
 	"context"
 	"net/netip"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -17,6 +19,16 @@ type Config struct {
 	// Heartbeat is after how long a silence a client is pinged, in whole
 	// seconds.
 	Heartbeat time.Duration
+	// Blocking has goroutines wait for sockets on Linux, too, as they do on
+	// other systems and for TLS.
+	Blocking bool
+}
+
+// Format is how clients of one kind are told what is not a message. Both are
+// whole frames.
+type Format struct {
+	Heartbeat []byte // sent to the silent
+	Goodbye   func(proto.CloseCode) []byte
 }
 
 // Set is all connections of a gateway. Run keeps their heartbeats; Drain says
@@ -26,6 +38,9 @@ type Set struct {
 	m   *metrics
 	// The constants of these names; tests shorten them before the first client.
 	writeStall, closeWait time.Duration
+
+	pollers []*poller     // none: goroutines wait for every socket
+	turn    atomic.Uint64 // of the pollers
 
 	wg sync.WaitGroup // connections and handshakes under way, with their goroutines
 
@@ -39,27 +54,22 @@ type Set struct {
 // NewSet makes an empty set. The wheel turns twice per heartbeat, so that
 // nobody is silent for much longer than that: see beat.
 func NewSet(cfg Config, reg prometheus.Registerer) *Set {
-	return &Set{
+	s := &Set{
 		cfg: cfg, m: newMetrics(reg), writeStall: writeStall, closeWait: closeWait,
 		slots: make([][]*Conn, max(1, int(cfg.Heartbeat/(2*time.Second)))),
 	}
+	if !cfg.Blocking {
+		s.pollers, _ = newPollers(runtime.GOMAXPROCS(0)) // where there are none, goroutines do
+	}
+	return s
 }
 
-func (s *Set) newConn(id string, remote netip.Addr) *Conn {
-	c := &Conn{id: id, remote: remote, set: s, maxQueue: s.cfg.MaxQueueBytes}
+func (s *Set) newConn(id string, remote netip.Addr, format *Format) *Conn {
+	c := &Conn{id: id, remote: remote, set: s, format: format, maxQueue: s.cfg.MaxQueueBytes}
 	now := time.Now().UnixNano()
 	c.lastIn.Store(now)
 	c.lastOut.Store(now)
 	return c
-}
-
-// Go runs f, which must call Serve, in the connection's own goroutine. Wait
-// waits for it.
-func (c *Conn) Go(f func()) {
-	go func() { // counted by reserve; ends when Serve does
-		defer c.set.wg.Done()
-		f()
-	}()
 }
 
 // Wait returns when every goroutine of every connection has ended.
@@ -116,9 +126,15 @@ func (s *Set) remove(c *Conn) {
 	s.m.closed.WithLabelValues(code.String()).Inc()
 }
 
-// Run looks at one slot of the wheel each second, so that the pings are spread
-// evenly. It returns when ctx ends.
+// Run waits for the sockets, and looks at one slot of the wheel each second, so
+// that the pings are spread evenly. It returns when ctx ends, which must not be
+// before Wait has returned: nobody hears the clients after that.
 func (s *Set) Run(ctx context.Context) {
+	var polling sync.WaitGroup
+	for _, p := range s.pollers {
+		polling.Go(func() { p.run(ctx) })
+	}
+	defer polling.Wait()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	round := time.Duration(len(s.slots)) * time.Second
@@ -168,7 +184,7 @@ func (c *Conn) beat(now time.Time, round, heartbeat time.Duration) {
 	case since(heard)+round >= heartbeat+tickSlack, !c.oneWay && since(in) >= deafBeats*heartbeat:
 		c.pinged = now.UnixNano()
 		c.mu.Lock()
-		c.send(c.heartbeat)
+		c.send(c.format.Heartbeat)
 		c.flush()
 		c.mu.Unlock()
 	default:

@@ -33,7 +33,7 @@ func TestHeartbeat(t *testing.T) {
 			t.Errorf("the client that does not answer: %d", code)
 		}
 		if code := s.ended(); code != proto.CloseHeartbeat {
-			t.Errorf("Serve returned %v", code)
+			t.Errorf("it ended with %v", code)
 		}
 	})
 }
@@ -50,7 +50,7 @@ func TestHeartbeatBounds(t *testing.T) {
 		round := time.Duration(len(s.slots)) * time.Second
 		nc, other := net.Pipe()
 		now := time.Unix(1e9, 0)
-		c := &Conn{set: s, maxQueue: 1 << 20, nc: nc, goodbye: closeFrame, heartbeat: pingFrame, draining: true} // its queue is only looked at
+		c := &Conn{set: s, maxQueue: 1 << 20, wire: blocking{nc}, format: webSocket, draining: true} // its queue is only looked at
 		c.lastIn.Store(now.UnixNano())
 		begin, last, pings, busy := now, now, 0, r.IntN(2) == 0
 		for look := now.Add(time.Duration(r.Int64N(int64(round)))); look.Sub(begin) < 50*heartbeat; look = look.Add(round) {
@@ -203,7 +203,7 @@ func TestMetrics(t *testing.T) {
 	s := NewSet(Config{Heartbeat: 25 * time.Second}, reg)
 	var conns []*Conn
 	for range 30 {
-		c := s.newConn("x", local)
+		c := s.newConn("x", local, webSocket)
 		if !s.reserve() || s.add(c) {
 			t.Fatal("the set takes nobody")
 		}

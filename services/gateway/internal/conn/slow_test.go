@@ -60,7 +60,7 @@ func TestSlowConsumer(t *testing.T) {
 		slow.goodbye(code)
 		slow.end()
 		if code := s.ended(); code != proto.CloseSlowConsumer {
-			t.Errorf("Serve returned %v", code)
+			t.Errorf("it ended with %v", code)
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package conn
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -11,79 +10,66 @@ import (
 	"github.com/herald-push/herald/proto"
 )
 
-// Format is how clients of an HTTP stream are told what is not a message.
-// Both return whole frames.
-type Format struct {
-	// Heartbeat is sent to the silent. Nothing comes back, so a client that
-	// vanished is noticed by a write that fails or a queue that fills.
-	Heartbeat []byte
-	Goodbye   func(proto.CloseCode) []byte
-}
-
 // Stream makes a client of an HTTP response that does not end (HTTP/1.1 or
-// HTTP/2) and calls serve with it in this goroutine, the handler's; serve must
-// call Serve. It returns when nobody writes to w any more. ErrClosed means
-// that the set drains, and that nothing was written. The caller has set the
-// headers; the status is 200.
-func (s *Set) Stream(w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, format Format, serve func(*Conn)) error {
+// HTTP/2) and calls its Arrived and Ended in this goroutine, the handler's. It
+// returns when nobody writes to w any more. ErrClosed means that the set
+// drains, and that nothing was written. The caller has set the headers; the
+// status is 200. A client that vanished is noticed by a write that fails or a
+// queue that fills, since nothing comes back.
+func (s *Set) Stream(w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, format *Format, client func(*Conn) Client) error {
 	if !s.reserve() {
 		return ErrClosed
 	}
-	defer s.wg.Done()
-	st := &stream{w: w, rc: http.NewResponseController(w), ctx: r.Context(), leaving: make(chan struct{})}
+	st := &stream{w: w, rc: http.NewResponseController(w), bye: make(chan struct{})}
 	// The response lasts longer than the server's timeouts allow; each write
 	// has a deadline of its own instead.
 	_ = st.rc.SetReadDeadline(time.Time{})  // fails only where there is no deadline
 	_ = st.rc.SetWriteDeadline(time.Time{}) // likewise
-	c := s.newConn(id, remote)
-	c.nc, c.oneWay, c.goodbye, c.heartbeat = st, true, format.Goodbye, format.Heartbeat
+	c := s.newConn(id, remote, format)
+	c.wire, c.oneWay = st, true
 	if s.add(c) {
 		c.Close(proto.CloseGoingAway) // Drain did not see it
 	}
-	serve(c)
-	c.stopped()
-	_ = st.rc.SetWriteDeadline(time.Now().Add(s.closeWait)) // for the end of the body
-	return nil
-}
-
-// serveStream waits until the client is gone or told to leave.
-func (c *Conn) serveStream() proto.CloseCode {
-	st := c.nc.(*stream)
+	c.client = client(c)
+	c.client.Arrived()
 	select {
-	case <-st.ctx.Done():
-	case <-st.leaving:
+	case <-r.Context().Done():
+	case <-st.bye:
 		if c.flushed() {
 			st.finish()
 		}
 	}
-	return c.end()
+	c.stop()
+	_ = st.rc.SetWriteDeadline(time.Now().Add(s.closeWait)) // for the end of the body
+	c.finish()
+	return nil
 }
 
-// stopped waits until no drain goroutine of a dead connection is left.
-func (c *Conn) stopped() {
+// stop closes the connection and waits until nobody writes to it.
+func (c *Conn) stop() {
 	for {
 		c.mu.Lock()
+		c.kill()
 		if !c.draining {
 			c.mu.Unlock()
 			return
 		}
-		room := c.waiting()
+		room := c.waitForRoom()
 		c.mu.Unlock()
 		<-room
 	}
 }
 
-// stream is an HTTP response as the net.Conn that a Conn writes to. Only the
-// one drain goroutine writes.
+// stream is an HTTP response as the socket of a Conn. Only its drain goroutine
+// writes.
 type stream struct {
-	w       http.ResponseWriter
-	rc      *http.ResponseController
-	ctx     context.Context // the request's: ends when the client is gone
-	leaving chan struct{}   // closed when the goodbye is queued or the stream is dead
+	w   http.ResponseWriter
+	rc  *http.ResponseController
+	bye chan struct{} // closed when the goodbye is queued, or the stream closed
 
 	mu     sync.Mutex
 	closed bool // guarded by mu; no write may begin
-	left   bool // guarded by mu; leaving is closed
+	left   bool // guarded by mu; bye is closed
 }
 
 // Write puts b on the wire.
@@ -98,7 +84,7 @@ func (s *stream) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// SetWriteDeadline comes before each write: so none begins after Close.
+// SetWriteDeadline comes before each write: so none begins after close.
 func (s *stream) SetWriteDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,13 +94,19 @@ func (s *stream) SetWriteDeadline(t time.Time) error {
 	return s.rc.SetWriteDeadline(t)
 }
 
-// SetReadDeadline is how a Conn says that its goodbye is queued and an answer
-// due. There is none over a stream: serveStream ends it when all is out.
-func (s *stream) SetReadDeadline(time.Time) error {
+// leaving: nobody answers a goodbye over a stream, so that Stream ends it
+// when it is out.
+func (s *stream) leaving() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leave()
-	return nil
+}
+
+func (s *stream) leave() { // mu is held
+	if !s.left {
+		s.left = true
+		close(s.bye)
+	}
 }
 
 // finish forbids further writes; the response ends well.
@@ -124,29 +116,15 @@ func (s *stream) finish() {
 	s.closed = true
 }
 
-// Close cuts off a write under way.
-func (s *stream) Close() error {
+func (s *stream) closeWrite() error { return nil }
+
+// close cuts off a write under way.
+func (s *stream) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leave()
-	if s.closed {
-		return nil
-	}
-	s.closed = true
-	return s.rc.SetWriteDeadline(time.Unix(1, 0))
-}
-
-func (s *stream) leave() { // mu is held
-	if !s.left {
-		s.left = true
-		close(s.leaving)
+	if !s.closed {
+		s.closed = true
+		_ = s.rc.SetWriteDeadline(time.Unix(1, 0)) // where that fails there is nothing to cut off
 	}
 }
-
-// What else a net.Conn has is not asked of a stream.
-func (s *stream) Read([]byte) (int, error)    { return 0, net.ErrClosed }
-func (s *stream) LocalAddr() net.Addr         { return nil }
-func (s *stream) RemoteAddr() net.Addr        { return nil }
-func (s *stream) SetDeadline(time.Time) error { return nil }
-
-var _ net.Conn = (*stream)(nil)

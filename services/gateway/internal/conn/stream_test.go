@@ -16,7 +16,7 @@ import (
 	"github.com/herald-push/herald/proto"
 )
 
-var lineFormat = Format{
+var lineFormat = &Format{
 	Heartbeat: []byte(":\n"),
 	Goodbye:   func(code proto.CloseCode) []byte { return []byte("bye " + code.String() + "\n") },
 }
@@ -73,15 +73,21 @@ func streamForms(t *testing.T, cfg Config, test func(t *testing.T, s *streams)) 
 
 func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() { s.returned <- struct{}{} }()
-	err := s.set.Stream(w, r, local, "test", lineFormat, func(c *Conn) {
-		s.conns <- c
-		s.codes <- c.Serve(nil)
-	})
+	err := s.set.Stream(w, r, local, "test", lineFormat, func(c *Conn) Client { return &streamed{s, c} })
 	if err != nil {
 		s.refused <- err
 		w.WriteHeader(http.StatusTeapot)
 	}
 }
+
+type streamed struct {
+	s *streams
+	c *Conn
+}
+
+func (l *streamed) Arrived()     { l.s.conns <- l.c }
+func (l *streamed) Frame([]byte) { l.s.t.Error("a stream brought a frame") }
+func (l *streamed) Ended()       { l.s.codes <- l.c.Reason() }
 
 // connect opens a client and returns the server's side of it, too. It reads
 // nothing by itself.
@@ -127,7 +133,7 @@ func (s *streams) ended(want proto.CloseCode) {
 	select {
 	case code := <-s.codes:
 		if code != want {
-			s.t.Fatalf("Serve returned %v, want %v", code, want)
+			s.t.Fatalf("it ended with %v, want %v", code, want)
 		}
 	case <-time.After(20 * time.Second):
 		s.t.Fatal("the connection does not end")

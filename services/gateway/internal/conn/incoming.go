@@ -1,0 +1,173 @@
+package conn
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+)
+
+// Client is whom a connection belongs to. Its methods are called one at a
+// time: Arrived, then Frame for each text message, then Ended. They may block;
+// a connection that has nothing to tell its client has no goroutine.
+type Client interface {
+	// Arrived is the first call.
+	Arrived()
+	// Frame is given memory of its own.
+	Frame(b []byte)
+	// Ended is the last call. Reason says why.
+	Ended()
+}
+
+// incoming is the half of a Conn that reads.
+type incoming struct {
+	parser  parser
+	deaf    bool     // what still comes is thrown away
+	over    bool     // the client has said goodbye
+	half    bool     // closeWrite was called
+	working bool     // a goroutine calls the client, and will look at inbox again
+	inbox   [][]byte // messages for the client
+	waiting int      // bytes in inbox
+	paused  bool     // there is more to read than inbox takes
+}
+
+// maxInbox is how many bytes of messages may wait for a client that is busy
+// with one: then reading pauses, and the kernel makes the sender wait.
+const maxInbox = 4 * proto.MaxFrameBytes
+
+// Start calls the client's methods from now on, in goroutines of its own, and
+// returns. It must be called once. Wait waits for Ended.
+func (c *Conn) Start(client Client) {
+	c.client = client
+	if c.poller != nil {
+		go func() { // counted by reserve; ends when there is nothing to do
+			c.poller.watch(c) // first: Arrived may wait until the client has read
+			c.client.Arrived()
+			c.work()
+		}()
+		return
+	}
+	go func() { // counted by reserve; ends with the connection
+		// Arrived has a goroutine of its own, whose stack is freed: this one,
+		// which waits for the client for hours, would keep the size of it.
+		arrived := make(chan struct{})
+		go func() { defer close(arrived); c.client.Arrived() }()
+		<-arrived
+		c.read()
+		c.finish()
+	}()
+}
+
+// work calls the client until nothing waits for it.
+func (c *Conn) work() {
+	for {
+		c.mu.Lock()
+		if c.dead {
+			c.mu.Unlock()
+			c.finish()
+			return
+		}
+		if len(c.inbox) == 0 && c.paused {
+			c.paused = false
+			c.poller.readable(c)
+			c.mu.Unlock()
+			continue
+		}
+		if len(c.inbox) == 0 {
+			c.inbox, c.working = nil, false
+			c.mu.Unlock()
+			return
+		}
+		b := c.inbox[0]
+		c.inbox[0] = nil
+		c.inbox = c.inbox[1:]
+		c.waiting -= len(b)
+		c.mu.Unlock()
+		c.client.Frame(b)
+	}
+}
+
+// received takes in what came from the socket. b is changed.
+func (c *Conn) received(b []byte) {
+	c.lastIn.Store(time.Now().UnixNano())
+	if c.deaf {
+		return
+	}
+	if code := c.parser.take(b, c.handle); code != 0 {
+		c.deaf = true
+		c.parser = parser{}
+		c.close(code)
+	}
+	c.settle()
+}
+
+// handle takes in one frame. goOn is false after the client's goodbye.
+func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
+	switch f.op {
+	case opPing & opMask:
+		if !c.closing {
+			c.send(frame(opPong, f.payload))
+			c.flush()
+		}
+	case opPong & opMask:
+	case opClose & opMask:
+		code, ok := goodbyeCode(f.payload)
+		if !ok {
+			return false, proto.CloseProtocolError
+		}
+		c.deaf, c.over = true, true
+		c.setCode(proto.CloseNormal)
+		if !c.closing {
+			c.leave(echo(code))
+		}
+		return false, 0
+	case opBinary:
+		c.close(proto.CloseUnsupported)
+		c.parser.open = !f.fin
+	default:
+		if c.closing { // what is said after our goodbye is not heard
+			c.parser.open, c.parser.message = !f.fin, nil
+			break
+		}
+		message, whole := c.parser.text(f)
+		if !whole {
+			break
+		}
+		c.inbox = append(c.inbox, message)
+		c.waiting += len(message)
+		if c.poller != nil && !c.working {
+			c.working = true
+			go c.work() // counted by reserve; ends when nothing waits for the client
+		}
+	}
+	return !c.dead, 0
+}
+
+// settle ends a connection whose goodbye is out, as far as that can be done
+// without blocking: at once if the client has said goodbye, or cannot; else
+// when it does, or hangs up, or closeWait is over. A client that broke the
+// protocol may still be sending, and closing a socket with unread input sends
+// a reset, which would take the goodbye with it (RFC 1122 section 4.2.2.13).
+func (c *Conn) settle() {
+	if c.dead || !c.closing || len(c.queue) > 0 || c.poller == nil {
+		return
+	}
+	switch {
+	case c.over:
+		c.kill()
+	case c.deaf && !c.half:
+		c.half = true
+		if c.wire.closeWrite() != nil {
+			c.kill()
+		}
+	}
+}
+
+// echo answers a client's goodbye with its own code, if it had one (RFC 6455
+// section 5.5.1).
+func echo(code uint16) []byte {
+	if code == 0 {
+		return frame(opClose, nil)
+	}
+	return frame(opClose, binary.BigEndian.AppendUint16(nil, code))
+}

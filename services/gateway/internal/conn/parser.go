@@ -1,0 +1,164 @@
+package conn
+
+import (
+	"encoding/binary"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/herald-push/herald/proto"
+)
+
+// parser cuts what a client sends into frames (RFC 6455 section 5.2), however
+// it comes in pieces. It keeps nothing between whole messages.
+type parser struct {
+	partial []byte // a frame that is not whole yet
+	message []byte // the fragments of a message so far
+	open    bool   // a message has begun, and its last fragment has not come
+}
+
+// inFrame is one frame, unmasked.
+type inFrame struct {
+	op      byte // without FIN
+	fin     bool
+	payload []byte
+}
+
+// Opcodes without FIN.
+const (
+	opContinuation = 0x0
+	opBinary       = 0x2
+	opPong         = 0x80 | 0xa
+	opMask         = 0x0f
+	finBit         = 0x80
+	reservedBits   = 0x70
+	maskBit        = 0x80
+	maxControl     = 125 // bytes of payload
+)
+
+// take hands what came to f, frame by frame, until f says stop. Payloads are
+// valid during the call only. b is changed. The code is why the client must
+// leave; 0: it did nothing wrong.
+func (p *parser) take(b []byte, f func(inFrame) (goOn bool, code proto.CloseCode)) proto.CloseCode {
+	kept := len(p.partial)
+	if kept > 0 {
+		b = append(p.partial, b...)
+	}
+	rest := b
+	for len(rest) > 0 {
+		frame, n, code := p.cut(rest)
+		if code != 0 {
+			return code
+		}
+		if n == 0 {
+			break
+		}
+		rest = rest[n:]
+		if goOn, code := f(frame); !goOn {
+			p.partial = nil
+			return code
+		}
+	}
+	switch {
+	case len(rest) == 0:
+		p.partial = nil
+	case kept > 0 && len(rest) == len(b):
+		p.partial = b
+	default:
+		p.partial = slices.Clone(rest)
+	}
+	return 0
+}
+
+// cut reads the first frame of b. n is its length; 0: it is not whole yet. What
+// is wrong shows as soon as the header does.
+func (p *parser) cut(b []byte) (f inFrame, n int, code proto.CloseCode) {
+	if len(b) < 2 {
+		return f, 0, p.checkFirst(b[0])
+	}
+	if code := p.checkFirst(b[0]); code != 0 {
+		return f, 0, code
+	}
+	f.op, f.fin = b[0]&opMask, b[0]&finBit != 0
+	control := f.op >= 0x8
+	size := uint64(b[1] &^ maskBit)
+	head := 2
+	if b[1]&maskBit == 0 || control && size > maxControl {
+		return f, 0, proto.CloseProtocolError
+	}
+	switch size {
+	case 126:
+		if head = 4; len(b) < head {
+			return f, 0, 0
+		}
+		size = uint64(binary.BigEndian.Uint16(b[2:]))
+	case 127:
+		if head = 10; len(b) < head {
+			return f, 0, 0
+		}
+		size = binary.BigEndian.Uint64(b[2:])
+	}
+	if !control && size > uint64(proto.MaxFrameBytes-len(p.message)) {
+		return f, 0, proto.CloseTooBig
+	}
+	if end := head + 4 + int(size); len(b) < end {
+		return f, 0, 0
+	} else {
+		f.payload = b[head+4 : end]
+		unmask(f.payload, [4]byte(b[head:]))
+		return f, end, 0
+	}
+}
+
+func (p *parser) checkFirst(b byte) proto.CloseCode {
+	fin := b&finBit != 0
+	switch op := b & opMask; {
+	case b&reservedBits != 0: // no extension was negotiated
+	case op == opContinuation && p.open, op == opText&opMask && !p.open, op == opBinary && !p.open:
+		return 0
+	case fin && (op == opClose&opMask || op == opPing&opMask || op == opPong&opMask):
+		return 0
+	}
+	return proto.CloseProtocolError
+}
+
+func unmask(b []byte, key [4]byte) {
+	for ; len(b) >= 4; b = b[4:] {
+		b[0] ^= key[0]
+		b[1] ^= key[1]
+		b[2] ^= key[2]
+		b[3] ^= key[3]
+	}
+	for i := range b {
+		b[i] ^= key[i]
+	}
+}
+
+// text takes a data frame in and returns the message once it is whole: memory
+// of its own.
+func (p *parser) text(f inFrame) (message []byte, whole bool) {
+	p.open = !f.fin
+	if !f.fin {
+		p.message = append(p.message, f.payload...)
+		return nil, false
+	}
+	message = append(p.message, f.payload...)
+	p.message = nil
+	return message, true
+}
+
+// goodbyeCode is the code of a client's close frame; 0: it has none. ok is
+// false for one that breaks RFC 6455 sections 5.5.1 and 7.4.
+func goodbyeCode(payload []byte) (code uint16, ok bool) {
+	if len(payload) == 0 {
+		return 0, true
+	}
+	if len(payload) == 1 || !utf8.Valid(payload[2:]) {
+		return 0, false
+	}
+	code = binary.BigEndian.Uint16(payload)
+	switch {
+	case code >= 1000 && code <= 1003, code >= 1007 && code <= 1014, code >= 3000 && code <= 4999:
+		return code, true
+	}
+	return 0, false
+}
