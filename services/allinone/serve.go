@@ -50,6 +50,12 @@ func serve(ctx context.Context, args []string, getenv func(string) string, std s
 		log.Warn(note)
 	}
 
+	tracer, stopTracing, err := telemetry.StartTracing(ctx, "herald", getenv, log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
+
 	// The port comes first: it is what most often is taken, and nothing has
 	// been touched yet.
 	registry := telemetry.NewRegistry()
@@ -94,12 +100,12 @@ func serve(ctx context.Context, args []string, getenv func(string) string, std s
 		make func(nc *nats.Conn) error
 	}{
 		{"ingest", func(nc *nats.Conn) (err error) {
-			in, err = ingest.New(ctx, cfg.Ingest, ingest.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops,
+			in, err = ingest.New(ctx, cfg.Ingest, ingest.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Tracer: tracer,
 				Announce: func(secret string) { firstKey.Store(&secret) }})
 			return err
 		}},
 		{"gateway", func(nc *nats.Conn) (err error) {
-			gw, err = gateway.New(ctx, cfg.Gateway, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS})
+			gw, err = gateway.New(ctx, cfg.Gateway, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS, Tracer: tracer})
 			return err
 		}},
 		{"logger", func(nc *nats.Conn) (err error) {

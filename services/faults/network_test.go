@@ -26,9 +26,9 @@ func TestNetwork(t *testing.T) {
 	}
 	names := channels(20)
 	clients := s.addClients(20, dialWebSocket, behind, "public.>")
-	// A gateway pings who hears nothing else: with traffic, the full queue tells it.
 	clients = append(clients, s.addClients(5, dialWebSocket, behind, "public.quiet")...)
-	s.addClients(5, dialWebSocket, s.gatewayAddrs(), "public.>") // the others, whom none of it concerns
+	const direct = 5
+	s.addClients(direct, dialWebSocket, s.gatewayAddrs(), "public.>") // the others, whom none of it concerns
 	rounds := times(5, 1)
 	l := s.publisher.startLoad(4, 300, 200, names)
 	for range rounds {
@@ -46,7 +46,9 @@ func TestNetwork(t *testing.T) {
 		s.awaitConnected(clients)
 		before := s.timedOut()
 		each((*proxy).freeze)
-		natstest.Eventually(t, time.Minute, "the gateways notice that clients are gone", func() bool { return s.timedOut() > before })
+		natstest.Eventually(t, time.Minute, "the gateways notice that every client is gone, busy or quiet", func() bool {
+			return s.timedOut() > before && s.online() == direct
+		})
 		natstest.Eventually(t, time.Minute, "every client notices that its gateway is gone", func() bool {
 			for _, c := range clients {
 				if c.connected() {
@@ -67,6 +69,15 @@ func TestNetwork(t *testing.T) {
 // narrow is bytes a second for each direction of a connection: a little more
 // than the load needs; half of it is less.
 const narrow = 150 << 10
+
+// online counts the clients that gateways have.
+func (s *system) online() (n int) {
+	s.t.Helper()
+	for _, g := range s.gateways {
+		n += int(g.metric("herald_gateway_connections"))
+	}
+	return n
+}
 
 // timedOut counts the clients that gateways gave up for their silence.
 func (s *system) timedOut() float64 {

@@ -13,6 +13,7 @@ import (
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // feed hands every stored message to the hub, in stream order, none missing,
@@ -35,6 +36,7 @@ type feed struct {
 	hub    *hub.Hub
 	log    *slog.Logger
 	m      *metrics
+	tracer trace.Tracer // nil: no spans
 
 	live   chan *nats.Msg // NATS writes, run reads; never closed
 	canary string         // subject of the feed's message to itself
@@ -66,9 +68,9 @@ const (
 	canaryLate = 5 * time.Second
 )
 
-func newFeed(nc *nats.Conn, h *hub.Hub, log *slog.Logger, m *metrics, id string) *feed {
+func newFeed(nc *nats.Conn, h *hub.Hub, log *slog.Logger, m *metrics, tracer trace.Tracer, id string) *feed {
 	return &feed{
-		nc: nc, hub: h, log: log, m: m, pulse: natsx.NewPulse(nc, log),
+		nc: nc, hub: h, log: log, m: m, tracer: tracer, pulse: natsx.NewPulse(nc, log),
 		live: make(chan *nats.Msg, liveBuffer), canary: "herald.canary." + id,
 	}
 }
@@ -197,7 +199,9 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 func (f *feed) publish(r natsx.Received) {
 	f.at.Seq = r.Seq
 	f.m.position.Set(float64(r.Seq))
-	f.hub.Publish(newMessage(f.at.Epoch, r))
+	m := newMessage(f.at.Epoch, r)
+	f.trace(m, r.Trace)
+	f.hub.Publish(m)
 }
 
 // newMessage splices the id in, once for all clients.

@@ -126,7 +126,7 @@ func TestStalledHub(t *testing.T) {
 	nc := b.Connect()
 	dropped := make(chan struct{}, 1000)
 	nc.SetErrorHandler(func(*nats.Conn, *nats.Subscription, error) { dropped <- struct{}{} })
-	f := newFeed(nc, h, natstest.Log(t), newMetrics(prometheus.NewRegistry()), "test")
+	f := newFeed(nc, h, natstest.Log(t), newMetrics(prometheus.NewRegistry()), nil, "test")
 	f.live = make(chan *nats.Msg, 10)
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -36,6 +36,7 @@ import (
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Deps are the live things a gateway uses. The caller owns and closes them.
@@ -44,7 +45,8 @@ type Deps struct {
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 	Ops      *telemetry.Ops
-	Pages    fs.FS // the demo page; nil: none
+	Pages    fs.FS        // the demo page; nil: none
+	Tracer   trace.Tracer // nil: no spans
 }
 
 // Service is one gateway. New wires it, Run runs it.
@@ -97,7 +99,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		RecentMessages: cfg.RecentMessages, RecentBytes: cfg.RecentBytes,
 	}, hub.NewMetrics(deps.Registry))
 	id := httpx.NewID()
-	s.feed = newFeed(deps.NATS, s.hub, deps.Log, s.m, id)
+	s.feed = newFeed(deps.NATS, s.hub, deps.Log, s.m, deps.Tracer, id)
 	s.sharing = &sharing{ips: s.ips, nc: deps.NATS, log: deps.Log, id: id, known: map[string]time.Time{}}
 	s.sessions, s.cut = context.WithCancel(context.Background())
 	if cfg.Listen != "" {

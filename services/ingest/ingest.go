@@ -29,6 +29,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Deps are the live things that ingest works with. The caller owns and closes
@@ -38,6 +39,7 @@ type Deps struct {
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 	Ops      *telemetry.Ops
+	Tracer   trace.Tracer // nil: no spans
 	// Announce is told the first API key, if this process is the one that
 	// makes it. Nil prints a banner to Stdout instead.
 	Announce func(secret string)
@@ -54,6 +56,7 @@ type Service struct {
 	stream    *stream
 	publisher *publisher
 	metrics   *metrics
+	tracer    trace.Tracer // nil: no spans
 	announce  func(secret string)
 	envKey    string // id of Config.APIKey in the ring; empty without
 	openapi   []byte // JSON
@@ -83,10 +86,10 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, announce: deps.Announce, stall: stallTimeout, pages: make(chan struct{}, maxPages)}
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, tracer: deps.Tracer, announce: deps.Announce, stall: stallTimeout, pages: make(chan struct{}, maxPages)}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.stream = newStream(s.nc, js, natsx.StreamConfig{MaxAge: cfg.StreamMaxAge, MaxBytes: cfg.StreamMaxBytes, Replicas: cfg.Replicas}, s.log)
-	s.metrics = newMetrics(deps.Registry, js.PublishAsyncPending)
+	s.metrics = newMetrics(deps.Registry, js.PublishAsyncPending, s.stream.state)
 	s.publisher = newPublisher(s.nc, js, s.stream, s.metrics, s.log)
 	if s.openapi, err = openAPI(); err != nil {
 		return nil, err

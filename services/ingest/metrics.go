@@ -2,8 +2,10 @@ package ingest
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -25,7 +27,15 @@ const (
 	reasonExpired = "expired"
 )
 
-func newMetrics(reg prometheus.Registerer, pending func() int) *metrics {
+// oldest is in seconds. Clocks of different machines are compared.
+func oldest(s jetstream.StreamState) float64 {
+	if s.Msgs == 0 {
+		return 0
+	}
+	return max(0, time.Since(s.FirstTime).Seconds())
+}
+
+func newMetrics(reg prometheus.Registerer, pending func() int, stream func() jetstream.StreamState) *metrics {
 	f := promauto.With(reg)
 	messages := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "herald_ingest_messages_total",
@@ -61,5 +71,16 @@ func newMetrics(reg prometheus.Registerer, pending func() int) *metrics {
 		Name: "herald_ingest_pending_messages",
 		Help: "Messages passed to NATS and not acknowledged yet; at " + strconv.Itoa(maxPending) + " ingest refuses more.",
 	}, func() float64 { return float64(pending()) })
+	for _, g := range []struct {
+		name, help string
+		value      func(jetstream.StreamState) float64
+	}{
+		{"herald_ingest_stream_messages", "Messages that the stream keeps.", func(s jetstream.StreamState) float64 { return float64(s.Msgs) }},
+		{"herald_ingest_stream_bytes", "Bytes of the messages that the stream keeps, as NATS counts them.", func(s jetstream.StreamState) float64 { return float64(s.Bytes) }},
+		{"herald_ingest_stream_last_sequence", "Sequence of the newest message of the stream.", func(s jetstream.StreamState) float64 { return float64(s.LastSeq) }},
+		{"herald_ingest_stream_oldest_seconds", "Age of the oldest message that the stream keeps; 0 if it keeps none.", oldest},
+	} {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, func() float64 { return g.value(stream()) })
+	}
 	return m
 }

@@ -4,12 +4,12 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/nats-io/nats.go"
 )
 
@@ -17,7 +17,7 @@ import (
 type origin struct {
 	auth.Grant
 	source      string // the publisher's IP address
-	traceparent string // W3C trace context, or empty
+	traceparent string // of the request's span, or without tracing the client's; or empty
 	key         string // the header Idempotency-Key, or empty
 }
 
@@ -34,7 +34,9 @@ func (s *Service) origin(r *http.Request, g auth.Grant) (*origin, error) {
 	if addr := s.cfg.TrustedProxies.ClientIP(r); addr.IsValid() {
 		o.source = addr.String()
 	}
-	if t := r.Header.Get("traceparent"); isTraceparent(t) {
+	if s.tracer != nil {
+		o.traceparent = telemetry.Traceparent(r.Context())
+	} else if t := r.Header.Get("traceparent"); telemetry.TraceID(t) != "" {
 		o.traceparent = t
 	}
 	return o, nil
@@ -69,23 +71,4 @@ func (o *origin) msgID(id, channel string, place int) string {
 		return ""
 	}
 	return url.PathEscape(o.Name) + "/" + url.PathEscape(channel) + "/" + key
-}
-
-// isTraceparent reports whether t is a trace context of version 00 (W3C Trace
-// Context section 3.2): version, trace id, parent id and flags, in lower-case
-// hex, neither id all zeros.
-func isTraceparent(t string) bool {
-	if len(t) != 55 || t[:3] != "00-" || t[35] != '-' || t[52] != '-' {
-		return false
-	}
-	traceID, parentID, flags := t[3:35], t[36:52], t[53:]
-	if strings.Trim(traceID, "0") == "" || strings.Trim(parentID, "0") == "" {
-		return false
-	}
-	for _, part := range []string{traceID, parentID, flags} {
-		if strings.Trim(part, "0123456789abcdef") != "" {
-			return false
-		}
-	}
-	return true
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -118,7 +120,8 @@ func (p *publisher) settle(ctx context.Context, d *delivery) (proto.Result, erro
 		p.metrics.ack.Observe(took.Seconds())
 	}
 	if p.log.Enabled(ctx, slog.LevelDebug) {
-		p.log.DebugContext(ctx, "message published", "channel", d.channel, "status", res.Status, "id", res.ID, "took", took)
+		p.log.DebugContext(ctx, "message published", "channel", d.channel, "status", res.Status, "id", res.ID, "took", took,
+			"request", httpx.RequestIDOf(ctx), "trace", telemetry.TraceID(d.msg.Header.Get(proto.HeaderTraceparent)))
 	}
 	return res, nil
 }

@@ -10,14 +10,18 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Mount adds ingest's routes: the HTTP API at a glance.
 func (s *Service) Mount(r chi.Router) {
-	r.Post("/v1/messages", s.count("messages", s.keyed(s.postMessages, s.writeProblem)))
-	r.Post("/v1/channels/{channel}", s.count("channels", s.keyed(s.postChannel, s.writeProblem)))
+	r.Post("/v1/messages", s.count("messages", s.traced("/v1/messages", s.keyed(s.postMessages, s.writeProblem))))
+	r.Post("/v1/channels/{channel}", s.count("channels", s.traced("/v1/channels/{channel}", s.keyed(s.postChannel, s.writeProblem))))
 	r.Get("/v1/channels/{channel}/messages", s.count("history", s.keyed(s.getHistory, s.writeProblem)))
-	r.Post("/notify", s.count("notify", s.keyed(s.notify, s.writeNotifyError)))
+	r.Post("/notify", s.count("notify", s.traced("/notify", s.keyed(s.notify, s.writeNotifyError))))
 	r.Get("/openapi.json", s.count("openapi", s.getOpenAPI))
 }
 
@@ -42,23 +46,48 @@ func (s *Service) writeProblem(w http.ResponseWriter, r *http.Request, err error
 	httpx.WriteProblem(w, r, s.log, err)
 }
 
-// count counts the requests of one route by code, those too that end in a
-// panic. The wrapped writer unwraps, so http.ResponseController reaches the
-// connection through it.
+// count counts the requests of one route by code.
 func (s *Service) count(route string, h http.HandlerFunc) http.HandlerFunc {
 	requests := s.metrics.requests.MustCurryWith(map[string]string{"route": route})
 	return func(w http.ResponseWriter, r *http.Request) {
-		ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
-		code := http.StatusInternalServerError // what recovery answers
-		defer func() {
-			if ww.Status() != 0 {
-				code = ww.Status()
-			}
-			requests.WithLabelValues(strconv.Itoa(code)).Inc()
-		}()
-		h(ww, r)
-		code = http.StatusOK // what net/http answers where nothing was written
+		observe(w, r, h, func(code int) { requests.WithLabelValues(strconv.Itoa(code)).Inc() })
 	}
+}
+
+// traced makes a span of each request to a route that publishes, below that of
+// the request's traceparent. What the handler sends on then names this span.
+func (s *Service) traced(route string, h http.HandlerFunc) http.HandlerFunc {
+	if s.tracer == nil {
+		return h
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		parent := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		ctx, span := s.tracer.Start(parent, "POST "+route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
+			attribute.String("http.request.method", r.Method), attribute.String("http.route", route)))
+		defer span.End()
+		observe(w, r.WithContext(ctx), h, func(code int) {
+			span.SetAttributes(attribute.Int("http.response.status_code", code))
+			if code >= http.StatusInternalServerError {
+				span.SetStatus(codes.Error, http.StatusText(code))
+			}
+		})
+	}
+}
+
+// observe runs h and tells done the code of its answer, also if it ends in a
+// panic. The wrapped writer unwraps, so http.ResponseController reaches the
+// connection through it.
+func observe(w http.ResponseWriter, r *http.Request, h http.HandlerFunc, done func(code int)) {
+	ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+	code := http.StatusInternalServerError // what recovery answers
+	defer func() {
+		if ww.Status() != 0 {
+			code = ww.Status()
+		}
+		done(code)
+	}()
+	h(ww, r)
+	code = http.StatusOK // what net/http answers where nothing was written
 }
 
 // take spends n messages of the key's rate.

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -208,5 +210,46 @@ func TestCurlLineOfProtocol(t *testing.T) {
 	wantStatus(t, "curl", in, http.StatusOK)
 	if _, m := r.last(); string(m.Data) != `"disk full"` {
 		t.Errorf("data: got %s", m.Data)
+	}
+}
+
+// The stream's figures are those of NATS: none before the stream is known, and
+// then as it was read last.
+func TestStreamMetrics(t *testing.T) {
+	server := startNATS(t)
+	r := start(t, server)
+	figures := func() map[string]float64 {
+		families, err := r.reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]float64{}
+		for _, f := range families {
+			if name, ok := strings.CutPrefix(f.GetName(), "herald_ingest_stream_"); ok {
+				got[name] = f.GetMetric()[0].GetGauge().GetValue()
+			}
+		}
+		return got
+	}
+	want := map[string]float64{"messages": 0, "bytes": 0, "last_sequence": 0, "oldest_seconds": 0}
+	if got := figures(); !maps.Equal(got, want) {
+		t.Errorf("empty: got %v, want %v", got, want)
+	}
+	for range 3 {
+		r.post("/v1/channels/a", `1`).result(t, http.StatusOK)
+	}
+	purged, err := r.js.Stream(t.Context(), proto.Stream)
+	if err == nil {
+		err = purged.Purge(t.Context(), jetstream.WithPurgeSequence(2)) // as retention does
+	}
+	if err == nil {
+		err = r.stream.check(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := figures()
+	if got["messages"] != 2 || got["last_sequence"] != 3 || got["bytes"] < 100 || got["bytes"] > 2000 || got["oldest_seconds"] <= 0 || got["oldest_seconds"] > 60 {
+		t.Errorf("after three messages, of which one went: got %v", got)
 	}
 }

@@ -34,6 +34,8 @@ type stream struct {
 	pulse *natsx.Pulse // of the stream
 
 	life atomic.Pointer[life] // nil until the stream is declared
+	// found is the stream's state when it was last read; nil until then.
+	found atomic.Pointer[jetstream.StreamState]
 	// outages counts how often NATS was away, cleared those that came before
 	// the epoch was read: it is in doubt while they differ.
 	outages, cleared atomic.Uint64
@@ -192,9 +194,19 @@ func (s *stream) check(ctx context.Context) error {
 	// out the same sequences again.
 	now.last.Store(info.State.LastSeq)
 	s.life.Store(now)
+	s.found.Store(&info.State)
 	s.cleared.Store(outages)
 	s.known.Store(number)
 	return nil
+}
+
+// state is the stream's when it was last read, some seconds ago at most while
+// NATS answers; zero before.
+func (s *stream) state() jetstream.StreamState {
+	if found := s.found.Load(); found != nil {
+		return *found
+	}
+	return jetstream.StreamState{}
 }
 
 // mark is taken before a message is sent. The error is errNoStream.

@@ -3,8 +3,10 @@ package logger
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
+	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/logger/internal/store"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -88,6 +90,7 @@ func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
 			s.metrics.batch.Observe(float64(len(rows)))
 			s.metrics.rows.Add(float64(inserted))
 			s.metrics.redeliveries.Add(float64(len(rows) - inserted))
+			s.tell(ctx, rows)
 			break
 		}
 		if ctx.Err() != nil {
@@ -107,6 +110,17 @@ func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
 		if err := s.nc.FlushWithContext(flush); err != nil {
 			s.log.Debug("last batch not acknowledged", "err", err)
 		}
+	}
+}
+
+// tell names what was logged to whoever follows single messages, by the id
+// that publishers and clients know.
+func (s *session) tell(ctx context.Context, rows []store.Row) {
+	if !s.log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	for _, r := range rows {
+		s.log.Debug("message logged", "channel", r.Channel, "id", proto.Cursor{Epoch: r.Epoch, Seq: r.Seq}.String())
 	}
 }
 

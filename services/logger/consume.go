@@ -56,7 +56,7 @@ type consumer struct {
 	metrics *metrics
 	log     *slog.Logger
 	timing  timing
-	pulse   *natsx.Pulse // of the stream; missed by run alone
+	pulse   *natsx.Pulse // of the stream
 
 	// attached says that a session runs; broken holds why writing fails, nil
 	// while it works. Set by run's goroutine, read by readiness.
@@ -270,7 +270,7 @@ func (s *session) check(ctx context.Context) error {
 		}
 		return nil
 	}
-	s.pulse.Alive()
+	s.pulse.Answered(info.Cluster)
 	s.metrics.pending.Set(float64(info.NumPending) + float64(info.NumAckPending))
 	holes, err := s.store.Account(ctx, s.epoch, info.AckFloor.Stream)
 	if err != nil {

@@ -48,6 +48,8 @@ type world struct {
 	// broker, if set, stands between the service and JetStream.
 	broker func(jetstream.JetStream) jetstream.JetStream
 	timing timing
+	others []string      // further NATS servers that the service knows
+	late   time.Duration // of the pulse; 0: as in earnest
 }
 
 func newWorld(t testing.TB) *world {
@@ -81,7 +83,7 @@ var quick = timing{ackWait: time.Second, heartbeat: 500 * time.Millisecond, chec
 
 func (w *world) start() *running {
 	w.Helper()
-	nc, err := natsx.Connect(natsx.Config{URL: w.nats.URL, Name: "logger"}, natstest.Log(w))
+	nc, err := natsx.Connect(natsx.Config{URL: strings.Join(append([]string{w.nats.URL}, w.others...), ","), Name: "logger"}, natstest.Log(w), nats.DontRandomize())
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -92,6 +94,9 @@ func (w *world) start() *running {
 		w.Fatal(err)
 	}
 	r.consumer.timing = w.timing
+	if w.late != 0 {
+		r.consumer.pulse.Late = w.late
+	}
 	if w.broker != nil {
 		r.consumer.js = w.broker(r.consumer.js)
 	}

@@ -146,8 +146,11 @@ type requestIDKey struct{}
 
 // RequestID is the id under which this request is logged; the client has it
 // as X-Request-Id and in problems.
-func RequestID(r *http.Request) string {
-	id, _ := r.Context().Value(requestIDKey{}).(string)
+func RequestID(r *http.Request) string { return RequestIDOf(r.Context()) }
+
+// RequestIDOf is RequestID by the request's context.
+func RequestIDOf(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
 	return id
 }
 

@@ -222,13 +222,13 @@ func EnsureStream(ctx context.Context, js jetstream.JetStream, cfg StreamConfig)
 
 // AwaitStream waits until NATS is there, new enough, and somebody has declared
 // the stream, and returns it. Each reason to wait is logged once, as the one
-// may follow another. A server that cannot be asked is pulse's business, which
-// thus belongs to the caller's goroutine. The error is ctx's.
+// may follow another. pulse is told what is heard of the stream. The error is
+// ctx's.
 func AwaitStream(ctx context.Context, js jetstream.JetStream, pulse *Pulse, log *slog.Logger) (jetstream.Stream, error) {
 	for said := ""; ; {
 		s, err := findStream(ctx, js)
 		if err == nil {
-			pulse.Alive()
+			pulse.Answered(s.CachedInfo().Cluster)
 			return s, nil
 		}
 		if ctx.Err() != nil {

@@ -23,6 +23,9 @@ const StreamLate = 15 * time.Second
 //
 // Safe for concurrent use.
 type Pulse struct {
+	// Late is StreamLate, unless a test shortens it before the first use.
+	Late time.Duration
+
 	nc    *nats.Conn
 	log   *slog.Logger
 	alive atomic.Int64 // Unix nanoseconds
@@ -31,7 +34,7 @@ type Pulse struct {
 
 // NewPulse begins with a sign of life.
 func NewPulse(nc *nats.Conn, log *slog.Logger) *Pulse {
-	p := &Pulse{nc: nc, log: log}
+	p := &Pulse{Late: StreamLate, nc: nc, log: log}
 	p.Alive()
 	return p
 }
@@ -68,13 +71,13 @@ func (p *Pulse) Answered(cluster *jetstream.ClusterInfo) {
 }
 
 func (p *Pulse) silent() time.Duration {
-	return time.Since(time.Unix(0, p.alive.Load())).Round(time.Second)
+	return time.Since(time.Unix(0, p.alive.Load()))
 }
 
 // Err is why a service that needs the stream is not ready.
 func (p *Pulse) Err() error {
-	if silent := p.silent(); silent >= StreamLate {
-		return fmt.Errorf("stream %s has not answered for %s", proto.Stream, silent)
+	if silent := p.silent(); silent >= p.Late {
+		return fmt.Errorf("stream %s has not answered for %s", proto.Stream, silent.Round(time.Second))
 	}
 	return nil
 }
@@ -84,17 +87,17 @@ func (p *Pulse) Err() error {
 // connection that is lost looks for one by itself. It does not block.
 func (p *Pulse) Missed(err error) {
 	silent, moved := p.silent(), p.moved.Load()
-	if !p.nc.IsConnected() || silent < StreamLate || time.Since(time.Unix(0, moved)) < StreamLate {
+	if !p.nc.IsConnected() || silent < p.Late || time.Since(time.Unix(0, moved)) < p.Late {
 		return
 	}
 	if !p.moved.CompareAndSwap(moved, time.Now().UnixNano()) {
 		return // another goroutine does it
 	}
 	if len(p.nc.Servers()) < 2 {
-		p.log.Warn("the stream does not answer, and no other NATS server is known", "silent", silent, "err", err)
+		p.log.Warn("the stream does not answer, and no other NATS server is known", "silent", silent.Round(time.Second), "err", err)
 		return
 	}
-	p.log.Warn("the stream does not answer; trying another NATS server", "server", p.nc.ConnectedUrlRedacted(), "silent", silent, "err", err)
+	p.log.Warn("the stream does not answer; trying another NATS server", "server", p.nc.ConnectedUrlRedacted(), "silent", silent.Round(time.Second), "err", err)
 	if err := p.nc.ForceReconnect(); err != nil {
 		p.log.Warn("could not leave the NATS server", "err", err)
 	}

@@ -163,6 +163,8 @@ func TestTraceparent(t *testing.T) {
 		{"00-00000000000000000000000000000000" + sampled[35:], "", false},
 		{sampled[:36] + "0000000000000000-01", "", false},
 		{sampled[:53] + "0g", "", false},
+		{sampled[:53] + "\r\n", "", false},
+		{strings.Replace(sampled, "-", "_", 1), "", false},
 		{sampled[:10] + "\n" + sampled[11:], "", false},
 	} {
 		if got := TraceID(c.in); got != c.id {
@@ -171,8 +173,10 @@ func TestTraceparent(t *testing.T) {
 		if got := Sampled(c.in); got != c.sampled {
 			t.Errorf("%q sampled: got %v, want %v", c.in, got, c.sampled)
 		}
-		if got := Traceparent(WithTraceparent(context.Background(), c.in)); c.id != "" && TraceID(got) != c.id || c.id == "" && c.in == "" && got != "" {
-			t.Errorf("%q through a context: got %q", c.in, got)
+	}
+	for _, want := range []string{sampled, unsampled, ""} {
+		if got := Traceparent(WithTraceparent(context.Background(), want)); got != want {
+			t.Errorf("through a context: got %q, want %q", got, want)
 		}
 	}
 }

@@ -66,6 +66,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return err
 	}
+	tracer, stopTracing, err := telemetry.StartTracing(ctx, "herald-gateway", getenv, log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	registry := telemetry.NewRegistry()
 	// Without NATS it answers all the same: alive and not ready.
 	nc, err := natsx.Attach(nats, log)
@@ -73,7 +78,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	defer nc.Close()
-	svc, err := gateway.New(ctx, cfg, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: telemetry.NewOps(registry), Pages: web.FS})
+	svc, err := gateway.New(ctx, cfg, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: telemetry.NewOps(registry), Tracer: tracer, Pages: web.FS})
 	if err != nil {
 		return err
 	}

@@ -95,6 +95,8 @@ func TestBadConfig(t *testing.T) {
 		{nil, env("HERALD_JWT_SECRET_FILE", filepath.Join(t.TempDir(), "none")), []string{"HERALD_JWT_SECRET_FILE"}},
 		{nil, env("HERALD_ANONYMOUS_CHANNELS", "a..b"), []string{"anonymous-channels"}},
 		{[]string{"-tls-cert", "cert.pem"}, env(), []string{"tls-key"}},
+		{[]string{"-nats-cert", "cert.pem"}, env(), []string{"nats-key"}},
+		{nil, env("HERALD_NATS_CA", "none.pem"), []string{"nats-ca", "none.pem"}},
 		{[]string{"-log-level", "loud"}, env(), []string{"log level"}},
 		{[]string{"-health", "-listen", "127.0.0.1:1"}, env(), []string{"ask for readiness"}},
 	} {
@@ -123,6 +125,39 @@ func TestStopWhileWaiting(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A process that starts while NATS is away is alive and not ready, and follows
+// the stream as soon as it is there.
+func TestStartWithoutNATS(t *testing.T) {
+	server := natstest.Start(t)
+	server.Stream(server.Connect())
+	server.Stop()
+	listen := free(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL), io.Discard, io.Discard)
+	}()
+	status := func(path string) int {
+		resp, err := http.Get("http://" + listen + path)
+		if err != nil {
+			return 0
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	natstest.Eventually(t, 10*time.Second, "alive", func() bool { return status("/healthz") == http.StatusOK })
+	if got := get(t, "http://"+listen+"/readyz"); !strings.Contains(got, "not connected to NATS") {
+		t.Errorf("/readyz: got %s, want the reason", got)
+	}
+	server.Restart()
+	natstest.Eventually(t, 20*time.Second, "ready", func() bool { return status("/readyz") == http.StatusOK })
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("run: %v", err)
 	}
 }
 

@@ -63,6 +63,9 @@ func (h *Hub) Run(ctx context.Context) {
 	wg.Wait()
 }
 
+// Shards is how many there are.
+func (h *Hub) Shards() int { return len(h.shards) }
+
 // Recent is the ring of the newest messages.
 func (h *Hub) Recent() *Recent { return h.recent }
 

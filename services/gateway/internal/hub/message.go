@@ -17,6 +17,10 @@ type Message struct {
 	ID string
 	// Accepted is when ingest took the message; zero if unknown.
 	Accepted time.Time
+	// Written, if not nil, is called once by each shard, when what its sockets
+	// take of the message at once is written, with how many of its subscribers
+	// the message was for. Shards call at the same time; it must not block.
+	Written func(subscribers int)
 
 	encoded [maxEncodings]atomic.Pointer[[]byte]
 }

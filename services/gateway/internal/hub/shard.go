@@ -31,6 +31,13 @@ type shard struct {
 	turn      uint64       // counts messages, ephemeral ones too
 	dirty     []*Subscriber
 	unwritten int // messages queued at subscribers since the last flush
+	awaited   []awaited
+}
+
+// awaited is a message of the current batch whose Written is to be called.
+type awaited struct {
+	message     *Message
+	subscribers int
 }
 
 type item struct {
@@ -111,7 +118,10 @@ func (s *shard) run() {
 
 		for i := range batch {
 			if m := batch[i].message; m != nil {
-				s.deliver(m)
+				n := s.deliver(m)
+				if m.Written != nil {
+					s.awaited = append(s.awaited, awaited{m, n})
+				}
 			} else {
 				batch[i].command()
 			}
@@ -126,11 +136,17 @@ func (s *shard) run() {
 				s.m.latency.Observe(now.Sub(m.Accepted).Seconds())
 			}
 		}
+		for _, a := range s.awaited {
+			a.message.Written(a.subscribers)
+		}
+		clear(s.awaited)
+		s.awaited = s.awaited[:0]
 		clear(batch)
 	}
 }
 
-func (s *shard) deliver(m *Message) {
+// deliver queues a message and says at how many subscribers.
+func (s *shard) deliver(m *Message) int {
 	if m.Seq > 0 {
 		s.position.Seq = m.Seq
 	}
@@ -154,6 +170,7 @@ func (s *shard) deliver(m *Message) {
 	s.patterns.match(m.Channel, each)
 	s.unwritten += n
 	s.m.deliveries.Add(float64(n))
+	return n
 }
 
 func (s *shard) mark(sub *Subscriber) {

@@ -65,6 +65,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return err
 	}
+	tracer, stopTracing, err := telemetry.StartTracing(ctx, "herald-ingest", getenv, log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
 	registry := telemetry.NewRegistry()
 	// Without NATS it answers all the same: alive, not ready, 503.
 	nc, err := natsx.Attach(nats, log)
@@ -72,7 +77,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	defer nc.Close()
-	svc, err := ingest.New(ctx, cfg, ingest.Deps{NATS: nc, Log: log, Registry: registry, Ops: telemetry.NewOps(registry), Stdout: stdout})
+	svc, err := ingest.New(ctx, cfg, ingest.Deps{NATS: nc, Log: log, Registry: registry, Ops: telemetry.NewOps(registry), Tracer: tracer, Stdout: stdout})
 	if err != nil {
 		return err
 	}

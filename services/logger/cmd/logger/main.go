@@ -78,6 +78,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	defer nc.Close()
 	svc, err := logger.New(ctx, cfg, logger.Deps{NATS: nc, Log: log, Registry: registry, Ops: telemetry.NewOps(registry)})
+	if errors.Is(err, context.Canceled) { // told to stop while it opened the log
+		return nil
+	}
 	if err != nil {
 		return err
 	}
