@@ -18,6 +18,7 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/lifecycle"
 	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/herald-push/herald/services/internal/tracing"
 	"github.com/herald-push/herald/services/logger"
 	"github.com/herald-push/herald/web"
 	"github.com/nats-io/nats.go"
@@ -50,7 +51,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, std s
 		log.Warn(note)
 	}
 
-	tracer, stopTracing, err := telemetry.StartTracing(ctx, "herald", getenv, log)
+	tracer, stopTracing, err := tracing.Start(ctx, "herald", getenv, log)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/herald-push/herald/services/gateway/internal/hub"
-	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/herald-push/herald/services/internal/tracing"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -19,12 +19,12 @@ import (
 func (f *feed) trace(m *hub.Message, traceparent string) {
 	ctx := context.Background()
 	if f.log.Enabled(ctx, slog.LevelDebug) {
-		f.log.Debug("message received", "channel", m.Channel, "id", m.ID, "trace", telemetry.TraceID(traceparent))
+		f.log.Debug("message received", "channel", m.Channel, "id", m.ID, "trace", tracing.TraceID(traceparent))
 	}
-	if f.tracer == nil || !telemetry.Sampled(traceparent) {
+	if f.tracer == nil || !tracing.Sampled(traceparent) {
 		return
 	}
-	_, span := f.tracer.Start(telemetry.WithTraceparent(ctx, traceparent), "deliver", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
+	_, span := f.tracer.Start(tracing.WithTraceparent(ctx, traceparent), "deliver", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
 		attribute.String("herald.channel", m.Channel), attribute.String("herald.id", m.ID), attribute.Int64("herald.seq", int64(m.Seq))))
 	var shards, subscribers atomic.Int64
 	shards.Store(int64(f.hub.Shards()))

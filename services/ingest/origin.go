@@ -9,7 +9,7 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/natsx"
-	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/herald-push/herald/services/internal/tracing"
 	"github.com/nats-io/nats.go"
 )
 
@@ -35,8 +35,8 @@ func (s *Service) origin(r *http.Request, g auth.Grant) (*origin, error) {
 		o.source = addr.String()
 	}
 	if s.tracer != nil {
-		o.traceparent = telemetry.Traceparent(r.Context())
-	} else if t := r.Header.Get("traceparent"); telemetry.TraceID(t) != "" {
+		o.traceparent = tracing.Traceparent(r.Context())
+	} else if t := r.Header.Get("traceparent"); tracing.TraceID(t) != "" {
 		o.traceparent = t
 	}
 	return o, nil

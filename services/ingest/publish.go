@@ -10,7 +10,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/httpx"
-	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/herald-push/herald/services/internal/tracing"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -121,7 +121,7 @@ func (p *publisher) settle(ctx context.Context, d *delivery) (proto.Result, erro
 	}
 	if p.log.Enabled(ctx, slog.LevelDebug) {
 		p.log.DebugContext(ctx, "message published", "channel", d.channel, "status", res.Status, "id", res.ID, "took", took,
-			"request", httpx.RequestIDOf(ctx), "trace", telemetry.TraceID(d.msg.Header.Get(proto.HeaderTraceparent)))
+			"request", httpx.RequestIDOf(ctx), "trace", tracing.TraceID(d.msg.Header.Get(proto.HeaderTraceparent)))
 	}
 	return res, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/herald-push/herald/services/internal/lifecycle"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/herald-push/herald/services/internal/tracing"
 	"github.com/herald-push/herald/web"
 )
 
@@ -66,7 +67,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return err
 	}
-	tracer, stopTracing, err := telemetry.StartTracing(ctx, "herald-gateway", getenv, log)
+	tracer, stopTracing, err := tracing.Start(ctx, "herald-gateway", getenv, log)
 	if err != nil {
 		return err
 	}

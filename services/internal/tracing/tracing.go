@@ -1,4 +1,7 @@
-package telemetry
+// Package tracing exports OpenTelemetry spans, if it is told where to, and
+// reads and writes the traceparent that a message carries. It is a package of
+// its own because the exporter is large: only who makes spans links it.
+package tracing
 
 import (
 	"context"
@@ -8,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/herald-push/herald/services/internal/telemetry"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -26,7 +30,7 @@ const (
 	complainEvery = time.Minute
 )
 
-// StartTracing starts the export of spans by OTLP over HTTP, if
+// Start starts the export of spans by OTLP over HTTP, if
 // OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set,
 // and neither OTEL_SDK_DISABLED nor OTEL_TRACES_EXPORTER=none switches it off.
 // All other OTEL_ variables (sampler, headers, certificates, service name) the
@@ -36,7 +40,7 @@ const (
 // stop exports what is left; it is never nil, and takes 2 s at most. A
 // collector that is away costs spans and a warning a minute, nothing else. The
 // SDK has one place for its errors in a process, so only main calls this.
-func StartTracing(ctx context.Context, service string, getenv func(string) string, log *slog.Logger) (tracer trace.Tracer, stop func(), err error) {
+func Start(ctx context.Context, service string, getenv func(string) string, log *slog.Logger) (tracer trace.Tracer, stop func(), err error) {
 	stop = func() {}
 	endpoint := getenv("OTEL_EXPORTER_OTLP_ENDPOINT") + getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 	if endpoint == "" || getenv("OTEL_SDK_DISABLED") == "true" || getenv("OTEL_TRACES_EXPORTER") == "none" {
@@ -54,7 +58,7 @@ func StartTracing(ctx context.Context, service string, getenv func(string) strin
 	}
 	about, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
-		resource.WithAttributes(attribute.String("service.name", service), attribute.String("service.version", BuildVersion())),
+		resource.WithAttributes(attribute.String("service.name", service), attribute.String("service.version", telemetry.BuildVersion())),
 		resource.WithFromEnv(), // last: what operators say wins
 	)
 	if err != nil {

@@ -1,4 +1,4 @@
-package telemetry
+package tracing
 
 import (
 	"context"
@@ -64,7 +64,7 @@ func TestTracingIsOff(t *testing.T) {
 		"disabled":    environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1", "OTEL_SDK_DISABLED", "true"),
 		"no exporter": environment(t, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER", "none"),
 	} {
-		tracer, stop, err := StartTracing(t.Context(), "herald-test", getenv, slog.New(slog.DiscardHandler))
+		tracer, stop, err := Start(t.Context(), "herald-test", getenv, slog.New(slog.DiscardHandler))
 		if tracer != nil || err != nil {
 			t.Errorf("%s: got %v, %v; want no tracer", name, tracer, err)
 		}
@@ -74,7 +74,7 @@ func TestTracingIsOff(t *testing.T) {
 
 func TestTracingRefusesGRPC(t *testing.T) {
 	getenv := environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-	if _, _, err := StartTracing(t.Context(), "herald-test", getenv, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "OTEL_EXPORTER_OTLP_PROTOCOL") {
+	if _, _, err := Start(t.Context(), "herald-test", getenv, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "OTEL_EXPORTER_OTLP_PROTOCOL") {
 		t.Errorf("got %v, want an error with the variable's name", err)
 	}
 }
@@ -85,7 +85,7 @@ func TestTracingExports(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			url, got := collect(t)
 			getenv := environment(t, append(more, "OTEL_EXPORTER_OTLP_ENDPOINT", url)...)
-			tracer, stop, err := StartTracing(t.Context(), "herald-test", getenv, slog.New(slog.DiscardHandler))
+			tracer, stop, err := Start(t.Context(), "herald-test", getenv, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -118,7 +118,7 @@ func TestTracingWithoutCollector(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 	defer s.Close()
 	var out strings.Builder // only this goroutine logs: the end is the one export
-	tracer, stop, err := StartTracing(t.Context(), "herald-test", environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT", s.URL), slog.New(slog.NewTextHandler(&out, nil)))
+	tracer, stop, err := Start(t.Context(), "herald-test", environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT", s.URL), slog.New(slog.NewTextHandler(&out, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
