@@ -7,7 +7,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X github.com/herald-push/herald/services/internal/telemetry.Version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: run build test tools check unit faults purego web fuzz bench images compose-test kube-test clean
+.PHONY: run build test tools check unit faults purego web fuzz bench images containers compose-test kube-test clean
 
 run: ## start everything in one process, on port 5000
 	go run ./services/allinone
@@ -16,7 +16,7 @@ build: ## bin/herald and one binary per service
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/herald ./services/allinone
 	$(foreach c,$(COMMANDS),go build -trimpath -ldflags '$(LDFLAGS)' -o bin/$(c) ./services/$(c)/cmd/$(c) &&) true
 
-test: tools check unit purego web ## everything
+test: tools check unit purego web containers ## everything
 
 tools: ## what the tests need and a fresh Debian lacks
 	@missing=; \
@@ -62,6 +62,11 @@ images: ## herald/ingest, gateway, logger and allinone, tagged HERALD_VERSION or
 	@set -e; for s in $(COMMANDS) allinone; do \
 		docker build -f Dockerfile.$$s --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t herald/$$s:$(or $(HERALD_VERSION),dev) .; \
 		docker image inspect -f "herald/$$s: {{.Size}} bytes" herald/$$s:$(or $(HERALD_VERSION),dev); done
+
+containers: ## compose-test where there is a docker engine; elsewhere it says what was not tested
+	@if docker info >/dev/null 2>&1; then $(MAKE) compose-test; \
+	else echo "NOT TESTED here, for want of a docker engine: images and docker-compose.yml (make compose-test)"; fi
+	@echo "NOT TESTED here, for want of a cluster: deploy/ on Kubernetes (make kube-test); its files were"
 
 compose-test: images ## docker-compose.yml from up to down, under load: scaled, killed, restarted; needs a docker engine
 	cd services/allinone && go vet -tags compose . && go test -tags compose -count=1 -timeout 20m -run 'TestCompose$$|TestImages|TestAllinoneImage' -v .
