@@ -1,16 +1,16 @@
 # The verbs of this project. `make run` needs Go alone; `make test` needs Go,
 # Node and a Debian machine, and installs what else it needs.
 
-MODULES  := proto services/internal services/ingest services/gateway services/logger services/allinone services/faults web
+MODULES  := proto services/internal services/ingest services/gateway services/logger services/allinone services/faults web bench
 COMMANDS := ingest gateway logger
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -s -w -X github.com/herald-push/herald/services/internal/telemetry.Version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: run build test tools check unit faults purego web fuzz bench images containers compose-test kube-test clean
+.PHONY: run build test tools check unit faults purego web fuzz bench microbench images containers compose-test kube-test clean
 
 run: ## start everything in one process, on port 5000
-	go run ./services/allinone
+	@trap 'stopped=1' INT; go run ./services/allinone || [ "$$stopped" ]
 
 build: ## bin/herald and one binary per service
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/herald ./services/allinone
@@ -52,7 +52,10 @@ fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for m in $(MODULES); do (cd $$m; for p in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) $$p; done; done); done
 
-bench: ## publish and fan-out, per core
+bench: ## Herald against other servers on this machine, in under ten minutes; writes its table into README.md
+	cd bench && go run . -readme ../README.md
+
+microbench: ## publish and fan-out, per core
 	cd services/ingest && go test -run '^$$' -bench . -benchmem .
 	cd services/gateway && go test -run '^$$' -bench . -benchmem ./...
 	cd services/logger && go test -run '^$$' -bench . -benchmem ./...

@@ -57,7 +57,7 @@ var (
 	ProblemNotFound         = problem("not-found", http.StatusNotFound, "There is nothing here")
 	ProblemMethod           = problem("method-not-allowed", http.StatusMethodNotAllowed, "This path does not take that method")
 	ProblemConflict         = problem("conflict", http.StatusConflict, "That is there already")
-	ProblemGone             = problem("gone", http.StatusGone, "The id is older than what is kept, or of another epoch")
+	ProblemGone             = problem("gone", http.StatusGone, "The id is older than what is kept, or not of this stream")
 	ProblemTooLarge         = problem("too-large", http.StatusRequestEntityTooLarge, "The body is too large")
 	ProblemMediaType        = problem("unsupported-media-type", http.StatusUnsupportedMediaType, "The content type is not supported")
 	ProblemUpgrade          = problem("upgrade-required", http.StatusUpgradeRequired, "This path speaks WebSocket")

@@ -28,7 +28,9 @@ var bans = []struct {
 		"the hub knows neither sockets nor NATS"},
 	{module + "services/gateway/internal/conn", []string{"github.com/nats-io/", module + "services/"},
 		"a socket knows neither NATS nor subscriptions"},
-	{module + "services/gateway/internal/native", []string{"net", "github.com/gorilla/", module + "services/"},
+	{module + "services/gateway/internal/native", []string{"github.com/gorilla/", "github.com/nats-io/", module + "services/"},
+		"a protocol is bytes in, bytes out"},
+	{module + "services/gateway/internal/sse", []string{"github.com/gorilla/", "github.com/nats-io/", module + "services/"},
 		"a protocol is bytes in, bytes out"},
 	{module + "services/ingest/...", []string{module + "services/gateway", module + "services/logger", module + "services/allinone", module + "web", "github.com/gorilla/", "github.com/mattn/", "modernc.org/", "github.com/nats-io/nats-server/"},
 		"services never import each other; sockets, SQLite and nats-server have one home each"},
@@ -55,7 +57,7 @@ func TestArchitecture(t *testing.T) {
 // Only these import gorilla, SQLite and nats-server themselves.
 func TestOneHomeEach(t *testing.T) {
 	homes := map[string][]string{
-		"github.com/gorilla/websocket":             {"services/gateway/internal/conn", "services/allinone"},
+		"github.com/gorilla/websocket":             {"services/gateway/internal/conn", "services/allinone", "bench"},
 		"github.com/mattn/go-sqlite3":              {"services/logger/internal/store"},
 		"modernc.org/sqlite":                       {"services/logger/internal/store"},
 		"github.com/nats-io/nats-server/v2/server": {"services/internal/natsd"},

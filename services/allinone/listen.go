@@ -57,6 +57,9 @@ func listen(ctx context.Context, args []string, getenv func(string) string, std 
 		if errors.As(err, &closed) && !comeBack(closed.Code) {
 			return fmt.Errorf("disconnected: %s (%d)", closed.Text, closed.Code)
 		}
+		if closed != nil && proto.CloseCode(closed.Code) == proto.CloseTokenExpired {
+			return errors.New("the token has expired: set HERALD_TOKEN to a new one")
+		}
 		wait := l.backoff()
 		fmt.Fprintf(std.err, "herald: %v; connecting again in %s\n", err, wait.Round(time.Millisecond))
 		select {

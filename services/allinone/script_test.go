@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -20,6 +21,14 @@ import (
 //	apikey NAME FILE   sets $NAME to the API key that FILE's text shows
 //	until FILE REGEXP  waits until FILE, written by a background command, matches
 func TestScript(t *testing.T) {
+	races := t.TempDir() // where the race detector writes, if a command ends with 66
+	t.Cleanup(func() {
+		reports, _ := filepath.Glob(filepath.Join(races, "*")) // the pattern is well formed
+		for _, name := range reports {
+			b, err := os.ReadFile(name)
+			t.Errorf("%s\n%s, %v", name, b, err)
+		}
+	})
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -28,6 +37,7 @@ func TestScript(t *testing.T) {
 					env.Setenv(name, "")
 				}
 			}
+			env.Setenv("GORACE", "log_path="+filepath.Join(races, "race"))
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){

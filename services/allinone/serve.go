@@ -178,6 +178,8 @@ func banner(w io.Writer, cfg Config, addr net.Addr, firstKey *string) {
 		key = *firstKey
 		fmt.Fprintf(&b, "  API key:    %s\n", key)
 		fmt.Fprint(&b, "              Keep it: it is shown this once, Herald stores only its digest.\n")
+	} else if cfg.Ingest.APIKey != "" {
+		fmt.Fprint(&b, "  API key     the one in HERALD_API_KEY; its messages have the sender env\n")
 	} else {
 		fmt.Fprint(&b, "  API keys    herald keys list; a lost one is replaced by: herald keys rotate NAME\n")
 	}

@@ -227,6 +227,10 @@ func (c *session) sendStored(r *replay, upTo uint64) error {
 	case <-c.s.sessions.Done():
 		return c.s.sessions.Err()
 	}
+	if c.conn.Reason() != 0 { // it left while it waited for its turn
+		<-c.s.replays
+		return conn.ErrClosed
+	}
 	merged, end, err := c.fetch(r.names, r.since, upTo)
 	<-c.s.replays
 	if err != nil {

@@ -30,7 +30,7 @@ func (c *client) gap(reason, since, id, channel string) {
 	if channel != "" {
 		want = want[:len(want)-1] + fmt.Sprintf(`,"channel":%q}`, channel)
 	}
-	if unescape(f.raw) != want {
+	if f.raw != want {
 		c.t.Fatalf("got %s, want %s", f.raw, want)
 	}
 }

@@ -80,6 +80,7 @@ func (c *session) tell(frame any) {
 // may have, and lets it in. Arrived, Frame and Ended make a session a
 // conn.Client.
 func (c *session) Arrived() {
+	defer c.recovered()
 	c.sub = c.s.hub.Attach(c)
 	a := c.s.ips.enter(c.remote)
 	if a.over {
@@ -91,7 +92,6 @@ func (c *session) Arrived() {
 	}
 	c.since = time.Now()
 	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.remote, "ip_connections", a.total, "online", a.online)
-	defer c.recovered()
 	if c.refused != nil {
 		c.refuse(*c.refused)
 		return
@@ -219,8 +219,8 @@ func (c *session) failed(err error) {
 	c.refuse(refusal{code: proto.CloseOverload, err: errors.New("the messages you missed cannot be read now; come back")})
 }
 
-// watchExpiry ends the connection when its token does; anonymous ones have
-// none.
+// watchExpiry ends the connection when its token does, as late as a new one
+// with that token would be refused; anonymous connections have none.
 func (c *session) watchExpiry() {
 	if c.anonymous {
 		return
@@ -228,7 +228,7 @@ func (c *session) watchExpiry() {
 	if c.expiry != nil {
 		c.expiry.Stop()
 	}
-	c.expiry = time.AfterFunc(time.Until(c.principal.Expires), func() { c.conn.Close(proto.CloseTokenExpired) })
+	c.expiry = time.AfterFunc(time.Until(c.principal.Expires.Add(auth.Leeway)), func() { c.conn.Close(proto.CloseTokenExpired) })
 }
 
 // Frame handles one text frame of the client.

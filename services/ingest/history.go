@@ -197,7 +197,7 @@ func (e extent) place(q historyQuery) (uint64, error) {
 	case q.since == proto.SinceLast:
 		return e.at.Seq, nil
 	case q.id.Epoch != e.at.Epoch, q.id.Seq > e.at.Seq:
-		return 0, proto.ProblemGone.With("since: " + q.since + " is an id of a stream that is gone; since=all starts over")
+		return 0, proto.ProblemGone.With("since: " + q.since + " is not in this stream: it is of another one, or was never given out; since=all starts over")
 	case q.id.Seq+1 < e.first:
 		return 0, proto.ProblemGone.With("since: what came after " + q.since + " is no longer kept; since=all starts over")
 	}

@@ -3,7 +3,6 @@ package ingest
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -232,7 +231,7 @@ func (a *answer) done() {
 }
 
 func (a *answer) write(v any) {
-	b, err := json.Marshal(v)
+	b, err := proto.Marshal(v)
 	if err == nil {
 		_, err = a.w.Write(append(b, '\n'))
 	}

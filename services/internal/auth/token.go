@@ -39,8 +39,8 @@ type Verifier struct {
 // MaxTokenBytes bounds a token; it must fit into a header or URL.
 const MaxTokenBytes = 8 << 10
 
-// leeway is how far clocks may differ.
-const leeway = 5 * time.Second
+// Leeway is how far clocks may differ: a token holds for as long after its exp.
+const Leeway = 5 * time.Second
 
 // NewVerifier loads the keys. A JWKS URL is fetched again every hour, and at
 // most once a minute when a token names a key that is not known yet; the
@@ -48,7 +48,7 @@ const leeway = 5 * time.Second
 // a gateway that can check no token should say so before it takes clients.
 func NewVerifier(ctx context.Context, cfg VerifierConfig, log *slog.Logger) (*Verifier, error) {
 	v := &Verifier{}
-	options := []jwt.ParserOption{jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(leeway), jwt.WithStrictDecoding()}
+	options := []jwt.ParserOption{jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(Leeway), jwt.WithStrictDecoding()}
 	if cfg.Secret != "" {
 		if err := CheckSecret("HERALD_JWT_SECRET", cfg.Secret); err != nil {
 			return nil, err

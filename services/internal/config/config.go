@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -87,7 +88,25 @@ func Parse(name string, args []string, getenv func(string) string, file map[stri
 			faults = append(faults, err)
 		}
 	}
+	if late := misplaced(fs.Args(), args, settings); late != "" {
+		faults = append(faults, fmt.Errorf("-%s stands after the other arguments; flags come first (after -- nothing is a flag)", late))
+	}
 	return fs.Args(), errors.Join(faults...)
+}
+
+// misplaced is the name of a flag among the arguments after the flags, where
+// it would be taken for text; empty: there is none.
+func misplaced(rest, args []string, settings []Setting) string {
+	if first := len(args) - len(rest); first > 0 && args[first-1] == "--" {
+		return ""
+	}
+	for _, a := range rest {
+		name, _, _ := strings.Cut(strings.TrimLeft(a, "-"), "=")
+		if strings.HasPrefix(a, "-") && slices.ContainsFunc(settings, func(s Setting) bool { return s.Flag == name && name != "" }) {
+			return name
+		}
+	}
+	return ""
 }
 
 // lookup finds the value with the highest precedence; from names its origin

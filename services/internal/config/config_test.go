@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,6 +70,26 @@ func file(t *testing.T, content string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// A flag among the words would be taken for one of them.
+func TestMisplacedFlag(t *testing.T) {
+	var channel string
+	settings := []config.Setting{{Flag: "channel", Into: &channel}}
+	parse := func(args ...string) error {
+		_, err := config.Parse("send", args, func(string) string { return "" }, nil, io.Discard, settings)
+		return err
+	}
+	for _, args := range [][]string{{"hi", "-channel", "x"}, {"hi", "--channel=x"}, {"-channel", "a", "hi", "-channel=b"}} {
+		if err := parse(args...); err == nil || !strings.Contains(err.Error(), "-channel stands after the other arguments") {
+			t.Errorf("%q: got %v, want that -channel comes too late", args, err)
+		}
+	}
+	for _, args := range [][]string{{"-channel", "x", "hi"}, {"--", "hi", "-channel", "x"}, {"minus", "-5"}, {"-channel=x", "--", "-channel"}, {"a", "-"}} {
+		if err := parse(args...); err != nil {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
 }
 
 func TestPrecedence(t *testing.T) {
@@ -137,8 +158,8 @@ func TestAllKinds(t *testing.T) {
 
 func TestBoolFlagNeedsNoValueAndArgumentsRemain(t *testing.T) {
 	a := defaults()
-	rest, err := config.Parse("prog", []string{"-verbose", "serve", "-name"}, getenv(nil), nil, nil, a.settings())
-	if err != nil || !a.Verbose || !slices.Equal(rest, []string{"serve", "-name"}) {
+	rest, err := config.Parse("prog", []string{"-verbose", "serve", "-other"}, getenv(nil), nil, nil, a.settings())
+	if err != nil || !a.Verbose || !slices.Equal(rest, []string{"serve", "-other"}) {
 		t.Errorf("got verbose %v, rest %q, error %v", a.Verbose, rest, err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +23,7 @@ import (
 
 // WriteJSON answers with v as one line of JSON.
 func WriteJSON(w http.ResponseWriter, status int, v any) {
-	b, err := json.Marshal(v)
+	b, err := proto.Marshal(v)
 	if err != nil {
 		panic(fmt.Sprintf("httpx: %T does not marshal: %v", v, err)) // a programming fault; Recover answers 500
 	}
@@ -43,9 +42,10 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, log *slog.Logger, err 
 		log.ErrorContext(r.Context(), "request failed", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "err", err)
 		p = proto.ProblemInternal
 	}
+	log.DebugContext(r.Context(), "call refused", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "status", p.Status, "detail", p.Detail)
 	out := *p
 	out.Request = RequestID(r)
-	b, err := json.Marshal(out)
+	b, err := proto.Marshal(out)
 	if err != nil {
 		panic(fmt.Sprintf("httpx: problem does not marshal: %v", err))
 	}

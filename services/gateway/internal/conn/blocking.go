@@ -61,12 +61,20 @@ func (c *Conn) read() {
 		if n > 0 && !c.dead {
 			c.received(buf[:n])
 		}
+		if err != nil && c.closing { // nothing more comes; the goodbye is still to be written
+			c.deaf, c.over = true, true
+		}
 		inbox, deaf := c.inbox, c.deaf
 		c.inbox, c.waiting = nil, 0
 		c.mu.Unlock()
+		c.busy.Store(true)
 		for _, b := range inbox {
+			if c.Reason() != 0 {
+				break // what is said after a goodbye is not heard
+			}
 			c.client.Frame(b)
 		}
+		c.busy.Store(false)
 		if deaf && c.flushed() {
 			c.linger()
 		}

@@ -48,6 +48,8 @@ type Conn struct {
 
 	lastIn, lastOut atomic.Int64 // Unix nanoseconds; lastOut of a successful write
 
+	busy atomic.Bool // the client is called and nothing is read meanwhile: no pong is heard
+
 	place  int   // guarded by set.mu; index in its slot
 	pinged int64 // owned by Set.Run; Unix nanoseconds of the unanswered ping, 0: none
 
@@ -366,6 +368,7 @@ func (c *Conn) kill() {
 	c.release()
 	if c.timer != nil {
 		c.timer.Stop()
+		c.timer = nil
 	}
 	c.wire.close()
 	if c.poller != nil && !c.working {

@@ -21,7 +21,10 @@ var pingFrame = []byte{opPing, 0}
 func TextFrame(payload []byte) []byte { return frame(opText, payload) }
 
 func frame(op byte, payload []byte) []byte {
-	b := make([]byte, 0, len(payload)+10)
+	return appendFrame(make([]byte, 0, len(payload)+10), op, payload)
+}
+
+func appendFrame(b []byte, op byte, payload []byte) []byte {
 	switch n := len(payload); {
 	case n < 126:
 		b = append(b, op, byte(n))

@@ -8,7 +8,8 @@ import (
 )
 
 // Client is whom a connection belongs to. Its methods are called one at a
-// time: Arrived, then Frame for each text message, then Ended. They may block;
+// time: Arrived, then Frame for each text message until the connection is
+// closing, then Ended. They may block;
 // a connection that has nothing to tell its client has no goroutine.
 type Client interface {
 	// Arrived is the first call.
@@ -27,13 +28,18 @@ type incoming struct {
 	half    bool     // closeWrite was called
 	working bool     // a goroutine calls the client, and will look at inbox again
 	inbox   [][]byte // messages for the client
-	waiting int      // bytes in inbox
+	waiting int      // bytes in inbox, each message counted with its cost
+	pongs   []byte   // the answers to what is being taken in
 	paused  bool     // there is more to read than inbox takes
 }
 
 // maxInbox is how many bytes of messages may wait for a client that is busy
 // with one: then reading pauses, and the kernel makes the sender wait.
 const maxInbox = 4 * proto.MaxFrameBytes
+
+// messageCost is what a message takes in memory beyond its bytes: else empty
+// ones would be free.
+const messageCost = 64
 
 // Start calls the client's methods from now on, in goroutines of its own, and
 // returns. It must be called once. Wait waits for Ended.
@@ -50,9 +56,11 @@ func (c *Conn) Start(client Client) {
 	go func() { // counted by reserve; ends with the connection
 		// Arrived has a goroutine of its own, whose stack is freed: this one,
 		// which waits for the client for hours, would keep the size of it.
+		c.busy.Store(true)
 		arrived := make(chan struct{})
 		go func() { defer close(arrived); c.client.Arrived() }()
 		<-arrived
+		c.busy.Store(false)
 		c.read()
 		c.finish()
 	}()
@@ -67,13 +75,17 @@ func (c *Conn) work() {
 			c.finish()
 			return
 		}
-		if len(c.inbox) == 0 && c.paused {
-			c.paused = false
-			c.poller.readable(c)
-			c.mu.Unlock()
-			continue
+		if c.closing { // what is said after a goodbye is not heard
+			c.inbox, c.waiting = nil, 0
 		}
 		if len(c.inbox) == 0 {
+			if c.paused {
+				c.paused = false
+				c.busy.Store(false)
+				c.poller.readable(c)
+				c.mu.Unlock()
+				continue
+			}
 			c.inbox, c.working = nil, false
 			c.mu.Unlock()
 			return
@@ -81,7 +93,7 @@ func (c *Conn) work() {
 		b := c.inbox[0]
 		c.inbox[0] = nil
 		c.inbox = c.inbox[1:]
-		c.waiting -= len(b)
+		c.waiting -= len(b) + messageCost
 		c.mu.Unlock()
 		c.client.Frame(b)
 	}
@@ -98,6 +110,11 @@ func (c *Conn) received(b []byte) {
 		c.parser = parser{}
 		c.close(code)
 	}
+	if len(c.pongs) > 0 { // one entry of the queue, and one write, for all pings that came at once
+		c.send(c.pongs)
+		c.pongs = nil
+		c.flush()
+	}
 	c.settle()
 }
 
@@ -105,10 +122,7 @@ func (c *Conn) received(b []byte) {
 func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 	switch f.op {
 	case opPing & opMask:
-		if !c.closing {
-			c.send(frame(opPong, f.payload))
-			c.flush()
-		}
+		c.pongs = appendFrame(c.pongs, opPong, f.payload)
 	case opPong & opMask:
 	case opClose & opMask:
 		code, ok := goodbyeCode(f.payload)
@@ -134,7 +148,7 @@ func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 			break
 		}
 		c.inbox = append(c.inbox, message)
-		c.waiting += len(message)
+		c.waiting += len(message) + messageCost
 		if c.poller != nil && !c.working {
 			c.working = true
 			go c.work() // counted by reserve; ends when nothing waits for the client

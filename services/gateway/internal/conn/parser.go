@@ -72,10 +72,7 @@ func (p *parser) take(b []byte, f func(inFrame) (goOn bool, code proto.CloseCode
 // cut reads the first frame of b. n is its length; 0: it is not whole yet. What
 // is wrong shows as soon as the header does.
 func (p *parser) cut(b []byte) (f inFrame, n int, code proto.CloseCode) {
-	if len(b) < 2 {
-		return f, 0, p.checkFirst(b[0])
-	}
-	if code := p.checkFirst(b[0]); code != 0 {
+	if code := p.checkFirst(b[0]); code != 0 || len(b) < 2 {
 		return f, 0, code
 	}
 	f.op, f.fin = b[0]&opMask, b[0]&finBit != 0
@@ -137,12 +134,11 @@ func unmask(b []byte, key [4]byte) {
 // of its own.
 func (p *parser) text(f inFrame) (message []byte, whole bool) {
 	p.open = !f.fin
-	if !f.fin {
-		p.message = append(p.message, f.payload...)
+	p.message = append(p.message, f.payload...)
+	if p.open {
 		return nil, false
 	}
-	message = append(p.message, f.payload...)
-	p.message = nil
+	message, p.message = p.message, nil
 	return message, true
 }
 

@@ -152,6 +152,7 @@ func (c *Conn) readAll(buf []byte) {
 		}
 	}
 	c.paused = true
+	c.busy.Store(true)
 	if !c.working {
 		c.working = true
 		go c.work() // counted by reserve; reads on when the client has taken what there is

@@ -178,7 +178,9 @@ func (c *Conn) beat(now time.Time, round, heartbeat time.Duration) {
 	}
 	switch {
 	case c.pinged != 0 && in < c.pinged && !c.oneWay:
-		if since(c.pinged) >= heartbeat-tickSlack {
+		if c.busy.Load() {
+			c.pinged = now.UnixNano() // it has the interval from when it is read again
+		} else if since(c.pinged) >= heartbeat-tickSlack {
 			c.Close(proto.CloseHeartbeat)
 		}
 	case since(heard)+round >= heartbeat+tickSlack, !c.oneWay && since(in) >= deafBeats*heartbeat:

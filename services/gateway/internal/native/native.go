@@ -4,13 +4,14 @@
 package native
 
 import (
-	"encoding/json"
 	"fmt"
+
+	"github.com/herald-push/herald/proto"
 )
 
 // Control is a control frame (a proto.Welcome, proto.Gap, …) as JSON.
 func Control(frame any) []byte {
-	b, err := json.Marshal(frame)
+	b, err := proto.Marshal(frame)
 	if err != nil {
 		panic(fmt.Sprintf("native: %T does not marshal: %v", frame, err)) // frames are plain structs
 	}

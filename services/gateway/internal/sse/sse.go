@@ -8,7 +8,6 @@ package sse
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
@@ -28,7 +27,7 @@ func Message(id string, body []byte) []byte { return event("", id, body) }
 // by its type. id, unless it is empty, becomes the place from which the
 // browser resumes.
 func Control(kind, id string, frame any) []byte {
-	b, err := json.Marshal(frame)
+	b, err := proto.Marshal(frame)
 	if err != nil {
 		panic(fmt.Sprintf("sse: %T does not marshal: %v", frame, err)) // frames are plain structs
 	}

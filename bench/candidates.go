@@ -1,0 +1,147 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime/debug"
+	"time"
+)
+
+// candidate is one column of the table.
+type candidate struct {
+	name  string // on the command line and in errors
+	title string // in the table
+	// command is the binary and the arguments of its process.
+	command func(b *bench, s setup) (binary string, args []string)
+	// hello is the text frame with which a client asks for a channel, where
+	// the URL does not say it.
+	hello   func(channel string) string
+	secure  bool // speaks TLS
+	reads   bool // notices what clients do: answers, and leaving
+	resumes bool // brings clients up to date that come back
+}
+
+// setup is how a candidate is started for one measurement.
+type setup struct {
+	addr string
+	ping time.Duration // interval of keepalives; 0: none during the measurement
+	tls  bool
+}
+
+// candidates stand in the table in this order; the first is the one that the
+// others are compared with.
+var candidates = []*candidate{
+	{name: "herald", title: "Herald", command: heraldCommand, secure: true, reads: true, resumes: true},
+	{name: textbookName, title: "textbook gorilla " + version("github.com/gorilla/websocket"), command: comparison(textbookName), secure: true, reads: true},
+	{name: centrifugeName, title: "centrifuge " + version("github.com/centrifugal/centrifuge"), command: comparison(centrifugeName), hello: centrifugeHello, secure: true, reads: true},
+	{name: bareName, title: "bare write(2)", command: comparison(bareName)},
+}
+
+// version is that of a module this binary is built with.
+func version(module string) string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if m.Path == module {
+				return m.Version
+			}
+		}
+	}
+	return ""
+}
+
+// comparison is this binary as one of the fanouts.
+func comparison(name string) func(*bench, setup) (string, []string) {
+	return func(b *bench, s setup) (string, []string) {
+		args := []string{"serve", "-as", name, "-listen", s.addr, "-nats", b.broker.url, "-ping", s.ping.String()}
+		if s.tls {
+			args = append(args, "-cert", b.cert, "-key", b.key)
+		}
+		return b.self, args
+	}
+}
+
+// server is a candidate's running process.
+type server struct {
+	*process
+	of   *candidate
+	addr string
+	base string // URL
+	http *http.Client
+}
+
+// start runs the candidate and waits until it is ready.
+func (c *candidate) start(ctx context.Context, b *bench, s setup) (*server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	s.addr = "127.0.0.1:" + port
+	v := &server{of: c, addr: s.addr, base: "http://" + s.addr, http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}} // a certificate of this run's own
+	if s.tls {
+		v.base = "https://" + s.addr
+	}
+	binary, args := c.command(b, s)
+	if v.process, err = startProcess(c.name, nil, nil, nil, binary, args...); err != nil {
+		return nil, err
+	}
+	if err := v.await(ctx, func() bool { return v.get(ctx, "/readyz") == nil }); err != nil {
+		v.kill()
+		return nil, err
+	}
+	return v, nil
+}
+
+func (v *server) get(ctx context.Context, path string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, v.base+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := v.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", path, resp.Status)
+	}
+	return nil
+}
+
+// settle collects garbage, waits while the runtime still gives back a hundredth
+// of the memory within quiet, and returns what is resident then. The runtime
+// keeps a little for later: that counts, as it does for whoever runs it.
+func (v *server) settle(ctx context.Context, quiet time.Duration) (int64, error) {
+	for range 2 { // what a finalizer kept goes with the second
+		if err := v.get(ctx, "/debug/pprof/heap?gc=1"); err != nil {
+			return 0, fmt.Errorf("%s: collect garbage: %w", v.name, err)
+		}
+	}
+	least, err := rssOf(v.pid())
+	begin := time.Now()
+	for since := begin; err == nil && time.Since(since) < quiet && time.Since(begin) < 10*quiet; {
+		time.Sleep(quiet / 5)
+		var now int64
+		if now, err = rssOf(v.pid()); now < least*99/100 {
+			least, since = now, time.Now()
+		}
+	}
+	return least, err
+}
+
+// squad is n clients of the channel, or of one channel each if it contains {n}.
+func (v *server) squad(n int, channel string, secure bool) squad {
+	s := squad{n: n, addr: v.addr, path: "/ws?channel=" + channel, tls: secure}
+	if v.of.hello != nil {
+		s.path, s.hello = "/ws", v.of.hello(channel)
+	}
+	return s
+}

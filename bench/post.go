@@ -1,0 +1,155 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+)
+
+// way is how messages are published.
+type way struct {
+	title string
+	each  int    // messages of a request
+	kind  string // content type
+	share int    // one in so many of the deliveries that a measurement has
+}
+
+// ways are by the names that the role of post knows them by, and in this order.
+var (
+	wayNames = []string{"single", "array", "ndjson"}
+	ways     = map[string]way{
+		"single": {"one POST, stored and acknowledged: CPU of ingest and NATS", 1, "application/json", 10},
+		"array":  {"a message of an array of 100, the same", 100, "application/json", 2},
+		"ndjson": {"a message of an NDJSON stream, the same", 1000, "application/x-ndjson", 2},
+	}
+)
+
+// posters is how many requests are under way at a time.
+const posters = 32
+
+// post is the role of a process that publishes over HTTP. The key is in the
+// environment. It fails unless each message is answered as stored.
+func post(ctx context.Context, args []string, _ io.Reader, _ io.Writer) error {
+	f := flag.NewFlagSet("post", flag.ContinueOnError)
+	url := f.String("url", "", "where to")
+	as := f.String("as", "single", "single, array or ndjson")
+	messages := f.Int("messages", 1, "how many")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	w, ok := ways[*as]
+	if !ok {
+		return fmt.Errorf("post: no way %q", *as)
+	}
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: posters}}
+	var left atomic.Int64
+	left.Store(int64(*messages / w.each))
+	errs := make([]error, posters)
+	var wg sync.WaitGroup
+	for i := range posters {
+		wg.Go(func() {
+			body := w.body()
+			for errs[i] == nil && left.Add(-1) >= 0 {
+				errs[i] = w.send(ctx, client, *url, body)
+			}
+		})
+	}
+	wg.Wait()
+	client.CloseIdleConnections()
+	return errors.Join(errs...)
+}
+
+// body is one request's.
+func (w way) body() []byte {
+	var one, b []byte
+	one = fmt.Appendf(one, `{"channel":%q,"data":%s}`, everybody, data(0))
+	switch {
+	case w.each == 1:
+		return one
+	case w.kind == "application/json":
+		return fmt.Appendf(b, "[%s]", bytes.Join(slicesOf(one, w.each), []byte(",")))
+	default:
+		return append(bytes.Join(slicesOf(one, w.each), []byte("\n")), '\n')
+	}
+}
+
+func slicesOf(b []byte, n int) [][]byte {
+	s := make([][]byte, n)
+	for i := range s {
+		s[i] = b
+	}
+	return s
+}
+
+// send is one request; the error says if not all of it was stored.
+func (w way) send(ctx context.Context, client *http.Client, url string, body []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("X-API-KEY", os.Getenv("HERALD_API_KEY"))
+	req.Header.Set("Content-Type", w.kind)
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fmt.Errorf("publish: read the answer: %w", err)
+	}
+	if n := bytes.Count(answer, []byte(`"status":"`+proto.StatusStored+`"`)); resp.StatusCode != http.StatusOK || n != w.each {
+		return fmt.Errorf("publish: %s, %d of %d stored: %.200s", resp.Status, n, w.each, answer)
+	}
+	return nil
+}
+
+// ingest measures what it costs to store messages. Nothing is compared with
+// it: the other servers store nothing.
+func ingest(ctx context.Context, b *bench) error {
+	for _, name := range wayNames {
+		w := ways[name]
+		messages := max(1, b.deliver/w.share/w.each) * w.each
+		used, _, err := b.spent([]*process{b.broker.front, b.broker.nats}, nil, func() error { return b.post(ctx, name, messages) })
+		if err != nil {
+			return err
+		}
+		each := used.sum() / float64(messages) * 1e6
+		b.result.record(w.title, perCore, candidates[0], b.round, each)
+		fmt.Fprintf(b.log, "  %-10s %s: %.1f µs\n", "ingest", w.title, each)
+	}
+	return nil
+}
+
+// post runs the load in a process of its own.
+func (b *bench) post(ctx context.Context, name string, messages int) error {
+	p, err := startProcess("post", nil, nil, []string{"HERALD_API_KEY=" + b.broker.apiKey}, b.self,
+		"post", "-url", b.broker.ingest+"/v1/messages", "-as", name, "-messages", fmt.Sprint(messages))
+	if err != nil {
+		return err
+	}
+	defer p.kill()
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(2 * time.Minute):
+		return errors.New("post: not done within two minutes")
+	}
+	if !p.cmd.ProcessState.Success() {
+		return fmt.Errorf("post: %s", p.tail())
+	}
+	return nil
+}

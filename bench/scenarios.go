@@ -1,0 +1,305 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// scenarios are run in this order in each round. One may have several names: what
+// needs the same clients is measured with them.
+var scenarios []scenario
+
+type scenario struct {
+	names []string
+	run   func(ctx context.Context, b *bench) error
+}
+
+func init() { // their functions ask for names, too
+	scenarios = []scenario{
+		{[]string{"idle", "fanout", "bursts", "storm", "resume"}, broadcasts},
+		{[]string{"channels"}, channels},
+		{[]string{"tls"}, overTLS},
+		{[]string{"ping"}, pings},
+		{[]string{"ingest"}, ingest},
+	}
+}
+
+func scenarioNames() (names []string) {
+	for _, s := range scenarios {
+		names = append(names, s.names...)
+	}
+	return names
+}
+
+// everybody is the channel that all clients of a broadcast follow.
+const everybody = "public.bench"
+
+// mostPerSecond bounds the messages, not the deliveries, of a load: the broker
+// has to store each.
+const mostPerSecond = 10_000
+
+// burstOf messages are published at once in bursts.
+const burstOf = 5
+
+// broadcasts: one channel that everybody follows.
+func broadcasts(ctx context.Context, b *bench) error {
+	for _, n := range b.sizes {
+		largest := n == b.largest()
+		if !largest && !b.wants("fanout", "bursts") {
+			continue
+		}
+		for _, c := range b.turns() {
+			err := b.session(ctx, c, setup{}, n, everybody, false, func(v *server, clients *crowd) error {
+				if err := b.arrive(ctx, v, clients, largest && b.wants("idle"), false); err != nil {
+					return err
+				}
+				if b.wants("fanout") {
+					if err := b.broadcast(ctx, v, clients, 1, fmt.Sprintf("%s clients, one message at a time", thousands(n))); err != nil {
+						return err
+					}
+				}
+				if b.wants("bursts") {
+					if err := b.broadcast(ctx, v, clients, burstOf, fmt.Sprintf("%s clients, bursts of %d messages", thousands(n), burstOf)); err != nil {
+						return err
+					}
+				}
+				if largest && c.reads && b.wants("storm") {
+					if err := b.storm(v, clients); err != nil {
+						return err
+					}
+				}
+				if largest && c.resumes && b.wants("resume") {
+					return b.resume(ctx, v, clients)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// arrive connects the clients, and measures what they cost while they only
+// sit there.
+func (b *bench) arrive(ctx context.Context, v *server, clients *crowd, idle, secure bool) error {
+	var before int64
+	var err error
+	if idle {
+		if before, err = v.settle(ctx, b.settle); err != nil {
+			return err
+		}
+	}
+	if _, err := clients.connect(""); err != nil || !idle {
+		return err
+	}
+	after, err := v.settle(ctx, b.settle)
+	if err != nil {
+		return err
+	}
+	what := "an idle client, resident memory"
+	if secure {
+		what = "an idle client over TLS, resident memory"
+	}
+	b.record(v, what, kilobytes, float64(after-before)/float64(clients.n))
+	return nil
+}
+
+// broadcast publishes at the offered rate and measures what the deliveries cost.
+func (b *bench) broadcast(ctx context.Context, v *server, clients *crowd, burst int, what string) error {
+	to := func(int) string { return everybody }
+	if err := b.warm(ctx, clients, load{messages: burst, perSecond: mostPerSecond, burst: burst, channel: to}, int64(burst)); err != nil {
+		return err
+	}
+	messages := max(2, (b.deliver/clients.n+burstOf-1)/burstOf) * burstOf
+	return b.deliveries(ctx, v, clients, what, messages*clients.n, int64(messages),
+		load{messages: messages, perSecond: min(mostPerSecond, float64(b.rate)/float64(clients.n)), burst: burst, channel: to})
+}
+
+// warm sends a little, so that what happens once has happened, and counts from then on.
+func (b *bench) warm(ctx context.Context, clients *crowd, l load, each int64) error {
+	if _, err := clients.obey(order{Do: "reset"}); err != nil {
+		return err
+	}
+	if err := b.broker.publish(ctx, l); err != nil {
+		return err
+	}
+	if _, err := clients.await(ctx, each); err != nil {
+		return err
+	}
+	_, err := clients.obey(order{Do: "reset"})
+	return err
+}
+
+// deliveries measures a load of which each client gets so many messages.
+func (b *bench) deliveries(ctx context.Context, v *server, clients *crowd, what string, total int, each int64, l load) error {
+	var t tally
+	used, took, err := b.spent([]*process{v.process}, clients, func() error {
+		if err := b.broker.publish(ctx, l); err != nil {
+			return err
+		}
+		var err error
+		t, err = clients.await(ctx, each)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	million := used.per(float64(total) / 1e6)
+	b.record(v, what+": CPU of a million deliveries", seconds, million.sum())
+	b.record(v, "… outside the kernel", seconds, million.user)
+	b.record(v, "… latency p50", milliseconds, t.Latency.percentile(0.50))
+	b.record(v, "… latency p99", milliseconds, t.Latency.percentile(0.99))
+	fmt.Fprintf(b.log, "  %-10s %s: %.2f s (%.2f user) per million, %d deliveries in %.1f s\n", v.name, what, million.sum(), million.user, total, took.Seconds())
+	return nil
+}
+
+// storm takes the network away from all clients; they come back at once.
+func (b *bench) storm(v *server, clients *crowd) error {
+	var wall time.Duration
+	used, _, err := b.spent([]*process{v.process}, clients, func() error {
+		if _, err := clients.obey(order{Do: "drop"}); err != nil {
+			return err
+		}
+		var err error
+		wall, err = clients.connect("")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("%s clients lose their connection and come back at once: CPU per client", thousands(clients.n))
+	b.record(v, what, microseconds, used.sum()/float64(clients.n)*1e6)
+	b.record(v, "… until all are back", seconds, wall.Seconds())
+	return nil
+}
+
+// missed is how many messages are stored while everybody is away.
+const missed = 20
+
+// resume takes the network away, too, and everybody missed something.
+func (b *bench) resume(ctx context.Context, v *server, clients *crowd) error {
+	since, err := b.broker.newest(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := clients.obey(order{Do: "drop"}); err != nil {
+		return err
+	}
+	if _, err := clients.obey(order{Do: "reset"}); err != nil {
+		return err
+	}
+	if err := b.broker.publish(ctx, load{messages: missed, perSecond: mostPerSecond, burst: missed, channel: func(int) string { return everybody }}); err != nil {
+		return err
+	}
+	used, wall, err := b.spent([]*process{v.process}, clients, func() error {
+		if _, err := clients.connect("&since=" + since); err != nil {
+			return err
+		}
+		_, err := clients.await(ctx, missed)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("%s clients come back at once and get %d missed messages: CPU per client", thousands(clients.n), missed)
+	b.record(v, what, microseconds, used.sum()/float64(clients.n)*1e6)
+	b.record(v, "… until all have them", seconds, wall.Seconds())
+	return nil
+}
+
+// channelsShare: a message to one client costs several times a delivery, and the
+// broker as much again, so one in so many of the deliveries of a broadcast will do.
+const channelsShare = 5
+
+// channels: each client follows a channel of its own.
+func channels(ctx context.Context, b *bench) error {
+	n := b.largest()
+	l := load{messages: n, perSecond: mostPerSecond, burst: 1, channel: func(i int) string { return fmt.Sprintf("public.u%05d", i%n) }}
+	for _, c := range b.turns() {
+		err := b.session(ctx, c, setup{}, n, "public.u{n}", false, func(v *server, clients *crowd) error {
+			if _, err := clients.connect(""); err != nil {
+				return err
+			}
+			if err := b.warm(ctx, clients, l, 1); err != nil {
+				return err
+			}
+			each := max(1, b.deliver/n/channelsShare)
+			l := l
+			l.messages = each * n
+			return b.deliveries(ctx, v, clients, fmt.Sprintf("%s channels of one client each", thousands(n)), each*n, int64(each), l)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mostSecure and mostPinged are enough clients to measure these, and the
+// TLS ones cost their own side far more than the server.
+const mostSecure, mostPinged = 1000, 5000
+
+func overTLS(ctx context.Context, b *bench) error {
+	for _, c := range b.turns() {
+		if !c.secure {
+			continue
+		}
+		err := b.session(ctx, c, setup{tls: true}, min(mostSecure, b.largest()), everybody, false, func(v *server, clients *crowd) error {
+			return b.arrive(ctx, v, clients, true, true)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func pings(ctx context.Context, b *bench) error {
+	for _, c := range b.turns() {
+		if !c.reads {
+			continue
+		}
+		err := b.session(ctx, c, setup{ping: b.pingEvery}, min(mostPinged, b.largest()), everybody, true, func(v *server, clients *crowd) error {
+			if _, err := clients.connect(""); err != nil {
+				return err
+			}
+			var before, after tally
+			used, _, err := b.spent([]*process{v.process}, clients, func() (err error) {
+				if before, err = clients.obey(order{Do: "count"}); err != nil {
+					return err
+				}
+				after, err = clients.pinged(ctx, before.Pings+int64(b.pingRounds*clients.n), time.Duration(b.pingRounds+2)*2*b.pingEvery)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			b.record(v, "a ping and its pong, CPU", microseconds, used.sum()/float64(after.Pings-before.Pings)*1e6)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// record notes a figure of this round. A title that begins with … belongs to the one before it.
+func (b *bench) record(v *server, what string, unit unit, value float64) {
+	b.result.record(what, unit, v.of, b.round, value)
+}
+
+// thousands writes 10000 as 10,000.
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = string(slices.Insert([]byte(s), i, ','))
+	}
+	return s
+}
