@@ -48,7 +48,7 @@ type feed struct {
 	at     proto.Cursor // the newest message handed to the hub
 	quiet  bool         // nothing new came since the last tick
 	doubt  bool         // something came that should be known: the tick asks the stream
-	behind bool         // the stream stood before at when it was last asked
+	behind time.Time    // since when the stream says that it stands before at; zero: it does not
 
 	heard atomic.Int64 // Unix nanoseconds when a canary came through run last
 	pulse *natsx.Pulse // of the stream
@@ -121,7 +121,7 @@ func (f *feed) stop() {
 // begin starts after what is stored now.
 func (f *feed) begin(info *jetstream.StreamInfo, reset bool) {
 	f.at = proto.Cursor{Epoch: proto.EpochOf(info.Created), Seq: info.State.LastSeq}
-	f.behind = false
+	f.behind = time.Time{}
 	f.hub.Start(f.at, reset)
 	f.m.position.Set(float64(f.at.Seq))
 	f.log.Info("following the stream", "epoch", f.at.Epoch, "seq", f.at.Seq)
@@ -241,23 +241,40 @@ func (f *feed) check(ctx context.Context) {
 		f.pulse.Missed(err)
 		return
 	}
-	f.pulse.Answered(info.Cluster)
+	if !f.pulse.Answered(info.Cluster) {
+		f.doubt = true
+		return
+	}
 	last := info.State.LastSeq
-	wasBehind := f.behind
-	f.behind = last < f.at.Seq
+	if last >= f.at.Seq {
+		f.behind = time.Time{}
+	} else if f.behind.IsZero() {
+		f.behind = time.Now()
+	}
 	switch {
 	case proto.EpochOf(info.Created) != f.at.Epoch:
 		f.log.Warn("the stream was made anew; clients are told to start over", "stream", proto.Stream)
 		f.begin(info, true)
-	case f.behind && wasBehind:
+	case last < f.at.Seq && time.Since(f.behind) >= patienceWith(info.Cluster):
 		f.log.Error("the stream has lost its newest messages; clients are told to start over", "stream", proto.Stream, "seq", last+1, "upto", f.at.Seq)
 		f.begin(info, true)
-	case f.behind:
-		f.doubt = true // a new leader may still be catching up: the next tick asks again
+	case last < f.at.Seq:
+		f.doubt = true // the next tick asks again
 	case last > f.at.Seq:
 		// Perhaps they are in the queue already: they will be dropped as known.
 		f.repair(ctx, last)
 	}
+}
+
+// patienceWith is how long a stream may say that it ends before a message that
+// it handed out, until that is believed. In a cluster a server that was cut
+// off may answer, or a leader that still catches up; a single server was
+// restored from a backup, or lost its last writes in a power cut.
+func patienceWith(cluster *jetstream.ClusterInfo) time.Duration {
+	if cluster == nil {
+		return tickEvery / 2
+	}
+	return natsx.StreamLate
 }
 
 // repair fetches and hands on what is stored after f.at up to upTo. It
@@ -329,6 +346,9 @@ func (f *feed) passOver(ctx context.Context, upTo uint64) error {
 		return errLagging
 	}
 	info, err := f.stream.Info(ctx)
+	if err == nil {
+		err = natsx.Believable(info.Cluster)
+	}
 	if err != nil {
 		return err
 	}

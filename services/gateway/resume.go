@@ -57,11 +57,11 @@ func (c *session) plan(since string, names []string) (plan, error) {
 		p.since, p.gap = at.Seq, proto.GapEpoch
 	case cur.Seq > at.Seq:
 		// An id from a gateway that is ahead of this one, or an invented one.
-		state, err := c.streamState()
+		stored, err := c.stored(cur.Seq)
 		if err != nil {
 			return plan{}, err
 		}
-		if cur.Seq > state.LastSeq {
+		if !stored {
 			p.since, p.gap = at.Seq, proto.GapEpoch
 		}
 	case cur.Seq < c.s.hub.Recent().Floor():
@@ -76,14 +76,44 @@ func (c *session) plan(since string, names []string) (plan, error) {
 	return p, nil
 }
 
+// stored reports whether the stream has got as far as seq. A leader of a
+// cluster may have to catch up first.
+func (c *session) stored(seq uint64) (bool, error) {
+	for deadline := time.Now().Add(streamWait / 2); ; {
+		info, err := c.streamInfo()
+		if err != nil || info.State.LastSeq >= seq {
+			return err == nil, err
+		}
+		if info.Cluster == nil || time.Now().After(deadline) {
+			return false, nil
+		}
+		select {
+		case <-c.s.sessions.Done():
+			return false, c.s.sessions.Err()
+		case <-time.After(tickEvery / 2):
+		}
+	}
+}
+
 func (c *session) streamState() (jetstream.StreamState, error) {
+	info, err := c.streamInfo()
+	if err != nil {
+		return jetstream.StreamState{}, err
+	}
+	return info.State, nil
+}
+
+func (c *session) streamInfo() (*jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
 	defer cancel()
 	info, err := c.s.feed.stream.Info(ctx)
-	if err != nil {
-		return jetstream.StreamState{}, fmt.Errorf("read the state of stream %s: %w", proto.Stream, err)
+	if err == nil {
+		err = natsx.Believable(info.Cluster)
 	}
-	return info.State, nil
+	if err != nil {
+		return nil, fmt.Errorf("read the state of stream %s: %w", proto.Stream, err)
+	}
+	return info, nil
 }
 
 // replay is a plan being carried out; since moves on.

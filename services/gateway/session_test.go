@@ -76,7 +76,7 @@ func TestWelcome(t *testing.T) {
 }
 
 func jsonOf(v any) string {
-	b, err := json.Marshal(v)
+	b, err := proto.Marshal(v)
 	if err != nil {
 		panic(err)
 	}

@@ -43,19 +43,27 @@ func NewPulse(nc *nats.Conn, log *slog.Logger) *Pulse {
 // acknowledgement.
 func (p *Pulse) Alive() { p.alive.Store(time.Now().UnixNano()) }
 
-// Answered notes an answer about the stream or a consumer. It is a sign of
-// life if most of its servers stand behind it: one that is cut off goes on
-// answering by itself, at first as the leader it was, then without one
-// (nats-server 2.15.2, found by the fault suite). cluster is nil where there
-// is a single server.
-func (p *Pulse) Answered(cluster *jetstream.ClusterInfo) {
+// Answered notes an answer about the stream or a consumer, and reports whether
+// it may be believed; see Believable. Only then is it a sign of life.
+func (p *Pulse) Answered(cluster *jetstream.ClusterInfo) bool {
+	if err := Believable(cluster); err != nil {
+		p.Missed(err)
+		return false
+	}
+	p.Alive()
+	return true
+}
+
+// Believable says why an answer about the stream may be out of date: most of
+// its servers must stand behind it. One that is cut off goes on answering by
+// itself, at first as the leader it was, then without one (nats-server 2.15.2,
+// found by the fault suite). cluster is nil where there is a single server.
+func Believable(cluster *jetstream.ClusterInfo) error {
 	if cluster == nil {
-		p.Alive()
-		return
+		return nil
 	}
 	if cluster.Leader == "" {
-		p.Missed(errors.New("it has no leader"))
-		return
+		return errors.New("the stream has no leader")
 	}
 	together := 1
 	for _, r := range cluster.Replicas {
@@ -64,10 +72,9 @@ func (p *Pulse) Answered(cluster *jetstream.ClusterInfo) {
 		}
 	}
 	if together <= (1+len(cluster.Replicas))/2 {
-		p.Missed(fmt.Errorf("its leader %s is alone", cluster.Leader))
-		return
+		return fmt.Errorf("the stream's leader %s is alone", cluster.Leader)
 	}
-	p.Alive()
+	return nil
 }
 
 func (p *Pulse) silent() time.Duration {
