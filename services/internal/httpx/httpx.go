@@ -42,7 +42,7 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, log *slog.Logger, err 
 		log.ErrorContext(r.Context(), "request failed", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "err", err)
 		p = proto.ProblemInternal
 	}
-	log.DebugContext(r.Context(), "call refused", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "status", p.Status, "detail", p.Detail)
+	log.DebugContext(r.Context(), "call refused", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "status", p.Status, "problem", p.Type) // the detail may quote the call
 	out := *p
 	out.Request = RequestID(r)
 	b, err := proto.Marshal(out)
