@@ -38,7 +38,10 @@ type plain struct {
 	raw syscall.RawConn
 }
 
-func (s plain) writeNow(b []byte) (int, error) { return writeNow(s.raw, b) }
+func (s plain) writeNow(b []byte) (n int, full bool, err error) {
+	n, err = writeNow(s.raw, b)
+	return n, n < len(b), err
+}
 
 func (s blocking) leaving() {}
 

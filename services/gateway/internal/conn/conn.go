@@ -59,6 +59,7 @@ type Conn struct {
 	queued   int             // guarded by mu; bytes in queue that are not out
 	inflight int             // guarded by mu; bytes from the head of queue that drain is writing
 	draining bool            // guarded by mu; the socket was full: drain or the poller goes on when it takes more
+	backlog  bool            // guarded by mu; the queue is empty, but the wire holds back some of what it took
 	closing  bool            // guarded by mu; the goodbye is queued, nothing may follow
 	dead     bool            // guarded by mu; the socket is closed
 	code     proto.CloseCode // guarded by mu; why; 0 while it is open
@@ -82,8 +83,9 @@ type wire interface {
 
 // quick is a socket that takes what it has room for without blocking.
 type quick interface {
-	// writeNow: n < len(b) without an error means that the socket is full.
-	writeNow(b []byte) (n int, err error)
+	// writeNow takes n bytes of b, which may be empty. full means that the
+	// socket took no more: of b, or of what the wire made of it and holds back.
+	writeNow(b []byte) (n int, full bool, err error)
 }
 
 // ID is the connection's id, as in the log and the welcome frame.
@@ -97,6 +99,34 @@ func (c *Conn) Reason() proto.CloseCode {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.code
+}
+
+// Push sends one or more whole frames to the client: as much as the socket
+// takes at once, the rest when it takes more. b is kept until then, and must
+// never be changed. It does not block.
+func (c *Conn) Push(b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.quick == nil || c.draining || c.closing || c.dead || len(c.queue) > 0 || len(b) == 0 {
+		c.send(b)
+		c.flush()
+		return
+	}
+	n, full, err := c.quick.writeNow(b) // the usual case, without a queue
+	if n > 0 {
+		c.lastOut.Store(time.Now().UnixNano())
+	}
+	if err != nil {
+		c.kill()
+		return
+	}
+	if n < len(b) {
+		c.queue, c.written, c.queued = append(c.queue, b), n, len(b)-n
+	}
+	if full {
+		c.backlog = n == len(b)
+		c.await()
+	}
 }
 
 // Send queues one or more whole frames for the client. b is kept, and must
@@ -137,12 +167,19 @@ func (c *Conn) Flush() {
 }
 
 func (c *Conn) flush() {
-	if c.draining || c.dead || len(c.queue) == 0 {
+	if c.draining || c.dead || !c.unsent() {
 		return
 	}
-	if c.quick != nil && !c.writeQueued() {
-		return
+	if c.quick == nil || c.writeQueued() {
+		c.await()
 	}
+}
+
+// unsent reports whether something is left that the socket has not taken.
+func (c *Conn) unsent() bool { return len(c.queue) > 0 || c.backlog }
+
+// await goes on when the socket takes more.
+func (c *Conn) await() {
 	c.draining = true
 	if c.poller != nil { // it says when there is room
 		if !c.closing {
@@ -155,33 +192,29 @@ func (c *Conn) flush() {
 
 // writeQueued writes without blocking and reports whether something is left.
 func (c *Conn) writeQueued() (left bool) {
-	if len(c.queue) == 1 { // the usual case, without a buffer
-		return c.write(c.queue[0][c.written:])
-	}
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
-	for len(c.queue) > 0 {
-		if c.write(c.next((*buf)[:0])) {
+	for c.unsent() {
+		n, full, err := c.quick.writeNow(c.next((*buf)[:0]))
+		c.advance(n)
+		c.backlog = full && len(c.queue) == 0
+		if err != nil {
+			c.kill()
+			return false
+		}
+		if full {
 			return true
 		}
 	}
 	return false
 }
 
-// write reports whether the socket was full.
-func (c *Conn) write(b []byte) (full bool) {
-	n, err := c.quick.writeNow(b)
-	c.advance(n)
-	if err != nil {
-		c.kill()
-		return false
-	}
-	return n < len(b)
-}
-
 // next is what to write next: the head of the queue as it is, or several
 // small frames copied together, since the cost is per write, not per byte.
 func (c *Conn) next(buf []byte) []byte {
+	if len(c.queue) == 0 {
+		return nil
+	}
 	head := c.queue[0][c.written:]
 	if len(c.queue) == 1 || len(head)+len(c.queue[1]) > cap(buf) {
 		return head
@@ -364,7 +397,7 @@ func (c *Conn) kill() {
 	}
 	c.setCode(proto.CloseNormal)
 	c.dead = true
-	c.queue, c.queued, c.written = nil, 0, 0
+	c.queue, c.queued, c.written, c.backlog = nil, 0, 0, false
 	c.release()
 	if c.timer != nil {
 		c.timer.Stop()

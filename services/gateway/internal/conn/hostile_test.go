@@ -197,11 +197,11 @@ func (l *strict) Ended() {
 // Clients that do everything wrong at any moment, while messages come for
 // them: each is called in turn and ended once, and nothing of it is left.
 func TestHostileClients(t *testing.T) {
-	for _, form := range []string{"parked", "blocking", "TLS"} {
+	for _, form := range formNames {
 		t.Run(form, func(t *testing.T) {
 			const clients, each = 16, 25
 			var accepted, left atomic.Int64
-			s := newServer(t, Config{MaxQueueBytes: 64 << 10, Blocking: form == "blocking", Heartbeat: 2 * time.Second}, "tcp", form == "TLS")
+			s := newForm(t, Config{MaxQueueBytes: 64 << 10, Heartbeat: 2 * time.Second}, form)
 			s.set.closeWait, s.set.writeStall = 50*time.Millisecond, 100*time.Millisecond
 			s.http.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				c, err := s.set.Accept(w, r, local, "x", func(int, error) {})

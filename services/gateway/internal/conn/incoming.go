@@ -163,7 +163,7 @@ func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 // protocol may still be sending, and closing a socket with unread input sends
 // a reset, which would take the goodbye with it (RFC 1122 section 4.2.2.13).
 func (c *Conn) settle() {
-	if c.dead || !c.closing || len(c.queue) > 0 || c.poller == nil {
+	if c.dead || !c.closing || c.unsent() || c.poller == nil {
 		return
 	}
 	switch {

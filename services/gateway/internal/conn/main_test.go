@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -51,27 +52,47 @@ type server struct {
 // sndbuf makes the server's send buffers small, so that they are soon full.
 const sndbuf = 16 << 10
 
-type listener struct{ net.Listener }
+type listener struct {
+	net.Listener
+	exchange bool
+}
 
 func (l listener) Accept() (net.Conn, error) {
 	nc, err := l.Listener.Accept()
 	if err == nil {
 		err = nc.(interface{ SetWriteBuffer(int) error }).SetWriteBuffer(sndbuf)
 	}
+	if l.exchange {
+		nc = &socket{nc}
+	}
 	return nc, err
 }
 
-// forms runs a test over sockets that a poller waits for, over those that
-// goroutines wait for, and over TLS.
+// socket can be exchanged beneath TLS.
+type socket struct{ net.Conn }
+
+func (s *socket) Exchange(nc net.Conn) (old net.Conn) {
+	old, s.Conn = s.Conn, nc
+	return old
+}
+
+// formNames are sockets that a poller waits for, those that goroutines wait
+// for, and both beneath TLS.
+var formNames = []string{"parked", "blocking", "TLS", "blocking TLS"}
+
+// forms runs a test over each form.
 func forms(t *testing.T, cfg Config, test func(t *testing.T, s *server)) {
-	for _, form := range []string{"parked", "blocking", "TLS"} {
+	for _, form := range formNames {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
-			cfg := cfg
-			cfg.Blocking = form == "blocking"
-			test(t, newServer(t, cfg, "tcp", form == "TLS"))
+			test(t, newForm(t, cfg, form))
 		})
 	}
+}
+
+func newForm(t testing.TB, cfg Config, form string) *server {
+	cfg.Blocking = strings.HasPrefix(form, "blocking")
+	return newServer(t, cfg, "tcp", strings.HasSuffix(form, "TLS"))
 }
 
 // newServer listens on loopback ("tcp") or on a socket file ("unix").
@@ -91,7 +112,7 @@ func newServer(t testing.TB, cfg Config, network string, secure bool) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.http = &httptest.Server{Listener: listener{l}, Config: &http.Server{Handler: s}}
+	s.http = &httptest.Server{Listener: listener{l, secure && !cfg.Blocking}, Config: &http.Server{Handler: s}}
 	if secure {
 		s.http.StartTLS()
 	} else {

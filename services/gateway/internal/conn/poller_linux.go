@@ -3,11 +3,9 @@ package conn
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,9 +31,6 @@ const (
 	maxEvents = 256
 	// readsAtOnce bounds what one busy client gets before the others' turn.
 	readsAtOnce = 16
-	// notSentLowat is how much the kernel takes for a client beyond what is on
-	// its way: without it a sleeping phone costs up to 4 MiB of its memory.
-	notSentLowat = 16 << 10
 )
 
 // newPollers makes n of them, or none where the system allows none.
@@ -86,8 +81,7 @@ func (p *poller) event(e *unix.EpollEvent) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d := c.wire.(*descriptor)
-	if c.dead || d.gen != e.Pad { // the descriptor is another client's by now
+	if c.dead || c.wire.(parked).at().gen != e.Pad { // the descriptor is another client's by now
 		return
 	}
 	if e.Events&(unix.EPOLLOUT|unix.EPOLLERR|unix.EPOLLHUP) != 0 && c.draining {
@@ -109,7 +103,8 @@ func (p *poller) watch(c *Conn) {
 	if c.dead {
 		return
 	}
-	d := c.wire.(*descriptor)
+	w := c.wire.(parked)
+	d := w.at()
 	p.mu.Lock()
 	p.gen++
 	d.gen = p.gen
@@ -119,6 +114,8 @@ func (p *poller) watch(c *Conn) {
 	var err error
 	if cerr := p.raw.Control(func(fd uintptr) { err = unix.EpollCtl(int(fd), unix.EPOLL_CTL_ADD, int(d.fd), &e) }); cerr != nil || err != nil {
 		c.kill() // no more watches are allowed, or the poller has ended
+	} else if w != d {
+		p.readable(c) // something may have been read already that is no event any more
 	}
 }
 
@@ -131,23 +128,20 @@ func (p *poller) readable(c *Conn) {
 
 // readAll reads until there is nothing more, or too much.
 func (c *Conn) readAll(buf []byte) {
-	d := c.wire.(*descriptor)
+	w := c.wire.(parked)
 	for range readsAtOnce {
 		if c.waiting >= maxInbox {
 			break
 		}
-		n, err := unix.Read(int(d.fd), buf)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			return
-		case err != nil || n == 0:
-			c.hungUp()
-			return
+		n, err := w.readNow(buf)
+		if n > 0 {
+			c.received(buf[:n])
 		}
-		c.received(buf[:n])
-		if c.dead {
+		switch {
+		case c.dead || err == errNothing:
+			return
+		case err != nil:
+			c.hungUp()
 			return
 		}
 	}
@@ -166,63 +160,4 @@ func (c *Conn) hungUp() {
 		c.kill()
 	}
 	c.settle()
-}
-
-// descriptor is a socket that belongs to nobody but its Conn.
-type descriptor struct {
-	poller *poller
-	fd     int32
-	gen    int32 // of this use of the number; guarded by the Conn's mu
-}
-
-// adopt takes a plain socket out of Go's poller. nil: it is another kind of
-// connection, and still the caller's; else nc is closed.
-func (p *poller) adopt(nc net.Conn) *descriptor {
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	fd := -1
-	if cerr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil || err != nil {
-		return nil
-	}
-	_ = nc.Close()                                                                     // the copy keeps the connection, and is non-blocking like it
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSentLowat) // not on a Unix socket
-	return &descriptor{poller: p, fd: int32(fd)}
-}
-
-func (d *descriptor) leaving() {}
-
-func (d *descriptor) closeWrite() error { return unix.Shutdown(int(d.fd), unix.SHUT_WR) }
-
-// close must be called under the Conn's mu, once: the number may be another
-// connection's right after.
-func (d *descriptor) close() {
-	d.poller.mu.Lock()
-	delete(d.poller.conns, d.fd)
-	d.poller.mu.Unlock()
-	_ = unix.Close(int(d.fd)) // nothing can be done about a socket that does not close
-}
-
-// writeNow calls the kernel without telling Go's scheduler: the call takes
-// microseconds and never blocks. sendto is a little less work than write.
-func (d *descriptor) writeNow(b []byte) (n int, err error) {
-	for n < len(b) {
-		k, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(d.fd), uintptr(unsafe.Pointer(&b[n])), uintptr(len(b)-n),
-			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
-		switch errno {
-		case 0:
-			n += int(k)
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return n, nil
-		default:
-			return n, errno
-		}
-	}
-	return n, nil
 }

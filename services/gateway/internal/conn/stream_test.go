@@ -47,7 +47,7 @@ func streamForms(t *testing.T, cfg Config, test func(t *testing.T, s *streams)) 
 				refused: make(chan error, 100), returned: make(chan struct{}, 100),
 			}
 			s.http = httptest.NewUnstartedServer(s)
-			s.http.Listener = listener{s.http.Listener}
+			s.http.Listener = listener{Listener: s.http.Listener}
 			s.http.EnableHTTP2 = form == "HTTP/2"
 			s.http.Config.ReadTimeout, s.http.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond // to be lifted
 			if form == "HTTP/1.1" {
