@@ -174,7 +174,11 @@ type recorder struct {
 	seqs []uint64
 }
 
-func (r *recorder) Send(m *hub.Message) { r.seqs = append(r.seqs, m.Seq) }
+func (r *recorder) Deliver(b *hub.Batch) {
+	for _, m := range b.Messages {
+		r.seqs = append(r.seqs, m.Seq)
+	}
+}
 
 // What expired before this gateway could fetch it is lost, and everybody is
 // told: who is connected, and who comes back with an id from before.

@@ -204,8 +204,7 @@ func (g *gate) reached(seq uint64) {
 // nobody is a subscriber that only asks.
 type nobody struct{}
 
-func (nobody) Send(*hub.Message)     {}
-func (nobody) Flush()                {}
+func (nobody) Deliver(*hub.Batch)    {}
 func (nobody) Gap(_, _ proto.Cursor) {}
 func (nobody) Reset()                {}
 

@@ -189,9 +189,9 @@ func (c *session) goLive(r *replay) bool {
 	return c.join(r.had, since, r.names, func(j hub.Joined) {
 		switch {
 		case r.channel != "":
-			c.conn.Send(c.words.control(subscribed(r.channel, r.complete, j.Position.String())))
+			c.tell(subscribed(r.channel, r.complete, j.Position.String()))
 		case r.last:
-			c.conn.Send(c.words.place(j.Position.String()))
+			c.conn.Push(c.words.place(j.Position.String()))
 		}
 	})
 }

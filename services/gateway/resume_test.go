@@ -203,7 +203,7 @@ type held struct {
 	entered, leave chan struct{}
 }
 
-func (h *held) Send(*hub.Message) {
+func (h *held) Deliver(*hub.Batch) {
 	select {
 	case h.entered <- struct{}{}:
 	case <-h.leave:

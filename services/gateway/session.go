@@ -62,19 +62,15 @@ const (
 	maxFrames = 50
 )
 
-// Send, Flush, Gap and Reset make a session a hub.Sink.
-func (c *session) Send(m *hub.Message) { c.conn.Send(m.Encoded(c.words.message)) }
-func (c *session) Flush()              { c.conn.Flush() }
+// Deliver, Gap and Reset make a session a hub.Sink.
+func (c *session) Deliver(b *hub.Batch) { c.conn.Push(b.Encoded(c.words.message)) }
 func (c *session) Gap(since, upTo proto.Cursor) {
-	c.conn.Send(c.words.control(proto.Gap{Type: proto.FrameGap, Reason: proto.GapExpired, Since: since.String(), ID: upTo.String()}))
+	c.tell(proto.Gap{Type: proto.FrameGap, Reason: proto.GapExpired, Since: since.String(), ID: upTo.String()})
 }
 func (c *session) Reset() { c.conn.Close(proto.CloseRestart) }
 
 // tell sends a control frame at once.
-func (c *session) tell(frame any) {
-	c.conn.Send(c.words.control(frame))
-	c.conn.Flush()
-}
+func (c *session) tell(frame any) { c.conn.Push(c.words.control(frame)) }
 
 // Arrived counts the client, unless its address has as many connections as it
 // may have, and lets it in. Arrived, Frame and Ended make a session a
@@ -141,15 +137,14 @@ func (c *session) enter() {
 	if c.request.since == "" {
 		c.join(hub.Now, hub.Now, names, func(j hub.Joined) {
 			welcome.ID = j.Position.String()
-			c.conn.Send(c.words.control(welcome))
+			c.tell(welcome)
 		})
 		return
 	}
 	p, err := c.plan(c.request.since, names)
 	if err == nil {
 		welcome.ID, welcome.Resumed = p.id(p.since), p.gap == ""
-		c.conn.Send(c.words.welcome(welcome, p.last))
-		c.conn.Flush()
+		c.conn.Push(c.words.welcome(welcome, p.last))
 		err = c.catchUp(p, "")
 	}
 	switch {
@@ -281,7 +276,7 @@ func (c *session) subscribe(name, since string) {
 	}
 	if since == "" {
 		c.join(hub.Now, hub.Now, []string{name}, func(j hub.Joined) {
-			c.conn.Send(c.words.control(subscribed(name, false, j.Position.String())))
+			c.tell(subscribed(name, false, j.Position.String()))
 		})
 		return
 	}

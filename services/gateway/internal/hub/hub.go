@@ -30,10 +30,9 @@ type Hub struct {
 // Sink takes a connection's messages. The shard's goroutine calls it; no
 // method may block or call back into the hub.
 type Sink interface {
-	// Send queues the message.
-	Send(*Message)
-	// Flush writes what was queued, as far as the socket takes it.
-	Flush()
+	// Deliver sends the messages, as far as the socket takes them, and queues
+	// the rest. The batch is the shard's.
+	Deliver(*Batch)
 	// Gap says that messages after since up to upTo are lost for everybody.
 	Gap(since, upTo proto.Cursor)
 	// Reset says that the stream was made anew: every sequence is void.
@@ -107,17 +106,10 @@ type Subscriber struct {
 	sink  Sink   // fixed
 
 	// Owned by the shard.
-	place int      // index in shard.members
-	held  []holder // its subscriptions: few, so a slice
-	turn  uint64   // the last message offered, so that overlapping patterns deliver once
-	dirty bool     // has queued messages to flush
+	turn  uint64 // it has what it is to get of all messages up to this one: see window
+	held  []held // its subscriptions: few, so a slice
+	place int    // index in shard.members
 	gone  bool
-}
-
-// holder is one subscription seen from its subscriber.
-type holder struct {
-	name  string
-	place int // index in subscriptions.list
 }
 
 // Attach adds a connection to the next shard, without any subscription.
@@ -150,7 +142,7 @@ const Now = ^uint64(0)
 // itself has delivered what lies between them.
 //
 // done is called in the shard's goroutine after the missed messages were
-// queued and before any live one; it must not block. Names that are
+// delivered and before any live one; it must not block. Names that are
 // subscribed already keep their subscription.
 func (s *Subscriber) Join(had, since uint64, names []string, done func(Joined)) {
 	s.shard.put(item{command: func() { s.shard.join(s, had, since, names, done) }})

@@ -75,8 +75,11 @@ func TestResumeWhilePublishing(t *testing.T) {
 // numbers keeps the sequences only.
 type numbers struct{ seqs []uint64 }
 
-func (n *numbers) Send(m *Message)     { n.seqs = append(n.seqs, m.Seq) }
-func (*numbers) Flush()                {}
+func (n *numbers) Deliver(b *Batch) {
+	for _, m := range b.Messages {
+		n.seqs = append(n.seqs, m.Seq)
+	}
+}
 func (*numbers) Gap(_, _ proto.Cursor) {}
 func (*numbers) Reset()                {}
 
@@ -130,9 +133,9 @@ type blocked struct {
 	entered, leave chan struct{}
 }
 
-func (b *blocked) Send(m *Message) {
+func (b *blocked) Deliver(batch *Batch) {
 	b.once.Do(func() { close(b.entered); <-b.leave })
-	b.sink.Send(m)
+	b.sink.Deliver(batch)
 }
 
 // Large messages are not queued by the shard, which cannot wait for the client.
@@ -190,8 +193,8 @@ func TestRunDeliversBeforeItEnds(t *testing.T) {
 	}
 	stop()
 	for _, s := range sinks {
-		if len(s.events) != 1000 || s.unflushed != 0 {
-			t.Errorf("got %d messages, %d of them not flushed", len(s.events), s.unflushed)
+		if len(s.events) != 1000 {
+			t.Errorf("got %d messages, want 1000", len(s.events))
 		}
 	}
 	h.Publish(stored(1001, "a")) // nobody is there, nobody waits
@@ -205,9 +208,10 @@ func TestMetrics(t *testing.T) {
 	sub := &Subscriber{shard: s, sink: &sink{}}
 	s.attach(sub)
 	s.join(sub, Now, Now, []string{"a", "a.>", "a"}, func(Joined) {})
-	s.deliver(stored(1, "a"))
-	s.deliver(stored(2, "a.b"))
-	s.deliver(stored(3, "b"))
+	s.take(stored(1, "a"))
+	s.take(stored(2, "a.b"))
+	s.take(stored(3, "b"))
+	s.finish()
 	if got := testutil.ToFloat64(m.deliveries); got != 2 {
 		t.Errorf("deliveries: got %v, want 2", got)
 	}
@@ -244,8 +248,7 @@ func TestEncodedOnce(t *testing.T) {
 // discard is a subscriber that costs nothing.
 type discard struct{ n int }
 
-func (d *discard) Send(*Message)       { d.n++ }
-func (*discard) Flush()                {}
+func (d *discard) Deliver(b *Batch)    { d.n += len(b.Messages) }
 func (*discard) Gap(_, _ proto.Cursor) {}
 func (*discard) Reset()                {}
 

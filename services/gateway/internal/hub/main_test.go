@@ -24,13 +24,18 @@ func at(seq uint64) proto.Cursor { return proto.Cursor{Epoch: epoch, Seq: seq} }
 func start(t testing.TB, cfg Config, position uint64) (h *Hub, stop func()) {
 	t.Helper()
 	h = New(cfg, nil)
+	return h, run(t, h, position)
+}
+
+func run(t testing.TB, h *Hub, position uint64) (stop func()) {
+	t.Helper()
 	h.Start(at(position), false)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { h.Run(ctx) })
 	stop = func() { cancel(); running.Wait() }
 	t.Cleanup(stop)
-	return h, stop
+	return stop
 }
 
 // random is a source whose seed is printed, so that a failure can be repeated.
@@ -75,26 +80,23 @@ func randomName(r *rand.Rand, wildcards bool) string {
 
 // sink writes down what it is told. Only the shard touches it until the hub
 // has stopped, or the test has waited for an answer.
-type sink struct {
-	events    []string
-	unflushed int
-}
+type sink struct{ events []string }
 
 func (s *sink) note(format string, args ...any) {
 	s.events = append(s.events, fmt.Sprintf(format, args...))
-	s.unflushed++
 }
 
-func (s *sink) Send(m *Message) {
-	if m.Seq == 0 {
-		s.note("ephemeral %s", m.Body)
-	} else {
-		s.note("%d", m.Seq)
+func (s *sink) Deliver(b *Batch) {
+	for _, m := range b.Messages {
+		if m.Seq == 0 {
+			s.note("ephemeral %s", m.Body)
+		} else {
+			s.note("%d", m.Seq)
+		}
 	}
 }
-func (s *sink) Flush()                       { s.unflushed = 0 }
 func (s *sink) Gap(since, upTo proto.Cursor) { s.note("gap %s %s", since, upTo) }
-func (s *sink) Reset()                       { s.events = append(s.events, "reset") }
+func (s *sink) Reset()                       { s.note("reset") }
 
 // join waits for the answer.
 func join(sub *Subscriber, since uint64, names ...string) Joined {

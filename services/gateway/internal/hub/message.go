@@ -54,3 +54,32 @@ func (m *Message) Encoded(e *Encoding) []byte {
 	}
 	return *p
 }
+
+// Batch is messages that one subscriber gets at once, in their order. A shard
+// makes it and uses it again: a Sink must not keep it. What Encoded returns may
+// be kept, and never changed.
+type Batch struct {
+	Messages []*Message
+
+	joined [maxEncodings][]byte
+}
+
+// Encoded is the messages in this encoding, one after the other, joined once
+// for all subscribers that get the same ones.
+func (b *Batch) Encoded(e *Encoding) []byte {
+	if len(b.Messages) == 1 {
+		return b.Messages[0].Encoded(e)
+	}
+	if b.joined[e.slot] == nil {
+		size := 0
+		for _, m := range b.Messages {
+			size += len(m.Encoded(e))
+		}
+		joined := make([]byte, 0, size)
+		for _, m := range b.Messages {
+			joined = append(joined, m.Encoded(e)...)
+		}
+		b.joined[e.slot] = joined
+	}
+	return b.joined[e.slot]
+}

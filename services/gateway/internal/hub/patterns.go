@@ -30,7 +30,7 @@ func (p *patterns) at(pattern string) *subscriptions {
 		n = child
 	}
 	if n.subs == nil {
-		n.subs = &subscriptions{}
+		n.subs = &subscriptions{name: pattern}
 		p.size++
 	}
 	return n.subs
