@@ -42,6 +42,7 @@ func parseRequest(r *http.Request) request {
 
 func (s *Service) newSession(r *http.Request, words *wording) *session {
 	c := &session{s: s, remote: s.cfg.TrustedProxies.ClientIP(r), request: parseRequest(r), words: words}
+	c.followed = c.first[:0]
 	c.refused = c.check()
 	return c
 }
@@ -86,7 +87,7 @@ func (c *session) check() *refusal {
 func (c *session) authenticate() error {
 	if c.request.token == "" {
 		c.anonymous = true
-		c.principal = &auth.Principal{Channels: c.s.cfg.AnonymousChannels}
+		c.principal = c.s.nobody
 		return nil
 	}
 	p, err := c.s.verifier.Verify(c.request.token)

@@ -82,10 +82,7 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	eventHeaders(w)
-	err := s.conns.Stream(w, r, sess.remote, httpx.NewID(), eventFormat, func(c *conn.Conn) conn.Client {
-		sess.conn = c
-		return sess
-	})
+	err := s.conns.Stream(&sess.conn, w, r, sess.remote, httpx.NewID(), eventFormat, sess)
 	if err != nil {
 		s.turnAway(w, "stopping")
 	}

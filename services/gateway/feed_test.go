@@ -140,7 +140,9 @@ func TestStalledHub(t *testing.T) {
 	seen := &recorder{}
 	for _, sink := range []hub.Sink{stalled, seen} {
 		joined := make(chan struct{})
-		h.Attach(sink).Join(hub.Now, hub.Now, []string{"a"}, func(hub.Joined) { close(joined) })
+		sub := new(hub.Subscriber)
+		h.Attach(sub, sink)
+		sub.Join(hub.Now, hub.Now, []string{"a"}, func(hub.Joined) { close(joined) })
 		<-joined
 	}
 	last := b.publishMany(1000, "a")

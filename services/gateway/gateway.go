@@ -61,7 +61,8 @@ type Service struct {
 	ips      *perIP
 	sharing  *sharing // of ips
 	verifier *auth.Verifier
-	server   *httpx.Server // nil without a listener of its own
+	nobody   *auth.Principal // every anonymous client; never changed
+	server   *httpx.Server   // nil without a listener of its own
 
 	// replays bounds how many clients read history from the stream at once.
 	replays  chan struct{}
@@ -92,6 +93,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		conns:    conn.NewSet(conn.Config{MaxQueueBytes: cfg.MaxQueueBytes, Heartbeat: cfg.Heartbeat}, deps.Registry),
 		ips:      newPerIP(cfg.MaxPerIP, cfg.LimitDryRun),
 		verifier: verifier,
+		nobody:   &auth.Principal{Channels: cfg.AnonymousChannels},
 		replays:  make(chan struct{}, maxReplays),
 	}
 	s.hub = hub.New(hub.Config{

@@ -189,7 +189,8 @@ func (g *gate) reached(seq uint64) {
 	g.t.Helper()
 	natstest.Eventually(g.t, patience, "the shards have handed on what is stored", func() bool {
 		for range shards() { // one probe a shard
-			probe := g.hub.Attach(nobody{})
+			probe := new(hub.Subscriber)
+			g.hub.Attach(probe, nobody{})
 			answer := make(chan hub.Joined, 1)
 			probe.Join(hub.Now, hub.Now, nil, func(j hub.Joined) { answer <- j })
 			probe.Detach(func() {})

@@ -184,7 +184,8 @@ func TestResumeFromAGatewayThatIsAhead(t *testing.T) {
 	g.reached(b.publishMany(3, "broadcast"))
 	hold := &held{entered: make(chan struct{}), leave: make(chan struct{})}
 	for range shards() { // each shard waits at the next message, and so in the end does the feed
-		sub := g.hub.Attach(hold)
+		sub := new(hub.Subscriber)
+		g.hub.Attach(sub, hold)
 		joined := make(chan struct{})
 		sub.Join(hub.Now, hub.Now, []string{"broadcast"}, func(hub.Joined) { close(joined) })
 		<-joined

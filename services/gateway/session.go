@@ -28,20 +28,21 @@ type wording struct {
 // session is one client. Its connection calls it with the client's frames, and
 // it brings the client up to date; the hub's shard calls it as a Sink.
 type session struct {
+	sub   hub.Subscriber
+	words *wording
+	conn  conn.Conn
+
 	s       *Service
-	conn    *conn.Conn
 	remote  netip.Addr
 	request request
-	words   *wording
 	refused *refusal // what check found; nil: nothing
-
-	sub *hub.Subscriber
 
 	// Owned by whoever calls it as a conn.Client.
 	since     time.Time // when it was let in; zero: it was not
 	principal *auth.Principal
 	anonymous bool
 	followed  []follow
+	first     [1]follow   // where followed begins: most have one
 	expiry    *time.Timer // closes the connection when the token ends; nil: no token
 	frames    int         // in the second that began at window
 	window    time.Time
@@ -77,7 +78,7 @@ func (c *session) tell(frame any) { c.conn.Push(c.words.control(frame)) }
 // conn.Client.
 func (c *session) Arrived() {
 	defer c.recovered()
-	c.sub = c.s.hub.Attach(c)
+	c.s.hub.Attach(&c.sub, c)
 	a := c.s.ips.enter(c.remote)
 	if a.over {
 		c.s.m.overLimit.Inc()
@@ -130,18 +131,19 @@ func (c *session) refuse(r refusal) {
 // enter subscribes a client that nothing is wrong with.
 func (c *session) enter() {
 	c.watchExpiry()
-	names := c.request.channels
+	names, since := c.request.channels, c.request.since
+	c.request = request{} // not kept while the client only sits there
 	welcome := proto.Welcome{
 		Type: proto.FrameWelcome, Connection: c.conn.ID(), Heartbeat: int(c.s.cfg.Heartbeat / time.Second), Channels: names,
 	}
-	if c.request.since == "" {
+	if since == "" {
 		c.join(hub.Now, hub.Now, names, func(j hub.Joined) {
 			welcome.ID = j.Position.String()
 			c.tell(welcome)
 		})
 		return
 	}
-	p, err := c.plan(c.request.since, names)
+	p, err := c.plan(since, names)
 	if err == nil {
 		welcome.ID, welcome.Resumed = p.id(p.since), p.gap == ""
 		c.conn.Push(c.words.welcome(welcome, p.last))

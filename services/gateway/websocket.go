@@ -37,7 +37,7 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	sess := s.newSession(r, inFrames)
-	c, err := s.conns.Accept(w, r, sess.remote, httpx.NewID(), func(status int, reason error) {
+	err := s.conns.Accept(&sess.conn, w, r, sess.remote, httpx.NewID(), func(status int, reason error) {
 		if status == http.StatusServiceUnavailable {
 			refuse("stopping", proto.ProblemUnavailable.With("this gateway is stopping; connect again"))
 			return
@@ -47,6 +47,5 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // refuse has answered, or the client is gone
 	}
-	sess.conn = c
-	c.Start(sess)
+	sess.conn.Start(sess)
 }

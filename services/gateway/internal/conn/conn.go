@@ -30,9 +30,32 @@ const coalesce = 16 << 10
 
 var scratch = sync.Pool{New: func() any { b := make([]byte, 0, coalesce); return &b }}
 
-// Conn is one client. The zero value is not usable: Set.Accept and Set.Stream
-// make them. All methods are safe for concurrent use.
+// Conn is one client: memory of the caller's, which makes it part of what it
+// has for each client anyway. Set.Accept and Set.Stream make it usable; from
+// then on it must not be copied. All methods are safe for concurrent use.
 type Conn struct {
+	// What a delivery to an idle socket looks at stands together: with many
+	// clients each cache line that it touches has to be fetched anew.
+	mu       sync.Mutex
+	draining bool            // guarded by mu; the socket was full: drain or the poller goes on when it takes more
+	backlog  bool            // guarded by mu; the queue is empty, but the wire holds back some of what it took
+	closing  bool            // guarded by mu; the goodbye is queued, nothing may follow
+	dead     bool            // guarded by mu; the socket is closed
+	code     proto.CloseCode // guarded by mu; why; 0 while it is open
+	queue    [][]byte        // guarded by mu; the first may be half written
+	quick    quick           // fixed; the wire, where writes need not block; else nil
+	socket   descriptor      // the wire of a parked connection, or what is beneath it
+	lastOut  atomic.Int64    // Unix nanoseconds of the last successful write
+
+	written  int           // guarded by mu; bytes of queue[0] that are out
+	queued   int           // guarded by mu; bytes in queue that are not out
+	inflight int           // guarded by mu; bytes from the head of queue that drain is writing
+	room     chan struct{} // guarded by mu; closed when the queue is short again; nil: nobody waits
+	timer    *time.Timer   // guarded by mu; for a stalled write or a goodbye; nil: neither
+	deadline time.Time     // guarded by mu; when timer is due; zero: it is not
+
+	incoming // guarded by mu
+
 	// Fixed after it was made.
 	id       string
 	remote   netip.Addr
@@ -42,32 +65,13 @@ type Conn struct {
 	slot     int     // of the set's heartbeat wheel
 	maxQueue int     // bytes
 	wire     wire    // what it is written to
-	quick    quick   // the same, where writes need not block; else nil
 	poller   *poller // tells when the socket is ready; nil: goroutines wait for it
 	oneWay   bool    // an HTTP stream: nothing comes in
 
-	lastIn, lastOut atomic.Int64 // Unix nanoseconds; lastOut of a successful write
-
-	busy atomic.Bool // the client is called and nothing is read meanwhile: no pong is heard
-
-	place  int   // guarded by set.mu; index in its slot
-	pinged int64 // owned by Set.Run; Unix nanoseconds of the unanswered ping, 0: none
-
-	mu       sync.Mutex
-	queue    [][]byte        // guarded by mu; the first may be half written
-	written  int             // guarded by mu; bytes of queue[0] that are out
-	queued   int             // guarded by mu; bytes in queue that are not out
-	inflight int             // guarded by mu; bytes from the head of queue that drain is writing
-	draining bool            // guarded by mu; the socket was full: drain or the poller goes on when it takes more
-	backlog  bool            // guarded by mu; the queue is empty, but the wire holds back some of what it took
-	closing  bool            // guarded by mu; the goodbye is queued, nothing may follow
-	dead     bool            // guarded by mu; the socket is closed
-	code     proto.CloseCode // guarded by mu; why; 0 while it is open
-	room     chan struct{}   // guarded by mu; closed when the queue is short again; nil: nobody waits
-	timer    *time.Timer     // guarded by mu; for a stalled write or a goodbye; nil: neither
-	deadline time.Time       // guarded by mu; when timer is due; zero: it is not
-
-	incoming // guarded by mu
+	busy   atomic.Bool  // the client is called and nothing is read meanwhile: no pong is heard
+	lastIn atomic.Int64 // Unix nanoseconds
+	place  int          // guarded by set.mu; index in its slot
+	pinged int64        // owned by Set.Run; Unix nanoseconds of the unanswered ping, 0: none
 }
 
 // wire is a socket as a Conn needs it.

@@ -45,33 +45,34 @@ const notSentLowat = 16 << 10
 // adopt takes a socket out of Go's poller: a plain one, or one that TLS lets go
 // of. nil: it is another kind of connection, and still the caller's; else nc is
 // this one's.
-func (p *poller) adopt(nc net.Conn) parked {
-	if s := p.seal(nc); s != nil {
+func (p *poller) adopt(d *descriptor, nc net.Conn) parked {
+	if s := p.seal(d, nc); s != nil {
 		return s
 	}
-	if d := p.take(nc); d != nil {
+	if p.take(d, nc) {
 		return d
 	}
 	return nil
 }
 
 // take takes a plain socket, and closes nc.
-func (p *poller) take(nc net.Conn) *descriptor {
+func (p *poller) take(d *descriptor, nc net.Conn) bool {
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
-		return nil
+		return false
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return nil
+		return false
 	}
 	fd := -1
 	if cerr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil || err != nil {
-		return nil
+		return false
 	}
 	_ = nc.Close()                                                                     // the copy keeps the connection, and is non-blocking like it
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSentLowat) // not on a Unix socket
-	return &descriptor{poller: p, fd: int32(fd)}
+	d.poller, d.fd = p, int32(fd)
+	return true
 }
 
 func (d *descriptor) at() *descriptor { return d }

@@ -204,7 +204,8 @@ func TestHostileClients(t *testing.T) {
 			s := newForm(t, Config{MaxQueueBytes: 64 << 10, Heartbeat: 2 * time.Second}, form)
 			s.set.closeWait, s.set.writeStall = 50*time.Millisecond, 100*time.Millisecond
 			s.http.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				c, err := s.set.Accept(w, r, local, "x", func(int, error) {})
+				c := new(Conn)
+				err := s.set.Accept(c, w, r, local, "x", func(int, error) {})
 				if err != nil {
 					return
 				}

@@ -132,7 +132,8 @@ func newServer(t testing.TB, cfg Config, network string, secure bool) *server {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c, err := s.set.Accept(w, r, local, "test", func(status int, reason error) {
+	c := new(Conn)
+	err := s.set.Accept(c, w, r, local, "test", func(status int, reason error) {
 		s.refused <- status
 		http.Error(w, reason.Error(), status)
 	})

@@ -35,7 +35,7 @@ var recordsPool = sync.Pool{New: func() any { b := make([]byte, 0, recordsBytes)
 
 // seal takes over the socket beneath a TLS connection. nil: nc is none, or does
 // not give its socket away; it is still the caller's.
-func (p *poller) seal(nc net.Conn) parked {
+func (p *poller) seal(d *descriptor, nc net.Conn) parked {
 	t, ok := nc.(*tls.Conn)
 	if !ok {
 		return nil
@@ -44,9 +44,9 @@ func (p *poller) seal(nc net.Conn) parked {
 	if !ok {
 		return nil
 	}
-	s := &sealed{tls: t}
+	s := &sealed{descriptor: d, tls: t}
 	old := below.Exchange(beneath{s})
-	if s.descriptor = p.take(old); s.descriptor == nil {
+	if !p.take(d, old) {
 		below.Exchange(old)
 		return nil
 	}

@@ -64,12 +64,11 @@ func NewSet(cfg Config, reg prometheus.Registerer) *Set {
 	return s
 }
 
-func (s *Set) newConn(id string, remote netip.Addr, format *Format) *Conn {
-	c := &Conn{id: id, remote: remote, set: s, format: format, maxQueue: s.cfg.MaxQueueBytes}
+func (s *Set) begin(c *Conn, id string, remote netip.Addr, format *Format) {
+	c.id, c.remote, c.set, c.format, c.maxQueue = id, remote, s, format, s.cfg.MaxQueueBytes
 	now := time.Now().UnixNano()
 	c.lastIn.Store(now)
 	c.lastOut.Store(now)
-	return c
 }
 
 // Wait returns when every goroutine of every connection has ended.

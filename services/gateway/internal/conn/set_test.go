@@ -203,7 +203,8 @@ func TestMetrics(t *testing.T) {
 	s := NewSet(Config{Heartbeat: 25 * time.Second}, reg)
 	var conns []*Conn
 	for range 30 {
-		c := s.newConn("x", local, webSocket)
+		c := new(Conn)
+		s.begin(c, "x", local, webSocket)
 		if !s.reserve() || s.add(c) {
 			t.Fatal("the set takes nobody")
 		}

@@ -10,13 +10,14 @@ import (
 	"github.com/herald-push/herald/proto"
 )
 
-// Stream makes a client of an HTTP response that does not end (HTTP/1.1 or
-// HTTP/2) and calls its Arrived and Ended in this goroutine, the handler's. It
+// Stream makes c, a zero Conn, the connection of an HTTP response that does not
+// end (HTTP/1.1 or HTTP/2), and calls the client's Arrived and Ended in this
+// goroutine, the handler's. It
 // returns when nobody writes to w any more. ErrClosed means that the set
 // drains, and that nothing was written. The caller has set the headers; the
 // status is 200. A client that vanished is noticed by a write that fails or a
 // queue that fills, since nothing comes back.
-func (s *Set) Stream(w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, format *Format, client func(*Conn) Client) error {
+func (s *Set) Stream(c *Conn, w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, format *Format, client Client) error {
 	if !s.reserve() {
 		return ErrClosed
 	}
@@ -25,12 +26,12 @@ func (s *Set) Stream(w http.ResponseWriter, r *http.Request, remote netip.Addr, 
 	// has a deadline of its own instead.
 	_ = st.rc.SetReadDeadline(time.Time{})  // fails only where there is no deadline
 	_ = st.rc.SetWriteDeadline(time.Time{}) // likewise
-	c := s.newConn(id, remote, format)
+	s.begin(c, id, remote, format)
 	c.wire, c.oneWay = st, true
 	if s.add(c) {
 		c.Close(proto.CloseGoingAway) // Drain did not see it
 	}
-	c.client = client(c)
+	c.client = client
 	c.client.Arrived()
 	select {
 	case <-r.Context().Done():

@@ -73,7 +73,8 @@ func streamForms(t *testing.T, cfg Config, test func(t *testing.T, s *streams)) 
 
 func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() { s.returned <- struct{}{} }()
-	err := s.set.Stream(w, r, local, "test", lineFormat, func(c *Conn) Client { return &streamed{s, c} })
+	c := new(Conn)
+	err := s.set.Stream(c, w, r, local, "test", lineFormat, &streamed{s, c})
 	if err != nil {
 		s.refused <- err
 		w.WriteHeader(http.StatusTeapot)

@@ -16,18 +16,19 @@ var webSocket = &Format{Heartbeat: pingFrame, Goodbye: closeFrame}
 // handshakeTimeout bounds the answer to a handshake.
 const handshakeTimeout = 5 * time.Second
 
-// Accept does the WebSocket handshake. An error means that there is no client:
-// refuse has answered, with 503 while the set drains, or the socket is gone.
-// The caller has checked the origin, and must call Start: when Accept returns,
-// the HTTP handler should return too, so that its stack and buffers are freed.
+// Accept does the WebSocket handshake and makes c, a zero Conn, its connection.
+// An error means that there is no client: refuse has answered, with 503 while
+// the set drains, or the socket is gone. The caller has checked the origin, and
+// must call Start: when Accept returns, the HTTP handler should return too, so
+// that its stack and buffers are freed.
 //
 // gorilla/websocket does the handshake. The frames are our own business from
 // there on: its reader holds a buffer and a goroutine for as long as there is
 // a client, and its pings would keep both.
-func (s *Set) Accept(w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, refuse func(status int, reason error)) (*Conn, error) {
+func (s *Set) Accept(c *Conn, w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, refuse func(status int, reason error)) error {
 	if !s.reserve() {
 		refuse(http.StatusServiceUnavailable, ErrClosed)
-		return nil, ErrClosed
+		return ErrClosed
 	}
 	u := websocket.Upgrader{
 		HandshakeTimeout: handshakeTimeout,
@@ -37,21 +38,21 @@ func (s *Set) Accept(w http.ResponseWriter, r *http.Request, remote netip.Addr, 
 	ws, err := u.Upgrade(w, r, nil)
 	if err != nil {
 		s.wg.Done() // not reserved any more
-		return nil, err
+		return err
 	}
-	c := s.newConn(id, remote, webSocket)
+	s.begin(c, id, remote, webSocket)
 	s.attach(c, ws.NetConn())
 	if s.add(c) {
 		c.Close(proto.CloseGoingAway) // Drain did not see it
 	}
-	return c, nil
+	return nil
 }
 
 // attach gives a connection its socket in the cheapest form that it allows.
 func (s *Set) attach(c *Conn, nc net.Conn) {
 	if len(s.pollers) > 0 {
 		p := s.pollers[s.turn.Add(1)%uint64(len(s.pollers))]
-		if d := p.adopt(nc); d != nil {
+		if d := p.adopt(&c.socket, nc); d != nil {
 			c.wire, c.quick, c.poller, c.working = d, d, p, true // until Start has called Arrived
 			return
 		}

@@ -99,25 +99,30 @@ func (h *Hub) Gap(since, upTo proto.Cursor) {
 	}
 }
 
-// Subscriber is a connection as the hub sees it. Its methods are safe for
-// concurrent use and act in the order in which they are called.
+// Subscriber is a connection as the hub sees it: memory of the caller's, which
+// makes it part of what it has for each client anyway. Attach makes it usable;
+// from then on it must not be copied.
+// Its methods are safe for concurrent use and act in the order in which they
+// are called.
 type Subscriber struct {
-	shard *shard // fixed
-	sink  Sink   // fixed
-
-	// Owned by the shard.
-	turn  uint64 // it has what it is to get of all messages up to this one: see window
-	held  []held // its subscriptions: few, so a slice
-	place int    // index in shard.members
+	// Owned by the shard. What a visit looks at stands together: with many
+	// subscribers each cache line that it touches has to be fetched anew.
+	turn  uint64  // it has what it is to get of all messages up to this one: see window
+	held  []held  // its subscriptions: few, so a slice
+	first [1]held // where held begins: most have one
+	place int     // index in shard.members
 	gone  bool
+
+	shard *shard // fixed by Attach
+	sink  Sink   // likewise
 }
 
 // Attach adds a connection to the next shard, without any subscription.
-func (h *Hub) Attach(sink Sink) *Subscriber {
+func (h *Hub) Attach(sub *Subscriber, sink Sink) {
 	s := h.shards[int(h.next.Add(1))%len(h.shards)]
-	sub := &Subscriber{shard: s, sink: sink}
+	*sub = Subscriber{shard: s, sink: sink}
+	sub.held = sub.first[:0]
 	s.put(item{command: func() { s.attach(sub) }})
-	return sub
 }
 
 // Joined is the answer to Join.

@@ -27,7 +27,7 @@ func TestResumeWhilePublishing(t *testing.T) {
 			since := uint64(0)
 			for since < messages {
 				s := &numbers{}
-				sub := h.Attach(s)
+				sub := attach(h, s)
 				j := join(sub, since, names...)
 				for ; !j.OK; j = join(sub, since, names...) {
 					missed, _, ok := h.Recent().Between(at(since), h.Recent().Last().Seq, names, 100)
@@ -88,9 +88,9 @@ func TestPublishWaitsForASlowShard(t *testing.T) {
 	const inbox = 4
 	h, stop := start(t, Config{Shards: 2, InboxMessages: inbox, RecentMessages: 100, RecentBytes: 1 << 20}, 0)
 	busy := &blocked{entered: make(chan struct{}), leave: make(chan struct{})}
-	slow := h.Attach(busy)
+	slow := attach(h, busy)
 	other := &sink{}
-	quick := h.Attach(other)
+	quick := attach(h, other)
 	join(slow, Now, "a")
 	join(quick, Now, "a")
 	published := make(chan uint64, 100)
@@ -146,7 +146,7 @@ func TestJoinWithLargeMessages(t *testing.T) {
 	}
 	h.Publish(&Message{Seq: 4, Channel: "a", Body: make([]byte, 2*replayBytes)})
 	for since, want := range []bool{0: false, 1: false, 2: false, 3: true, 4: true} {
-		if got := join(h.Attach(&sink{}), uint64(since), "a"); got.OK != want {
+		if got := join(attach(h, &sink{}), uint64(since), "a"); got.OK != want {
 			t.Errorf("after %d: got %+v, want %t", since, got, want)
 		}
 	}
@@ -156,14 +156,14 @@ func TestJoinWithLargeMessages(t *testing.T) {
 func TestJoinNowBehindATinyRing(t *testing.T) {
 	h, _ := start(t, Config{Shards: 1, InboxMessages: 100, RecentMessages: 2, RecentBytes: 1 << 20}, 0)
 	busy := &blocked{entered: make(chan struct{}), leave: make(chan struct{})}
-	join(h.Attach(busy), Now, "a")
+	join(attach(h, busy), Now, "a")
 	late := &sink{}
-	sub := h.Attach(late)
+	sub := attach(h, late)
 	h.Publish(stored(1, "a"))
 	<-busy.entered
 	answer, stale := make(chan Joined, 1), make(chan Joined, 1)
 	sub.Join(Now, Now, []string{"a"}, func(j Joined) { answer <- j })
-	h.Attach(&sink{}).Join(1, 1, []string{"a"}, func(j Joined) { stale <- j })
+	attach(h, &sink{}).Join(1, 1, []string{"a"}, func(j Joined) { stale <- j })
 	for seq := uint64(2); seq <= 10; seq++ {
 		h.Publish(stored(seq, "a"))
 	}
@@ -186,7 +186,7 @@ func TestRunDeliversBeforeItEnds(t *testing.T) {
 	sinks := make([]*sink, 10)
 	for i := range sinks {
 		sinks[i] = &sink{}
-		join(h.Attach(sinks[i]), Now, "a")
+		join(attach(h, sinks[i]), Now, "a")
 	}
 	for seq := uint64(1); seq <= 1000; seq++ {
 		h.Publish(stored(seq, "a"))
@@ -258,7 +258,7 @@ func BenchmarkFanout(b *testing.B) {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
 			h, stop := start(b, Config{Shards: 2, InboxMessages: 1 << 14, RecentMessages: 1 << 16, RecentBytes: 64 << 20}, 0)
 			for range n {
-				join(h.Attach(&discard{}), Now, "a")
+				join(attach(h, &discard{}), Now, "a")
 			}
 			seq := uint64(0)
 			for b.Loop() {
@@ -276,9 +276,9 @@ func BenchmarkLookup(b *testing.B) {
 	const channels = 100_000
 	h, stop := start(b, Config{Shards: 2, InboxMessages: 1 << 14, RecentMessages: 1 << 16, RecentBytes: 64 << 20}, 0)
 	for i := range channels {
-		join(h.Attach(&discard{}), Now, "user."+strconv.Itoa(i))
+		join(attach(h, &discard{}), Now, "user."+strconv.Itoa(i))
 	}
-	join(h.Attach(&discard{}), Now, "user.>")
+	join(attach(h, &discard{}), Now, "user.>")
 	messages := make([]*Message, channels)
 	for i := range messages {
 		messages[i] = stored(0, "user."+strconv.Itoa(i*7919%channels))

@@ -98,6 +98,12 @@ func (s *sink) Deliver(b *Batch) {
 func (s *sink) Gap(since, upTo proto.Cursor) { s.note("gap %s %s", since, upTo) }
 func (s *sink) Reset()                       { s.note("reset") }
 
+func attach(h *Hub, sink Sink) *Subscriber {
+	sub := new(Subscriber)
+	h.Attach(sub, sink)
+	return sub
+}
+
 // join waits for the answer.
 func join(sub *Subscriber, since uint64, names ...string) Joined {
 	answer := make(chan Joined, 1)

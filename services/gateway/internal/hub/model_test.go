@@ -61,7 +61,7 @@ func (p *person) has(m *Message) bool {
 
 func (m *model) attach() {
 	p := &person{sink: &sink{}, held: map[string]place{}}
-	p.sub = m.hub.Attach(p.sink)
+	p.sub = attach(m.hub, p.sink)
 	m.people = append(m.people, p)
 }
 

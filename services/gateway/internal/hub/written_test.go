@@ -14,9 +14,9 @@ func TestWritten(t *testing.T) {
 	}
 	sinks := make([]sink, 4) // one shard has two of them
 	for i := range sinks {
-		join(h.Attach(&sinks[i]), Now, "a", ">")
+		join(attach(h, &sinks[i]), Now, "a", ">")
 	}
-	join(h.Attach(&sink{}), Now, "b")
+	join(attach(h, &sink{}), Now, "b")
 	var mu sync.Mutex
 	var told []int
 	m := stored(1, "a")
