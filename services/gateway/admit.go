@@ -17,11 +17,12 @@ type request struct {
 	channels []string
 	since    string
 	token    string
+	refused  *refusal // what check found; nil: nothing
 }
 
-func parseRequest(r *http.Request) request {
+func parseRequest(r *http.Request) *request {
 	q := r.URL.Query()
-	req := request{since: strings.Clone(q.Get("since")), token: strings.Clone(q.Get("token"))}
+	req := &request{since: strings.Clone(q.Get("since")), token: strings.Clone(q.Get("token"))}
 	req.channels = []string{} // not nil: welcome says [], not null
 	for _, c := range q["channel"] {
 		if c != "" && !slices.Contains(req.channels, c) {
@@ -41,9 +42,9 @@ func parseRequest(r *http.Request) request {
 }
 
 func (s *Service) newSession(r *http.Request, words *wording) *session {
-	c := &session{s: s, remote: s.cfg.TrustedProxies.ClientIP(r), request: parseRequest(r), words: words}
+	c := &session{s: s, asked: parseRequest(r), words: words}
 	c.followed = c.first[:0]
-	c.refused = c.check()
+	c.asked.refused = c.check()
 	return c
 }
 
@@ -63,10 +64,10 @@ func (c *session) check() *refusal {
 		}
 		return &refusal{code: proto.CloseTokenInvalid, err: err}
 	}
-	if n := len(c.request.channels); n > proto.MaxChannels {
+	if n := len(c.asked.channels); n > proto.MaxChannels {
 		return &refusal{code: proto.CloseBadRequest, err: fmt.Errorf("%d channels in the URL, at most %d are allowed", n, proto.MaxChannels)}
 	}
-	for _, name := range c.request.channels {
+	for _, name := range c.asked.channels {
 		if err := proto.CheckPattern(name); err != nil {
 			return &refusal{code: proto.CloseBadRequest, err: err}
 		}
@@ -74,10 +75,10 @@ func (c *session) check() *refusal {
 			return &refusal{code: proto.CloseForbidden, channel: name, err: c.forbidden(name)}
 		}
 	}
-	switch c.request.since {
+	switch c.asked.since {
 	case "", proto.SinceAll, proto.SinceLast:
 	default:
-		if _, err := proto.ParseCursor(c.request.since); err != nil {
+		if _, err := proto.ParseCursor(c.asked.since); err != nil {
 			return &refusal{code: proto.CloseBadRequest, err: fmt.Errorf("since: %w", err)}
 		}
 	}
@@ -85,22 +86,23 @@ func (c *session) check() *refusal {
 }
 
 func (c *session) authenticate() error {
-	if c.request.token == "" {
+	if c.asked.token == "" {
 		c.anonymous = true
 		c.principal = c.s.nobody
 		return nil
 	}
-	p, err := c.s.verifier.Verify(c.request.token)
+	p, err := c.s.verifier.Verify(c.asked.token)
 	if err != nil {
 		return err
 	}
+	c.asked.token = ""
 	c.adopt(p)
 	return nil
 }
 
 // adopt takes on a principal: what anonymous clients may follow it may too.
 func (c *session) adopt(p *auth.Principal) {
-	c.anonymous, c.request.token = false, "" // the token itself is not kept
+	c.anonymous = false
 	c.principal = &auth.Principal{Name: p.Name, Channels: slices.Concat(p.Channels, c.s.cfg.AnonymousChannels), Expires: p.Expires}
 }
 

@@ -76,13 +76,13 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	sess := s.newSession(r, inEvents)
-	if sess.refused != nil {
-		s.m.refused.WithLabelValues(sess.refused.code.String()).Inc()
-		httpx.WriteProblem(w, r, s.log, sess.refused.problem())
+	if refused := sess.asked.refused; refused != nil {
+		s.m.refused.WithLabelValues(refused.code.String()).Inc()
+		httpx.WriteProblem(w, r, s.log, refused.problem())
 		return
 	}
 	eventHeaders(w)
-	err := s.conns.Stream(&sess.conn, w, r, sess.remote, httpx.NewID(), eventFormat, sess)
+	err := s.conns.Stream(&sess.conn, w, r, s.cfg.TrustedProxies.ClientIP(r), httpx.NewID(), eventFormat, sess)
 	if err != nil {
 		s.turnAway(w, "stopping")
 	}

@@ -3,7 +3,6 @@ package gateway
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -32,12 +31,10 @@ type session struct {
 	words *wording
 	conn  conn.Conn
 
-	s       *Service
-	remote  netip.Addr
-	request request
-	refused *refusal // what check found; nil: nothing
+	s *Service
 
 	// Owned by whoever calls it as a conn.Client.
+	asked     *request  // in its URL; nil once it was let in
 	since     time.Time // when it was let in; zero: it was not
 	principal *auth.Principal
 	anonymous bool
@@ -45,7 +42,7 @@ type session struct {
 	first     [1]follow   // where followed begins: most have one
 	expiry    *time.Timer // closes the connection when the token ends; nil: no token
 	frames    int         // in the second that began at window
-	window    time.Time
+	window    int64       // Unix nanoseconds
 }
 
 // follow is one live subscription: through it the client gets, or has got,
@@ -79,7 +76,7 @@ func (c *session) tell(frame any) { c.conn.Push(c.words.control(frame)) }
 func (c *session) Arrived() {
 	defer c.recovered()
 	c.s.hub.Attach(&c.sub, c)
-	a := c.s.ips.enter(c.remote)
+	a := c.s.ips.enter(c.conn.Remote())
 	if a.over {
 		c.s.m.overLimit.Inc()
 	}
@@ -88,12 +85,13 @@ func (c *session) Arrived() {
 		return
 	}
 	c.since = time.Now()
-	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.remote, "ip_connections", a.total, "online", a.online)
-	if c.refused != nil {
-		c.refuse(*c.refused)
+	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", a.total, "online", a.online)
+	if c.asked.refused != nil {
+		c.refuse(*c.asked.refused)
 		return
 	}
 	c.enter()
+	c.asked = nil // nothing of it is kept while the client only sits there
 }
 
 // Ended counts the client out.
@@ -107,8 +105,8 @@ func (c *session) Ended() {
 	if c.since.IsZero() {
 		return
 	}
-	remaining, online := c.s.ips.leave(c.remote)
-	c.s.log.Info("client disconnected", "conn", c.conn.ID(), "remote", c.remote, "ip_connections", remaining, "online", online,
+	remaining, online := c.s.ips.leave(c.conn.Remote())
+	c.s.log.Info("client disconnected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", remaining, "online", online,
 		"reason", c.conn.Reason().String(), "took", time.Since(c.since).Round(time.Millisecond))
 }
 
@@ -131,8 +129,7 @@ func (c *session) refuse(r refusal) {
 // enter subscribes a client that nothing is wrong with.
 func (c *session) enter() {
 	c.watchExpiry()
-	names, since := c.request.channels, c.request.since
-	c.request = request{} // not kept while the client only sits there
+	names, since := c.asked.channels, c.asked.since
 	welcome := proto.Welcome{
 		Type: proto.FrameWelcome, Connection: c.conn.ID(), Heartbeat: int(c.s.cfg.Heartbeat / time.Second), Channels: names,
 	}
@@ -231,7 +228,7 @@ func (c *session) watchExpiry() {
 // Frame handles one text frame of the client.
 func (c *session) Frame(b []byte) {
 	defer c.recovered()
-	if now := time.Now(); now.Sub(c.window) >= time.Second {
+	if now := time.Now().UnixNano(); now-c.window >= int64(time.Second) {
 		c.window, c.frames = now, 0
 	}
 	if c.frames++; c.frames > maxFrames {

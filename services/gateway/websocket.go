@@ -37,7 +37,7 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	sess := s.newSession(r, inFrames)
-	err := s.conns.Accept(&sess.conn, w, r, sess.remote, httpx.NewID(), func(status int, reason error) {
+	err := s.conns.Accept(&sess.conn, w, r, s.cfg.TrustedProxies.ClientIP(r), httpx.NewID(), func(status int, reason error) {
 		if status == http.StatusServiceUnavailable {
 			refuse("stopping", proto.ProblemUnavailable.With("this gateway is stopping; connect again"))
 			return
