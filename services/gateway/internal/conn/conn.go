@@ -45,7 +45,8 @@ type Conn struct {
 	queue    [][]byte        // guarded by mu; the first may be half written
 	quick    quick           // fixed; the wire, where writes need not block; else nil
 	socket   descriptor      // the wire of a parked connection, or what is beneath it
-	lastOut  atomic.Int64    // Unix nanoseconds of the last successful write
+	lastOut  int64           // guarded by mu; Set.clock at the last successful write
+	set      *Set            // fixed
 
 	written  int           // guarded by mu; bytes of queue[0] that are out
 	queued   int           // guarded by mu; bytes in queue that are not out
@@ -59,7 +60,6 @@ type Conn struct {
 	// Fixed after it was made.
 	id       string
 	remote   netip.Addr
-	set      *Set
 	format   *Format
 	client   Client
 	slot     int     // of the set's heartbeat wheel
@@ -118,7 +118,7 @@ func (c *Conn) Push(b []byte) {
 	}
 	n, full, err := c.quick.writeNow(b) // the usual case, without a queue
 	if n > 0 {
-		c.lastOut.Store(time.Now().UnixNano())
+		c.lastOut = c.set.clock.Load()
 	}
 	if err != nil {
 		c.kill()
@@ -238,7 +238,7 @@ func (c *Conn) advance(n int) {
 	if n == 0 {
 		return
 	}
-	c.lastOut.Store(time.Now().UnixNano())
+	c.lastOut = c.set.clock.Load()
 	c.queued -= n
 	for n > 0 {
 		rest := len(c.queue[0]) - c.written

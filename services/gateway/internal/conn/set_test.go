@@ -57,7 +57,7 @@ func TestHeartbeatBounds(t *testing.T) {
 			now = look.Add(time.Duration(r.Int64N(int64(tickSlack / 2))))
 			if busy && r.IntN(2) == 0 {
 				last = now.Add(-time.Duration(r.Int64N(int64(min(round, now.Sub(last)) + 1))))
-				c.lastOut.Store(last.UnixNano())
+				c.lastOut = last.UnixNano()
 			}
 			c.beat(now, round, heartbeat)
 			if silent := now.Sub(last); silent > heartbeat+2*tickSlack {
