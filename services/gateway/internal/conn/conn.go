@@ -111,6 +111,10 @@ func (c *Conn) Reason() proto.CloseCode {
 func (c *Conn) Push(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.push(b)
+}
+
+func (c *Conn) push(b []byte) {
 	if c.quick == nil || c.draining || c.closing || c.dead || len(c.queue) > 0 || len(b) == 0 {
 		c.send(b)
 		c.flush()

@@ -15,9 +15,9 @@ type parked interface {
 	wire
 	quick
 	at() *descriptor
-	// readNow: errNothing means that there is nothing to read at the moment, any
-	// other error, io.EOF included, that there never will be. Both may come with
-	// bytes.
+	// readNow: errNothing means that there is nothing more to read at the moment,
+	// any other error, io.EOF included, that there never will be. Both may come
+	// with bytes.
 	readNow(b []byte) (n int, err error)
 }
 
@@ -101,6 +101,8 @@ func (d *descriptor) readNow(b []byte) (int, error) {
 			return 0, err
 		case n == 0 && len(b) > 0:
 			return 0, io.EOF
+		case n < len(b): // the next bytes are another event
+			return n, errNothing
 		default:
 			return n, nil
 		}

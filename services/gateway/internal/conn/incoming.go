@@ -111,9 +111,8 @@ func (c *Conn) received(b []byte) {
 		c.close(code)
 	}
 	if len(c.pongs) > 0 { // one entry of the queue, and one write, for all pings that came at once
-		c.send(c.pongs)
+		c.push(c.pongs)
 		c.pongs = nil
-		c.flush()
 	}
 	c.settle()
 }

@@ -92,7 +92,7 @@ func (p *poller) event(e *unix.EpollEvent) {
 		c.settle()
 	}
 	if e.Events&^unix.EPOLLOUT != 0 && !c.dead && !c.paused {
-		c.readAll(p.scratch)
+		c.readAll(p.scratch, e.Events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0)
 	}
 }
 
@@ -123,11 +123,12 @@ func (p *poller) watch(c *Conn) {
 func (p *poller) readable(c *Conn) {
 	buf := scratch.Get().(*[]byte)
 	defer scratch.Put(buf)
-	c.readAll((*buf)[:cap(*buf)])
+	c.readAll((*buf)[:cap(*buf)], true)
 }
 
-// readAll reads until there is nothing more, or too much.
-func (c *Conn) readAll(buf []byte) {
+// readAll reads until there is nothing more, or too much. A short read says that
+// there is nothing more, unless the end may come right behind it.
+func (c *Conn) readAll(buf []byte, toEnd bool) {
 	w := c.wire.(parked)
 	for range readsAtOnce {
 		if c.waiting >= maxInbox {
@@ -138,9 +139,10 @@ func (c *Conn) readAll(buf []byte) {
 			c.received(buf[:n])
 		}
 		switch {
-		case c.dead || err == errNothing:
+		case c.dead || err == errNothing && (n == 0 || !toEnd):
 			return
-		case err != nil:
+		case err == errNothing || err == nil:
+		default:
 			c.hungUp()
 			return
 		}

@@ -122,7 +122,13 @@ func (s *sealed) close() {
 // beneath is a sealed socket as crypto/tls sees it.
 type beneath struct{ s *sealed }
 
-func (b beneath) Read(p []byte) (int, error) { return b.s.descriptor.readNow(p) }
+func (b beneath) Read(p []byte) (int, error) {
+	n, err := b.s.descriptor.readNow(p)
+	if n > 0 {
+		err = nil // crypto/tls would give up a record of which it has enough
+	}
+	return n, err
+}
 
 func (b beneath) Write(p []byte) (int, error) {
 	b.s.out = append(b.s.out, p...)

@@ -189,10 +189,7 @@ func (c *Conn) beat(now time.Time, round, heartbeat time.Duration) {
 		}
 	case since(heard)+round >= heartbeat+tickSlack, !c.oneWay && since(in) >= deafBeats*heartbeat:
 		c.pinged = now.UnixNano()
-		c.mu.Lock()
-		c.send(c.format.Heartbeat)
-		c.flush()
-		c.mu.Unlock()
+		c.Push(c.format.Heartbeat)
 	default:
 		c.pinged = 0
 	}
