@@ -20,17 +20,17 @@ var asFrame = hub.NewEncoding(0, func(m *hub.Message) []byte { return conn.TextF
 
 func textFrame(frame any) []byte { return conn.TextFrame(native.Control(frame)) }
 
-// frames are the wordings of WebSocket clients. They differ in which messages
+// frames are the wordings of WebSocket clients. They differ in whether messages
 // may be compressed; control frames are small, and each is one client's.
-type frames struct{ plain, deflated, narrow *wording }
+type frames struct{ plain, deflated *wording }
 
 // newFrames makes them. Messages of above bytes and more are compressed, where
-// that makes them smaller; compressed is called each time, which is once per
-// message, unless it is narrow's and too long, or single: what is read from the
-// stream for one client that was away for long is sent as it is. To compress
-// it would double what it costs when thousands come back at once.
+// that makes them smaller; compressed is called for each, once. What is read
+// from the stream for one client that was away for long is sent as it is: to
+// compress it would double what it costs when thousands come back at once.
 func newFrames(above int, compressed func()) frames {
-	deflated := hub.NewCostlyEncoding(2, func(m *hub.Message) []byte {
+	deflated := *inFrames
+	deflated.message = hub.NewCostlyEncoding(2, func(m *hub.Message) []byte {
 		if len(m.Body) >= above {
 			compressed()
 			if b := conn.DeflatedFrame(m.Body); b != nil {
@@ -39,28 +39,13 @@ func newFrames(above int, compressed func()) frames {
 		}
 		return m.Encoded(asFrame)
 	})
-	narrow := hub.NewEncoding(3, func(m *hub.Message) []byte {
-		if len(m.Body) > conn.NarrowBytes {
-			return m.Encoded(asFrame)
-		}
-		return m.Encoded(deflated)
-	})
-	as := func(e *hub.Encoding) *wording {
-		w := *inFrames
-		w.message = e
-		return &w
-	}
-	return frames{inFrames, as(deflated), as(narrow)}
+	return frames{inFrames, &deflated}
 }
 
-// of is the wording for a client whose conn.Conn has this Window.
-func (f frames) of(window int) *wording {
-	switch window {
-	case conn.FullWindow:
+// of is the wording for a client.
+func (f frames) of(c *conn.Conn) *wording {
+	if c.Deflates() {
 		return f.deflated
-	case conn.NarrowWindow:
-		return f.narrow
-	default:
-		return f.plain
 	}
+	return f.plain
 }

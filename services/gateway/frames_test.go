@@ -1,22 +1,16 @@
 package gateway
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/gateway/internal/conn"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -27,7 +21,7 @@ const (
 	deflatedText = 0xc1
 )
 
-func TestFramesOf(t *testing.T) {
+func TestCompressAbove(t *testing.T) {
 	noise := make([]byte, 1000)
 	for i := range noise {
 		noise[i] = byte(rand.Uint32())
@@ -35,36 +29,32 @@ func TestFramesOf(t *testing.T) {
 	body := func(n int) []byte { return bytes.Repeat([]byte("a"), n) }
 	const above = 300
 	for _, c := range []struct {
-		name         string
-		body         []byte
-		full, narrow byte
-		runs         int
+		name     string
+		body     []byte
+		deflated byte
+		runs     int
 	}{
-		{"empty", nil, plainText, plainText, 0},
-		{"a byte too short", body(above - 1), plainText, plainText, 0},
-		{"long enough", body(above), deflatedText, deflatedText, 1},
-		{"that does not get smaller", noise, plainText, plainText, 1},
-		{"as long as a narrow window", body(conn.NarrowBytes), deflatedText, deflatedText, 1},
-		{"longer than it", body(conn.NarrowBytes + 1), deflatedText, plainText, 1},
+		{"empty", nil, plainText, 0},
+		{"a byte too short", body(above - 1), plainText, 0},
+		{"long enough", body(above), deflatedText, 1},
+		{"that does not get smaller", noise, plainText, 1},
+		{"longer than the window", body(100000), deflatedText, 1},
 	} {
 		runs := 0
 		f := newFrames(above, func() { runs++ })
 		m := &hub.Message{Body: c.body}
-		for window, want := range map[int]byte{0: plainText, conn.FullWindow: c.full, conn.NarrowWindow: c.narrow} {
-			w := f.of(window)
-			got := m.Encoded(w.message)
-			if again := m.Encoded(w.message); got[0] != want || &got[0] != &again[0] {
-				t.Errorf("%s, window %d: got %#02x, want %#02x; the same bytes again: %t", c.name, window, got[0], want, &got[0] == &again[0])
-			}
-			if want == plainText && &got[0] != &m.Encoded(asFrame)[0] {
-				t.Errorf("%s, window %d: it is not the frame that everybody has", c.name, window)
-			}
-			if single := m.Encoded(w.single); single[0] != plainText {
-				t.Errorf("%s, window %d: for one client alone: got %#02x", c.name, window, single[0])
-			}
-			if control := w.control(proto.Pong{Type: proto.FramePong}); control[0] != plainText {
-				t.Errorf("%s, window %d: control frame: got %#02x", c.name, window, control[0])
-			}
+		plain, deflated := m.Encoded(f.plain.message), m.Encoded(f.deflated.message)
+		if plain[0] != plainText || deflated[0] != c.deflated || &deflated[0] != &m.Encoded(f.deflated.message)[0] {
+			t.Errorf("%s: got %#02x and %#02x, want %#02x and %#02x, always the same bytes", c.name, plain[0], deflated[0], plainText, c.deflated)
+		}
+		if c.deflated == plainText && &deflated[0] != &plain[0] {
+			t.Errorf("%s: it is not the frame that everybody has", c.name)
+		}
+		if single := m.Encoded(f.deflated.single); single[0] != plainText {
+			t.Errorf("%s: for one client alone: got %#02x", c.name, single[0])
+		}
+		if control := f.deflated.control(proto.Pong{Type: proto.FramePong}); control[0] != plainText {
+			t.Errorf("%s: control frame: got %#02x", c.name, control[0])
 		}
 		if runs != c.runs {
 			t.Errorf("%s: compressed %d times, want %d", c.name, runs, c.runs)
@@ -131,10 +121,6 @@ func TestCompressed(t *testing.T) {
 		d.want(proto.FrameWelcome)
 		deflating, bytesRead = append(deflating, d), append(bytesRead, nc)
 	}
-	narrow := g.dialNarrow("channel=a")
-	if op, _ := narrow(); op != plainText {
-		t.Errorf("welcome is a frame %#02x", op)
-	}
 
 	first := b.publish("a", `"short"`)
 	b.publish("a", text(1000))
@@ -151,13 +137,6 @@ func TestCompressed(t *testing.T) {
 			if f := c.want(""); f.raw != want[i] {
 				t.Fatalf("message %d, client %d: got %.100s, want %.100s", i, n, f.raw, want[i])
 			}
-		}
-		op := byte(plainText)
-		if i == 1 || i == 4 { // the one of 60,000 bytes does not fit into the window
-			op = deflatedText
-		}
-		if got, payload := narrow(); got != op || op == plainText && string(payload) != want[i] || op == deflatedText && len(payload) >= len(want[i]) {
-			t.Errorf("message %d: a client with a narrow window gets frame %#02x of %d bytes", i, got, len(payload))
 		}
 	}
 	for _, nc := range bytesRead {
@@ -197,46 +176,6 @@ func TestCompressed(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(h.m.compressed); n != 0 || nc.n.Load() < 60000 {
 		t.Errorf("compressed %v times for one client; it has read %d bytes", n, nc.n.Load())
-	}
-}
-
-// dialNarrow connects as Python's websockets does. The result reads one frame.
-func (g *gate) dialNarrow(query string) func() (op byte, payload []byte) {
-	g.t.Helper()
-	nc, err := net.Dial("tcp", g.Addr().String())
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	g.t.Cleanup(func() { _ = nc.Close() })
-	_ = nc.SetDeadline(time.Now().Add(2 * patience))
-	_, err = fmt.Fprintf(nc, "GET /ws?%s HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=12; client_max_window_bits=12\r\n\r\n", query)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	br := bufio.NewReader(nc)
-	resp, err := http.ReadResponse(br, nil)
-	if err != nil || !strings.HasSuffix(resp.Header.Get("Sec-WebSocket-Extensions"), "; server_max_window_bits=12") {
-		g.t.Fatalf("got %v, %v", resp, err)
-	}
-	return func() (byte, []byte) {
-		g.t.Helper()
-		head := make([]byte, 4)
-		if _, err := io.ReadFull(br, head[:2]); err != nil {
-			g.t.Fatal(err)
-		}
-		n := int(head[1])
-		if n == 126 {
-			if _, err := io.ReadFull(br, head[2:]); err != nil {
-				g.t.Fatal(err)
-			}
-			n = int(binary.BigEndian.Uint16(head[2:]))
-		}
-		payload := make([]byte, n)
-		if _, err := io.ReadFull(br, payload); err != nil {
-			g.t.Fatal(err)
-		}
-		return head[0], payload
 	}
 }
 

@@ -34,6 +34,6 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // refuse has answered, or the client is gone
 	}
-	sess.conn, sess.words = c, s.frames.of(c.Window())
+	sess.conn, sess.words = c, s.frames.of(c)
 	c.Start(sess)
 }

@@ -45,7 +45,7 @@ type Conn struct {
 	quick    quick   // the same, where writes need not block; else nil
 	poller   *poller // tells when the socket is ready; nil: goroutines wait for it
 	oneWay   bool    // an HTTP stream: nothing comes in
-	window   uint8   // what Window says
+	deflates bool    // what Deflates says
 
 	lastIn, lastOut atomic.Int64 // Unix nanoseconds; lastOut of a successful write
 
@@ -93,10 +93,9 @@ func (c *Conn) ID() string { return c.id }
 // Remote is the client's address.
 func (c *Conn) Remote() netip.Addr { return c.remote }
 
-// Window is how far back the client's inflater can look, FullWindow or
-// NarrowWindow; 0: it did not negotiate permessage-deflate, and must be sent
-// nothing that is compressed.
-func (c *Conn) Window() int { return int(c.window) }
+// Deflates reports whether the client negotiated permessage-deflate. Any other
+// must be sent nothing that is compressed.
+func (c *Conn) Deflates() bool { return c.deflates }
 
 // Reason is why the connection ended, or 0 while it is open.
 func (c *Conn) Reason() proto.CloseCode {

@@ -48,8 +48,8 @@ var deflaters = sync.Pool{New: func() any {
 }}
 
 // DeflatedFrame is payload, compressed, as one unmasked WebSocket text frame
-// for clients whose Window is FullWindow, or, up to NarrowBytes of payload,
-// NarrowWindow. nil: it does not get smaller. Safe for concurrent use.
+// for clients of which Deflates is true. nil: it does not get smaller. Safe for
+// concurrent use.
 func DeflatedFrame(payload []byte) []byte {
 	d := deflaters.Get().(*deflater)
 	defer deflaters.Put(d)

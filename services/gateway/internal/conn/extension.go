@@ -14,45 +14,38 @@ const (
 	clientWindowBits  = "client_max_window_bits"
 )
 
-// Windows that a client may have agreed to, as the logarithm of their bytes.
-const (
-	// FullWindow is DEFLATE's largest, 32 KiB: any message may be compressed.
-	FullWindow = 15
-	// NarrowWindow is 4 KiB: no message above NarrowBytes may be compressed,
-	// since compress/flate looks back up to 32 KiB; in one that is no longer
-	// than the window there is nothing further back. It is what the client of
-	// Python's websockets asks for.
-	NarrowWindow = 12
-	NarrowBytes  = 1 << NarrowWindow
-)
+// windowBitsMax is DEFLATE's largest window, 32 KiB, as a logarithm. A frame
+// that all clients share may look back so far, and compress/flate knows no
+// smaller one.
+const windowBitsMax = 15
 
 // negotiate answers a handshake's Sec-WebSocket-Extensions, whose lines are
 // one list (RFC 6455 section 9.1). The client's offers stand in the order of
 // its preference: the first of permessage-deflate that can be honoured is
-// taken (RFC 7692 section 5.1). window is 0, and the answer empty, where there
-// is none, or where the list is malformed.
+// taken (RFC 7692 section 5.1). The answer is empty where there is none, or
+// where the list is malformed.
 //
 // Either side compresses each message for itself: the gateway, because all
 // clients share a message's bytes, and the client, because the gateway would
 // have to keep 32 KiB for each until the next message comes.
-func negotiate(lines []string) (answer string, window int) {
+func negotiate(lines []string) (answer string) {
 	offers, ok := parseOffers(strings.Join(lines, ","))
 	if !ok {
-		return "", 0
+		return ""
 	}
 	for _, o := range offers {
 		if o.name != permessageDeflate {
 			continue
 		}
-		if window, asked := o.accept(); window > 0 {
+		if ok, window := o.accept(); ok {
 			answer := permessageDeflate + "; " + serverNoTakeover + "; " + clientNoTakeover
-			if asked { // it must be answered, and only then may it be (RFC 7692 section 7.1.2.1)
-				answer += "; " + serverWindowBits + "=" + strconv.Itoa(window)
+			if window { // it must be answered, and only then may it be (RFC 7692 section 7.1.2.1)
+				answer += "; " + serverWindowBits + "=" + strconv.Itoa(windowBitsMax)
 			}
-			return answer, window
+			return answer
 		}
 	}
-	return "", 0
+	return ""
 }
 
 // offer is one extension with its parameters.
@@ -66,48 +59,39 @@ type param struct {
 	valued      bool // it has a value
 }
 
-// accept is the window that the gateway keeps to if it takes the offer; 0: it
-// declines, as RFC 7692 section 7.1 demands of a parameter that is unknown,
-// stands there twice, has a value that it may not have, or cannot be honoured.
-// asked: the offer names a window.
-func (o offer) accept() (window int, asked bool) {
-	window = FullWindow
+// accept reports whether the gateway takes the offer. It declines, as RFC 7692
+// section 7.1 demands, where a parameter is unknown, stands there twice, has a
+// value that it may not have, or cannot be honoured. window: the offer names
+// one for what the gateway sends.
+func (o offer) accept() (ok, window bool) {
 	seen := map[string]bool{}
 	for _, p := range o.params {
 		if seen[p.name] {
-			return 0, false
+			return false, false
 		}
 		seen[p.name] = true
 		switch p.name {
 		case serverNoTakeover, clientNoTakeover:
-			if p.valued {
-				return 0, false
-			}
+			ok = !p.valued
 		case clientWindowBits: // whatever the client keeps to can be inflated
-			if p.valued && windowBits(p.value) == 0 {
-				return 0, false
-			}
+			ok = !p.valued || windowBits(p.value) > 0
 		case serverWindowBits:
-			switch bits := windowBits(p.value); {
-			case bits == FullWindow:
-			case bits >= NarrowWindow: // the answer may be less than the offer
-				window = NarrowWindow
-			default:
-				return 0, false
-			}
-			asked = true
+			ok = windowBits(p.value) == windowBitsMax
 		default:
-			return 0, false
+			ok = false
+		}
+		if !ok {
+			return false, false
 		}
 	}
-	return window, asked
+	return true, seen[serverWindowBits]
 }
 
 // windowBits reads a number from 8 to 15 without leading zeros (RFC 7692
 // section 7.1.2); 0: it is none.
 func windowBits(s string) int {
 	n, err := strconv.Atoi(s)
-	if err != nil || n < 8 || n > 15 || strconv.Itoa(n) != s {
+	if err != nil || n < 8 || n > windowBitsMax || strconv.Itoa(n) != s {
 		return 0
 	}
 	return n

@@ -13,51 +13,49 @@ func TestNegotiate(t *testing.T) {
 		name   string
 		lines  []string
 		answer string
-		window int
 	}{
-		{"nothing", nil, "", 0},
-		{"an empty line", []string{""}, "", 0},
-		{"another extension", []string{"permessage-bzip2, x-webkit-deflate-frame"}, "", 0},
-		{"Firefox and Safari", []string{"permessage-deflate"}, accepted, 15},
-		{"Chromium", []string{"permessage-deflate; client_max_window_bits"}, accepted, 15},
-		{"Java-WebSocket", []string{accepted}, accepted, 15},
-		{"Python's websockets", []string{"permessage-deflate; server_max_window_bits=12; client_max_window_bits=12"}, accepted + "; server_max_window_bits=12", 12},
-		{"full window", []string{"permessage-deflate; server_max_window_bits=15"}, accepted + "; server_max_window_bits=15", 15},
-		{"14 bits, of which 12 are used", []string{"permessage-deflate; server_max_window_bits=14"}, accepted + "; server_max_window_bits=12", 12},
-		{"too narrow", []string{"permessage-deflate; server_max_window_bits=11"}, "", 0},
-		{"the narrowest", []string{"permessage-deflate; server_max_window_bits=8"}, "", 0},
-		{"the first that can be honoured", []string{"permessage-deflate; server_max_window_bits=10, permessage-deflate; client_max_window_bits"}, accepted, 15},
-		{"after another extension", []string{"foo; bar=\"a\\b\"; baz, permessage-deflate"}, accepted, 15},
-		{"in a second line", []string{"foo", "permessage-deflate"}, accepted, 15},
-		{"without spaces", []string{"permessage-deflate;client_max_window_bits=9;server_no_context_takeover"}, accepted, 15},
-		{"with more spaces", []string{" \tpermessage-deflate ; client_max_window_bits = 9\t, "}, accepted, 15},
-		{"empty elements", []string{",, permessage-deflate ,,"}, accepted, 15},
-		{"quoted value", []string{`permessage-deflate; client_max_window_bits="1\0"`}, accepted, 15},
-		{"unknown parameter", []string{"permessage-deflate; level=9"}, "", 0},
-		{"parameter twice", []string{"permessage-deflate; client_max_window_bits; client_max_window_bits"}, "", 0},
-		{"value where there is none", []string{"permessage-deflate; server_no_context_takeover=1"}, "", 0},
-		{"the same of the client's", []string{"permessage-deflate; client_no_context_takeover=true"}, "", 0},
-		{"no value where there is one", []string{"permessage-deflate; server_max_window_bits"}, "", 0},
-		{"leading zero", []string{"permessage-deflate; client_max_window_bits=09"}, "", 0},
-		{"sign", []string{"permessage-deflate; client_max_window_bits=+9"}, "", 0},
-		{"7 bits", []string{"permessage-deflate; client_max_window_bits=7"}, "", 0},
-		{"16 bits", []string{"permessage-deflate; server_max_window_bits=16"}, "", 0},
-		{"no number", []string{"permessage-deflate; client_max_window_bits=all"}, "", 0},
-		{"upper case", []string{"Permessage-Deflate"}, "", 0},
-		{"longer name", []string{"permessage-deflate2"}, "", 0},
-		{"parameter without a name", []string{"permessage-deflate; =1"}, "", 0},
-		{"semicolon at the end", []string{"permessage-deflate;"}, "", 0},
-		{"value missing", []string{"permessage-deflate; client_max_window_bits="}, "", 0},
-		{"empty quotes", []string{`permessage-deflate; client_max_window_bits=""`}, "", 0},
-		{"quotes left open", []string{`permessage-deflate; client_max_window_bits="10`}, "", 0},
-		{"quoted space", []string{`permessage-deflate; client_max_window_bits="1 0"`}, "", 0},
-		{"words side by side", []string{"permessage-deflate client_max_window_bits"}, "", 0},
-		{"malformed after a good one", []string{"permessage-deflate, foo bar"}, "", 0},
-		{"malformed in another line", []string{"permessage-deflate", "/"}, "", 0},
-		{"a control character", []string{"permessage-deflate\x01"}, "", 0},
+		{"nothing", nil, ""},
+		{"an empty line", []string{""}, ""},
+		{"another extension", []string{"permessage-bzip2, x-webkit-deflate-frame"}, ""},
+		{"Firefox and Safari", []string{"permessage-deflate"}, accepted},
+		{"Chromium", []string{"permessage-deflate; client_max_window_bits"}, accepted},
+		{"Java-WebSocket", []string{accepted}, accepted},
+		{"both windows", []string{"permessage-deflate; server_max_window_bits=15; client_max_window_bits=12"}, accepted + "; server_max_window_bits=15"},
+		{"full window", []string{"permessage-deflate; server_max_window_bits=15"}, accepted + "; server_max_window_bits=15"},
+		{"too narrow", []string{"permessage-deflate; server_max_window_bits=14"}, ""},
+		{"the narrowest", []string{"permessage-deflate; server_max_window_bits=8"}, ""},
+		{"the first that can be honoured", []string{"permessage-deflate; server_max_window_bits=10, permessage-deflate; client_max_window_bits"}, accepted},
+		{"after another extension", []string{"foo; bar=\"a\\b\"; baz, permessage-deflate"}, accepted},
+		{"in a second line", []string{"foo", "permessage-deflate"}, accepted},
+		{"without spaces", []string{"permessage-deflate;client_max_window_bits=9;server_no_context_takeover"}, accepted},
+		{"with more spaces", []string{" \tpermessage-deflate ; client_max_window_bits = 9\t, "}, accepted},
+		{"empty elements", []string{",, permessage-deflate ,,"}, accepted},
+		{"quoted value", []string{`permessage-deflate; client_max_window_bits="1\0"`}, accepted},
+		{"unknown parameter", []string{"permessage-deflate; level=9"}, ""},
+		{"parameter twice", []string{"permessage-deflate; client_max_window_bits; client_max_window_bits"}, ""},
+		{"value where there is none", []string{"permessage-deflate; server_no_context_takeover=1"}, ""},
+		{"the same of the client's", []string{"permessage-deflate; client_no_context_takeover=true"}, ""},
+		{"no value where there is one", []string{"permessage-deflate; server_max_window_bits"}, ""},
+		{"leading zero", []string{"permessage-deflate; client_max_window_bits=09"}, ""},
+		{"sign", []string{"permessage-deflate; client_max_window_bits=+9"}, ""},
+		{"7 bits", []string{"permessage-deflate; client_max_window_bits=7"}, ""},
+		{"16 bits", []string{"permessage-deflate; server_max_window_bits=16"}, ""},
+		{"no number", []string{"permessage-deflate; client_max_window_bits=all"}, ""},
+		{"upper case", []string{"Permessage-Deflate"}, ""},
+		{"longer name", []string{"permessage-deflate2"}, ""},
+		{"parameter without a name", []string{"permessage-deflate; =1"}, ""},
+		{"semicolon at the end", []string{"permessage-deflate;"}, ""},
+		{"value missing", []string{"permessage-deflate; client_max_window_bits="}, ""},
+		{"empty quotes", []string{`permessage-deflate; client_max_window_bits=""`}, ""},
+		{"quotes left open", []string{`permessage-deflate; client_max_window_bits="10`}, ""},
+		{"quoted space", []string{`permessage-deflate; client_max_window_bits="1 0"`}, ""},
+		{"words side by side", []string{"permessage-deflate client_max_window_bits"}, ""},
+		{"malformed after a good one", []string{"permessage-deflate, foo bar"}, ""},
+		{"malformed in another line", []string{"permessage-deflate", "/"}, ""},
+		{"a control character", []string{"permessage-deflate\x01"}, ""},
 	} {
-		if answer, window := negotiate(c.lines); answer != c.answer || window != c.window {
-			t.Errorf("%s: %q: got %q, %d; want %q, %d", c.name, c.lines, answer, window, c.answer, c.window)
+		if answer := negotiate(c.lines); answer != c.answer {
+			t.Errorf("%s: %q: got %q, want %q", c.name, c.lines, answer, c.answer)
 		}
 	}
 }
@@ -69,18 +67,17 @@ func TestHandshakeExtension(t *testing.T) {
 		deflate bool
 		offer   string
 		answer  string
-		window  int
 	}{
-		{"offered", true, "permessage-deflate; client_max_window_bits", accepted, FullWindow},
-		{"offered narrow", true, "permessage-deflate; server_max_window_bits=13", accepted + "; server_max_window_bits=12", NarrowWindow},
-		{"offered wrongly", true, "permessage-deflate; server_max_window_bits=9", "", 0},
-		{"not offered", true, "", "", 0},
-		{"turned off", false, "permessage-deflate", "", 0},
+		{"offered", true, "permessage-deflate; client_max_window_bits", accepted},
+		{"offered with a window", true, "permessage-deflate; server_max_window_bits=15", accepted + "; server_max_window_bits=15"},
+		{"offered wrongly", true, "permessage-deflate; server_max_window_bits=9", ""},
+		{"not offered", true, "", ""},
+		{"turned off", false, "permessage-deflate", ""},
 	} {
 		s := newServer(t, Config{Deflate: c.deflate}, "tcp", false)
 		_, conn, answer := s.connectOffering(c.offer)
-		if got := strings.Join(answer, "|"); got != c.answer || conn.Window() != c.window {
-			t.Errorf("%s: got %q and window %d, want %q and %d", c.name, got, conn.Window(), c.answer, c.window)
+		if got := strings.Join(answer, "|"); got != c.answer || conn.Deflates() != (c.answer != "") {
+			t.Errorf("%s: got %q and %t, want %q", c.name, got, conn.Deflates(), c.answer)
 		}
 	}
 }
@@ -107,7 +104,7 @@ func FuzzNegotiate(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
-		answer, window := negotiate([]string{line})
+		answer := negotiate([]string{line})
 		offers, ok := parseOffers(line)
 		var again []string
 		for _, o := range offers {
@@ -120,20 +117,17 @@ func FuzzNegotiate(f *testing.F) {
 			}
 			again = append(again, s)
 		}
-		if answer2, window2 := negotiate(again); answer2 != answer || window2 != window {
-			t.Fatalf("%q: got %q, %d; written as %q: %q, %d", line, answer, window, again, answer2, window2)
+		if other := negotiate(again); other != answer {
+			t.Fatalf("%q: got %q; written as %q: %q", line, answer, again, other)
 		}
-		switch window {
-		case 0:
-			if answer != "" {
-				t.Fatalf("%q: got %q and no window", line, answer)
-			}
-		case NarrowWindow, FullWindow:
-			if !ok || !strings.Contains(line, permessageDeflate) || !strings.HasPrefix(answer, accepted) || window == NarrowWindow && !strings.Contains(line, serverWindowBits) {
-				t.Fatalf("%q: got %q, %d", line, answer, window)
+		switch answer {
+		case "":
+		case accepted, accepted + "; server_max_window_bits=15":
+			if !ok || !strings.Contains(line, permessageDeflate) || answer != accepted && !strings.Contains(line, serverWindowBits) {
+				t.Fatalf("%q: got %q", line, answer)
 			}
 		default:
-			t.Fatalf("%q: got window %d", line, window)
+			t.Fatalf("%q: got %q", line, answer)
 		}
 	})
 }

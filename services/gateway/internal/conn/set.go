@@ -23,7 +23,7 @@ type Config struct {
 	// other systems and for TLS.
 	Blocking bool
 	// Deflate lets WebSocket clients that offer it have messages compressed,
-	// and compress their own: see Conn.Window.
+	// and compress their own: see Conn.Deflates.
 	Deflate bool
 }
 

@@ -37,10 +37,8 @@ func (s *Set) Accept(w http.ResponseWriter, r *http.Request, remote netip.Addr, 
 		Error:            func(_ http.ResponseWriter, _ *http.Request, status int, reason error) { refuse(status, reason) },
 	}
 	var answer http.Header
-	window := 0
 	if s.cfg.Deflate {
-		var extension string
-		if extension, window = negotiate(r.Header["Sec-Websocket-Extensions"]); window > 0 {
+		if extension := negotiate(r.Header["Sec-Websocket-Extensions"]); extension != "" {
 			// gorilla refuses to be given this header in the spelling of
 			// net/http, lest it contradict its own answer: here there is none.
 			answer = http.Header{"Sec-WebSocket-Extensions": {extension}}
@@ -52,7 +50,8 @@ func (s *Set) Accept(w http.ResponseWriter, r *http.Request, remote netip.Addr, 
 		return nil, err
 	}
 	c := s.newConn(id, remote, webSocket)
-	c.window, c.parser.inflates = uint8(window), window > 0
+	c.deflates = answer != nil
+	c.parser.inflates = c.deflates
 	s.attach(c, ws.NetConn())
 	if s.add(c) {
 		c.Close(proto.CloseGoingAway) // Drain did not see it
