@@ -260,7 +260,7 @@ func TestDeflateBroken(t *testing.T) {
 func TestManyBombs(t *testing.T) {
 	s := newServer(t, Config{Deflate: true}, "tcp", false)
 	held, over := make(chan struct{}), make(chan struct{})
-	s.frame = func(*Conn, []byte) { <-held }
+	s.frame = func(c *Conn, _ []byte) { <-held; c.Close(proto.CloseTooManyFrames) } // as a session does
 	p, c, _ := s.connectOffering("permessage-deflate")
 	burst := bytes.Repeat(masked(opDeflated, []byte(deflate(strings.Repeat("x", proto.MaxFrameBytes)))), 500)
 	var before runtime.MemStats
@@ -447,4 +447,36 @@ func headers() string {
 	}
 	put(3, 0) // an empty block, whose rest afterMessage is
 	return string(b)
+}
+
+// One operation is one message of 1 KB, made into a frame and written to 200
+// clients, which only throw it away.
+func BenchmarkDeflatedFanout(b *testing.B) {
+	doc := document(1000)
+	for _, c := range []struct {
+		name  string
+		frame func([]byte) []byte
+	}{{"plain", TextFrame}, {"deflated", DeflatedFrame}} {
+		b.Run(c.name, func(b *testing.B) {
+			s := newServer(b, Config{Deflate: true}, "tcp", false)
+			var conns []*Conn
+			var reading sync.WaitGroup
+			for range 200 {
+				p, conn, _ := s.connectOffering("permessage-deflate")
+				conns = append(conns, conn)
+				reading.Go(func() { _, _ = io.Copy(io.Discard, p.nc) }) // until the server hangs up
+			}
+			for b.Loop() {
+				f := c.frame(doc)
+				for _, conn := range conns {
+					conn.Send(f)
+					conn.Flush()
+				}
+			}
+			for _, conn := range conns {
+				conn.Close(proto.CloseGoingAway)
+			}
+			reading.Wait()
+		})
+	}
 }
