@@ -33,6 +33,9 @@ type Config struct {
 	Heartbeat time.Duration
 	// MaxQueueBytes may wait for one client before it is closed as slow.
 	MaxQueueBytes int
+	// CompressAbove is from how many bytes on a message is compressed for the
+	// WebSocket clients that can inflate it; 0: none is.
+	CompressAbove int
 	// RecentMessages and RecentBytes are kept in memory for clients that come back.
 	RecentMessages, RecentBytes int
 	// ReplayMessages and ReplayBytes are the most that one resume is sent.
@@ -48,6 +51,7 @@ func DefaultConfig() Config {
 		Drain:             10 * time.Second,
 		Heartbeat:         25 * time.Second, // below the 30 to 60 s after which proxies and mobile networks drop idle connections
 		MaxQueueBytes:     1 << 20,
+		CompressAbove:     256, // to write a shorter frame costs the same however short it is
 		RecentMessages:    65536,
 		RecentBytes:       64 << 20,
 		ReplayMessages:    10000,
@@ -71,6 +75,7 @@ func (c *Config) Settings() []config.Setting {
 		{Flag: "drain", Env: "HERALD_DRAIN", Help: "window over which clients are told to leave when the gateway stops", Into: &c.Drain},
 		{Flag: "heartbeat", Env: "HERALD_HEARTBEAT", Help: "silence after which a client is pinged, in whole seconds", Into: &c.Heartbeat},
 		{Flag: "max-queue-bytes", Env: "HERALD_MAX_QUEUE_BYTES", Help: "bytes that may wait for one client before it is closed as too slow", Into: &c.MaxQueueBytes},
+		{Flag: "compress-above", Env: "HERALD_COMPRESS_ABOVE", Help: "bytes from which on a message is compressed for WebSocket clients that offer permessage-deflate; 0: none is", Into: &c.CompressAbove},
 		{Flag: "recent-messages", Env: "HERALD_RECENT_MESSAGES", Help: "messages kept in memory for clients that come back", Into: &c.RecentMessages},
 		{Flag: "recent-bytes", Env: "HERALD_RECENT_BYTES", Help: "bytes of messages kept in memory for clients that come back", Into: &c.RecentBytes},
 		{Flag: "replay-messages", Env: "HERALD_REPLAY_MESSAGES", Help: "most messages sent to one client that comes back", Into: &c.ReplayMessages},
@@ -111,6 +116,9 @@ func (c *Config) Validate() error {
 	}
 	if least := proto.MaxMessageBytes * 2; c.MaxQueueBytes < least {
 		fault("max-queue-bytes: %d is less than %d, two of the largest messages", c.MaxQueueBytes, least)
+	}
+	if c.CompressAbove < 0 {
+		fault("compress-above: %d is negative; 0 means that nothing is compressed", c.CompressAbove)
 	}
 	for _, n := range []struct {
 		name  string

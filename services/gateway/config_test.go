@@ -36,6 +36,7 @@ func TestValidate(t *testing.T) {
 		{`drain: 1h0m0s is not between 0s and 10m`, func(c *Config) { c.Drain = time.Hour }},
 		{`heartbeat: 1.5s is not a whole number of seconds`, func(c *Config) { c.Heartbeat = 1500 * time.Millisecond }},
 		{`heartbeat: 0s is not a whole number of seconds`, func(c *Config) { c.Heartbeat = 0 }},
+		{`compress-above: -1 is negative`, func(c *Config) { c.CompressAbove = -1 }},
 		{`max-queue-bytes: 1000 is less than 131072`, func(c *Config) { c.MaxQueueBytes = 1000 }},
 		{`recent-messages: 0 is not positive`, func(c *Config) { c.RecentMessages = 0 }},
 		{`recent-bytes: -1 is not positive`, func(c *Config) { c.RecentBytes = -1 }},

@@ -13,9 +13,12 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 )
 
+var asEvent = hub.NewEncoding(1, func(m *hub.Message) []byte { return sse.Message(m.ID, m.Body) })
+
 // inEvents words everything as Server-Sent Events.
 var inEvents = &wording{
-	message: hub.NewEncoding(1, func(m *hub.Message) []byte { return sse.Message(m.ID, m.Body) }),
+	message: asEvent,
+	single:  asEvent,
 	control: event,
 	welcome: eventWelcome,
 	place:   sse.Place,

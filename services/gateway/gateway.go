@@ -63,6 +63,7 @@ type Service struct {
 	verifier *auth.Verifier
 	nobody   *auth.Principal // every anonymous client; never changed
 	server   *httpx.Server   // nil without a listener of its own
+	frames   frames          // for WebSocket clients
 
 	// replays bounds how many clients read history from the stream at once.
 	replays  chan struct{}
@@ -90,12 +91,13 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	s := &Service{
 		cfg: cfg, deps: deps, log: deps.Log,
 		m:        newMetrics(deps.Registry),
-		conns:    conn.NewSet(conn.Config{MaxQueueBytes: cfg.MaxQueueBytes, Heartbeat: cfg.Heartbeat}, deps.Registry),
+		conns:    conn.NewSet(conn.Config{MaxQueueBytes: cfg.MaxQueueBytes, Heartbeat: cfg.Heartbeat, Deflate: cfg.CompressAbove > 0}, deps.Registry),
 		ips:      newPerIP(cfg.MaxPerIP, cfg.LimitDryRun),
 		verifier: verifier,
 		nobody:   &auth.Principal{Channels: cfg.AnonymousChannels},
 		replays:  make(chan struct{}, maxReplays),
 	}
+	s.frames = newFrames(cfg.CompressAbove, s.m.compressed.Inc)
 	s.hub = hub.New(hub.Config{
 		Shards: shards(), InboxMessages: liveBuffer,
 		RecentMessages: cfg.RecentMessages, RecentBytes: cfg.RecentBytes,

@@ -13,6 +13,8 @@ type metrics struct {
 	resumes   *prometheus.CounterVec
 	replayed  prometheus.Counter
 	overLimit prometheus.Counter
+
+	compressed prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -53,7 +55,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "herald_gateway_over_limit_total",
 			Help: "Clients whose address had as many connections as it may have: refused, unless the limit is a dry run.",
 		}),
+		compressed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "herald_gateway_compressed_total",
+			Help: "Messages compressed, once for all WebSocket clients that negotiated it.",
+		}),
 	}
-	reg.MustRegister(m.received, m.repaired, m.lost, m.foreign, m.position, m.refused, m.resumes, m.replayed, m.overLimit)
+	reg.MustRegister(m.received, m.repaired, m.lost, m.foreign, m.position, m.refused, m.resumes, m.replayed, m.overLimit, m.compressed)
 	return m
 }

@@ -216,14 +216,14 @@ func (c *session) skip(r *replay) {
 
 // send sends one message of a replay, unless it comes, or came, through a
 // subscription that is live.
-func (c *session) send(r *replay, m *hub.Message) error {
+func (c *session) send(r *replay, m *hub.Message, e *hub.Encoding) error {
 	r.since = m.Seq
 	if c.has(m.Channel, m.Seq) {
 		return nil
 	}
 	r.messages--
 	r.bytes -= len(m.Body)
-	return c.conn.SendWait(c.s.sessions, m.Encoded(c.words.message))
+	return c.conn.SendWait(c.s.sessions, m.Encoded(e))
 }
 
 // sendSome sends the next chunk, from memory if it reaches back that far,
@@ -238,7 +238,7 @@ func (c *session) sendSome(r *replay) error {
 		return c.sendStored(r, upTo.Seq)
 	}
 	for _, m := range missed {
-		if err := c.send(r, m); err != nil || r.spent() {
+		if err := c.send(r, m, c.words.message); err != nil || r.spent() {
 			return err
 		}
 	}
@@ -278,7 +278,7 @@ func (c *session) sendStored(r *replay, upTo uint64) error {
 	}
 	for _, received := range merged {
 		c.s.m.replayed.Inc()
-		if err := c.send(r, newMessage(r.epoch, received)); err != nil || r.spent() {
+		if err := c.send(r, newMessage(r.epoch, received), c.words.single); err != nil || r.spent() {
 			return err
 		}
 	}
@@ -359,7 +359,7 @@ func (c *session) sendLast(r *replay) error {
 	}
 	since := r.since
 	for _, received := range newest {
-		if err := c.send(r, newMessage(r.epoch, received)); err != nil {
+		if err := c.send(r, newMessage(r.epoch, received), c.words.single); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,8 @@ import (
 // wording is how one kind of client is told things: whole frames.
 type wording struct {
 	message *hub.Encoding
+	// single is for a message that no other client shares.
+	single  *hub.Encoding
 	control func(frame any) []byte
 	// welcome is the first frame. last: messages older than its id follow,
 	// after which place comes.

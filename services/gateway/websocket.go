@@ -4,21 +4,8 @@ import (
 	"net/http"
 
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/gateway/internal/conn"
-	"github.com/herald-push/herald/services/gateway/internal/hub"
-	"github.com/herald-push/herald/services/gateway/internal/native"
 	"github.com/herald-push/herald/services/internal/httpx"
 )
-
-// inFrames words everything as WebSocket text frames of JSON.
-var inFrames = &wording{
-	message: hub.NewEncoding(0, func(m *hub.Message) []byte { return conn.TextFrame(m.Body) }),
-	control: textFrame,
-	welcome: func(f proto.Welcome, _ bool) []byte { return textFrame(f) },
-	place:   func(string) []byte { return nil }, // the client keeps welcome's id
-}
-
-func textFrame(frame any) []byte { return conn.TextFrame(native.Control(frame)) }
 
 // serveWebSocket admits one client. What concerns the page (its origin) or
 // the gateway (draining) is refused before the handshake; everything else is
@@ -47,5 +34,6 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // refuse has answered, or the client is gone
 	}
+	sess.words = s.frames.of(&sess.conn)
 	sess.conn.Start(sess)
 }

@@ -60,7 +60,7 @@ func TestHelp(t *testing.T) {
 	for _, want := range []string{
 		"-listen", "HERALD_LISTEN", "(default :8081)", "HERALD_JWT_SECRET, HERALD_JWT_SECRET_FILE", "-jwks", "-anonymous-channels", "(default broadcast,public.>)",
 		"-allowed-origins", "-max-connections-per-ip", "(default 2000)", "-trusted-proxies", "-drain", "(default 10s)", "-heartbeat", "(default 25s)",
-		"-max-queue-bytes", "-recent-messages", "-recent-bytes", "-replay-messages", "-replay-bytes", "-tls-cert", "-tls-key",
+		"-max-queue-bytes", "-compress-above", "-recent-messages", "-recent-bytes", "-replay-messages", "-replay-bytes", "-tls-cert", "-tls-key",
 		"-nats", "HERALD_NATS_URL", "-log-level", "-log-format", "-version", "-health",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -67,6 +67,7 @@ type Conn struct {
 	wire     wire    // what it is written to
 	poller   *poller // tells when the socket is ready; nil: goroutines wait for it
 	oneWay   bool    // an HTTP stream: nothing comes in
+	deflates bool    // what Deflates says
 
 	busy   atomic.Bool  // the client is called and nothing is read meanwhile: no pong is heard
 	lastIn atomic.Int64 // Unix nanoseconds
@@ -97,6 +98,10 @@ func (c *Conn) ID() string { return c.id }
 
 // Remote is the client's address.
 func (c *Conn) Remote() netip.Addr { return c.remote }
+
+// Deflates reports whether the client negotiated permessage-deflate. Any other
+// must be sent nothing that is compressed.
+func (c *Conn) Deflates() bool { return c.deflates }
 
 // Reason is why the connection ended, or 0 while it is open.
 func (c *Conn) Reason() proto.CloseCode {

@@ -23,14 +23,20 @@ type Client interface {
 // incoming is the half of a Conn that reads.
 type incoming struct {
 	parser  parser
-	deaf    bool     // what still comes is thrown away
-	over    bool     // the client has said goodbye
-	half    bool     // closeWrite was called
-	working bool     // a goroutine calls the client, and will look at inbox again
-	inbox   [][]byte // messages for the client
-	waiting int      // bytes in inbox, each message counted with its cost
-	pongs   []byte   // the answers to what is being taken in
-	paused  bool     // there is more to read than inbox takes
+	deaf    bool        // what still comes is thrown away
+	over    bool        // the client has said goodbye
+	half    bool        // closeWrite was called
+	working bool        // a goroutine calls the client, and will look at inbox again
+	inbox   []inMessage // messages for the client
+	waiting int         // bytes in inbox, each message counted with its cost
+	pongs   []byte      // the answers to what is being taken in
+	paused  bool        // there is more to read than inbox takes
+}
+
+// inMessage is a whole message as the client sent it.
+type inMessage struct {
+	bytes      []byte
+	compressed bool
 }
 
 // maxInbox is how many bytes of messages may wait for a client that is busy
@@ -90,13 +96,29 @@ func (c *Conn) work() {
 			c.mu.Unlock()
 			return
 		}
-		b := c.inbox[0]
-		c.inbox[0] = nil
+		m := c.inbox[0]
+		c.inbox[0] = inMessage{}
 		c.inbox = c.inbox[1:]
-		c.waiting -= len(b) + messageCost
+		c.waiting -= len(m.bytes) + messageCost
 		c.mu.Unlock()
-		c.client.Frame(b)
+		c.hand(m)
 	}
+}
+
+// hand gives the client one message. It is inflated only now, when its turn
+// has come: what waits takes no more memory than what was sent, and neither a
+// poller nor c.mu is held up by a message that inflates to thousands of times
+// its size.
+func (c *Conn) hand(m inMessage) {
+	b := m.bytes
+	if m.compressed {
+		var code proto.CloseCode
+		if b, code = inflate(b); code != 0 {
+			c.Close(code)
+			return
+		}
+	}
+	c.client.Frame(b)
 }
 
 // received takes in what came from the socket. b is changed.
@@ -146,7 +168,7 @@ func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 		if !whole {
 			break
 		}
-		c.inbox = append(c.inbox, message)
+		c.inbox = append(c.inbox, inMessage{message, c.parser.compressed})
 		c.waiting += len(message) + messageCost
 		if c.poller != nil && !c.working {
 			c.working = true

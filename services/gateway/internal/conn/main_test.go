@@ -273,7 +273,7 @@ func (p *peer) read() (op byte, payload []byte, err error) {
 		}
 	}
 	switch head[0] {
-	case opText:
+	case opText, opDeflated:
 	case opClose, opPing, opPong:
 		if n > 125 {
 			err = errors.Join(err, errors.New("a control frame of more than 125 bytes"))

@@ -14,12 +14,16 @@ type parser struct {
 	partial []byte // a frame that is not whole yet
 	message []byte // the fragments of a message so far
 	open    bool   // a message has begun, and its last fragment has not come
+
+	inflates   bool // fixed; the client may compress
+	compressed bool // the message that is open, or came last, is
 }
 
 // inFrame is one frame, unmasked.
 type inFrame struct {
 	op      byte // without FIN
 	fin     bool
+	rsv1    bool // it begins a message that is compressed
 	payload []byte
 }
 
@@ -30,6 +34,7 @@ const (
 	opPong         = 0x80 | 0xa
 	opMask         = 0x0f
 	finBit         = 0x80
+	rsv1           = 0x40 // RFC 7692 section 6
 	reservedBits   = 0x70
 	maskBit        = 0x80
 	maxControl     = 125 // bytes of payload
@@ -75,7 +80,7 @@ func (p *parser) cut(b []byte) (f inFrame, n int, code proto.CloseCode) {
 	if code := p.checkFirst(b[0]); code != 0 || len(b) < 2 {
 		return f, 0, code
 	}
-	f.op, f.fin = b[0]&opMask, b[0]&finBit != 0
+	f.op, f.fin, f.rsv1 = b[0]&opMask, b[0]&finBit != 0, b[0]&rsv1 != 0
 	control := f.op >= 0x8
 	size := uint64(b[1] &^ maskBit)
 	head := 2
@@ -109,7 +114,8 @@ func (p *parser) cut(b []byte) (f inFrame, n int, code proto.CloseCode) {
 func (p *parser) checkFirst(b byte) proto.CloseCode {
 	fin := b&finBit != 0
 	switch op := b & opMask; {
-	case b&reservedBits != 0: // no extension was negotiated
+	case b&reservedBits != 0 && (b&reservedBits != rsv1 || !p.inflates || op != opText&opMask && op != opBinary):
+		// No extension that was negotiated means this bit, or has it here.
 	case op == opContinuation && p.open, op == opText&opMask && !p.open, op == opBinary && !p.open:
 		return 0
 	case fin && (op == opClose&opMask || op == opPing&opMask || op == opPong&opMask):
@@ -131,8 +137,11 @@ func unmask(b []byte, key [4]byte) {
 }
 
 // text takes a data frame in and returns the message once it is whole: memory
-// of its own.
+// of its own, as it came, which may be compressed.
 func (p *parser) text(f inFrame) (message []byte, whole bool) {
+	if f.op != opContinuation {
+		p.compressed = f.rsv1
+	}
 	p.open = !f.fin
 	p.message = append(p.message, f.payload...)
 	if p.open {

@@ -22,6 +22,9 @@ type Config struct {
 	// Blocking has goroutines wait for sockets on Linux, too, as they do on
 	// other systems and for TLS.
 	Blocking bool
+	// Deflate lets WebSocket clients that offer it have messages compressed,
+	// and compress their own: see Conn.Deflates.
+	Deflate bool
 }
 
 // Format is how clients of one kind are told what is not a message. Both are

@@ -24,7 +24,9 @@ const handshakeTimeout = 5 * time.Second
 //
 // gorilla/websocket does the handshake. The frames are our own business from
 // there on: its reader holds a buffer and a goroutine for as long as there is
-// a client, and its pings would keep both.
+// a client, and its pings would keep both. Its compression is off as well: it
+// answers the first offer of permessage-deflate without a look at its
+// parameters, so that a client may be promised what it is not given.
 func (s *Set) Accept(c *Conn, w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, refuse func(status int, reason error)) error {
 	if !s.reserve() {
 		refuse(http.StatusServiceUnavailable, ErrClosed)
@@ -35,12 +37,22 @@ func (s *Set) Accept(c *Conn, w http.ResponseWriter, r *http.Request, remote net
 		CheckOrigin:      func(*http.Request) bool { return true },
 		Error:            func(_ http.ResponseWriter, _ *http.Request, status int, reason error) { refuse(status, reason) },
 	}
-	ws, err := u.Upgrade(w, r, nil)
+	var answer http.Header
+	if s.cfg.Deflate {
+		if extension := negotiate(r.Header["Sec-Websocket-Extensions"]); extension != "" {
+			// gorilla refuses to be given this header in the spelling of
+			// net/http, lest it contradict its own answer: here there is none.
+			answer = http.Header{"Sec-WebSocket-Extensions": {extension}}
+		}
+	}
+	ws, err := u.Upgrade(w, r, answer)
 	if err != nil {
 		s.wg.Done() // not reserved any more
 		return err
 	}
 	s.begin(c, id, remote, webSocket)
+	c.deflates = answer != nil
+	c.parser.inflates = c.deflates
 	s.attach(c, ws.NetConn())
 	if s.add(c) {
 		c.Close(proto.CloseGoingAway) // Drain did not see it

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -23,6 +24,7 @@ type Message struct {
 	Written func(subscribers int)
 
 	encoded [maxEncodings]atomic.Pointer[[]byte]
+	costly  sync.Mutex // held while a costly encoding is made
 }
 
 const maxEncodings = 4
@@ -32,6 +34,7 @@ const maxEncodings = 4
 type Encoding struct {
 	slot   int
 	encode func(*Message) []byte
+	costly bool
 }
 
 // NewEncoding makes an encoding. Each in a process has its own slot, below
@@ -43,9 +46,30 @@ func NewEncoding(slot int, encode func(*Message) []byte) *Encoding {
 	return &Encoding{slot: slot, encode: encode}
 }
 
+// NewCostlyEncoding is NewEncoding for what costs more than to wait for it: a
+// shard that asks while another one encodes does wait. encode may ask for an
+// encoding that is not costly.
+func NewCostlyEncoding(slot int, encode func(*Message) []byte) *Encoding {
+	e := NewEncoding(slot, encode)
+	e.costly = true
+	return e
+}
+
 // Encoded is the message in this encoding: shared bytes, never to be changed.
-// Two shards that ask at the same moment may both encode; the first stays.
+// Two shards that ask at the same moment may both encode, unless the encoding
+// is costly; the first stays.
 func (m *Message) Encoded(e *Encoding) []byte {
+	if p := m.encoded[e.slot].Load(); p != nil {
+		return *p
+	}
+	return m.encode(e)
+}
+
+func (m *Message) encode(e *Encoding) []byte {
+	if e.costly {
+		m.costly.Lock()
+		defer m.costly.Unlock()
+	}
 	p := m.encoded[e.slot].Load()
 	if p == nil {
 		b := e.encode(m)
