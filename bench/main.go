@@ -42,6 +42,7 @@ var roles = map[string]func(ctx context.Context, args []string, stdin io.Reader,
 	"serve":   serve,
 	"clients": clients,
 	"post":    post,
+	"lonely":  lonely,
 }
 
 // run is the process: the comparison, or a role in it.
@@ -50,6 +51,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if len(args) > 0 {
 		if role := roles[args[0]]; role != nil {
 			return role(ctx, args[1:], stdin, stdout)
+		}
+		if args[0] == "scale" {
+			return scaleCommand(ctx, args[1:], stdout, stderr)
 		}
 	}
 	p, readme, err := parsePlan(args, stderr)
