@@ -129,7 +129,8 @@ func (b *bill) coefficients() string {
 		{"receive", "each gateway: CPU of a message, whether a client wants it or not", microseconds, b.receive * 1e6},
 		{"store", "NATS: CPU of a message", microseconds, b.store * 1e6},
 		{"relay", "… of passing it to one gateway", microseconds, b.relay * 1e6},
-		{"wire", "… bytes of it, with data of 128", func(v float64) string { return fmt.Sprintf("%.0f bytes", v) }, b.wire},
+		{"wire", "… its size, with data of 128 bytes", bytesOf, b.wire},
+		{"frame", "a client: size of the same as a frame", bytesOf, b.frame},
 	} {
 		fmt.Fprintf(&t, "| `%s` | %s | %s |\n", c.name, c.of, c.unit(c.value))
 	}

@@ -18,6 +18,7 @@ type costs struct {
 	base    float64 // of a gateway without clients
 	recent  float64 // of a gateway for each message that it keeps
 	wire    float64 // a message from NATS to a gateway
+	frame   float64 // a message from a gateway to a client
 	shake   float64 // of a gateway for a client that connects and subscribes
 	idle    float64 // of a gateway for a client that only sits there, each second
 	beat    float64 // the same for each heartbeat
@@ -30,7 +31,7 @@ type costs struct {
 
 // positive is what the model uses: what was too little to be measured costs nothing.
 func (c costs) positive() costs {
-	for _, v := range []*float64{&c.conn, &c.live, &c.rush, &c.kernel, &c.base, &c.recent, &c.wire, &c.shake, &c.idle, &c.beat, &c.deliver, &c.single, &c.receive, &c.store, &c.relay} {
+	for _, v := range []*float64{&c.conn, &c.live, &c.rush, &c.kernel, &c.base, &c.recent, &c.wire, &c.frame, &c.shake, &c.idle, &c.beat, &c.deliver, &c.single, &c.receive, &c.store, &c.relay} {
 		*v = max(0, *v)
 	}
 	return c
@@ -41,6 +42,7 @@ const (
 	recentMessages = 65_536 // HERALD_RECENT_MESSAGES
 	drainSeconds   = 30     // HERALD_DRAIN in deploy/31-gateway.yaml
 	streamRate     = 1000   // messages a second, each to one client
+	headerBytes    = 66     // of Ethernet, IPv4 and TCP with time stamps: 14 + 20 + 32
 )
 
 // cluster is a number of clients, and gateways for them.
@@ -106,6 +108,9 @@ var model = []forecast{
 	}},
 	{"… one a minute", "/ 60 s", func(c costs, k cluster) string { return cores(float64(k.clients) * c.deliver / 60) }},
 	{"… one a second", "/ 1 s", func(c costs, k cluster) string { return k.share(float64(k.clients) * c.deliver) }},
+	{"… network, one a second", "clients × (`frame` + 66) / 1 s", func(c costs, k cluster) string {
+		return fmt.Sprintf("%.1f Gbit/s", float64(k.clients)*(c.frame+headerBytes)*8/1e9)
+	}},
 	{"1,000 messages a second, each to one client: gateways", "1,000/s × (gateways × `receive` + `single`)", func(c costs, k cluster) string {
 		return cores(streamRate * (float64(k.pods())*c.receive + c.single))
 	}},
@@ -145,15 +150,17 @@ func (c costs) forecasts() string {
 
 // bytesOf writes an amount of memory.
 func bytesOf(v float64) string {
-	switch {
-	case v >= 1e9:
+	switch size := math.Abs(v); {
+	case size >= 1e9:
 		return fmt.Sprintf("%.1f GB", v/1e9)
-	case v >= 1e7:
+	case size >= 1e7:
 		return fmt.Sprintf("%.0f MB", v/1e6)
-	case v >= 1e6:
+	case size >= 1e6:
 		return fmt.Sprintf("%.1f MB", v/1e6)
+	case size >= 1e3:
+		return kilobytes(v)
 	}
-	return kilobytes(v)
+	return fmt.Sprintf("%.0f bytes", v)
 }
 
 // cores writes CPU time per time.

@@ -263,35 +263,37 @@ func (s *scale) broadcasting(ctx context.Context) error {
 		}
 		sum = sum.plus(used.above(s.bill.sitting, took))
 		s.bill.last = append(s.bill.last, got.Latency.percentile(1))
+		s.bill.frame = float64(got.ReadBytes)
 	}
 	s.bill.broadcast = sum.per(float64(s.broadcasts))
 	s.bill.deliver = s.bill.broadcast.gateways.sum() / float64(n)
 	return nil
 }
 
-// trickling sends messages to clients all over, at most one to each, and as many
-// that no client wants.
+// trickling sends messages to clients all over, at most one to each. Those of one
+// block all go to clients of one gateway, so that what it does more than the others,
+// in the same time, is what a message costs that has a client.
 func (s *scale) trickling(ctx context.Context) error {
-	n := s.scalePlan.clients
+	n, gateways := s.scalePlan.clients, len(s.gateways)
+	visits := (blocks + gateways - 1) / gateways // of each gateway
 	l := s.block(nil)
-	l.messages = min(l.messages, n/blocks)
+	l.messages = max(1, min(l.messages, n/gateways/visits))
+	apart := n / gateways / (visits * l.messages)
+	groups := [][]*process{{s.broker.nats}}
+	for _, v := range s.gateways {
+		groups = append(groups, []*process{v.process})
+	}
 	if _, err := s.clients.obey(order{Do: "reset"}); err != nil {
 		return err
 	}
-	apart := n / (blocks * l.messages)
-	var wanted, unwanted share
+	var single float64
 	for block := range blocks {
-		l.channel = toNobody
-		used, _, err := s.spend(func() error { return s.broker.publish(ctx, l) })
-		if err != nil {
-			return err
-		}
-		unwanted = unwanted.plus(used)
-
-		l.channel = func(i int) string { return own((block*l.messages + i) * apart) }
+		turn := block % gateways
+		first, visit := n*turn/gateways, block/gateways
+		l.channel = func(i int) string { return own(first + (visit*l.messages+i)*apart) }
 		sum := int64((block + 1) * l.messages)
 		var got tally
-		used, took, err := s.spend(func() (err error) {
+		each, took, err := s.spentEach(groups, s.clients, func() (err error) {
 			if err := s.broker.publish(ctx, l); err != nil {
 				return err
 			}
@@ -304,11 +306,15 @@ func (s *scale) trickling(ctx context.Context) error {
 		if got.Messages != sum {
 			return fmt.Errorf("of %d messages to one client each %d came", sum, got.Messages)
 		}
-		wanted = wanted.plus(used)
-		s.bill.trickle = s.bill.trickle.plus(used.above(s.bill.sitting, took))
+		all := share{nats: each[0]}
+		for _, c := range each[1:] {
+			all.gateways = all.gateways.plus(c)
+		}
+		s.bill.trickle = s.bill.trickle.plus(all.above(s.bill.sitting, took))
+		its := each[1+turn].sum()
+		single += its - (all.gateways.sum()-its)/float64(gateways-1)
 	}
 	messages := float64(blocks * l.messages)
-	s.bill.trickle = s.bill.trickle.per(messages)
-	s.bill.single = (wanted.gateways.sum() - unwanted.gateways.sum()) / messages
+	s.bill.trickle, s.bill.single = s.bill.trickle.per(messages), single/messages
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 // scalePlan is how many connections to hold, and what to do with them.
 type scalePlan struct {
 	clients    int           // 0: as many as this machine lets
-	gateways   int           // 0: as many as the limit of open files wants, at least two
+	gateways   int           // at least two; 0: as many as the limit of open files wants
 	heartbeat  time.Duration // of the gateways; 0: as they ship, 25 s
 	window     time.Duration // for which all only sit there: two heartbeats, so that each client gets one at least
 	broadcasts int           // messages that all get, one after the other
@@ -36,6 +36,9 @@ func scaleDefaults() scalePlan {
 // itself. At a higher one several share a wake-up, and each costs less.
 const loadPerSecond = 2000
 
+// leastClients are enough for each block to have one of each gateway.
+const leastClients = 50
+
 // lonelySockets are enough to measure one.
 const lonelySockets = 10_000
 
@@ -53,8 +56,11 @@ func parseScale(args []string, stderr io.Writer) (p scalePlan, readme string, er
 	if f.NArg() > 0 {
 		return p, "", fmt.Errorf("unexpected argument %q; bench scale -h lists the flags", f.Arg(0))
 	}
-	if p.clients < 0 || p.gateways < 0 {
-		return p, "", errors.New("n and gateways: a negative number")
+	if p.clients < 0 {
+		return p, "", fmt.Errorf("n: %d is negative", p.clients)
+	}
+	if p.gateways < 0 || p.gateways == 1 {
+		return p, "", fmt.Errorf("gateways: %d is not 0 or at least two, which are compared", p.gateways)
 	}
 	return p, readme, nil
 }
@@ -77,9 +83,10 @@ func scaleCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		}
 		fmt.Fprintln(stderr, p.reason)
 	}
-	if p.clients = most; most < 1 {
-		return errors.New("no connection can be held")
+	if least := max(leastClients, p.gateways); most < least {
+		return fmt.Errorf("%d connections are fewer than %d", most, least)
 	}
+	p.clients = most
 	b, err := p.run(ctx, stderr)
 	if err != nil {
 		return err
