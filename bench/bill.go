@@ -99,7 +99,7 @@ func (b *bill) notes() string {
 		fmt.Fprintf(&t, "Do not trust this figure: other programs have %+.0f sockets since. ", foreign)
 	}
 	if kinds := b.pair.kinds(b.plan.clients); kinds != "" {
-		fmt.Fprintf(&t, "Both ends are %s (/proc/slabinfo). ", kinds)
+		fmt.Fprintf(&t, "Among both ends are %s (/proc/slabinfo). ", kinds)
 	}
 	fmt.Fprintf(&t, "What waits in sockets (`mem` in /proc/net/sockstat) is not among it, and grew by %s per connection. ", bytesOf(max(0, b.pair.buffers/n)))
 	fmt.Fprintf(&t, "CPU of messages is above that of sitting there. Other programs took %.0f %% of the machine meanwhile (median): the seconds until the last client are theirs and the clients', too.", 100*b.foreign)

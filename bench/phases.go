@@ -96,6 +96,20 @@ func (s *scale) liveAll(ctx context.Context) (all float64, err error) {
 	return all, nil
 }
 
+// resting lets NATS drop its cache of what was just stored, which it does after
+// ten seconds, so that this does not count as memory that connections saved.
+func (s *scale) resting(ctx context.Context) error { return pause(ctx, s.rest) }
+
+// pause returns after d, or with the reason why not.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
 // connecting lets all clients come at once, each with an address of its own, to
 // the channel that all follow and one of its own.
 func (s *scale) connecting(ctx context.Context) error {
@@ -208,14 +222,7 @@ func (s *scale) sitting(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	used, took, err := s.spend(func() error {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(s.window):
-			return nil
-		}
-	})
+	used, took, err := s.spend(func() error { return pause(ctx, s.window) })
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ type scalePlan struct {
 	window     time.Duration // for which all only sit there: two heartbeats, so that each client gets one at least
 	broadcasts int           // messages that all get, one after the other
 	load       int           // messages of which nobody, or one client, gets each
+	rest       time.Duration // after which NATS has forgotten what it just stored
 	settle     time.Duration // for which memory must not shrink, to count as settled
 	budget     time.Duration // the run fails when it takes longer
 	reason     string        // the limit that made clients less than what was asked for
@@ -29,7 +30,7 @@ type scalePlan struct {
 
 // scaleDefaults are those of `make scale`.
 func scaleDefaults() scalePlan {
-	return scalePlan{clients: 60_000, window: 50 * time.Second, broadcasts: 5, load: 12_000, settle: 500 * time.Millisecond, budget: 10 * time.Minute}
+	return scalePlan{clients: 60_000, window: 50 * time.Second, broadcasts: 5, load: 12_000, rest: 12 * time.Second, settle: 500 * time.Millisecond, budget: 10 * time.Minute}
 }
 
 // loadPerSecond is the pace of the load: so slow that each message is handled by
@@ -133,6 +134,7 @@ func (p scalePlan) run(ctx context.Context, log io.Writer) (_ *bill, err error) 
 		{"NATS and ingest", s.startNATS},
 		{"gateways", s.startGateways},
 		{"messages that no client wants", s.receiving},
+		{"NATS rests", s.resting},
 		{"connections", s.connecting},
 		{"everybody sits there", s.sitting},
 		{"memory", s.weighing},

@@ -18,7 +18,7 @@ import (
 func smallScale() scalePlan {
 	p := scaleDefaults()
 	p.clients, p.gateways, p.heartbeat, p.window, p.broadcasts, p.load = 60, 2, time.Second, 3*time.Second, 2, 200
-	p.settle /= 10
+	p.rest, p.settle = p.rest/100, p.settle/10
 	return p
 }
 
