@@ -102,7 +102,7 @@ func (b *bill) notes() string {
 		fmt.Fprintf(&t, "Among both ends are %s (/proc/slabinfo). ", kinds)
 	}
 	fmt.Fprintf(&t, "What waits in sockets (`mem` in /proc/net/sockstat) is not among it, and grew by %s per connection. ", bytesOf(max(0, b.pair.buffers/n)))
-	fmt.Fprintf(&t, "CPU of messages is above that of sitting there. Other programs took %.0f %% of the machine meanwhile (median): the seconds until the last client are theirs and the clients', too.", 100*b.foreign)
+	fmt.Fprintf(&t, "CPU of messages is above that of sitting there. Other programs took %.0f %% of the machine meanwhile (median), which makes CPU dearer, since caches are shared, and the last client wait longer.", 100*b.foreign)
 	return t.String()
 }
 
