@@ -122,15 +122,13 @@ func (p scalePlan) run(ctx context.Context, log io.Writer) (_ *bill, err error) 
 		return nil, fmt.Errorf("folder of the run: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
-	if err := s.prepare(ctx); err != nil {
-		return nil, err
-	}
 	defer s.broker.stop()
 	defer s.leave()
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
 	}{
+		{"binaries", s.prepare},
 		{"NATS and ingest", s.startNATS},
 		{"gateways", s.startGateways},
 		{"messages that no client wants", s.receiving},
@@ -144,7 +142,7 @@ func (p scalePlan) run(ctx context.Context, log io.Writer) (_ *bill, err error) 
 		begin := time.Now()
 		if err := step.do(ctx); err != nil {
 			if ctx.Err() != nil {
-				err = errors.Join(context.Cause(ctx), err)
+				err = context.Cause(ctx) // err is what came of it
 			}
 			return nil, fmt.Errorf("%s: %w", step.what, err)
 		}
