@@ -7,7 +7,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X github.com/herald-push/herald/services/internal/telemetry.Version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: run build test tools check unit faults purego web fuzz bench microbench images containers compose-test kube-test clean
+.PHONY: run build test tools check unit faults purego web fuzz bench scale microbench images containers compose-test kube-test clean
 
 run: ## start everything in one process, on port 5000
 	@trap 'stopped=1' INT; go run ./services/allinone || [ "$$stopped" ]
@@ -54,6 +54,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 bench: ## Herald against other servers on this machine, in under ten minutes; writes its table into README.md
 	cd bench && go run . -readme ../README.md
+
+scale: ## N connections (60,000; 0: as many as this machine lets) over several gateways, and what a million cost; writes its tables into deploy/README.md
+	cd bench && go run . scale -n $(or $(N),60000) -readme ../deploy/README.md
 
 microbench: ## publish and fan-out, per core
 	cd services/ingest && go test -run '^$$' -bench . -benchmem .

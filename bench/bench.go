@@ -151,10 +151,23 @@ func (b *bench) session(ctx context.Context, c *candidate, s setup, n int, chann
 // spent is the server's CPU time during do, and do's wall time. It notes
 // what else the machine did meanwhile.
 func (b *bench) spent(servers []*process, clients *crowd, do func() error) (cpu, time.Duration, error) {
-	read := func() (ofServers cpu, ours float64, err error) {
-		for _, p := range servers {
-			c, e := cpuOf(p.pid())
-			ofServers.user, ofServers.sys, err = ofServers.user+c.user, ofServers.sys+c.sys, errors.Join(err, e)
+	each, took, err := b.spentEach([][]*process{servers}, clients, do)
+	if err != nil {
+		return cpu{}, 0, err
+	}
+	return each[0], took, nil
+}
+
+// spentEach is the same for several groups of servers at once.
+func (b *bench) spentEach(groups [][]*process, clients *crowd, do func() error) ([]cpu, time.Duration, error) {
+	servers := slices.Concat(groups...)
+	read := func() (each []cpu, ours float64, err error) {
+		each = make([]cpu, len(groups))
+		for i, group := range groups {
+			for _, p := range group {
+				c, e := cpuOf(p.pid())
+				each[i], ours, err = each[i].plus(c), ours+c.sum(), errors.Join(err, e)
+			}
 		}
 		others := []int{os.Getpid()}
 		for _, p := range []*process{b.broker.nats, b.broker.front} {
@@ -167,24 +180,26 @@ func (b *bench) spent(servers []*process, clients *crowd, do func() error) (cpu,
 				others = append(others, s.pid())
 			}
 		}
-		ours = ofServers.sum()
 		for _, pid := range others {
 			c, e := cpuOf(pid)
 			ours, err = ours+c.sum(), errors.Join(err, e)
 		}
-		return ofServers, ours, err
+		return each, ours, err
 	}
 	before, ours0, err := read()
 	if err != nil {
-		return cpu{}, 0, err
+		return nil, 0, err
 	}
 	busy, begin := machineBusy(), time.Now()
 	if err := do(); err != nil {
-		return cpu{}, 0, err
+		return nil, 0, err
 	}
 	took := time.Since(begin)
 	after, ours1, err := read()
 	foreign := (machineBusy() - busy - (ours1 - ours0)) / took.Seconds() / float64(runtime.NumCPU())
 	b.result.foreign = append(b.result.foreign, max(0, foreign))
-	return after.minus(before), took, err
+	for i := range after {
+		after[i] = after[i].minus(before[i])
+	}
+	return after, took, err
 }

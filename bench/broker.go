@@ -22,6 +22,8 @@ import (
 // a publisher in this one. All candidates get their messages from here.
 type broker struct {
 	url    string // of NATS
+	varz   string // URL of NATS's state
+	pprof  string // URL of NATS's profiler
 	ingest string // base URL
 	apiKey string
 	epoch  string
@@ -37,13 +39,16 @@ type broker struct {
 func (b *bench) startBroker(ctx context.Context) (err error) {
 	natsPort, err1 := freePort()
 	ingestPort, err2 := freePort()
-	if err := errors.Join(err1, err2); err != nil {
+	statePort, err3 := freePort()
+	profilePort, err4 := freePort()
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return fmt.Errorf("start NATS: %w", err)
 	}
 	k := b.broker
 	k.url, k.ingest, k.apiKey = "nats://127.0.0.1:"+natsPort, "http://127.0.0.1:"+ingestPort, rand.Text()
+	k.varz, k.pprof = "http://127.0.0.1:"+statePort+"/varz", "http://127.0.0.1:"+profilePort
 	config := filepath.Join(b.dir, "nats.conf")
-	text := fmt.Sprintf("listen: \"127.0.0.1:%s\"\njetstream { store_dir: %q }\n", natsPort, b.dir)
+	text := fmt.Sprintf("listen: \"127.0.0.1:%s\"\nhttp: \"127.0.0.1:%s\"\nprof_port: %s\njetstream { store_dir: %q }\n", natsPort, statePort, profilePort, b.dir)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("configure NATS: %w", err)
 	}
@@ -115,13 +120,8 @@ type load struct {
 func (k *broker) publish(ctx context.Context, l load) error {
 	begin, before := time.Now(), k.refused.Load()
 	for i := range l.messages {
-		if i%l.burst == 0 {
-			due := begin.Add(time.Duration(float64(i) / l.perSecond * float64(time.Second)))
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(time.Until(due)):
-			}
+		if err := l.wait(ctx, begin, i); err != nil {
+			return err
 		}
 		channel := l.channel(i)
 		if _, err := k.js.PublishAsync(proto.StoredSubject(channel), body(channel, i), jetstream.WithStallWait(10*time.Second)); err != nil {
@@ -135,6 +135,38 @@ func (k *broker) publish(ctx context.Context, l load) error {
 	}
 	if n := k.refused.Load() - before; n > 0 {
 		return fmt.Errorf("publish: %d of %d messages were not acknowledged", n, l.messages)
+	}
+	return nil
+}
+
+// wait returns when the i-th message is due.
+func (l load) wait(ctx context.Context, begin time.Time, i int) error {
+	if i%l.burst != 0 {
+		return nil
+	}
+	due := begin.Add(time.Duration(float64(i) / l.perSecond * float64(time.Second)))
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Until(due)):
+		return nil
+	}
+}
+
+// pass sends the load through NATS without storing it, to subjects that begin so.
+func (k *broker) pass(ctx context.Context, l load, subjects string) error {
+	begin := time.Now()
+	for i := range l.messages {
+		if err := l.wait(ctx, begin, i); err != nil {
+			return err
+		}
+		channel := l.channel(i)
+		if err := k.nc.Publish(subjects+channel, body(channel, i)); err != nil {
+			return fmt.Errorf("publish: %w", err)
+		}
+	}
+	if err := k.nc.FlushTimeout(30 * time.Second); err != nil {
+		return fmt.Errorf("publish: %w", err)
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -98,22 +100,48 @@ func (c *candidate) start(ctx context.Context, b *bench, s setup) (*server, erro
 }
 
 func (v *server) get(ctx context.Context, path string) error {
+	_, err := v.read(ctx, path)
+	return err
+}
+
+func (v *server) read(ctx context.Context, path string) (body string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, v.base+path, nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	resp, err := v.http.Do(req)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return err
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", path, resp.Status)
+		return "", fmt.Errorf("%s: %s", path, resp.Status)
 	}
-	return nil
+	return string(b), nil
+}
+
+// live is the heap and the stacks that a process uses after garbage collection,
+// in bytes, whatever the runtime keeps beside them.
+func (v *server) live(ctx context.Context) (bytes float64, err error) {
+	var stats string
+	for range 2 { // what a finalizer kept goes with the second
+		if stats, err = v.read(ctx, "/debug/pprof/heap?gc=1&debug=1"); err != nil {
+			return 0, fmt.Errorf("%s: collect garbage: %w", v.name, err)
+		}
+	}
+	for _, name := range []string{"# HeapInuse = ", "# Stack = "} {
+		_, after, ok := strings.Cut(stats, name)
+		value, err := strconv.ParseFloat(strings.Fields(after + " ?")[0], 64) // of stacks: in use / of the system
+		if !ok || err != nil {
+			return 0, fmt.Errorf("%s: the heap profile says no %q", v.name, name)
+		}
+		bytes += value
+	}
+	return bytes, nil
 }
 
 // settle collects garbage, waits while the runtime still gives back a hundredth
@@ -139,7 +167,7 @@ func (v *server) settle(ctx context.Context, quiet time.Duration) (int64, error)
 
 // squad is n clients of the channel, or of one channel each if it contains {n}.
 func (v *server) squad(n int, channel string, secure bool) squad {
-	s := squad{n: n, addr: v.addr, path: "/ws?channel=" + channel, tls: secure}
+	s := squad{n: n, share: shareOfPorts, addr: v.addr, path: "/ws?channel=" + channel, tls: secure}
 	if v.of.hello != nil {
 		s.path, s.hello = "/ws", v.of.hello(channel)
 	}

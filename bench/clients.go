@@ -36,7 +36,11 @@ type squad struct {
 	path     string // {n} is the client's number, five digits
 	hello    string // sent as a text frame after the handshake; {n} too
 	tls      bool
+	share    int // clients that come from one address
 }
+
+// shareOfPorts are enough clients for one address: 28,000 ports are there.
+const shareOfPorts = 20_000
 
 func (s *squad) flags(f *flag.FlagSet) {
 	f.IntVar(&s.first, "first", 0, "number of the first client")
@@ -46,12 +50,13 @@ func (s *squad) flags(f *flag.FlagSet) {
 	f.StringVar(&s.path, "path", "/ws", "what to ask for")
 	f.StringVar(&s.hello, "hello", "", "text frame to send first")
 	f.BoolVar(&s.tls, "tls", false, "over TLS; these clients only sit there")
+	f.IntVar(&s.share, "share", shareOfPorts, "clients that come from one address")
 }
 
 // args are the flags that make this squad.
 func (s *squad) args() []string {
 	return []string{"clients", fmt.Sprintf("-first=%d", s.first), fmt.Sprintf("-n=%d", s.n), fmt.Sprintf("-every=%d", s.every),
-		"-addr=" + s.addr, "-path=" + s.path, "-hello=" + s.hello, fmt.Sprintf("-tls=%t", s.tls)}
+		"-addr=" + s.addr, "-path=" + s.path, "-hello=" + s.hello, fmt.Sprintf("-tls=%t", s.tls), fmt.Sprintf("-share=%d", s.share)}
 }
 
 // numbered puts a client's number into a template.
@@ -128,7 +133,7 @@ func (s *squad) plain() (obey func(order) (tally, error), err error) {
 		case "connect":
 			var waiting []*handshake
 			for i := s.first; i < s.first+s.n; i++ {
-				h := &handshake{client: &client{number: i, read: i%s.every == 0}, request: s.request(i, o.Query)}
+				h := &handshake{client: &client{number: i, read: i%s.every == 0}, from: source(i / s.share), request: s.request(i, o.Query)}
 				if s.hello != "" {
 					h.hello = maskedFrame(opText, []byte(numbered(s.hello, i)))
 				}

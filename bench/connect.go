@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -16,13 +17,15 @@ import (
 // sees when all come at once, but its queue of connections does not overflow.
 const inFlight = 256
 
-// connectTimeout bounds the whole storm.
-const connectTimeout = 90 * time.Second
+// connectTimeout bounds a storm, with patience for each client: what a handshake
+// costs both sides is a twentieth of it.
+const connectTimeout, patience = 90 * time.Second, 5 * time.Millisecond
 
 // handshake is a client on its way: it connects, asks for the upgrade, says
 // hello if it must, and is there when the server's first frame is.
 type handshake struct {
 	*client
+	from    [4]byte // address
 	request []byte
 	hello   []byte
 	asked   bool
@@ -44,7 +47,8 @@ func storm(addr netip.AddrPort, waiting []*handshake, done func(*client) error) 
 		}
 	}()
 	events, buf := make([]unix.EpollEvent, inFlight), make([]byte, 16<<10)
-	for deadline := time.Now().Add(connectTimeout); len(waiting)+len(under) > 0; {
+	timeout := connectTimeout + time.Duration(len(waiting))*patience
+	for deadline := time.Now().Add(timeout); len(waiting)+len(under) > 0; {
 		for len(under) < inFlight && len(waiting) > 0 {
 			h := waiting[0]
 			waiting = waiting[1:]
@@ -61,7 +65,7 @@ func storm(addr netip.AddrPort, waiting []*handshake, done func(*client) error) 
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%d clients are not connected after %s", len(waiting)+len(under), connectTimeout)
+			return fmt.Errorf("%d clients are not connected after %s", len(waiting)+len(under), timeout)
 		}
 		for _, e := range events[:max(0, n)] {
 			h := under[int(e.Fd)]
@@ -84,8 +88,17 @@ func storm(addr netip.AddrPort, waiting []*handshake, done func(*client) error) 
 	return nil
 }
 
-// dial begins to connect, from an address of 127.0.1.0/24 of which 20,000
-// clients share one, so that there are ports enough.
+// source is the n-th address that clients come from: 127.1.0.1 and so on, of
+// which there are 16 million.
+func source(n int) (a [4]byte) {
+	binary.BigEndian.PutUint32(a[:], 0x7f010001+uint32(n))
+	return a
+}
+
+// sources is how many there are, up to 127.255.255.254.
+const sources = 0x7ffffffe - 0x7f010001 + 1
+
+// dial begins to connect. The port is chosen when the address of the server is known.
 func (h *handshake) dial(addr netip.AddrPort) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -94,7 +107,7 @@ func (h *handshake) dial(addr netip.AddrPort) error {
 	h.fd = fd
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1),
-		unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 1, byte(1 + h.number/20000)}}))
+		unix.Bind(fd, &unix.SockaddrInet4{Addr: h.from}))
 	if err == nil {
 		err = unix.Connect(fd, &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())})
 	}

@@ -39,9 +39,9 @@ func (b *bench) muster(s squad, all bool) (*crowd, error) {
 		s.every = 1
 	}
 	most := openFiles() - spareFiles
-	for first := 0; first < s.n; first += most {
+	for done := 0; done < s.n; done += most {
 		part := s
-		part.first, part.n = first, min(most, s.n-first)
+		part.first, part.n = s.first+done, min(most, s.n-done)
 		p, err := b.enlist(part)
 		if err != nil {
 			c.dismiss()
@@ -66,6 +66,15 @@ func (b *bench) enlist(s squad) (*soldiers, error) {
 		return nil, err
 	}
 	return &soldiers{process: p, orders: json.NewEncoder(orders), answers: json.NewDecoder(answers), close: shut}, nil
+}
+
+// joined is one crowd of several.
+func joined(crowds ...*crowd) *crowd {
+	all := &crowd{}
+	for _, c := range crowds {
+		all.n, all.squads = all.n+c.n, append(all.squads, c.squads...)
+	}
+	return all
 }
 
 // dismiss ends the clients.
@@ -145,7 +154,14 @@ const deliveryTimeout = 15 * time.Second
 // await waits until each client has got so many messages, and fails when
 // one is hung up on, or nothing comes any more.
 func (c *crowd) await(ctx context.Context, messages int64) (tally, error) {
+	return c.until(ctx, func(t *tally) bool { return t.complete(messages) })
+}
+
+// until is await for any condition. It asks every 5 ms, and less often the more
+// clients there are, since counting them takes time from the server.
+func (c *crowd) until(ctx context.Context, done func(*tally) bool) (tally, error) {
 	last, since := int64(-1), time.Now()
+	pause := max(5*time.Millisecond, time.Duration(c.n)*time.Microsecond)
 	for {
 		t, err := c.obey(order{Do: "count"})
 		switch {
@@ -153,19 +169,19 @@ func (c *crowd) await(ctx context.Context, messages int64) (tally, error) {
 			return t, err
 		case t.Dead > 0:
 			return t, fmt.Errorf("the server hung up on %d of %d clients", t.Dead, c.n)
-		case t.complete(messages):
+		case done(&t):
 			return t, nil
 		}
 		if now := t.Messages + t.LeastBytes; now != last {
 			last, since = now, time.Now()
 		}
 		if time.Since(since) > deliveryTimeout {
-			return t, fmt.Errorf("some client got %d of %d messages, and no more came for %s", t.LeastMessages, messages, deliveryTimeout)
+			return t, fmt.Errorf("%d clients got %d messages in all, one of them only %d, and no more came for %s", c.n, t.Messages, t.LeastMessages, deliveryTimeout)
 		}
 		select {
 		case <-ctx.Done():
 			return t, ctx.Err()
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
 }

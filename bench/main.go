@@ -11,6 +11,9 @@
 // Within a round the candidates take turns, so that whatever else the machine
 // does hits all of them, and ratios are taken within a round.
 //
+// As bench scale it holds as many connections as it is told over several
+// gateways, and computes from what they cost what a million cost.
+//
 // It runs on Linux only: it reads /proc, and its clients are an epoll loop.
 package main
 
@@ -42,14 +45,18 @@ var roles = map[string]func(ctx context.Context, args []string, stdin io.Reader,
 	"serve":   serve,
 	"clients": clients,
 	"post":    post,
+	"lonely":  lonely,
 }
 
-// run is the process: the comparison, or a role in it.
+// run is the process: the comparison, the scale run, or a role in one of them.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	raiseOpenFiles()
 	if len(args) > 0 {
 		if role := roles[args[0]]; role != nil {
 			return role(ctx, args[1:], stdin, stdout)
+		}
+		if args[0] == "scale" {
+			return scaleCommand(ctx, args[1:], stdout, stderr)
 		}
 	}
 	p, readme, err := parsePlan(args, stderr)

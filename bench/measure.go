@@ -19,6 +19,7 @@ import (
 type cpu struct{ user, sys float64 }
 
 func (c cpu) sum() float64         { return c.user + c.sys }
+func (c cpu) plus(o cpu) cpu       { return cpu{c.user + o.user, c.sys + o.sys} }
 func (c cpu) minus(before cpu) cpu { return cpu{c.user - before.user, c.sys - before.sys} }
 func (c cpu) per(n float64) cpu    { return cpu{c.user / n, c.sys / n} }
 

@@ -162,6 +162,23 @@ func intoReadme(readme, table string) string {
 	return strings.TrimRight(readme, "\n") + "\n\n" + section
 }
 
+// writeBetween puts text between two marks of a file, which must be there.
+func writeBetween(path, begin, end, text string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("write the tables: %w", err)
+	}
+	before, rest, ok1 := strings.Cut(string(b), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 {
+		return fmt.Errorf("write the tables: %s has no marks %s and %s", path, begin, end)
+	}
+	if err := os.WriteFile(path, []byte(before+begin+"\n"+strings.TrimSpace(text)+"\n"+end+after), 0o644); err != nil {
+		return fmt.Errorf("write the tables: %w", err)
+	}
+	return nil
+}
+
 func writeReadme(path, table string) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
