@@ -68,11 +68,11 @@ func (c *Conn) read() {
 		c.inbox, c.waiting = nil, 0
 		c.mu.Unlock()
 		c.busy.Store(true)
-		for _, b := range inbox {
+		for _, m := range inbox {
 			if c.Reason() != 0 {
 				break // what is said after a goodbye is not heard
 			}
-			c.client.Frame(b)
+			c.hand(m)
 		}
 		c.busy.Store(false)
 		if deaf && c.flushed() {

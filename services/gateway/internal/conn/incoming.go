@@ -3,6 +3,7 @@ package conn
 import (
 	"encoding/binary"
 	"time"
+	"unicode/utf8"
 
 	"github.com/herald-push/herald/proto"
 )
@@ -14,7 +15,7 @@ import (
 type Client interface {
 	// Arrived is the first call.
 	Arrived()
-	// Frame is given memory of its own.
+	// Frame is given UTF-8, in memory of its own.
 	Frame(b []byte)
 	// Ended is the last call. Reason says why.
 	Ended()
@@ -23,14 +24,19 @@ type Client interface {
 // incoming is the half of a Conn that reads.
 type incoming struct {
 	parser  parser
-	deaf    bool     // what still comes is thrown away
-	over    bool     // the client has said goodbye
-	half    bool     // closeWrite was called
-	working bool     // a goroutine calls the client, and will look at inbox again
-	inbox   [][]byte // messages for the client
-	waiting int      // bytes in inbox, each message counted with its cost
-	pongs   []byte   // the answers to what is being taken in
-	paused  bool     // there is more to read than inbox takes
+	deaf    bool        // what still comes is thrown away
+	over    bool        // the client has said goodbye
+	half    bool        // closeWrite was called
+	working bool        // a goroutine calls the client, and will look at inbox again
+	inbox   []inMessage // messages for the client
+	waiting int         // bytes in inbox, each message counted with its cost
+	pongs   []byte      // the answers to what is being taken in
+	paused  bool        // there is more to read than inbox takes
+}
+
+// inMessage is a whole message as the client sent it.
+type inMessage struct {
+	bytes []byte
 }
 
 // maxInbox is how many bytes of messages may wait for a client that is busy
@@ -90,13 +96,24 @@ func (c *Conn) work() {
 			c.mu.Unlock()
 			return
 		}
-		b := c.inbox[0]
-		c.inbox[0] = nil
+		m := c.inbox[0]
+		c.inbox[0] = inMessage{}
 		c.inbox = c.inbox[1:]
-		c.waiting -= len(b) + messageCost
+		c.waiting -= len(m.bytes) + messageCost
 		c.mu.Unlock()
-		c.client.Frame(b)
+		c.hand(m)
 	}
+}
+
+// hand gives the client one message. That text is UTF-8 (RFC 6455 section 8.1)
+// is looked at only now, when its turn has come: no poller, and nobody who
+// waits for c.mu, is held up by it.
+func (c *Conn) hand(m inMessage) {
+	if !utf8.Valid(m.bytes) {
+		c.Close(proto.CloseInvalidPayload)
+		return
+	}
+	c.client.Frame(m.bytes)
 }
 
 // received takes in what came from the socket. b is changed.
@@ -147,7 +164,7 @@ func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 		if !whole {
 			break
 		}
-		c.inbox = append(c.inbox, message)
+		c.inbox = append(c.inbox, inMessage{bytes: message})
 		c.waiting += len(message) + messageCost
 		if c.poller != nil && !c.working {
 			c.working = true
