@@ -247,6 +247,10 @@ func (c *Conn) SendWait(ctx context.Context, b []byte) error {
 			c.mu.Unlock()
 			return nil
 		}
+		if c.parting { // what it said before is answered, as far as it reads; it is not told more
+			c.mu.Unlock()
+			return ErrClosed
+		}
 		room := c.waitForRoom()
 		c.mu.Unlock()
 		select {

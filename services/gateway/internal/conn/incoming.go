@@ -32,11 +32,13 @@ type incoming struct {
 	waiting int         // bytes in inbox, each message counted with its cost
 	pongs   []byte      // the answers to what is being taken in
 	paused  bool        // there is more to read than inbox takes
+	parting bool        // the client's goodbye stands last in inbox, or is being answered
 }
 
-// inMessage is a whole message as the client sent it.
+// inMessage is a whole message as the client sent it, or its goodbye.
 type inMessage struct {
-	bytes []byte
+	bytes   []byte
+	goodbye bool // bytes is the answer
 }
 
 // maxInbox is how many bytes of messages may wait for a client that is busy
@@ -109,11 +111,16 @@ func (c *Conn) work() {
 // is looked at only now, when its turn has come: no poller, and nobody who
 // waits for c.mu, is held up by it.
 func (c *Conn) hand(m inMessage) {
-	if !utf8.Valid(m.bytes) {
+	switch {
+	case m.goodbye:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.part(m.bytes)
+	case !utf8.Valid(m.bytes):
 		c.Close(proto.CloseInvalidPayload)
-		return
+	default:
+		c.client.Frame(m.bytes)
 	}
-	c.client.Frame(m.bytes)
 }
 
 // received takes in what came from the socket. b is changed.
@@ -122,17 +129,27 @@ func (c *Conn) received(b []byte) {
 	if c.deaf {
 		return
 	}
-	if code := c.parser.take(b, c.handle); code != 0 {
+	code := c.parser.take(b, c.handle)
+	if c.pong() && code == 0 {
+		c.flush()
+	}
+	if code != 0 {
 		c.deaf = true
 		c.parser = parser{}
 		c.close(code)
 	}
-	if len(c.pongs) > 0 { // one entry of the queue, and one write, for all pings that came at once
+	c.settle()
+}
+
+// pong queues the answers to all pings that came at once: one entry of the
+// queue, and one write, for all of them. It comes before a goodbye, which
+// would else depend on how the network cut what the client sent.
+func (c *Conn) pong() (any bool) {
+	if any = len(c.pongs) > 0; any {
 		c.send(c.pongs)
 		c.pongs = nil
-		c.flush()
 	}
-	c.settle()
+	return any
 }
 
 // handle takes in one frame. goOn is false after the client's goodbye.
@@ -147,12 +164,19 @@ func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 			return false, proto.CloseProtocolError
 		}
 		c.deaf, c.over = true, true
-		c.setCode(proto.CloseNormal)
-		if !c.closing {
-			c.leave(echo(code))
+		switch answer := echo(code); {
+		case c.closing:
+		case c.working || len(c.inbox) > 0: // what it said before is heard first
+			c.parting = true
+			c.inbox = append(c.inbox, inMessage{bytes: answer, goodbye: true})
+			c.waiting += len(answer) + messageCost
+			c.release()
+		default:
+			c.part(answer)
 		}
 		return false, 0
 	case opBinary:
+		c.pong()
 		c.close(proto.CloseUnsupported)
 		c.parser.open = !f.fin
 	default:
@@ -172,6 +196,16 @@ func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 		}
 	}
 	return !c.dead, 0
+}
+
+// part answers the client's goodbye, unless we have said ours meanwhile.
+func (c *Conn) part(answer []byte) {
+	if c.closing || c.dead {
+		return
+	}
+	c.pong()
+	c.setCode(proto.CloseNormal)
+	c.leave(answer)
 }
 
 // settle ends a connection whose goodbye is out, as far as that can be done
