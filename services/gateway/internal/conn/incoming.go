@@ -21,6 +21,14 @@ type Client interface {
 	Ended()
 }
 
+// BinaryClient is a Client that takes binary messages, too. Others' connections
+// are closed with CloseUnsupported when one comes.
+type BinaryClient interface {
+	Client
+	// Binary is Frame for a binary message.
+	Binary(b []byte)
+}
+
 // incoming is the half of a Conn that reads.
 type incoming struct {
 	parser  parser
@@ -38,11 +46,12 @@ type incoming struct {
 // inMessage is a whole message as the client sent it, or its goodbye.
 type inMessage struct {
 	bytes   []byte
+	binary  bool
 	goodbye bool // bytes is the answer
 }
 
-// maxInbox is how many bytes of messages may wait for a client that is busy
-// with one: then reading pauses, and the kernel makes the sender wait.
+// maxInbox is from how many bytes of messages on, waiting for a client that is
+// busy with one, reading pauses, and the kernel makes the sender wait.
 const maxInbox = 4 * proto.MaxFrameBytes
 
 // messageCost is what a message takes in memory beyond its bytes: else empty
@@ -116,6 +125,8 @@ func (c *Conn) hand(m inMessage) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.part(m.bytes)
+	case m.binary:
+		c.client.(BinaryClient).Binary(m.bytes)
 	case !utf8.Valid(m.bytes):
 		c.Close(proto.CloseInvalidPayload)
 	default:
@@ -176,9 +187,13 @@ func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 		}
 		return false, 0
 	case opBinary:
-		c.pong()
-		c.close(proto.CloseUnsupported)
-		c.parser.open = !f.fin
+		if _, takes := c.client.(BinaryClient); !takes {
+			c.pong()
+			c.close(proto.CloseUnsupported)
+			c.parser.open = !f.fin
+			break
+		}
+		fallthrough
 	default:
 		if c.closing { // what is said after our goodbye is not heard
 			c.parser.open, c.parser.message = !f.fin, nil
@@ -188,7 +203,7 @@ func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 		if !whole {
 			break
 		}
-		c.inbox = append(c.inbox, inMessage{bytes: message})
+		c.inbox = append(c.inbox, inMessage{bytes: message, binary: c.parser.binary})
 		c.waiting += len(message) + messageCost
 		if c.poller != nil && !c.working {
 			c.working = true

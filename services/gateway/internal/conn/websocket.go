@@ -40,6 +40,7 @@ func (s *Set) Accept(w http.ResponseWriter, r *http.Request, remote netip.Addr, 
 		return nil, err
 	}
 	c := s.newConn(id, remote, webSocket)
+	c.parser.most = s.cfg.MaxMessageBytes
 	s.attach(c, ws.NetConn())
 	if s.add(c) {
 		c.Close(proto.CloseGoingAway) // Drain did not see it
