@@ -237,6 +237,9 @@ func (c *Conn) setCode(code proto.CloseCode) {
 func (c *Conn) SendWait(ctx context.Context, b []byte) error {
 	for {
 		c.mu.Lock()
+		if c.queued > 0 && c.queued+len(b) > c.maxQueue/2 {
+			c.flush() // others may have sent, and not flushed yet
+		}
 		if c.closing || c.dead {
 			c.mu.Unlock()
 			return ErrClosed

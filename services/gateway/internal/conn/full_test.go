@@ -2,6 +2,7 @@ package conn
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -166,5 +167,21 @@ func TestFewBytesAtATime(t *testing.T) {
 			p.end()
 			s.ended()
 		}
+	})
+}
+
+// Others may have sent without a Flush yet when a replay has to wait: it waits
+// for the client, not for them.
+func TestSendWaitFlushes(t *testing.T) {
+	forms(t, Config{MaxQueueBytes: 1000}, func(t *testing.T, s *server) {
+		p, c := s.connect()
+		waiting, stop := context.WithTimeout(context.Background(), 10*time.Second)
+		defer stop()
+		c.Send(TextFrame(make([]byte, 900)))
+		if err := c.SendWait(waiting, TextFrame([]byte("replayed"))); err != nil {
+			t.Fatal(err)
+		}
+		p.want(opText, string(make([]byte, 900)))
+		p.want(opText, "replayed")
 	})
 }
