@@ -30,10 +30,8 @@ type model struct {
 
 // send sends one text as one of the senders would.
 func (m *model) send(r *rand.Rand) {
-	payload := make([]byte, sizes[r.IntN(len(sizes))]+r.IntN(3))
-	for i := range payload {
-		payload[i] = byte(r.Uint32())
-	}
+	size := sizes[r.IntN(len(sizes))] + r.IntN(3)
+	payload := noise[r.IntN(len(noise)-size):][:size]
 	b := TextFrame(payload)
 	m.order.Lock()
 	defer m.order.Unlock()
@@ -53,6 +51,13 @@ func (m *model) send(r *rand.Rand) {
 // sizes are of payloads, up to two bytes less than one sends: around where the
 // length takes more bytes, and where writes are cut or copied together.
 var sizes = []int{0, 1, 5, 20, 100, 124, 300, 1000, 4000, coalesce - 6, coalesce, 40000, 65534}
+
+// noise is what payloads are cut out of: no two places of it are alike.
+var noise = func() []byte {
+	b := make([]byte, 1<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(b) // never fails
+	return b
+}()
 
 // close is the server's goodbye.
 func (m *model) close(code proto.CloseCode) {
@@ -99,7 +104,7 @@ func (s *sipper) Read(b []byte) (int, error) {
 // whatever reason but slowness, to a client that listens.
 func TestModel(t *testing.T) {
 	forms(t, Config{MaxQueueBytes: 256 << 10}, func(t *testing.T, s *server) {
-		const clients = 24
+		const clients = 18
 		s.set.closeWait = 15 * time.Second // nobody who reads is cut off
 		seed := random(t)
 		var models []*model
@@ -123,7 +128,7 @@ func TestModel(t *testing.T) {
 			for k := range 2 {
 				r := rand.New(rand.NewPCG(r.Uint64(), uint64(k)))
 				sending.Go(func() {
-					for range 60 {
+					for range 50 {
 						m.send(r)
 						if r.IntN(8) == 0 {
 							time.Sleep(time.Duration(r.IntN(2000)) * time.Microsecond) // a pace, not a wait

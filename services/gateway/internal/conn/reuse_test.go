@@ -61,7 +61,7 @@ func ownFrame(payload []byte, n int) bool {
 // reads a byte that is meant for another.
 func TestDescriptorReuse(t *testing.T) {
 	forms(t, Config{MaxQueueBytes: 64 << 10}, func(t *testing.T, s *server) {
-		const clients, each = 12, 40
+		const clients, each = 12, 20
 		g := register{conns: map[int]*Conn{}}
 		s.frame = func(c *Conn, b []byte) { // "echo" comes back with the connection's own number
 			n, _ := strconv.Atoi(c.ID())

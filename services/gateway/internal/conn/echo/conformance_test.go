@@ -260,7 +260,7 @@ func limits() (all []testCase) {
 			testCase{name: fmt.Sprintf("9.7 a thousand of %d at once", n), steps: []step{{bytes.Repeat(one.send, 1000), bytes.Repeat(one.want, 1000)}}})
 	}
 	return append(all,
-		testCase{name: "9 the longest", steps: []step{echoed(bin, strings.Repeat("*", maxMessage))}},
+		testCase{name: "9.2 binary of 4194304", steps: []step{echoed(bin, strings.Repeat("*", 4<<20))}},
 		testCase{name: "9 a longer one", steps: []step{{send: header(fin|text, maxMessage+1, 0x80)}}, fails: []int{1009}},
 		testCase{name: "9 longer than there are bytes", steps: []step{{send: header(fin|text, 1<<62, 0x80)}}, fails: []int{1009}},
 	)
