@@ -97,7 +97,7 @@ func (s *Server) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { // ends with Shutdown or Close below; waited for through failed
 		if s.server.TLSConfig != nil {
-			failed <- s.server.ServeTLS(sockets{s.listener}, "", "")
+			failed <- s.server.ServeTLS(Sockets(s.listener), "", "")
 		} else {
 			failed <- s.server.Serve(s.listener)
 		}

@@ -15,7 +15,9 @@ func (s *Socket) Exchange(nc net.Conn) (old net.Conn) {
 	return old
 }
 
-// sockets is a listener whose connections are Sockets.
+// Sockets makes the connections of a listener Sockets. TLS goes on top of it.
+func Sockets(l net.Listener) net.Listener { return sockets{l} }
+
 type sockets struct{ net.Listener }
 
 func (l sockets) Accept() (net.Conn, error) {

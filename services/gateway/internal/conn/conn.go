@@ -142,20 +142,13 @@ func (c *Conn) push(b []byte) {
 	}
 }
 
-// Send queues one or more whole frames for the client. b is kept, and must
-// never be changed. Flush writes.
-func (c *Conn) Send(b []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.send(b)
-}
-
+// send queues.
 func (c *Conn) send(b []byte) {
 	if len(b) == 0 {
 		return // the queue holds only what there is to write
 	}
 	if c.overflows(b) {
-		c.flush() // a burst came before the next Flush: the socket may have room
+		c.flush() // a burst came before the next flush: the socket may have room
 		if c.overflows(b) {
 			c.close(proto.CloseSlowConsumer)
 		}
@@ -171,14 +164,8 @@ func (c *Conn) send(b []byte) {
 // else a message above the bound would send its client away for ever.
 func (c *Conn) overflows(b []byte) bool { return c.queued > 0 && c.queued+len(b) > c.maxQueue }
 
-// Flush writes what is queued, as much as the socket takes without waiting.
-// The rest follows when the socket takes more.
-func (c *Conn) Flush() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.flush()
-}
-
+// flush writes what is queued, as much as the socket takes without waiting. The
+// rest follows when the socket takes more.
 func (c *Conn) flush() {
 	if c.draining || c.dead || !c.unsent() {
 		return
@@ -278,11 +265,14 @@ func (c *Conn) setCode(code proto.CloseCode) {
 	}
 }
 
-// SendWait is Send and Flush for a replay: it waits while the client is busy
+// SendWait is Push for a replay: it waits while the client is busy
 // with what it was sent before. ErrClosed means that the client is gone.
 func (c *Conn) SendWait(ctx context.Context, b []byte) error {
 	for {
 		c.mu.Lock()
+		if c.queued > 0 && c.queued+len(b) > c.maxQueue/2 {
+			c.flush() // others may have sent, and not flushed yet
+		}
 		if c.closing || c.dead {
 			c.mu.Unlock()
 			return ErrClosed
@@ -292,6 +282,10 @@ func (c *Conn) SendWait(ctx context.Context, b []byte) error {
 			c.flush()
 			c.mu.Unlock()
 			return nil
+		}
+		if c.parting { // what it said before is answered, as far as it reads; it is not told more
+			c.mu.Unlock()
+			return ErrClosed
 		}
 		room := c.waitForRoom()
 		c.mu.Unlock()

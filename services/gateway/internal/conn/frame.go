@@ -20,6 +20,9 @@ var pingFrame = []byte{opPing, 0}
 // message; every connection writes the same bytes.
 func TextFrame(payload []byte) []byte { return frame(opText, payload) }
 
+// BinaryFrame is TextFrame for a binary message.
+func BinaryFrame(payload []byte) []byte { return frame(finBit|opBinary, payload) }
+
 func frame(op byte, payload []byte) []byte {
 	return appendFrame(make([]byte, 0, len(payload)+10), op, payload)
 }

@@ -18,6 +18,7 @@ func FuzzClient(f *testing.F) {
 	f.Add(masked(opClose, []byte{0x03}))
 	f.Add(masked(opWholeBinary, []byte{1}))
 	f.Add([]byte("\x81\x02hi"))
+	f.Add(slices.Concat(masked(opText, []byte("\xe2\x82")), masked(opText, nil), masked(opClose, nil)))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Add([]byte{opText, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0})
 	s := newServer(f, Config{}, "unix", false) // TCP would run out of ports
@@ -45,7 +46,7 @@ func FuzzClient(f *testing.F) {
 		}
 		<-written
 		switch code := s.ended(); code {
-		case proto.CloseNormal, proto.CloseProtocolError, proto.CloseUnsupported, proto.CloseTooBig:
+		case proto.CloseNormal, proto.CloseProtocolError, proto.CloseUnsupported, proto.CloseInvalidPayload, proto.CloseTooBig:
 		default:
 			t.Fatalf("it ended with %v", code)
 		}

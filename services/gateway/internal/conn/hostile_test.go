@@ -21,6 +21,8 @@ func TestEmptyMessages(t *testing.T) {
 	for _, size := range []int{0, 1} {
 		s := newServer(t, Config{}, "tcp", false)
 		held := make(chan struct{})
+		release := sync.OnceFunc(func() { close(held) })
+		t.Cleanup(release) // before the server waits for its clients
 		s.frame = func(*Conn, []byte) { <-held }
 		p, c := s.connect()
 		burst := bytes.Repeat(masked(opText, make([]byte, size)), 1000)
@@ -29,19 +31,24 @@ func TestEmptyMessages(t *testing.T) {
 			defer c.mu.Unlock()
 			return c.paused
 		}
-		for sent := 0; !paused(); sent++ {
-			if sent > 1000 {
-				t.Fatal("a million messages wait, and it reads on")
+		var talking sync.WaitGroup
+		talking.Go(func() { // ends with the connection, since it is made to wait
+			for range 5000 {
+				if _, err := p.nc.Write(burst); err != nil {
+					return
+				}
 			}
-			p.write(burst)
-		}
+			t.Error("five million messages were taken in")
+		})
+		eventually(t, "it reads no more", paused)
 		c.mu.Lock()
 		if n := len(c.inbox); n > (maxInbox+coalesce)/6 {
 			t.Errorf("%d messages of %d bytes wait", n, size)
 		}
 		c.mu.Unlock()
-		close(held)
 		_ = p.nc.Close()
+		talking.Wait()
+		release()
 		s.ended()
 	}
 }

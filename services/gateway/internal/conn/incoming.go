@@ -3,6 +3,7 @@ package conn
 import (
 	"encoding/binary"
 	"time"
+	"unicode/utf8"
 
 	"github.com/herald-push/herald/proto"
 )
@@ -14,10 +15,18 @@ import (
 type Client interface {
 	// Arrived is the first call.
 	Arrived()
-	// Frame is given memory of its own.
+	// Frame is given UTF-8, in memory of its own.
 	Frame(b []byte)
 	// Ended is the last call. Reason says why.
 	Ended()
+}
+
+// BinaryClient is a Client that takes binary messages, too. Others' connections
+// are closed with CloseUnsupported when one comes.
+type BinaryClient interface {
+	Client
+	// Binary is Frame for a binary message.
+	Binary(b []byte)
 }
 
 // incoming is the half of a Conn that reads.
@@ -31,16 +40,19 @@ type incoming struct {
 	waiting int         // bytes in inbox, each message counted with its cost
 	pongs   []byte      // the answers to what is being taken in
 	paused  bool        // there is more to read than inbox takes
+	parting bool        // the client's goodbye stands last in inbox, or is being answered
 }
 
-// inMessage is a whole message as the client sent it.
+// inMessage is a whole message as the client sent it, or its goodbye.
 type inMessage struct {
 	bytes      []byte
+	binary     bool
 	compressed bool
+	goodbye    bool // bytes is the answer
 }
 
-// maxInbox is how many bytes of messages may wait for a client that is busy
-// with one: then reading pauses, and the kernel makes the sender wait.
+// maxInbox is from how many bytes of messages on, waiting for a client that is
+// busy with one, reading pauses, and the kernel makes the sender wait.
 const maxInbox = 4 * proto.MaxFrameBytes
 
 // messageCost is what a message takes in memory beyond its bytes: else empty
@@ -105,11 +117,17 @@ func (c *Conn) work() {
 	}
 }
 
-// hand gives the client one message. It is inflated only now, when its turn
-// has come: what waits takes no more memory than what was sent, and neither a
-// poller nor c.mu is held up by a message that inflates to thousands of times
-// its size.
+// hand gives the client one message. Only now, when its turn has come, is it
+// inflated, and is it looked at whether text is UTF-8 (RFC 6455 section 8.1):
+// what waits takes no more memory than what was sent, and neither a poller nor
+// c.mu is held up by a message that inflates to thousands of times its size.
 func (c *Conn) hand(m inMessage) {
+	if m.goodbye {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.part(m.bytes)
+		return
+	}
 	b := m.bytes
 	if m.compressed {
 		var code proto.CloseCode
@@ -118,7 +136,14 @@ func (c *Conn) hand(m inMessage) {
 			return
 		}
 	}
-	c.client.Frame(b)
+	switch {
+	case m.binary:
+		c.client.(BinaryClient).Binary(b)
+	case !utf8.Valid(b):
+		c.Close(proto.CloseInvalidPayload)
+	default:
+		c.client.Frame(b)
+	}
 }
 
 // received takes in what came from the socket. b is changed.
@@ -127,16 +152,22 @@ func (c *Conn) received(b []byte) {
 	if c.deaf {
 		return
 	}
-	if code := c.parser.take(b, c.handle); code != 0 {
+	code := c.parser.take(b, c.handle)
+	c.pong()
+	if code != 0 {
 		c.deaf = true
 		c.parser = parser{}
 		c.close(code)
 	}
-	if len(c.pongs) > 0 { // one entry of the queue, and one write, for all pings that came at once
-		c.push(c.pongs)
-		c.pongs = nil
-	}
 	c.settle()
+}
+
+// pong answers all pings that came at once, in one write. It comes before a
+// goodbye, which would else depend on how the network cut what the client sent.
+func (c *Conn) pong() {
+	b := c.pongs
+	c.pongs = nil
+	c.push(b)
 }
 
 // handle takes in one frame. goOn is false after the client's goodbye.
@@ -151,14 +182,25 @@ func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 			return false, proto.CloseProtocolError
 		}
 		c.deaf, c.over = true, true
-		c.setCode(proto.CloseNormal)
-		if !c.closing {
-			c.leave(echo(code))
+		switch answer := echo(code); {
+		case c.closing:
+		case c.working || len(c.inbox) > 0: // what it said before is heard first
+			c.parting = true
+			c.inbox = append(c.inbox, inMessage{bytes: answer, goodbye: true})
+			c.waiting += len(answer) + messageCost
+			c.release()
+		default:
+			c.part(answer)
 		}
 		return false, 0
 	case opBinary:
-		c.close(proto.CloseUnsupported)
-		c.parser.open = !f.fin
+		if _, takes := c.client.(BinaryClient); !takes {
+			c.pong()
+			c.close(proto.CloseUnsupported)
+			c.parser.open = !f.fin
+			break
+		}
+		fallthrough
 	default:
 		if c.closing { // what is said after our goodbye is not heard
 			c.parser.open, c.parser.message = !f.fin, nil
@@ -168,7 +210,7 @@ func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 		if !whole {
 			break
 		}
-		c.inbox = append(c.inbox, inMessage{message, c.parser.compressed})
+		c.inbox = append(c.inbox, inMessage{bytes: message, binary: c.parser.binary, compressed: c.parser.compressed})
 		c.waiting += len(message) + messageCost
 		if c.poller != nil && !c.working {
 			c.working = true
@@ -176,6 +218,16 @@ func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 		}
 	}
 	return !c.dead, 0
+}
+
+// part answers the client's goodbye, unless we have said ours meanwhile.
+func (c *Conn) part(answer []byte) {
+	if c.closing || c.dead {
+		return
+	}
+	c.pong()
+	c.setCode(proto.CloseNormal)
+	c.leave(answer)
 }
 
 // settle ends a connection whose goodbye is out, as far as that can be done

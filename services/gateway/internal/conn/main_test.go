@@ -328,6 +328,19 @@ func (p *peer) end() {
 	}
 }
 
+// Send queues, and Flush writes: so that a test says what leaves together.
+func (c *Conn) Send(b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.send(b)
+}
+
+func (c *Conn) Flush() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flush()
+}
+
 // random is a source whose seed is printed, so that a failure can be repeated.
 func random(t testing.TB) *rand.Rand {
 	t.Helper()

@@ -14,6 +14,8 @@ type parser struct {
 	partial []byte // a frame that is not whole yet
 	message []byte // the fragments of a message so far
 	open    bool   // a message has begun, and its last fragment has not come
+	binary  bool   // the message that is open, or came last, is
+	most    int32  // bytes of a message; 0: proto.MaxFrameBytes
 
 	inflates   bool // fixed; the client may compress
 	compressed bool // the message that is open, or came last, is
@@ -99,7 +101,7 @@ func (p *parser) cut(b []byte) (f inFrame, n int, code proto.CloseCode) {
 		}
 		size = binary.BigEndian.Uint64(b[2:])
 	}
-	if !control && size > uint64(proto.MaxFrameBytes-len(p.message)) {
+	if !control && size > uint64(p.limit()-len(p.message)) {
 		return f, 0, proto.CloseTooBig
 	}
 	if end := head + 4 + int(size); len(b) < end {
@@ -109,6 +111,13 @@ func (p *parser) cut(b []byte) (f inFrame, n int, code proto.CloseCode) {
 		unmask(f.payload, [4]byte(b[head:]))
 		return f, end, 0
 	}
+}
+
+func (p *parser) limit() int {
+	if p.most > 0 {
+		return int(p.most)
+	}
+	return proto.MaxFrameBytes
 }
 
 func (p *parser) checkFirst(b byte) proto.CloseCode {
@@ -140,6 +149,7 @@ func unmask(b []byte, key [4]byte) {
 // of its own, as it came, which may be compressed.
 func (p *parser) text(f inFrame) (message []byte, whole bool) {
 	if f.op != opContinuation {
+		p.binary = f.op == opBinary
 		p.compressed = f.rsv1
 	}
 	p.open = !f.fin

@@ -158,7 +158,7 @@ func (c *Conn) readAll(buf []byte, toEnd bool) {
 // hungUp: nothing more comes from the client. What is still to be written is.
 func (c *Conn) hungUp() {
 	c.deaf, c.over = true, true
-	if !c.closing {
+	if !c.closing && !c.parting {
 		c.kill()
 	}
 	c.settle()

@@ -16,6 +16,9 @@ import (
 type Config struct {
 	// MaxQueueBytes is what may wait for one client.
 	MaxQueueBytes int
+	// MaxMessageBytes is what one message of a client may have; 0:
+	// proto.MaxFrameBytes.
+	MaxMessageBytes int32
 	// Heartbeat is after how long a silence a client is pinged, in whole
 	// seconds.
 	Heartbeat time.Duration

@@ -53,6 +53,7 @@ func (s *Set) Accept(c *Conn, w http.ResponseWriter, r *http.Request, remote net
 	s.begin(c, id, remote, webSocket)
 	c.deflates = answer != nil
 	c.parser.inflates = c.deflates
+	c.parser.most = s.cfg.MaxMessageBytes
 	s.attach(c, ws.NetConn())
 	if s.add(c) {
 		c.Close(proto.CloseGoingAway) // Drain did not see it

@@ -1,0 +1,39 @@
+package conn
+
+import "testing"
+
+// How often a delivery to an idle connection allocates, by its form.
+var deliveryAllocs = map[string]float64{
+	"parked":   0,
+	"TLS":      0,
+	"blocking": 3, // in syscall.RawConn.Write
+}
+
+// A message that many clients get costs no memory for each, as long as they
+// keep up.
+func TestDeliveryAllocs(t *testing.T) {
+	for form, most := range deliveryAllocs { // in turn: everything that allocates meanwhile counts
+		s := newForm(t, Config{}, form)
+		p, c := s.connect()
+		done := make(chan struct{})
+		go func() { // ends with the connection
+			defer close(done)
+			buf := make([]byte, 64<<10)
+			for {
+				if _, err := p.nc.Read(buf); err != nil {
+					return
+				}
+			}
+		}()
+		b := TextFrame([]byte("a message that is the same for everybody"))
+		idle(t, c)
+		const runs = 200
+		got := testing.AllocsPerRun(runs, func() { c.Push(b) })
+		if got > most {
+			t.Errorf("%s: %v allocations for a delivery, want at most %v", form, got, most)
+		}
+		idle(t, c)
+		_ = p.nc.Close()
+		<-done
+	}
+}
