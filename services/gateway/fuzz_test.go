@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/proto"
@@ -83,7 +84,7 @@ func FuzzSession(f *testing.F) {
 				if code := proto.CloseCode(closed.Code); !slices.Contains(proto.CloseCodes(), code) || code.String() != closed.Text || code == proto.CloseInternal {
 					t.Fatalf("it ended with %d %q", closed.Code, closed.Text)
 				}
-				if last != closed.Text {
+				if last != closed.Text && utf8.ValidString(one) && utf8.ValidString(two) { // else it may have no words for it
 					t.Fatalf("the last error frame was %q, the goodbye %q", last, closed.Text)
 				}
 				return
