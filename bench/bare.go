@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -16,10 +17,10 @@ import (
 const bareName = "bare"
 
 // bare is no server but the least that one can cost: a loop of write(2) over the
-// sockets of a channel, on one goroutine. It reads nothing, notices nobody who
-// leaves, and waits for a slow client.
+// sockets of a channel, on one goroutine. It reads nothing, notices who has left
+// only when it writes to them, and waits for a slow client.
 type bare struct {
-	mu       sync.RWMutex
+	mu       sync.Mutex
 	channels map[string][]int // guarded by mu; sockets
 }
 
@@ -59,16 +60,27 @@ func detach(c *net.TCPConn) (fd int, err error) {
 
 func (b *bare) publish(channel string, body []byte) {
 	frame := textFrame(body)
-	b.mu.RLock()
-	defer b.mu.RUnlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var gone []int
 	for _, fd := range b.channels[channel] {
-		writeAll(fd, frame)
+		if !writeAll(fd, frame) {
+			gone = append(gone, fd)
+		}
+	}
+	if len(gone) == 0 {
+		return
+	}
+	b.channels[channel] = slices.DeleteFunc(b.channels[channel], func(fd int) bool { return slices.Contains(gone, fd) })
+	for _, fd := range gone {
+		_ = unix.Close(fd) // there is nothing left to lose
 	}
 }
 
-// writeAll is one write, unless the socket is full. Go's scheduler is not told
-// of it, as a write that does not block need not be.
-func writeAll(fd int, p []byte) {
+// writeAll is one write, unless the socket is full, and reports whether the client
+// is still there. Go's scheduler is not told of it, as a write that does not
+// block need not be.
+func writeAll(fd int, p []byte) bool {
 	for len(p) > 0 {
 		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
 		switch errno {
@@ -78,7 +90,8 @@ func writeAll(fd int, p []byte) {
 		case unix.EAGAIN:
 			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1000) // then it is tried again
 		default:
-			return
+			return false
 		}
 	}
+	return true
 }

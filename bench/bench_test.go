@@ -13,7 +13,7 @@ import (
 func small() plan {
 	p := defaults()
 	p.sizes, p.rounds, p.rate, p.deliver, p.every = []int{3, 20}, 1, 4000, 200, true
-	p.pingEvery, p.pingRounds, p.settle = time.Second, 1, p.settle/10
+	p.pingEvery, p.pingRounds, p.profile, p.settle = time.Second, 1, time.Second, p.settle/10
 	return p
 }
 
@@ -29,20 +29,30 @@ func TestSmall(t *testing.T) {
 	}
 	table := r.markdown()
 	t.Log("\n" + table)
+	table, goals, _ := strings.Cut(table, "What Herald is held to")
+	if !strings.Contains(goals, "| a ping and its pong, CPU | ≤ 14.0 µs |") {
+		t.Errorf("got no goal for a ping in %q", goals)
+	}
 	for _, want := range []struct {
 		row   string
-		cells int // with a value
+		cells int // with a value, at least, in each line that begins so
 	}{
 		{"3 clients, one message at a time: CPU", 4},
 		{"3 clients, bursts of 5 messages: CPU", 4},
 		{"20 clients, one message at a time: CPU", 4},
+		{"… against the bare write(2) loop", 4},
+		{"… outside the kernel", 4},
+		{"… CPU in system calls", 4},
 		{"20 clients, bursts of 5 messages: CPU", 4},
-		{"… latency p99", 4},
+		{"… latency, p50 / p99", 4},
 		{"an idle client, resident memory", 4},
+		{"… heap and stacks in use", 3},
+		{"a handshake, CPU", 4},
 		{"20 clients lose their connection and come back at once: CPU", 3},
 		{"20 clients come back at once and get 20 missed messages", 1},
 		{"20 channels of one client each: CPU", 4},
 		{"an idle client over TLS, resident memory", 3},
+		{"a handshake over TLS, CPU", 3},
 		{"a ping and its pong, CPU", 3},
 		{"one POST, stored and acknowledged", 1},
 		{"a message of an array of 100", 1},
@@ -61,8 +71,8 @@ func TestSmall(t *testing.T) {
 					got++
 				}
 			}
-			if got != want.cells {
-				t.Errorf("%q: got %d values, want %d, in %s", want.row, got, want.cells, line)
+			if got < want.cells {
+				t.Errorf("%q: got %d values, want at least %d, in %s", want.row, got, want.cells, line)
 			}
 		}
 		if !found {

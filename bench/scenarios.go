@@ -22,7 +22,7 @@ func init() { // their functions ask for names, too
 	scenarios = []scenario{
 		{[]string{"idle", "fanout", "bursts", "storm", "resume"}, broadcasts},
 		{[]string{"channels"}, channels},
-		{[]string{"tls"}, overTLS},
+		{[]string{"tls"}, secure},
 		{[]string{"ping"}, pings},
 		{[]string{"ingest"}, ingest},
 	}
@@ -54,16 +54,25 @@ func broadcasts(ctx context.Context, b *bench) error {
 		}
 		for _, c := range b.turns() {
 			err := b.session(ctx, c, setup{}, n, everybody, false, func(v *server, clients *crowd) error {
-				if err := b.arrive(ctx, v, clients, largest && b.wants("idle"), false); err != nil {
+				arrive := b.connected
+				if largest && b.wants("idle") {
+					arrive = b.arrive
+				}
+				if err := arrive(ctx, v, clients, overTCP); err != nil {
 					return err
 				}
 				if b.wants("fanout") {
-					if err := b.broadcast(ctx, v, clients, 1, fmt.Sprintf("%s clients, one message at a time", thousands(n))); err != nil {
+					if err := b.broadcast(ctx, v, clients, 1); err != nil {
+						return err
+					}
+				}
+				if largest && b.wants("fanout") {
+					if err := b.profiled(ctx, v, clients); err != nil {
 						return err
 					}
 				}
 				if b.wants("bursts") {
-					if err := b.broadcast(ctx, v, clients, burstOf, fmt.Sprintf("%s clients, bursts of %d messages", thousands(n), burstOf)); err != nil {
+					if err := b.broadcast(ctx, v, clients, burstOf); err != nil {
 						return err
 					}
 				}
@@ -85,40 +94,35 @@ func broadcasts(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// arrive connects the clients, and measures what they cost while they only
-// sit there.
-func (b *bench) arrive(ctx context.Context, v *server, clients *crowd, idle, secure bool) error {
-	var before int64
-	var err error
-	if idle {
-		if before, err = v.settle(ctx, b.settle); err != nil {
-			return err
-		}
+// fan is the title of a load that all clients of one channel get.
+func fan(clients, burst int) string {
+	if burst == 1 {
+		return thousands(clients) + " clients, one message at a time" + perMillion
 	}
-	if _, err := clients.connect(""); err != nil || !idle {
-		return err
-	}
-	after, err := v.settle(ctx, b.settle)
-	if err != nil {
-		return err
-	}
-	what := "an idle client, resident memory"
-	if secure {
-		what = "an idle client over TLS, resident memory"
-	}
-	b.record(v, what, kilobytes, float64(after-before)/float64(clients.n))
-	return nil
+	return fmt.Sprintf("%s clients, bursts of %d messages%s", thousands(clients), burst, perMillion)
 }
 
+const (
+	perMillion  = ": CPU of a million deliveries"
+	userTime    = "… outside the kernel"
+	latencies   = "… latency, p50 / p99"
+	systemCalls = "… CPU in system calls"
+)
+
 // broadcast publishes at the offered rate and measures what the deliveries cost.
-func (b *bench) broadcast(ctx context.Context, v *server, clients *crowd, burst int, what string) error {
+func (b *bench) broadcast(ctx context.Context, v *server, clients *crowd, burst int) error {
 	to := func(int) string { return everybody }
 	if err := b.warm(ctx, clients, load{messages: burst, perSecond: mostPerSecond, burst: burst, channel: to}, int64(burst)); err != nil {
 		return err
 	}
 	messages := max(2, (b.deliver/clients.n+burstOf-1)/burstOf) * burstOf
-	return b.deliveries(ctx, v, clients, what, messages*clients.n, int64(messages),
-		load{messages: messages, perSecond: min(mostPerSecond, float64(b.rate)/float64(clients.n)), burst: burst, channel: to})
+	return b.deliveries(ctx, v, clients, fan(clients.n, burst), messages*clients.n, int64(messages),
+		load{messages: messages, perSecond: b.pace(clients.n), burst: burst, channel: to})
+}
+
+// pace is how many messages a second make the offered rate of deliveries.
+func (b *bench) pace(clients int) float64 {
+	return min(mostPerSecond, float64(b.rate)/float64(clients))
 }
 
 // warm sends a little, so that what happens once has happened, and counts from then on.
@@ -151,10 +155,12 @@ func (b *bench) deliveries(ctx context.Context, v *server, clients *crowd, what 
 		return err
 	}
 	million := used.per(float64(total) / 1e6)
-	b.record(v, what+": CPU of a million deliveries", seconds, million.sum())
-	b.record(v, "… outside the kernel", seconds, million.user)
-	b.record(v, "… latency p50", milliseconds, t.Latency.percentile(0.50))
-	b.record(v, "… latency p99", milliseconds, t.Latency.percentile(0.99))
+	f := b.record(v, what, seconds, million.sum())
+	if what == fan(clients.n, 1) { // one write for each delivery, as the bare loop has
+		f.besideLoop = true
+		b.record(v, userTime, seconds, million.user)
+	}
+	b.record(v, latencies, milliseconds, t.Latency.percentile(0.50)).and(v.of, b.round, t.Latency.percentile(0.99))
 	fmt.Fprintf(b.log, "  %-10s %s: %.2f s (%.2f user) per million, %d deliveries in %.1f s\n", v.name, what, million.sum(), million.user, total, took.Seconds())
 	return nil
 }
@@ -232,56 +238,7 @@ func channels(ctx context.Context, b *bench) error {
 			each := max(1, b.deliver/n/channelsShare)
 			l := l
 			l.messages = each * n
-			return b.deliveries(ctx, v, clients, fmt.Sprintf("%s channels of one client each", thousands(n)), each*n, int64(each), l)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// mostSecure and mostPinged are enough clients to measure these, and the
-// TLS ones cost their own side far more than the server.
-const mostSecure, mostPinged = 1000, 5000
-
-func overTLS(ctx context.Context, b *bench) error {
-	for _, c := range b.turns() {
-		if !c.secure {
-			continue
-		}
-		err := b.session(ctx, c, setup{tls: true}, min(mostSecure, b.largest()), everybody, false, func(v *server, clients *crowd) error {
-			return b.arrive(ctx, v, clients, true, true)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func pings(ctx context.Context, b *bench) error {
-	for _, c := range b.turns() {
-		if !c.reads {
-			continue
-		}
-		err := b.session(ctx, c, setup{ping: b.pingEvery}, min(mostPinged, b.largest()), everybody, true, func(v *server, clients *crowd) error {
-			if _, err := clients.connect(""); err != nil {
-				return err
-			}
-			var before, after tally
-			used, _, err := b.spent([]*process{v.process}, clients, func() (err error) {
-				if before, err = clients.obey(order{Do: "count"}); err != nil {
-					return err
-				}
-				after, err = clients.pinged(ctx, before.Pings+int64(b.pingRounds*clients.n), time.Duration(b.pingRounds+2)*2*b.pingEvery)
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			b.record(v, "a ping and its pong, CPU", microseconds, used.sum()/float64(after.Pings-before.Pings)*1e6)
-			return nil
+			return b.deliveries(ctx, v, clients, fmt.Sprintf("%s channels of one client each%s", thousands(n), perMillion), each*n, int64(each), l)
 		})
 		if err != nil {
 			return err
@@ -291,8 +248,8 @@ func pings(ctx context.Context, b *bench) error {
 }
 
 // record notes a figure of this round. A title that begins with … belongs to the one before it.
-func (b *bench) record(v *server, what string, unit unit, value float64) {
-	b.result.record(what, unit, v.of, b.round, value)
+func (b *bench) record(v *server, what string, unit unit, value float64) *figure {
+	return b.result.record(what, unit, v.of, b.round, value)
 }
 
 // thousands writes 10000 as 10,000.

@@ -4,6 +4,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"os"
 	"regexp"
 	"runtime"
@@ -26,62 +28,116 @@ type result struct {
 type figure struct {
 	what, parent string
 	unit         unit
-	values       map[*candidate]map[int]float64 // by candidate and round
+	values       values
+	second       values // in the same cell, behind a stroke; nil: only one
+	besideLoop   bool   // the next line says how many times the bare loop's it is
+	ratio        bool   // it is that line, and not compared once more
 }
+
+// values are by candidate and round.
+type values map[*candidate]map[int]float64
 
 // unit writes a value.
 type unit func(v float64) string
 
 func seconds(v float64) string      { return fmt.Sprintf("%.2f s", v) }
 func microseconds(v float64) string { return fmt.Sprintf("%.1f µs", v) }
-func milliseconds(v float64) string { return fmt.Sprintf("%.1f ms", v*1e3) }
 func kilobytes(v float64) string    { return fmt.Sprintf("%.1f KB", v/1e3) }
+func percent(v float64) string      { return fmt.Sprintf("%.0f %%", 100*v) }
+func times(v float64) string        { return fmt.Sprintf("%.2f×", v) }
+
+func milliseconds(v float64) string {
+	if v < 0.01 {
+		return fmt.Sprintf("%.1f ms", v*1e3)
+	}
+	return fmt.Sprintf("%.0f ms", v*1e3)
+}
 
 // perCore is for what takes so many microseconds.
 func perCore(v float64) string {
-	return fmt.Sprintf("%.1f µs: %s a second and core", v, thousands(int(1e6/v)))
+	return fmt.Sprintf("%.1f µs: %s a second and core", v, thousands(int(math.Round(1e6/v))))
 }
 
 func newResult(p plan) *result { return &result{plan: p} }
 
-func (r *result) record(what string, u unit, c *candidate, round int, value float64) {
+func (r *result) record(what string, u unit, c *candidate, round int, value float64) *figure {
 	if !strings.HasPrefix(what, "…") {
 		r.parent = what
 	}
-	var f *figure
-	for _, known := range r.figures {
-		if known.what == what && known.parent == r.parent {
-			f = known
-		}
-	}
+	f := r.find(what, r.parent)
 	if f == nil {
-		f = &figure{what, r.parent, u, map[*candidate]map[int]float64{}}
+		f = &figure{what: what, parent: r.parent, unit: u, values: values{}}
 		r.figures = append(r.figures, f)
 	}
-	if f.values[c] == nil {
-		f.values[c] = map[int]float64{}
+	f.values.set(c, round, value)
+	return f
+}
+
+// and puts a second value into the cell.
+func (f *figure) and(c *candidate, round int, value float64) {
+	if f.second == nil {
+		f.second = values{}
 	}
-	f.values[c][round] = value
+	f.second.set(c, round, value)
+}
+
+func (v values) set(c *candidate, round int, value float64) {
+	if v[c] == nil {
+		v[c] = map[int]float64{}
+	}
+	v[c][round] = value
+}
+
+// all are a candidate's, in no order.
+func (v values) all(c *candidate) []float64 { return slices.Collect(maps.Values(v[c])) }
+
+// find is the figure with this title among those that belong to another one, or nil.
+func (r *result) find(what, parent string) *figure {
+	for _, f := range r.figures {
+		if f.what == what && f.parent == parent {
+			return f
+		}
+	}
+	return nil
+}
+
+// against is how many times another candidate's each value is, within its round.
+func (f *figure) against(other *candidate) values {
+	ratios := values{}
+	for c, rounds := range f.values {
+		for round, v := range rounds {
+			if w := f.values[other][round]; w > 0 {
+				ratios.set(c, round, v/w)
+			}
+		}
+	}
+	return ratios
+}
+
+// loopRatio is the line that compares with the bare loop.
+func (f *figure) loopRatio() *figure {
+	return &figure{what: "… against the bare write(2) loop", parent: f.parent, unit: times, values: f.against(bareLoop()), ratio: true}
 }
 
 // cell is a candidate's median, the range if there were several rounds, and
 // how many times the first candidate's that is: the median of the ratios
-// within the rounds.
+// within the rounds. Of two values it is the medians.
 func (f *figure) cell(c *candidate) string {
-	var all, ratios []float64
-	for round, v := range f.values[c] {
-		all = append(all, v)
-		if first, ok := f.values[candidates[0]][round]; ok && first > 0 {
-			ratios = append(ratios, v/first)
-		}
-	}
+	all := f.values.all(c)
 	if len(all) == 0 {
 		return "–"
 	}
 	text := f.unit(median(all))
+	if f.second != nil {
+		text = number(f.unit, median(all)) + " / " + f.unit(median(f.second.all(c)))
+	}
 	if c == candidates[0] {
 		text = "**" + text + "**"
-	} else if len(ratios) > 0 {
+	}
+	if f.second != nil {
+		return text
+	}
+	if ratios := f.against(candidates[0]).all(c); c != candidates[0] && !f.ratio && len(ratios) > 0 {
 		text += fmt.Sprintf(", %s×", shortRatio(median(ratios)))
 	}
 	if len(all) > 1 {
@@ -103,7 +159,7 @@ func shortRatio(v float64) string {
 	return fmt.Sprintf("%.2g", v)
 }
 
-// markdown is the table and what must be known about it.
+// markdown is the table, what must be known about it, and the goals.
 func (r *result) markdown() string {
 	var b strings.Builder
 	b.WriteString("| |")
@@ -111,23 +167,70 @@ func (r *result) markdown() string {
 		fmt.Fprintf(&b, " %s |", strings.TrimSpace(c.title))
 	}
 	b.WriteString("\n| --- |" + strings.Repeat(" --- |", len(candidates)) + "\n")
-	for _, f := range r.figures {
-		fmt.Fprintf(&b, "| %s |", f.what)
-		for _, c := range candidates {
-			fmt.Fprintf(&b, " %s |", f.cell(c))
+	for _, f := range r.arranged() {
+		f.line(&b)
+		if f.besideLoop {
+			f.loopRatio().line(&b)
 		}
-		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, "\n`make bench`, %s: %d processors of %s, %s, nats-server beside it, all on one machine over loopback. %s",
+	b.WriteString("\n" + r.notes())
+	for _, f := range r.failures {
+		fmt.Fprintf(&b, "\n\nNot measured in one round: %s.", f)
+	}
+	if goals := r.goals(); goals != "" {
+		b.WriteString("\n\nWhat Herald is held to, and whether this run reached it:\n\n" + goals)
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// arranged are the figures in the order of the table: what a client costs that does
+// nothing comes first, though it is measured among the others.
+func (r *result) arranged() []*figure {
+	first := []string{overTCP.idle, overTLS.idle, overTCP.handshake, overTLS.handshake, pingTitle}
+	place := func(f *figure) int {
+		if i := slices.Index(first, f.parent); i >= 0 {
+			return i
+		}
+		return len(first)
+	}
+	return slices.SortedStableFunc(slices.Values(r.figures), func(f, g *figure) int { return place(f) - place(g) })
+}
+
+func (f *figure) line(b *strings.Builder) {
+	fmt.Fprintf(b, "| %s |", f.what)
+	for _, c := range candidates {
+		fmt.Fprintf(b, " %s |", f.cell(c))
+	}
+	b.WriteString("\n")
+}
+
+// notes say what was measured, and how.
+func (r *result) notes() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "`make bench`, %s: %d processors of %s, %s, nats-server beside it, all on one machine over loopback. %s",
 		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), machine(), runtime.Version(), r.rangeNote())
 	fmt.Fprintf(&b, " CPU and memory are those of the server's process, kernel included; × is against Herald in the same round. "+
 		"Messages carry %d bytes of data; %s deliveries a second are offered, fewer where that would be more than %s messages.",
 		dataBytes, thousands(r.plan.rate), thousands(mostPerSecond))
 	if len(r.foreign) > 0 {
-		fmt.Fprintf(&b, " Other programs took %.0f %% of the machine meanwhile (median).", 100*median(r.foreign))
+		fmt.Fprintf(&b, " Other programs took %.0f %% of the machine meanwhile (median)", 100*median(r.foreign))
+		if median(r.foreign) >= 0.05 {
+			b.WriteString(", which makes CPU dearer, since caches are shared")
+		}
+		b.WriteString(".")
 	}
-	for _, f := range r.failures {
-		fmt.Fprintf(&b, "\n\nNot measured in one round: %s.", f)
+	largest := r.plan.sizes[len(r.plan.sizes)-1]
+	if r.find(overTCP.idle, overTCP.idle) != nil || r.find(overTLS.idle, overTLS.idle) != nil {
+		fmt.Fprintf(&b, "\n\nIdle clients are %s, over TLS %s. Their memory is measured after garbage collection, and against the same process after %s others (over TLS %s) had come and gone, "+
+			"so that code, pools and tables that a server needs once are not on their bill. A handshake is everything from the connection to the first frame of a subscribed client, with up to %d under way at a time (over TLS %d).",
+			thousands(largest), thousands(min(mostSecure, largest)), thousands(visitorsFor(largest)), thousands(visitorsFor(min(mostSecure, largest))), inFlight, handshakes)
+	}
+	if r.find(pingTitle, pingTitle) != nil {
+		fmt.Fprintf(&b, " Pings are those of %s clients, %d each, less what the process does without clients.", thousands(min(mostPinged, largest)), r.plan.pingRounds)
+	}
+	if r.find(userTime, fan(largest, 1)) != nil {
+		b.WriteString(" Time outside the kernel is estimated by the kernel's timer, and the bare loop, which does nothing there, shows by how much it is wrong. " +
+			"System calls are counted by Go's CPU profiler while the same load runs once more; waking other threads (futex) is not among them.")
 	}
 	return b.String()
 }

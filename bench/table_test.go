@@ -12,21 +12,30 @@ import (
 func TestMarkdown(t *testing.T) {
 	r := newResult(defaults())
 	r.rounds = 3
-	herald, other := candidates[0], candidates[1]
-	for round, v := range []float64{2, 1, 4} { // the ratios are 2, 3 and 1.5
-		r.record("CPU", seconds, herald, round, v)
+	herald, other, loop := candidates[0], candidates[1], bareLoop()
+	for round, v := range []float64{2, 1, 4} { // the ratios are 2, 3 and 1.5, and twice the loop's, 2, 1 and 2
+		r.record("CPU", seconds, herald, round, v).besideLoop = true
 		r.record("… outside the kernel", seconds, herald, round, 0)
+		r.record("… latency, p50 / p99", milliseconds, herald, round, 0.001*v).and(herald, round, 0.1*v)
 		r.record("CPU", seconds, other, round, []float64{4, 3, 6}[round])
 		r.record("… outside the kernel", seconds, other, round, 1)
+		r.record("CPU", seconds, loop, round, []float64{1, 1, 2}[round])
 	}
 	r.record("memory", kilobytes, herald, 0, 1234)
 	r.record("… outside the kernel", seconds, herald, 0, 7)
+	r.record(overTCP.idle, kilobytes, herald, 0, 2000)
+	r.record(liveMemory, kilobytes, herald, 0, 1000)
 	r.failures = []string{"textbook with 3 clients: gone"}
 	got := r.markdown()
 	for _, want := range []string{
-		"| CPU | **2.00 s** (1.00–4.00) | 4.00 s, 2× (3.00–6.00) | – | – |\n| … outside the kernel | **0.00 s** (0.00–0.00) | 1.00 s (1.00–1.00) | – | – |\n",
+		"\n| --- | --- | --- | --- | --- |\n| an idle client, resident memory | **2.0 KB** | – | – | – |\n| … heap and stacks in use | **1.0 KB** | – | – | – |\n| CPU |",
+		"| CPU | **2.00 s** (1.00–4.00) | 4.00 s, 2× (3.00–6.00) | – | 1.00 s, 0.5× (1.00–2.00) |\n" +
+			"| … against the bare write(2) loop | **2.00×** (1.00×–2.00×) | 3.00× (3.00×–4.00×) | – | 1.00× (1.00×–1.00×) |\n" +
+			"| … outside the kernel | **0.00 s** (0.00–0.00) | 1.00 s (1.00–1.00) | – | – |\n" +
+			"| … latency, p50 / p99 | **2.0 / 200 ms** | – | – | – |\n",
 		"| memory | **1.2 KB** | – | – | – |\n| … outside the kernel | **7.00 s** | – | – | – |\n\n",
 		"Median of 3 rounds", "Not measured in one round: textbook with 3 clients: gone.",
+		"| an idle client, resident memory | ≤ 1.5 KB | 2.0 KB | not met |",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("got\n%s\nwant it to contain\n%s", got, want)
