@@ -27,7 +27,7 @@ func (r *result) held() []goal {
 	list := []goal{
 		{figure: title(overTCP.idle), bound: 1500},
 		{figure: title(overTLS.idle), bound: 11_000},
-		{figure: title(overTCP.handshake), bound: 95},
+		{figure: title(overTCP.handshake), bound: 95, beside: true},
 		{figure: title(pingTitle), bound: 14},
 	}
 	for _, n := range goalSizes {

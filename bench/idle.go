@@ -130,9 +130,9 @@ func pings(ctx context.Context, b *bench) error {
 
 // ping measures what pings and pongs cost, and nothing else: what the process does
 // without any client is taken off, and counting begins when the garbage of the
-// handshakes is collected and each client has got its first ping.
+// handshakes is collected and as many pings have come as there are clients.
 func (b *bench) ping(ctx context.Context, v *server, clients *crowd) error {
-	if _, err := v.settle(ctx, b.settle); err != nil {
+	if _, err := v.live(ctx); err != nil { // which collects garbage
 		return err
 	}
 	servers := []*process{v.process}
@@ -147,7 +147,7 @@ func (b *bench) ping(ctx context.Context, v *server, clients *crowd) error {
 	if _, err := clients.pinged(ctx, int64(clients.n), 3*patience); err != nil {
 		return err
 	}
-	if _, err := v.settle(ctx, b.settle); err != nil {
+	if _, err := v.live(ctx); err != nil {
 		return err
 	}
 	var before, after tally

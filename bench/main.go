@@ -92,7 +92,7 @@ type plan struct {
 
 // defaults are those of `make bench`.
 func defaults() plan {
-	return plan{sizes: []int{100, 1000, 10000}, rounds: 3, budget: 9 * time.Minute, rate: 50_000, deliver: 120_000, pingEvery: 2 * time.Second, pingRounds: 5, profile: 2 * time.Second, settle: 500 * time.Millisecond}
+	return plan{sizes: []int{100, 1000, 10000}, rounds: 3, budget: 9 * time.Minute, rate: 50_000, deliver: 120_000, pingEvery: 2 * time.Second, pingRounds: 4, profile: 2 * time.Second, settle: time.Second}
 }
 
 func parsePlan(args []string, stderr io.Writer) (p plan, readme string, err error) {
