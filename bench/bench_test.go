@@ -13,7 +13,7 @@ import (
 func small() plan {
 	p := defaults()
 	p.sizes, p.rounds, p.rate, p.deliver, p.every = []int{3, 20}, 1, 4000, 200, true
-	p.pingEvery, p.pingRounds, p.profile, p.settle = time.Second, 1, time.Second, p.settle/20
+	p.pingEvery, p.pingRounds, p.profile, p.rest, p.settle = time.Second, 1, time.Second, 0, p.settle/10
 	return p
 }
 

@@ -51,6 +51,9 @@ func (b *bench) arrive(ctx context.Context, v *server, clients *crowd, m manner)
 	if err != nil {
 		return err
 	}
+	if err := pause(ctx, b.rest); err != nil { // the storm's garbage is given back at the server's own pace
+		return err
+	}
 	liveThen, err := v.live(ctx)
 	if err != nil {
 		return err

@@ -86,13 +86,14 @@ type plan struct {
 	pingEvery  time.Duration // keepalive interval while pings are measured
 	pingRounds int           // how many pings each client then gets
 	profile    time.Duration // for which a load is profiled, in whole seconds
+	rest       time.Duration // after all have come, until their memory is measured
 	settle     time.Duration // for which memory must not shrink, to count as settled
 	every      bool          // each client reads what it gets, so that nothing is taken on trust
 }
 
 // defaults are those of `make bench`.
 func defaults() plan {
-	return plan{sizes: []int{100, 1000, 10000}, rounds: 3, budget: 9 * time.Minute, rate: 50_000, deliver: 120_000, pingEvery: 2 * time.Second, pingRounds: 4, profile: 2 * time.Second, settle: time.Second}
+	return plan{sizes: []int{100, 1000, 10000}, rounds: 3, budget: 9 * time.Minute, rate: 50_000, deliver: 120_000, pingEvery: 2 * time.Second, pingRounds: 3, profile: 2 * time.Second, rest: 4 * time.Second, settle: 500 * time.Millisecond}
 }
 
 func parsePlan(args []string, stderr io.Writer) (p plan, readme string, err error) {
