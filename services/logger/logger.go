@@ -54,6 +54,8 @@ type Service struct {
 	// queryTimeout bounds one page, waiting for other queries included. The
 	// store cuts a long search short before that.
 	queryTimeout time.Duration
+	// indexEvery is how often the search index is brought up to the rows.
+	indexEvery time.Duration
 
 	// keys is replaced as a whole when the bucket is read anew.
 	keys atomic.Pointer[auth.Ring]
@@ -79,7 +81,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: make(chan struct{}, maxExports), queryTimeout: queryTimeout}
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: make(chan struct{}, maxExports), queryTimeout: queryTimeout, indexEvery: indexEvery}
 	if s.js, err = jetstream.New(deps.NATS); err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
@@ -182,7 +184,7 @@ func (s *Service) holes() float64 {
 
 // keepIndex lets the search index follow the rows until ctx ends.
 func (s *Service) keepIndex(ctx context.Context) {
-	s.every(ctx, indexEvery, "the search index cannot follow; searches read the rows meanwhile", func() error {
+	s.every(ctx, s.indexEvery, "the search index cannot follow; searches read the rows meanwhile", func() error {
 		n, err := s.store.Index(ctx)
 		s.metrics.segments.Add(float64(n))
 		return err
