@@ -161,7 +161,7 @@ func (w *world) publishWords(n int) {
 		w.Fatal(err)
 	}
 	defer js.CleanupPublisher()
-	rng := rand.New(rand.NewPCG(1, 2))
+	rng := newRand()
 	for i := range n {
 		m := proto.Message{Channel: fmt.Sprintf("orders.%d", i%50), Event: "message", Data: wordsOf(rng, i), Sender: "shop", Time: proto.FormatTime(time.Now())}
 		if _, err := js.PublishMsgAsync(natsx.NewMsg(&m, natsx.Headers{Source: "203.0.113.7", Accepted: time.Now()}, false), jetstream.WithStallWait(20*time.Second)); err != nil {
@@ -174,6 +174,8 @@ func (w *world) publishWords(n int) {
 		w.Fatal("the stream does not take the messages")
 	}
 }
+
+func newRand() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
 
 var vocabulary = func() []string {
 	rng := rand.New(rand.NewPCG(3, 4))
