@@ -159,7 +159,8 @@ func (s *Store) build(ctx context.Context, epoch string, gap span) (seg sealed, 
 	}
 	defer rows.Close()
 	seg.span = gap
-	b := newBuilder(uint64(gap.first))
+	b := &s.builder
+	b.reset(uint64(gap.first))
 	last, size := int64(0), 0
 	for !full && rows.Next() {
 		var r Row

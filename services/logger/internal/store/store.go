@@ -67,6 +67,7 @@ type Store struct {
 	// pageTime is how long one page may look for rows before it is returned
 	// as it is, with a cursor to go on from.
 	pageTime time.Duration
+	builder  builder // of Index
 }
 
 // defaultPageTime keeps a person waiting no longer than they look away.
