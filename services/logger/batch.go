@@ -57,6 +57,9 @@ func (s *session) drain(ctx context.Context, it jetstream.MessagesContext, messa
 
 // collect waits for more messages until the batch is full or batchWait is over.
 func (s *session) collect(first jetstream.Msg, messages <-chan jetstream.Msg) []jetstream.Msg {
+	if meta, err := first.Metadata(); err == nil {
+		s.metrics.oldest.Store(meta.Timestamp.UnixNano())
+	}
 	batch := []jetstream.Msg{first}
 	size := len(first.Data())
 	t := time.NewTimer(batchWait)
@@ -79,8 +82,8 @@ func (s *session) collect(first jetstream.Msg, messages <-chan jetstream.Msg) []
 // commit writes a batch and acknowledges it. While that cannot be done it
 // holds the batch and tries again; when ctx ends before, NATS keeps it.
 func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
-	rows := s.rows(batch)
-	for {
+	rows, left := s.rows(batch)
+	for looked := time.Now(); ; {
 		begin := time.Now()
 		// Not interrupted by ctx: the last batch is committed, too.
 		inserted, err := s.store.Append(context.WithoutCancel(ctx), rows)
@@ -90,11 +93,17 @@ func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
 			s.metrics.batch.Observe(float64(len(rows)))
 			s.metrics.rows.Add(float64(inserted))
 			s.metrics.redeliveries.Add(float64(len(rows) - inserted))
+			s.metrics.pending.Set(float64(left))
+			s.metrics.oldest.Store(0)
 			s.tell(ctx, rows)
 			break
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if time.Since(looked) >= s.timing.check { // the stream grows meanwhile
+			_, _ = s.look(ctx)
+			looked = time.Now()
 		}
 		s.wait(ctx, s.timing.retry)
 	}
@@ -124,9 +133,10 @@ func (s *session) tell(ctx context.Context, rows []store.Row) {
 	}
 }
 
-// rows makes the rows of a batch.
-func (s *session) rows(batch []jetstream.Msg) []store.Row {
-	rows := make([]store.Row, 0, len(batch))
+// rows makes the rows of a batch. left is how many messages the stream had
+// after the last one when it was delivered.
+func (s *session) rows(batch []jetstream.Msg) (rows []store.Row, left uint64) {
+	rows = make([]store.Row, 0, len(batch))
 	for _, m := range batch {
 		meta, err := m.Metadata()
 		if err != nil { // no message of a consumer: there is no sequence to store it by
@@ -138,9 +148,9 @@ func (s *session) rows(batch []jetstream.Msg) []store.Row {
 			s.metrics.foreign.Inc()
 			s.log.Debug("foreign message logged as it is", "channel", r.Channel, "seq", r.Seq)
 		}
-		rows = append(rows, r)
+		rows, left = append(rows, r), meta.NumPending
 	}
-	return rows
+	return rows, left
 }
 
 // note keeps readiness and the gauge true, and reports a change once.

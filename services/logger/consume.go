@@ -84,6 +84,7 @@ func (c *consumer) run(ctx context.Context) {
 	for complained := false; ctx.Err() == nil; {
 		err := c.session(ctx)
 		wasAttached := c.attached.Swap(false)
+		c.metrics.oldest.Store(0) // what was in hand comes again
 		if ctx.Err() != nil {
 			return
 		}
@@ -256,22 +257,16 @@ var (
 // lag, and notices when the consumer is gone or stalls (a pull that NATS
 // forgot after a leader change: nats-server #5679, nats.go #2063).
 func (s *session) check(ctx context.Context) error {
-	ask, cancel := context.WithTimeout(ctx, s.timing.check)
-	defer cancel()
-	info, err := s.durable.Info(ask)
+	info, err := s.look(ctx)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("look at consumer %s: %w", durable, err)
 	case err != nil: // NATS is away, and the connection comes back by itself; or its server is cut off
-		s.log.Debug("consumer not seen", "err", err)
-		s.pulse.Missed(err)
 		if since := s.waiting.Load(); since != 0 { // that silence has its reason
 			s.waiting.CompareAndSwap(since, time.Now().UnixNano())
 		}
 		return nil
 	}
-	s.pulse.Answered(info.Cluster)
-	s.metrics.pending.Set(float64(info.NumPending) + float64(info.NumAckPending))
 	holes, err := s.store.Account(ctx, s.epoch, info.AckFloor.Stream)
 	if err != nil {
 		s.log.Debug("holes not counted", "err", err) // the next check does
@@ -283,6 +278,24 @@ func (s *session) check(ctx context.Context) error {
 		return errStalled
 	}
 	return nil
+}
+
+// look asks NATS about the consumer, and measures what waits.
+func (s *session) look(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	ask, cancel := context.WithTimeout(ctx, s.timing.check)
+	defer cancel()
+	info, err := s.durable.Info(ask)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, err
+	case err != nil:
+		s.log.Debug("consumer not seen", "err", err)
+		s.pulse.Missed(err)
+		return nil, err
+	}
+	s.pulse.Answered(info.Cluster)
+	s.metrics.pending.Set(float64(info.NumPending) + float64(info.NumAckPending))
+	return info, nil
 }
 
 // stalls reports whether NATS has been silent for too long: there are
