@@ -75,7 +75,7 @@ func logMeasured() {
 	}
 	segments := rows / segmentRows
 	if !withIndex {
-		segments, s.indexEvery = 0, time.Hour
+		segments, s.indexEvery = 0, 0
 	}
 	if path := os.Getenv(profileEnv); path != "" {
 		f, err := os.Create(path)

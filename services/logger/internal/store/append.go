@@ -24,7 +24,8 @@ func insertSQL(n int) string {
 
 // Append stores the rows in one transaction and returns how many were new.
 // After nil they are on the disk. The error wraps ErrFull when there was no
-// room; then, and after any error, none of them is in the file.
+// room; then, and after any error, none of them is in the file. The rows must
+// not be changed afterwards: they are kept until they are indexed.
 func (s *Store) Append(ctx context.Context, rows []Row) (inserted int, err error) {
 	if len(rows) == 0 {
 		return 0, nil
@@ -40,6 +41,7 @@ func (s *Store) Append(ctx context.Context, rows []Row) (inserted int, err error
 	if err != nil {
 		return 0, fmt.Errorf("append %d rows to the log: %w", len(rows), err)
 	}
+	s.tail.appended(rows, inserted == len(rows))
 	return inserted, nil
 }
 
