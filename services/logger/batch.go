@@ -13,7 +13,7 @@ import (
 
 // batch collects messages, commits them, then acknowledges them, until ctx
 // ends or the session is over. It alone holds the batch.
-func (s *session) batch(ctx context.Context, it jetstream.MessagesContext, messages <-chan jetstream.Msg) error {
+func (s *session) batch(ctx context.Context, pull jetstream.ConsumeContext, in *intake) error {
 	tick := time.NewTicker(s.timing.check)
 	defer tick.Stop()
 	if err := s.check(ctx); err != nil {
@@ -22,17 +22,16 @@ func (s *session) batch(ctx context.Context, it jetstream.MessagesContext, messa
 	for {
 		select {
 		case <-ctx.Done():
-			s.drain(ctx, it, messages)
+			s.drain(ctx, pull, in)
 			return ctx.Err()
 		case <-tick.C:
 			if err := s.check(ctx); err != nil {
 				return err
 			}
-		case m, ok := <-messages:
-			if !ok {
-				return errPullEnded
-			}
-			s.commit(ctx, s.collect(m, messages))
+		case m := <-in.messages:
+			s.commit(ctx, s.collect(m, in))
+		case <-in.ended:
+			return errPullEnded
 		}
 	}
 }
@@ -47,33 +46,61 @@ const flushWait = 5 * time.Second
 
 // drain stops asking and logs what was delivered: left alone, it would come
 // again only after ackWait.
-func (s *session) drain(ctx context.Context, it jetstream.MessagesContext, messages <-chan jetstream.Msg) {
-	defer time.AfterFunc(drainWait, it.Stop).Stop()
-	it.Drain()
-	for m := range messages { // the puller closes it when the iterator ends
-		s.commit(ctx, s.collect(m, messages))
+func (s *session) drain(ctx context.Context, pull jetstream.ConsumeContext, in *intake) {
+	pull.Drain()
+	late := time.NewTimer(drainWait)
+	defer late.Stop()
+	for ended := in.ended; ; {
+		select {
+		case m := <-in.messages:
+			s.commit(ctx, s.collect(m, in))
+			continue
+		default:
+		}
+		if ended == nil {
+			return // and nothing is left
+		}
+		select {
+		case m := <-in.messages:
+			s.commit(ctx, s.collect(m, in))
+		case <-ended:
+			ended = nil
+		case <-late.C:
+			return
+		}
 	}
 }
 
-// collect waits for more messages until the batch is full or batchWait is over.
-func (s *session) collect(first jetstream.Msg, messages <-chan jetstream.Msg) []jetstream.Msg {
+// collect waits for more messages until the batch is full, batchWait is over,
+// or no more can come.
+func (s *session) collect(first jetstream.Msg, in *intake) []jetstream.Msg {
+	s.pulse.Alive()
 	if meta, err := first.Metadata(); err == nil {
 		s.metrics.oldest.Store(meta.Timestamp.UnixNano())
 	}
-	batch := []jetstream.Msg{first}
+	batch := append(make([]jetstream.Msg, 0, 1+len(in.messages)), first)
 	size := len(first.Data())
 	t := time.NewTimer(batchWait)
 	defer t.Stop()
-	for len(batch) < batchRows && size < batchBytes {
+	for ended := in.ended; len(batch) < batchRows && size < batchBytes; {
 		select {
-		case m, ok := <-messages:
-			if !ok {
-				return batch
-			}
+		case m := <-in.messages:
+			batch = append(batch, m)
+			size += len(m.Data())
+			continue
+		default:
+		}
+		if ended == nil {
+			break
+		}
+		select {
+		case m := <-in.messages:
 			batch = append(batch, m)
 			size += len(m.Data())
 		case <-t.C:
 			return batch
+		case <-ended:
+			ended = nil
 		}
 	}
 	return batch

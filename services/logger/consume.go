@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -117,8 +116,8 @@ type session struct {
 	*consumer
 	epoch   string
 	durable jetstream.Consumer
-	// waiting is since when the puller waits for NATS, Unix nanoseconds; 0
-	// while it waits for the batcher. Set by the puller, read by the batcher.
+	// waiting is since when NATS is waited for, Unix nanoseconds; 0 while the
+	// batcher is. Set by the callback, read by the batcher.
 	waiting atomic.Int64
 }
 
@@ -133,29 +132,43 @@ func (c *consumer) session(ctx context.Context) error {
 	if err := s.attach(ctx, stream); err != nil {
 		return err
 	}
-	it, err := s.durable.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes), jetstream.PullHeartbeat(c.timing.heartbeat))
+	in := &intake{messages: make(chan jetstream.Msg, batchRows), abandoned: make(chan struct{})}
+	pull, err := s.durable.Consume(func(m jetstream.Msg) { s.take(in, m) },
+		jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes), jetstream.PullHeartbeat(c.timing.heartbeat),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			in.err.Store(&err)
+			s.log.Debug("the pull reports an error", "err", err) // it asks anew, or ends; check looks after the rest
+		}))
 	if err != nil {
 		return fmt.Errorf("pull from consumer %s: %w", durable, err)
 	}
+	in.ended = pull.Closed()
+	s.waiting.Store(time.Now().UnixNano())
 	c.attached.Store(true)
 	c.log.Info("reading the stream", "stream", proto.Stream, "epoch", s.epoch)
 
-	messages := make(chan jetstream.Msg, batchRows) // closed by the puller
-	abandoned := make(chan struct{})                // closed here: nobody takes messages any more
-	var wg sync.WaitGroup
-	var pullErr error
-	wg.Go(func() { // ends when the iterator does
-		defer close(messages)
-		pullErr = s.pull(it, messages, abandoned)
-	})
-	err = s.batch(ctx, it, messages)
-	close(abandoned)
-	it.Stop()
-	wg.Wait()
+	err = s.batch(ctx, pull, in)
+	close(in.abandoned)
+	pull.Stop()
+	<-in.ended
 	if errors.Is(err, errPullEnded) {
-		return pullErr
+		if why := in.err.Load(); why != nil {
+			err = *why
+		}
+		return fmt.Errorf("pull from consumer %s: %w", durable, err)
 	}
 	return err
+}
+
+// intake is between the callback of nats.go, which fills it, and the batcher.
+// nats.go keeps what the callback has no time for, within what was asked for;
+// the other way to pull, an iterator, has room for exactly as many messages,
+// and drops some when heartbeats stand between them.
+type intake struct {
+	messages  chan jetstream.Msg    // never closed
+	abandoned chan struct{}         // closed by the session: nobody takes messages any more
+	ended     <-chan struct{}       // closed by nats.go after the last callback
+	err       atomic.Pointer[error] // the last that the pull reported
 }
 
 // attach finds the durable consumer, or makes it where the log ends.
@@ -223,27 +236,14 @@ func (s *session) limits(cfg jetstream.ConsumerConfig) jetstream.ConsumerConfig 
 	return cfg
 }
 
-// pull passes messages on until the iterator ends. It blocks while the
-// batcher is busy; NATS then sends no more than was asked for.
-func (s *session) pull(it jetstream.MessagesContext, out chan<- jetstream.Msg, abandoned <-chan struct{}) error {
-	s.waiting.Store(time.Now().UnixNano())
-	for {
-		m, err := it.Next()
-		switch {
-		case errors.Is(err, jetstream.ErrNoHeartbeat):
-			s.log.Debug("no heartbeat from the consumer") // Next asks anew; check looks after the rest
-			continue
-		case err != nil:
-			return fmt.Errorf("pull from consumer %s: %w", durable, err)
-		}
-		s.pulse.Alive()
-		s.waiting.Store(0)
-		select {
-		case out <- m:
-			s.waiting.Store(time.Now().UnixNano())
-		case <-abandoned:
-			return nil
-		}
+// take is the callback. It blocks while the batcher is busy; NATS then sends
+// no more than was asked for.
+func (s *session) take(in *intake, m jetstream.Msg) {
+	s.waiting.Store(0)
+	select {
+	case in.messages <- m:
+		s.waiting.Store(time.Now().UnixNano())
+	case <-in.abandoned:
 	}
 }
 

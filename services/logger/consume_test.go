@@ -275,7 +275,7 @@ type (
 	forgetfulStream   struct{ jetstream.Stream }
 	forgetfulConsumer struct{ jetstream.Consumer }
 	lostPull          struct {
-		jetstream.MessagesContext
+		jetstream.ConsumeContext
 		stopped chan struct{}
 	}
 )
@@ -290,15 +290,12 @@ func (f forgetfulStream) CreateConsumer(ctx context.Context, cfg jetstream.Consu
 	return forgetfulConsumer{c}, err
 }
 
-func (forgetfulConsumer) Messages(...jetstream.PullMessagesOpt) (jetstream.MessagesContext, error) {
+func (forgetfulConsumer) Consume(jetstream.MessageHandler, ...jetstream.PullConsumeOpt) (jetstream.ConsumeContext, error) {
 	return lostPull{stopped: make(chan struct{})}, nil
 }
 
-func (l lostPull) Next(...jetstream.NextOpt) (jetstream.Msg, error) {
-	<-l.stopped
-	return nil, jetstream.ErrMsgIteratorClosed
-}
-func (l lostPull) Stop() { close(l.stopped) }
+func (l lostPull) Closed() <-chan struct{} { return l.stopped }
+func (l lostPull) Stop()                   { close(l.stopped) }
 
 func TestStalledPullIsMadeAnew(t *testing.T) {
 	w := newWorld(t)
