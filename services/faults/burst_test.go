@@ -21,7 +21,7 @@ const (
 	// burstRSS bounds the logger's resident memory while a burst drains,
 	// however long that is: what it has asked NATS for, one batch, one segment
 	// of the index, and the page caches of SQLite's five connections.
-	burstRSS = 160 << 20
+	burstRSS = 128 << 20
 	// burstRows is what the logger must write, and index, per second of its
 	// CPU; held against in the long form only, where a core does nothing else.
 	burstRows = 30_000
