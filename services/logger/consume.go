@@ -223,6 +223,8 @@ func (s *session) config(from uint64) jetstream.ConsumerConfig {
 		Description:   "Herald's log: acknowledged means that it is in the file",
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:   max(1, from),
+		// Each by itself: acknowledging all up to one would also acknowledge
+		// what was lost on the way here, in a reconnect, and never came.
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		FilterSubject: proto.SubjectStored + ">",
 	})

@@ -79,7 +79,7 @@ const (
 
 // takeApart is parse for a body that looks exactly like what Herald writes,
 // which is nearly every one: no name in it can have a quote, so the data lies
-// between the first and the last members. It costs a quarter of what parsing
+// between the first and the last members. It costs a fifth of what parsing
 // does. The row's strings share one copy of the body. What it reports false
 // for may still be a message.
 func takeApart(r *store.Row, body []byte) bool {
