@@ -19,7 +19,6 @@ import (
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // A copy of this test binary is the logger that is measured, so that its CPU
@@ -90,8 +89,15 @@ func logMeasured() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }() // ends below
-	for testutil.ToFloat64(s.metrics.rows) < float64(rows) || testutil.ToFloat64(s.metrics.segments) < float64(segments) {
-		time.Sleep(10 * time.Millisecond)
+	metric := func(name string) float64 {
+		v, err := gathered(reg, name)
+		if err != nil {
+			panic(err)
+		}
+		return v
+	}
+	for metric("herald_logger_rows_total") < float64(rows) || metric("herald_logger_index_segments_total") < float64(segments) {
+		time.Sleep(50 * time.Millisecond)
 	}
 	cancel()
 	if err := <-done; err != nil {
