@@ -150,7 +150,7 @@ func (s *Service) publishOne(w http.ResponseWriter, r *http.Request, o *origin, 
 	if err := take(w, o.Grant, 1); err != nil {
 		return err
 	}
-	d := s.publisher.send(o.message(p, p.Channel, whole), p.Channel, p.Ephemeral)
+	d := s.publisher.send(o, p, p.Channel, whole)
 	res, err := s.publisher.settle(r.Context(), d)
 	if err != nil {
 		return err
@@ -222,10 +222,11 @@ func (p *publisher) sendAll(ctx context.Context, o *origin, out []outgoing) ([]p
 			continue
 		}
 		m := out[sent]
-		d := p.send(o.message(m.Publication, m.channel, m.place), m.channel, m.Ephemeral)
+		d := p.send(o, m.Publication, m.channel, m.place)
+		unsent := d.err != nil
 		window[sent%len(window)] = d
 		sent++
-		for d.err != nil && settled < sent { // whether that is the end must be known before the next one
+		for unsent && settled < sent { // whether that is the end must be known before the next one
 			settle()
 		}
 	}

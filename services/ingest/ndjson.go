@@ -153,7 +153,7 @@ func (s *Service) postLine(ctx context.Context, o *origin, line []byte, long err
 	for _, channel := range p.Targets() {
 		e := entry{Result: proto.Result{Line: number, Status: proto.StatusFailed, Channel: channel}}
 		if pace(ctx, o.Grant) {
-			e.delivery = s.publisher.send(o.message(&p, channel, number), channel, p.Ephemeral)
+			e.delivery = s.publisher.send(o, &p, channel, number)
 		} else {
 			e.Problem = proto.ProblemTooManyRequests.With("the key's rate is used up")
 			s.metrics.messages[proto.StatusFailed].Inc()
