@@ -31,6 +31,9 @@ const (
 	// maxPace is how long a line waits for the key's rate before it is given
 	// up. A stream is not refused for being fast, it is read more slowly.
 	maxPace = 5 * time.Second
+	// holdBack is how long a result waits for further ones before it is sent:
+	// a write to the network costs as much as storing half a message.
+	holdBack = time.Millisecond
 	// reauthEvery is how often the key of a running stream is looked up
 	// again, so that a revoked one ends it.
 	reauthEvery = 250 * time.Millisecond
@@ -188,18 +191,25 @@ type answer struct {
 	w         *stallWriter
 	broken    func() // called when the answer cannot be written
 
-	stored, failed int // owned by run, then by done
+	// Owned by run, then by done.
+	stored, failed int
+	line           []byte // the memory of the last line
 }
 
-// run writes results until the queue is closed. They are flushed whenever
-// the next one has to be waited for, so that they are seen at once and yet
-// share packets.
+// run writes results until the queue is closed. They are flushed when the next
+// one has to be waited for longer than holdBack, so that they are seen at once
+// and yet share packets.
 func (a *answer) run(ctx context.Context) {
+	patience := time.NewTimer(holdBack)
+	defer patience.Stop()
 	for e := range a.queue {
 		res := e.Result
 		if e.delivery != nil {
-			if !e.delivery.settled() {
-				a.flush()
+			if a.w.Buffered() > 0 && !e.delivery.settled() {
+				patience.Reset(holdBack)
+				if !e.delivery.settlesBefore(patience.C) {
+					a.flush()
+				}
 			}
 			var err error
 			if res, err = a.publisher.settle(ctx, e.delivery); err != nil {
@@ -213,7 +223,8 @@ func (a *answer) run(ctx context.Context) {
 		default:
 			a.stored++
 		}
-		a.write(res)
+		a.line = append(res.AppendTo(a.line[:0]), '\n')
+		a.write(a.line)
 		if len(a.queue) == 0 {
 			a.flush()
 		}
@@ -222,20 +233,12 @@ func (a *answer) run(ctx context.Context) {
 
 // done writes the last line, which says that nothing was cut off.
 func (a *answer) done() {
-	a.write(struct {
-		Done   bool `json:"done"`
-		Stored int  `json:"stored"`
-		Failed int  `json:"failed"`
-	}{true, a.stored, a.failed})
+	a.write(fmt.Appendf(nil, "{\"done\":true,\"stored\":%d,\"failed\":%d}\n", a.stored, a.failed))
 	a.flush()
 }
 
-func (a *answer) write(v any) {
-	b, err := proto.Marshal(v)
-	if err == nil {
-		_, err = a.w.Write(append(b, '\n'))
-	}
-	if err != nil {
+func (a *answer) write(line []byte) {
+	if _, err := a.w.Write(line); err != nil {
 		a.broken()
 	}
 }

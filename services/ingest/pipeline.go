@@ -115,8 +115,8 @@ func (p *pipeline) publish(msg *nats.Msg, answer chan outcome) error {
 	if err != nil {
 		return err
 	}
-	var digits [20]byte
-	msg.Reply = p.prefix + string(strconv.AppendUint(digits[:0], number, 10))
+	var reply [64]byte
+	msg.Reply = string(strconv.AppendUint(append(reply[:0], p.prefix...), number, 10))
 	if err := p.nc.PublishMsg(msg); err != nil {
 		if p.leave(number) == nil {
 			<-answer // the connection went away in between, and this attempt with it

@@ -242,7 +242,7 @@ func (p *publisher) warn(msg string, args ...any) {
 // maxData is the largest data that is accepted now: the setting, or what the
 // connected server takes if that is less.
 func (p *publisher) maxData(limit int) int {
-	if payload := p.nc.MaxPayload(); payload > 0 {
+	if payload := p.stream.payload.Load(); payload > 0 {
 		return min(limit, max(0, int(payload)-envelopeBytes))
 	}
 	return limit
@@ -250,3 +250,14 @@ func (p *publisher) maxData(limit int) int {
 
 // settled reports whether settle returns at once.
 func (d *delivery) settled() bool { return !d.waits || len(d.answer) > 0 }
+
+// settlesBefore waits until settle returns at once, or, false, for the time.
+func (d *delivery) settlesBefore(end <-chan time.Time) bool {
+	select {
+	case out := <-d.answer:
+		d.answer <- out // has room: an attempt has one outcome, and nobody else reads it
+		return true
+	case <-end:
+		return false
+	}
+}
