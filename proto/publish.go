@@ -121,9 +121,11 @@ func (p *Publication) set(name, value []byte) error {
 	case "id":
 		p.ID, err = text(value)
 	case "channels":
-		if err = json.Unmarshal(value, &p.Channels); err != nil || p.Channels == nil {
+		var channels []string // not p's own: p would be on the heap for every publication
+		if err = json.Unmarshal(value, &channels); err != nil || channels == nil {
 			err = errors.New("want an array of strings")
 		}
+		p.Channels = channels
 	case "data":
 		p.Data = bytes.Clone(value)
 	case "ephemeral":
@@ -301,7 +303,7 @@ type Result struct {
 // hot path of ingest: what is stored is written without reflection.
 func (r *Result) AppendTo(b []byte) []byte {
 	if r.Problem != nil || !plain(r.Status) || !plain(r.ID) || !plain(r.Channel) {
-		full, err := Marshal(r)
+		full, err := Marshal(*r) // not r, which would then be on the heap every time
 		if err != nil {
 			panic(fmt.Sprintf("proto: a result does not marshal: %v", err)) // it has nothing that could fail
 		}

@@ -31,9 +31,6 @@ const (
 	// maxPace is how long a line waits for the key's rate before it is given
 	// up. A stream is not refused for being fast, it is read more slowly.
 	maxPace = 5 * time.Second
-	// holdBack is how long a result waits for further ones before it is sent:
-	// a write to the network costs as much as storing half a message.
-	holdBack = time.Millisecond
 	// reauthEvery is how often the key of a running stream is looked up
 	// again, so that a revoked one ends it.
 	reauthEvery = 250 * time.Millisecond
@@ -196,20 +193,15 @@ type answer struct {
 	line           []byte // the memory of the last line
 }
 
-// run writes results until the queue is closed. They are flushed when the next
-// one has to be waited for longer than holdBack, so that they are seen at once
-// and yet share packets.
+// run writes results until the queue is closed. They are flushed whenever
+// the next one has to be waited for, so that they are seen at once and yet
+// share packets.
 func (a *answer) run(ctx context.Context) {
-	patience := time.NewTimer(holdBack)
-	defer patience.Stop()
 	for e := range a.queue {
 		res := e.Result
 		if e.delivery != nil {
-			if a.w.Buffered() > 0 && !e.delivery.settled() {
-				patience.Reset(holdBack)
-				if !e.delivery.settlesBefore(patience.C) {
-					a.flush()
-				}
+			if !e.delivery.settled() {
+				a.flush()
 			}
 			var err error
 			if res, err = a.publisher.settle(ctx, e.delivery); err != nil {

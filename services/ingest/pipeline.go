@@ -70,22 +70,20 @@ func newPipeline(nc *nats.Conn) (*pipeline, error) {
 	return p, nil
 }
 
-// run fails what waits whenever NATS goes away, until ctx ends: its
-// acknowledgements are lost.
+// run fails what waits whenever NATS goes away, since its acknowledgements are
+// lost, until ctx ends or the connection is closed.
 func (p *pipeline) run(ctx context.Context) {
 	status := p.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
 	defer p.nc.RemoveStatusListener(status)
-	for {
+	for !p.nc.IsClosed() { // then nothing is said any more
 		select {
 		case <-ctx.Done():
 			return
-		case _, open := <-status:
-			if !open {
-				return
-			}
+		case <-status:
 			p.fail(nats.ErrDisconnected, time.Time{})
 		}
 	}
+	p.fail(nats.ErrDisconnected, time.Time{})
 }
 
 // close fails what still waits, and takes no more.

@@ -250,14 +250,3 @@ func (p *publisher) maxData(limit int) int {
 
 // settled reports whether settle returns at once.
 func (d *delivery) settled() bool { return !d.waits || len(d.answer) > 0 }
-
-// settlesBefore waits until settle returns at once, or, false, for the time.
-func (d *delivery) settlesBefore(end <-chan time.Time) bool {
-	select {
-	case out := <-d.answer:
-		d.answer <- out // has room: an attempt has one outcome, and nobody else reads it
-		return true
-	case <-end:
-		return false
-	}
-}
