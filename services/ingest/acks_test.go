@@ -153,7 +153,7 @@ func TestPipelineHasRoomAgain(t *testing.T) {
 	for range 2 {
 		go func() { _, err := p.enter(make(chan outcome, 1)); entered <- err }()
 	}
-	natstest.Eventually(t, 5*time.Second, "somebody waits for room", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.room != nil })
+	natstest.Eventually(t, 5*time.Second, "both wait for room", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return len(p.queue) == 2 })
 	p.hear(p.ack(last, `{"stream":"HERALD","seq":1}`))
 	one, other := <-entered, <-entered
 	if (one == nil) == (other == nil) || !errors.Is(errors.Join(one, other), jetstream.ErrTooManyStalledMsgs) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ type pipeline struct {
 	mu    sync.Mutex
 	slots [maxPending]slot // guarded by mu
 	free  []int            // guarded by mu; the slots in which nothing waits
-	room  chan struct{}    // guarded by mu; closed when one becomes free; nil: nobody waits for that
+	queue []chan int       // guarded by mu; of those who wait for a slot, in order; each has room for one
 	watch *time.Timer      // guarded by mu; runs overdue while something waits
 	armed bool             // guarded by mu
 	ended bool             // guarded by mu
@@ -126,30 +127,16 @@ func (p *pipeline) publish(msg *nats.Msg, answer chan outcome) error {
 
 // enter gives a slot to a message.
 func (p *pipeline) enter(answer chan<- outcome) (number uint64, err error) {
-	var patience <-chan time.Time
-	p.mu.Lock()
-	for len(p.free) == 0 && !p.ended {
-		if p.room == nil {
-			p.room = make(chan struct{})
-		}
-		room := p.room
-		p.mu.Unlock()
-		if patience == nil {
-			patience = time.After(stallWait)
-		}
-		select {
-		case <-room:
-		case <-patience:
-			return 0, jetstream.ErrTooManyStalledMsgs
-		}
-		p.mu.Lock()
+	i, err := p.slot()
+	if err != nil {
+		return 0, err
 	}
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ended {
+		p.yield(i)
 		return 0, jetstream.ErrJetStreamPublisherClosed
 	}
-	i := p.free[len(p.free)-1]
-	p.free = p.free[:len(p.free)-1]
 	s := &p.slots[i]
 	s.number += maxPending
 	s.answer, s.since = answer, time.Now()
@@ -158,6 +145,50 @@ func (p *pipeline) enter(answer chan<- outcome) (number uint64, err error) {
 		p.watch.Reset(ackTimeout)
 	}
 	return s.number, nil
+}
+
+// slot finds a slot, or waits for one. Who came first gets the first: a stream
+// that is unlucky again and again would lose a message otherwise.
+func (p *pipeline) slot() (int, error) {
+	p.mu.Lock()
+	if n := len(p.free); n > 0 || p.ended {
+		defer p.mu.Unlock()
+		if p.ended {
+			return 0, jetstream.ErrJetStreamPublisherClosed
+		}
+		i := p.free[n-1]
+		p.free = p.free[:n-1]
+		return i, nil
+	}
+	turn := make(chan int, 1)
+	p.queue = append(p.queue, turn)
+	p.mu.Unlock()
+	patience := time.NewTimer(stallWait)
+	defer patience.Stop()
+	select {
+	case i := <-turn:
+		return i, nil
+	case <-patience.C:
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at := slices.Index(p.queue, turn); at >= 0 {
+		p.queue = slices.Delete(p.queue, at, at+1)
+		return 0, jetstream.ErrTooManyStalledMsgs
+	}
+	return <-turn, nil // it came in between
+}
+
+// yield gives a slot to who waits first, or makes it free. Under mu: the send
+// does not block, as turn has room.
+func (p *pipeline) yield(i int) {
+	if len(p.queue) == 0 {
+		p.free = append(p.free, i)
+		return
+	}
+	turn := p.queue[0]
+	p.queue = slices.Delete(p.queue, 0, 1)
+	turn <- i
 }
 
 // leave frees the slot of a number and returns whom to tell; nil if nobody
@@ -178,11 +209,7 @@ func (p *pipeline) vacate(s *slot) chan<- outcome {
 		return nil
 	}
 	s.answer = nil
-	p.free = append(p.free, int(s.number%maxPending))
-	if p.room != nil {
-		close(p.room)
-		p.room = nil
-	}
+	p.yield(int(s.number % maxPending))
 	return answer
 }
 
