@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,27 +117,62 @@ func (w way) send(ctx context.Context, client *http.Client, url string, body []b
 	return nil
 }
 
-// ingest measures what it costs to store messages. Nothing is compared with
-// it: the other servers store nothing.
+// ingest measures what it costs to store messages: with ingest and NATS as two
+// processes, and in the single binary, which gives them to its gateway and its
+// log as well. Nothing is compared with it: the other servers store nothing.
 func ingest(ctx context.Context, b *bench) error {
+	single, url, err := b.startSingle(ctx)
+	if err != nil {
+		return err
+	}
+	defer single.kill()
 	for _, name := range wayNames {
 		w := ways[name]
 		messages := max(1, b.deliver/w.share/w.each) * w.each
-		used, _, err := b.spent([]*process{b.broker.front, b.broker.nats}, nil, func() error { return b.post(ctx, name, messages) })
-		if err != nil {
-			return err
+		for _, to := range []struct {
+			title, url string
+			servers    []*process
+		}{
+			{w.title, b.broker.ingest, []*process{b.broker.front, b.broker.nats}},
+			{"… in the single binary, its gateway and log included", url, []*process{single}},
+		} {
+			used, _, err := b.spent(to.servers, nil, func() error { return b.post(ctx, to.url, name, messages) })
+			if err != nil {
+				return err
+			}
+			each := used.sum() / float64(messages) * 1e6
+			b.result.record(to.title, perCore, candidates[0], b.round, each)
+			fmt.Fprintf(b.log, "  %-10s %s: %.1f µs\n", "ingest", to.title, each)
 		}
-		each := used.sum() / float64(messages) * 1e6
-		b.result.record(w.title, perCore, candidates[0], b.round, each)
-		fmt.Fprintf(b.log, "  %-10s %s: %.1f µs\n", "ingest", w.title, each)
 	}
 	return nil
 }
 
+// startSingle runs the single binary on a folder of its own, with the key that
+// ingest has too, and returns when it is ready. The caller kills it.
+func (b *bench) startSingle(ctx context.Context) (p *process, url string, err error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, "", fmt.Errorf("start the single binary: %w", err)
+	}
+	data := filepath.Join(b.dir, fmt.Sprintf("single-%d", b.round))
+	p, err = startProcess("herald", nil, nil, []string{"HERALD_API_KEY=" + b.broker.apiKey}, b.single,
+		"-listen", "127.0.0.1:"+port, "-data", data, "-log-level", "warn")
+	if err != nil {
+		return nil, "", err
+	}
+	url = "http://127.0.0.1:" + port
+	if err := p.awaitReady(ctx, url); err != nil {
+		p.kill()
+		return nil, "", err
+	}
+	return p, url, nil
+}
+
 // post runs the load in a process of its own.
-func (b *bench) post(ctx context.Context, name string, messages int) error {
+func (b *bench) post(ctx context.Context, url, name string, messages int) error {
 	p, err := startProcess("post", nil, nil, []string{"HERALD_API_KEY=" + b.broker.apiKey}, b.self,
-		"post", "-url", b.broker.ingest+"/v1/messages", "-as", name, "-messages", fmt.Sprint(messages))
+		"post", "-url", url+"/v1/messages", "-as", name, "-messages", fmt.Sprint(messages))
 	if err != nil {
 		return err
 	}
