@@ -264,7 +264,7 @@ func (w *window) join(set uint64) {
 // delivered: everybody of this shard has got the message, or has it queued.
 func (s *shard) delivered(e *transit) {
 	m := e.alone[0]
-	if !m.Accepted.IsZero() {
+	if e.subscribers > 0 && !m.Accepted.IsZero() {
 		s.m.latency.Observe(time.Since(m.Accepted).Seconds())
 	}
 	if m.Written != nil {
