@@ -17,7 +17,7 @@ const (
 	// rushClients is how many it must have brought to be worth a collection.
 	rushClients = 1000
 	// rushOver is how long it must have been over.
-	rushOver = 5 * time.Second
+	rushOver = 2 * time.Second
 )
 
 // returnMemory gives memory back to the system after each rush of clients,
