@@ -25,22 +25,37 @@ const (
 func (s *Service) returnMemory(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	came, since, before := 0, time.Now(), s.conns.Opened()
+	r := rush{last: s.conns.Opened()}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			opened := s.conns.Opened()
-			if opened-before >= rushPace {
-				came, since = came+opened-before, now
-			}
-			before = opened
-			if came >= rushClients && now.Sub(since) >= rushOver {
+			if came := r.over(now, s.conns.Opened()); came > 0 {
 				debug.FreeOSMemory()
 				s.log.Debug("memory given back after a rush of clients", "clients", came, "took", time.Since(now))
-				came = 0
 			}
 		}
 	}
+}
+
+// rush is one under way, or none.
+type rush struct {
+	last  int       // connections opened ever, when it was looked at last
+	came  int       // that it has brought
+	since time.Time // when it was last one
+}
+
+// over is called once a second with how many connections were opened ever. It
+// returns how many a rush has brought that is over now; 0: none is.
+func (r *rush) over(now time.Time, opened int) (came int) {
+	if n := opened - r.last; n >= rushPace {
+		r.came, r.since = r.came+n, now
+	}
+	r.last = opened
+	if r.came < rushClients || now.Sub(r.since) < rushOver {
+		return 0
+	}
+	came, r.came = r.came, 0
+	return came
 }
