@@ -29,6 +29,7 @@ type bench struct {
 	self      string // this binary
 	gateway   string
 	ingest    string
+	single    string // herald, all in one
 	natsd     string
 	cert, key string // PEM files
 	broker    *broker
@@ -87,6 +88,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	}{
 		{&b.gateway, "gateway", "github.com/herald-push/herald/services/gateway/cmd/gateway"},
 		{&b.ingest, "ingest", "github.com/herald-push/herald/services/ingest/cmd/ingest"},
+		{&b.single, "herald", "github.com/herald-push/herald/services/allinone"},
 		{&b.natsd, "nats-server", "github.com/nats-io/nats-server/v2"},
 	} {
 		if *t.into, err = build(ctx, b.dir, t.name, t.path); err != nil {

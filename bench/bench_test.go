@@ -57,6 +57,7 @@ func TestSmall(t *testing.T) {
 		{"one POST, stored and acknowledged", 1},
 		{"a message of an array of 100", 1},
 		{"a message of an NDJSON stream", 1},
+		{"… in the single binary", 1},
 	} {
 		found := false
 		for line := range strings.Lines(table) {

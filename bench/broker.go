@@ -66,19 +66,23 @@ func (b *bench) startBroker(ctx context.Context) (err error) {
 	if k.front, err = startProcess("ingest", nil, nil, env, b.ingest, "-listen", "127.0.0.1:"+ingestPort, "-nats", k.url, "-log-level", "warn"); err != nil {
 		return err
 	}
+	if err := k.front.awaitReady(ctx, k.ingest); err != nil {
+		return err
+	}
+	return k.open(ctx)
+}
+
+// awaitReady waits until a service with this base URL is ready.
+func (p *process) awaitReady(ctx context.Context, url string) error {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	err = k.front.await(ctx, func() bool {
-		resp, err := client.Get(k.ingest + "/readyz")
+	return p.await(ctx, func() bool {
+		resp, err := client.Get(url + "/readyz")
 		if err != nil {
 			return false
 		}
 		_ = resp.Body.Close()
 		return resp.StatusCode == http.StatusOK
 	})
-	if err != nil {
-		return err
-	}
-	return k.open(ctx)
 }
 
 // open makes the publisher.

@@ -14,6 +14,20 @@ require (
 )
 
 require (
+	github.com/dustin/go-humanize v1.1.0 // indirect
+	github.com/gofrs/flock v0.13.1 // indirect
+	github.com/herald-push/herald/services/logger v0.0.0 // indirect
+	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/mattn/go-sqlite3 v1.14.53 // indirect
+	github.com/ncruces/go-strftime v1.1.0 // indirect
+	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
+	modernc.org/libc v1.79.0 // indirect
+	modernc.org/mathutil v1.7.1 // indirect
+	modernc.org/memory v1.12.1 // indirect
+	modernc.org/sqlite v1.61.1 // indirect
+)
+
+require (
 	github.com/MicahParks/jwkset v0.11.4 // indirect
 	github.com/MicahParks/keyfunc/v3 v3.9.1 // indirect
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
@@ -29,6 +43,7 @@ require (
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.30.0 // indirect
+	github.com/herald-push/herald/services/allinone v0.0.0 // indirect
 	github.com/herald-push/herald/services/internal v0.0.0 // indirect
 	github.com/herald-push/herald/web v0.0.0 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
@@ -67,6 +82,7 @@ require (
 )
 
 tool (
+	github.com/herald-push/herald/services/allinone
 	github.com/herald-push/herald/services/gateway/cmd/gateway
 	github.com/herald-push/herald/services/ingest/cmd/ingest
 	github.com/nats-io/nats-server/v2
@@ -79,3 +95,7 @@ replace (
 	github.com/herald-push/herald/services/internal => ../services/internal
 	github.com/herald-push/herald/web => ../web
 )
+
+replace github.com/herald-push/herald/services/allinone => ../services/allinone
+
+replace github.com/herald-push/herald/services/logger => ../services/logger

@@ -29,7 +29,10 @@ func EpochOf(created time.Time) string {
 }
 
 // String is the id. AppendTo does the same without allocating.
-func (c Cursor) String() string { return string(c.AppendTo(nil)) }
+func (c Cursor) String() string {
+	var b [32]byte // an epoch of today has 8 bytes
+	return string(c.AppendTo(b[:0]))
+}
 
 // AppendTo appends the id to b.
 func (c Cursor) AppendTo(b []byte) []byte {

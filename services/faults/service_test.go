@@ -2,6 +2,7 @@ package faults
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -112,6 +113,27 @@ func (s *service) rss() int64 {
 		s.t.Fatal(err)
 	}
 	return pages * int64(os.Getpagesize())
+}
+
+// cpu is what the process has taken, user and system, from /proc.
+func (s *service) cpu() time.Duration {
+	s.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.p.Pid()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	// The fields after the name, which may have spaces, begin with the third;
+	// 14 and 15 are user and system in ticks of 10 ms (proc(5)).
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // newBroker is one NATS server with file storage; lines are added to its

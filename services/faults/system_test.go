@@ -250,10 +250,16 @@ func (s *system) judgeLog() verdict {
 
 func (s *system) rows() int {
 	s.t.Helper()
+	return s.number(`SELECT count(*) FROM messages`)
+}
+
+// number reads one from the log's file.
+func (s *system) number(query string) int {
+	s.t.Helper()
 	db := s.openLog()
 	defer func() { _ = db.Close() }()
 	var n int
-	if err := db.QueryRow(`SELECT count(*) FROM messages`).Scan(&n); err != nil {
+	if err := db.QueryRow(query).Scan(&n); err != nil {
 		s.t.Fatal(err)
 	}
 	return n

@@ -145,6 +145,7 @@ func (s *Service) Run(ctx context.Context) error {
 	failed := make(chan error, 3)
 	wg.Go(func() { s.hub.Run(inner) })
 	wg.Go(func() { s.conns.Run(inner) })
+	wg.Go(func() { s.returnMemory(inner) })
 	wg.Go(func() {
 		if err := s.sharing.run(inner); err != nil {
 			failed <- err

@@ -36,15 +36,14 @@ type session struct {
 	s *Service
 
 	// Owned by whoever calls it as a conn.Client.
-	asked     *request  // in its URL; nil once it was let in
-	since     time.Time // when it was let in; zero: it was not
+	asked     *request // in its URL; nil once it was let in
+	since     int64    // Unix nanoseconds when it was let in; 0: it was not
 	principal *auth.Principal
 	anonymous bool
 	followed  []follow
-	first     [1]follow   // where followed begins: most have one
-	expiry    *time.Timer // closes the connection when the token ends; nil: no token
-	frames    int         // in the second that began at window
-	window    int64       // Unix nanoseconds
+	first     [1]follow // where followed begins: most have one
+	frames    int       // in the second that began at window
+	window    int64     // Unix nanoseconds
 }
 
 // follow is one live subscription: through it the client gets, or has got,
@@ -86,7 +85,7 @@ func (c *session) Arrived() {
 		c.refuse(refusal{code: proto.CloseTooManyConnections, err: fmt.Errorf("this IP address has %d connections already", a.total)})
 		return
 	}
-	c.since = time.Now()
+	c.since = time.Now().UnixNano()
 	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", a.total, "online", a.online)
 	if c.asked.refused != nil {
 		c.refuse(*c.asked.refused)
@@ -98,18 +97,15 @@ func (c *session) Arrived() {
 
 // Ended counts the client out.
 func (c *session) Ended() {
-	if c.expiry != nil {
-		c.expiry.Stop()
-	}
 	gone := make(chan struct{})
 	c.sub.Detach(func() { close(gone) })
 	<-gone
-	if c.since.IsZero() {
+	if c.since == 0 {
 		return
 	}
 	remaining, online := c.s.ips.leave(c.conn.Remote())
 	c.s.log.Info("client disconnected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", remaining, "online", online,
-		"reason", c.conn.Reason().String(), "took", time.Since(c.since).Round(time.Millisecond))
+		"reason", c.conn.Reason().String(), "took", time.Since(time.Unix(0, c.since)).Round(time.Millisecond))
 }
 
 // recovered ends a session that panicked, so that one client's bad luck is not
@@ -218,13 +214,9 @@ func (c *session) failed(err error) {
 // watchExpiry ends the connection when its token does, as late as a new one
 // with that token would be refused; anonymous connections have none.
 func (c *session) watchExpiry() {
-	if c.anonymous {
-		return
+	if !c.anonymous {
+		c.conn.Expire(c.principal.Expires.Add(auth.Leeway))
 	}
-	if c.expiry != nil {
-		c.expiry.Stop()
-	}
-	c.expiry = time.AfterFunc(time.Until(c.principal.Expires.Add(auth.Leeway)), func() { c.conn.Close(proto.CloseTokenExpired) })
 }
 
 // Frame handles one text frame of the client.

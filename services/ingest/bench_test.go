@@ -2,88 +2,172 @@ package ingest
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natsd"
+	"github.com/herald-push/herald/services/internal/natsx"
 )
 
 // data is a payload of 128 bytes.
 var data = `{"n":1,"text":"` + strings.Repeat("x", 111) + `"}`
 
-// cpu is what this process has used: client, ingest and NATS together, for
-// they share it.
+// benchMessage is one publication with it.
+var benchMessage = `{"channel":"orders.eu","data":` + data + `}`
+
+// benchWays are how BenchmarkPublish publishes.
+var benchWays = []struct {
+	name, contentType, body string
+	each                    int // messages of a request
+}{
+	{"single", "application/json", benchMessage, 1},
+	{"array", "application/json", "[" + strings.Repeat(benchMessage+",", 99) + benchMessage + "]", 100},
+	{"ndjson", "application/x-ndjson", strings.Repeat(benchMessage+"\n", 100), 100},
+}
+
+// cpu is what this process has used, user and system.
 func cpu() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkPublish stores messages of 128 bytes over HTTP in an embedded NATS
-// with file storage; each op is one message, acknowledged. cpu-µs/op counts
-// the whole process, the client included.
+// BenchmarkPublish stores messages with 128 bytes of data: one by one, in
+// arrays of 100, in NDJSON streams of 100 lines. An op is one message, stored
+// and acknowledged by JetStream with file storage; 32 requests are under way at
+// a time, over kept connections.
+//
+// cpu-µs/op is the user and system time of this process: HTTP, ingest, NATS's
+// client and an embedded nats-server that is reached through memory, as in the
+// single binary, with the kernel's share of it all. Not in it is the load,
+// which a second process makes: this binary again, see loadVariable. ns/op is
+// the wall time of both together.
 //
 //	go test -run '^$' -bench Publish -benchtime 3s
 func BenchmarkPublish(b *testing.B) {
-	r := start(b, startNATS(b), func(_ *Config, d *Deps) { d.Log = slog.New(slog.DiscardHandler) })
-	message := `{"channel":"orders.eu","data":` + data + `}`
-	post := func(b *testing.B, contentType string, body io.Reader) {
-		req, err := http.NewRequest(http.MethodPost, r.url+"/v1/messages", body)
-		if err != nil {
-			b.Error(err)
-			return
-		}
-		req.Header.Set("X-API-KEY", envKey)
-		req.Header.Set("Content-Type", contentType)
-		resp, err := r.client.Do(req)
-		if err != nil {
-			b.Error(err)
-			return
-		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		_ = resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			b.Errorf("status: got %d, want 200", resp.StatusCode)
-		}
+	server, err := natsd.Start(natsd.Config{Dir: b.TempDir(), SyncInterval: time.Second}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
 	}
-	measure := func(name string, run func(b *testing.B)) {
-		b.Run(name, func(b *testing.B) {
+	b.Cleanup(server.Shutdown)
+	nc, err := natsx.Connect(natsx.Config{Name: "herald-ingest"}, slog.New(slog.DiscardHandler), server.InProcess())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(nc.Close)
+	r := start(b, nil, func(_ *Config, d *Deps) { d.NATS, d.Log = nc, slog.New(slog.DiscardHandler) })
+	for _, way := range benchWays {
+		b.Run(way.name, func(b *testing.B) {
 			b.ReportAllocs()
-			before := cpu()
-			b.ResetTimer()
-			run(b)
-			b.StopTimer()
-			b.ReportMetric(float64((cpu()-before).Nanoseconds())/1e3/float64(b.N), "cpu-µs/op")
+			requests := (b.N + way.each - 1) / way.each
+			publishLoad(b, r.Addr().String(), way.name, requests)
 		})
 	}
-	measure("single", func(b *testing.B) {
-		b.SetParallelism(16)
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				post(b, "application/json", strings.NewReader(message))
+}
+
+// publishLoad is a load of so many requests from its first to its last one.
+func publishLoad(b *testing.B, addr, way string, requests int) {
+	b.Helper()
+	load := exec.Command(os.Args[0])
+	load.Env = append(os.Environ(), loadVariable+"="+addr+" "+way+" "+strconv.Itoa(requests))
+	load.Stderr = os.Stderr
+	begin, err1 := load.StdinPipe()
+	ready, err2 := load.StdoutPipe()
+	if err := errors.Join(err1, err2, load.Start()); err != nil {
+		b.Fatalf("the load: %v", err)
+	}
+	if _, err := ready.Read(make([]byte, 1)); err != nil {
+		b.Errorf("the load: %v", err)
+	}
+	before := cpu()
+	b.ResetTimer()
+	_ = begin.Close()
+	err := load.Wait()
+	b.StopTimer()
+	if err != nil {
+		b.Fatalf("the load: %v", err)
+	}
+	b.ReportMetric(float64((cpu()-before).Nanoseconds())/1e3/float64(b.N), "cpu-µs/op")
+}
+
+// loadVariable makes this binary the load of BenchmarkPublish instead of
+// tests: "address way requests". It connects, says so on its standard output,
+// and begins when its standard input ends.
+const loadVariable = "HERALD_INGEST_BENCH_LOAD"
+
+// benchConns is how many requests are under way at a time.
+const benchConns = 32
+
+func benchLoad(arg string) error {
+	var addr, name string
+	var requests int64
+	if _, err := fmt.Sscan(arg, &addr, &name, &requests); err != nil {
+		return fmt.Errorf("%s: %w", loadVariable, err)
+	}
+	var request []byte
+	each := 0
+	for _, w := range benchWays {
+		if w.name == name {
+			each = w.each
+			request = fmt.Appendf(nil, "POST /v1/messages HTTP/1.1\r\nHost: %s\r\nX-API-KEY: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", addr, envKey, w.contentType, len(w.body), w.body)
+		}
+	}
+	conns := make([]net.Conn, benchConns)
+	for i := range conns {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = c.Close() }()
+		conns[i] = c
+	}
+	fmt.Println("ready")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	var left atomic.Int64
+	left.Store(requests)
+	errs := make([]error, len(conns))
+	var wg sync.WaitGroup
+	for i, c := range conns {
+		wg.Go(func() {
+			for in := bufio.NewReader(c); left.Add(-1) >= 0 && errs[i] == nil; {
+				errs[i] = benchRequest(c, in, request, each)
 			}
 		})
-	})
-	measure("array of 100", func(b *testing.B) {
-		body := "[" + strings.Repeat(message+",", 99) + message + "]"
-		for n := 0; n < b.N; n += 100 {
-			post(b, "application/json", strings.NewReader(body))
-		}
-	})
-	measure("ndjson", func(b *testing.B) {
-		pr, pw := io.Pipe()
-		go func() { // ends when the body is written
-			w := bufio.NewWriterSize(pw, 64<<10)
-			line := []byte(message + "\n")
-			for range b.N {
-				_, _ = w.Write(line)
-			}
-			_ = w.Flush()
-			_ = pw.Close()
-		}()
-		post(b, "application/x-ndjson", pr)
-	})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// benchRequest is one request; the error says if not all of it was stored.
+func benchRequest(c net.Conn, in *bufio.Reader, request []byte, each int) error {
+	if _, err := c.Write(request); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if n := bytes.Count(answer, []byte(`"status":"`+proto.StatusStored+`"`)); n != each {
+		return fmt.Errorf("%s: %d of %d stored: %.200s", resp.Status, n, each, answer)
+	}
+	return nil
 }

@@ -197,8 +197,8 @@ func FuzzHistory(f *testing.F) {
 	var ids []string
 	for _, channel := range []string{"orders.eu", "a", "orders.us", "orders.eu", "orders.eu.paid"} {
 		o := &origin{Grant: auth.Grant{Principal: &auth.Principal{Name: "env"}}}
-		m := o.message(&proto.Publication{Channel: channel, Event: "message", Data: []byte("1")}, channel, whole)
-		res, err := g.publisher.settle(f.Context(), g.publisher.send(m, channel, false))
+		p := &proto.Publication{Channel: channel, Event: "message", Data: []byte("1")}
+		res, err := g.publisher.settle(f.Context(), g.publisher.send(o, p, channel, whole))
 		if err != nil {
 			f.Fatal(err)
 		}

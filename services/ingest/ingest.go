@@ -82,15 +82,19 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	if deps.Announce == nil && deps.Stdout == nil {
 		return nil, errors.New("ingest: Deps needs Announce or Stdout, or the first API key would be lost")
 	}
-	js, err := jetstream.New(deps.NATS, jetstream.WithPublishAsyncMaxPending(maxPending), jetstream.WithPublishAsyncTimeout(ackTimeout))
+	js, err := jetstream.New(deps.NATS)
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
 	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, tracer: deps.Tracer, announce: deps.Announce, stall: stallTimeout, pages: make(chan struct{}, maxPages)}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.stream = newStream(s.nc, js, natsx.StreamConfig{MaxAge: cfg.StreamMaxAge, MaxBytes: cfg.StreamMaxBytes, Replicas: cfg.Replicas}, s.log)
-	s.metrics = newMetrics(deps.Registry, js.PublishAsyncPending, s.stream.state)
-	s.publisher = newPublisher(s.nc, js, s.stream, s.metrics, s.log)
+	pl, err := newPipeline(s.nc)
+	if err != nil {
+		return nil, fmt.Errorf("ingest: %w", err)
+	}
+	s.metrics = newMetrics(deps.Registry, pl.pending, s.stream.state)
+	s.publisher = newPublisher(s.nc, pl, s.stream, s.metrics, s.log)
 	if s.openapi, err = openAPI(); err != nil {
 		return nil, err
 	}
@@ -137,10 +141,11 @@ func (s *Service) Run(ctx context.Context) error {
 	defer func() { // the publisher last: requests under way need it
 		stop()
 		wg.Wait()
-		s.js.CleanupPublisher()
+		s.publisher.pipeline.close()
 	}()
 	wg.Go(func() { s.stream.run(background) })
 	wg.Go(func() { s.keepKeys(background) })
+	wg.Go(func() { s.publisher.pipeline.run(background) })
 	defer context.AfterFunc(ctx, s.drain)()
 	if s.server != nil {
 		if err := s.server.Run(ctx); err != nil {

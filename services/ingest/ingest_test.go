@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +25,16 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if arg := os.Getenv(loadVariable); arg != "" {
+		if err := benchLoad(arg); err != nil {
+			fmt.Fprintln(os.Stderr, "load:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // envKey is HERALD_API_KEY in tests: all channels, the sender "env".
 const envKey = "hk_2b7d0c94e6f1a83575ce"
@@ -52,13 +63,17 @@ func start(t testing.TB, server *natstest.Server, change ...func(*Config, *Deps)
 	return r
 }
 
-// launch is start without the waiting.
+// launch is start without the waiting. Without a server, change gives it a
+// connection.
 func launch(t testing.TB, server *natstest.Server, change ...func(*Config, *Deps)) *rig {
 	t.Helper()
 	reg := prometheus.NewRegistry()
 	cfg := DefaultConfig()
 	cfg.Listen, cfg.APIKey, cfg.Drain = "127.0.0.1:0", envKey, 2*time.Second
-	deps := Deps{NATS: attach(t, server), Log: natstest.Log(t), Registry: reg, Ops: telemetry.NewOps(reg), Stdout: io.Discard}
+	deps := Deps{Log: natstest.Log(t), Registry: reg, Ops: telemetry.NewOps(reg), Stdout: io.Discard}
+	if server != nil {
+		deps.NATS = attach(t, server)
+	}
 	for _, c := range change {
 		c(&cfg, &deps)
 	}

@@ -67,19 +67,11 @@ func (s *Service) postMessages(w http.ResponseWriter, r *http.Request, g auth.Gr
 // postArray takes an array element by element, so that a wrong one is found
 // before the rest is decoded.
 func (s *Service) postArray(w http.ResponseWriter, r *http.Request, o *origin, body []byte) error {
-	d := json.NewDecoder(bytes.NewReader(body))
-	if _, err := d.Token(); err != nil {
-		return invalidJSON(body, err)
-	}
 	var pubs []proto.Publication
 	messages := 0
-	for d.More() {
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err != nil {
-			return invalidJSON(body, err)
-		}
+	take := func(element []byte) error {
 		at := "/" + strconv.Itoa(len(pubs))
-		p, err := s.parse(o, raw, at)
+		p, err := s.parse(o, element, at)
 		if err != nil {
 			// Of two faults the body's is told: what is not JSON has no places.
 			if !json.Valid(body) {
@@ -87,10 +79,41 @@ func (s *Service) postArray(w http.ResponseWriter, r *http.Request, o *origin, b
 			}
 			return err
 		}
-		if messages += len(p.Targets()); messages > maxMessages {
+		if messages += max(1, len(p.Channels)); messages > maxMessages {
 			return proto.ProblemTooLarge.With(fmt.Sprintf("more than %d messages; send them as application/x-ndjson", maxMessages)).At(at)
 		}
 		pubs = append(pubs, p)
+		return nil
+	}
+	if err := eachElement(body, take); err != nil {
+		return err
+	}
+	return s.publishAll(w, r, o, pubs, 0)
+}
+
+// eachElement calls do with each element of a JSON array, until it fails. Its
+// own errors are problems of the body.
+func eachElement(body []byte, do func(element []byte) error) error {
+	if elements, ok := proto.SplitArray(body); ok {
+		for _, element := range elements {
+			if err := do(element); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	if _, err := d.Token(); err != nil {
+		return invalidJSON(body, err)
+	}
+	for d.More() {
+		var element json.RawMessage
+		if err := d.Decode(&element); err != nil {
+			return invalidJSON(body, err)
+		}
+		if err := do(element); err != nil {
+			return err
+		}
 	}
 	if _, err := d.Token(); err != nil {
 		return invalidJSON(body, err)
@@ -98,7 +121,7 @@ func (s *Service) postArray(w http.ResponseWriter, r *http.Request, o *origin, b
 	if _, err := d.Token(); err != io.EOF {
 		return proto.ProblemInvalidJSON.With("there is more after the array")
 	}
-	return s.publishAll(w, r, o, pubs, 0)
+	return nil
 }
 
 // parse decodes and checks one publication, and whether the key covers its
@@ -107,15 +130,15 @@ func (s *Service) parse(o *origin, b []byte, at string) (proto.Publication, erro
 	// The size is checked here and not by proto, because it has a problem of
 	// its own.
 	p, err := proto.ParsePublication(b, math.MaxInt)
-	var field *proto.FieldError
-	switch {
-	case errors.As(err, &field):
-		if field.Field == "" && !(utf8.Valid(b) && json.Valid(b)) {
+	if err != nil {
+		var field *proto.FieldError
+		switch {
+		case !errors.As(err, &field):
+			return p, err
+		case field.Field == "" && !(utf8.Valid(b) && json.Valid(b)):
 			return p, proto.ProblemInvalidJSON.With(err.Error()).At(at)
 		}
 		return p, proto.ProblemInvalidMessage.With(err.Error()).At(at + field.Field)
-	case err != nil:
-		return p, err
 	}
 	if err := s.checkSize(p.Data, at+"/data"); err != nil {
 		return p, err
@@ -150,7 +173,7 @@ func (s *Service) publishOne(w http.ResponseWriter, r *http.Request, o *origin, 
 	if err := take(w, o.Grant, 1); err != nil {
 		return err
 	}
-	d := s.publisher.send(o.message(p, p.Channel, whole), p.Channel, p.Ephemeral)
+	d := s.publisher.send(o, p, p.Channel, whole)
 	res, err := s.publisher.settle(r.Context(), d)
 	if err != nil {
 		return err
@@ -159,20 +182,23 @@ func (s *Service) publishOne(w http.ResponseWriter, r *http.Request, o *origin, 
 	if p.Ephemeral {
 		status = http.StatusAccepted
 	}
-	httpx.WriteJSON(w, status, res)
+	httpx.WriteLine(w, status, append(res.AppendTo(make([]byte, 0, 512)), '\n')) // a channel of 255 bytes fits
 	return nil
 }
 
 // publishAll answers with an array of results, one per message and channel.
 // first is the place of the first publication, or whole.
 func (s *Service) publishAll(w http.ResponseWriter, r *http.Request, o *origin, pubs []proto.Publication, first int) error {
-	var out []outgoing
+	out := make([]outgoing, 0, len(pubs)) // most go to one channel
 	for i := range pubs {
 		place := whole
 		if first != whole {
 			place = first + i
 		}
-		for _, channel := range pubs[i].Targets() {
+		if pubs[i].Channel != "" {
+			out = append(out, outgoing{&pubs[i], pubs[i].Channel, place})
+		}
+		for _, channel := range pubs[i].Channels {
 			out = append(out, outgoing{&pubs[i], channel, place})
 		}
 	}
@@ -188,7 +214,14 @@ func (s *Service) publishAll(w http.ResponseWriter, r *http.Request, o *origin, 
 		partly.Results = results
 		return &partly
 	}
-	httpx.WriteJSON(w, http.StatusOK, results)
+	answer := append(make([]byte, 0, 128*len(results)), '[')
+	for i := range results {
+		if i > 0 {
+			answer = append(answer, ',')
+		}
+		answer = results[i].AppendTo(answer)
+	}
+	httpx.WriteLine(w, http.StatusOK, append(answer, "]\n"...))
 	return nil
 }
 
@@ -222,10 +255,11 @@ func (p *publisher) sendAll(ctx context.Context, o *origin, out []outgoing) ([]p
 			continue
 		}
 		m := out[sent]
-		d := p.send(o.message(m.Publication, m.channel, m.place), m.channel, m.Ephemeral)
+		d := p.send(o, m.Publication, m.channel, m.place)
+		unsent := d.err != nil
 		window[sent%len(window)] = d
 		sent++
-		for d.err != nil && settled < sent { // whether that is the end must be known before the next one
+		for unsent && settled < sent { // whether that is the end must be known before the next one
 			settle()
 		}
 	}
@@ -246,8 +280,9 @@ func mediaType(r *http.Request) (string, error) {
 		return "", proto.ProblemMediaType.With("Content-Encoding " + strconv.Quote(e) + " is not supported; send the body as it is")
 	}
 	header := r.Header.Get("Content-Type")
-	if header == "" {
-		return "", nil
+	switch header {
+	case "", "application/json", "application/x-ndjson": // as most write it
+		return header, nil
 	}
 	t, params, err := mime.ParseMediaType(header)
 	if err != nil {

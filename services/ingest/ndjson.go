@@ -153,7 +153,7 @@ func (s *Service) postLine(ctx context.Context, o *origin, line []byte, long err
 	for _, channel := range p.Targets() {
 		e := entry{Result: proto.Result{Line: number, Status: proto.StatusFailed, Channel: channel}}
 		if pace(ctx, o.Grant) {
-			e.delivery = s.publisher.send(o.message(&p, channel, number), channel, p.Ephemeral)
+			e.delivery = s.publisher.send(o, &p, channel, number)
 		} else {
 			e.Problem = proto.ProblemTooManyRequests.With("the key's rate is used up")
 			s.metrics.messages[proto.StatusFailed].Inc()
@@ -188,7 +188,9 @@ type answer struct {
 	w         *stallWriter
 	broken    func() // called when the answer cannot be written
 
-	stored, failed int // owned by run, then by done
+	// Owned by run, then by done.
+	stored, failed int
+	line           []byte // the memory of the last line
 }
 
 // run writes results until the queue is closed. They are flushed whenever
@@ -213,7 +215,8 @@ func (a *answer) run(ctx context.Context) {
 		default:
 			a.stored++
 		}
-		a.write(res)
+		a.line = append(res.AppendTo(a.line[:0]), '\n')
+		a.write(a.line)
 		if len(a.queue) == 0 {
 			a.flush()
 		}
@@ -222,20 +225,12 @@ func (a *answer) run(ctx context.Context) {
 
 // done writes the last line, which says that nothing was cut off.
 func (a *answer) done() {
-	a.write(struct {
-		Done   bool `json:"done"`
-		Stored int  `json:"stored"`
-		Failed int  `json:"failed"`
-	}{true, a.stored, a.failed})
+	a.write(fmt.Appendf(nil, "{\"done\":true,\"stored\":%d,\"failed\":%d}\n", a.stored, a.failed))
 	a.flush()
 }
 
-func (a *answer) write(v any) {
-	b, err := proto.Marshal(v)
-	if err == nil {
-		_, err = a.w.Write(append(b, '\n'))
-	}
-	if err != nil {
+func (a *answer) write(line []byte) {
+	if _, err := a.w.Write(line); err != nil {
 		a.broken()
 	}
 }

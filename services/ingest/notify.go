@@ -45,7 +45,7 @@ func (s *Service) notify(w http.ResponseWriter, r *http.Request, g auth.Grant) e
 	if err := take(w, g, 1); err != nil {
 		return err
 	}
-	d := s.publisher.send(o.message(&p, p.Channel, whole), p.Channel, false)
+	d := s.publisher.send(o, &p, p.Channel, whole)
 	if _, err := s.publisher.settle(r.Context(), d); err != nil {
 		return err
 	}

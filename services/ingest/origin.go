@@ -42,15 +42,15 @@ func (s *Service) origin(r *http.Request, g auth.Grant) (*origin, error) {
 	return o, nil
 }
 
-// message makes the NATS message of a checked publication for one of its
-// channels. place is the publication's place in an array (from 0) or stream
-// (its line), or whole.
-func (o *origin) message(p *proto.Publication, channel string, place int) *nats.Msg {
-	now := time.Now()
+// fill makes msg the NATS message of a checked publication for one of its
+// channels, in the memory that msg has from an earlier use. place is the
+// publication's place in an array (from 0) or stream (its line), or whole.
+// keyed reports whether it has an idempotency key.
+func (o *origin) fill(msg *nats.Msg, p *proto.Publication, channel string, place int, now time.Time) (keyed bool) {
 	m := proto.Message{Channel: channel, Event: p.Event, Data: p.Data, Sender: o.Name, Time: proto.FormatTime(now)}
-	return natsx.NewMsg(&m, natsx.Headers{
-		MsgID: o.msgID(p.ID, channel, place), TTL: p.TTL, Source: o.source, Accepted: now, Traceparent: o.traceparent,
-	}, p.Ephemeral)
+	h := natsx.Headers{MsgID: o.msgID(p.ID, channel, place), TTL: p.TTL, Source: o.source, Accepted: now, Traceparent: o.traceparent}
+	natsx.Fill(msg, &m, h, p.Ephemeral)
+	return h.MsgID != "" && !p.Ephemeral
 }
 
 // msgID is the Nats-Msg-Id: sender, channel and idempotency key with slashes

@@ -47,11 +47,11 @@ func TestOrderIsKept(t *testing.T) {
 	if err := r.js.DeleteStream(t.Context(), proto.Stream); err != nil {
 		t.Fatal(err)
 	}
-	first := r.publisher.send(r.message(`1`), "a", false)
+	first := r.send("1")
 	if err := r.stream.check(t.Context()); err != nil { // declares it anew
 		t.Fatal(err)
 	}
-	second := r.publisher.send(r.message(`2`), "a", false)
+	second := r.send("2")
 	if res, err := r.publisher.settle(t.Context(), first); err == nil {
 		t.Errorf("first: got %+v, want an error", res)
 	}
@@ -63,10 +63,10 @@ func TestOrderIsKept(t *testing.T) {
 	}
 }
 
-// message makes a message as a request to channel a does.
-func (r *rig) message(data string) *nats.Msg {
+// send sends a message as a request to channel a does.
+func (r *rig) send(data string) *delivery {
 	o := &origin{Grant: auth.Grant{Principal: &auth.Principal{Name: "env"}}}
-	return o.message(&proto.Publication{Channel: "a", Event: "message", Data: []byte(data)}, "a", whole)
+	return r.publisher.send(o, &proto.Publication{Channel: "a", Event: "message", Data: []byte(data)}, "a", whole)
 }
 
 // A full pipeline is answered with 503, after a moment's wait for room.
@@ -74,7 +74,7 @@ func TestPipelineFull(t *testing.T) {
 	r := start(t, startNATS(t))
 	r.swallow(t)
 	for i := range maxPending {
-		if d := r.publisher.send(r.message("1"), "a", false); d.err != nil {
+		if d := r.send("1"); d.err != nil {
 			t.Fatalf("message %d: %v", i, d.err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,57 +39,64 @@ const (
 	envelopeBytes = 4 << 10
 )
 
-// publisher stores messages over one shared pipeline of asynchronous
-// publishes: requests do not wait for each other's acknowledgements, each
-// waits for its own. Safe for concurrent use.
+// publisher stores messages over one shared pipeline: requests do not wait for
+// each other's acknowledgements, each waits for its own. Safe for concurrent
+// use.
 type publisher struct {
-	nc      *nats.Conn
-	js      jetstream.JetStream
-	stream  *stream
-	metrics *metrics
-	log     *slog.Logger
-	options []jetstream.PublishOpt // never changed
-	warned  atomic.Int64           // Unix second of the last warning
+	nc       *nats.Conn
+	pipeline *pipeline
+	stream   *stream
+	metrics  *metrics
+	log      *slog.Logger
+	warned   atomic.Int64 // Unix second of the last warning
+	spare    sync.Pool    // of *delivery: those that are settled
 }
 
-// delivery is one message under way.
+// delivery is one message under way. It is used again for another one: settle
+// is the last that may be called with it.
 type delivery struct {
-	msg       *nats.Msg
+	msg       nats.Msg // its header and data, too, are the delivery's
 	channel   string
 	ephemeral bool
+	keyed     bool // it has an idempotency key
 	sent      time.Time
 	mark      mark
-	ack       jetstream.PubAckFuture // nil: ephemeral, or err is set
-	err       error                  // it could not be sent at all
+	answer    chan outcome // of the attempt under way; has room for one
+	waits     bool         // for answer; otherwise ephemeral, or err is set
+	err       error        // it could not be sent at all
 }
 
-// newPublisher makes the pipeline. nats.go's own retries are off: it would
-// send a message again after later ones, out of order.
-func newPublisher(nc *nats.Conn, js jetstream.JetStream, st *stream, m *metrics, log *slog.Logger) *publisher {
-	return &publisher{nc: nc, js: js, stream: st, metrics: m, log: log, options: []jetstream.PublishOpt{
-		jetstream.WithRetryAttempts(0), jetstream.WithStallWait(stallWait),
-	}}
+func newPublisher(nc *nats.Conn, pl *pipeline, st *stream, m *metrics, log *slog.Logger) *publisher {
+	return &publisher{nc: nc, pipeline: pl, stream: st, metrics: m, log: log}
 }
 
-// send passes a message to NATS without waiting for its acknowledgement; it
-// blocks for stallWait at most, while the pipeline is full. The outcome,
-// errors included, is settle's to tell.
-func (p *publisher) send(msg *nats.Msg, channel string, ephemeral bool) *delivery {
-	d := &delivery{msg: msg, channel: channel, ephemeral: ephemeral, sent: time.Now()}
+// send passes a checked publication's message for one of its channels to NATS
+// without waiting for its acknowledgement; it blocks for stallWait at most,
+// while the pipeline is full. Place is that of origin.fill. The outcome, errors
+// included, is settle's to tell. Nothing of pub is kept.
+func (p *publisher) send(o *origin, pub *proto.Publication, channel string, place int) *delivery {
+	d, _ := p.spare.Get().(*delivery)
+	if d == nil {
+		d = &delivery{answer: make(chan outcome, 1)}
+	}
+	d.channel, d.ephemeral, d.sent = channel, pub.Ephemeral, time.Now()
+	d.keyed = o.fill(&d.msg, pub, channel, place, d.sent)
 	p.transmit(d)
 	return d
 }
 
 func (p *publisher) transmit(d *delivery) {
-	d.ack, d.err = nil, nil
+	d.waits = false
 	if d.ephemeral {
 		// Without a reconnect buffer (natsx.Connect) this fails at once while
 		// NATS is away, instead of keeping for later what is for now only.
-		d.err = p.nc.PublishMsg(d.msg)
+		d.msg.Reply = ""
+		d.err = p.nc.PublishMsg(&d.msg)
 		return
 	}
 	if d.mark, d.err = p.stream.mark(); d.err == nil {
-		d.ack, d.err = p.js.PublishMsgAsync(d.msg, p.options...)
+		d.err = p.pipeline.publish(&d.msg, d.answer)
+		d.waits = d.err == nil
 	}
 }
 
@@ -98,7 +106,7 @@ func (p *publisher) transmit(d *delivery) {
 // error the result is "failed", and the error a *proto.Problem.
 func (p *publisher) settle(ctx context.Context, d *delivery) (proto.Result, error) {
 	res, err := p.await(ctx, d)
-	for err != nil && transient(err) && d.msg.Header[nats.MsgIdHdr] != nil && time.Since(d.sent) < retryFor {
+	for err != nil && transient(err) && d.keyed && time.Since(d.sent) < retryFor {
 		select {
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -114,16 +122,33 @@ func (p *publisher) settle(ctx context.Context, d *delivery) (proto.Result, erro
 	took := time.Since(d.sent)
 	p.metrics.messages[res.Status].Inc()
 	if err != nil {
-		return res, p.problem(d, err)
+		err = p.problem(d, err)
+		p.release(d)
+		return res, err
 	}
-	if d.ack != nil {
+	if !d.ephemeral {
 		p.metrics.ack.Observe(took.Seconds())
 	}
 	if p.log.Enabled(ctx, slog.LevelDebug) {
 		p.log.DebugContext(ctx, "message published", "channel", d.channel, "status", res.Status, "id", res.ID, "took", took,
 			"request", httpx.RequestIDOf(ctx), "trace", tracing.TraceID(d.msg.Header.Get(proto.HeaderTraceparent)))
 	}
+	p.release(d)
 	return res, nil
+}
+
+// maxSpare bounds what a delivery keeps for the next message: an array of
+// large ones must not hold their memory for ever.
+const maxSpare = 4 << 10
+
+// release gives a settled delivery back. One whose answer is still to come,
+// because the request ended before, is left to it.
+func (p *publisher) release(d *delivery) {
+	if d.waits || cap(d.msg.Data) > maxSpare {
+		return
+	}
+	d.mark, d.err = mark{}, nil
+	p.spare.Put(d)
 }
 
 // await waits for one attempt's acknowledgement.
@@ -136,22 +161,29 @@ func (p *publisher) await(ctx context.Context, d *delivery) (proto.Result, error
 		res.Status = proto.StatusSent
 		return res, nil
 	}
+	var out outcome
 	select {
-	case ack := <-d.ack.Ok():
-		id, err := p.stream.id(ctx, ack, d.mark)
-		if err != nil {
-			return res, err
+	case out = <-d.answer:
+	default: // the choice below costs more, and most often there is none left
+		select {
+		case out = <-d.answer:
+		case <-ctx.Done():
+			return res, ctx.Err()
 		}
-		res.ID, res.Status = id, proto.StatusStored
-		if ack.Duplicate {
-			res.Status = proto.StatusDuplicate
-		}
-		return res, nil
-	case err := <-d.ack.Err():
-		return res, err
-	case <-ctx.Done():
-		return res, ctx.Err()
 	}
+	d.waits = false
+	if out.err != nil {
+		return res, out.err
+	}
+	id, err := p.stream.id(ctx, &jetstream.PubAck{Sequence: out.seq, Duplicate: out.duplicate}, d.mark)
+	if err != nil {
+		return res, err
+	}
+	res.ID, res.Status = id, proto.StatusStored
+	if out.duplicate {
+		res.Status = proto.StatusDuplicate
+	}
+	return res, nil
 }
 
 // Error codes of JetStream (nats-server's server/errors.json).
@@ -210,13 +242,11 @@ func (p *publisher) warn(msg string, args ...any) {
 // maxData is the largest data that is accepted now: the setting, or what the
 // connected server takes if that is less.
 func (p *publisher) maxData(limit int) int {
-	if payload := p.nc.MaxPayload(); payload > 0 {
+	if payload := p.stream.payload.Load(); payload > 0 {
 		return min(limit, max(0, int(payload)-envelopeBytes))
 	}
 	return limit
 }
 
 // settled reports whether settle returns at once.
-func (d *delivery) settled() bool {
-	return d.ack == nil || len(d.ack.Ok()) > 0 || len(d.ack.Err()) > 0
-}
+func (d *delivery) settled() bool { return !d.waits || len(d.answer) > 0 }

@@ -76,9 +76,13 @@ func (s *Service) traced(route string, h http.HandlerFunc) http.HandlerFunc {
 
 // observe runs h and tells done the code of its answer, also if it ends in a
 // panic. The wrapped writer unwraps, so http.ResponseController reaches the
-// connection through it.
+// connection through it. One that is wrapped already (httpx.NewRouter's are) is
+// asked itself.
 func observe(w http.ResponseWriter, r *http.Request, h http.HandlerFunc, done func(code int)) {
-	ww := middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+	ww, ok := w.(middleware.WrapResponseWriter)
+	if !ok {
+		ww = middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+	}
 	code := http.StatusInternalServerError // what recovery answers
 	defer func() {
 		if ww.Status() != 0 {

@@ -36,6 +36,10 @@ type stream struct {
 	life atomic.Pointer[life] // nil until the stream is declared
 	// found is the stream's state when it was last read; nil until then.
 	found atomic.Pointer[jetstream.StreamState]
+	// payload is what the connected server takes (max_payload), read with it;
+	// 0 until then. The connection would be asked under a lock that it holds
+	// while it writes.
+	payload atomic.Int64
 	// outages counts how often NATS was away, cleared those that came before
 	// the epoch was read: it is in doubt while they differ.
 	outages, cleared atomic.Uint64
@@ -195,6 +199,7 @@ func (s *stream) check(ctx context.Context) error {
 	now.last.Store(info.State.LastSeq)
 	s.life.Store(now)
 	s.found.Store(&info.State)
+	s.payload.Store(s.nc.MaxPayload())
 	s.cleared.Store(outages)
 	s.known.Store(number)
 	return nil

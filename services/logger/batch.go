@@ -13,7 +13,7 @@ import (
 
 // batch collects messages, commits them, then acknowledges them, until ctx
 // ends or the session is over. It alone holds the batch.
-func (s *session) batch(ctx context.Context, it jetstream.MessagesContext, messages <-chan jetstream.Msg) error {
+func (s *session) batch(ctx context.Context, pull jetstream.ConsumeContext, in *intake) error {
 	tick := time.NewTicker(s.timing.check)
 	defer tick.Stop()
 	if err := s.check(ctx); err != nil {
@@ -22,17 +22,16 @@ func (s *session) batch(ctx context.Context, it jetstream.MessagesContext, messa
 	for {
 		select {
 		case <-ctx.Done():
-			s.drain(ctx, it, messages)
+			s.drain(ctx, pull, in)
 			return ctx.Err()
 		case <-tick.C:
 			if err := s.check(ctx); err != nil {
 				return err
 			}
-		case m, ok := <-messages:
-			if !ok {
-				return errPullEnded
-			}
-			s.commit(ctx, s.collect(m, messages))
+		case m := <-in.messages:
+			s.commit(ctx, s.collect(m, in))
+		case <-in.ended:
+			return errPullEnded
 		}
 	}
 }
@@ -47,30 +46,61 @@ const flushWait = 5 * time.Second
 
 // drain stops asking and logs what was delivered: left alone, it would come
 // again only after ackWait.
-func (s *session) drain(ctx context.Context, it jetstream.MessagesContext, messages <-chan jetstream.Msg) {
-	defer time.AfterFunc(drainWait, it.Stop).Stop()
-	it.Drain()
-	for m := range messages { // the puller closes it when the iterator ends
-		s.commit(ctx, s.collect(m, messages))
+func (s *session) drain(ctx context.Context, pull jetstream.ConsumeContext, in *intake) {
+	pull.Drain()
+	late := time.NewTimer(drainWait)
+	defer late.Stop()
+	for ended := in.ended; ; {
+		select {
+		case m := <-in.messages:
+			s.commit(ctx, s.collect(m, in))
+			continue
+		default:
+		}
+		if ended == nil {
+			return // and nothing is left
+		}
+		select {
+		case m := <-in.messages:
+			s.commit(ctx, s.collect(m, in))
+		case <-ended:
+			ended = nil
+		case <-late.C:
+			return
+		}
 	}
 }
 
-// collect waits for more messages until the batch is full or batchWait is over.
-func (s *session) collect(first jetstream.Msg, messages <-chan jetstream.Msg) []jetstream.Msg {
-	batch := []jetstream.Msg{first}
+// collect waits for more messages until the batch is full, batchWait is over,
+// or no more can come.
+func (s *session) collect(first jetstream.Msg, in *intake) []jetstream.Msg {
+	s.pulse.Alive()
+	if meta, err := first.Metadata(); err == nil {
+		s.metrics.oldest.Store(meta.Timestamp.UnixNano())
+	}
+	batch := append(make([]jetstream.Msg, 0, 1+len(in.messages)), first)
 	size := len(first.Data())
 	t := time.NewTimer(batchWait)
 	defer t.Stop()
-	for len(batch) < batchRows && size < batchBytes {
+	for ended := in.ended; len(batch) < batchRows && size < batchBytes; {
 		select {
-		case m, ok := <-messages:
-			if !ok {
-				return batch
-			}
+		case m := <-in.messages:
+			batch = append(batch, m)
+			size += len(m.Data())
+			continue
+		default:
+		}
+		if ended == nil {
+			break
+		}
+		select {
+		case m := <-in.messages:
 			batch = append(batch, m)
 			size += len(m.Data())
 		case <-t.C:
 			return batch
+		case <-ended:
+			ended = nil
 		}
 	}
 	return batch
@@ -79,8 +109,8 @@ func (s *session) collect(first jetstream.Msg, messages <-chan jetstream.Msg) []
 // commit writes a batch and acknowledges it. While that cannot be done it
 // holds the batch and tries again; when ctx ends before, NATS keeps it.
 func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
-	rows := s.rows(batch)
-	for {
+	rows, left := s.rows(batch)
+	for looked := time.Now(); ; {
 		begin := time.Now()
 		// Not interrupted by ctx: the last batch is committed, too.
 		inserted, err := s.store.Append(context.WithoutCancel(ctx), rows)
@@ -90,11 +120,17 @@ func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
 			s.metrics.batch.Observe(float64(len(rows)))
 			s.metrics.rows.Add(float64(inserted))
 			s.metrics.redeliveries.Add(float64(len(rows) - inserted))
+			s.metrics.pending.Set(float64(left))
+			s.metrics.oldest.Store(0)
 			s.tell(ctx, rows)
 			break
 		}
 		if ctx.Err() != nil {
 			return
+		}
+		if time.Since(looked) >= s.timing.check { // the stream grows meanwhile
+			_, _ = s.look(ctx)
+			looked = time.Now()
 		}
 		s.wait(ctx, s.timing.retry)
 	}
@@ -124,9 +160,10 @@ func (s *session) tell(ctx context.Context, rows []store.Row) {
 	}
 }
 
-// rows makes the rows of a batch.
-func (s *session) rows(batch []jetstream.Msg) []store.Row {
-	rows := make([]store.Row, 0, len(batch))
+// rows makes the rows of a batch. left is how many messages the stream had
+// after the last one when it was delivered.
+func (s *session) rows(batch []jetstream.Msg) (rows []store.Row, left uint64) {
+	rows = make([]store.Row, 0, len(batch))
 	for _, m := range batch {
 		meta, err := m.Metadata()
 		if err != nil { // no message of a consumer: there is no sequence to store it by
@@ -138,9 +175,9 @@ func (s *session) rows(batch []jetstream.Msg) []store.Row {
 			s.metrics.foreign.Inc()
 			s.log.Debug("foreign message logged as it is", "channel", r.Channel, "seq", r.Seq)
 		}
-		rows = append(rows, r)
+		rows, left = append(rows, r), meta.NumPending
 	}
-	return rows
+	return rows, left
 }
 
 // note keeps readiness and the gauge true, and reports a change once.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -84,6 +83,7 @@ func (c *consumer) run(ctx context.Context) {
 	for complained := false; ctx.Err() == nil; {
 		err := c.session(ctx)
 		wasAttached := c.attached.Swap(false)
+		c.metrics.oldest.Store(0) // what was in hand comes again
 		if ctx.Err() != nil {
 			return
 		}
@@ -116,8 +116,8 @@ type session struct {
 	*consumer
 	epoch   string
 	durable jetstream.Consumer
-	// waiting is since when the puller waits for NATS, Unix nanoseconds; 0
-	// while it waits for the batcher. Set by the puller, read by the batcher.
+	// waiting is since when NATS is waited for, Unix nanoseconds; 0 while the
+	// batcher is. Set by the callback, read by the batcher.
 	waiting atomic.Int64
 }
 
@@ -132,29 +132,43 @@ func (c *consumer) session(ctx context.Context) error {
 	if err := s.attach(ctx, stream); err != nil {
 		return err
 	}
-	it, err := s.durable.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes), jetstream.PullHeartbeat(c.timing.heartbeat))
+	in := &intake{messages: make(chan jetstream.Msg, batchRows), abandoned: make(chan struct{})}
+	pull, err := s.durable.Consume(func(m jetstream.Msg) { s.take(in, m) },
+		jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes), jetstream.PullHeartbeat(c.timing.heartbeat),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			in.err.Store(&err)
+			s.log.Debug("the pull reports an error", "err", err) // it asks anew, or ends; check looks after the rest
+		}))
 	if err != nil {
 		return fmt.Errorf("pull from consumer %s: %w", durable, err)
 	}
+	in.ended = pull.Closed()
+	s.waiting.Store(time.Now().UnixNano())
 	c.attached.Store(true)
 	c.log.Info("reading the stream", "stream", proto.Stream, "epoch", s.epoch)
 
-	messages := make(chan jetstream.Msg, batchRows) // closed by the puller
-	abandoned := make(chan struct{})                // closed here: nobody takes messages any more
-	var wg sync.WaitGroup
-	var pullErr error
-	wg.Go(func() { // ends when the iterator does
-		defer close(messages)
-		pullErr = s.pull(it, messages, abandoned)
-	})
-	err = s.batch(ctx, it, messages)
-	close(abandoned)
-	it.Stop()
-	wg.Wait()
+	err = s.batch(ctx, pull, in)
+	close(in.abandoned)
+	pull.Stop()
+	<-in.ended
 	if errors.Is(err, errPullEnded) {
-		return pullErr
+		if why := in.err.Load(); why != nil {
+			err = *why
+		}
+		return fmt.Errorf("pull from consumer %s: %w", durable, err)
 	}
 	return err
+}
+
+// intake is between the callback of nats.go, which fills it, and the batcher.
+// nats.go keeps what the callback has no time for, within what was asked for;
+// the other way to pull, an iterator, has room for exactly as many messages,
+// and drops some when heartbeats stand between them.
+type intake struct {
+	messages  chan jetstream.Msg    // never closed
+	abandoned chan struct{}         // closed by the session: nobody takes messages any more
+	ended     <-chan struct{}       // closed by nats.go after the last callback
+	err       atomic.Pointer[error] // the last that the pull reported
 }
 
 // attach finds the durable consumer, or makes it where the log ends.
@@ -209,6 +223,8 @@ func (s *session) config(from uint64) jetstream.ConsumerConfig {
 		Description:   "Herald's log: acknowledged means that it is in the file",
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:   max(1, from),
+		// Each by itself: acknowledging all up to one would also acknowledge
+		// what was lost on the way here, in a reconnect, and never came.
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		FilterSubject: proto.SubjectStored + ">",
 	})
@@ -222,27 +238,14 @@ func (s *session) limits(cfg jetstream.ConsumerConfig) jetstream.ConsumerConfig 
 	return cfg
 }
 
-// pull passes messages on until the iterator ends. It blocks while the
-// batcher is busy; NATS then sends no more than was asked for.
-func (s *session) pull(it jetstream.MessagesContext, out chan<- jetstream.Msg, abandoned <-chan struct{}) error {
-	s.waiting.Store(time.Now().UnixNano())
-	for {
-		m, err := it.Next()
-		switch {
-		case errors.Is(err, jetstream.ErrNoHeartbeat):
-			s.log.Debug("no heartbeat from the consumer") // Next asks anew; check looks after the rest
-			continue
-		case err != nil:
-			return fmt.Errorf("pull from consumer %s: %w", durable, err)
-		}
-		s.pulse.Alive()
-		s.waiting.Store(0)
-		select {
-		case out <- m:
-			s.waiting.Store(time.Now().UnixNano())
-		case <-abandoned:
-			return nil
-		}
+// take is the callback. It blocks while the batcher is busy; NATS then sends
+// no more than was asked for.
+func (s *session) take(in *intake, m jetstream.Msg) {
+	s.waiting.Store(0)
+	select {
+	case in.messages <- m:
+		s.waiting.Store(time.Now().UnixNano())
+	case <-in.abandoned:
 	}
 }
 
@@ -256,22 +259,16 @@ var (
 // lag, and notices when the consumer is gone or stalls (a pull that NATS
 // forgot after a leader change: nats-server #5679, nats.go #2063).
 func (s *session) check(ctx context.Context) error {
-	ask, cancel := context.WithTimeout(ctx, s.timing.check)
-	defer cancel()
-	info, err := s.durable.Info(ask)
+	info, err := s.look(ctx)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("look at consumer %s: %w", durable, err)
 	case err != nil: // NATS is away, and the connection comes back by itself; or its server is cut off
-		s.log.Debug("consumer not seen", "err", err)
-		s.pulse.Missed(err)
 		if since := s.waiting.Load(); since != 0 { // that silence has its reason
 			s.waiting.CompareAndSwap(since, time.Now().UnixNano())
 		}
 		return nil
 	}
-	s.pulse.Answered(info.Cluster)
-	s.metrics.pending.Set(float64(info.NumPending) + float64(info.NumAckPending))
 	holes, err := s.store.Account(ctx, s.epoch, info.AckFloor.Stream)
 	if err != nil {
 		s.log.Debug("holes not counted", "err", err) // the next check does
@@ -283,6 +280,24 @@ func (s *session) check(ctx context.Context) error {
 		return errStalled
 	}
 	return nil
+}
+
+// look asks NATS about the consumer, and measures what waits.
+func (s *session) look(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+	ask, cancel := context.WithTimeout(ctx, s.timing.check)
+	defer cancel()
+	info, err := s.durable.Info(ask)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, err
+	case err != nil:
+		s.log.Debug("consumer not seen", "err", err)
+		s.pulse.Missed(err)
+		return nil, err
+	}
+	s.pulse.Answered(info.Cluster)
+	s.metrics.pending.Set(float64(info.NumPending) + float64(info.NumAckPending))
+	return info, nil
 }
 
 // stalls reports whether NATS has been silent for too long: there are

@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natstest"
-	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/logger/internal/store"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -278,7 +275,7 @@ type (
 	forgetfulStream   struct{ jetstream.Stream }
 	forgetfulConsumer struct{ jetstream.Consumer }
 	lostPull          struct {
-		jetstream.MessagesContext
+		jetstream.ConsumeContext
 		stopped chan struct{}
 	}
 )
@@ -293,15 +290,12 @@ func (f forgetfulStream) CreateConsumer(ctx context.Context, cfg jetstream.Consu
 	return forgetfulConsumer{c}, err
 }
 
-func (forgetfulConsumer) Messages(...jetstream.PullMessagesOpt) (jetstream.MessagesContext, error) {
+func (forgetfulConsumer) Consume(jetstream.MessageHandler, ...jetstream.PullConsumeOpt) (jetstream.ConsumeContext, error) {
 	return lostPull{stopped: make(chan struct{})}, nil
 }
 
-func (l lostPull) Next(...jetstream.NextOpt) (jetstream.Msg, error) {
-	<-l.stopped
-	return nil, jetstream.ErrMsgIteratorClosed
-}
-func (l lostPull) Stop() { close(l.stopped) }
+func (l lostPull) Closed() <-chan struct{} { return l.stopped }
+func (l lostPull) Stop()                   { close(l.stopped) }
 
 func TestStalledPullIsMadeAnew(t *testing.T) {
 	w := newWorld(t)
@@ -312,44 +306,4 @@ func TestStalledPullIsMadeAnew(t *testing.T) {
 	if got := r.metric("herald_logger_stalls_total"); got != 1 {
 		t.Errorf("stalls: got %v, want 1", got)
 	}
-}
-
-func TestRowOfMessage(t *testing.T) {
-	at := time.Date(2026, 11, 22, 16, 58, 36, 123456789, time.UTC)
-	m := proto.Message{Channel: "orders.eu", Event: "created", Data: []byte(`"line\none \"two\""`), Sender: "shop", Time: "2026-11-22T16:00:00.000Z"}
-	msg := natsx.NewMsg(&m, natsx.Headers{Source: "2001:db8::1", Accepted: at}, false)
-	got, ok := rowOf("e", stored{subject: msg.Subject, header: msg.Header, body: msg.Data, seq: 7, time: at})
-	want := Row{Message: "line\none \"two\"", Sender: "shop", Timestamp: "2026-11-22T16:00:00.000Z", Channel: "orders.eu", Event: "created", Epoch: "e", Seq: 7, Source: "2001:db8::1"}
-	if !ok || got != want {
-		t.Errorf("got %+v, %v, want %+v", got, ok, want)
-	}
-	long := nats.Header{proto.HeaderSource: []string{strings.Repeat("x", 100)}}
-	if got, _ := rowOf("e", stored{subject: msg.Subject, header: long, body: msg.Data, seq: 7, time: at}); got.Source != "" {
-		t.Errorf("a source that is no address: got %q, want none", got.Source)
-	}
-}
-
-func FuzzRowOfMessage(f *testing.F) {
-	f.Add("herald.msg.orders", []byte(`{"channel":"orders","event":"message","data":"a","sender":"shop","time":"2026-11-22T16:58:36.123Z"}`), "1.2.3.4")
-	f.Add("herald.msg.a", []byte(`{"channel":"a","event":"m","data":{"a":"\ud800"},"sender":"","time":"-2026-11-22T16:58:36Z"}`), "")
-	f.Add("other", []byte{0xff, 0}, "\xff")
-	at := time.Date(2026, 11, 22, 16, 58, 36, 0, time.UTC)
-	f.Fuzz(func(t *testing.T, subject string, body []byte, source string) {
-		before := slices.Clone(body)
-		r, ok := rowOf("e", stored{subject: subject, header: nats.Header{proto.HeaderSource: []string{source}}, body: body, seq: 1, time: at})
-		if !slices.Equal(body, before) {
-			t.Error("the message was changed; others share it")
-		}
-		if _, err := time.Parse(proto.TimeLayout, r.Timestamp); err != nil || len(r.Timestamp) != len(proto.TimeLayout) {
-			t.Errorf("timestamp: got %q", r.Timestamp)
-		}
-		for _, s := range []string{r.Message, r.Channel, r.Sender, r.Event, r.Source} {
-			if strings.ToValidUTF8(s, "") != s {
-				t.Errorf("got %q, want UTF-8", s)
-			}
-		}
-		if ok && (proto.CheckChannel(r.Channel) != nil || proto.CheckName(r.Sender) != nil || proto.CheckName(r.Event) != nil) {
-			t.Errorf("accepted as Herald's: %+v", r)
-		}
-	})
 }

@@ -54,6 +54,9 @@ type Service struct {
 	// queryTimeout bounds one page, waiting for other queries included. The
 	// store cuts a long search short before that.
 	queryTimeout time.Duration
+	// indexEvery is how often the search index is brought up to the rows at
+	// least; 0: never, for who measures what the rest costs.
+	indexEvery time.Duration
 
 	// keys is replaced as a whole when the bucket is read anew.
 	keys atomic.Pointer[auth.Ring]
@@ -79,7 +82,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: make(chan struct{}, maxExports), queryTimeout: queryTimeout}
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: make(chan struct{}, maxExports), queryTimeout: queryTimeout, indexEvery: indexEvery}
 	if s.js, err = jetstream.New(deps.NATS); err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
@@ -182,7 +185,10 @@ func (s *Service) holes() float64 {
 
 // keepIndex lets the search index follow the rows until ctx ends.
 func (s *Service) keepIndex(ctx context.Context) {
-	s.every(ctx, indexEvery, "the search index cannot follow; searches read the rows meanwhile", func() error {
+	if s.indexEvery == 0 {
+		return
+	}
+	s.every(ctx, s.indexEvery, s.store.IndexDue(), "the search index cannot follow; searches read the rows meanwhile", func() error {
 		n, err := s.store.Index(ctx)
 		s.metrics.segments.Add(float64(n))
 		return err
@@ -191,16 +197,16 @@ func (s *Service) keepIndex(ctx context.Context) {
 
 // keepRetention deletes what is too old or too much until ctx ends.
 func (s *Service) keepRetention(ctx context.Context) {
-	s.every(ctx, retainEvery, "rows beyond retention cannot be deleted; trying again", func() error {
+	s.every(ctx, retainEvery, nil, "rows beyond retention cannot be deleted; trying again", func() error {
 		n, err := s.store.Retain(ctx, s.cfg.MaxAge, s.cfg.MaxBytes, time.Now())
 		s.metrics.expired.Add(float64(n))
 		return err
 	})
 }
 
-// every calls f at once and then each interval, until ctx ends. Of faults in
-// a row it reports the first.
-func (s *Service) every(ctx context.Context, interval time.Duration, complaint string, f func() error) {
+// every calls f at once and then each interval, and when it is due, until ctx
+// ends. Of faults in a row it reports the first.
+func (s *Service) every(ctx context.Context, interval time.Duration, due <-chan struct{}, complaint string, f func() error) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for complained := false; ; {
@@ -216,6 +222,7 @@ func (s *Service) every(ctx context.Context, interval time.Duration, complaint s
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-due:
 		}
 	}
 }

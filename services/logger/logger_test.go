@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,7 +27,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if childFile() != "" {
+	switch {
+	case os.Getenv(measuredRowsEnv) != "":
+		logMeasured()
+		return
+	case childFile() != "":
 		logUntilKilled()
 		return
 	}
@@ -197,18 +202,25 @@ func (r *running) last(epoch string) int {
 // metric reads the value of a counter or gauge.
 func (r *running) metric(name string) float64 {
 	r.t.Helper()
-	families, err := r.reg.Gather()
+	v, err := gathered(r.reg, name)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	return v
+}
+
+func gathered(reg *prometheus.Registry, name string) (float64, error) {
+	families, err := reg.Gather()
+	if err != nil {
+		return 0, err
 	}
 	for _, f := range families {
 		if f.GetName() == name {
 			m := f.GetMetric()[0]
-			return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue(), nil
 		}
 	}
-	r.t.Fatalf("no metric %s", name)
-	return 0
+	return 0, fmt.Errorf("no metric %s", name)
 }
 
 // get calls GET /v1/log.

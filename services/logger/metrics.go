@@ -1,6 +1,9 @@
 package logger
 
 import (
+	"sync/atomic"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -18,6 +21,18 @@ type metrics struct {
 	pending      prometheus.Gauge
 	diskFull     prometheus.Gauge
 	queries      *prometheus.HistogramVec
+	// oldest is when the stream stored the oldest message in hand that is not
+	// committed, Unix nanoseconds; 0 without any. Set by the batcher.
+	oldest atomic.Int64
+}
+
+// lag is how old that message is, in seconds.
+func (m *metrics) lag() float64 {
+	oldest := m.oldest.Load()
+	if oldest == 0 {
+		return 0
+	}
+	return max(0, time.Since(time.Unix(0, oldest)).Seconds())
 }
 
 func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *metrics {
@@ -63,6 +78,10 @@ func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *met
 		Name: "herald_logger_holes_total",
 		Help: "Messages that the stream lost before the logger saw them, as the file has counted since it was made.",
 	}, holes)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "herald_logger_lag_seconds",
+		Help: "Age of the oldest message that the logger has and has not written yet, since the stream stored it; 0 if there is none. Clocks of different machines are compared.",
+	}, m.lag)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "herald_logger_file_bytes",
 		Help: "Size of the log's file and its write-ahead log.",

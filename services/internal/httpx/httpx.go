@@ -27,11 +27,26 @@ func WriteJSON(w http.ResponseWriter, status int, v any) {
 	if err != nil {
 		panic(fmt.Sprintf("httpx: %T does not marshal: %v", v, err)) // a programming fault; Recover answers 500
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n')) // a client that hung up misses only its own answer
+	WriteLine(w, status, append(b, '\n'))
 }
+
+// WriteLine answers with a line of JSON that ends with a newline.
+func WriteLine(w http.ResponseWriter, status int, line []byte) {
+	h := w.Header()
+	h["Content-Type"], h["Cache-Control"] = applicationJSON, noStore
+	w.WriteHeader(status)
+	_, _ = w.Write(line) // a client that hung up misses only its own answer
+}
+
+// Values of headers that every answer has. They are shared: a slice of its own
+// for each would be two allocations in ten of a short request. Never changed,
+// and of exact capacity, so that Header.Add copies.
+var (
+	applicationJSON = []string{"application/json"}
+	noStore         = []string{"no-store"}
+	nosniff         = []string{"nosniff"}
+	noReferrer      = []string{"no-referrer"}
+)
 
 // WriteProblem answers with err as a problem document. A *proto.Problem (or
 // what wraps one) is shown as it is; any other error is logged under the
@@ -100,7 +115,7 @@ func ReadBody(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, e
 	if r.ContentLength > maxBytes {
 		return nil, proto.ProblemTooLarge.With(fmt.Sprintf("the body has %d bytes, at most %d are allowed", r.ContentLength, maxBytes))
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBytes))
+	b, err := readAll(http.MaxBytesReader(w, r.Body, maxBytes), r.ContentLength)
 	switch {
 	case err == nil:
 		return b, nil
@@ -108,6 +123,29 @@ func ReadBody(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, e
 		return nil, fmt.Errorf("read the body: %w: %w", err, proto.ProblemInvalidJSON.With("the body could not be read"))
 	default:
 		return nil, fmt.Errorf("read the body: %w", err)
+	}
+}
+
+// firstBytes bounds what is set aside for a body before any of it has come:
+// its length is only what the client says.
+const firstBytes = 64 << 10
+
+// readAll is io.ReadAll of a body that is said to have so many bytes; less
+// than 0 means unknown.
+func readAll(r io.Reader, length int64) ([]byte, error) {
+	b := make([]byte, 0, max(512, min(length+1, firstBytes))) // one more: where the end is seen
+	for {
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if err == io.EOF {
+			return b, nil
+		}
+		if err != nil {
+			return b, err
+		}
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
 	}
 }
 
@@ -196,8 +234,8 @@ func recoverPanic(log *slog.Logger) func(http.Handler) http.Handler {
 
 func securityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Header().Set("Referrer-Policy", "no-referrer")
+		h := w.Header()
+		h["X-Content-Type-Options"], h["Referrer-Policy"] = nosniff, noReferrer
 		next.ServeHTTP(w, r)
 	})
 }

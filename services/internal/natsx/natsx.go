@@ -276,28 +276,50 @@ type Headers struct {
 // NewMsg makes the NATS message for m, which has no ID: to be stored, or, if
 // ephemeral, for the live subject directly. m must have been checked.
 func NewMsg(m *proto.Message, h Headers, ephemeral bool) *nats.Msg {
-	msg := &nats.Msg{Subject: proto.StoredSubject(m.Channel), Header: nats.Header{}}
-	if ephemeral {
-		msg.Subject = proto.LiveSubject(m.Channel)
-	} else {
-		if h.MsgID != "" {
-			msg.Header[nats.MsgIdHdr] = []string{h.MsgID}
-		}
-		if h.TTL > 0 {
-			msg.Header[jetstream.MsgTTLHeader] = []string{strconv.FormatInt(h.TTL, 10) + "s"}
-		}
+	var msg nats.Msg
+	Fill(&msg, m, h, ephemeral)
+	return &msg
+}
+
+// Fill is NewMsg into a message of an earlier Fill that nats.go has sent: its
+// header and data are written over.
+func Fill(msg *nats.Msg, m *proto.Message, h Headers, ephemeral bool) {
+	if msg.Header == nil {
+		msg.Header = nats.Header{}
 	}
-	if h.Source != "" {
-		msg.Header[proto.HeaderSource] = []string{h.Source}
+	id, ttl, accepted := h.MsgID, "", ""
+	msg.Subject = proto.StoredSubject(m.Channel)
+	switch {
+	case ephemeral:
+		id, msg.Subject = "", proto.LiveSubject(m.Channel)
+	case h.TTL > 0:
+		ttl = strconv.FormatInt(h.TTL, 10) + "s"
 	}
 	if !h.Accepted.IsZero() {
-		msg.Header[proto.HeaderAccepted] = []string{strconv.FormatInt(h.Accepted.UnixMicro(), 10)}
+		accepted = strconv.FormatInt(h.Accepted.UnixMicro(), 10)
 	}
-	if h.Traceparent != "" {
-		msg.Header[proto.HeaderTraceparent] = []string{h.Traceparent}
+	set(msg.Header, nats.MsgIdHdr, id)
+	set(msg.Header, jetstream.MsgTTLHeader, ttl)
+	set(msg.Header, proto.HeaderSource, h.Source)
+	set(msg.Header, proto.HeaderAccepted, accepted)
+	set(msg.Header, proto.HeaderTraceparent, h.Traceparent)
+	if msg.Data == nil {
+		msg.Data = make([]byte, 0, len(m.Data)+len(m.Channel)+len(m.Event)+len(m.Sender)+96)
 	}
-	msg.Data = m.AppendBody(make([]byte, 0, len(m.Data)+len(m.Channel)+len(m.Event)+len(m.Sender)+96))
-	return msg
+	msg.Data = m.AppendBody(msg.Data[:0])
+}
+
+// set writes one header, in place if the name is there already. Without a
+// value there is none of that name.
+func set(h nats.Header, name, value string) {
+	switch v := h[name]; {
+	case value == "":
+		delete(h, name)
+	case len(v) == 1:
+		v[0] = value
+	default:
+		h[name] = []string{value}
+	}
 }
 
 // Received is a message as it comes from NATS, republished or fetched. Body

@@ -53,7 +53,7 @@ type Conn struct {
 	inflight int           // guarded by mu; bytes from the head of queue that drain is writing
 	room     chan struct{} // guarded by mu; closed when the queue is short again; nil: nobody waits
 	timer    *time.Timer   // guarded by mu; for a stalled write or a goodbye; nil: neither
-	deadline time.Time     // guarded by mu; when timer is due; zero: it is not
+	deadline int64         // guarded by mu; Unix nanoseconds when timer is due; 0: it is not
 
 	incoming // guarded by mu
 
@@ -62,8 +62,6 @@ type Conn struct {
 	remote   netip.Addr
 	format   *Format
 	client   Client
-	slot     int     // of the set's heartbeat wheel
-	maxQueue int     // bytes
 	wire     wire    // what it is written to
 	poller   *poller // tells when the socket is ready; nil: goroutines wait for it
 	oneWay   bool    // an HTTP stream: nothing comes in
@@ -71,8 +69,10 @@ type Conn struct {
 
 	busy   atomic.Bool  // the client is called and nothing is read meanwhile: no pong is heard
 	lastIn atomic.Int64 // Unix nanoseconds
-	place  int          // guarded by set.mu; index in its slot
+	slot   int32        // fixed; of the set's wheel
+	place  int32        // guarded by set.mu; index in its slot
 	pinged int64        // owned by Set.Run; Unix nanoseconds of the unanswered ping, 0: none
+	ends   int64        // guarded by mu; Unix nanoseconds when it ends at the latest, 0: it does not: see Expire
 }
 
 // wire is a socket as a Conn needs it.
@@ -162,7 +162,9 @@ func (c *Conn) send(b []byte) {
 
 // overflows reports whether b finds no room. An empty queue takes anything:
 // else a message above the bound would send its client away for ever.
-func (c *Conn) overflows(b []byte) bool { return c.queued > 0 && c.queued+len(b) > c.maxQueue }
+func (c *Conn) overflows(b []byte) bool {
+	return c.queued > 0 && c.queued+len(b) > c.set.cfg.MaxQueueBytes
+}
 
 // flush writes what is queued, as much as the socket takes without waiting. The
 // rest follows when the socket takes more.
@@ -250,7 +252,7 @@ func (c *Conn) advance(n int) {
 	if len(c.queue) == 0 {
 		c.queue = nil // an idle client keeps no queue
 	}
-	enough := c.maxQueue / 4
+	enough := c.set.cfg.MaxQueueBytes / 4
 	if c.closing {
 		enough = 0 // flushed waits for the last byte
 	}
@@ -270,14 +272,14 @@ func (c *Conn) setCode(code proto.CloseCode) {
 func (c *Conn) SendWait(ctx context.Context, b []byte) error {
 	for {
 		c.mu.Lock()
-		if c.queued > 0 && c.queued+len(b) > c.maxQueue/2 {
+		if c.queued > 0 && c.queued+len(b) > c.set.cfg.MaxQueueBytes/2 {
 			c.flush() // others may have sent, and not flushed yet
 		}
 		if c.closing || c.dead {
 			c.mu.Unlock()
 			return ErrClosed
 		}
-		if c.queued+len(b) <= c.maxQueue/2 || c.queued == 0 {
+		if c.queued+len(b) <= c.set.cfg.MaxQueueBytes/2 || c.queued == 0 {
 			c.send(b)
 			c.flush()
 			c.mu.Unlock()
@@ -370,7 +372,7 @@ func (c *Conn) cut() {
 
 // arm ends the connection after d, unless disarm comes before.
 func (c *Conn) arm(d time.Duration) {
-	c.deadline = time.Now().Add(d)
+	c.deadline = time.Now().Add(d).UnixNano()
 	if c.timer == nil {
 		c.timer = time.AfterFunc(d, c.timeout)
 	} else {
@@ -381,7 +383,7 @@ func (c *Conn) arm(d time.Duration) {
 func (c *Conn) disarm() {
 	if c.timer != nil && !c.closing {
 		c.timer.Stop()
-		c.timer, c.deadline = nil, time.Time{}
+		c.timer, c.deadline = nil, 0
 	}
 }
 
@@ -389,7 +391,7 @@ func (c *Conn) disarm() {
 func (c *Conn) timeout() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.dead || c.deadline.IsZero() || time.Now().Before(c.deadline) {
+	if c.dead || c.deadline == 0 || time.Now().UnixNano() < c.deadline {
 		return // it was set anew while this waited for the lock
 	}
 	c.setCode(proto.CloseSlowConsumer) // unless it is closing for another reason

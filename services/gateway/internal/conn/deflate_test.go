@@ -209,7 +209,7 @@ func TestDeflatedMessages(t *testing.T) {
 		eventually(t, "nothing is kept", func() bool {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			return c.inbox == nil && c.waiting == 0 && c.parser.partial == nil && c.parser.message == nil && c.queue == nil
+			return c.inbox == nil && c.waiting == 0 && c.parser.kept == nil && c.queue == nil
 		})
 	})
 }

@@ -244,10 +244,8 @@ func TestHostileClients(t *testing.T) {
 			if accepted.Load() != left.Load() || s.set.Len() != 0 {
 				t.Errorf("%d accepted, %d ended, %d are still counted", accepted.Load(), left.Load(), s.set.Len())
 			}
-			for _, p := range s.set.pollers {
-				if len(p.conns) != 0 {
-					t.Errorf("a poller keeps %d connections", len(p.conns))
-				}
+			if n := s.set.watched(); n != 0 {
+				t.Errorf("the pollers keep %d connections", n)
 			}
 		})
 	}

@@ -197,13 +197,13 @@ func (c *Conn) handle(f inFrame) (goOn bool, code proto.CloseCode) {
 		if _, takes := c.client.(BinaryClient); !takes {
 			c.pong()
 			c.close(proto.CloseUnsupported)
-			c.parser.open = !f.fin
+			c.parser.skip(f)
 			break
 		}
 		fallthrough
 	default:
 		if c.closing { // what is said after our goodbye is not heard
-			c.parser.open, c.parser.message = !f.fin, nil
+			c.parser.skip(f)
 			break
 		}
 		message, whole := c.parser.text(f)

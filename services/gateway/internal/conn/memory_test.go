@@ -2,6 +2,7 @@ package conn
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"testing"
 )
 
@@ -17,13 +19,19 @@ import (
 // names.
 const crowdEnv = "HERALD_TEST_CROWD"
 
-const crowdSize = 5000
+// Clients of a crowd; over TLS, where a handshake costs as much as ten without,
+// they are fewer.
+const crowdSize, secureCrowd = 5000, 1000
 
 // crowd opens connections, says so, and keeps them until its input ends.
 func crowd(addr string) {
-	conns := make([]net.Conn, crowdSize)
+	addr, secure := strings.CutPrefix(addr, "wss:")
+	conns := make([]net.Conn, sizeOf(secure))
 	for i := range conns {
 		nc, err := net.Dial("tcp", addr)
+		if err == nil && secure {
+			nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // the test server's own certificate
+		}
 		if err == nil {
 			_, err = nc.Write([]byte(handshake))
 		}
@@ -41,21 +49,35 @@ func crowd(addr string) {
 	runtime.KeepAlive(conns)
 }
 
+func sizeOf(secure bool) int {
+	if secure {
+		return secureCrowd
+	}
+	return crowdSize
+}
+
 // An idle client costs little memory, and no goroutine where a poller waits
 // for it. The clients live in another process: this one has only the server's
 // side.
 func TestIdleClient(t *testing.T) {
-	t.Run("parked", func(t *testing.T) { testIdleClient(t, Config{}, 1<<10, 0) })
-	t.Run("blocking", func(t *testing.T) { testIdleClient(t, Config{Blocking: true}, 8<<10, 1) })
+	for _, c := range []struct {
+		form                      string
+		mostBytes, mostGoroutines int
+	}{{"parked", 640, 0}, {"TLS", 9 << 10, 0}, {"blocking", 8 << 10, 1}} {
+		t.Run(c.form, func(t *testing.T) { testIdleClient(t, newForm(t, Config{}, c.form), c.mostBytes, c.mostGoroutines) })
+	}
 }
 
-func testIdleClient(t *testing.T, cfg Config, mostBytes, mostGoroutines int) {
-	s := newServer(t, cfg, "tcp", false)
+func testIdleClient(t *testing.T, s *server, mostBytes, mostGoroutines int) {
+	addr, size := s.http.Listener.Addr().String(), sizeOf(s.secure)
+	if s.secure {
+		addr = "wss:" + addr
+	}
 	_, _ = s.connect() // what the first client costs is not counted
 	goroutines, memory := runtime.NumGoroutine(), inUse()
 
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), crowdEnv+"="+s.http.Listener.Addr().String())
+	cmd.Env = append(os.Environ(), crowdEnv+"="+addr)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -71,14 +93,14 @@ func testIdleClient(t *testing.T, cfg Config, mostBytes, mostGoroutines int) {
 	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "here\n" {
 		t.Fatalf("the clients say %q, %v", line, err)
 	}
-	for range crowdSize {
+	for range size {
 		<-s.conns
 	}
 	eventually(t, "the goroutines of the handshakes have ended", func() bool {
-		return runtime.NumGoroutine()-goroutines <= mostGoroutines*crowdSize+10
+		return runtime.NumGoroutine()-goroutines <= mostGoroutines*size+10
 	})
-	each := (inUse() - memory) / crowdSize
-	t.Logf("%d bytes of heap and stack for each of %d idle clients", each, crowdSize)
+	each := (inUse() - memory) / size
+	t.Logf("%d bytes of heap and stack for each of %d idle clients", each, size)
 	if each > mostBytes {
 		t.Errorf("an idle client costs %d bytes, want at most %d", each, mostBytes)
 	}
@@ -86,7 +108,7 @@ func testIdleClient(t *testing.T, cfg Config, mostBytes, mostGoroutines int) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the clients: %v", err)
 	}
-	for range crowdSize {
+	for range size {
 		s.ended()
 	}
 }

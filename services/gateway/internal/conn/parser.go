@@ -11,14 +11,19 @@ import (
 // parser cuts what a client sends into frames (RFC 6455 section 5.2), however
 // it comes in pieces. It keeps nothing between whole messages.
 type parser struct {
-	partial []byte // a frame that is not whole yet
-	message []byte // the fragments of a message so far
-	open    bool   // a message has begun, and its last fragment has not come
-	binary  bool   // the message that is open, or came last, is
-	most    int32  // bytes of a message; 0: proto.MaxFrameBytes
+	kept   *kept // nil: nothing
+	open   bool  // a message has begun, and its last fragment has not come
+	binary bool  // the message that is open, or came last, is
+	most   int32 // bytes of a message; 0: proto.MaxFrameBytes
 
 	inflates   bool // fixed; the client may compress
 	compressed bool // the message that is open, or came last, is
+}
+
+// kept is what is not whole yet.
+type kept struct {
+	frame   []byte // the beginning of one
+	message []byte // the fragments of one so far
 }
 
 // inFrame is one frame, unmasked.
@@ -46,9 +51,12 @@ const (
 // valid during the call only. b is changed. The code is why the client must
 // leave; 0: it did nothing wrong.
 func (p *parser) take(b []byte, f func(inFrame) (goOn bool, code proto.CloseCode)) proto.CloseCode {
-	kept := len(p.partial)
-	if kept > 0 {
-		b = append(p.partial, b...)
+	var begun []byte
+	if p.kept != nil {
+		begun = p.kept.frame
+	}
+	if len(begun) > 0 {
+		b = append(begun, b...)
 	}
 	rest := b
 	for len(rest) > 0 {
@@ -61,19 +69,33 @@ func (p *parser) take(b []byte, f func(inFrame) (goOn bool, code proto.CloseCode
 		}
 		rest = rest[n:]
 		if goOn, code := f(frame); !goOn {
-			p.partial = nil
+			p.kept = nil
 			return code
 		}
 	}
-	switch {
-	case len(rest) == 0:
-		p.partial = nil
-	case kept > 0 && len(rest) == len(b):
-		p.partial = b
-	default:
-		p.partial = slices.Clone(rest)
+	if len(rest) > 0 && (len(begun) == 0 || len(rest) < len(b)) {
+		rest = slices.Clone(rest) // the rest of it is not kept, or is somebody else's
 	}
+	p.keep(rest, p.fragments())
 	return 0
+}
+
+func (p *parser) keep(frame, message []byte) {
+	switch {
+	case len(frame) == 0 && message == nil:
+		p.kept = nil
+	case p.kept == nil:
+		p.kept = &kept{frame, message}
+	default:
+		p.kept.frame, p.kept.message = frame, message
+	}
+}
+
+func (p *parser) fragments() []byte {
+	if p.kept == nil {
+		return nil
+	}
+	return p.kept.message
 }
 
 // cut reads the first frame of b. n is its length; 0: it is not whole yet. What
@@ -101,7 +123,7 @@ func (p *parser) cut(b []byte) (f inFrame, n int, code proto.CloseCode) {
 		}
 		size = binary.BigEndian.Uint64(b[2:])
 	}
-	if !control && size > uint64(p.limit()-len(p.message)) {
+	if !control && size > uint64(p.limit()-len(p.fragments())) {
 		return f, 0, proto.CloseTooBig
 	}
 	if end := head + 4 + int(size); len(b) < end {
@@ -152,13 +174,19 @@ func (p *parser) text(f inFrame) (message []byte, whole bool) {
 		p.binary = f.op == opBinary
 		p.compressed = f.rsv1
 	}
-	p.open = !f.fin
-	p.message = append(p.message, f.payload...)
-	if p.open {
+	message = append(p.fragments(), f.payload...)
+	if p.open = !f.fin; p.open {
+		p.keep(nil, message)
 		return nil, false
 	}
-	message, p.message = p.message, nil
+	p.keep(nil, nil)
 	return message, true
+}
+
+// skip takes a data frame in of which nobody wants to hear.
+func (p *parser) skip(f inFrame) {
+	p.open = !f.fin
+	p.keep(nil, nil)
 }
 
 // goodbyeCode is the code of a client's close frame; 0: it has none. ok is

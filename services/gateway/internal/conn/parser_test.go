@@ -79,8 +79,8 @@ func TestParserKeepsNothing(t *testing.T) {
 			t.Fatal(code)
 		}
 	}
-	if p.partial != nil || p.message != nil || p.open {
-		t.Errorf("it keeps %d and %d bytes", len(p.partial), len(p.message))
+	if p.kept != nil || p.open {
+		t.Errorf("it keeps %+v", p.kept)
 	}
 }
 

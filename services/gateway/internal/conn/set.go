@@ -51,11 +51,12 @@ type Set struct {
 
 	wg sync.WaitGroup // connections and handshakes under way, with their goroutines
 
-	mu    sync.Mutex
-	slots [][]*Conn // guarded by mu; the heartbeat wheel: one slot is looked at each second
-	next  int       // guarded by mu; the slot of the next connection
-	count int       // guarded by mu
-	full  bool      // guarded by mu; Drain has begun: nobody is added
+	mu     sync.Mutex
+	slots  [][]*Conn // guarded by mu; the wheel of heartbeats and expiries: one slot is looked at each second
+	next   int       // guarded by mu; the slot of the next connection
+	count  int       // guarded by mu
+	opened int       // guarded by mu; ever
+	full   bool      // guarded by mu; Drain has begun: nobody is added
 }
 
 // NewSet makes an empty set. The wheel turns twice per heartbeat, so that
@@ -73,7 +74,7 @@ func NewSet(cfg Config, reg prometheus.Registerer) *Set {
 }
 
 func (s *Set) begin(c *Conn, id string, remote netip.Addr, format *Format) {
-	c.id, c.remote, c.set, c.format, c.maxQueue = id, remote, s, format, s.cfg.MaxQueueBytes
+	c.id, c.remote, c.set, c.format = id, remote, s, format
 	now := time.Now().UnixNano()
 	c.lastIn.Store(now)
 	c.lastOut = now
@@ -106,11 +107,12 @@ func (s *Set) reserve() bool {
 func (s *Set) add(c *Conn) (draining bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.slot = s.next
+	c.slot = int32(s.next)
 	s.next = (s.next + 1) % len(s.slots)
-	c.place = len(s.slots[c.slot])
+	c.place = int32(len(s.slots[c.slot]))
 	s.slots[c.slot] = append(s.slots[c.slot], c)
 	s.count++
+	s.opened++
 	s.m.open.Inc()
 	s.m.opened.Inc()
 	return s.full
@@ -144,7 +146,7 @@ func (s *Set) Run(ctx context.Context) {
 	defer polling.Wait()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	round := time.Duration(len(s.slots)) * time.Second
+	round := s.round()
 	for i := 0; ; i = (i + 1) % len(s.slots) {
 		select {
 		case <-ctx.Done():
@@ -157,6 +159,44 @@ func (s *Set) Run(ctx context.Context) {
 		}
 	}
 }
+
+// Opened is how many connections there have been.
+func (s *Set) Opened() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened
+}
+
+// Expire closes the connection with CloseTokenExpired at that time, unless it is
+// called again before with a later one. The wheel looks after it, so that a
+// timer exists only shortly before.
+func (c *Conn) Expire(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ends = at.UnixNano()
+	c.expireWithin(c.set.round())
+}
+
+// expireWithin sets a timer if the connection ends before this time is over.
+func (c *Conn) expireWithin(d time.Duration) {
+	if c.ends == 0 || c.closing || c.dead {
+		return
+	}
+	if left := time.Until(time.Unix(0, c.ends)); left <= d+tickSlack {
+		time.AfterFunc(left, c.expire)
+	}
+}
+
+func (c *Conn) expire() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Now().UnixNano() >= c.ends {
+		c.close(proto.CloseTokenExpired)
+	}
+}
+
+// round is the time in which the wheel looks at every connection.
+func (s *Set) round() time.Duration { return time.Duration(len(s.slots)) * time.Second }
 
 func (s *Set) snapshot(slot int) []*Conn {
 	s.mu.Lock()
@@ -180,6 +220,7 @@ const deafBeats = 4
 func (c *Conn) beat(now time.Time, round, heartbeat time.Duration) {
 	c.mu.Lock()
 	in, out := c.lastIn.Load(), c.lastOut
+	c.expireWithin(round)
 	c.mu.Unlock()
 	since := func(t int64) time.Duration { return time.Duration(now.UnixNano() - t) }
 	heard := out

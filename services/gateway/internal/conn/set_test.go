@@ -50,7 +50,7 @@ func TestHeartbeatBounds(t *testing.T) {
 		round := time.Duration(len(s.slots)) * time.Second
 		nc, other := net.Pipe()
 		now := time.Unix(1e9, 0)
-		c := &Conn{set: s, maxQueue: 1 << 20, wire: blocking{nc}, format: webSocket, draining: true} // its queue is only looked at
+		c := &Conn{set: s, wire: blocking{nc}, format: webSocket, draining: true} // its queue is only looked at
 		c.lastIn.Store(now.UnixNano())
 		begin, last, pings, busy := now, now, 0, r.IntN(2) == 0
 		for look := now.Add(time.Duration(r.Int64N(int64(round)))); look.Sub(begin) < 50*heartbeat; look = look.Add(round) {
@@ -223,7 +223,7 @@ func TestMetrics(t *testing.T) {
 		s.remove(conns[i])
 		for _, slot := range s.slots {
 			for place, c := range slot {
-				if c.place != place {
+				if int(c.place) != place {
 					t.Fatalf("a connection at %d believes to be at %d", place, c.place)
 				}
 			}

@@ -123,7 +123,7 @@ func TestNeverReads(t *testing.T) {
 func TestCut(t *testing.T) {
 	r := random(t)
 	for range 20000 {
-		c := &Conn{set: NewSet(Config{MaxQueueBytes: 1 << 30}, nil), maxQueue: 1 << 30}
+		c := &Conn{set: NewSet(Config{MaxQueueBytes: 1 << 30}, nil)}
 		total := 0
 		for range r.IntN(8) {
 			b := make([]byte, 1+r.IntN(20))

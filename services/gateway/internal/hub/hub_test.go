@@ -290,3 +290,29 @@ func BenchmarkLookup(b *testing.B) {
 	}
 	stop()
 }
+
+// Messages that are for nobody here wait until something wakes the shard, and
+// are in their place then.
+func TestUnheardMessages(t *testing.T) {
+	h, stop := start(t, Config{Shards: 2, InboxMessages: 2 * unheard, RecentMessages: 1 << 12, RecentBytes: 1 << 20}, 0)
+	late, follower := &sink{}, &sink{}
+	join(attach(h, follower), Now, "b")
+	sub := attach(h, late)
+	for seq := uint64(1); seq <= 10; seq++ {
+		h.Publish(stored(seq, "a"))
+	}
+	if got, want := join(sub, 8, "a"), (Joined{OK: true, Position: at(10)}); got != want {
+		t.Errorf("after ten messages: got %+v, want %+v", got, want)
+	}
+	for seq := uint64(11); seq <= 3*unheard; seq++ {
+		h.Publish(stored(seq, "c"))
+	}
+	h.Publish(stored(3*unheard+1, "b"))
+	stop()
+	if want := []string{"9", "10"}; !slices.Equal(late.events, want) {
+		t.Errorf("who came late got %q, want %q", late.events, want)
+	}
+	if want := []string{strconv.Itoa(3*unheard + 1)}; !slices.Equal(follower.events, want) {
+		t.Errorf("who follows another channel got %q, want %q", follower.events, want)
+	}
+}

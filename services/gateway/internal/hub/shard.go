@@ -23,9 +23,11 @@ type shard struct {
 	messages int        // guarded by mu; how many of inbox are messages
 	stopped  bool       // guarded by mu
 
-	// Owned by run.
+	// Owned by run, which changes them under mu: put looks into them.
 	channels map[string]*subscriptions
 	patterns patterns
+
+	// Owned by run.
 	members  []*Subscriber
 	position proto.Cursor // the newest stored message taken in
 	window   window
@@ -42,6 +44,14 @@ func newShard(r *Recent, maxMessages int, m *metrics) *shard {
 	return s
 }
 
+// unheard is how many messages that are for nobody here may wait before the
+// shard is woken for them.
+const unheard = 256
+
+// put hands in a message or a command. For a message that concerns nobody here
+// a shard is not woken: it takes it in when something else wakes it, or when many
+// have come. With one subscriber per channel that spares all wake-ups but one,
+// and they are most of what such a message costs.
 func (s *shard) put(it item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,10 +62,21 @@ func (s *shard) put(it item) {
 		return
 	}
 	s.inbox = append(s.inbox, it)
-	if it.message != nil {
+	if m := it.message; m != nil {
 		s.messages++
+		if m.Written == nil && s.messages < min(unheard, s.maxMessages) && !s.follows(m.Channel) {
+			return
+		}
 	}
 	s.cond.Broadcast()
+}
+
+// follows reports whether anybody here follows the channel. mu is held.
+func (s *shard) follows(channel string) (found bool) {
+	if found = s.channels[channel] != nil; !found {
+		s.patterns.match(channel, func(*subscriptions) { found = true })
+	}
+	return found
 }
 
 func (s *shard) stop() {

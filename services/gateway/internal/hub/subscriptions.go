@@ -111,16 +111,38 @@ func (s *shard) leave(sub *Subscriber, names []string) {
 }
 
 func (s *shard) add(sub *Subscriber, name string, after, had uint64) {
-	var l *subscriptions
-	if proto.IsPattern(name) {
-		l = s.patterns.at(name)
-	} else if l = s.channels[name]; l == nil {
-		l = &subscriptions{name: name}
-		s.channels[name] = l
-	}
+	l := s.list(name)
 	sub.held = append(sub.held, held{l, len(l.list), after, had})
 	l.list = append(l.list, sub)
 	s.m.subscriptions.Inc()
+}
+
+// list finds or makes that of a name.
+func (s *shard) list(name string) *subscriptions {
+	if proto.IsPattern(name) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.patterns.at(name)
+	}
+	l := s.channels[name]
+	if l == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		l = &subscriptions{name: name}
+		s.channels[name] = l
+	}
+	return l
+}
+
+// forget is for a list without subscribers.
+func (s *shard) forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if proto.IsPattern(name) {
+		s.patterns.remove(name)
+	} else {
+		delete(s.channels, name)
+	}
 }
 
 // drop ends the i-th subscription of sub by moving the last one of the
@@ -137,11 +159,7 @@ func (s *shard) drop(sub *Subscriber, i int) {
 	l.list = l.list[:last]
 	l.shrunk(last)
 	if last == 0 {
-		if proto.IsPattern(l.name) {
-			s.patterns.remove(l.name)
-		} else {
-			delete(s.channels, l.name)
-		}
+		s.forget(l.name)
 	}
 	sub.held = slices.Delete(sub.held, i, i+1)
 	s.m.subscriptions.Dec()

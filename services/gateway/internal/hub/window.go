@@ -23,7 +23,7 @@ import (
 // for.
 type window struct {
 	turn    uint64 // of the newest message taken in
-	first   uint64 // turn of messages[0]
+	first   uint64 // turn of entries[0]
 	oldest  uint64 // the least sequence of a stored message here, or 0
 	entries [windowSize]transit
 	n       int
@@ -55,7 +55,7 @@ type walk struct {
 }
 
 const (
-	windowSize = 64
+	windowSize = 64 // bits of a word
 	// quantum is how many subscribers of a list are visited before another
 	// list, and the inbox, have their turn: about a millisecond of writes.
 	quantum = 256
@@ -264,7 +264,7 @@ func (w *window) join(set uint64) {
 // delivered: everybody of this shard has got the message, or has it queued.
 func (s *shard) delivered(e *transit) {
 	m := e.alone[0]
-	if !m.Accepted.IsZero() {
+	if e.subscribers > 0 && !m.Accepted.IsZero() {
 		s.m.latency.Observe(time.Since(m.Accepted).Seconds())
 	}
 	if m.Written != nil {

@@ -14,17 +14,31 @@ const insertRows = 50
 
 var insertMany, insertOne = insertSQL(insertRows), insertSQL(1)
 
+// rowArgs is how many parameters a row has of its own. Its epoch is the first
+// parameter of the statement, and its id SQLite puts together: each parameter
+// costs a call.
+const rowArgs = 7
+
 // insertSQL names the one conflict that is expected, a redelivery: INSERT OR
 // IGNORE would also swallow faults of other kinds, and with them rows.
 func insertSQL(n int) string {
-	values := "(?" + strings.Repeat(", ?", strings.Count(columns, ",")) + ")"
-	return "INSERT INTO messages (" + columns + ") VALUES " + values + strings.Repeat(", "+values, n-1) +
-		" ON CONFLICT (epoch, seq) DO NOTHING"
+	var b strings.Builder
+	b.WriteString("INSERT INTO messages (" + columns + ") VALUES ")
+	for i := range n {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		p := 2 + i*rowArgs
+		fmt.Fprintf(&b, "(?%d, ?%d, ?%d, ?%d, ?%d, ?1 || '-' || ?%d, ?1, ?%d, ?%d)", p, p+1, p+2, p+3, p+4, p+5, p+5, p+6)
+	}
+	b.WriteString(" ON CONFLICT (epoch, seq) DO NOTHING")
+	return b.String()
 }
 
 // Append stores the rows in one transaction and returns how many were new.
 // After nil they are on the disk. The error wraps ErrFull when there was no
-// room; then, and after any error, none of them is in the file.
+// room; then, and after any error, none of them is in the file. The rows must
+// not be changed afterwards: they are kept until they are indexed.
 func (s *Store) Append(ctx context.Context, rows []Row) (inserted int, err error) {
 	if len(rows) == 0 {
 		return 0, nil
@@ -40,6 +54,7 @@ func (s *Store) Append(ctx context.Context, rows []Row) (inserted int, err error
 	if err != nil {
 		return 0, fmt.Errorf("append %d rows to the log: %w", len(rows), err)
 	}
+	s.tail.appended(rows, inserted == len(rows))
 	return inserted, nil
 }
 
@@ -77,14 +92,14 @@ func insert(tx *sql.Tx, rows []Row, sealed map[string]int64) (inserted int, err 
 	}
 	defer one.Close()
 
-	args := make([]any, 0, insertRows*(strings.Count(columns, ",")+1))
+	args := make([]any, 0, 1+insertRows*rowArgs)
 	for len(rows) > 0 {
 		n, stmt := 1, one
 		late := int64(rows[0].Seq) <= sealed[rows[0].Epoch]
-		if !late && len(rows) >= insertRows && !anyLate(rows[:insertRows], sealed) {
+		if !late && len(rows) >= insertRows && alike(rows[:insertRows], sealed) {
 			n, stmt = insertRows, many
 		}
-		args = args[:0]
+		args = append(args[:0], rows[0].Epoch)
 		for i := range rows[:n] {
 			args = rows[i].appendArgs(args)
 		}
@@ -107,13 +122,17 @@ func insert(tx *sql.Tx, rows []Row, sealed map[string]int64) (inserted int, err 
 	return inserted, nil
 }
 
-func anyLate(rows []Row, sealed map[string]int64) bool {
+// alike reports whether the rows can be inserted at once: they have one epoch,
+// and none comes after its segment of the index was made.
+func alike(rows []Row, sealed map[string]int64) bool {
+	epoch := rows[0].Epoch
+	last := sealed[epoch]
 	for i := range rows {
-		if int64(rows[i].Seq) <= sealed[rows[i].Epoch] {
-			return true
+		if rows[i].Epoch != epoch || int64(rows[i].Seq) <= last {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // unseal drops the segment that covers a row which came after it was made: a

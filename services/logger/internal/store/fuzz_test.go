@@ -48,7 +48,8 @@ func FuzzSearch(f *testing.F) {
 }
 
 func FuzzSegmentBlock(f *testing.F) {
-	b := newBuilder(1)
+	var b builder
+	b.reset(1)
 	for _, r := range rows(epochA, 1, 50) {
 		b.add(&r)
 	}

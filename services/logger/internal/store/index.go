@@ -19,7 +19,8 @@ const (
 // Index brings the search index up to the rows, as far as there are full
 // segments, and returns how many it made. It takes the writer for some
 // milliseconds a segment, so Append may run beside it; when it falls behind,
-// searches are slower, never short. Only one call may run at a time.
+// searches are slower, never short. Only one call may run at a time. It is to
+// be called now and then, and when IndexDue says so.
 func (s *Store) Index(ctx context.Context) (segments int, err error) {
 	epochs, err := s.Epochs(ctx)
 	if err != nil {
@@ -34,6 +35,10 @@ func (s *Store) Index(ctx context.Context) (segments int, err error) {
 	}
 	return segments, nil
 }
+
+// IndexDue tells when there is a whole segment that Index can make without
+// reading its rows back. It is never closed.
+func (s *Store) IndexDue() <-chan struct{} { return s.tail.due }
 
 // indexEpoch fills first the gaps between segments, where late rows came,
 // then goes on after the last one. The newest epoch is the one that grows:
@@ -90,7 +95,7 @@ func (s *Store) gaps(ctx context.Context, epoch string) (gaps []span, end int64,
 // written.
 type sealed struct {
 	span
-	rows           int64
+	size           amount
 	offsets        float64 // the sum of seq-first: with rows, it gives away any change
 	oldest, newest string
 	blocks         []block
@@ -99,12 +104,21 @@ type sealed struct {
 // seal makes one segment at the beginning of the gap; one with last 0 means
 // that there was nothing to make. wait leaves alone what is not a whole one.
 func (s *Store) seal(ctx context.Context, epoch string, gap span, wait bool) (span, error) {
-	seg, full, err := s.build(ctx, epoch, gap)
-	if err != nil || seg.rows == 0 || wait && !full {
+	if wait && s.tail.isTooShort(epoch, gap.first) {
+		return span{}, nil
+	}
+	seen := s.tail.appendedSoFar()
+	seg, whole, err := s.build(ctx, epoch, gap)
+	if err != nil || seg.size.rows == 0 {
 		return span{}, err
+	}
+	if wait && !whole {
+		s.tail.tooShort(epoch, gap.first, seg.size, seen)
+		return span{}, nil
 	}
 	err = s.put(ctx, epoch, seg)
 	if errors.Is(err, errMoved) {
+		s.tail.moved()
 		return span{}, nil
 	}
 	return seg.span, err
@@ -119,7 +133,7 @@ func (s *Store) put(ctx context.Context, epoch string, seg sealed) error {
 			seg.first, epoch, seg.first, seg.last).Scan(&rows, &offsets); err != nil {
 			return err
 		}
-		if rows != seg.rows || offsets != seg.offsets {
+		if rows != int64(seg.size.rows) || offsets != seg.offsets {
 			return errMoved
 		}
 		res, err := tx.Exec("INSERT INTO segments (epoch, first, last, oldest, newest) VALUES (?, ?, ?, ?, ?)",
@@ -149,42 +163,68 @@ func (s *Store) put(ctx context.Context, epoch string, seg sealed) error {
 // made. The next Index makes it.
 var errMoved = errors.New("the rows changed")
 
-// build reads the rows of a segment. full says that it is a whole one: the
-// gap holds more than it takes.
-func (s *Store) build(ctx context.Context, epoch string, gap span) (seg sealed, full bool, err error) {
-	rows, err := s.readers.QueryContext(ctx, "SELECT "+readColumns+" FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
-		epoch, gap.first, gap.last, segmentRows)
-	if err != nil {
+// build makes a segment of the rows at the beginning of the gap. whole says
+// that the gap may hold more than it takes.
+func (s *Store) build(ctx context.Context, epoch string, gap span) (seg sealed, whole bool, err error) {
+	s.builder.reset(uint64(gap.first))
+	seg.span = gap
+	if gap.last == math.MaxInt64 {
+		whole, err = s.buildFromTail(ctx, epoch, &seg)
+	}
+	if err == nil && seg.size.rows == 0 {
+		whole, err = s.buildFromFile(ctx, epoch, &seg)
+	}
+	if err != nil || seg.size.rows == 0 {
 		return sealed{}, false, err
+	}
+	if whole || gap.last == math.MaxInt64 {
+		seg.last = int64(s.builder.seqs[seg.size.rows-1])
+	}
+	seg.blocks = s.builder.blocks()
+	return seg, whole, nil
+}
+
+func (s *Store) buildFromTail(ctx context.Context, epoch string, seg *sealed) (whole bool, err error) {
+	var first int64
+	err = s.readers.QueryRowContext(ctx, "SELECT seq FROM messages WHERE epoch = ? AND seq >= ? ORDER BY seq LIMIT 1", epoch, seg.first).Scan(&first)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	batches, whole := s.tail.from(epoch, first)
+	for _, b := range batches {
+		for i := range b {
+			seg.add(&s.builder, &b[i])
+		}
+	}
+	return whole, nil
+}
+
+func (s *Store) buildFromFile(ctx context.Context, epoch string, seg *sealed) (whole bool, err error) {
+	rows, err := s.readers.QueryContext(ctx, "SELECT "+readColumns+" FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
+		epoch, seg.first, seg.last, segmentRows)
+	if err != nil {
+		return false, err
 	}
 	defer rows.Close()
-	seg.span = gap
-	b := newBuilder(uint64(gap.first))
-	last, size := int64(0), 0
-	for !full && rows.Next() {
+	for !seg.size.whole() && rows.Next() {
 		var r Row
 		if err := r.scan(rows); err != nil {
-			return sealed{}, false, err
+			return false, err
 		}
-		b.add(&r)
-		if seg.rows == 0 || r.Timestamp < seg.oldest {
-			seg.oldest = r.Timestamp
-		}
-		if r.Timestamp > seg.newest {
-			seg.newest = r.Timestamp
-		}
-		last = int64(r.Seq)
-		size += len(r.Message)
-		seg.rows++
-		seg.offsets += float64(last - gap.first)
-		full = seg.rows == segmentRows || size >= segmentBytes
+		seg.add(&s.builder, &r)
 	}
-	if err := rows.Err(); err != nil {
-		return sealed{}, false, err
+	return seg.size.whole(), rows.Err()
+}
+
+func (g *sealed) add(b *builder, r *Row) {
+	b.add(r)
+	if g.size.rows == 0 || r.Timestamp < g.oldest {
+		g.oldest = r.Timestamp
 	}
-	if full || gap.last == math.MaxInt64 {
-		seg.last = last
-	}
-	seg.blocks = b.blocks()
-	return seg, full, nil
+	g.newest = max(g.newest, r.Timestamp)
+	g.size.add(r)
+	g.offsets += float64(int64(r.Seq) - g.first)
 }

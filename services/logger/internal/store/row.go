@@ -52,8 +52,9 @@ const (
 	readColumns = "message, sender, timestamp, channel, event, epoch, seq, source"
 )
 
+// appendArgs appends what insertSQL wants for each row.
 func (r *Row) appendArgs(args []any) []any {
-	return append(args, r.Message, r.Sender, r.Timestamp, r.Channel, r.Event, r.ID(), r.Epoch, int64(r.Seq), r.Source)
+	return append(args, r.Message, r.Sender, r.Timestamp, r.Channel, r.Event, int64(r.Seq), r.Source)
 }
 
 func (r *Row) scan(rows *sql.Rows) error {

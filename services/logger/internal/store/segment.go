@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"slices"
 )
 
 // Kinds of terms in a segment: the first byte of a term says in which column
@@ -31,73 +30,8 @@ func term(kind byte, text []byte) []byte {
 	return append([]byte{kind}, text[:min(len(text), maxTermBytes-1)]...)
 }
 
-// builder collects the terms of one segment. Rows come in order of sequence.
-type builder struct {
-	first    uint64
-	postings map[string]*posting
-	words    words
-	key      []byte
-}
-
-// posting is where a term occurs: the distances between sequences as
-// uvarints, the first one from the segment's first sequence.
-type posting struct {
-	last uint64
-	seqs []byte
-}
-
-func newBuilder(first uint64) *builder {
-	return &builder{first: first, postings: map[string]*posting{}}
-}
-
-func (b *builder) add(r *Row) {
-	b.term(termChannel, []byte(r.Channel), r.Seq)
-	b.term(termEvent, []byte(r.Event), r.Seq)
-	b.term(termSender, []byte(r.Sender), r.Seq)
-	for i := range b.words.split(searchable(r.Message)) {
-		b.term(termWord, b.words.at(i), r.Seq)
-	}
-}
-
-func (b *builder) term(kind byte, text []byte, seq uint64) {
-	b.key = append(append(b.key[:0], kind), text[:min(len(text), maxTermBytes-1)]...)
-	p := b.postings[string(b.key)]
-	switch {
-	case p == nil:
-		p = &posting{last: b.first}
-		b.postings[string(b.key)] = p
-	case p.last == seq:
-		return // again in the same row
-	}
-	p.seqs = binary.AppendUvarint(p.seqs, seq-p.last)
-	p.last = seq
-}
-
 // block is a row of the table terms.
 type block struct{ first, entries []byte }
-
-// blocks writes the terms in order: each entry is the term and the posting,
-// both preceded by their length as uvarint.
-func (b *builder) blocks() []block {
-	keys := make([]string, 0, len(b.postings))
-	for k := range b.postings {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	var out []block
-	for _, k := range keys {
-		if n := len(out); n == 0 || len(out[n-1].entries) >= blockBytes {
-			out = append(out, block{first: []byte(k)})
-		}
-		e := &out[len(out)-1].entries
-		*e = binary.AppendUvarint(*e, uint64(len(k)))
-		*e = append(*e, k...)
-		seqs := b.postings[k].seqs
-		*e = binary.AppendUvarint(*e, uint64(len(seqs)))
-		*e = append(*e, seqs...)
-	}
-	return out
-}
 
 // readBlock calls each for every entry of a block.
 func readBlock(entries []byte, each func(term, seqs []byte) error) error {

@@ -67,6 +67,8 @@ type Store struct {
 	// pageTime is how long one page may look for rows before it is returned
 	// as it is, with a cursor to go on from.
 	pageTime time.Duration
+	tail     tail
+	builder  builder // of Index
 }
 
 // defaultPageTime keeps a person waiting no longer than they look away.
@@ -86,7 +88,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
-	s := &Store{path: path, pageTime: defaultPageTime}
+	s := &Store{path: path, pageTime: defaultPageTime, tail: tail{due: make(chan struct{}, 1)}}
 	s.writer = connect(path, mode{open: "rw", journal: "WAL", vacuum: "incremental", txlock: "immediate"})
 	s.writer.SetMaxOpenConns(1)
 	s.readers = connect(path, mode{open: "rw", queryOnly: "1"})

@@ -64,8 +64,10 @@ func TestRowsComeBackAsTheyWere(t *testing.T) {
 	if len(p.Rows) != 1 || p.Rows[0] != want {
 		t.Errorf("got %+v, want %+v", p.Rows, want)
 	}
-	if got := p.Rows[0].ID(); got != "mib3k2x9-9223372036854775807" {
-		t.Errorf("id: got %q", got)
+	const id = "mib3k2x9-9223372036854775807"
+	var column string
+	if err := s.readers.QueryRow("SELECT id FROM messages").Scan(&column); err != nil || column != id || p.Rows[0].ID() != id {
+		t.Errorf("id: got %q, and %q in the file, %v, want %q", p.Rows[0].ID(), column, err, id)
 	}
 }
 
