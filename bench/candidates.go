@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -136,11 +137,27 @@ func (v *server) live(ctx context.Context) (bytes float64, err error) {
 			return 0, fmt.Errorf("%s: collect garbage: %w", v.name, err)
 		}
 	}
-	for _, name := range []string{"# HeapInuse = ", "# Stack = "} {
-		_, after, ok := strings.Cut(stats, name)
+	return v.sum(stats, "HeapInuse", "Stack")
+}
+
+// kept is the resident memory that the runtime holds for later, in bytes.
+func (v *server) kept(ctx context.Context) (bytes float64, err error) {
+	stats, err := v.read(ctx, "/debug/pprof/heap?debug=1")
+	if err != nil {
+		return 0, fmt.Errorf("%s: memory of the runtime: %w", v.name, err)
+	}
+	idle, err1 := v.sum(stats, "HeapIdle")
+	released, err2 := v.sum(stats, "HeapReleased")
+	return idle - released, errors.Join(err1, err2)
+}
+
+// sum adds up figures of the runtime's by what a heap profile calls them.
+func (v *server) sum(stats string, names ...string) (bytes float64, err error) {
+	for _, name := range names {
+		_, after, ok := strings.Cut(stats, "# "+name+" = ")
 		value, err := strconv.ParseFloat(strings.Fields(after + " ?")[0], 64) // of stacks: in use / of the system
 		if !ok || err != nil {
-			return 0, fmt.Errorf("%s: the heap profile says no %q", v.name, name)
+			return 0, fmt.Errorf("%s: the heap profile says no %s", v.name, name)
 		}
 		bytes += value
 	}

@@ -222,7 +222,7 @@ func (r *result) notes() string {
 	}
 	largest := r.plan.sizes[len(r.plan.sizes)-1]
 	if r.find(overTCP.idle, overTCP.idle) != nil || r.find(overTLS.idle, overTLS.idle) != nil {
-		fmt.Fprintf(&b, "\n\nIdle clients are %s, over TLS %s. Their memory is measured %.0f s after all have come at once, after garbage collection, and against the same process after %s others (over TLS %s) had come and gone, "+
+		fmt.Fprintf(&b, "\n\nIdle clients are %s, over TLS %s. Their memory is measured %.0f s after all have come at once, after garbage collection, and against the same process after %s others (over TLS %s) had come and gone, less what Go's runtime kept of them, "+
 			"so that code, pools and tables that a server needs once are not on their bill. A handshake is everything from the connection to the first frame of a subscribed client, with up to %d under way at a time (over TLS %d).",
 			thousands(largest), thousands(min(mostSecure, largest)), r.plan.rest.Seconds(), thousands(visitorsFor(largest)), thousands(visitorsFor(min(mostSecure, largest))), inFlight, handshakes)
 	}
