@@ -42,7 +42,7 @@ type unit func(v float64) string
 
 func seconds(v float64) string      { return fmt.Sprintf("%.2f s", v) }
 func microseconds(v float64) string { return fmt.Sprintf("%.1f µs", v) }
-func kilobytes(v float64) string    { return fmt.Sprintf("%.1f KB", v/1e3) }
+func kilobytes(v float64) string    { return fmt.Sprintf("%.1f KB", max(0, v)/1e3) } // less is noise
 func percent(v float64) string      { return fmt.Sprintf("%.0f %%", 100*v) }
 func times(v float64) string        { return fmt.Sprintf("%.2f×", v) }
 
@@ -153,6 +153,7 @@ func number(u unit, v float64) string {
 }
 
 func shortRatio(v float64) string {
+	v = max(0, v)
 	if v >= 10 {
 		return fmt.Sprintf("%.0f", v)
 	}
