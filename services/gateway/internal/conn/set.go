@@ -23,7 +23,7 @@ type Config struct {
 	// seconds.
 	Heartbeat time.Duration
 	// Blocking has goroutines wait for sockets on Linux, too, as they do on
-	// other systems and for TLS.
+	// other systems.
 	Blocking bool
 	// Deflate lets WebSocket clients that offer it have messages compressed,
 	// and compress their own: see Conn.Deflates.
@@ -167,9 +167,9 @@ func (s *Set) Opened() int {
 	return s.opened
 }
 
-// Expire closes the connection with CloseTokenExpired at that time, unless it is
-// called again before with a later one. The wheel looks after it, so that a
-// timer exists only shortly before.
+// Expire closes the connection with CloseTokenExpired at that time; the newest
+// call counts. The wheel looks after it, so that a timer exists only shortly
+// before.
 func (c *Conn) Expire(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -236,3 +236,33 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("got %v slow ones, want 15", slow)
 	}
 }
+
+// A connection ends when it was told to, and not before: by the wheel where
+// that is further away than a round, and at the later time where it was put off.
+func TestExpire(t *testing.T) {
+	s := newServer(t, Config{Heartbeat: 2 * time.Second}, "tcp", false) // a round of one second
+	const soon, later = 200 * time.Millisecond, 2200 * time.Millisecond
+	for _, c := range []struct {
+		name string
+		at   []time.Duration // from now, one call after the other
+		want time.Duration
+	}{
+		{"within a round", []time.Duration{soon}, soon},
+		{"further away", []time.Duration{later}, later},
+		{"put off", []time.Duration{soon, later}, later},
+		{"brought forward", []time.Duration{later, soon}, soon},
+		{"past already", []time.Duration{-time.Hour}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, conn := s.connect()
+			begin := time.Now()
+			for _, d := range c.at {
+				conn.Expire(begin.Add(d))
+			}
+			eventually(t, "it has expired", func() bool { return conn.Reason() != 0 })
+			if took := time.Since(begin); conn.Reason() != proto.CloseTokenExpired || took < c.want {
+				t.Errorf("it ended with %v after %s, want %v after %s", conn.Reason(), took, proto.CloseTokenExpired, c.want)
+			}
+		})
+	}
+}
