@@ -211,7 +211,7 @@ func (r *result) notes() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "`make bench`, %s: %d processors of %s, %s, nats-server beside it, all on one machine over loopback. %s",
 		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), machine(), runtime.Version(), r.rangeNote())
-	fmt.Fprintf(&b, " CPU and memory are those of the server's process, kernel included; × is against Herald in the same round. "+
+	fmt.Fprintf(&b, " CPU and memory are those of the server's process, kernel included; × is against Herald within a round, so it need not be the quotient of the two figures shown. "+
 		"Messages carry %d bytes of data; %s deliveries a second are offered, fewer where that would be more than %s messages.",
 		dataBytes, thousands(r.plan.rate), thousands(mostPerSecond))
 	if len(r.foreign) > 0 {
@@ -241,7 +241,7 @@ func (r *result) rangeNote() string {
 	if r.rounds == 1 {
 		return "One round."
 	}
-	return fmt.Sprintf("Median of %d rounds (and the range) in which the servers took turns.", r.rounds)
+	return fmt.Sprintf("Median of %d rounds, of an even number the lower one (and the range), in which the servers took turns.", r.rounds)
 }
 
 const (

@@ -10,8 +10,8 @@ import (
 	"github.com/herald-push/herald/proto"
 )
 
-// blocking is a socket that goroutines wait for: of TLS, of systems other than
-// Linux, and HTTP streams. A client has one goroutine, its reader; another
+// blocking is a socket that goroutines wait for: of systems other than Linux,
+// and where no poller takes it. A client has one goroutine, its reader; another
 // exists while the socket is full.
 type blocking struct{ net.Conn }
 

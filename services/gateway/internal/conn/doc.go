@@ -13,12 +13,13 @@
 //     without blocking. An idle client is a struct of some 500 bytes, and what
 //     crypto/tls keeps: no goroutine, no buffer. A goroutine exists while its
 //     Client has something to do.
-//   - blocking: other systems. A goroutine reads; another exists while the
+//   - blocking: other systems, and what no poller takes. A goroutine reads; another exists while the
 //     socket is full.
 //   - stream: an HTTP response, which is only written to.
 //
 // Locking: each Conn has one mutex. Under it happen only reads and writes that
-// cannot block (EAGAIN), and, where there are none such, neither. Set and each
-// poller have a mutex of their own; a poller's may be taken under a Conn's,
-// never the other way round, and a Set's is taken alone.
+// cannot block (EAGAIN); where a system has none such, no read or write does.
+// Set, each poller and each stream have a mutex of their own; a poller's or a
+// stream's may be taken under a Conn's, never the other way round, and a Set's
+// is taken alone.
 package conn

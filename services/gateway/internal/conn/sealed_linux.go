@@ -14,7 +14,7 @@ import (
 type sealed struct {
 	*descriptor
 	tls *tls.Conn
-	out []byte  // records that the socket has not taken; nil: none
+	out []byte  // records that the socket has not taken; empty: none
 	lot *[]byte // whose memory out is, if it is the pool's
 }
 
@@ -33,8 +33,8 @@ const (
 
 var recordsPool = sync.Pool{New: func() any { b := make([]byte, 0, recordsBytes); return &b }}
 
-// seal takes over the socket beneath a TLS connection. nil: nc is none, or does
-// not give its socket away; it is still the caller's.
+// seal takes over the socket beneath a TLS connection. nil: nc is none, does not
+// give its socket away, or has one of another kind; it is still the caller's.
 func (p *poller) seal(d *descriptor, nc net.Conn) parked {
 	t, ok := nc.(*tls.Conn)
 	if !ok {

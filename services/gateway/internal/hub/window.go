@@ -13,14 +13,14 @@ import (
 // subscriptions that it is for. Each such list is walked, from its end to its
 // beginning, in slices, so that no large one keeps a small one waiting. A
 // visit gives a subscriber everything that it is owed by now, through all of
-// its subscriptions, in order and in one write, and notes the newest turn:
+// its subscriptions, in order, in one write per joinBytes, and notes the newest turn:
 // later visits of the same walk or of others find nothing left to do. That
 // gives three things at once: a subscriber sees stream order however the walks
 // interleave; overlapping patterns deliver once; and messages that wait
 // together leave together.
 //
-// When all is delivered the window is emptied; when it is full, that is waited
-// for.
+// When all is delivered the window is emptied. When it is full, all walks are
+// taken to their end before the next message is.
 type window struct {
 	turn    uint64 // of the newest message taken in
 	first   uint64 // turn of entries[0]
@@ -31,7 +31,7 @@ type window struct {
 	walks   []*subscriptions // lists that are being walked
 	marked  []*subscriptions // lists that a message is for, walked or not
 	sent    int              // deliveries since the metric was told
-	since   int              // deliveries since the processor was last offered to others
+	since   int              // subscribers that were given something since the processor was last offered to others
 	joined  uint64           // what batches is for
 	batches []Batch          // made for the last subscriber that got several messages
 }
@@ -57,7 +57,7 @@ type walk struct {
 const (
 	windowSize = 64 // bits of a word
 	// quantum is how many subscribers of a list are visited before another
-	// list, and the inbox, have their turn: about a millisecond of writes.
+	// list, and the inbox, have their turn: some 2 ms of writes.
 	quantum = 256
 	// joinBytes is how much is joined into one write, unless one message has more.
 	joinBytes = 64 << 10
@@ -86,7 +86,7 @@ func (w *window) upTo(seq uint64) (set uint64) {
 	return set
 }
 
-// shrunk: the list has only n left, of whom the last was moved to where one left.
+// shrunk: one has left, the last has moved into its place, and n remain.
 func (w *walk) shrunk(n int) { w.at = min(w.at, n) }
 
 // begin walks from the end, for everything that is due.
