@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -226,4 +227,12 @@ func TestSessionPanics(t *testing.T) {
 		t.Errorf("logged %v", lines)
 	}
 	other.ids(b.id(b.publish("broadcast", "1")))
+}
+
+// A client is one object, and 576 bytes are one of the sizes that Go's allocator
+// has (runtime/sizeclasses.go); the next is 640.
+func TestSessionSize(t *testing.T) {
+	if got := unsafe.Sizeof(session{}); got > 576 {
+		t.Errorf("a session has %d bytes, want at most 576", got)
+	}
 }
