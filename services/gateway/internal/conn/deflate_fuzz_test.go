@@ -3,7 +3,6 @@ package conn
 import (
 	"bytes"
 	"compress/flate"
-	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -49,27 +48,6 @@ func FuzzDeflatingClient(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s.t = t
 		p, _, _ := s.connectOffering("permessage-deflate")
-		written := make(chan struct{})
-		go func() {
-			defer close(written)
-			_, _ = p.nc.Write(data) // the server may have hung up
-			_ = p.nc.(interface{ CloseWrite() error }).CloseWrite()
-		}()
-		for over := false; ; {
-			op, _, err := p.read()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil || over {
-				t.Fatalf("got frame %#02x, %v; goodbye said: %t", op, err, over)
-			}
-			over = op == opClose
-		}
-		<-written
-		switch code := s.ended(); code {
-		case proto.CloseNormal, proto.CloseProtocolError, proto.CloseUnsupported, proto.CloseTooBig, proto.CloseInvalidPayload:
-		default:
-			t.Fatalf("it ended with %v", code)
-		}
+		s.survives(t, p, data)
 	})
 }

@@ -26,29 +26,36 @@ func FuzzClient(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s.t = t
 		p, _ := s.connect()
-		// The client sends all of it, then its end; it reads meanwhile.
-		written := make(chan struct{})
-		go func() {
-			defer close(written)
-			_, _ = p.nc.Write(data) // the server may have hung up
-			_ = p.nc.(interface{ CloseWrite() error }).CloseWrite()
-		}()
-		over := false
-		for {
-			op, _, err := p.read()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil || over {
-				t.Fatalf("got frame %#02x, %v; goodbye said: %t", op, err, over)
-			}
-			over = op == opClose
-		}
-		<-written
-		switch code := s.ended(); code {
-		case proto.CloseNormal, proto.CloseProtocolError, proto.CloseUnsupported, proto.CloseInvalidPayload, proto.CloseTooBig:
-		default:
-			t.Fatalf("it ended with %v", code)
-		}
+		s.survives(t, p, data)
 	})
+}
+
+// survives has a client send these bytes and then its end, while it reads: whole
+// frames, at most one goodbye, and an end for a known reason.
+func (s *server) survives(t *testing.T, p *peer, data []byte) {
+	t.Helper()
+	// The client sends all of it, then its end; it reads meanwhile.
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		_, _ = p.nc.Write(data) // the server may have hung up
+		_ = p.nc.(interface{ CloseWrite() error }).CloseWrite()
+	}()
+	over := false
+	for {
+		op, _, err := p.read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil || over {
+			t.Fatalf("got frame %#02x, %v; goodbye said: %t", op, err, over)
+		}
+		over = op == opClose
+	}
+	<-written
+	switch code := s.ended(); code {
+	case proto.CloseNormal, proto.CloseProtocolError, proto.CloseUnsupported, proto.CloseInvalidPayload, proto.CloseTooBig:
+	default:
+		t.Fatalf("it ended with %v", code)
+	}
 }
