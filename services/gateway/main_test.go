@@ -91,23 +91,15 @@ func (b *broker) publish(channel, data string) uint64 {
 // data, and returns the last sequence.
 func (b *broker) publishMany(n int, channels ...string) (last uint64) {
 	b.t.Helper()
-	var acks []jetstream.PubAckFuture
-	for i := range n {
-		ack, err := b.js.PublishMsgAsync(message(channels[i%len(channels)], fmt.Sprint(i)))
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		if acks = append(acks, ack); len(acks) == 1000 || i == n-1 {
-			for _, ack := range acks {
-				select {
-				case a := <-ack.Ok():
-					last = max(last, a.Sequence)
-				case err := <-ack.Err():
-					b.t.Fatal(err)
-				}
+	last, err := natstest.Publish(b.js.Conn(), func(yield func(*nats.Msg) bool) {
+		for i := range n {
+			if !yield(message(channels[i%len(channels)], fmt.Sprint(i))) {
+				return
 			}
-			acks = nil
 		}
+	})
+	if err != nil {
+		b.t.Fatal(err)
 	}
 	return last
 }

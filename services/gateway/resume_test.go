@@ -8,6 +8,8 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -341,10 +343,14 @@ func TestRetentionOvertakesAReplay(t *testing.T) {
 	g := b.gateway(tiny)
 	data := `"` + strings.Repeat("x", 2000) + `"`
 	const total, purged = 1200, 1100
-	for range total {
-		if _, err := b.js.PublishMsgAsync(message("broadcast", data)); err != nil {
-			t.Fatal(err)
+	if _, err := natstest.Publish(b.js.Conn(), func(yield func(*nats.Msg) bool) {
+		for range total {
+			if !yield(message("broadcast", data)) {
+				return
+			}
 		}
+	}); err != nil {
+		t.Fatal(err)
 	}
 	g.reached(total)
 	c := g.dialSmall("since=" + b.id(0))

@@ -15,9 +15,10 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/telemetry"
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -162,22 +163,16 @@ func BenchmarkLogger(b *testing.B) {
 // each is rare, and words of a vocabulary of two thousand.
 func (w *world) publishWords(n int) {
 	w.Helper()
-	js, err := jetstream.New(w.nc, jetstream.WithPublishAsyncMaxPending(1024))
-	if err != nil {
-		w.Fatal(err)
-	}
-	defer js.CleanupPublisher()
 	rng := newRand()
-	for i := range n {
-		m := proto.Message{Channel: fmt.Sprintf("orders.%d", i%50), Event: "message", Data: wordsOf(rng, i), Sender: "shop", Time: proto.FormatTime(time.Now())}
-		if _, err := js.PublishMsgAsync(natsx.NewMsg(&m, natsx.Headers{Source: "203.0.113.7", Accepted: time.Now()}, false), jetstream.WithStallWait(20*time.Second)); err != nil {
-			w.Fatal(err)
+	if _, err := natstest.Publish(w.nc, func(yield func(*nats.Msg) bool) {
+		for i := range n {
+			m := proto.Message{Channel: fmt.Sprintf("orders.%d", i%50), Event: "message", Data: wordsOf(rng, i), Sender: "shop", Time: proto.FormatTime(time.Now())}
+			if !yield(natsx.NewMsg(&m, natsx.Headers{Source: "203.0.113.7", Accepted: time.Now()}, false)) {
+				return
+			}
 		}
-	}
-	select {
-	case <-js.PublishAsyncComplete():
-	case <-time.After(time.Minute):
-		w.Fatal("the stream does not take the messages")
+	}); err != nil {
+		w.Fatal(err)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -148,30 +147,15 @@ func (w *world) publish(first, n int) {
 }
 
 func (w *world) tryPublish(first, n int) error {
-	js, err := jetstream.New(w.nc, jetstream.WithPublishAsyncMaxPending(256))
-	if err != nil {
-		return err
-	}
-	defer js.CleanupPublisher()
-	var acks []jetstream.PubAckFuture
-	for i := first; i < first+n; i++ {
-		m := proto.Message{Channel: fmt.Sprintf("orders.%d", i%3), Event: "message", Data: fmt.Appendf(nil, `{"n":%d}`, i), Sender: "shop", Time: proto.FormatTime(time.Now())}
-		ack, err := js.PublishMsgAsync(natsx.NewMsg(&m, natsx.Headers{MsgID: fmt.Sprint(i), Source: "203.0.113.7", Accepted: time.Now()}, false), jetstream.WithStallWait(20*time.Second))
-		if err != nil {
-			return err
+	_, err := natstest.Publish(w.nc, func(yield func(*nats.Msg) bool) {
+		for i := first; i < first+n; i++ {
+			m := proto.Message{Channel: fmt.Sprintf("orders.%d", i%3), Event: "message", Data: fmt.Appendf(nil, `{"n":%d}`, i), Sender: "shop", Time: proto.FormatTime(time.Now())}
+			if !yield(natsx.NewMsg(&m, natsx.Headers{MsgID: fmt.Sprint(i), Source: "203.0.113.7", Accepted: time.Now()}, false)) {
+				return
+			}
 		}
-		acks = append(acks, ack)
-	}
-	for _, ack := range acks {
-		select {
-		case <-ack.Ok():
-		case err := <-ack.Err():
-			return err
-		case <-time.After(20 * time.Second):
-			return errors.New("no acknowledgement within 20 s")
-		}
-	}
-	return nil
+	})
+	return err
 }
 
 func (r *running) eventually(what string, cond func() bool) {

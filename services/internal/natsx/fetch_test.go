@@ -20,22 +20,14 @@ import (
 // sequence 1 if the stream is new.
 func store(t testing.TB, js jetstream.JetStream, channels ...string) {
 	t.Helper()
-	var acks []jetstream.PubAckFuture
-	for i, c := range channels {
-		ack, err := js.PublishMsgAsync(natsx.NewMsg(message(c, fmt.Sprint(i)), natsx.Headers{}, false), jetstream.WithStallWait(10*time.Second))
-		if err != nil {
-			t.Fatal(err)
+	if _, err := natstest.Publish(js.Conn(), func(yield func(*nats.Msg) bool) {
+		for i, c := range channels {
+			if !yield(natsx.NewMsg(message(c, fmt.Sprint(i)), natsx.Headers{}, false)) {
+				return
+			}
 		}
-		acks = append(acks, ack)
-	}
-	for _, ack := range acks {
-		select {
-		case <-ack.Ok():
-		case err := <-ack.Err():
-			t.Fatal(err)
-		case <-time.After(20 * time.Second):
-			t.Fatal("no ack")
-		}
+	}); err != nil {
+		t.Fatal(err)
 	}
 }
 
