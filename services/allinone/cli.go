@@ -81,10 +81,10 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 }
 
 // send publishes the arguments as one message, or each line of standard input.
-func send(ctx context.Context, args []string, getenv func(string) string, std streams) error {
+func send(ctx context.Context, args []string, env config.Env, std streams) error {
 	c := client{URL: defaultURL}
 	channel, event, asJSON, ephemeral := proto.Broadcast, "", false, false
-	words, err := config.Parse("herald send", args, getenv, nil, std.out, append(c.settings(),
+	words, err := config.Parse("herald send", args, env, nil, std.out, append(c.settings(),
 		config.Setting{Flag: "channel", Help: "where the message goes", Into: &channel},
 		config.Setting{Flag: "event", Help: "the message's short name", Into: &event},
 		config.Setting{Flag: "json", Help: "the message is JSON, not text", Into: &asJSON},

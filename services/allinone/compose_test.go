@@ -235,7 +235,7 @@ func TestCompose(t *testing.T) {
 		hearers = append(hearers, h)
 		listening.Go(func() {
 			args := []string{"-url", s.base, "-since", since, proto.Broadcast}
-			if err := listen(ctx, args, func(string) string { return "" }, streams{out: h, err: &bytes.Buffer{}}); err != nil {
+			if err := listen(ctx, args, config.Vars(nil), streams{out: h, err: &bytes.Buffer{}}); err != nil {
 				t.Errorf("%s: %v", h.name, err)
 			}
 		})

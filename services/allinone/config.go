@@ -119,10 +119,10 @@ func (c *Config) share() {
 // loadConfig reads file, environment and flags. more are flags of the command
 // itself, in no file. rest are arguments that are no flags; notes are warnings
 // for the log.
-func loadConfig(name string, args []string, getenv func(string) string, out io.Writer, more ...config.Setting) (c Config, rest, notes []string, err error) {
+func loadConfig(name string, args []string, env config.Env, out io.Writer, more ...config.Setting) (c Config, rest, notes []string, err error) {
 	c = defaultConfig()
-	file, notes, fileErr := readFile(configPath(args, getenv), c.settings())
-	rest, err = config.Parse(name, args, getenv, file, out, append(c.settings(), more...))
+	file, notes, fileErr := readFile(configPath(args, env), c.settings())
+	rest, err = config.Parse(name, args, env, file, out, append(c.settings(), more...))
 	if errors.Is(err, config.ErrHelp) {
 		return c, nil, nil, err
 	}
@@ -146,7 +146,7 @@ func (c *Config) checkNATS() error {
 
 // configPath finds the file's name before the settings proper are parsed,
 // since the file takes part in that.
-func configPath(args []string, getenv func(string) string) string {
+func configPath(args []string, env config.Env) string {
 	for i, arg := range args {
 		flag, value, inline := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 		switch {
@@ -157,7 +157,7 @@ func configPath(args []string, getenv func(string) string) string {
 			return args[i+1]
 		}
 	}
-	return getenv("HERALD_CONFIG")
+	return env.Get("HERALD_CONFIG")
 }
 
 // readFile reads the JSON file: the four keys of the predecessor, and any

@@ -274,7 +274,7 @@ func TestDeploySettings(t *testing.T) {
 				env[e.Name] = e.Value
 			}
 		}
-		_, err := config.Parse(s.id, nil, func(name string) string { return env[name] }, nil, io.Discard, settings)
+		_, err := config.Parse(s.id, nil, config.Vars(env), nil, io.Discard, settings)
 		if err = errors.Join(err, s.validate()); err != nil {
 			t.Errorf("%s: %v", s.id, err)
 		}

@@ -43,9 +43,9 @@ func (p *patient) wrong(remedy, format string, args ...any) {
 
 // doctor checks everything that keeps Herald from running, and is an error if
 // something does. It takes the settings of serve and changes nothing.
-func doctor(ctx context.Context, args []string, getenv func(string) string, std streams) error {
+func doctor(ctx context.Context, args []string, env config.Env, std streams) error {
 	p := &patient{out: std.out}
-	cfg, _, notes, err := loadConfig("herald doctor", args, getenv, std.out)
+	cfg, _, notes, err := loadConfig("herald doctor", args, env, std.out)
 	if errors.Is(err, config.ErrHelp) {
 		return err
 	}

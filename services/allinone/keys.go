@@ -31,7 +31,7 @@ type keyFlags struct {
 }
 
 // keys manages API keys over NATS: a change counts on every ingest at once.
-func keys(ctx context.Context, args []string, getenv func(string) string, std streams) error {
+func keys(ctx context.Context, args []string, env config.Env, std streams) error {
 	f := keyFlags{channels: []string{">"}, grace: 24 * time.Hour}
 	cfg := defaultConfig()
 	verb := ""
@@ -47,7 +47,7 @@ func keys(ctx context.Context, args []string, getenv func(string) string, std st
 		{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &cfg.NATS.URL},
 	}
 	settings = append(settings, cfg.NATS.SecuritySettings()...)
-	names, err := parseAnywhere("herald keys", args, getenv, std.out, settings)
+	names, err := parseAnywhere("herald keys", args, env, std.out, settings)
 	if errors.Is(err, config.ErrHelp) {
 		fmt.Fprint(std.out, "\n"+keysHelp)
 	}
@@ -137,7 +137,7 @@ func day(t time.Time) string {
 
 // parseAnywhere parses flags that stand before or behind the other arguments,
 // as people type them: keys add shop -channels 'orders.>'.
-func parseAnywhere(name string, args []string, getenv func(string) string, out io.Writer, settings []config.Setting) (words []string, err error) {
+func parseAnywhere(name string, args []string, env config.Env, out io.Writer, settings []config.Setting) (words []string, err error) {
 	var flags []string
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -156,6 +156,6 @@ func parseAnywhere(name string, args []string, getenv func(string) string, out i
 			flags = append(flags, args[i])
 		}
 	}
-	_, err = config.Parse(name, flags, getenv, nil, out, settings)
+	_, err = config.Parse(name, flags, env, nil, out, settings)
 	return words, err
 }

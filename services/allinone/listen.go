@@ -28,11 +28,11 @@ type listener struct {
 }
 
 // listen prints what arrives until ctx ends.
-func listen(ctx context.Context, args []string, getenv func(string) string, std streams) error {
+func listen(ctx context.Context, args []string, env config.Env, std streams) error {
 	c := client{URL: defaultURL}
 	l := &listener{std: std}
 	var err error
-	l.channels, err = config.Parse("herald listen", args, getenv, nil, std.out, []config.Setting{
+	l.channels, err = config.Parse("herald listen", args, env, nil, std.out, []config.Setting{
 		c.settings()[0],
 		{Env: "HERALD_TOKEN", Help: "JWT for channels that anonymous clients may not follow", Secret: true, Into: &l.token},
 		{Flag: "since", Help: "begin after this id; all: everything kept; last: the newest of each channel", Into: &l.since},

@@ -25,11 +25,11 @@ type logView struct {
 
 // showLog prints the log, newest last: from the file on this machine, or,
 // with -url, from a deployment.
-func showLog(ctx context.Context, args []string, getenv func(string) string, std streams) error {
+func showLog(ctx context.Context, args []string, env config.Env, std streams) error {
 	v := logView{format: "text", limit: 20}
 	cfg := defaultConfig()
 	c := client{}
-	words, err := parseAnywhere("herald log", args, getenv, std.out, append(c.settings(),
+	words, err := parseAnywhere("herald log", args, env, std.out, append(c.settings(),
 		config.Setting{Flag: "channel", Help: "only this channel or pattern", Into: &v.channel},
 		config.Setting{Flag: "sender", Help: "only messages of this API key's name", Into: &v.sender},
 		config.Setting{Flag: "event", Help: "only this event", Into: &v.event},

@@ -19,7 +19,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	std := streams{os.Stdin, os.Stdout, os.Stderr}
-	if err := run(ctx, os.Args[1:], os.Getenv, std); err != nil {
+	if err := run(ctx, os.Args[1:], os.LookupEnv, std); err != nil {
 		fmt.Fprintln(os.Stderr, "herald:", err)
 		os.Exit(1)
 	}
@@ -34,7 +34,7 @@ type streams struct {
 // command is one word after herald.
 type command struct {
 	name, args, help string
-	run              func(ctx context.Context, args []string, getenv func(string) string, std streams) error
+	run              func(ctx context.Context, args []string, env config.Env, std streams) error
 }
 
 func commands() []command {
@@ -50,7 +50,7 @@ func commands() []command {
 }
 
 // run finds the command. Every command prints its own help for -h.
-func run(ctx context.Context, args []string, getenv func(string) string, std streams) error {
+func run(ctx context.Context, args []string, env config.Env, std streams) error {
 	name, rest := "serve", args
 	if len(args) > 0 && len(args[0]) > 0 && args[0][0] != '-' {
 		name, rest = args[0], args[1:]
@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, std str
 			if len(args) > 0 && name == "serve" && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help") {
 				help(std.out)
 			}
-			err := c.run(ctx, rest, getenv, std)
+			err := c.run(ctx, rest, env, std)
 			if errors.Is(err, config.ErrHelp) {
 				return nil
 			}

@@ -30,9 +30,9 @@ const stopTimeout = 15 * time.Second
 
 // serve runs everything until ctx ends. With -health it only asks the Herald
 // that runs already.
-func serve(ctx context.Context, args []string, getenv func(string) string, std streams) error {
+func serve(ctx context.Context, args []string, env config.Env, std streams) error {
 	var health bool
-	cfg, rest, notes, err := loadConfig("herald", args, getenv, std.out,
+	cfg, rest, notes, err := loadConfig("herald", args, env, std.out,
 		config.Setting{Flag: "health", Help: "ask the Herald that runs here whether it is ready, and exit with 0 if it is", Into: &health})
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, std s
 		log.Warn(note)
 	}
 
-	tracer, stopTracing, err := tracing.Start(ctx, "herald", getenv, log)
+	tracer, stopTracing, err := tracing.Start(ctx, "herald", env, log)
 	if err != nil {
 		return err
 	}

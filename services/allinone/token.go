@@ -12,9 +12,9 @@ import (
 )
 
 // token signs a token for a client, to try things: a backend signs its own.
-func token(_ context.Context, args []string, getenv func(string) string, std streams) error {
+func token(_ context.Context, args []string, env config.Env, std streams) error {
 	secret, p, expires := "", auth.Principal{}, time.Hour
-	rest, err := config.Parse("herald token", args, getenv, nil, std.out, []config.Setting{
+	rest, err := config.Parse("herald token", args, env, nil, std.out, []config.Setting{
 		{Env: "HERALD_JWT_SECRET", Help: "the secret that Herald checks tokens with", Secret: true, Into: &secret},
 		{Flag: "sub", Help: "whom the token is for", Into: &p.Name},
 		{Flag: "channels", Help: "patterns the client may follow, comma-separated", Into: &p.Channels},

@@ -185,7 +185,7 @@ func TestSettings(t *testing.T) {
 		"HERALD_REPLICAS": "3", "HERALD_MAX_MESSAGE_BYTES": "7", "HERALD_MAX_REQUEST_BYTES": "8", "HERALD_DRAIN": "9s",
 	}
 	c := DefaultConfig()
-	if _, err := config.Parse("ingest", []string{"-listen", ":2"}, func(name string) string { return env[name] }, nil, io.Discard, c.Settings()); err != nil {
+	if _, err := config.Parse("ingest", []string{"-listen", ":2"}, config.Vars(env), nil, io.Discard, c.Settings()); err != nil {
 		t.Fatal(err)
 	}
 	proxies, _ := c.TrustedProxies.MarshalText()

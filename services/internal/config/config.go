@@ -2,9 +2,11 @@
 // and a JSON file. One table per service declares each setting; Parse fills
 // them in, reports every fault at once, and never prints a secret.
 //
-// Precedence: flag, then environment, then file, then default. An environment
-// variable that is empty counts as unset, because compose files and manifests
-// pass on variables that nobody set; a list is emptied by a lone comma.
+// Precedence: flag, then environment, then file, then default. Empty means
+// empty, wherever the value comes from: a variable that is set to nothing
+// empties a text or a list, as an empty flag does, so that
+// HERALD_ANONYMOUS_CHANNELS= opens no channel. Numbers, durations and switches
+// cannot be empty: an empty variable of these counts as not set.
 package config
 
 import (
@@ -30,10 +32,31 @@ type Setting struct {
 	// Secret settings also come from the file named by Env+"_FILE", and their
 	// value is never printed.
 	Secret bool
+	// Path receives the path of that file, so that the service can read it again
+	// when it changes; nil: it does not.
+	Path *string
 	// Into receives the value: *string, *bool, *int, *int64, *time.Duration,
 	// *[]string (comma-separated) or an encoding.TextUnmarshaler. What it
 	// holds before Parse is the default.
 	Into any
+}
+
+// Env looks up an environment variable, as os.LookupEnv does: set tells one that
+// is empty from one that is not there.
+type Env func(name string) (value string, set bool)
+
+// Get is the variable's value; empty if it is not set.
+func (e Env) Get(name string) string {
+	v, _ := e(name)
+	return v
+}
+
+// Vars is an environment of exactly these variables.
+func Vars(vars map[string]string) Env {
+	return func(name string) (string, bool) {
+		v, set := vars[name]
+		return v, set
+	}
 }
 
 // ErrHelp is returned by Parse after it printed the help that was asked for.
@@ -43,7 +66,7 @@ var ErrHelp = flag.ErrHelp
 // values by Key and may be nil; args are the command line without the
 // program. The arguments that are no flags are returned. The error joins
 // every fault, one sentence a line.
-func Parse(name string, args []string, getenv func(string) string, file map[string]string, out io.Writer, settings []Setting) ([]string, error) {
+func Parse(name string, args []string, env Env, file map[string]string, out io.Writer, settings []Setting) ([]string, error) {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
@@ -70,7 +93,7 @@ func Parse(name string, args []string, getenv func(string) string, file map[stri
 		faults = append(faults, fmt.Errorf("%s; %s -h lists the flags", what, name))
 	}
 	for _, s := range settings {
-		value, from, err := lookup(s, given, getenv, file)
+		value, from, err := lookup(s, given, env, file)
 		if err == nil && from != "" {
 			err = assign(s.Into, value)
 			_, foreign := s.Into.(encoding.TextUnmarshaler)
@@ -111,31 +134,29 @@ func misplaced(rest, args []string, settings []Setting) string {
 
 // lookup finds the value with the highest precedence; from names its origin
 // and is empty where there is none.
-func lookup(s Setting, given map[string]string, getenv func(string) string, file map[string]string) (value, from string, err error) {
+func lookup(s Setting, given map[string]string, env Env, file map[string]string) (value, from string, err error) {
 	if v, ok := given[s.Flag]; ok && s.Flag != "" {
 		return v, "-" + s.Flag, nil
 	}
 	if s.Env != "" {
-		v := getenv(s.Env)
+		v, set := env(s.Env)
 		if s.Secret {
-			if path := getenv(s.Env + "_FILE"); path != "" {
+			if path := env.Get(s.Env + "_FILE"); path != "" {
 				if v != "" {
 					return "", "", fmt.Errorf("%s and %s_FILE are both set; set one", s.Env, s.Env)
 				}
-				b, err := os.ReadFile(path)
+				secret, err := ReadSecret(path)
 				if err != nil {
 					return "", "", fmt.Errorf("%s_FILE: %w", s.Env, err)
 				}
-				// An empty file is a secret that never arrived. Taken for "not set"
-				// it would switch off what it was to protect.
-				secret := strings.TrimSpace(string(b))
-				if secret == "" {
-					return "", "", fmt.Errorf("%s_FILE: %s is empty", s.Env, path)
+				if s.Path != nil {
+					*s.Path = path
 				}
 				return secret, s.Env + "_FILE", nil
 			}
 		}
-		if v != "" {
+		// Where an empty text is no value, assign refuses it and changes nothing.
+		if v != "" || set && assign(s.Into, "") == nil {
 			return v, s.Env, nil
 		}
 	}
@@ -143,6 +164,21 @@ func lookup(s Setting, given map[string]string, getenv func(string) string, file
 		return v, s.Key, nil
 	}
 	return "", "", nil
+}
+
+// ReadSecret reads a secret's file, without the byte order mark and the white
+// space around it. An empty file is an error: it is a secret that never
+// arrived, and taken for "not set" it would switch off what it was to protect.
+func ReadSecret(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimSpace(strings.TrimPrefix(string(b), "\ufeff"))
+	if secret == "" {
+		return "", fmt.Errorf("%s is empty", path)
+	}
+	return secret, nil
 }
 
 func assign(into any, v string) error {

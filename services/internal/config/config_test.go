@@ -59,10 +59,6 @@ func defaults() *all {
 	return &all{Name: "herald", Workers: 4, Bytes: 8 << 20, Drain: 24 * time.Hour, Origins: []string{"a", "b"}, Level: "low", Token: "default-token"}
 }
 
-func getenv(env map[string]string) func(string) string {
-	return func(name string) string { return env[name] }
-}
-
 func file(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "secret")
@@ -77,7 +73,7 @@ func TestMisplacedFlag(t *testing.T) {
 	var channel string
 	settings := []config.Setting{{Flag: "channel", Into: &channel}}
 	parse := func(args ...string) error {
-		_, err := config.Parse("send", args, func(string) string { return "" }, nil, io.Discard, settings)
+		_, err := config.Parse("send", args, config.Vars(nil), nil, io.Discard, settings)
 		return err
 	}
 	for _, args := range [][]string{{"hi", "-channel", "x"}, {"hi", "--channel=x"}, {"-channel", "a", "hi", "-channel=b"}} {
@@ -106,12 +102,12 @@ func TestPrecedence(t *testing.T) {
 		{"flag over all", []string{"-name", "flag"}, map[string]string{"T_NAME": "env"}, map[string]string{"name": "file"}, "flag"},
 		{"the last flag counts", []string{"-name=one", "-name=two"}, nil, nil, "two"},
 		{"an empty flag counts", []string{"-name="}, map[string]string{"T_NAME": "env"}, nil, ""},
-		{"an empty variable does not", nil, map[string]string{"T_NAME": ""}, map[string]string{"name": "file"}, "file"},
+		{"an empty variable counts", nil, map[string]string{"T_NAME": ""}, map[string]string{"name": "file"}, ""},
 		{"an empty value in the file counts", nil, nil, map[string]string{"name": ""}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := defaults()
-			if _, err := config.Parse("prog", c.args, getenv(c.env), c.file, nil, a.settings()); err != nil {
+			if _, err := config.Parse("prog", c.args, config.Vars(c.env), c.file, nil, a.settings()); err != nil {
 				t.Fatal(err)
 			}
 			if a.Name != c.want {
@@ -139,7 +135,7 @@ func TestAllKinds(t *testing.T) {
 	}{{"flags", args, token, nil}, {"environment", nil, env, nil}, {"file", nil, token, values}} {
 		t.Run(c.name, func(t *testing.T) {
 			a := defaults()
-			if _, err := config.Parse("prog", c.args, getenv(c.env), c.file, nil, a.settings()); err != nil {
+			if _, err := config.Parse("prog", c.args, config.Vars(c.env), c.file, nil, a.settings()); err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(a.Origins, want.Origins) {
@@ -158,15 +154,48 @@ func TestAllKinds(t *testing.T) {
 
 func TestBoolFlagNeedsNoValueAndArgumentsRemain(t *testing.T) {
 	a := defaults()
-	rest, err := config.Parse("prog", []string{"-verbose", "serve", "-other"}, getenv(nil), nil, nil, a.settings())
+	rest, err := config.Parse("prog", []string{"-verbose", "serve", "-other"}, config.Vars(nil), nil, nil, a.settings())
 	if err != nil || !a.Verbose || !slices.Equal(rest, []string{"serve", "-other"}) {
 		t.Errorf("got verbose %v, rest %q, error %v", a.Verbose, rest, err)
 	}
 }
 
+// Empty means empty: closed, where the default is open. What cannot be empty
+// keeps what it has.
+func TestEmptyVariables(t *testing.T) {
+	empty := map[string]string{"T_NAME": "", "T_ORIGINS": "", "T_TOKEN": "", "T_VERBOSE": "", "T_WORKERS": "", "T_BYTES": "", "T_DRAIN": "", "T_LEVEL": ""}
+	a := defaults()
+	if _, err := config.Parse("prog", nil, config.Vars(empty), map[string]string{"workers": "7", "level": "high", "origins": "c"}, nil, a.settings()); err != nil {
+		t.Fatal(err)
+	}
+	if a.Name != "" || len(a.Origins) != 0 || a.Token != "" {
+		t.Errorf("texts and lists: got %q, %q, %q; want none", a.Name, a.Origins, a.Token)
+	}
+	if a.Verbose || a.Workers != 7 || a.Bytes != 8<<20 || a.Drain != 24*time.Hour || a.Level != "high" {
+		t.Errorf("what cannot be empty: got %+v, want the file's values and the defaults", a)
+	}
+	b := defaults()
+	if _, err := config.Parse("prog", []string{"-name=", "-origins="}, config.Vars(nil), nil, nil, b.settings()); err != nil || b.Name != a.Name || len(b.Origins) != 0 {
+		t.Errorf("flags: got %q, %q, %v; want the same", b.Name, b.Origins, err)
+	}
+}
+
+func TestSecretFilePath(t *testing.T) {
+	path := file(t, "\ufeff  s3cret\r\n")
+	var secret, from string
+	settings := []config.Setting{{Env: "T_TOKEN", Secret: true, Into: &secret, Path: &from}}
+	if _, err := config.Parse("prog", nil, config.Vars(map[string]string{"T_TOKEN_FILE": path}), nil, nil, settings); err != nil || secret != "s3cret" || from != path {
+		t.Errorf("got %q from %q, %v", secret, from, err)
+	}
+	from = ""
+	if _, err := config.Parse("prog", nil, config.Vars(map[string]string{"T_TOKEN": "x"}), nil, nil, settings); err != nil || from != "" {
+		t.Errorf("got %q from %q, %v; want no file", secret, from, err)
+	}
+}
+
 func TestListIsEmptiedByComma(t *testing.T) {
 	a := defaults()
-	if _, err := config.Parse("prog", nil, getenv(map[string]string{"T_ORIGINS": ","}), nil, nil, a.settings()); err != nil || len(a.Origins) != 0 {
+	if _, err := config.Parse("prog", nil, config.Vars(map[string]string{"T_ORIGINS": ","}), nil, nil, a.settings()); err != nil || len(a.Origins) != 0 {
 		t.Errorf("got %q, %v; want none", a.Origins, err)
 	}
 }
@@ -187,7 +216,7 @@ func TestSecretFile(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := defaults()
-			_, err := config.Parse("prog", nil, getenv(c.env), nil, nil, a.settings())
+			_, err := config.Parse("prog", nil, config.Vars(c.env), nil, nil, a.settings())
 			if c.fault == "" {
 				if err != nil || a.Token != c.want || a.Name != "herald" {
 					t.Errorf("got %q, %q, %v; want %q", a.Token, a.Name, err, c.want)
@@ -201,7 +230,7 @@ func TestSecretFile(t *testing.T) {
 
 func TestFaultsAreReportedAtOnce(t *testing.T) {
 	a := defaults()
-	_, err := config.Parse("prog", []string{"-workers=many", "-nonsense=1"}, getenv(map[string]string{
+	_, err := config.Parse("prog", []string{"-workers=many", "-nonsense=1"}, config.Vars(map[string]string{
 		"T_BYTES": "1e6", "T_DRAIN": "10", "T_VERBOSE": "perhaps", "T_TOKEN": "x", "T_TOKEN_FILE": "y",
 	}), map[string]string{"level": "middle"}, nil, a.settings())
 	if err == nil {
@@ -236,22 +265,22 @@ func TestSecretsAreNeverInErrors(t *testing.T) {
 		setting := []config.Setting{{Flag: "nats", Env: "T_SECRET", Key: "secret", Secret: true, Into: into}}
 		for name, parse := range map[string]func() ([]string, error){
 			"flag": func() ([]string, error) {
-				return config.Parse("prog", []string{"-nats=" + secret}, getenv(nil), nil, nil, setting)
+				return config.Parse("prog", []string{"-nats=" + secret}, config.Vars(nil), nil, nil, setting)
 			},
 			"environment": func() ([]string, error) {
-				return config.Parse("prog", nil, getenv(map[string]string{"T_SECRET": secret}), nil, nil, setting)
+				return config.Parse("prog", nil, config.Vars(map[string]string{"T_SECRET": secret}), nil, nil, setting)
 			},
 			"file of its own": func() ([]string, error) {
-				return config.Parse("prog", nil, getenv(map[string]string{"T_SECRET_FILE": file(t, secret)}), nil, nil, setting)
+				return config.Parse("prog", nil, config.Vars(map[string]string{"T_SECRET_FILE": file(t, secret)}), nil, nil, setting)
 			},
 			"file": func() ([]string, error) {
-				return config.Parse("prog", nil, getenv(nil), map[string]string{"secret": secret}, nil, setting)
+				return config.Parse("prog", nil, config.Vars(nil), map[string]string{"secret": secret}, nil, setting)
 			},
 			"three dashes": func() ([]string, error) {
-				return config.Parse("prog", []string{"---nats=" + secret}, getenv(nil), nil, nil, setting)
+				return config.Parse("prog", []string{"---nats=" + secret}, config.Vars(nil), nil, nil, setting)
 			},
 			"another flag": func() ([]string, error) {
-				return config.Parse("prog", []string{"-nat=" + secret}, getenv(nil), nil, nil, setting)
+				return config.Parse("prog", []string{"-nat=" + secret}, config.Vars(nil), nil, nil, setting)
 			},
 		} {
 			_, err := parse()
@@ -268,7 +297,7 @@ func TestHelp(t *testing.T) {
 	for _, arg := range []string{"-h", "--help"} {
 		var out bytes.Buffer
 		a := defaults()
-		_, err := config.Parse("prog", []string{arg, "-workers=many"}, getenv(map[string]string{"T_WORKERS": "9"}), nil, &out, a.settings())
+		_, err := config.Parse("prog", []string{arg, "-workers=many"}, config.Vars(map[string]string{"T_WORKERS": "9"}), nil, &out, a.settings())
 		if !errors.Is(err, config.ErrHelp) {
 			t.Fatalf("%s: got %v", arg, err)
 		}

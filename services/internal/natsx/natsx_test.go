@@ -95,7 +95,7 @@ func TestConnectWithoutURL(t *testing.T) {
 
 func TestSettingIsSecret(t *testing.T) {
 	var c natsx.Config
-	if _, err := config.Parse("x", []string{"-nats=nats://a"}, func(string) string { return "" }, nil, nil, c.Settings()); err != nil || c.URL != "nats://a" {
+	if _, err := config.Parse("x", []string{"-nats=nats://a"}, config.Vars(nil), nil, nil, c.Settings()); err != nil || c.URL != "nats://a" {
 		t.Errorf("got %q, %v", c.URL, err)
 	}
 	if s := c.Settings()[0]; !s.Secret || s.Default() != "" {

@@ -82,7 +82,7 @@ func TestLoggerRefuses(t *testing.T) {
 func TestLogSettings(t *testing.T) {
 	cfg := telemetry.LogConfig{Level: "info", Format: "json"}
 	env := map[string]string{"HERALD_LOG_LEVEL": "debug"}
-	if _, err := config.Parse("x", []string{"-log-format=text"}, func(n string) string { return env[n] }, nil, nil, cfg.Settings()); err != nil {
+	if _, err := config.Parse("x", []string{"-log-format=text"}, config.Vars(env), nil, nil, cfg.Settings()); err != nil {
 		t.Fatal(err)
 	}
 	if cfg.Level != "debug" || cfg.Format != "text" {

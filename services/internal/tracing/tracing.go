@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -40,14 +41,14 @@ const (
 // stop exports what is left; it is never nil, and takes 2 s at most. A
 // collector that is away costs spans and a warning a minute, nothing else. The
 // SDK has one place for its errors in a process, so only main calls this.
-func Start(ctx context.Context, service string, getenv func(string) string, log *slog.Logger) (tracer trace.Tracer, stop func(), err error) {
+func Start(ctx context.Context, service string, env config.Env, log *slog.Logger) (tracer trace.Tracer, stop func(), err error) {
 	stop = func() {}
-	endpoint := getenv("OTEL_EXPORTER_OTLP_ENDPOINT") + getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-	if endpoint == "" || getenv("OTEL_SDK_DISABLED") == "true" || getenv("OTEL_TRACES_EXPORTER") == "none" {
+	endpoint := env.Get("OTEL_EXPORTER_OTLP_ENDPOINT") + env.Get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+	if endpoint == "" || env.Get("OTEL_SDK_DISABLED") == "true" || env.Get("OTEL_TRACES_EXPORTER") == "none" {
 		return nil, stop, nil
 	}
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
-		if getenv(name) == "grpc" {
+		if env.Get(name) == "grpc" {
 			return nil, stop, fmt.Errorf("%s: grpc is not spoken here; want http/protobuf, usually at port 4318", name)
 		}
 	}

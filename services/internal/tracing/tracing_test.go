@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-push/herald/services/internal/config"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
 )
@@ -48,18 +49,18 @@ func collect(t *testing.T) (url string, got func() []*collector.ExportTraceServi
 }
 
 // environment sets variables for this process, since the SDK reads them from
-// nowhere else, and returns a getenv of the same.
-func environment(t *testing.T, pairs ...string) func(string) string {
+// nowhere else, and returns an environment of the same.
+func environment(t *testing.T, pairs ...string) config.Env {
 	values := map[string]string{}
 	for i := 0; i < len(pairs); i += 2 {
 		t.Setenv(pairs[i], pairs[i+1])
 		values[pairs[i]] = pairs[i+1]
 	}
-	return func(name string) string { return values[name] }
+	return config.Vars(values)
 }
 
 func TestTracingIsOff(t *testing.T) {
-	for name, getenv := range map[string]func(string) string{
+	for name, getenv := range map[string]config.Env{
 		"no endpoint": environment(t),
 		"disabled":    environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1", "OTEL_SDK_DISABLED", "true"),
 		"no exporter": environment(t, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER", "none"),

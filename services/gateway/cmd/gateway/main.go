@@ -24,7 +24,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
+	if err := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "gateway:", err)
 		os.Exit(1)
 	}
@@ -32,7 +32,7 @@ func main() {
 
 // run is the process: it returns nil after a clean stop, and after -h,
 // -version and a -health that finds the service ready.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+func run(ctx context.Context, args []string, env config.Env, stdout, stderr io.Writer) error {
 	cfg := gateway.DefaultConfig()
 	nats := natsx.Config{URL: "nats://127.0.0.1:4222", Name: "herald-gateway"}
 	logs := telemetry.LogConfig{Level: "info", Format: "json"}
@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		config.Setting{Flag: "version", Help: "print the version and exit", Into: &version},
 		config.Setting{Flag: "health", Help: "ask the running service whether it is ready, and exit with 0 if it is", Into: &health},
 	)
-	rest, err := config.Parse("gateway", args, getenv, nil, stdout, settings)
+	rest, err := config.Parse("gateway", args, env, nil, stdout, settings)
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		return nil
@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if err != nil {
 		return err
 	}
-	tracer, stopTracing, err := tracing.Start(ctx, "herald-gateway", getenv, log)
+	tracer, stopTracing, err := tracing.Start(ctx, "herald-gateway", env, log)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"go.uber.org/goleak"
@@ -22,16 +23,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// env makes a getenv of pairs.
-func env(pairs ...string) func(string) string {
-	return func(name string) string {
-		for i := 0; i < len(pairs); i += 2 {
-			if pairs[i] == name {
-				return pairs[i+1]
-			}
-		}
-		return ""
+// env is an environment of pairs.
+func env(pairs ...string) config.Env {
+	vars := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		vars[pairs[i]] = pairs[i+1]
 	}
+	return config.Vars(vars)
 }
 
 // output takes what several goroutines write.
@@ -84,7 +82,7 @@ func TestVersion(t *testing.T) {
 func TestBadConfig(t *testing.T) {
 	for _, c := range []struct {
 		args   []string
-		getenv func(string) string
+		env config.Env
 		want   []string
 	}{
 		{[]string{"-port", "1"}, env(), []string{"-port", "gateway -h"}},
@@ -100,7 +98,7 @@ func TestBadConfig(t *testing.T) {
 		{[]string{"-log-level", "loud"}, env(), []string{"log level"}},
 		{[]string{"-health", "-listen", "127.0.0.1:1"}, env(), []string{"ask for readiness"}},
 	} {
-		err := run(t.Context(), c.args, c.getenv, io.Discard, io.Discard)
+		err := run(t.Context(), c.args, c.env, io.Discard, io.Discard)
 		if err == nil {
 			t.Errorf("%v: no error", c.args)
 			continue

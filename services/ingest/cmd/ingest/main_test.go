@@ -15,22 +15,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// env makes a getenv of pairs.
-func env(pairs ...string) func(string) string {
-	return func(name string) string {
-		for i := 0; i < len(pairs); i += 2 {
-			if pairs[i] == name {
-				return pairs[i+1]
-			}
-		}
-		return ""
+// env is an environment of pairs.
+func env(pairs ...string) config.Env {
+	vars := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		vars[pairs[i]] = pairs[i+1]
 	}
+	return config.Vars(vars)
 }
 
 // output takes what several goroutines write.
@@ -82,7 +80,7 @@ func TestVersion(t *testing.T) {
 func TestBadConfig(t *testing.T) {
 	for _, tt := range []struct {
 		args   []string
-		getenv func(string) string
+		env config.Env
 		want   []string
 	}{
 		{[]string{"-port", "1"}, env(), []string{"-port", "ingest -h"}},
@@ -97,7 +95,7 @@ func TestBadConfig(t *testing.T) {
 		{[]string{"-trusted-proxies", "everybody"}, env(), []string{"-trusted-proxies", "everybody"}},
 		{[]string{"-health", "-listen", "127.0.0.1:1"}, env(), []string{"ask for readiness"}},
 	} {
-		err := run(t.Context(), tt.args, tt.getenv, io.Discard, io.Discard)
+		err := run(t.Context(), tt.args, tt.env, io.Discard, io.Discard)
 		if err == nil {
 			t.Errorf("%v: no error", tt.args)
 			continue

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"go.uber.org/goleak"
@@ -18,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func noEnv(string) string { return "" }
+var noEnv = config.Vars(nil)
 
 func TestRunThatOnlySaysSomething(t *testing.T) {
 	for _, c := range []struct {
@@ -36,13 +37,8 @@ func TestRunThatOnlySaysSomething(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out strings.Builder
-			getenv := func(k string) string {
-				if k == "HERALD_API_KEY" {
-					return c.env
-				}
-				return ""
-			}
-			err := run(context.Background(), strings.Fields(c.args), getenv, &out, io.Discard)
+			env := config.Vars(map[string]string{"HERALD_API_KEY": c.env})
+			err := run(context.Background(), strings.Fields(c.args), env, &out, io.Discard)
 			if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
 				t.Errorf("got %v, want an error with %q", err, c.err)
 			}
