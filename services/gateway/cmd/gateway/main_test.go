@@ -81,9 +81,9 @@ func TestVersion(t *testing.T) {
 // anything starts.
 func TestBadConfig(t *testing.T) {
 	for _, c := range []struct {
-		args   []string
-		env config.Env
-		want   []string
+		args []string
+		env  config.Env
+		want []string
 	}{
 		{[]string{"-port", "1"}, env(), []string{"-port", "gateway -h"}},
 		{[]string{"serve"}, env(), []string{`"serve"`, "gateway -h"}},

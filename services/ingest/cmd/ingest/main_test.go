@@ -79,9 +79,9 @@ func TestVersion(t *testing.T) {
 // anything starts.
 func TestBadConfig(t *testing.T) {
 	for _, tt := range []struct {
-		args   []string
-		env config.Env
-		want   []string
+		args []string
+		env  config.Env
+		want []string
 	}{
 		{[]string{"-port", "1"}, env(), []string{"-port", "ingest -h"}},
 		{[]string{"serve"}, env(), []string{`"serve"`, "ingest -h"}},
