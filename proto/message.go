@@ -114,7 +114,8 @@ var ErrData = errors.New("invalid data")
 // CheckData reports whether b may be a message's data: one JSON value, UTF-8,
 // at most maxBytes long, nested at most MaxDepth deep, no object with the
 // same key twice (readers would disagree on which one counts; RFC 8259
-// section 4).
+// section 4), no half of a surrogate pair (then the error is a *FieldError that
+// points into b).
 func CheckData(b []byte, maxBytes int) error {
 	if err := checkLength(b, maxBytes); err != nil {
 		return err
@@ -124,6 +125,9 @@ func CheckData(b []byte, maxBytes int) error {
 	}
 	if !json.Valid(b) {
 		return fmt.Errorf("%w: it is not JSON", ErrData)
+	}
+	if err := checkSurrogates(b); err != nil {
+		return err
 	}
 	return checkNesting(b, MaxDepth, nil)
 }

@@ -132,12 +132,12 @@ func FuzzMessage(f *testing.F) {
 }
 
 func FuzzCheckData(f *testing.F) {
-	for _, s := range []string{`{"a":1,"a":2}`, `{"a":1,"\u0061":2}`, nested(65), `[{"a":"\\"},{"b":"\""}]`, "\"\xff\"", `1e999`} {
+	for _, s := range []string{`{"a":1,"a":2}`, `{"a":1,"\u0061":2}`, nested(65), `["\ud83d\ude00","\ud83d"]`, `[{"a":"\\"},{"b":"\""}]`, "\"\xff\"", `1e999`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const maxBytes = 512
-		want := len(b) <= maxBytes && utf8.Valid(b) && json.Valid(b) && plain(b)
+		want := len(b) <= maxBytes && utf8.Valid(b) && json.Valid(b) && plain(b) && paired(b)
 		if err := proto.CheckData(b, maxBytes); (err == nil) != want {
 			t.Fatalf("%q: got %v, want valid %v", b, err, want)
 		}

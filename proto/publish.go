@@ -87,6 +87,9 @@ func decodePublication(b []byte) (Publication, error) {
 		}
 		return p, fault("", errors.New("a message is a JSON object, this is null"))
 	}
+	if err := checkSurrogates(b); err != nil {
+		return p, err
+	}
 	// Data may be MaxDepth deep by itself, inside this object it is one deeper.
 	// A fault in a member comes after one in the whole: a repeated key must not
 	// choose between two members.
@@ -191,6 +194,10 @@ func (p *Publication) Check(maxBytes int) error {
 		return err
 	}
 	if err := CheckData(p.Data, maxBytes); err != nil {
+		var inside *FieldError
+		if errors.As(err, &inside) {
+			return fault("/data"+inside.Field, inside.Err)
+		}
 		return fault("/data", err)
 	}
 	p.Data = oneLine(p.Data)

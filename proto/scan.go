@@ -183,6 +183,12 @@ func str(b []byte, i int) int {
 				if i+4 >= len(b) || !hex(b[i+1]) || !hex(b[i+2]) || !hex(b[i+3]) || !hex(b[i+4]) {
 					return declined
 				}
+				if surrogate(b[i-1:], '8', 'f') {
+					if !surrogate(b[i-1:], '8', 'b') || !surrogate(b[i+5:], 'c', 'f') || !hex(b[i+9]) || !hex(b[i+10]) {
+						return declined
+					}
+					i += 6
+				}
 				i += 4
 			default:
 				return declined

@@ -15,6 +15,7 @@ var ordinary = []string{
 	`{"channels":["a","b"],"data":[1,-2.5e+3,0.1E-2,true,false,null,"\u00e4\n\"\\",{}],"ephemeral":true}`,
 	" {\r\n\t\"channel\" : \"a\" , \"data\" : [ [ ] , { } ] } \n",
 	`{"channel":"a","data":"grün 😀"}`,
+	`{"channel":"a","data":"\ud83d\ude00 \uD83D\uDE00"}`,
 	`{"channel":"a","data":0}`,
 	`{"channel":"a","data":{"a":{"b":{"c":{"d":{"e":[{}]}}}}}}`,
 }
@@ -25,6 +26,7 @@ var unusual = []string{
 	`{"channel":"a","data":1,"channel":"b"}`, `{"channel":"a","data":{"k":1,"k":2}}`, `{"channel":"a","data":{"k":1,"\u006b":2}}`, `{"\u0063hannel":"a","data":1}`,
 	`{"channel":"a","data":01}`, `{"channel":"a","data":-}`, `{"channel":"a","data":1.}`, `{"channel":"a","data":.1}`, `{"channel":"a","data":1e}`, `{"channel":"a","data":+1}`, `{"channel":"a","data":tru}`, `{"channel":"a","data":nul`, `{"channel":"a","data":NaN}`,
 	`{"channel":"a","data":[1,]}`, `{"channel":"a","data":[1 2]}`, `{"channel":"a","data":[`, `{"channel":"a","data":1} x`, `{"channel":"a","topic":1}`, `{"channel":"","data":1}`, `{"channel":"a","ttl":1.5}`,
+	`{"channel":"a","data":"\ud83d"}`, `{"channel":"a","data":"\ude00\ud83d"}`, `{"channel":"a","data":"\ud83d\ud83d"}`, `{"channel":"a","data":"\ud83d\ude0g"}`, `{"channel":"a","data":"\ud83d\ude`,
 	`{"channel":"a","data":` + strings.Repeat("[", 9) + strings.Repeat("]", 9) + `}`, `{"channel":"a","data":` + manyKeysObject(17) + `}`,
 }
 
