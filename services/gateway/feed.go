@@ -33,6 +33,7 @@ import (
 type feed struct {
 	nc     *nats.Conn
 	stream jetstream.Stream // set by start, before started
+	reader *natsx.Reader
 	hub    *hub.Hub
 	log    *slog.Logger
 	m      *metrics
@@ -68,9 +69,9 @@ const (
 	canaryLate = 5 * time.Second
 )
 
-func newFeed(nc *nats.Conn, h *hub.Hub, log *slog.Logger, m *metrics, tracer trace.Tracer, id string) *feed {
+func newFeed(nc *nats.Conn, reader *natsx.Reader, h *hub.Hub, log *slog.Logger, m *metrics, tracer trace.Tracer, id string) *feed {
 	return &feed{
-		nc: nc, hub: h, log: log, m: m, tracer: tracer, pulse: natsx.NewPulse(nc, log),
+		nc: nc, reader: reader, hub: h, log: log, m: m, tracer: tracer, pulse: natsx.NewPulse(nc, log),
 		live: make(chan *nats.Msg, liveBuffer), canary: "herald.canary." + id,
 	}
 }
@@ -277,10 +278,9 @@ func patienceWith(cluster *jetstream.ClusterInfo) time.Duration {
 	return natsx.StreamLate
 }
 
-// repair fetches and hands on what is stored after f.at up to upTo. It
+// repair reads what is stored after f.at up to upTo, and hands it on. It
 // returns when that is done, when the stream does not go as far, or when ctx
-// ended. Sequences that the stream no longer has are passed over: if
-// retention took them, clients are told.
+// ended. Clients are told of what retention took meanwhile.
 func (f *feed) repair(ctx context.Context, upTo uint64) {
 	pause := 20 * time.Millisecond
 	for f.at.Seq < upTo && ctx.Err() == nil {
@@ -292,7 +292,7 @@ func (f *feed) repair(ctx context.Context, upTo uint64) {
 			f.log.Warn("a NATS message bears a sequence that the stream has not reached; is somebody publishing under "+proto.SubjectLive+"?", "seq", upTo)
 			return
 		}
-		f.log.Debug("could not fetch from the stream; trying again", "err", err)
+		f.log.Debug("could not read from the stream; trying again", "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
@@ -301,69 +301,36 @@ func (f *feed) repair(ctx context.Context, upTo uint64) {
 	}
 }
 
+// errBeyond: the stream has not stored that many messages.
+var errBeyond = errors.New("beyond the end of the stream")
+
 func (f *feed) repairPage(ctx context.Context, upTo uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	page, err := natsx.Fetch(ctx, f.nc, natsx.Query{Pattern: ">", From: f.at.Seq + 1, Batch: fetchBatch, MaxBytes: fetchBytes})
+	state, err := f.reader.State(ctx)
 	if err != nil {
 		return err
 	}
-	if len(page.Messages) == 0 || page.Messages[0].Seq > f.at.Seq+1 {
-		if err := f.passOver(ctx, upTo); err != nil {
-			return err
-		}
-	}
-	for _, r := range page.Messages {
-		if r.Seq > f.at.Seq {
-			if r.Seq > f.at.Seq+1 {
-				if err := f.passOver(ctx, r.Seq-1); err != nil {
-					return err
-				}
-			}
-			f.m.received.WithLabelValues("fetched").Inc()
-			f.publish(r)
-		}
-	}
-	return nil
-}
-
-var (
-	// errLagging: a replica has not got the messages yet that its leader has.
-	errLagging = errors.New("the replica that answered lags behind")
-	// errBeyond: the stream has not stored that many messages.
-	errBeyond = errors.New("beyond the end of the stream")
-)
-
-// passOver moves f.at over sequences up to upTo that are no longer stored,
-// as far as they are. Only the leader may say so: the answer to a direct get
-// may come from a replica that lags behind.
-func (f *feed) passOver(ctx context.Context, upTo uint64) error {
-	next, err := natsx.Next(ctx, f.nc, ">", f.at.Seq+1)
-	if err != nil {
-		return err
-	}
-	if next == f.at.Seq+1 {
-		return errLagging
-	}
-	info, err := f.stream.Info(ctx)
-	if err == nil {
-		err = natsx.Believable(info.Cluster)
-	}
-	if err != nil {
-		return err
-	}
-	if info.State.LastSeq < upTo {
+	// The stream is read as far as it goes: upTo may be invented.
+	end := min(upTo, state.Last)
+	if end <= f.at.Seq {
 		return errBeyond
 	}
-	end := upTo
-	if next != 0 {
-		end = min(end, next-1)
+	page, err := f.reader.Read(ctx, natsx.Range{
+		Names: []string{">"}, Since: f.at.Seq, UpTo: end, Messages: fetchBatch, Bytes: fetchBytes,
+	})
+	if err != nil {
+		return err
 	}
-	if info.State.FirstSeq > f.at.Seq+1 {
-		f.log.Warn("messages expired before this gateway could fetch them; clients are told", "seq", f.at.Seq+1, "upto", end)
+	if page.Expired > 0 {
+		f.log.Warn("messages expired before this gateway could fetch them; clients are told", "seq", f.at.Seq+1, "upto", page.Expired)
 		f.m.lost.Inc()
-		f.hub.Gap(f.at, proto.Cursor{Epoch: f.at.Epoch, Seq: end})
+		f.hub.Gap(f.at, proto.Cursor{Epoch: f.at.Epoch, Seq: page.Expired})
 	}
-	f.at.Seq = end
+	for _, r := range page.Messages {
+		f.m.received.WithLabelValues("fetched").Inc()
+		f.publish(r)
+	}
+	f.at.Seq = page.End
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -126,7 +127,11 @@ func TestStalledHub(t *testing.T) {
 	nc := b.Connect()
 	dropped := make(chan struct{}, 1000)
 	nc.SetErrorHandler(func(*nats.Conn, *nats.Subscription, error) { dropped <- struct{}{} })
-	f := newFeed(nc, h, natstest.Log(t), newMetrics(prometheus.NewRegistry()), nil, "test")
+	reader, err := natsx.NewReader(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFeed(nc, reader, h, natstest.Log(t), newMetrics(prometheus.NewRegistry()), nil, "test")
 	f.live = make(chan *nats.Msg, 10)
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup

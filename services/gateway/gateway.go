@@ -33,6 +33,7 @@ import (
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +57,7 @@ type Service struct {
 	log      *slog.Logger
 	m        *metrics
 	hub      *hub.Hub
+	reader   *natsx.Reader // of the stream
 	feed     *feed
 	conns    *conn.Set
 	ips      *perIP
@@ -102,8 +104,11 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Shards: shards(), InboxMessages: liveBuffer,
 		RecentMessages: cfg.RecentMessages, RecentBytes: cfg.RecentBytes,
 	}, hub.NewMetrics(deps.Registry))
+	if s.reader, err = natsx.NewReader(deps.NATS); err != nil {
+		return nil, err
+	}
 	id := httpx.NewID()
-	s.feed = newFeed(deps.NATS, s.hub, deps.Log, s.m, deps.Tracer, id)
+	s.feed = newFeed(deps.NATS, s.reader, s.hub, deps.Log, s.m, deps.Tracer, id)
 	s.sharing = &sharing{ips: s.ips, nc: deps.NATS, log: deps.Log, id: id, known: map[string]time.Time{}}
 	s.sessions, s.cut = context.WithCancel(context.Background())
 	if cfg.Listen != "" {

@@ -1,17 +1,13 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"slices"
 	"time"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/conn"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/internal/natsx"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // plan is how a client is brought up to date.
@@ -41,7 +37,7 @@ func (c *session) plan(since string, names []string) (plan, error) {
 		if err != nil {
 			return plan{}, err
 		}
-		p.since = max(state.FirstSeq, 1) - 1
+		p.since = state.First - 1
 		return p, nil
 	case proto.SinceLast:
 		p.since, p.last = at.Seq, true
@@ -69,8 +65,8 @@ func (c *session) plan(since string, names []string) (plan, error) {
 		if err != nil {
 			return plan{}, err
 		}
-		if cur.Seq+1 < state.FirstSeq {
-			p.since, p.gap = state.FirstSeq-1, proto.GapExpired
+		if cur.Seq+1 < state.First {
+			p.since, p.gap = state.First-1, proto.GapExpired
 		}
 	}
 	return p, nil
@@ -80,11 +76,11 @@ func (c *session) plan(since string, names []string) (plan, error) {
 // cluster may have to catch up first.
 func (c *session) stored(seq uint64) (bool, error) {
 	for deadline := time.Now().Add(streamWait / 2); ; {
-		info, err := c.streamInfo()
-		if err != nil || info.State.LastSeq >= seq {
+		state, err := c.streamState()
+		if err != nil || state.Last >= seq {
 			return err == nil, err
 		}
-		if info.Cluster == nil || time.Now().After(deadline) {
+		if state.Cluster == nil || time.Now().After(deadline) {
 			return false, nil
 		}
 		select {
@@ -95,25 +91,10 @@ func (c *session) stored(seq uint64) (bool, error) {
 	}
 }
 
-func (c *session) streamState() (jetstream.StreamState, error) {
-	info, err := c.streamInfo()
-	if err != nil {
-		return jetstream.StreamState{}, err
-	}
-	return info.State, nil
-}
-
-func (c *session) streamInfo() (*jetstream.StreamInfo, error) {
+func (c *session) streamState() (natsx.State, error) {
 	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
 	defer cancel()
-	info, err := c.s.feed.stream.Info(ctx)
-	if err == nil {
-		err = natsx.Believable(info.Cluster)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the state of stream %s: %w", proto.Stream, err)
-	}
-	return info, nil
+	return c.s.reader.State(ctx)
 }
 
 // replay is a plan being carried out; since moves on.
@@ -248,8 +229,7 @@ func (c *session) sendSome(r *replay) error {
 	return nil
 }
 
-// sendStored sends one chunk from the stream: a page of each name, merged in
-// stream order, up to where the shortest page ends.
+// sendStored sends one page from the stream.
 func (c *session) sendStored(r *replay, upTo uint64) error {
 	r.from = "stream"
 	select {
@@ -261,99 +241,38 @@ func (c *session) sendStored(r *replay, upTo uint64) error {
 		<-c.s.replays
 		return conn.ErrClosed
 	}
-	merged, end, err := c.fetch(r.names, r.since, upTo)
+	page, err := c.read(r.names, r.since, upTo)
 	<-c.s.replays
 	if err != nil {
 		return err
 	}
-	// Retention does not wait for slow clients. Asked after the fetch: what is
-	// there now was there then.
-	state, err := c.streamState()
-	if err != nil {
-		return err
+	if page.Expired > 0 { // retention does not wait for slow clients
+		c.gap(r, proto.GapExpired, r.id(r.since), page.Expired)
 	}
-	if first := state.FirstSeq; first > r.since+1 {
-		c.gap(r, proto.GapExpired, r.id(r.since), first-1)
-		end = max(end, first-1)
-	}
-	for _, received := range merged {
+	for _, received := range page.Messages {
 		c.s.m.replayed.Inc()
 		if err := c.send(r, newMessage(r.epoch, received), c.words.single); err != nil || r.spent() {
 			return err
 		}
 	}
-	r.since = end
+	r.since = page.End
 	return nil
 }
 
-// fetch reads a page of each name after since and merges them. The result is
-// complete up to end: at most upTo, which is known to be stored, so that a
-// page without more to come is complete up to there.
-func (c *session) fetch(names []string, since, upTo uint64) (merged []natsx.Received, end uint64, err error) {
+func (c *session) read(names []string, since, upTo uint64) (natsx.Span, error) {
 	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
 	defer cancel()
-	for end = since; end == since; {
-		if merged, end, err = c.fetchPages(ctx, names, since, upTo); err != nil {
-			return nil, 0, err
-		}
-		if end == since { // the replica that answered lags behind
-			select {
-			case <-ctx.Done():
-				return nil, 0, errLagging
-			case <-time.After(lagPause):
-			}
-		}
-	}
-	slices.SortFunc(merged, func(a, b natsx.Received) int { return cmp.Compare(a.Seq, b.Seq) })
-	merged = slices.CompactFunc(merged, func(a, b natsx.Received) bool { return a.Seq == b.Seq }) // overlapping names
-	for len(merged) > 0 && merged[len(merged)-1].Seq > end {
-		merged = merged[:len(merged)-1]
-	}
-	return merged, end, nil
-}
-
-// lagPause is how long a replica is given to catch up with its leader.
-const lagPause = 20 * time.Millisecond
-
-func (c *session) fetchPages(ctx context.Context, names []string, since, upTo uint64) (all []natsx.Received, end uint64, err error) {
-	end = upTo
-	for _, name := range names {
-		page, err := natsx.Fetch(ctx, c.s.deps.NATS, natsx.Query{
-			Pattern: name, From: since + 1, Batch: chunk, MaxBytes: max(fetchBytes/len(names), 64<<10),
-		})
-		if err != nil {
-			return nil, 0, err
-		}
-		all = append(all, page.Messages...)
-		last := since
-		if n := len(page.Messages); n > 0 {
-			last = page.Messages[n-1].Seq
-		}
-		if page.More {
-			end = min(end, last)
-			continue
-		}
-		// The end of what a replica has; its leader may have more.
-		next, err := natsx.Next(ctx, c.s.deps.NATS, name, last+1)
-		if err != nil {
-			return nil, 0, err
-		}
-		if next != 0 {
-			end = min(end, next-1)
-		}
-	}
-	return all, end, nil
+	return c.s.reader.Read(ctx, natsx.Range{
+		Names: names, Since: since, UpTo: upTo, Messages: chunk, Bytes: fetchBytes,
+	})
 }
 
 // sendLast sends the newest message of each channel, up to where the client
 // goes live.
 func (c *session) sendLast(r *replay) error {
-	if r.since == 0 {
-		return nil // nothing is stored
-	}
 	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
 	defer cancel()
-	newest, err := natsx.FetchLast(ctx, c.s.deps.NATS, r.names, r.since)
+	newest, err := c.s.reader.Last(ctx, r.names, r.since)
 	if err != nil {
 		return err
 	}

@@ -31,8 +31,6 @@ const (
 	// historyTimeout bounds the making of one page, the wait for a place among
 	// maxPages included.
 	historyTimeout = 10 * time.Second
-	// lagPause is how long a replica is given to catch up with its leader.
-	lagPause = 20 * time.Millisecond
 )
 
 // historyQuery is what a request for history asks for.
@@ -130,149 +128,60 @@ func historyParameters(r *http.Request) (historyQuery, error) {
 	return q, nil
 }
 
-// history reads a page. The stream is looked at before and after: before, so
-// that it is known up to where a page without more to come is complete; after,
-// because retention does not wait for readers.
+// history reads a page. The stream is asked before, so that it is known up to
+// where a page without more to come is complete, and after, because it may have
+// been made anew meanwhile.
 func (s *Service) history(ctx context.Context, q historyQuery) (historyPage, error) {
-	before, err := s.look(ctx)
+	before, err := s.reader.State(ctx)
 	if err != nil {
 		return historyPage{}, err
 	}
-	since, err := before.place(q)
-	if err != nil {
-		return historyPage{}, err
-	}
-	var page historyPage
+	page := historyPage{end: proto.Cursor{Epoch: before.Epoch, Seq: before.Last}}
 	if q.since == proto.SinceLast {
-		page, err = s.newest(ctx, q.pattern, before.at)
+		page.messages, err = s.reader.Last(ctx, []string{q.pattern}, before.Last)
+		if err != nil {
+			return historyPage{}, err
+		}
 	} else {
-		page, err = s.after(ctx, q, since, before.at)
+		since, err := place(q, before)
+		if err != nil {
+			return historyPage{}, err
+		}
+		got, err := s.reader.Read(ctx, natsx.Range{
+			Names: []string{q.pattern}, Since: since, UpTo: before.Last, Messages: q.limit, Bytes: pageBytes,
+		})
+		if err != nil {
+			return historyPage{}, err
+		}
+		page.messages, page.more, page.end.Seq = got.Messages, got.End < before.Last, got.End
 	}
-	if err != nil {
-		return historyPage{}, err
-	}
-	after, err := s.look(ctx)
+	after, err := s.reader.State(ctx)
 	if err != nil {
 		return historyPage{}, err
 	}
 	switch {
 	case q.id.Epoch != "":
-		if _, err := after.place(q); err != nil {
+		if _, err := place(q, after); err != nil {
 			return historyPage{}, err
 		}
-	case after.at.Epoch != before.at.Epoch:
+	case after.Epoch != before.Epoch:
 		return historyPage{}, proto.ProblemUnavailable.With("the stream was made anew meanwhile")
-	case q.since == proto.SinceAll:
-		page.expire(after.first)
 	}
 	return page, nil
 }
 
-// extent is what the stream has: the first sequence that it keeps, and the
-// place of its newest message, kept or not.
-type extent struct {
-	first uint64 // one more than at.Seq where nothing is kept
-	at    proto.Cursor
-}
-
-// look asks the stream's leader.
-func (s *Service) look(ctx context.Context) (extent, error) {
-	found, err := s.js.Stream(ctx, proto.Stream)
-	if err != nil {
-		return extent{}, fmt.Errorf("read the state of stream %s: %w", proto.Stream, err)
-	}
-	info := found.CachedInfo()
-	return extent{
-		first: max(info.State.FirstSeq, 1), // 0 before the first message
-		at:    proto.Cursor{Epoch: proto.EpochOf(info.Created), Seq: info.State.LastSeq},
-	}, nil
-}
-
 // place is the sequence after which a page begins. The error is the problem
 // gone: messages behind that id may be missing, and nobody could say which.
-func (e extent) place(q historyQuery) (uint64, error) {
+func place(q historyQuery, state natsx.State) (uint64, error) {
 	switch {
 	case q.since == proto.SinceAll:
-		return e.first - 1, nil
-	case q.since == proto.SinceLast:
-		return e.at.Seq, nil
-	case q.id.Epoch != e.at.Epoch, q.id.Seq > e.at.Seq:
+		return state.First - 1, nil
+	case q.id.Epoch != state.Epoch, q.id.Seq > state.Last:
 		return 0, proto.ProblemGone.With("since: " + q.since + " is not in this stream: it is of another one, or was never given out; since=all starts over")
-	case q.id.Seq+1 < e.first:
+	case q.id.Seq+1 < state.First:
 		return 0, proto.ProblemGone.With("since: what came after " + q.since + " is no longer kept; since=all starts over")
 	}
 	return q.id.Seq, nil
-}
-
-// after reads the messages after since. at is a place that the stream has
-// reached: a page behind which there is nothing is complete up to there.
-func (s *Service) after(ctx context.Context, q historyQuery, since uint64, at proto.Cursor) (historyPage, error) {
-	for {
-		got, err := natsx.Fetch(ctx, s.nc, natsx.Query{Pattern: q.pattern, From: since + 1, Batch: q.limit, MaxBytes: pageBytes})
-		if err != nil {
-			return historyPage{}, err
-		}
-		last := since
-		if n := len(got.Messages); n > 0 {
-			last = got.Messages[n-1].Seq
-		}
-		page := historyPage{messages: got.Messages, end: proto.Cursor{Epoch: at.Epoch, Seq: last}, more: got.More}
-		if page.more {
-			return page, nil
-		}
-		// The end of what a replica has; its leader may have more.
-		next, err := natsx.Next(ctx, s.nc, q.pattern, last+1)
-		switch {
-		case err != nil:
-			return historyPage{}, err
-		case next == 0:
-			page.end.Seq = max(last, at.Seq)
-			return page, nil
-		case len(page.messages) > 0:
-			page.end.Seq, page.more = next-1, true
-			return page, nil
-		}
-		if err := pause(ctx); err != nil {
-			return historyPage{}, err
-		}
-	}
-}
-
-// newest reads the newest message of a channel, which is at at or before.
-func (s *Service) newest(ctx context.Context, channel string, at proto.Cursor) (historyPage, error) {
-	page := historyPage{end: at}
-	if at.Seq == 0 {
-		return page, nil // nothing is stored
-	}
-	for {
-		var err error
-		page.messages, err = natsx.FetchLast(ctx, s.nc, []string{channel}, at.Seq)
-		if !errors.Is(err, natsx.ErrBehind) {
-			return page, err
-		}
-		if err := pause(ctx); err != nil {
-			return historyPage{}, err
-		}
-	}
-}
-
-// pause waits for a replica that is behind.
-func pause(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(lagPause):
-		return nil
-	}
-}
-
-// expire takes away what the stream dropped while the page was being read:
-// from the first message on a page has no holes.
-func (p *historyPage) expire(first uint64) {
-	for len(p.messages) > 0 && p.messages[0].Seq < first {
-		p.messages = p.messages[1:]
-	}
-	p.end.Seq = max(p.end.Seq, first-1)
 }
 
 // body writes the page, such as

@@ -1,12 +1,11 @@
 package ingest
 
 import (
-	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -75,46 +74,21 @@ func TestHistoryEpoch(t *testing.T) {
 	}
 }
 
-// Where a page may begin, and what is left of one that retention overtook.
-func TestHistoryEdges(t *testing.T) {
-	e := extent{first: 5, at: proto.Cursor{Epoch: "e", Seq: 9}}
-	for since, want := range map[string]uint64{"all": 4, "last": 9, "e-4": 4, "e-8": 8, "e-9": 9} {
+// Where a page may begin.
+func TestHistoryPlace(t *testing.T) {
+	state := natsx.State{Epoch: "e", First: 5, Last: 9}
+	for since, want := range map[string]uint64{"all": 4, "e-4": 4, "e-8": 8, "e-9": 9} {
 		q := historyQuery{since: since}
 		q.id, _ = proto.ParseCursor(since)
-		if got, err := e.place(q); got != want || err != nil {
+		if got, err := place(q, state); got != want || err != nil {
 			t.Errorf("since %s: got %d, %v, want %d", since, got, err, want)
 		}
 	}
-	page := func(end uint64, seqs ...uint64) *historyPage {
-		p := &historyPage{end: proto.Cursor{Epoch: "e", Seq: end}}
-		for _, seq := range seqs {
-			p.messages = append(p.messages, received(seq))
-		}
-		return p
-	}
-	for _, c := range []struct {
-		page  *historyPage
-		first uint64
-		want  string
-	}{
-		{page(9, 5, 7, 9), 5, `[5 7 9] next e-9`},
-		{page(9, 5, 7, 9), 6, `[7 9] next e-9`},
-		{page(9, 5, 7, 9), 9, `[9] next e-9`},
-		{page(9, 5, 7, 9), 20, `[] next e-19`},
-		{page(9), 5, `[] next e-9`},
-	} {
-		c.page.expire(c.first)
-		var got historyAnswer
-		if err := json.Unmarshal(c.page.body(), &got); err != nil {
-			t.Fatal(err)
-		}
-		var seqs []uint64
-		for _, m := range got.Messages {
-			id, _ := proto.ParseCursor(m.ID)
-			seqs = append(seqs, id.Seq)
-		}
-		if s := fmt.Sprintf("%v next %s", seqs, got.Next); s != c.want {
-			t.Errorf("first %d: got %s, want %s", c.first, s, c.want)
+	for _, since := range []string{"e-3", "e-10", "f-7"} {
+		q := historyQuery{since: since}
+		q.id, _ = proto.ParseCursor(since)
+		if got, err := place(q, state); err == nil {
+			t.Errorf("since %s: got %d, want a problem", since, got)
 		}
 	}
 }

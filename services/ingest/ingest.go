@@ -62,6 +62,7 @@ type Service struct {
 	openapi   []byte // JSON
 	server    *httpx.Server
 	stall     time.Duration // see stallTimeout
+	reader    *natsx.Reader // of the stream
 	pages     chan struct{} // a token for each page of history under way; never closed
 
 	ring       auth.Ring
@@ -87,6 +88,9 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
 	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, tracer: deps.Tracer, announce: deps.Announce, stall: stallTimeout, pages: make(chan struct{}, maxPages)}
+	if s.reader, err = natsx.NewReader(s.nc); err != nil {
+		return nil, err
+	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.stream = newStream(s.nc, js, natsx.StreamConfig{MaxAge: cfg.StreamMaxAge, MaxBytes: cfg.StreamMaxBytes, Replicas: cfg.Replicas}, s.log)
 	pl, err := newPipeline(s.nc)

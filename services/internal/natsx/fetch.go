@@ -48,10 +48,6 @@ const maxLast = 1024
 // more than 1024 channels.
 var ErrTooManyChannels = errors.New("the patterns take in more than 1024 channels")
 
-// ErrBehind is wrapped by FetchLast's error when the replica that answered does
-// not have upTo yet. Asking again a moment later may find it there, or another.
-var ErrBehind = errors.New("the replica that answered is behind the sequence asked for")
-
 // Fetch reads one page by batched direct get (NATS ADR-31): any replica
 // answers, no consumer is made. An empty page means that nothing is stored
 // at or after From that matches. Without a stream the error is
