@@ -109,6 +109,7 @@ func (c *Config) settings() []config.Setting {
 // listeners away: here everything is on one port.
 func (c *Config) share() {
 	c.Gateway.TrustedProxies = c.Ingest.TrustedProxies
+	c.Gateway.MaxPerIP = c.Ingest.MaxPerIP
 	c.Gateway.Drain = c.Ingest.Drain
 	c.Ingest.Listen, c.Gateway.Listen, c.Logger.Listen = "", "", ""
 	if c.Logger.DB == "" {

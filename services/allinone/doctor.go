@@ -18,6 +18,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go/jetstream"
@@ -186,13 +187,13 @@ func mebibytes(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }
 const fewFiles = 4096
 
 func (p *patient) openFiles() {
-	limit, ok := openFilesLimit()
+	limit, ok := httpx.OpenFilesLimit()
 	switch {
 	case !ok:
 	case limit < fewFiles:
-		p.wrong("Raise it: ulimit -n 1048576, or LimitNOFILE in the unit.", "this user may open %d files; every client is one", limit)
+		p.wrong("Raise it: ulimit -n 1048576, or LimitNOFILE in the unit.", "this user may open %d files, and so %d connections; every client is one", limit, httpx.MaxSockets(limit))
 	default:
-		p.fine("%d files may be open: that many clients", limit)
+		p.fine("%d files may be open, so %d connections; the rest is kept for the store", limit, httpx.MaxSockets(limit))
 	}
 }
 

@@ -64,6 +64,7 @@ func serve(ctx context.Context, args []string, env config.Env, std streams) erro
 	router := httpx.NewRouter(log)
 	server, err := httpx.NewServer(httpx.ServerConfig{
 		Listen: cfg.Listen, CertFile: cfg.Gateway.CertFile, KeyFile: cfg.Gateway.KeyFile, Grace: cfg.Ingest.Drain,
+		MaxPerAddress: cfg.Gateway.PerAddress(), Proxies: cfg.Ingest.TrustedProxies, Words: gateway.Words,
 	}, router, log)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w; another program has the port: stop it, or choose another one with -listen :5001", err)
@@ -106,7 +107,7 @@ func serve(ctx context.Context, args []string, env config.Env, std streams) erro
 			return err
 		}},
 		{"gateway", func(nc *nats.Conn) (err error) {
-			gw, err = gateway.New(ctx, cfg.Gateway, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS, Tracer: tracer})
+			gw, err = gateway.New(ctx, cfg.Gateway, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS, Tracer: tracer, Admission: server.Admission()})
 			return err
 		}},
 		{"logger", func(nc *nats.Conn) (err error) {

@@ -12,12 +12,3 @@ func diskFree(path string) (uint64, error) {
 	}
 	return uint64(s.Bavail) * uint64(s.Bsize), nil
 }
-
-// openFilesLimit is the soft limit on open files of this process.
-func openFilesLimit() (n uint64, ok bool) {
-	var r unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
-		return 0, false
-	}
-	return uint64(r.Cur), true
-}

@@ -12,6 +12,3 @@ func diskFree(path string) (uint64, error) {
 	err = windows.GetDiskFreeSpaceEx(p, &free, nil, nil)
 	return free, err
 }
-
-// openFilesLimit: Windows has none worth naming.
-func openFilesLimit() (n uint64, ok bool) { return 0, false }

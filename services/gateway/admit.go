@@ -9,6 +9,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/httpx"
 )
 
 // request is what a client asked for in its URL: copies, so that nothing of
@@ -44,7 +45,9 @@ func parseRequest(r *http.Request) *request {
 func (s *Service) newSession(r *http.Request, words *wording) *session {
 	c := &session{s: s, asked: parseRequest(r), words: words}
 	c.followed = c.first[:0]
-	c.asked.refused = c.check()
+	if c.asked.refused = crowded(r); c.asked.refused == nil { // first: what cannot stay costs no signature
+		c.asked.refused = c.check()
+	}
 	return c
 }
 
@@ -53,6 +56,19 @@ type refusal struct {
 	code    proto.CloseCode
 	channel string // the one that is meant; empty: none
 	err     error
+}
+
+// crowded says that there is no room for another connection; nil: there is.
+func crowded(r *http.Request) *refusal {
+	p := httpx.Refused(r)
+	if p == nil {
+		return nil
+	}
+	code := proto.CloseOverload
+	if p.Status == http.StatusTooManyRequests {
+		code = proto.CloseTooManyConnections
+	}
+	return &refusal{code: code, err: errors.New(p.Detail)}
 }
 
 // check says what is wrong with who the client is or with what it asks for in

@@ -69,7 +69,7 @@ func (c *Config) Settings() []config.Setting {
 		{Flag: "jwks", Env: "HERALD_JWKS", Help: "file or URL of the public keys of RS256, ES256 and EdDSA tokens", Into: &c.JWKS},
 		{Flag: "anonymous-channels", Env: "HERALD_ANONYMOUS_CHANNELS", Help: "patterns that clients without a token may follow", Into: &c.AnonymousChannels},
 		{Flag: "allowed-origins", Env: "HERALD_ALLOWED_ORIGINS", Help: "origins of pages that may connect, besides the same host; * for all", Into: &c.AllowedOrigins},
-		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP", Help: "connections one IPv4 address or IPv6 /64 may have on all gateways; 0: no limit", Into: &c.MaxPerIP},
+		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP", Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, sockets with each service; 0: no limit", Into: &c.MaxPerIP},
 		{Flag: "connection-limit-dry-run", Env: "HERALD_CONNECTION_LIMIT_DRY_RUN", Help: "count connections over the limit, and refuse none", Into: &c.LimitDryRun},
 		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES", Help: "addresses and prefixes whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
 		{Flag: "drain", Env: "HERALD_DRAIN", Help: "window over which clients are told to leave when the gateway stops", Into: &c.Drain},
@@ -129,6 +129,15 @@ func (c *Config) Validate() error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// PerAddress is the bound on the connections of one address that the listener
+// keeps; 0: none.
+func (c *Config) PerAddress() int {
+	if c.LimitDryRun {
+		return 0
+	}
+	return c.MaxPerIP
 }
 
 // shards is one per processor: a shard never waits for anything but work.

@@ -78,6 +78,13 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 		s.turnAway(w, reason)
 		return
 	}
+	if refused := crowded(r); refused != nil {
+		s.m.refused.WithLabelValues(refused.code.String()).Inc()
+		eventHeaders(w)
+		problem := event(proto.ErrorFrame{Type: proto.FrameError, Code: refused.code.String(), Detail: refused.err.Error()})
+		_, _ = w.Write(append(problem, eventFormat.Goodbye(refused.code)...)) // who hung up misses nothing
+		return
+	}
 	sess := s.newSession(r, inEvents)
 	if refused := sess.asked.refused; refused != nil {
 		s.m.refused.WithLabelValues(refused.code.String()).Inc()

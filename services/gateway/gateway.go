@@ -48,6 +48,9 @@ type Deps struct {
 	Ops      *telemetry.Ops
 	Pages    fs.FS        // the demo page; nil: none
 	Tracer   trace.Tracer // nil: no spans
+	// Admission is that of the server that Mount's routes are on, unless the
+	// gateway has a listener of its own. Nil: nobody counts the sockets.
+	Admission *httpx.Admission
 }
 
 // Service is one gateway. New wires it, Run runs it.
@@ -63,9 +66,10 @@ type Service struct {
 	ips      *perIP
 	sharing  *sharing // of ips
 	verifier *auth.Verifier
-	nobody   *auth.Principal // every anonymous client; never changed
-	server   *httpx.Server   // nil without a listener of its own
-	frames   frames          // for WebSocket clients
+	nobody   *auth.Principal  // every anonymous client; never changed
+	server   *httpx.Server    // nil without a listener of its own
+	sockets  *httpx.Admission // nil: nobody counts them
+	frames   frames           // for WebSocket clients
 
 	// replays bounds how many clients read history from the stream at once.
 	replays  chan struct{}
@@ -98,6 +102,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		verifier: verifier,
 		nobody:   &auth.Principal{Channels: cfg.AnonymousChannels},
 		replays:  make(chan struct{}, maxReplays),
+		sockets:  deps.Admission,
 	}
 	s.frames = newFrames(cfg.CompressAbove, s.m.compressed.Inc)
 	s.hub = hub.New(hub.Config{
@@ -115,10 +120,14 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		r := httpx.NewRouter(deps.Log)
 		s.Mount(r)
 		deps.Ops.Mount(r)
-		s.server, err = httpx.NewServer(httpx.ServerConfig{Listen: cfg.Listen, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile}, r, deps.Log)
+		s.server, err = httpx.NewServer(httpx.ServerConfig{
+			Listen: cfg.Listen, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile,
+			MaxPerAddress: cfg.PerAddress(), Proxies: cfg.TrustedProxies, Words: Words,
+		}, r, deps.Log)
 		if err != nil {
 			return nil, err
 		}
+		s.sockets = s.server.Admission()
 	}
 	deps.Ops.AddCheck("gateway", s.ready)
 	return s, nil

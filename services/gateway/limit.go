@@ -4,10 +4,11 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/herald-push/herald/services/internal/httpx"
 )
 
-// perIP counts connections per IPv4 address or IPv6 /64: a household gets a
-// whole /64, so single IPv6 addresses would be no limit at all. It knows what
+// perIP counts connections per IPv4 address or IPv6 /64. It knows what
 // the other gateways count, too, as far as they have said so; see share. Safe
 // for concurrent use.
 type perIP struct {
@@ -54,15 +55,6 @@ func newPerIP(maximum int, dryRun bool) *perIP {
 	}
 }
 
-func group(ip netip.Addr) netip.Prefix {
-	bits := ip.BitLen()
-	if ip.Is6() {
-		bits = 64
-	}
-	p, _ := ip.Prefix(bits) // fails only for the zero Addr, whose zero Prefix is a group too
-	return p
-}
-
 // admission is the answer of enter.
 type admission struct {
 	total  int // connections of the address on all gateways, with this one if it may enter
@@ -73,7 +65,7 @@ type admission struct {
 
 // enter counts a connection in, unless the address has as many as it may have.
 func (l *perIP) enter(ip netip.Addr) admission {
-	g := group(ip)
+	g := httpx.AddressGroup(ip)
 	l.mu.Lock()
 	a := admission{total: l.count[g] + l.elsewhere(g)}
 	a.over = l.max > 0 && a.total >= l.max
@@ -93,7 +85,7 @@ func (l *perIP) enter(ip netip.Addr) admission {
 
 // leave counts a connection out and returns what remains.
 func (l *perIP) leave(ip netip.Addr) (remaining, online int) {
-	g := group(ip)
+	g := httpx.AddressGroup(ip)
 	l.mu.Lock()
 	r, due := l.report(g) // before: going below tell is news, too
 	l.count[g]--

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/natstest"
 )
 
@@ -16,7 +17,7 @@ func TestGroup(t *testing.T) {
 		"2001:db8:1:3::1":      "2001:db8:1:3::/64",
 		"::1":                  "::/64",
 	} {
-		if got := group(netip.MustParseAddr(ip)).String(); got != want {
+		if got := httpx.AddressGroup(netip.MustParseAddr(ip)).String(); got != want {
 			t.Errorf("%s: got %s, want %s", ip, got, want)
 		}
 	}

@@ -1,6 +1,10 @@
 package gateway
 
-import "github.com/go-chi/chi/v5"
+import (
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+)
 
 // Mount adds the gateway's routes: the API at a glance.
 func (s *Service) Mount(r chi.Router) {
@@ -9,3 +13,8 @@ func (s *Service) Mount(r chi.Router) {
 	r.Options("/sse", s.allowEvents)
 	s.mountPages(r)
 }
+
+// Words reports whether the gateway itself tells this request that there is no
+// room for it, in the
+// words of the client's protocol.
+func Words(r *http.Request) bool { return r.URL.Path == "/ws" || r.URL.Path == "/sse" }

@@ -40,6 +40,7 @@ type session struct {
 	since     int64    // Unix nanoseconds when it was let in; 0: it was not
 	principal *auth.Principal
 	anonymous bool
+	counted   bool // its socket is, beyond the request that brought it: see httpx.Admission
 	followed  []follow
 	first     [1]follow // where followed begins: most have one
 	frames    int       // in the second that began at window
@@ -100,6 +101,9 @@ func (c *session) Ended() {
 	gone := make(chan struct{})
 	c.sub.Detach(func() { close(gone) })
 	<-gone
+	if c.counted {
+		c.s.sockets.Leave(c.conn.Remote())
+	}
 	if c.since == 0 {
 		return
 	}

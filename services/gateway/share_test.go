@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -19,7 +20,7 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 func (g *gate) known(ip netip.Addr) int {
 	g.ips.mu.Lock()
 	defer g.ips.mu.Unlock()
-	return g.ips.count[group(ip)] + g.ips.elsewhere(group(ip))
+	return g.ips.count[httpx.AddressGroup(ip)] + g.ips.elsewhere(httpx.AddressGroup(ip))
 }
 
 // knows waits until every gateway knows of n connections.
@@ -100,24 +101,24 @@ func TestReports(t *testing.T) {
 	l.shared = true
 	ip := netip.MustParseAddr("2001:db8::1")
 	hear := func(gateway string, version uint64, n int) {
-		l.heard(report{Gateway: gateway, Version: version, Counts: map[string]int{group(ip).String(): n}})
+		l.heard(report{Gateway: gateway, Version: version, Counts: map[string]int{httpx.AddressGroup(ip).String(): n}})
 	}
 	hear("a", 2, 7)
 	hear("a", 1, 50) // was overtaken
 	hear("b", 1, 3)
-	l.heard(report{Gateway: "c", Version: 1, Counts: map[string]int{"nonsense": 9, group(ip).String(): -4}})
-	if n := l.elsewhere(group(ip)); n != 10 {
+	l.heard(report{Gateway: "c", Version: 1, Counts: map[string]int{"nonsense": 9, httpx.AddressGroup(ip).String(): -4}})
+	if n := l.elsewhere(httpx.AddressGroup(ip)); n != 10 {
 		t.Errorf("got %d elsewhere, want 10", n)
 	}
-	for g, c := range l.others[group(ip)] {
+	for g, c := range l.others[httpx.AddressGroup(ip)] {
 		c.heard = c.heard.Add(-forgetAfter)
-		l.others[group(ip)][g] = c
+		l.others[httpx.AddressGroup(ip)][g] = c
 	}
 	hear("b", 2, 4)
-	if n := l.elsewhere(group(ip)); n != 4 {
+	if n := l.elsewhere(httpx.AddressGroup(ip)); n != 4 {
 		t.Errorf("after a has gone silent: got %d, want 4", n)
 	}
-	if l.forget(); len(l.others[group(ip)]) != 1 {
+	if l.forget(); len(l.others[httpx.AddressGroup(ip)]) != 1 {
 		t.Errorf("got %v, want b alone", l.others)
 	}
 
@@ -125,7 +126,7 @@ func TestReports(t *testing.T) {
 	for _, data := range []string{"", "{", `{"gateway":"me","counts":{"192.0.2.1/32":5}}`, `{"counts":{"192.0.2.1/32":5}}`, `[]`} {
 		s.hear(&nats.Msg{Data: []byte(data)})
 	}
-	if n := l.elsewhere(group(netip.MustParseAddr("192.0.2.1"))); n != 0 {
+	if n := l.elsewhere(httpx.AddressGroup(netip.MustParseAddr("192.0.2.1"))); n != 0 {
 		t.Errorf("from reports that are none, or its own: got %d", n)
 	}
 }

@@ -34,6 +34,10 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // refuse has answered, or the client is gone
 	}
+	if s.sockets != nil {
+		s.sockets.HandOver(r, sess.conn.Remote()) // Ended gives the place back
+		sess.counted = true
+	}
 	sess.words = s.frames.of(&sess.conn)
 	sess.conn.Start(sess)
 }

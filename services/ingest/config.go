@@ -21,6 +21,8 @@ type Config struct {
 	APIKey string
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies httpx.Proxies
+	// MaxPerIP bounds the connections of one address; 0: no limit.
+	MaxPerIP int
 	// StreamMaxAge and StreamMaxBytes bound what the stream keeps.
 	StreamMaxAge   time.Duration
 	StreamMaxBytes int64
@@ -39,6 +41,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Listen:          ":8080",
+		MaxPerIP:        2000,
 		StreamMaxAge:    24 * time.Hour,
 		StreamMaxBytes:  1 << 30,
 		Replicas:        1,
@@ -54,6 +57,7 @@ func (c *Config) Settings() []config.Setting {
 		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Into: &c.Listen},
 		{Env: "HERALD_API_KEY", Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true, Into: &c.APIKey},
 		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES", Help: "addresses and prefixes, comma-separated, whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
+		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP", Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, sockets with each service; 0: no limit", Into: &c.MaxPerIP},
 		{Flag: "stream-max-age", Env: "HERALD_STREAM_MAX_AGE", Help: "how long messages are kept for clients that come back", Into: &c.StreamMaxAge},
 		{Flag: "stream-max-bytes", Env: "HERALD_STREAM_MAX_BYTES", Help: "how many bytes of messages are kept; the oldest go first", Into: &c.StreamMaxBytes},
 		{Flag: "replicas", Env: "HERALD_REPLICAS", Help: "NATS servers that hold each message: 1, or 3 in a cluster", Into: &c.Replicas},
@@ -83,6 +87,7 @@ func (c *Config) Validate() error {
 			faults = append(faults, err)
 		}
 	}
+	fault(c.MaxPerIP < 0, "max-connections-per-ip: %d is negative; 0 means no limit", c.MaxPerIP)
 	fault(c.StreamMaxAge < time.Second, "stream-max-age: %s; want at least 1s", c.StreamMaxAge)
 	fault(c.StreamMaxBytes < 1<<20, "stream-max-bytes: %d; want at least %d (1 MiB)", c.StreamMaxBytes, 1<<20)
 	fault(c.Replicas < 1 || c.Replicas > 5, "replicas: %d; NATS takes 1 to 5", c.Replicas)

@@ -24,6 +24,18 @@ type ServerConfig struct {
 	// ReadTimeout bounds the arrival of one whole request. Routes that stream
 	// lift it for themselves with http.ResponseController. 0 means 30 s.
 	ReadTimeout time.Duration
+	// MaxSockets bounds the sockets that are open, below what the limit on open
+	// files allows; 0: only that does. MaxPerAddress bounds the connections of
+	// one address; 0: no limit. Requests by Proxies count for the address that
+	// they name. See Admission.
+	MaxSockets, MaxPerAddress int
+	Proxies                   Proxies
+	// Words reports that the handler itself words a refusal of this request:
+	// see Refused. Nil: a problem refuses every request.
+	Words func(*http.Request) bool
+	// IdleTimeout closes a connection that is not used again after an answer. 0
+	// means 75 s: longer than proxies keep one that they may use again.
+	IdleTimeout time.Duration
 	// Grace is how long requests under way may take to finish when the server
 	// stops. Hijacked connections are not its business. 0 means 5 s.
 	Grace time.Duration
@@ -31,9 +43,10 @@ type ServerConfig struct {
 
 // Server is one HTTP listener. NewServer binds it, Run serves.
 type Server struct {
-	cfg      ServerConfig
-	listener net.Listener
-	server   *http.Server
+	cfg       ServerConfig
+	listener  net.Listener
+	server    *http.Server
+	admission *Admission
 }
 
 // keepAlive probes idle sockets after two minutes. Go's default of 15 s would
@@ -46,6 +59,9 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interva
 func NewServer(cfg ServerConfig, h http.Handler, slogger *slog.Logger) (*Server, error) {
 	if cfg.ReadTimeout == 0 {
 		cfg.ReadTimeout = 30 * time.Second
+	}
+	if cfg.IdleTimeout == 0 {
+		cfg.IdleTimeout = 75 * time.Second
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = 5 * time.Second
@@ -67,16 +83,19 @@ func NewServer(cfg ServerConfig, h http.Handler, slogger *slog.Logger) (*Server,
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
 	}
+	a := newAdmission(cfg.MaxSockets, cfg.MaxPerAddress, cfg.Proxies, slogger)
 	return &Server{
-		cfg:      cfg,
-		listener: l,
+		cfg:       cfg,
+		listener:  listener{l, a},
+		admission: a,
 		server: &http.Server{
-			Handler: h,
+			Handler:     a.serve(h, cfg.Words),
+			ConnContext: a.remember,
 			// Slow loris: a header that drips in is cut off.
 			ReadHeaderTimeout: min(10*time.Second, cfg.ReadTimeout),
 			ReadTimeout:       cfg.ReadTimeout,
 			WriteTimeout:      60 * time.Second,
-			IdleTimeout:       2 * time.Minute,
+			IdleTimeout:       cfg.IdleTimeout,
 			MaxHeaderBytes:    16 << 10, // a JWT of several KiB fits into the URL
 			TLSConfig:         tlsConfig,
 			ErrorLog:          log.New(errorLog{slogger}, "", 0),
@@ -86,6 +105,9 @@ func NewServer(cfg ServerConfig, h http.Handler, slogger *slog.Logger) (*Server,
 
 // Addr is where the server listens.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Admission counts the server's sockets.
+func (s *Server) Admission() *Admission { return s.admission }
 
 // Close frees the listener of a server that Run was never called on.
 func (s *Server) Close() error { return s.listener.Close() }
@@ -97,7 +119,7 @@ func (s *Server) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { // ends with Shutdown or Close below; waited for through failed
 		if s.server.TLSConfig != nil {
-			failed <- s.server.ServeTLS(Sockets(s.listener), "", "")
+			failed <- s.server.ServeTLS(s.listener, "", "")
 		} else {
 			failed <- s.server.Serve(s.listener)
 		}
