@@ -45,18 +45,28 @@ type Message struct {
 // of the NATS message. Channel, Event and Sender must have passed
 // CheckChannel and CheckName, Data must be valid JSON: nothing is escaped.
 func (m *Message) AppendBody(b []byte) []byte {
-	b = append(b, `{"channel":"`...)
+	b = append(b, beforeChannel...)
 	b = append(b, m.Channel...)
-	b = append(b, `","event":"`...)
+	b = append(b, beforeEvent...)
 	b = append(b, m.Event...)
-	b = append(b, `","data":`...)
+	b = append(b, beforeData...)
 	b = append(b, m.Data...)
-	b = append(b, `,"sender":"`...)
+	b = append(b, beforeSender...)
 	b = append(b, m.Sender...)
-	b = append(b, `","time":"`...)
+	b = append(b, beforeTime...)
 	b = append(b, m.Time...)
-	return append(b, `"}`...)
+	return append(b, atEnd...)
 }
+
+// What stands around the values of a message's body.
+const (
+	beforeChannel = `{"channel":"`
+	beforeEvent   = `","event":"`
+	beforeData    = `","data":`
+	beforeSender  = `,"sender":"`
+	beforeTime    = `","time":"`
+	atEnd         = `"}`
+)
 
 // AppendWithID appends the whole message: body with the id as first member.
 // An empty id (ephemeral) leaves the body as it is. It never parses body.

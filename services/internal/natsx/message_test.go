@@ -99,7 +99,7 @@ func TestNewMsgLeavesOutWhatIsNotGiven(t *testing.T) {
 		t.Errorf("got %s %v", msg.Subject, msg.Header)
 	}
 	msg = natsx.NewMsg(message("a", "1"), natsx.Headers{MsgID: "x", TTL: 5}, true)
-	if len(msg.Header) != 0 || msg.Subject != "herald.live.a" {
+	if len(msg.Header) != 0 || msg.Subject != "herald.live.msg.a" {
 		t.Errorf("ephemeral: got %s %v; there is nobody to remember or to forget it", msg.Subject, msg.Header)
 	}
 }
@@ -127,24 +127,24 @@ func TestReadRefusesForeignMessages(t *testing.T) {
 	}{
 		{"another subject", "orders.eu", `{"a":1}`, nil, 0},
 		{"another subject that begins alike", "herald.lively.a", `{"a":1}`, nil, 0},
-		{"no channel", "herald.live.", `{"a":1}`, nil, 0},
-		{"bad channel", "herald.live.a'b", `{"a":1}`, nil, 0},
-		{"channel that is too long", "herald.live." + strings.Repeat("a", 256), `{"a":1}`, nil, 0},
-		{"empty body", "herald.live.a", "", nil, 0},
-		{"one brace", "herald.live.a", "{", nil, 0},
-		{"text", "herald.live.a", "hello", nil, 0},
-		{"array", "herald.live.a", `["a"]`, nil, 0},
-		{"no members", "herald.live.a", `{}`, nil, 0},
-		{"no members, blanks", "herald.live.a", "{ \t\r\n}", nil, 0},
-		{"no member name", "herald.live.a", `{,"a":1}`, nil, 0},
-		{"cut off", "herald.live.a", `{"a":1`, nil, 0},
-		{"trailing line break", "herald.live.a", "{\"a\":1}\n", nil, 0},
-		{"sequence 0", "herald.live.a", `{"a":1}`, nats.Header{"Nats-Sequence": {"0"}}, 0},
-		{"sequence is no number", "herald.live.a", `{"a":1}`, nats.Header{"Nats-Sequence": {"-1"}}, 0},
-		{"stored text", "herald.live.a", "hello", nats.Header{"Nats-Sequence": {"7"}}, 7},
+		{"no channel", "herald.live.msg.", `{"a":1}`, nil, 0},
+		{"bad channel", "herald.live.msg.a'b", `{"a":1}`, nil, 0},
+		{"channel that is too long", "herald.live.msg." + strings.Repeat("a", 256), `{"a":1}`, nil, 0},
+		{"empty body", "herald.live.msg.a", "", nil, 0},
+		{"one brace", "herald.live.msg.a", "{", nil, 0},
+		{"text", "herald.live.msg.a", "hello", nil, 0},
+		{"array", "herald.live.msg.a", `["a"]`, nil, 0},
+		{"no members", "herald.live.msg.a", `{}`, nil, 0},
+		{"no members, blanks", "herald.live.msg.a", "{ \t\r\n}", nil, 0},
+		{"no member name", "herald.live.msg.a", `{,"a":1}`, nil, 0},
+		{"cut off", "herald.live.msg.a", `{"a":1`, nil, 0},
+		{"trailing line break", "herald.live.msg.a", "{\"a\":1}\n", nil, 0},
+		{"sequence 0", "herald.live.msg.a", `{"a":1}`, nats.Header{"Nats-Sequence": {"0"}}, 0},
+		{"sequence is no number", "herald.live.msg.a", `{"a":1}`, nats.Header{"Nats-Sequence": {"-1"}}, 0},
+		{"stored text", "herald.live.msg.a", "hello", nats.Header{"Nats-Sequence": {"7"}}, 7},
 		{"inbox without subject", "_INBOX.x", `{"a":1}`, nats.Header{"Nats-Sequence": {"7"}}, 7},
 		{"inbox with another subject", "_INBOX.x", `{"a":1}`, nats.Header{"Nats-Subject": {"orders.eu"}}, 0},
-		{"inbox with a live subject, which is never stored", "_INBOX.x", `{"a":1}`, nats.Header{"Nats-Subject": {"herald.live.a"}}, 0},
+		{"inbox with a live subject, which is never stored", "_INBOX.x", `{"a":1}`, nats.Header{"Nats-Subject": {"herald.live.msg.a"}}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, err := natsx.Read(&nats.Msg{Subject: c.subject, Header: c.header, Data: []byte(c.body)})
@@ -157,7 +157,7 @@ func TestReadRefusesForeignMessages(t *testing.T) {
 		})
 	}
 	for _, body := range []string{`{"a":1}`, "{ \n\"channel\": \"a\" }"} {
-		if _, err := natsx.Read(&nats.Msg{Subject: "herald.live.a", Data: []byte(body)}); err != nil {
+		if _, err := natsx.Read(&nats.Msg{Subject: "herald.live.msg.a", Data: []byte(body)}); err != nil {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
@@ -196,7 +196,7 @@ func TestForgedServerHeaders(t *testing.T) {
 	if seq, err := natsx.LastSeq(t.Context(), nc); err != nil || seq != 2 {
 		t.Errorf("last: got %d, %v", seq, err)
 	}
-	forged.Subject = "herald.live.public.a"
+	forged.Subject = "herald.live.msg.public.a"
 	if err := nc.PublishMsg(&nats.Msg{Subject: forged.Subject, Data: forged.Data, Header: nats.Header{"Nats-Subject": {"herald.msg.secret"}}}); err != nil {
 		t.Fatal(err)
 	}

@@ -202,7 +202,7 @@ func EnsureStream(ctx context.Context, js jetstream.JetStream, cfg StreamConfig)
 	s, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:        proto.Stream,
 		Description: "Every message that Herald stored; see PROTOCOL.md",
-		Subjects:    []string{proto.SubjectStored + ">"},
+		Subjects:    []string{proto.SubjectPacks, proto.SubjectStored + ">"},
 		Storage:     jetstream.FileStorage,
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardOld,
@@ -212,7 +212,7 @@ func EnsureStream(ctx context.Context, js jetstream.JetStream, cfg StreamConfig)
 		Duplicates:  min(DuplicateWindow, maxAge),
 		AllowDirect: true,
 		AllowMsgTTL: true,
-		RePublish:   &jetstream.RePublish{Source: proto.SubjectStored + ">", Destination: proto.SubjectLive + ">"},
+		RePublish:   &jetstream.RePublish{Source: "herald.>", Destination: proto.SubjectLive + ">"},
 	})
 	if err != nil {
 		return "", fmt.Errorf("declare stream %s: %w", proto.Stream, err)
@@ -343,17 +343,14 @@ var ErrForeign = errors.New("not a Herald message")
 // The channel is that of the subject; only an answer to Fetch, which comes to
 // an inbox, has it from a header.
 func Read(msg *nats.Msg) (Received, error) {
-	var r Received
-	if s := last(msg.Header, "Nats-Sequence"); s != "" {
-		seq, err := strconv.ParseUint(s, 10, 64)
-		if err != nil || seq == 0 {
-			return Received{}, fmt.Errorf("%w: sequence %q", ErrForeign, s)
-		}
-		r.Seq = seq
+	seq, err := sequence(msg)
+	if err != nil {
+		return Received{}, err
 	}
+	r := Received{Seq: seq}
 	channel, ok := proto.ChannelOf(msg.Subject)
 	if !ok {
-		channel, ok = strings.CutPrefix(last(msg.Header, "Nats-Subject"), proto.SubjectStored)
+		channel, ok = strings.CutPrefix(last(msg.Header, nats.JSSubject), proto.SubjectStored)
 	}
 	if !ok || proto.CheckChannel(channel) != nil {
 		return r, fmt.Errorf("%w: subject %q", ErrForeign, msg.Subject)
