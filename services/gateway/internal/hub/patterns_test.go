@@ -1,7 +1,10 @@
 package hub
 
 import (
+	"fmt"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/herald-push/herald/proto"
@@ -13,8 +16,14 @@ func TestPatternsLikeAList(t *testing.T) {
 	for range 200 {
 		var trie patterns
 		known := map[string]*subscriptions{}
-		for range 60 {
+		for range 120 {
 			name := randomName(r, true)
+			if r.IntN(3) == 0 { // many children of one node
+				name += "." + string(rune('a'+r.IntN(26)))
+				if proto.CheckPattern(name) != nil {
+					continue
+				}
+			}
 			switch {
 			case r.IntN(3) == 0:
 				trie.remove(name)
@@ -33,8 +42,8 @@ func TestPatternsLikeAList(t *testing.T) {
 		for name := range known {
 			trie.remove(name)
 		}
-		if trie.size != 0 || len(trie.root.next) != 0 {
-			t.Fatalf("after removing all: size %d, %d branches", trie.size, len(trie.root.next))
+		if trie.size != 0 || trie.root.few != nil || trie.root.many != nil {
+			t.Fatalf("after removing all: size %d, %d branches", trie.size, len(trie.root.few)+len(trie.root.many))
 		}
 	}
 }
@@ -61,6 +70,52 @@ func compareMatches(t *testing.T, trie *patterns, known map[string]*subscription
 	if !slices.Equal(got, want) {
 		t.Fatalf("%q among %d patterns: got %q, want %q", channel, len(known), got, want)
 	}
+}
+
+// Long patterns that share nothing, or all but the last token, or branch at
+// every token, cost little more than their bytes.
+func TestPatternsMemory(t *testing.T) {
+	const n = 1000
+	for name, pattern := range map[string]func(i int) string{
+		"nothing shared":   func(i int) string { return fmt.Sprintf("%04d", i) + strings.Repeat(".*", 118) },
+		"all but the last": func(i int) string { return strings.Repeat("*.", 118) + fmt.Sprintf("%04d", i) },
+		"branching all over": func(i int) string {
+			return strings.Repeat("*.", i%120) + fmt.Sprintf("x%d", i) + strings.Repeat(".*", 119-i%120)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			names := make([]string, n)
+			for i := range names {
+				if names[i] = pattern(i); proto.CheckPattern(names[i]) != nil {
+					t.Fatalf("%q is no pattern", names[i])
+				}
+			}
+			var trie patterns
+			before := heap()
+			for _, name := range names {
+				trie.at(name)
+			}
+			each := (heap() - before) / n
+			t.Logf("%d bytes a pattern of %d tokens, its name apart", each, 1+strings.Count(names[0], "."))
+			if each > 512 {
+				t.Errorf("a pattern costs %d bytes, want at most 512", each)
+			}
+			for _, name := range names {
+				trie.remove(name)
+			}
+			if trie.size != 0 || trie.root.few != nil || trie.root.many != nil {
+				t.Errorf("%d patterns are left", trie.size)
+			}
+		})
+	}
+}
+
+func heap() int {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }
 
 // The trie, proto.Match and the plain reading agree on every name.

@@ -1,8 +1,7 @@
 package hub
 
 import (
-	"slices"
-	"sort"
+	"runtime"
 	"sync"
 
 	"github.com/herald-push/herald/proto"
@@ -14,9 +13,11 @@ import (
 //
 // It is complete: every stored message after Floor is here, unless it was
 // deleted from the stream before this gateway saw it. Safe for concurrent
-// use; written by the caller of Hub.Publish only.
+// use; written by the caller of Hub.Publish only. Readers hold mu for some
+// microseconds at a time: the writer is what everybody's delivery waits for.
 type Recent struct {
-	maxMessages, maxBytes int // fixed
+	maxMessages, maxBytes int           // fixed
+	places                chan struct{} // one for each search under way; never closed
 
 	mu    sync.RWMutex
 	ring  []entry        // guarded by mu; a ring of len(ring) slots
@@ -34,7 +35,10 @@ type entry struct {
 }
 
 func newRecent(maxMessages, maxBytes int) *Recent {
-	return &Recent{maxMessages: maxMessages, maxBytes: maxBytes, ring: make([]entry, min(1024, maxMessages)), ends: map[string]int{}}
+	return &Recent{
+		maxMessages: maxMessages, maxBytes: maxBytes, ring: make([]entry, min(1024, maxMessages)), ends: map[string]int{},
+		places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), // the other processors deliver
+	}
 }
 
 // reset empties the ring: everything after this place is to come.
@@ -98,83 +102,4 @@ func (r *Recent) Floor() uint64 {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.floor
-}
-
-// Between returns the messages after since, up to and including upTo, of the
-// channels that the patterns take in, in stream order. ok is false where the
-// ring does not reach back to since, or is of another epoch. At most
-// maxMessages are returned; more says that the oldest of them were chosen and
-// others follow.
-func (r *Recent) Between(since proto.Cursor, upTo uint64, names []string, maxMessages int) (out []*Message, more, ok bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if since.Epoch != r.last.Epoch || since.Seq < r.floor {
-		return nil, false, false
-	}
-	if since.Seq >= r.last.Seq || since.Seq >= upTo {
-		return nil, false, true
-	}
-	if slices.ContainsFunc(names, proto.IsPattern) {
-		out = r.scan(since.Seq, upTo, names, maxMessages+1)
-	} else {
-		out = r.walk(since.Seq, upTo, names)
-	}
-	if len(out) > maxMessages {
-		return out[:maxMessages], true, true
-	}
-	return out, false, true
-}
-
-// scan looks at every entry after since, until it has found as many as are
-// wanted: for patterns.
-func (r *Recent) scan(since, upTo uint64, names []string, most int) (out []*Message) {
-	n := r.tail - r.head
-	first := sort.Search(n, func(i int) bool { return r.ring[(r.head+i)%len(r.ring)].Seq > since })
-	for i := r.head + first; i < r.tail && len(out) < most; i++ {
-		e := &r.ring[i%len(r.ring)]
-		if e.Seq > upTo {
-			break
-		}
-		if proto.MatchAny(names, e.Channel) {
-			out = append(out, e.Message)
-		}
-	}
-	return out
-}
-
-// walk follows each channel's own chain backwards: the cost is that of the
-// messages found, however full the ring is.
-func (r *Recent) walk(since, upTo uint64, names []string) (out []*Message) {
-	for _, name := range names {
-		i, ok := r.ends[name]
-		for ok && i >= r.head {
-			e := &r.ring[i%len(r.ring)]
-			if e.Seq <= since {
-				break
-			}
-			if e.Seq <= upTo {
-				out = append(out, e.Message)
-			}
-			i = e.prev
-		}
-	}
-	slices.SortFunc(out, func(a, b *Message) int {
-		if a.Seq < b.Seq {
-			return -1
-		}
-		return 1 // never equal: names are different literal channels
-	})
-	return out
-}
-
-// Newest returns the place after which at most maxMessages of these channels
-// are in the ring: where a client that missed too much is picked up again.
-func (r *Recent) Newest(names []string, maxMessages int) (since uint64) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	all := r.scan(r.floor, r.last.Seq, names, r.maxMessages)
-	if len(all) <= maxMessages {
-		return r.floor
-	}
-	return all[len(all)-maxMessages-1].Seq
 }

@@ -139,3 +139,34 @@ func TestRecentLargerThanItsBound(t *testing.T) {
 		t.Errorf("floor: got %d, want 2: the large message makes room first", recent.Floor())
 	}
 }
+
+// A channel with more messages than are followed one by one is read page by
+// page like any other.
+func TestRecentBusyChannel(t *testing.T) {
+	const n = 3*walkSteps + 7
+	recent := newRecent(n, 1<<30)
+	recent.reset(at(0))
+	for i := range n {
+		recent.add(stored(uint64(2*i+1), "busy"))
+		recent.add(stored(uint64(2*i+2), "other"))
+	}
+	next := uint64(n + 1) // half of the ring is over: it holds the last n of 2n
+	for since := recent.Floor(); ; {
+		page, more, ok := recent.Between(at(since), 2*n, []string{"busy"}, 256)
+		if !ok {
+			t.Fatalf("after %d: not served", since)
+		}
+		for _, m := range page {
+			if next += (next + 1) % 2; m.Seq != next {
+				t.Fatalf("got %d, want %d", m.Seq, next)
+			}
+			next, since = next+1, m.Seq
+		}
+		if !more {
+			break
+		}
+	}
+	if next != 2*n {
+		t.Errorf("read up to %d, want %d", next, 2*n)
+	}
+}

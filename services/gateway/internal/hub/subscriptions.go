@@ -29,6 +29,7 @@ type held struct {
 // More is sent by the connection's goroutine, chunk by chunk.
 const (
 	replayMax   = 256
+	replayReach = 4096     // messages of any channel, of which some are missed
 	replayBytes = 32 << 10 // or one message
 )
 
@@ -66,7 +67,7 @@ func (s *shard) join(sub *Subscriber, had, since uint64, names []string, done fu
 	}
 	position := s.position
 	if since != Now { // the ring may have moved past a shard that is behind; now is now all the same
-		missed, more, ok := s.recent.Between(proto.Cursor{Epoch: position.Epoch, Seq: since}, position.Seq, fresh, replayMax)
+		missed, more, ok := s.recent.between(proto.Cursor{Epoch: position.Epoch, Seq: since}, position.Seq, fresh, replayMax, s.reach())
 		if !ok || more || tooLarge(missed) {
 			done(Joined{})
 			return
@@ -82,6 +83,10 @@ func (s *shard) join(sub *Subscriber, had, since uint64, names []string, done fu
 	}
 	done(Joined{OK: true, Position: position})
 }
+
+// reach is how many messages Join looks at in the shard's own time: as many as
+// may have come in while the command waited behind them, and replayReach.
+func (s *shard) reach() int { return s.maxMessages + replayReach }
 
 func tooLarge(missed []*Message) bool {
 	bytes := 0

@@ -1,0 +1,200 @@
+package hub
+
+import (
+	"runtime"
+	"slices"
+	"sort"
+
+	"github.com/herald-push/herald/proto"
+)
+
+const (
+	// pieceEntries is how many entries are copied under the lock at a time: a few
+	// microseconds.
+	pieceEntries = 512
+	// walkSteps is how many entries of channels are followed under the lock.
+	walkSteps = 1024
+)
+
+// Between returns the messages after since, up to and including upTo, of the
+// channels that the names take in, in stream order. ok is false where the
+// ring does not reach back to since, or is of another epoch. At most
+// maxMessages are returned; more says that the oldest of them were chosen and
+// others may follow.
+//
+// It waits for its turn: few search at once, so that the processors are left
+// to those who deliver. It is not for a shard.
+func (r *Recent) Between(since proto.Cursor, upTo uint64, names []string, maxMessages int) (out []*Message, more, ok bool) {
+	r.places <- struct{}{}
+	defer func() { <-r.places }()
+	return r.between(since, upTo, names, maxMessages, r.maxMessages)
+}
+
+// between is Between without waiting. It looks at most at reach entries; more
+// is true where others follow them.
+func (r *Recent) between(since proto.Cursor, upTo uint64, names []string, maxMessages, reach int) (out []*Message, more, ok bool) {
+	out, done, ok := r.walk(since, upTo, names)
+	if !done {
+		out, more, ok = r.scan(since, upTo, names, maxMessages+1, reach)
+	}
+	if len(out) > maxMessages {
+		return out[:maxMessages], true, ok
+	}
+	return out, more, ok
+}
+
+// has reports whether the ring reaches back to since. mu is held.
+func (r *Recent) has(since proto.Cursor) bool {
+	return since.Epoch == r.last.Epoch && since.Seq >= r.floor
+}
+
+// walk follows each channel's own chain backwards: the cost is that of the
+// messages found, however full the ring is. done is false for patterns, and
+// where so many messages are found that scan is cheaper.
+func (r *Recent) walk(since proto.Cursor, upTo uint64, names []string) (out []*Message, done, ok bool) {
+	literal := !slices.ContainsFunc(names, proto.IsPattern)
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if !r.has(since) {
+		return nil, true, false
+	}
+	if since.Seq >= r.last.Seq || since.Seq >= upTo {
+		return nil, true, true
+	}
+	if !literal {
+		return nil, false, true
+	}
+	steps := 0
+	for _, name := range names {
+		i, found := r.ends[name]
+		for found && i >= r.head {
+			e := &r.ring[i%len(r.ring)]
+			if e.Seq <= since.Seq {
+				break
+			}
+			if steps++; steps > walkSteps {
+				return nil, false, true
+			}
+			if e.Seq <= upTo {
+				out = append(out, e.Message)
+			}
+			i = e.prev
+		}
+	}
+	slices.SortFunc(out, func(a, b *Message) int {
+		if a.Seq < b.Seq {
+			return -1
+		}
+		return 1 // never equal: names are different literal channels
+	})
+	return out, true, true
+}
+
+// scan looks at every entry after since, piece by piece, and matches each with
+// all names at once, until it has found as many messages as are wanted. Where
+// the ring has lost the next piece meanwhile, what was found before it is
+// returned.
+func (r *Recent) scan(since proto.Cursor, upTo uint64, names []string, most, reach int) (out []*Message, more, ok bool) {
+	wanted := newMatcher(names)
+	var piece [pieceEntries]*Message
+	for left := reach; len(out) < most; {
+		n, ok := r.copyAfter(since, upTo, piece[:])
+		if !ok {
+			return out, true, len(out) > 0
+		}
+		if left -= n; left < 0 {
+			return out, true, true
+		}
+		for _, m := range piece[:n] {
+			if wanted.takes(m.Channel) {
+				if out = append(out, m); len(out) == most {
+					break
+				}
+			}
+		}
+		if n < len(piece) {
+			break
+		}
+		since.Seq = piece[n-1].Seq
+		runtime.Gosched() // a shard may have something to deliver
+	}
+	return out, false, true
+}
+
+// copyAfter copies the first entries after since, up to upTo. ok is false where
+// the ring does not reach back that far.
+func (r *Recent) copyAfter(since proto.Cursor, upTo uint64, into []*Message) (n int, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if !r.has(since) {
+		return 0, false
+	}
+	all := r.tail - r.head
+	first := sort.Search(all, func(i int) bool { return r.ring[(r.head+i)%len(r.ring)].Seq > since.Seq })
+	for i := r.head + first; i < r.tail && n < len(into); i++ {
+		e := &r.ring[i%len(r.ring)]
+		if e.Seq > upTo {
+			break
+		}
+		into[n] = e.Message
+		n++
+	}
+	return n, true
+}
+
+// Newest returns the place after which at most maxMessages of these channels
+// are in the ring: where a client that missed too much is picked up again. It
+// waits for its turn as Between does.
+func (r *Recent) Newest(names []string, maxMessages int) (since uint64) {
+	r.places <- struct{}{}
+	defer func() { <-r.places }()
+	wanted := newMatcher(names)
+	var piece [pieceEntries]*Message
+	found := 0
+	for before := Now; ; {
+		n, floor := r.copyBefore(before, piece[:])
+		for _, m := range piece[:n] {
+			if !wanted.takes(m.Channel) {
+				continue
+			}
+			if found++; found > maxMessages {
+				return max(m.Seq, floor)
+			}
+		}
+		if n < len(piece) {
+			return floor
+		}
+		before = piece[n-1].Seq
+		runtime.Gosched()
+	}
+}
+
+// copyBefore copies the last entries before a sequence, newest first.
+func (r *Recent) copyBefore(before uint64, into []*Message) (n int, floor uint64) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	all := r.tail - r.head
+	end := sort.Search(all, func(i int) bool { return r.ring[(r.head+i)%len(r.ring)].Seq >= before })
+	for i := r.head + end - 1; i >= r.head && n < len(into); i-- {
+		into[n] = r.ring[i%len(r.ring)].Message
+		n++
+	}
+	return n, r.floor
+}
+
+// matcher finds out whether any of some names takes in a channel, at a cost
+// that does not grow with their number.
+type matcher struct{ names patterns }
+
+func newMatcher(names []string) *matcher {
+	m := &matcher{}
+	for _, name := range names {
+		m.names.at(name)
+	}
+	return m
+}
+
+func (m *matcher) takes(channel string) (found bool) {
+	m.names.match(channel, func(*subscriptions) { found = true })
+	return found
+}
