@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -159,6 +160,36 @@ func (b *broker) prepare(ctx context.Context, cfg Config) error {
 	}
 	_, err = keystore.Open(ctx, js, 1)
 	return err
+}
+
+// keyNames are the names of the stored API keys, for a person to see; none
+// where they cannot be read.
+func (b *broker) keyNames(ctx context.Context) (names []string) {
+	nc, err := b.connect("herald-start")
+	if err != nil {
+		return nil
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil
+	}
+	store, err := keystore.Open(ctx, js, 1)
+	if err != nil {
+		return nil
+	}
+	list, err := store.List(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, k := range list {
+		if !slices.Contains(names, k.Name) && (k.Expires.IsZero() || k.Expires.After(time.Now())) {
+			names = append(names, k.Name)
+		}
+	}
+	return names
 }
 
 // onClose adds what close does first.

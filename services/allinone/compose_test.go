@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/proctest"
 )
@@ -234,8 +235,8 @@ func TestCompose(t *testing.T) {
 		h := &hearer{name: fmt.Sprintf("client %d", len(hearers)+1)}
 		hearers = append(hearers, h)
 		listening.Go(func() {
-			args := []string{"-url", s.base, "-since", since, proto.Broadcast}
-			if err := listen(ctx, args, config.Vars(nil), streams{out: h, err: &bytes.Buffer{}}); err != nil {
+			args := []string{"listen", "-url", s.base, "-since", since, proto.Broadcast}
+			if err := run(ctx, args, config.Vars(nil), streams{out: h, err: &bytes.Buffer{}}); err != nil {
 				t.Errorf("%s: %v", h.name, err)
 			}
 		})

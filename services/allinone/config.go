@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -117,23 +116,21 @@ func (c *Config) share() {
 	}
 }
 
-// loadConfig reads file, environment and flags. more are flags of the command
-// itself, in no file. rest are arguments that are no flags; notes are warnings
-// for the log.
-func loadConfig(name string, args []string, env config.Env, out io.Writer, more ...config.Setting) (c Config, rest, notes []string, err error) {
-	c = defaultConfig()
-	file, notes, fileErr := readFile(configPath(args, env), c.settings())
-	rest, err = config.Parse(name, args, env, file, out, append(c.settings(), more...))
-	if errors.Is(err, config.ErrHelp) {
-		return c, nil, nil, err
-	}
-	if err = errors.Join(fileErr, err); err != nil {
-		return c, nil, nil, err
-	}
+// read reads the config file that one call of a command names, for its task.
+// notes are warnings for the log.
+func (c *Config) read(in *call, t *task) (notes []string) {
+	t.settings = append(c.settings(), t.settings...)
+	t.file, notes, t.fileErr = readFile(configPath(in.args, in.env), c.settings())
+	return notes
+}
+
+// complete derives what follows from the settings, after they are read, and
+// validates all of it.
+func (c *Config) complete() error {
 	c.share()
-	err = errors.Join(c.checkNATS(), c.Ingest.Validate(), c.Gateway.Validate(), c.Logger.Validate())
+	err := errors.Join(c.checkNATS(), c.Ingest.Validate(), c.Gateway.Validate(), c.Logger.Validate())
 	c.Logger.APIKey = c.Ingest.APIKey // not before: one fault is reported once
-	return c, rest, notes, err
+	return err
 }
 
 // checkNATS refuses certificates for the embedded NATS: who sets them means

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -42,19 +41,39 @@ func (p *patient) wrong(remedy, format string, args ...any) {
 	fmt.Fprintf(p.out, "WRONG "+format+"\n      "+remedy+"\n", args...)
 }
 
-// doctor checks everything that keeps Herald from running, and is an error if
-// something does. It takes the settings of serve and changes nothing.
-func doctor(ctx context.Context, args []string, env config.Env, std streams) error {
-	p := &patient{out: std.out}
-	cfg, _, notes, err := loadConfig("herald doctor", args, env, std.out)
-	if errors.Is(err, config.ErrHelp) {
-		return err
-	}
-	if err != nil {
-		p.wrong("Correct the setting; herald -h lists them all.", "settings: %v", err)
-		return errors.New("with these settings nothing else can be checked")
-	}
-	p.cfg = cfg
+var doctorCommand = command{
+	name: "doctor", does: "find out what is wrong, and what to do about it",
+	about: "Checks everything that keeps the Herald of this machine from running: settings, certificate, port, data folder,\n" +
+		"disk, open files, NATS, keys, the log. It takes the settings of serve, changes nothing, and exits with 1 if\n" +
+		"something is wrong.",
+	examples: []string{
+		"herald doctor",
+		"herald doctor -data /var/lib/herald",
+	},
+	start: func(c *call) task {
+		p := &patient{cfg: defaultConfig(), out: c.std.out}
+		t := task{refused: p.unreadable}
+		notes := p.cfg.read(c, &t)
+		t.run = func(ctx context.Context, words []string) error {
+			if len(words) > 0 {
+				return fmt.Errorf("doctor takes no arguments, only settings: %q", words)
+			}
+			if err := p.cfg.complete(); err != nil {
+				return p.unreadable(err)
+			}
+			return p.examine(ctx, notes)
+		}
+		return t
+	},
+}
+
+func (p *patient) unreadable(err error) error {
+	p.wrong("Correct the setting; herald -h lists them all.", "settings: %v", err)
+	return errors.New("with these settings nothing else can be checked")
+}
+
+// examine looks at everything and is an error if something is wrong.
+func (p *patient) examine(ctx context.Context, notes []string) error {
 	p.fine("settings are readable")
 	for _, note := range notes {
 		p.wrong("Correct the spelling, or take it out.", "%s", note)
@@ -64,8 +83,8 @@ func doctor(ctx context.Context, args []string, env config.Env, std streams) err
 	p.data()
 	p.openFiles()
 	p.broker(ctx)
-	if cfg.Gateway.JWTSecret == "" && cfg.Gateway.JWKS == "" {
-		p.fine("no token keys are set: clients may follow only %v", cfg.Gateway.AnonymousChannels)
+	if p.cfg.Gateway.JWTSecret == "" && p.cfg.Gateway.JWKS == "" {
+		p.fine("no token keys are set: clients may follow only %v", p.cfg.Gateway.AnonymousChannels)
 	}
 	if p.ill > 0 {
 		return fmt.Errorf("things that are wrong: %d", p.ill)
@@ -118,17 +137,17 @@ func (p *patient) port(ctx context.Context) {
 	if p.cfg.Gateway.CertFile != "" {
 		scheme = "https"
 	}
-	_, port, _ := net.SplitHostPort(p.cfg.Listen) // it was good enough to listen on
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://127.0.0.1:"+port+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost/readyz", nil)
 	if err != nil {
 		p.wrong("Choose another address with -listen.", "port: %v", err)
 		return
 	}
 	// The certificate is for the public name, and was looked at above.
-	web := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
-	resp, err := web.Do(req)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
+	httpx.DialReach(transport, p.cfg.Listen)
+	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
 		p.wrong("Stop the program that has the port, or choose another one with -listen :5001.", "port %s is taken, and what has it is not Herald: %v", p.cfg.Listen, err)
 		return

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,48 +16,48 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-const keysHelp = `herald keys add NAME [-channels PATTERNS] [-rate N] [-expires 720h]
-herald keys list
-herald keys rotate NAME [-grace 24h]
-herald keys revoke NAME-or-ID
-`
+var keysCommand = command{
+	name: "keys", args: "add|list|rotate|revoke [NAME]", does: "manage API keys",
+	about: "Manages the API keys of the Herald that runs on this machine, or, with -nats, of another deployment.\n" +
+		"A change counts everywhere at once. A key is shown once, when it is made; only its digest is kept.",
+	examples: []string{
+		"herald keys add shop -channels 'orders.>' -rate 50 -expires 720h",
+		"herald keys list",
+		"herald keys rotate shop -grace 24h",
+		"herald keys revoke shop          # its name, or the id of one key",
+	},
+	start: func(c *call) task {
+		k := &keyring{cfg: defaultConfig(), channels: []string{">"}, grace: 24 * time.Hour, out: c.std.out}
+		return task{
+			settings: append([]config.Setting{
+				{Flag: "channels", Help: "add: patterns the key may publish to, comma-separated; > is all", Into: &k.channels},
+				{Flag: "rate", Help: "add: messages a second it may publish, per ingest; 0: no limit", Into: &k.rate},
+				{Flag: "expires", Help: "add: for how long the key is valid; 0s: until it is revoked", Into: &k.expires},
+				{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &k.grace},
+				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", Into: &k.cfg.Data},
+				{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &k.cfg.NATS.URL},
+			}, k.cfg.NATS.SecuritySettings()...),
+			run: k.run,
+		}
+	},
+}
 
-// keyFlags are what the verbs take beside the name.
-type keyFlags struct {
+// keyring is what herald keys works on, and the settings of its verbs.
+type keyring struct {
+	cfg            Config // where NATS is
 	channels       []string
 	rate           int
 	expires, grace time.Duration
+	out            io.Writer
 }
 
-// keys manages API keys over NATS: a change counts on every ingest at once.
-func keys(ctx context.Context, args []string, env config.Env, std streams) error {
-	f := keyFlags{channels: []string{">"}, grace: 24 * time.Hour}
-	cfg := defaultConfig()
-	verb := ""
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		verb, args = args[0], args[1:]
-	}
-	settings := []config.Setting{
-		{Flag: "channels", Help: "patterns the key may publish to, comma-separated; > is all", Into: &f.channels},
-		{Flag: "rate", Help: "messages a second it may publish, per ingest; 0: no limit", Into: &f.rate},
-		{Flag: "expires", Help: "for how long the key is valid; 0s: until it is revoked", Into: &f.expires},
-		{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &f.grace},
-		{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", Into: &cfg.Data},
-		{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &cfg.NATS.URL},
-	}
-	settings = append(settings, cfg.NATS.SecuritySettings()...)
-	names, err := parseAnywhere("herald keys", args, env, std.out, settings)
-	if errors.Is(err, config.ErrHelp) {
-		fmt.Fprint(std.out, "\n"+keysHelp)
-	}
+// run finds the key bucket and does what the first word says.
+func (k *keyring) run(ctx context.Context, words []string) error {
+	verb, name, err := keyVerb(words)
 	if err != nil {
 		return err
 	}
-	wantName := verb == "add" || verb == "rotate" || verb == "revoke"
-	if !wantName && verb != "list" || wantName != (len(names) == 1) {
-		return fmt.Errorf("want one of\n%s", keysHelp)
-	}
-
+	cfg := k.cfg
 	where, err := findNATS(cfg)
 	if err != nil {
 		return err
@@ -81,28 +80,47 @@ func keys(ctx context.Context, args []string, env config.Env, std streams) error
 	if err != nil {
 		return err
 	}
-	return f.do(ctx, store, verb, strings.Join(names, ""), std.out)
+	return k.do(ctx, store, verb, name)
 }
 
-func (f keyFlags) do(ctx context.Context, store *keystore.Store, verb, name string, out io.Writer) error {
-	now := time.Now()
+// keyVerb takes the words apart: a verb, and the name that all but list need.
+func keyVerb(words []string) (verb, name string, err error) {
+	if len(words) == 0 {
+		return "", "", errors.New("want add NAME, list, rotate NAME, or revoke NAME; herald keys -h explains them")
+	}
+	switch verb, rest := words[0], words[1:]; {
+	case verb == "list" && len(rest) == 0:
+		return verb, "", nil
+	case verb == "list":
+		return "", "", fmt.Errorf("list takes no name: %q", rest)
+	case verb != "add" && verb != "rotate" && verb != "revoke":
+		return "", "", fmt.Errorf("%q: want add, list, rotate or revoke; herald keys -h explains them", verb)
+	case len(rest) != 1:
+		return "", "", fmt.Errorf("%s takes one name, such as: herald keys %s shop", verb, verb)
+	default:
+		return verb, rest[0], nil
+	}
+}
+
+func (k *keyring) do(ctx context.Context, store *keystore.Store, verb, name string) error {
+	now, out := time.Now(), k.out
 	switch verb {
 	case "add":
-		o := keystore.Options{Channels: f.channels, Rate: float64(f.rate)}
-		if f.expires > 0 {
-			o.Expires = now.Add(f.expires).UTC().Truncate(time.Second)
+		o := keystore.Options{Channels: k.channels, Rate: float64(k.rate)}
+		if k.expires > 0 {
+			o.Expires = now.Add(k.expires).UTC().Truncate(time.Second)
 		}
-		secret, k, err := store.Add(ctx, name, o, now)
+		secret, made, err := store.Add(ctx, name, o, now)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "API key: %s\nKeep it: it is shown this once. Its id is %s; it may publish to %s.\n", secret, k.ID, strings.Join(k.Channels, ", "))
+		fmt.Fprintf(out, "API key: %s\nKeep it: it is shown this once. Its id is %s; it may publish to %s.\n", secret, made.ID, strings.Join(made.Channels, ", "))
 	case "rotate":
-		secret, k, err := store.Rotate(ctx, name, f.grace, now)
+		secret, made, err := store.Rotate(ctx, name, k.grace, now)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "API key: %s\nKeep it: it is shown this once. Its id is %s; the old one ends in %s.\n", secret, k.ID, f.grace)
+		fmt.Fprintf(out, "API key: %s\nKeep it: it is shown this once. Its id is %s; the old one ends in %s.\n", secret, made.ID, k.grace)
 	case "revoke":
 		n, err := store.Revoke(ctx, name)
 		if err != nil {
@@ -116,12 +134,12 @@ func (f keyFlags) do(ctx context.Context, store *keystore.Store, verb, name stri
 		}
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "NAME\tID\tCHANNELS\tRATE\tCREATED\tEXPIRES\tLAST USED")
-		for _, k := range list {
+		for _, key := range list {
 			rate := "-"
-			if k.Rate > 0 {
-				rate = fmt.Sprintf("%g/s", k.Rate)
+			if key.Rate > 0 {
+				rate = fmt.Sprintf("%g/s", key.Rate)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.Name, k.ID, strings.Join(k.Channels, ","), rate, day(k.Created), day(k.Expires), day(k.LastUsed))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", key.Name, key.ID, strings.Join(key.Channels, ","), rate, day(key.Created), day(key.Expires), day(key.LastUsed))
 		}
 		return w.Flush()
 	}
@@ -133,29 +151,4 @@ func day(t time.Time) string {
 		return "-"
 	}
 	return t.UTC().Format("2006-01-02 15:04")
-}
-
-// parseAnywhere parses flags that stand before or behind the other arguments,
-// as people type them: keys add shop -channels 'orders.>'.
-func parseAnywhere(name string, args []string, env config.Env, out io.Writer, settings []config.Setting) (words []string, err error) {
-	var flags []string
-	for i := 0; i < len(args); i++ {
-		arg := args[i]
-		if !strings.HasPrefix(arg, "-") || arg == "-" {
-			words = append(words, arg)
-			continue
-		}
-		flags = append(flags, arg)
-		bare := strings.TrimLeft(arg, "-")
-		takesValue := slices.ContainsFunc(settings, func(s config.Setting) bool {
-			_, isBool := s.Into.(*bool)
-			return s.Flag == bare && !isBool
-		})
-		if takesValue && i+1 < len(args) {
-			i++
-			flags = append(flags, args[i])
-		}
-	}
-	_, err = config.Parse(name, flags, env, nil, out, settings)
-	return words, err
 }

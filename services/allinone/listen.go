@@ -16,58 +16,91 @@ import (
 	"github.com/herald-push/herald/services/internal/config"
 )
 
+var listenCommand = command{
+	name: "listen", args: "[CHANNEL…]", does: "print messages as they arrive, one JSON line each; resumes by itself",
+	about: "Prints the messages of the channels and patterns as JSON lines on standard output, and what else happens on\n" +
+		"standard error. Without a channel it listens to broadcast. When the connection ends it comes back and resumes.",
+	examples: []string{
+		"herald listen broadcast 'public.>'",
+		"herald listen -since all | jq .data",
+		"HERALD_TOKEN_FILE=token.txt herald listen 'user.4711.>' -url https://push.example.com",
+	},
+	start: func(c *call) task {
+		l := &listener{client: client{URL: defaultURL}, std: c.std}
+		return task{
+			settings: append(l.settings(),
+				config.Setting{Env: "HERALD_TOKEN", Help: "JWT for channels that anonymous clients may not follow", Secret: true, Into: &l.token},
+				config.Setting{Flag: "since", Help: "begin after this id; all: everything kept; last: the newest of each channel", Into: &l.since},
+			),
+			run: l.run,
+		}
+	},
+}
+
 // listener prints messages, and comes back by itself when the connection
 // ends: the whole of PROTOCOL.md's "Resume" in a page of Go.
 type listener struct {
-	url      *url.URL
+	client
 	channels []string
 	token    string
 	since    string // the newest id
 	std      streams
-	failures int // in a row
+
+	dialer   websocket.Dialer
+	url      *url.URL // of /ws
+	failures int      // in a row
+	welcomed bool     // ever: it is Herald, so whatever goes wrong may pass
 }
 
-// listen prints what arrives until ctx ends.
-func listen(ctx context.Context, args []string, env config.Env, std streams) error {
-	c := client{URL: defaultURL}
-	l := &listener{std: std}
-	var err error
-	l.channels, err = config.Parse("herald listen", args, env, nil, std.out, []config.Setting{
-		c.settings()[0],
-		{Env: "HERALD_TOKEN", Help: "JWT for channels that anonymous clients may not follow", Secret: true, Into: &l.token},
-		{Flag: "since", Help: "begin after this id; all: everything kept; last: the newest of each channel", Into: &l.since},
-	})
+// run prints what arrives until ctx ends.
+func (l *listener) run(ctx context.Context, words []string) error {
+	if l.channels = words; len(l.channels) == 0 {
+		l.channels = []string{proto.Broadcast}
+	}
+	base, err := l.base()
 	if err != nil {
 		return err
 	}
-	if len(l.channels) == 0 {
-		l.channels = []string{proto.Broadcast}
-	}
-	if l.url, err = c.base(); err != nil {
+	l.url = base.JoinPath("/ws")
+	l.url.Scheme = strings.Replace(l.url.Scheme, "http", "ws", 1)
+	l.dialer = websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: 30 * time.Second}
+	if l.dialer.TLSClientConfig, err = l.tls(); err != nil {
 		return err
 	}
-	l.url = l.url.JoinPath("/ws")
-	l.url.Scheme = strings.Replace(l.url.Scheme, "http", "ws", 1)
 	for {
 		err := l.connect(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		var closed *websocket.CloseError
-		if errors.As(err, &closed) && !comeBack(closed.Code) {
-			return fmt.Errorf("disconnected: %s (%d)", closed.Text, closed.Code)
-		}
-		if closed != nil && proto.CloseCode(closed.Code) == proto.CloseTokenExpired {
-			return errors.New("the token has expired: set HERALD_TOKEN to a new one")
+		if final := l.final(err); final != nil {
+			return final
 		}
 		wait := l.backoff()
-		fmt.Fprintf(std.err, "herald: %v; connecting again in %s\n", err, wait.Round(time.Millisecond))
+		fmt.Fprintf(l.std.err, "herald: %v; connecting again in %s\n", err, wait.Round(time.Millisecond))
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(wait):
 		}
 	}
+}
+
+// final is the error to end with if err does not pass by itself, else nil.
+func (l *listener) final(err error) error {
+	var closed *websocket.CloseError
+	var other notHerald
+	var problem *proto.Problem
+	switch {
+	case errors.As(err, &closed) && proto.CloseCode(closed.Code) == proto.CloseTokenExpired:
+		return errors.New("the token has expired: set HERALD_TOKEN to a new one")
+	case errors.As(err, &closed) && !comeBack(closed.Code):
+		return fmt.Errorf("disconnected: %s (%d)", onOneLine(closed.Text), closed.Code)
+	case errors.As(err, &other) && !l.welcomed:
+		return err
+	case errors.As(err, &problem) && !passes(problem.Status):
+		return err
+	}
+	return nil
 }
 
 // comeBack applies the ranges of PROTOCOL.md to codes of the network too.
@@ -83,6 +116,7 @@ func (l *listener) backoff() time.Duration {
 	return rand.N(bound)
 }
 
+// connect makes one connection and prints what comes until it ends.
 func (l *listener) connect(ctx context.Context) error {
 	query := url.Values{"channel": l.channels}
 	if l.since != "" {
@@ -94,21 +128,27 @@ func (l *listener) connect(ctx context.Context) error {
 	if l.token != "" {
 		header.Set("Authorization", "Bearer "+l.token)
 	}
-	ws, resp, err := websocket.DefaultDialer.DialContext(ctx, u.String(), header)
+	ws, resp, err := l.dialer.DialContext(ctx, u.String(), header)
+	if errors.Is(err, websocket.ErrBadHandshake) && resp != nil {
+		return refusal(l.url, resp)
+	}
 	if err != nil {
-		if resp != nil {
-			return fmt.Errorf("connect to %s: %s", l.url, resp.Status)
-		}
-		return fmt.Errorf("connect to %s: %w", l.url, err)
+		return unreachable(l.url, err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = ws.Close() })() // ends the read below
 	defer func() { _ = ws.Close() }()                         // closed twice at worst
-	for {
+	for greeted := false; ; {
+		if !greeted { // Herald speaks first, at once
+			_ = ws.SetReadDeadline(time.Now().Add(30 * time.Second))
+		}
 		_, b, err := ws.ReadMessage()
 		if err != nil {
 			return err
 		}
-		l.failures = 0
+		if !greeted {
+			greeted = true
+			_ = ws.SetReadDeadline(time.Time{})
+		}
 		if err := l.frame(b); err != nil {
 			return err
 		}
@@ -118,32 +158,35 @@ func (l *listener) connect(ctx context.Context) error {
 // frame prints a message, and tells of control frames on standard error.
 func (l *listener) frame(b []byte) error {
 	var f struct {
-		Type   string `json:"type"`
-		ID     string `json:"id"`
-		Detail string `json:"detail"`
-		Reason string `json:"reason"`
-		Since  string `json:"since"`
+		Type    string `json:"type"`
+		ID      string `json:"id"`
+		Channel string `json:"channel"`
+		Detail  string `json:"detail"`
+		Reason  string `json:"reason"`
+		Since   string `json:"since"`
 	}
-	if err := json.Unmarshal(b, &f); err != nil {
-		return fmt.Errorf("a frame is not JSON: %w", err)
+	if err := json.Unmarshal(b, &f); err != nil || f.Type == "" && f.Channel == "" {
+		return notHeraldf("what answers at %s speaks WebSocket, and is not Herald: it sent %.100q", l.url.Host, b)
 	}
 	switch f.Type {
 	case "":
+		l.failures = 0
 		if f.ID != "" {
 			l.since = f.ID
 		}
-		_, err := fmt.Fprintf(l.std.out, "%s\n", b)
+		_, err := fmt.Fprintf(l.std.out, "%s\n", escapedJSON(b))
 		return err
 	case proto.FrameWelcome:
-		if l.since == "" {
+		l.failures, l.welcomed = 0, true
+		if l.since == "" || l.since == "last" { // else what comes from now on could be missed by the next connection
 			l.since = f.ID
 		}
-		fmt.Fprintf(l.std.err, "herald: listening to %s\n", strings.Join(l.channels, ", "))
+		fmt.Fprintf(l.std.err, "herald: listening to %s\n", onOneLine(strings.Join(l.channels, ", ")))
 	case proto.FrameGap:
 		l.since = f.ID
-		fmt.Fprintf(l.std.err, "herald: messages after %s up to %s are missing: %s\n", f.Since, f.ID, f.Reason)
+		fmt.Fprintf(l.std.err, "herald: messages after %s up to %s are missing: %s\n", onOneLine(f.Since), onOneLine(f.ID), onOneLine(f.Reason))
 	case proto.FrameError:
-		fmt.Fprintf(l.std.err, "herald: %s\n", f.Detail)
+		fmt.Fprintf(l.std.err, "herald: %s\n", onOneLine(f.Detail))
 	}
 	return nil
 }

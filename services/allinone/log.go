@@ -16,61 +16,93 @@ import (
 	"github.com/herald-push/herald/services/logger"
 )
 
+var logCommand = command{
+	name: "log", args: "[WORD…]", does: "show who sent what, when; words search the messages",
+	about: "Shows the newest messages of the log, the newest last: of the file on this machine, or, with -url, of a\n" +
+		"deployment, for which HERALD_API_KEY needs a key. Words search the messages.",
+	examples: []string{
+		"herald log disk full -limit 5",
+		"herald log -channel 'public.>' -after 2026-11-22T00:00:00Z -format csv > log.csv",
+		"herald log -url https://push.example.com -sender shop",
+	},
+	start: func(c *call) task {
+		v := &logView{cfg: defaultConfig(), format: "text", limit: 20, std: c.std}
+		return task{
+			settings: append(v.keySettings(),
+				config.Setting{Flag: "channel", Help: "only this channel or pattern", Into: &v.channel},
+				config.Setting{Flag: "sender", Help: "only messages of this API key's name", Into: &v.sender},
+				config.Setting{Flag: "event", Help: "only this event", Into: &v.event},
+				config.Setting{Flag: "after", Help: "only from this time on (RFC 3339)", Into: &v.after},
+				config.Setting{Flag: "before", Help: "only before this time (RFC 3339)", Into: &v.before},
+				config.Setting{Flag: "limit", Help: "the newest N messages; with -format csv or ndjson all are exported", Into: &v.limit},
+				config.Setting{Flag: "format", Help: "text, ndjson (exact, with escapes), or csv (for spreadsheets: without control characters)", Into: &v.format},
+				config.Setting{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", Into: &v.cfg.Data},
+				config.Setting{Flag: "db", Env: "HERALD_DB", Help: "the log's file; herald.db in the data folder", Into: &v.cfg.Logger.DB},
+			),
+			run: v.run,
+		}
+	},
+}
+
 // logView is what herald log shows.
 type logView struct {
+	client
+	cfg                                           Config // where the file is
 	channel, sender, event, after, before, format string
 	limit                                         int
 	words                                         string
+	std                                           streams
 }
 
-// showLog prints the log, newest last: from the file on this machine, or,
-// with -url, from a deployment.
-func showLog(ctx context.Context, args []string, env config.Env, std streams) error {
-	v := logView{format: "text", limit: 20}
-	cfg := defaultConfig()
-	c := client{}
-	words, err := parseAnywhere("herald log", args, env, std.out, append(c.settings(),
-		config.Setting{Flag: "channel", Help: "only this channel or pattern", Into: &v.channel},
-		config.Setting{Flag: "sender", Help: "only messages of this API key's name", Into: &v.sender},
-		config.Setting{Flag: "event", Help: "only this event", Into: &v.event},
-		config.Setting{Flag: "after", Help: "only from this time on (RFC 3339)", Into: &v.after},
-		config.Setting{Flag: "before", Help: "only before this time (RFC 3339)", Into: &v.before},
-		config.Setting{Flag: "limit", Help: "the newest N messages; with -format csv or ndjson all are exported", Into: &v.limit},
-		config.Setting{Flag: "format", Help: "text, ndjson or csv", Into: &v.format},
-		config.Setting{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", Into: &cfg.Data},
-		config.Setting{Flag: "db", Env: "HERALD_DB", Help: "the log's file; herald.db in the data folder", Into: &cfg.Logger.DB},
-	))
-	if err != nil {
-		return err
-	}
+// run prints the log: from the file on this machine, or, with -url, from a
+// deployment. That nothing fits is said on standard error.
+func (v *logView) run(ctx context.Context, words []string) error {
 	v.words = strings.Join(words, " ")
 	if v.format != "text" && v.format != "ndjson" && v.format != "csv" {
 		return fmt.Errorf("format %q: want text, ndjson or csv", v.format)
 	}
-	if c.URL != "" {
-		return v.fromURL(ctx, &c, std.out)
+	if v.limit < 1 {
+		return fmt.Errorf("limit %d: want at least 1", v.limit)
 	}
-	cfg.share()
-	return v.fromFile(ctx, cfg.Logger.DB, std.out)
+	rows, from, err := 0, v.URL, error(nil)
+	if v.URL != "" {
+		rows, err = v.fromURL(ctx)
+	} else {
+		v.cfg.share()
+		from = v.cfg.Logger.DB
+		rows, err = v.fromFile(ctx, from)
+	}
+	if err == nil && rows == 0 {
+		fmt.Fprintf(v.std.err, "herald: %s\n", v.nothing(from))
+	}
+	return err
 }
 
-func (v logView) fromFile(ctx context.Context, path string, out io.Writer) error {
+// nothing says that no row was found, and where it was looked for.
+func (v *logView) nothing(from string) string {
+	if v.channel+v.sender+v.event+v.after+v.before+v.words == "" {
+		return "the log of " + from + " is empty"
+	}
+	return "no message in the log of " + from + " fits what was asked for"
+}
+
+func (v *logView) fromFile(ctx context.Context, path string) (rows int, err error) {
 	l, err := logger.OpenLog(path)
 	if err != nil {
-		return fmt.Errorf("%w; name the data folder with -data, the file with -db, or a deployment with -url", err)
+		return 0, fmt.Errorf("%w; name the data folder with -data, the file with -db, or a deployment with -url", err)
 	}
 	defer func() { _ = l.Close() }() // only read from
 	f := logger.Filter{Channel: v.channel, Sender: v.sender, Event: v.event, Search: v.words, Asc: v.format != "text"}
 	if f.After, err = moment("after", v.after); err != nil {
-		return err
+		return 0, err
 	}
 	if f.Before, err = moment("before", v.before); err != nil {
-		return err
+		return 0, err
 	}
 	if v.format != "text" {
-		return l.Export(ctx, f, v.format, out)
+		return v.export(func(w io.Writer) error { return l.Export(ctx, f, v.format, w) })
 	}
-	return v.print(out, func(limit int, cursor string) (rows []logRow, next string, err error) {
+	return v.print(func(limit int, cursor string) (rows []logRow, next string, err error) {
 		f.Limit, f.Cursor = limit, cursor
 		page, err := l.Query(ctx, f)
 		for _, r := range page.Rows {
@@ -78,6 +110,27 @@ func (v logView) fromFile(ctx context.Context, path string, out io.Writer) error
 		}
 		return rows, page.Next, err
 	})
+}
+
+// export prints what write writes, as far as a terminal may see it, and
+// returns the number of rows, roughly where cells have line breaks.
+func (v *logView) export(write func(io.Writer) error) (rows int, err error) {
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() { // ends when write has; waited for below
+		err := write(w)
+		_ = w.CloseWithError(err) // nil: the end
+		done <- err
+	}()
+	rows, err = harmlessLines(v.std.out, r, v.format == "ndjson")
+	_ = r.CloseWithError(err) // write ends, too, where printing failed
+	if wrote := <-done; err == nil {
+		err = wrote
+	}
+	if v.format == "csv" {
+		rows-- // the header
+	}
+	return rows, err
 }
 
 // logRow is what a person sees of a message.
@@ -88,12 +141,12 @@ const maxPage = 1000
 
 // print collects pages, newest first, until there are enough rows, and prints
 // them newest last, where a terminal's eye is.
-func (v logView) print(out io.Writer, fetch func(limit int, cursor string) ([]logRow, string, error)) error {
+func (v *logView) print(fetch func(limit int, cursor string) ([]logRow, string, error)) (int, error) {
 	var rows []logRow
 	for cursor := ""; len(rows) < v.limit; {
 		page, next, err := fetch(min(v.limit-len(rows), maxPage), cursor)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		rows = append(rows, page...)
 		if cursor = next; next == "" {
@@ -101,26 +154,19 @@ func (v logView) print(out io.Writer, fetch func(limit int, cursor string) ([]lo
 		}
 	}
 	for _, r := range slices.Backward(rows) {
-		if _, err := fmt.Fprintf(out, "%s  %s  %s  %s  %s\n", r.Timestamp, r.Channel, r.Sender, r.Event, harmless(r.Message)); err != nil {
-			return err
+		line := []string{r.Timestamp, r.Channel, r.Sender, r.Event, r.Message}
+		for i := range line {
+			line[i] = onOneLine(line[i])
+		}
+		if _, err := fmt.Fprintln(v.std.out, strings.Join(line, "  ")); err != nil {
+			return len(rows), err
 		}
 	}
-	return nil
-}
-
-// harmless puts a message on one line and shows control characters (a
-// terminal's escape sequences, say) where the terminal would obey them.
-func harmless(message string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '\uFFFD'
-		}
-		return r
-	}, strings.ReplaceAll(message, "\n", " ⏎ "))
+	return len(rows), nil
 }
 
 // fromURL asks the logger's API.
-func (v logView) fromURL(ctx context.Context, c *client, out io.Writer) error {
+func (v *logView) fromURL(ctx context.Context) (int, error) {
 	query := url.Values{}
 	for name, value := range map[string]string{"channel": v.channel, "sender": v.sender, "event": v.event, "after": v.after, "before": v.before, "q": v.words} {
 		if value != "" {
@@ -129,20 +175,19 @@ func (v logView) fromURL(ctx context.Context, c *client, out io.Writer) error {
 	}
 	if v.format != "text" {
 		query.Set("format", v.format)
-		resp, err := c.do(ctx, http.MethodGet, "/v1/log", query, "", nil)
+		resp, err := v.do(ctx, http.MethodGet, "/v1/log", query, "", nil)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		defer func() { _ = resp.Body.Close() }() // only read from
-		_, err = io.Copy(out, resp.Body)
-		return err
+		return v.export(func(w io.Writer) error { _, err := io.Copy(w, resp.Body); return err })
 	}
-	return v.print(out, func(limit int, cursor string) ([]logRow, string, error) {
+	return v.print(func(limit int, cursor string) ([]logRow, string, error) {
 		query.Set("limit", strconv.Itoa(limit))
 		if cursor != "" {
 			query.Set("cursor", cursor)
 		}
-		resp, err := c.do(ctx, http.MethodGet, "/v1/log", query, "", nil)
+		resp, err := v.do(ctx, http.MethodGet, "/v1/log", query, "", nil)
 		if err != nil {
 			return nil, "", err
 		}
@@ -152,7 +197,7 @@ func (v logView) fromURL(ctx context.Context, c *client, out io.Writer) error {
 			Next     string
 		}
 		if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
-			return nil, "", fmt.Errorf("the answer of %s: %w", c.URL, err)
+			return nil, "", fmt.Errorf("the answer of %s: %w; is that Herald?", v.URL, err)
 		}
 		return page.Messages, page.Next, nil
 	})

@@ -4,11 +4,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/herald-push/herald/services/internal/config"
@@ -31,63 +32,58 @@ type streams struct {
 	out, err io.Writer
 }
 
-// command is one word after herald.
-type command struct {
-	name, args, help string
-	run              func(ctx context.Context, args []string, env config.Env, std streams) error
-}
-
+// commands is herald's table of contents.
 func commands() []command {
 	return []command{
-		{"serve", "", "run everything in this process (also without a command)", serve},
-		{"send", "[MESSAGE…]", "publish the words as one text message, or each line of standard input", send},
-		{"listen", "[CHANNEL…]", "print messages as they arrive, one JSON line each; resumes by itself", listen},
-		{"keys", "add|list|rotate|revoke", "manage API keys", keys},
-		{"token", "-sub NAME -channels C", "sign a token for a client, to try things", token},
-		{"log", "[WORD…]", "show who sent what, when; words search the messages", showLog},
-		{"doctor", "", "find out what is wrong, and what to do about it", doctor},
+		serveCommand, sendCommand, listenCommand, keysCommand, tokenCommand, logCommand, doctorCommand,
+		{
+			name: "version", does: "say which Herald this is",
+			about: "Prints the version, the revision of the source, when it was built, and with what.",
+			start: func(c *call) task {
+				return task{run: func(_ context.Context, words []string) error {
+					if len(words) > 0 {
+						return fmt.Errorf("unexpected argument %q", words[0])
+					}
+					_, err := fmt.Fprintln(c.std.out, "herald", telemetry.BuildDetails())
+					return err
+				}}
+			},
+		},
 	}
 }
 
-// run finds the command. Every command prints its own help for -h.
+// run finds the command and runs it. Without one, serve is meant.
 func run(ctx context.Context, args []string, env config.Env, std streams) error {
 	name, rest := "serve", args
-	if len(args) > 0 && len(args[0]) > 0 && args[0][0] != '-' {
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name, rest = args[0], args[1:]
 	}
-	for _, arg := range args {
-		if arg == "-version" || arg == "--version" {
-			_, err := fmt.Fprintln(std.out, "herald", telemetry.BuildVersion())
-			return err
-		}
-		if len(arg) == 0 || arg[0] != '-' {
-			break
-		}
-	}
-	if name == "help" {
+	switch {
+	case len(args) > 0 && (args[0] == "-version" || args[0] == "--version"):
+		name, rest = "version", args[1:]
+	case len(args) > 0 && isHelp(args[0]):
+		help(std.out)
+	case name == "help" && len(rest) == 0:
 		help(std.out)
 		return nil
+	case name == "help": // herald help keys
+		name, rest = rest[0], []string{"-h"}
 	}
-	for _, c := range commands() {
-		if c.name == name {
-			if len(args) > 0 && name == "serve" && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help") {
-				help(std.out)
-			}
-			err := c.run(ctx, rest, env, std)
-			if errors.Is(err, config.ErrHelp) {
-				return nil
-			}
-			return err
-		}
+	all := commands()
+	at := slices.IndexFunc(all, func(c command) bool { return c.name == name })
+	if at < 0 {
+		help(std.err)
+		return fmt.Errorf("there is no command %q", name)
 	}
-	help(std.err)
-	return fmt.Errorf("there is no command %q", name)
+	return all[at].execute(ctx, &call{args: rest, env: env, std: std})
 }
+
+func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
 
 func help(w io.Writer) {
 	fmt.Fprint(w, "Herald pushes messages from backends to browsers.\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  herald %-6s %-24s %s\n", c.name, c.args, c.help)
+		fmt.Fprintf(w, "  herald %-8s %-24s %s\n", c.name, c.args, c.does)
 	}
-	fmt.Fprint(w, "\nherald COMMAND -h explains the settings of a command.\n\n")
+	fmt.Fprint(w, "\nherald COMMAND -h, or herald help COMMAND, explains a command and its settings.\n\n")
 }

@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway"
 	"github.com/herald-push/herald/services/ingest"
 	"github.com/herald-push/herald/services/internal/config"
@@ -28,30 +24,50 @@ import (
 // 10 s before it kills, Kubernetes 30.
 const stopTimeout = 15 * time.Second
 
-// serve runs everything until ctx ends. With -health it only asks the Herald
-// that runs already.
-func serve(ctx context.Context, args []string, env config.Env, std streams) error {
-	var health bool
-	cfg, rest, notes, err := loadConfig("herald", args, env, std.out,
-		config.Setting{Flag: "health", Help: "ask the Herald that runs here whether it is ready, and exit with 0 if it is", Into: &health})
-	if err != nil {
-		return err
-	}
-	if len(rest) > 0 {
-		return fmt.Errorf("serve takes no arguments, only settings: %q", rest)
-	}
-	if health {
-		return httpx.Health(ctx, cfg.Listen, cfg.Gateway.CertFile)
-	}
+var serveCommand = command{
+	name: "serve", does: "run everything in this process (also without a command)",
+	about: "Runs all of Herald in this process until Ctrl-C or SIGTERM; herald without a command does the same. The first\n" +
+		"start makes an API key and shows it once.",
+	examples: []string{
+		"herald",
+		"herald -listen localhost:5001 -data /var/lib/herald",
+		"herald serve -health                # for health checks: is the one that runs here ready?",
+	},
+	start: func(c *call) task {
+		cfg, health := defaultConfig(), false
+		t := task{settings: []config.Setting{
+			{Flag: "health", Help: "ask the Herald that runs here whether it is ready, and exit with 0 if it is", Into: &health},
+		}}
+		notes := cfg.read(c, &t)
+		t.run = func(ctx context.Context, words []string) error {
+			if err := cfg.complete(); err != nil {
+				return err
+			}
+			switch {
+			case len(words) > 0:
+				return fmt.Errorf("serve takes no arguments, only settings: %q", words)
+			case health:
+				return httpx.Health(ctx, cfg.Listen, cfg.Gateway.CertFile)
+			}
+			return serve(ctx, cfg, notes, c)
+		}
+		return t
+	},
+}
+
+// serve runs everything until ctx ends.
+func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
+	std := c.std
 	log, err := telemetry.NewLogger(std.err, "herald", cfg.Log)
 	if err != nil {
 		return err
 	}
+	log, started := newStartLog(log)
 	for _, note := range notes {
 		log.Warn(note)
 	}
 
-	tracer, stopTracing, err := tracing.Start(ctx, "herald", env, log)
+	tracer, stopTracing, err := tracing.Start(ctx, "herald", c.env, log)
 	if err != nil {
 		return err
 	}
@@ -130,11 +146,18 @@ func serve(ctx context.Context, args []string, env config.Env, std streams) erro
 
 	greet := func(ctx context.Context) error {
 		if awaitReady(ctx, ops) {
-			banner(std.out, cfg, server.Addr(), firstKey.Load())
+			started()
+			log.Info("ready", "addr", server.Addr().String(), "version", telemetry.BuildVersion())
+			g := greeting{cfg: cfg, addr: server.Addr(), keyFile: c.env.Get("HERALD_API_KEY_FILE"), keys: broker.keyNames(ctx)}
+			if secret := firstKey.Load(); secret != nil {
+				g.firstKey = *secret
+			}
+			g.write(std.out)
 		}
 		<-ctx.Done()
 		return nil
 	}
+	defer context.AfterFunc(ctx, started)() // what happens from now on is of interest: it stops
 	return lifecycle.Run(ctx, log, cfg.Ingest.Drain+stopTimeout,
 		lifecycle.Part{Name: "logger", Run: lg.Run}, // last to stop: it stores what the others still publish
 		lifecycle.Part{Name: "ingest", Run: in.Run},
@@ -156,34 +179,4 @@ func awaitReady(ctx context.Context, ops *telemetry.Ops) bool {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-// banner tells a person what runs, where, and what to type first.
-func banner(w io.Writer, cfg Config, addr net.Addr, firstKey *string) {
-	scheme, ws := "http", "ws"
-	if cfg.Gateway.CertFile != "" {
-		scheme, ws = "https", "wss"
-	}
-	host, port, err := net.SplitHostPort(addr.String())
-	if ip := net.ParseIP(host); err != nil || ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
-		host = "localhost"
-	}
-	at := net.JoinHostPort(host, port)
-	var b strings.Builder
-	fmt.Fprintf(&b, "\nHerald %s is ready.\n\n", telemetry.BuildVersion())
-	fmt.Fprintf(&b, "  Page        %s://%s/\n", scheme, at)
-	fmt.Fprintf(&b, "  WebSocket   %s://%s/ws\n", ws, at)
-	fmt.Fprintf(&b, "  Data        %s\n", cfg.Data)
-	key := "YOUR-KEY"
-	if firstKey != nil {
-		key = *firstKey
-		fmt.Fprintf(&b, "  API key:    %s\n", key)
-		fmt.Fprint(&b, "              Keep it: it is shown this once, Herald stores only its digest.\n")
-	} else if cfg.Ingest.APIKey != "" {
-		fmt.Fprint(&b, "  API key     the one in HERALD_API_KEY; its messages have the sender env\n")
-	} else {
-		fmt.Fprint(&b, "  API keys    herald keys list; a lost one is replaced by: herald keys rotate NAME\n")
-	}
-	fmt.Fprintf(&b, "\nOpen the page, then send it something:\n\n  curl -H \"X-API-KEY: %s\" -d 'Hello, browser' %s://%s/v1/channels/%s\n\n", key, scheme, at, proto.Broadcast)
-	_, _ = w.Write([]byte(b.String())) // a closed terminal does not stop the service
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -11,33 +12,53 @@ import (
 	"github.com/herald-push/herald/services/internal/config"
 )
 
-// token signs a token for a client, to try things: a backend signs its own.
-func token(_ context.Context, args []string, env config.Env, std streams) error {
-	secret, p, expires := "", auth.Principal{}, time.Hour
-	rest, err := config.Parse("herald token", args, env, nil, std.out, []config.Setting{
-		{Env: "HERALD_JWT_SECRET", Help: "the secret that Herald checks tokens with", Secret: true, Into: &secret},
-		{Flag: "sub", Help: "whom the token is for", Into: &p.Name},
-		{Flag: "channels", Help: "patterns the client may follow, comma-separated", Into: &p.Channels},
-		{Flag: "expires", Help: "for how long it is valid", Into: &expires},
-	})
+var tokenCommand = command{
+	name: "token", args: "-sub NAME -channels C", does: "sign a token for a client, to try things",
+	about: "Signs a token with HERALD_JWT_SECRET, the secret that Herald was started with, and prints it.\n" +
+		"It is for trying things: a backend signs its own with any JWT library.",
+	examples: []string{
+		"herald token -sub user-4711 -channels 'user.4711.>' -expires 1h",
+		"HERALD_TOKEN=$(herald token -sub me -channels '>') herald listen orders.eu",
+	},
+	start: func(c *call) task {
+		t := &signer{expires: time.Hour, out: c.std.out}
+		return task{
+			settings: []config.Setting{
+				{Env: "HERALD_JWT_SECRET", Help: "the secret that Herald checks tokens with", Secret: true, Into: &t.secret},
+				{Flag: "sub", Help: "whom the token is for", Into: &t.Name},
+				{Flag: "channels", Help: "patterns the client may follow, comma-separated", Into: &t.Channels},
+				{Flag: "expires", Help: "for how long it is valid", Into: &t.expires},
+			},
+			run: t.run,
+		}
+	},
+}
+
+// signer makes one token.
+type signer struct {
+	auth.Principal
+	secret  string
+	expires time.Duration
+	out     io.Writer
+}
+
+func (t *signer) run(_ context.Context, words []string) error {
 	switch {
-	case err != nil:
-		return err
-	case secret == "":
+	case t.secret == "":
 		return errors.New("set HERALD_JWT_SECRET to the secret that Herald was started with")
-	case p.Name == "" || len(p.Channels) == 0 || len(rest) > 0 || expires <= 0:
+	case t.Name == "" || len(t.Channels) == 0 || len(words) > 0 || t.expires <= 0:
 		return errors.New("want herald token -sub NAME -channels PATTERNS [-expires 1h]")
 	}
-	for _, c := range p.Channels {
+	for _, c := range t.Channels {
 		if err := proto.CheckPattern(c); err != nil {
 			return err
 		}
 	}
-	p.Expires = time.Now().Add(expires)
-	signed, err := auth.Sign(secret, p)
+	t.Expires = time.Now().Add(t.expires)
+	signed, err := auth.Sign(t.secret, t.Principal)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(std.out, signed)
+	_, err = fmt.Fprintln(t.out, signed)
 	return err
 }

@@ -18,12 +18,13 @@ import (
 
 // keepKeys keeps the ring equal to the key bucket until ctx ends.
 func (s *Service) keepKeys(ctx context.Context) {
-	for complained := false; ; complained = true {
+	for complained := false; ; {
 		err := s.watchKeys(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if !complained {
+		if !complained && s.nc.IsConnected() { // else the connection says so itself
+			complained = true
 			s.log.Warn("the API keys cannot be watched yet; trying again", "err", err)
 		}
 		select {

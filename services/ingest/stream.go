@@ -110,7 +110,8 @@ func (s *stream) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err.Error() != said { // each reason once: NATS may be away first, and then too old
+		// Each reason once: NATS may be away first, which the connection says itself, and then too old.
+		if err.Error() != said && s.nc.IsConnected() {
 			said = err.Error()
 			s.log.Warn("the stream cannot be declared yet; trying again", "err", err)
 		}

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -64,8 +63,9 @@ var ErrHelp = flag.ErrHelp
 
 // Parse fills in the settings for program name. file holds the JSON file's
 // values by Key and may be nil; args are the command line without the
-// program. The arguments that are no flags are returned. The error joins
-// every fault, one sentence a line.
+// program. Flags may stand before, between and behind the other arguments,
+// which are returned in their order; after "--" nothing is a flag. The error
+// joins every fault, one sentence a line.
 func Parse(name string, args []string, env Env, file map[string]string, out io.Writer, settings []Setting) ([]string, error) {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -83,14 +83,10 @@ func Parse(name string, args []string, env Env, file map[string]string, out io.W
 			fs.Func(f, s.Help, set)
 		}
 	}
-	var faults []error
-	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+	words, faults := split(fs, args)
+	if len(faults) == 1 && errors.Is(faults[0], flag.ErrHelp) {
 		PrintHelp(out, settings)
 		return nil, ErrHelp
-	} else if err != nil {
-		// The flag's name only: "---nats=nats://user:password@host" would be quoted whole.
-		what, _, _ := strings.Cut(err.Error(), "=")
-		faults = append(faults, fmt.Errorf("%s; %s -h lists the flags", what, name))
 	}
 	for _, s := range settings {
 		value, from, err := lookup(s, given, env, file)
@@ -111,25 +107,49 @@ func Parse(name string, args []string, env Env, file map[string]string, out io.W
 			faults = append(faults, err)
 		}
 	}
-	if late := misplaced(fs.Args(), args, settings); late != "" {
-		faults = append(faults, fmt.Errorf("-%s stands after the other arguments; flags come first (after -- nothing is a flag)", late))
-	}
-	return fs.Args(), errors.Join(faults...)
+	return words, errors.Join(faults...)
 }
 
-// misplaced is the name of a flag among the arguments after the flags, where
-// it would be taken for text; empty: there is none.
-func misplaced(rest, args []string, settings []Setting) string {
-	if first := len(args) - len(rest); first > 0 && args[first-1] == "--" {
-		return ""
-	}
-	for _, a := range rest {
-		name, _, _ := strings.Cut(strings.TrimLeft(a, "-"), "=")
-		if strings.HasPrefix(a, "-") && slices.ContainsFunc(settings, func(s Setting) bool { return s.Flag == name && name != "" }) {
-			return name
+// split hands the flags among args to fs and returns the other arguments. It
+// goes on after a fault, to report them all; a request for help is returned
+// alone.
+func split(fs *flag.FlagSet, args []string) (words []string, faults []error) {
+	for len(args) > 0 {
+		arg, n := args[0], 1
+		switch {
+		case arg == "--":
+			return append(words, args[1:]...), faults
+		case !isFlag(arg):
+			words = append(words, arg)
+		default:
+			name, _, inline := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
+			if f := fs.Lookup(name); f != nil && !inline && !isBool(f) {
+				n = min(2, len(args)) // the next argument is its value
+			}
+			err := fs.Parse(args[:n])
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, []error{err}
+			}
+			if err != nil {
+				// The flag's name only: "---nats=nats://user:password@host" would be quoted whole.
+				what, _, _ := strings.Cut(err.Error(), "=")
+				faults = append(faults, fmt.Errorf("%s; %s -h lists the flags, and after -- nothing is one", what, fs.Name()))
+			}
 		}
+		args = args[n:]
 	}
-	return ""
+	return words, faults
+}
+
+// isFlag says whether an argument is a flag and its name; - and negative
+// numbers are text.
+func isFlag(arg string) bool {
+	return len(arg) > 1 && arg[0] == '-' && !strings.ContainsRune("0123456789.", rune(arg[1]))
+}
+
+func isBool(f *flag.Flag) bool {
+	b, ok := f.Value.(interface{ IsBoolFlag() bool })
+	return ok && b.IsBoolFlag()
 }
 
 // lookup finds the value with the highest precedence; from names its origin

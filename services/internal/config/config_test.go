@@ -68,22 +68,41 @@ func file(t *testing.T, content string) string {
 	return path
 }
 
-// A flag among the words would be taken for one of them.
-func TestMisplacedFlag(t *testing.T) {
-	var channel string
-	settings := []config.Setting{{Flag: "channel", Into: &channel}}
-	parse := func(args ...string) error {
-		_, err := config.Parse("send", args, config.Vars(nil), nil, io.Discard, settings)
-		return err
-	}
-	for _, args := range [][]string{{"hi", "-channel", "x"}, {"hi", "--channel=x"}, {"-channel", "a", "hi", "-channel=b"}} {
-		if err := parse(args...); err == nil || !strings.Contains(err.Error(), "-channel stands after the other arguments") {
-			t.Errorf("%q: got %v, want that -channel comes too late", args, err)
+// Flags stand where people type them; what begins with a dash and is no flag
+// is refused, since it may be a misspelt one.
+func TestFlagsStandAnywhere(t *testing.T) {
+	for _, c := range []struct {
+		args    []string
+		channel string
+		loud    bool
+		words   string
+		fault   string
+	}{
+		{args: []string{"hi", "-channel", "x"}, channel: "x", words: "hi"},
+		{args: []string{"hi", "--channel=x", "you"}, channel: "x", words: "hi you"},
+		{args: []string{"-channel", "a", "hi", "-channel=b"}, channel: "b", words: "hi"},
+		{args: []string{"hi", "-loud", "you"}, loud: true, words: "hi you"},
+		{args: []string{"hi", "-loud=false", "you"}, words: "hi you"},
+		{args: []string{"-channel", "x", "hi"}, channel: "x", words: "hi"},
+		{args: []string{"-channel", "-x", "hi"}, channel: "-x", words: "hi"},
+		{args: []string{"--", "hi", "-channel", "x"}, words: "hi -channel x"},
+		{args: []string{"hi", "--", "-loud"}, words: "hi -loud"},
+		{args: []string{"minus", "-5", "-.5", "-"}, words: "minus -5 -.5 -"},
+		{args: []string{"hi", "-chanel", "x"}, fault: "not defined: -chanel; send -h lists the flags, and after -- nothing is one"},
+		{args: []string{"hi", "-channel"}, fault: "needs an argument: -channel"},
+		{args: []string{"-one", "hi", "-two"}, fault: "-two"},
+	} {
+		channel, loud := "", false
+		words, err := config.Parse("send", c.args, config.Vars(nil), nil, io.Discard,
+			[]config.Setting{{Flag: "channel", Into: &channel}, {Flag: "loud", Into: &loud}})
+		if c.fault != "" {
+			if err == nil || !strings.Contains(err.Error(), c.fault) {
+				t.Errorf("%q: got %v, want %q", c.args, err, c.fault)
+			}
+			continue
 		}
-	}
-	for _, args := range [][]string{{"-channel", "x", "hi"}, {"--", "hi", "-channel", "x"}, {"minus", "-5"}, {"-channel=x", "--", "-channel"}, {"a", "-"}} {
-		if err := parse(args...); err != nil {
-			t.Errorf("%q: %v", args, err)
+		if got := strings.Join(words, " "); err != nil || channel != c.channel || loud != c.loud || got != c.words {
+			t.Errorf("%q: got channel %q, loud %v, words %q, %v; want %q, %v, %q", c.args, channel, loud, got, err, c.channel, c.loud, c.words)
 		}
 	}
 }
@@ -154,8 +173,8 @@ func TestAllKinds(t *testing.T) {
 
 func TestBoolFlagNeedsNoValueAndArgumentsRemain(t *testing.T) {
 	a := defaults()
-	rest, err := config.Parse("prog", []string{"-verbose", "serve", "-other"}, config.Vars(nil), nil, nil, a.settings())
-	if err != nil || !a.Verbose || !slices.Equal(rest, []string{"serve", "-other"}) {
+	rest, err := config.Parse("prog", []string{"-verbose", "serve", "other"}, config.Vars(nil), nil, nil, a.settings())
+	if err != nil || !a.Verbose || !slices.Equal(rest, []string{"serve", "other"}) {
 		t.Errorf("got verbose %v, rest %q, error %v", a.Verbose, rest, err)
 	}
 }
@@ -237,7 +256,7 @@ func TestFaultsAreReportedAtOnce(t *testing.T) {
 		t.Fatal("no error")
 	}
 	want := []string{
-		"flag provided but not defined: -nonsense; prog -h lists the flags",
+		"flag provided but not defined: -nonsense; prog -h lists the flags, and after -- nothing is one",
 		`T_VERBOSE: "perhaps": want true or false`,
 		`-workers: "many": want a whole number`,
 		`T_BYTES: "1e6": want a whole number`,

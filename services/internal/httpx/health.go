@@ -15,17 +15,18 @@ import (
 	"time"
 )
 
-// Health asks the service that listens on this machine's port of listen
-// (":8080") whether it is ready, and reports why if it is not. It is what
+// Health asks the service that listens at listen (":8080", "[::1]:8080") on
+// this machine whether it is ready, and reports why if it is not. It is what
 // -health does: the health check of a container that has no shell and no
 // curl. certFile is the certificate (PEM) that the service shows; empty: it
 // speaks plain HTTP.
 func Health(ctx context.Context, listen, certFile string) error {
-	_, port, err := net.SplitHostPort(listen)
+	_, _, err := net.SplitHostPort(listen)
 	if err != nil {
 		return fmt.Errorf("listen address %q: %w", listen, err)
 	}
 	transport, scheme := &http.Transport{DisableKeepAlives: true}, "http"
+	DialReach(transport, listen)
 	if certFile != "" {
 		scheme = "https"
 		if transport.TLSClientConfig, err = pinned(certFile); err != nil {
@@ -34,13 +35,13 @@ func Health(ctx context.Context, listen, certFile string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://127.0.0.1:"+port+"/readyz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost/readyz", nil)
 	if err != nil {
 		return err
 	}
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return fmt.Errorf("ask for readiness: %w", err)
+		return fmt.Errorf("ask for readiness at %s: %w", Reach(listen), err)
 	}
 	defer func() { _ = resp.Body.Close() }() // only read from
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))

@@ -2,6 +2,8 @@ package natsx
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/herald-push/herald/services/internal/config"
 )
@@ -39,8 +41,24 @@ func (c *Config) SecuritySettings() []config.Setting {
 // Validate reports what is wrong with the settings as such; whether the files
 // are any good is Connect's to say.
 func (c *Config) Validate() error {
-	if (c.CertFile == "") != (c.KeyFile == "") {
-		return errors.New("nats-cert and nats-key belong together; only one is set")
+	var faults []error
+	shown := strings.Split(Redact(c.URL), ",") // of the whole list: a password may have a comma
+	for i, server := range strings.Split(c.URL, ",") {
+		scheme, rest, ok := strings.Cut(strings.TrimSpace(server), "://")
+		if !ok { // host:port, or a part of a password with a comma
+			continue
+		}
+		switch scheme {
+		case "nats", "tls", "ws", "wss":
+			if host := rest[strings.LastIndexByte(rest, '@')+1:]; host == "" || host[0] == ':' || host[0] == '/' {
+				faults = append(faults, fmt.Errorf("nats: %s names no host; want nats://HOST:4222", shown[i]))
+			}
+		default:
+			faults = append(faults, fmt.Errorf("nats: %s is not the address of a NATS server; want nats://HOST:4222, or tls://, ws:// or wss:// in front", shown[i]))
+		}
 	}
-	return nil
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		faults = append(faults, errors.New("nats-cert and nats-key belong together; only one is set"))
+	}
+	return errors.Join(faults...)
 }

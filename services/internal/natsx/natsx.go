@@ -44,7 +44,7 @@ func Connect(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, err
 	var said atomic.Bool // that it cannot be reached, since it was lost
 	unreachable := func(err error) {
 		if err != nil && !said.Swap(true) {
-			log.Warn("NATS cannot be reached; trying again until it can", "err", err)
+			log.Warn("NATS cannot be reached; trying again until it can", "url", Redact(cfg.URL), "err", err)
 		}
 	}
 	var conn atomic.Pointer[nats.Conn] // nil until Connect has it

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -24,21 +23,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
-
-// Version is stamped in by the linker (-X …telemetry.Version=v1.2.3); a plain
-// build takes it from the module's build information.
-var Version = ""
-
-// BuildVersion is Version, or what the build knows of itself.
-func BuildVersion() string {
-	if Version != "" {
-		return Version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
-}
 
 // LogConfig is how a process logs.
 type LogConfig struct {

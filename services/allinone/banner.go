@@ -1,0 +1,170 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/telemetry"
+)
+
+// greeting is what a person is told when Herald is ready.
+type greeting struct {
+	cfg      Config
+	addr     net.Addr // where it listens
+	firstKey string   // the API key that this start made; empty: none
+	keyFile  string   // of HERALD_API_KEY_FILE
+	keys     []string // names of the stored keys
+}
+
+// write tells a person what runs, where, and what to type first.
+func (g *greeting) write(w io.Writer) {
+	scheme := "http"
+	if g.cfg.Gateway.CertFile != "" {
+		scheme = "https"
+	}
+	at, options := g.reach(scheme)
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nHerald %s is ready.\n\n", telemetry.BuildVersion())
+	fmt.Fprintf(&b, "  Page        %s://%s/\n", scheme, at)
+	fmt.Fprintf(&b, "  WebSocket   %s://%s/ws\n", strings.Replace(scheme, "http", "ws", 1), at)
+	fmt.Fprintf(&b, "  Network     %s\n", g.network(scheme))
+	fmt.Fprintf(&b, "  Data        %s\n", g.cfg.Data)
+	key := "$HERALD_API_KEY"
+	switch {
+	case g.firstKey != "":
+		key = g.firstKey
+		fmt.Fprintf(&b, "  API key:    %s\n", key)
+		fmt.Fprint(&b, "              Keep it: it is shown this once, Herald stores only its digest.\n")
+	case g.cfg.Ingest.APIKey != "" && g.keyFile != "":
+		key = fmt.Sprintf("$(cat '%s')", g.keyFile)
+		fmt.Fprintf(&b, "  API key     the one in %s; its messages have the sender env\n", g.keyFile)
+	case g.cfg.Ingest.APIKey != "":
+		fmt.Fprint(&b, "  API key     the one in HERALD_API_KEY; its messages have the sender env\n")
+	case len(g.keys) == 0:
+		fmt.Fprint(&b, "  API keys    none that is valid; make one: herald keys add NAME\n")
+	default:
+		fmt.Fprintf(&b, "  API keys    %s: each was shown when it was made; a lost one is replaced by: herald keys rotate NAME\n", strings.Join(g.keys, ", "))
+	}
+	with := ""
+	if g.firstKey == "" && g.keyFile == "" {
+		with = ", where HERALD_API_KEY is set to that key"
+		if g.cfg.Ingest.APIKey == "" {
+			with = ", where HERALD_API_KEY is set to one of these keys"
+		}
+	}
+	fmt.Fprintf(&b, "\nOpen the page, then send it something%s:\n\n", with)
+	fmt.Fprintf(&b, "  curl %s-H \"X-API-KEY: %s\" -d 'Hello, browser' %s://%s/v1/channels/%s\n\n", options, key, scheme, at, proto.Broadcast)
+	_, _ = io.WriteString(w, b.String()) // a closed terminal does not stop the service
+}
+
+// reach is host and port for a program on this machine, and what curl needs
+// beside them: with a certificate, the name for which it was made.
+func (g *greeting) reach(scheme string) (at, curl string) {
+	address := httpx.Reach(g.addr.String())
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return g.addr.String(), ""
+	}
+	if everywhere(g.addr) {
+		at = net.JoinHostPort("localhost", port)
+	} else {
+		at = address
+	}
+	if scheme == "http" {
+		return at, ""
+	}
+	name := certifiedName(g.cfg.Gateway.CertFile, "localhost", host)
+	if name == "" {
+		return at, "--insecure "
+	}
+	curl = fmt.Sprintf("--cacert '%s' ", g.cfg.Gateway.CertFile)
+	if name != "localhost" && name != host {
+		if strings.Contains(host, ":") {
+			host = "[" + host + "]"
+		}
+		curl += fmt.Sprintf("--resolve %s:%s:%s ", name, port, host)
+	}
+	return net.JoinHostPort(name, port), curl
+}
+
+// certifiedName is a name for which the certificate was made, the preferred
+// ones first; empty: none that a URL can have.
+func certifiedName(certFile string, preferred ...string) string {
+	b, err := os.ReadFile(certFile)
+	if err != nil {
+		return ""
+	}
+	block, rest := pem.Decode(b)
+	for block != nil && block.Type != "CERTIFICATE" {
+		block, rest = pem.Decode(rest)
+	}
+	if block == nil {
+		return ""
+	}
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return ""
+	}
+	for _, name := range preferred {
+		if leaf.VerifyHostname(name) == nil {
+			return name
+		}
+	}
+	for _, name := range leaf.DNSNames {
+		if after, mask := strings.CutPrefix(name, "*."); mask {
+			return "herald." + after
+		}
+		return name
+	}
+	return ""
+}
+
+// network says who can reach the port.
+func (g *greeting) network(scheme string) string {
+	_, port, _ := net.SplitHostPort(g.addr.String()) // it is an address that was listened on
+	if !everywhere(g.addr) {
+		if ip, err := netip.ParseAddrPort(g.addr.String()); err == nil && ip.Addr().IsLoopback() {
+			return "this machine only"
+		}
+		return "who can reach " + g.addr.String()
+	}
+	text := "all interfaces"
+	if more := otherAddresses(); len(more) > 0 {
+		text += ", such as " + scheme + "://" + net.JoinHostPort(more[0], port) + "/"
+	}
+	return text + "; -listen localhost:" + port + " keeps it to this machine"
+}
+
+// everywhere reports whether a listener takes connections on all interfaces.
+func everywhere(addr net.Addr) bool {
+	ip, err := netip.ParseAddrPort(addr.String())
+	return err == nil && ip.Addr().IsUnspecified()
+}
+
+// otherAddresses are this machine's for others, those of IPv4 first.
+func otherAddresses() (found []string) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var six []string
+	for _, a := range addrs {
+		n, ok := a.(*net.IPNet)
+		switch {
+		case !ok || !n.IP.IsGlobalUnicast():
+		case n.IP.To4() != nil:
+			found = append(found, n.IP.String())
+		default:
+			six = append(six, n.IP.String())
+		}
+	}
+	return append(found, six...)
+}
