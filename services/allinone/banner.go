@@ -118,13 +118,14 @@ func certifiedName(certFile string, preferred ...string) string {
 			return name
 		}
 	}
-	for _, name := range leaf.DNSNames {
-		if after, mask := strings.CutPrefix(name, "*."); mask {
-			return "herald." + after
-		}
-		return name
+	if len(leaf.DNSNames) == 0 {
+		return leaf.Subject.CommonName // curl takes it where there is no other name
 	}
-	return ""
+	name := leaf.DNSNames[0]
+	if domain, mask := strings.CutPrefix(name, "*."); mask {
+		return "herald." + domain
+	}
+	return name
 }
 
 // network says who can reach the port.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/services/internal/proctest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -19,6 +22,7 @@ import (
 //	port NAME          sets $NAME to a free port
 //	ready URL          waits until the Herald there is ready
 //	apikey NAME FILE   sets $NAME to the API key that FILE's text shows
+//	stranger NAME KIND sets $NAME to the URL of a server that is not Herald
 //	until FILE REGEXP  waits until FILE, written by a background command, matches
 func TestScript(t *testing.T) {
 	races := t.TempDir() // where the race detector writes, if a command ends with 66
@@ -64,6 +68,9 @@ func TestScript(t *testing.T) {
 				})
 				ts.Setenv(args[0], found[1])
 			},
+			"stranger": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], stranger(ts, args[1]))
+			},
 			"until": func(ts *testscript.TestScript, _ bool, args []string) {
 				want := regexp.MustCompile(args[1])
 				await(ts, args[0]+" has "+args[1], func() bool {
@@ -83,4 +90,47 @@ func await(ts *testscript.TestScript, what string, cond func() bool) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// stranger starts a server that is not Herald and returns its URL. It ends
+// with the script.
+func stranger(ts *testscript.TestScript, kind string) string {
+	if kind == "banner" { // speaks first, as SSH does
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		done := make(chan struct{})
+		go func() { // ends when the listener is closed; waited for below
+			defer close(done)
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = c.Write([]byte("SSH-2.0-OpenSSH_9.7\r\n"))
+				_, _ = c.Read(make([]byte, 1)) // a reset could overtake the banner
+				_ = c.Close()
+			}
+		}()
+		ts.Defer(func() { _ = l.Close(); <-done })
+		return "http://" + l.Addr().String()
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch kind {
+		case "redirect":
+			http.Redirect(w, r, "https://push.example.com/ws", http.StatusMovedPermanently)
+		case "unavailable":
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case "websocket":
+			c, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+			if err != nil {
+				return
+			}
+			_ = c.WriteMessage(websocket.TextMessage, []byte(`{"hello":"stranger"}`))
+			_ = c.Close()
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	ts.Defer(s.Close)
+	return s.URL
 }
