@@ -34,6 +34,8 @@ var bans = []struct {
 		"a protocol is bytes in, bytes out"},
 	{module + "services/ingest/...", []string{module + "services/gateway", module + "services/logger", module + "services/allinone", module + "web", "github.com/gorilla/", "github.com/mattn/", "modernc.org/", "github.com/nats-io/nats-server/"},
 		"services never import each other; sockets, SQLite and nats-server have one home each"},
+	{module + "services/ingest/internal/publish", []string{module + "services/internal/auth", module + "services/internal/keystore"},
+		"who may publish is decided before"},
 	{module + "services/gateway/...", []string{module + "services/ingest", module + "services/logger", module + "services/allinone", "github.com/mattn/", "modernc.org/", "github.com/nats-io/nats-server/"},
 		"services never import each other; SQLite and nats-server have one home each"},
 	{module + "services/logger/...", []string{module + "services/ingest", module + "services/gateway", module + "services/allinone", module + "web", "github.com/gorilla/", "github.com/nats-io/nats-server/"},

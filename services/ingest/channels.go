@@ -33,7 +33,7 @@ func (s *Service) postChannel(w http.ResponseWriter, r *http.Request, g auth.Gra
 	if err != nil {
 		return err
 	}
-	body, err := httpx.ReadBody(w, r, int64(s.publisher.maxData(s.cfg.MaxMessageBytes)))
+	body, err := httpx.ReadBody(w, r, int64(s.publisher.MaxData(s.cfg.MaxMessageBytes)))
 	if err != nil {
 		return err
 	}

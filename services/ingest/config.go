@@ -35,6 +35,8 @@ type Config struct {
 	MaxRequestBytes int64
 	// Drain is how long requests under way may take to finish at the end.
 	Drain time.Duration
+
+	recheck time.Duration // of publish.Config; tests change it
 }
 
 // DefaultConfig is what holds where nothing is set.

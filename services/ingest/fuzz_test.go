@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -196,9 +196,9 @@ func FuzzHistory(f *testing.F) {
 	g := fuzzTarget(f)
 	var ids []string
 	for _, channel := range []string{"orders.eu", "a", "orders.us", "orders.eu", "orders.eu.paid"} {
-		o := &origin{Grant: auth.Grant{Principal: &auth.Principal{Name: "env"}}}
+		o := &publish.Origin{Sender: "env"}
 		p := &proto.Publication{Channel: channel, Event: "message", Data: []byte("1")}
-		res, err := g.publisher.settle(f.Context(), g.publisher.send(o, p, channel, whole))
+		res, err := g.publisher.Settle(f.Context(), g.publisher.Send(o, p, channel, publish.Whole))
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go/jetstream"
@@ -220,13 +221,13 @@ func (s *Service) historyProblem(err error) error {
 	switch {
 	case errors.As(err, &p):
 		return p
-	case disconnected(err):
+	case publish.Disconnected(err):
 		return proto.ProblemUnavailable.With("NATS is not connected")
 	case errors.Is(err, context.Canceled): // the caller hung up
 		return proto.ProblemUnavailable
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return proto.ProblemUnavailable.With("NATS has no stream to read at the moment")
 	}
-	s.publisher.warn("history cannot be read", "err", err)
+	s.publisher.Warn("history cannot be read", "err", err)
 	return proto.ProblemUnavailable.With("the stream does not answer")
 }

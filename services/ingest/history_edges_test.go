@@ -51,9 +51,9 @@ func TestHistoryRetention(t *testing.T) {
 // are gone, not guessed at.
 func TestHistoryEpoch(t *testing.T) {
 	server := startNATS(t)
-	r := start(t, server)
+	r := start(t, server, neverRechecks)
 	ids := r.fill("a", "a")
-	epoch := r.stream.life.Load().epoch
+	epoch := r.publisher.Epoch()
 	for _, since := range []string{epoch + "-3", epoch + "-18446744073709551615", "x-1", "x-0"} {
 		r.get("a", "since="+since).problem(t, proto.ProblemGone)
 	}
@@ -62,8 +62,6 @@ func TestHistoryEpoch(t *testing.T) {
 		r.get("a", "since="+id).problem(t, proto.ProblemGone)
 	}
 	wantIDs(t, "the new stream", r.page("a", "since="+epoch+"-3").ids(), []string{epoch + "-4", epoch + "-5"})
-	r.stream.turn <- struct{}{} // nobody declares it anew
-	defer func() { <-r.stream.turn }()
 	if err := r.js.DeleteStream(t.Context(), proto.Stream); err != nil {
 		t.Fatal(err)
 	}

@@ -175,9 +175,7 @@ func TestHistoryFromAReplicaThatIsBehind(t *testing.T) {
 // read, no id would be true.
 func TestHistoryWhileTheStreamIsMadeAnew(t *testing.T) {
 	server := startNATS(t)
-	r := start(t, server)
-	r.stream.turn <- struct{}{} // nobody else declares it anew
-	defer func() { <-r.stream.turn }()
+	r := start(t, server, neverRechecks)
 	other := dial(t, server)
 	for since, want := range map[string]*proto.Problem{"all": proto.ProblemUnavailable, "first": proto.ProblemGone} {
 		js, err := jetstream.New(other)

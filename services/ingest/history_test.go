@@ -184,7 +184,7 @@ func byID(a, b string) int {
 // An empty page says where the next one begins, also before the first message.
 func TestHistoryEmpty(t *testing.T) {
 	r := start(t, startNATS(t))
-	epoch := r.stream.life.Load().epoch
+	epoch := r.publisher.Epoch()
 	for _, since := range []string{"all", "last", epoch + "-0"} {
 		if page := r.page("a", "since="+since); len(page.Messages) != 0 || page.More || page.Next != epoch+"-0" {
 			t.Errorf("since %s of an empty stream: got %+v", since, page)

@@ -1,13 +1,11 @@
 package ingest
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/keystore"
 )
 
@@ -65,31 +63,6 @@ func TestIdempotencyOfArrays(t *testing.T) {
 	}
 	if n := len(stored(t, r.nc)); n != 6 {
 		t.Errorf("stored: got %d messages, want 6", n)
-	}
-}
-
-// Message ids are ASCII and different for different senders, channels and
-// keys, whatever characters these have.
-func TestMessageIDs(t *testing.T) {
-	seen := map[string]string{}
-	for _, sender := range []string{"shop", "shop/a", "Büro 1", "B%C3%BCro%201", "a b"} {
-		for _, channel := range []string{"a", "a/b", "a%2Fb", "b"} {
-			for _, key := range []string{"k", "a/k", "b/k", "k/0"} {
-				for _, place := range []int{whole, 0, 1} {
-					o := &origin{key: key}
-					o.Grant.Principal = &auth.Principal{Name: sender}
-					id := o.msgID("", channel, place)
-					what := fmt.Sprintf("%q %q %q %d", sender, channel, key, place)
-					if other := seen[id]; other != "" {
-						t.Errorf("%s and %s have the same id %q", what, other, id)
-					}
-					seen[id] = what
-					if strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r > '~' }) {
-						t.Errorf("%s: id %q is not printable ASCII", what, id)
-					}
-				}
-			}
-		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
@@ -53,8 +54,7 @@ type Service struct {
 	log       *slog.Logger
 	nc        *nats.Conn
 	js        jetstream.JetStream
-	stream    *stream
-	publisher *publisher
+	publisher *publish.Publisher
 	metrics   *metrics
 	tracer    trace.Tracer // nil: no spans
 	announce  func(secret string)
@@ -92,13 +92,13 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
-	s.stream = newStream(s.nc, js, natsx.StreamConfig{MaxAge: cfg.StreamMaxAge, MaxBytes: cfg.StreamMaxBytes, Replicas: cfg.Replicas}, s.log)
-	pl, err := newPipeline(s.nc)
-	if err != nil {
+	if s.publisher, err = publish.New(s.nc, js, publish.Config{
+		Stream:  natsx.StreamConfig{MaxAge: cfg.StreamMaxAge, MaxBytes: cfg.StreamMaxBytes, Replicas: cfg.Replicas},
+		Recheck: cfg.recheck,
+	}, deps.Registry, s.log); err != nil {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}
-	s.metrics = newMetrics(deps.Registry, pl.pending, s.stream.state)
-	s.publisher = newPublisher(s.nc, pl, s.stream, s.metrics, s.log)
+	s.metrics = newMetrics(deps.Registry)
 	if s.openapi, err = openAPI(); err != nil {
 		return nil, err
 	}
@@ -145,11 +145,10 @@ func (s *Service) Run(ctx context.Context) error {
 	defer func() { // the publisher last: requests under way need it
 		stop()
 		wg.Wait()
-		s.publisher.pipeline.close()
+		s.publisher.Close()
 	}()
-	wg.Go(func() { s.stream.run(background) })
+	wg.Go(func() { s.publisher.Run(background) })
 	wg.Go(func() { s.keepKeys(background) })
-	wg.Go(func() { s.publisher.pipeline.run(background) })
 	defer context.AfterFunc(ctx, s.drain)()
 	if s.server != nil {
 		if err := s.server.Run(ctx); err != nil {
@@ -173,13 +172,13 @@ func (s *Service) ready(context.Context) error {
 	if err := s.started(); err != nil {
 		return err
 	}
-	return s.stream.pulse.Err()
+	return s.publisher.Ready()
 }
 
 // started says what is missing before the first request can be served.
 func (s *Service) started() error {
-	if s.stream.life.Load() == nil {
-		return errNoStream
+	if err := s.publisher.Ready(); errors.Is(err, publish.ErrNoStream) {
+		return err
 	}
 	if !s.keysLoaded.Load() {
 		return errors.New("the API keys are not loaded yet")

@@ -101,6 +101,44 @@ func launch(t testing.TB, server *natstest.Server, change ...func(*Config, *Deps
 	return r
 }
 
+// neverRechecks makes an ingest that does not declare a stream anew that was
+// deleted.
+func neverRechecks(cfg *Config, _ *Deps) { cfg.recheck = time.Hour }
+
+// figure is the value of a metric without labels.
+func (r *rig) figure(name string) float64 {
+	r.Helper()
+	families, err := r.reg.Gather()
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, f := range families {
+		if m := f.GetMetric()[0]; f.GetName() == name {
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue() // one of them is there
+		}
+	}
+	r.Fatalf("there is no metric %s", name)
+	return 0
+}
+
+// storedMessages is how many messages this ingest has answered as stored.
+func (r *rig) storedMessages() float64 {
+	r.Helper()
+	families, err := r.reg.Gather()
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "herald_ingest_messages_total" && m.GetLabel()[0].GetValue() == proto.StatusStored {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	r.Fatal("messages are not counted")
+	return 0
+}
+
 // dial connects; the connection closes after the service ended.
 func dial(t testing.TB, server *natstest.Server) *nats.Conn {
 	t.Helper()

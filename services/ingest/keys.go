@@ -16,6 +16,13 @@ import (
 	"github.com/herald-push/herald/services/internal/keystore"
 )
 
+const (
+	// keysEvery is how often the bucket of keys is tried until NATS answers.
+	keysEvery = 500 * time.Millisecond
+	// keysTimeout bounds what is asked before the first key is known.
+	keysTimeout = 5 * time.Second
+)
+
 // keepKeys keeps the ring equal to the key bucket until ctx ends.
 func (s *Service) keepKeys(ctx context.Context) {
 	for complained := false; ; {
@@ -30,7 +37,7 @@ func (s *Service) keepKeys(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(declareEvery):
+		case <-time.After(keysEvery):
 		}
 	}
 }
@@ -38,7 +45,7 @@ func (s *Service) keepKeys(ctx context.Context) {
 // watchKeys opens the bucket, makes the first key if nobody has any, and
 // follows the bucket until ctx ends or the watch breaks.
 func (s *Service) watchKeys(ctx context.Context) error {
-	ask, cancel := context.WithTimeout(ctx, askTimeout)
+	ask, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
 	store, err := keystore.Open(ask, s.js, s.cfg.Replicas)
 	if err != nil {

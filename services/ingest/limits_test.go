@@ -75,7 +75,7 @@ func TestLimits(t *testing.T) {
 	// 1 MiB is what natstest's server takes at most.
 	r = start(t, startNATS(t), func(c *Config, _ *Deps) { c.MaxMessageBytes = 4 << 20 })
 	r.post("/v1/messages", `{"channel":"a","data":"`+strings.Repeat("x", 1<<20)+`"}`).problem(t, proto.ProblemTooLarge)
-	limit := r.publisher.maxData(4 << 20)
+	limit := r.publisher.MaxData(4 << 20)
 	channel, event := strings.Repeat("c", proto.MaxChannelBytes), strings.Repeat("e", proto.MaxEventBytes)
 	r.post("/v1/messages", `{"channel":"`+channel+`","event":"`+event+`","id":"`+strings.Repeat("k", proto.MaxKeyBytes)+`","data":"`+
 		strings.Repeat("x", limit-2)+`"}`).result(t, http.StatusOK)

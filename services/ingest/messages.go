@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
 )
@@ -59,7 +60,7 @@ func (s *Service) postMessages(w http.ResponseWriter, r *http.Request, g auth.Gr
 		return err
 	}
 	if p.Channel == "" {
-		return s.publishAll(w, r, o, []proto.Publication{p}, whole)
+		return s.publishAll(w, r, o, []proto.Publication{p}, publish.Whole)
 	}
 	return s.publishOne(w, r, o, &p)
 }
@@ -155,7 +156,7 @@ func (s *Service) parse(o *origin, b []byte, at string) (proto.Publication, erro
 }
 
 func (s *Service) checkSize(data []byte, at string) error {
-	if limit := s.publisher.maxData(s.cfg.MaxMessageBytes); len(data) > limit {
+	if limit := s.publisher.MaxData(s.cfg.MaxMessageBytes); len(data) > limit {
 		return proto.ProblemTooLarge.With(fmt.Sprintf("the data has %d bytes, at most %d are allowed", len(data), limit)).At(at)
 	}
 	return nil
@@ -173,8 +174,8 @@ func (s *Service) publishOne(w http.ResponseWriter, r *http.Request, o *origin, 
 	if err := take(w, o.Grant, 1); err != nil {
 		return err
 	}
-	d := s.publisher.send(o, p, p.Channel, whole)
-	res, err := s.publisher.settle(r.Context(), d)
+	d := s.publisher.Send(&o.Origin, p, p.Channel, publish.Whole)
+	res, err := s.publisher.Settle(r.Context(), d)
 	if err != nil {
 		return err
 	}
@@ -187,12 +188,12 @@ func (s *Service) publishOne(w http.ResponseWriter, r *http.Request, o *origin, 
 }
 
 // publishAll answers with an array of results, one per message and channel.
-// first is the place of the first publication, or whole.
+// first is the place of the first publication, or publish.Whole.
 func (s *Service) publishAll(w http.ResponseWriter, r *http.Request, o *origin, pubs []proto.Publication, first int) error {
 	out := make([]outgoing, 0, len(pubs)) // most go to one channel
 	for i := range pubs {
-		place := whole
-		if first != whole {
+		place := publish.Whole
+		if first != publish.Whole {
 			place = first + i
 		}
 		if pubs[i].Channel != "" {
@@ -205,7 +206,7 @@ func (s *Service) publishAll(w http.ResponseWriter, r *http.Request, o *origin, 
 	if err := take(w, o.Grant, len(out)); err != nil {
 		return err
 	}
-	results, err := s.publisher.sendAll(r.Context(), o, out)
+	results, err := s.sendAll(r.Context(), o, out)
 	// Not every ResponseWriter has deadlines; then the server's own holds.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
 	var p *proto.Problem
@@ -232,17 +233,17 @@ type outgoing struct {
 	place   int
 }
 
-// sendAll publishes in order, at most maxWindow messages ahead of their
+// sendAll publishes in order, at most publish.MaxWindow messages ahead of their
 // acknowledgements. After the first failure nothing more is sent; what was is
 // waited for. There is one result per message, in any case; the error is the
 // first one.
-func (p *publisher) sendAll(ctx context.Context, o *origin, out []outgoing) ([]proto.Result, error) {
+func (s *Service) sendAll(ctx context.Context, o *origin, out []outgoing) ([]proto.Result, error) {
 	results := make([]proto.Result, len(out))
-	window := make([]*delivery, min(maxWindow, len(out))) // a ring
+	window := make([]*publish.Delivery, min(publish.MaxWindow, len(out))) // a ring
 	var failed error
 	sent, settled := 0, 0
 	settle := func() {
-		res, err := p.settle(ctx, window[settled%len(window)])
+		res, err := s.publisher.Settle(ctx, window[settled%len(window)])
 		results[settled] = res
 		settled++
 		if failed == nil {
@@ -255,8 +256,8 @@ func (p *publisher) sendAll(ctx context.Context, o *origin, out []outgoing) ([]p
 			continue
 		}
 		m := out[sent]
-		d := p.send(o, m.Publication, m.channel, m.place)
-		unsent := d.err != nil
+		d := s.publisher.Send(&o.Origin, m.Publication, m.channel, m.place)
+		unsent := d.Unsent()
 		window[sent%len(window)] = d
 		sent++
 		for unsent && settled < sent { // whether that is the end must be known before the next one
@@ -268,7 +269,7 @@ func (p *publisher) sendAll(ctx context.Context, o *origin, out []outgoing) ([]p
 	}
 	for i := sent; i < len(out); i++ {
 		results[i] = proto.Result{Status: proto.StatusFailed, Channel: out[i].channel}
-		p.metrics.messages[proto.StatusFailed].Inc()
+		s.publisher.Count(proto.StatusFailed)
 	}
 	return results, failed
 }

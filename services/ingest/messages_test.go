@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/nats-io/nats.go"
 )
@@ -23,7 +24,7 @@ func TestPublishOne(t *testing.T) {
 	a := r.post("/v1/messages", `{"channel": "orders.eu", "data": {"n": 1}, "event": "created", "id": "order-17", "ttl": 3600}`,
 		"traceparent: "+trace)
 	res := a.result(t, http.StatusOK)
-	if want := (proto.Result{Status: proto.StatusStored, ID: r.stream.life.Load().epoch + "-1", Channel: "orders.eu"}); res != want {
+	if want := (proto.Result{Status: proto.StatusStored, ID: r.publisher.Epoch() + "-1", Channel: "orders.eu"}); res != want {
 		t.Errorf("result: got %+v, want %+v", res, want)
 	}
 
@@ -211,7 +212,7 @@ func TestPublishArray(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := r.post("/v1/messages", ` [{"channel":"a","data":1},{"channels":["b","c"],"data":2},{"channel":"d","data":3,"ephemeral":true}]`).results(t, http.StatusOK)
-	epoch := r.stream.life.Load().epoch
+	epoch := r.publisher.Epoch()
 	want := []proto.Result{
 		{Status: proto.StatusStored, ID: epoch + "-1", Channel: "a"}, {Status: proto.StatusStored, ID: epoch + "-2", Channel: "b"},
 		{Status: proto.StatusStored, ID: epoch + "-3", Channel: "c"}, {Status: proto.StatusSent, Channel: "d"},
@@ -249,7 +250,7 @@ func TestPublishArray(t *testing.T) {
 // A long array is stored in order, beyond the window.
 func TestPublishLongArray(t *testing.T) {
 	r := start(t, startNATS(t))
-	const n = 3*maxWindow + 7
+	const n = 3*publish.MaxWindow + 7
 	var items []string
 	for i := range n {
 		items = append(items, fmt.Sprintf(`{"channel":"c.%d","data":%d}`, i%5, i))
@@ -260,7 +261,7 @@ func TestPublishLongArray(t *testing.T) {
 		t.Fatalf("got %d results and %d stored, want %d", len(results), len(all), n)
 	}
 	for i, m := range all {
-		if want := fmt.Sprintf(`"data":%d,`, i); !strings.Contains(string(m.Body), want) || results[i].ID != (proto.Cursor{Epoch: r.stream.life.Load().epoch, Seq: m.Seq}).String() {
+		if want := fmt.Sprintf(`"data":%d,`, i); !strings.Contains(string(m.Body), want) || results[i].ID != (proto.Cursor{Epoch: r.publisher.Epoch(), Seq: m.Seq}).String() {
 			t.Fatalf("place %d: got %s and %+v", i, m.Body, results[i])
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
 )
@@ -63,7 +64,7 @@ func (s *Service) postStream(w http.ResponseWriter, r *http.Request, o *origin) 
 
 // relay reads lines and publishes them on this goroutine; a second one, which
 // ends before this returns, writes the results in the same order. At most
-// maxWindow results are between them, so a client that does not read its
+// publish.MaxWindow results are between them, so a client that does not read its
 // answer is soon not read from either, and cut off after stallTimeout. Errors
 // are errCutOff, or, before the answer has begun, what to answer.
 func (s *Service) relay(w http.ResponseWriter, r *http.Request, rc *http.ResponseController, o *origin) error {
@@ -82,7 +83,7 @@ func (s *Service) relay(w http.ResponseWriter, r *http.Request, rc *http.Respons
 		cancel()
 	}()
 
-	limit := s.publisher.maxData(s.cfg.MaxMessageBytes) + lineEnvelope
+	limit := s.publisher.MaxData(s.cfg.MaxMessageBytes) + lineEnvelope
 	in := &lineReader{r: bufio.NewReaderSize(&stallReader{ctx, r.Body, rc, s.stall}, limit)}
 	line, err := in.next()
 	switch {
@@ -97,7 +98,7 @@ func (s *Service) relay(w http.ResponseWriter, r *http.Request, rc *http.Respons
 	h.Set("Content-Type", "application/x-ndjson")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold the answer back until its end
-	out := &answer{publisher: s.publisher, queue: make(chan entry, maxWindow), w: newStallWriter(w, rc, s.stall), broken: cancel}
+	out := &answer{publisher: s.publisher, queue: make(chan entry, publish.MaxWindow), w: newStallWriter(w, rc, s.stall), broken: cancel}
 	var writer sync.WaitGroup
 	writer.Go(func() { out.run(r.Context()) }) // ends when the queue is closed
 	finish := sync.OnceFunc(func() {
@@ -110,7 +111,7 @@ func (s *Service) relay(w http.ResponseWriter, r *http.Request, rc *http.Respons
 			checked = time.Now()
 			grant, denied := s.ring.Authenticate(httpx.APIKey(r), checked)
 			if denied != nil {
-				s.metrics.messages[proto.StatusFailed].Inc()
+				s.publisher.Count(proto.StatusFailed)
 				out.queue <- entry{Result: faulty(in.number, proto.StatusFailed, proto.ProblemUnauthorized.With(denied.Error()))}
 				return errCutOff
 			}
@@ -129,7 +130,7 @@ func (s *Service) relay(w http.ResponseWriter, r *http.Request, rc *http.Respons
 // becomes one.
 type entry struct {
 	proto.Result
-	delivery *delivery // nil: the result is complete
+	delivery *publish.Delivery // nil: the result is complete
 }
 
 // faulty is the result of a line of which nothing was sent.
@@ -146,17 +147,17 @@ func (s *Service) postLine(ctx context.Context, o *origin, line []byte, long err
 		p, err = s.parse(o, line, "")
 	}
 	if err != nil {
-		s.metrics.messages[proto.StatusInvalid].Inc()
+		s.publisher.Count(proto.StatusInvalid)
 		queue <- entry{Result: faulty(number, proto.StatusInvalid, httpx.Problem(err))}
 		return
 	}
 	for _, channel := range p.Targets() {
 		e := entry{Result: proto.Result{Line: number, Status: proto.StatusFailed, Channel: channel}}
 		if pace(ctx, o.Grant) {
-			e.delivery = s.publisher.send(o, &p, channel, number)
+			e.delivery = s.publisher.Send(&o.Origin, &p, channel, number)
 		} else {
 			e.Problem = proto.ProblemTooManyRequests.With("the key's rate is used up")
-			s.metrics.messages[proto.StatusFailed].Inc()
+			s.publisher.Count(proto.StatusFailed)
 		}
 		queue <- e
 	}
@@ -183,7 +184,7 @@ func pace(ctx context.Context, g auth.Grant) bool {
 
 // answer writes the results of a stream.
 type answer struct {
-	publisher *publisher
+	publisher *publish.Publisher
 	queue     chan entry // closed by the reader of the stream
 	w         *stallWriter
 	broken    func() // called when the answer cannot be written
@@ -200,11 +201,11 @@ func (a *answer) run(ctx context.Context) {
 	for e := range a.queue {
 		res := e.Result
 		if e.delivery != nil {
-			if !e.delivery.settled() {
+			if !e.delivery.Settled() {
 				a.flush()
 			}
 			var err error
-			if res, err = a.publisher.settle(ctx, e.delivery); err != nil {
+			if res, err = a.publisher.Settle(ctx, e.delivery); err != nil {
 				res.Problem = httpx.Problem(err)
 			}
 			res.Line = e.Line

@@ -42,7 +42,7 @@ func TestStream(t *testing.T) {
 	}
 	results, done := a.lines(t)
 	all := stored(t, r.nc)
-	epoch := r.stream.life.Load().epoch
+	epoch := r.publisher.Epoch()
 	next, failed, sent := 0, 0, 0
 	for i := 1; i <= n; i++ {
 		if i%1000 == 0 {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
 )
@@ -45,8 +46,8 @@ func (s *Service) notify(w http.ResponseWriter, r *http.Request, g auth.Grant) e
 	if err := take(w, g, 1); err != nil {
 		return err
 	}
-	d := s.publisher.send(o, &p, p.Channel, whole)
-	if _, err := s.publisher.settle(r.Context(), d); err != nil {
+	d := s.publisher.Send(&o.Origin, &p, p.Channel, publish.Whole)
+	if _, err := s.publisher.Settle(r.Context(), d); err != nil {
 		return err
 	}
 	httpx.WriteJSON(w, http.StatusOK, map[string]string{"status": "Message sent"})

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -17,7 +16,6 @@ import (
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // While NATS is away every way to publish is answered with 503, nothing is
@@ -117,14 +115,14 @@ func TestRetriesOverAnOutage(t *testing.T) {
 		})
 	}
 	for range 2 {
-		seen := r.stream.life.Load().last.Load()
-		natstest.Eventually(t, 20*time.Second, "some stored", func() bool { return r.stream.life.Load().last.Load() > seen+10 })
+		seen := r.storedMessages()
+		natstest.Eventually(t, 20*time.Second, "some stored", func() bool { return r.storedMessages() > seen+10 })
 		server.Restart()
 	}
 	wg.Wait()
 	ids := map[string]int{}
 	for _, m := range stored(t, r.nc) {
-		ids[proto.Cursor{Epoch: r.stream.life.Load().epoch, Seq: m.Seq}.String()]++
+		ids[proto.Cursor{Epoch: r.publisher.Epoch(), Seq: m.Seq}.String()]++
 	}
 	if len(ids) != len(acked) {
 		t.Errorf("stored: got %d messages, want %d", len(ids), len(acked))
@@ -144,7 +142,7 @@ func TestKeyedRequestWaits(t *testing.T) {
 	natstest.Eventually(t, 5*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
 	answer := make(chan answered, 1)
 	go func() { answer <- r.post("/v1/messages", `{"channel":"a","data":1,"id":"k"}`) }()
-	natstest.Eventually(t, 5*time.Second, "a second attempt", func() bool { return testutil.ToFloat64(r.metrics.retries) > 0 })
+	natstest.Eventually(t, 5*time.Second, "a second attempt", func() bool { return r.figure("herald_ingest_retries_total") > 0 })
 	server.Restart()
 	if res := (<-answer).result(t, http.StatusOK); res.Status != proto.StatusStored {
 		t.Errorf("got %+v, want stored", res)
@@ -305,60 +303,12 @@ func TestStreamDeleted(t *testing.T) {
 	if !strings.Contains(p.Detail, "no stream") {
 		t.Errorf("detail: got %q", p.Detail)
 	}
-	if err := r.stream.check(t.Context()); err != nil { // as every five seconds
+	if err := r.publisher.Recheck(t.Context()); err != nil { // as every five seconds
 		t.Fatal(err)
 	}
 	again := r.post("/v1/messages", `{"channel":"a","data":1}`).result(t, http.StatusOK)
 	if a, b := strings.Split(first.ID, "-"), strings.Split(again.ID, "-"); a[0] == b[0] {
 		t.Errorf("ids: got %s, then %s; want another epoch", first.ID, again.ID)
-	}
-}
-
-// An id is only given where the epoch is certain.
-func TestIDs(t *testing.T) {
-	server := startNATS(t)
-	r := start(t, server)
-	s, other := r.stream, dial(t, server)
-	r.post("/v1/messages", `[{"channel":"a","data":1},{"channel":"a","data":1}]`)
-	m, err := s.mark()
-	if err != nil || m.last != 2 {
-		t.Fatalf("mark: got %+v, %v, want 2", m, err)
-	}
-	give := func(what string, ack jetstream.PubAck, want string) {
-		t.Helper()
-		got, err := s.id(t.Context(), &ack, m)
-		if got != want || (err == nil) != (want != "") {
-			t.Errorf("%s: got %q, %v, want %q", what, got, err, want)
-		}
-	}
-	old := m.life.epoch
-	give("the next one", jetstream.PubAck{Sequence: 3}, old+"-3")
-	give("a duplicate", jetstream.PubAck{Sequence: 1, Duplicate: true}, old+"-1")
-	give("lower, but of the same life", jetstream.PubAck{Sequence: 2}, old+"-2")
-	epoch := anew(t, other, 10)
-	give("lower, and of a new life", jetstream.PubAck{Sequence: 2}, epoch+"-2")
-	give("higher, and the life has changed", jetstream.PubAck{Sequence: 5}, "")
-	give("a duplicate of either life", jetstream.PubAck{Sequence: 1, Duplicate: true}, "")
-	if m, err = s.mark(); err != nil || m.life.epoch != epoch || m.last != 10 {
-		t.Fatalf("mark: got %+v, %v, want 10 of %s", m, err, epoch)
-	}
-	give("in the new life", jetstream.PubAck{Sequence: 11}, epoch+"-11")
-
-	// After an outage nothing is given before NATS was asked again.
-	s.outages.Add(1)
-	third := anew(t, other, 0)
-	give("higher, after an outage", jetstream.PubAck{Sequence: 12}, "")
-	if got := s.life.Load().epoch; got != third || s.outages.Load() != s.cleared.Load() {
-		t.Errorf("epoch: got %s, want %s, and no doubt left", got, third)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	s.outages.Add(1)
-	if _, err := s.id(ctx, &jetstream.PubAck{Sequence: 1}, mark{s.life.Load(), 0}); err == nil {
-		t.Error("an id without asking NATS")
-	}
-	if err := s.check(t.Context()); err != nil {
-		t.Error(err)
 	}
 }
 

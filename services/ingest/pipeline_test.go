@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/nats-io/nats.go"
 )
 
@@ -15,7 +15,7 @@ func (r *rig) swallow(t *testing.T) <-chan *nats.Msg {
 	if err := r.js.DeleteStream(t.Context(), proto.Stream); err != nil {
 		t.Fatal(err)
 	}
-	heard := make(chan *nats.Msg, maxPending)
+	heard := make(chan *nats.Msg, 8192)
 	if _, err := r.nc.ChanSubscribe(proto.SubjectStored+">", heard); err != nil {
 		t.Fatal(err)
 	}
@@ -48,14 +48,14 @@ func TestOrderIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := r.send("1")
-	if err := r.stream.check(t.Context()); err != nil { // declares it anew
+	if err := r.publisher.Recheck(t.Context()); err != nil { // declares it anew
 		t.Fatal(err)
 	}
 	second := r.send("2")
-	if res, err := r.publisher.settle(t.Context(), first); err == nil {
+	if res, err := r.publisher.Settle(t.Context(), first); err == nil {
 		t.Errorf("first: got %+v, want an error", res)
 	}
-	if res, err := r.publisher.settle(t.Context(), second); err != nil {
+	if res, err := r.publisher.Settle(t.Context(), second); err != nil {
 		t.Errorf("second: got %+v, %v", res, err)
 	}
 	if all := stored(t, r.nc); len(all) != 1 || !strings.Contains(string(all[0].Body), `"data":2,`) {
@@ -64,18 +64,18 @@ func TestOrderIsKept(t *testing.T) {
 }
 
 // send sends a message as a request to channel a does.
-func (r *rig) send(data string) *delivery {
-	o := &origin{Grant: auth.Grant{Principal: &auth.Principal{Name: "env"}}}
-	return r.publisher.send(o, &proto.Publication{Channel: "a", Event: "message", Data: []byte(data)}, "a", whole)
+func (r *rig) send(data string) *publish.Delivery {
+	o := &publish.Origin{Sender: "env"}
+	return r.publisher.Send(o, &proto.Publication{Channel: "a", Event: "message", Data: []byte(data)}, "a", publish.Whole)
 }
 
 // A full pipeline is answered with 503, after a moment's wait for room.
 func TestPipelineFull(t *testing.T) {
 	r := start(t, startNATS(t))
 	r.swallow(t)
-	for i := range maxPending {
-		if d := r.send("1"); d.err != nil {
-			t.Fatalf("message %d: %v", i, d.err)
+	for n := 0; !r.send("1").Unsent(); n++ {
+		if n > 10_000 {
+			t.Fatalf("%d messages wait for NATS", n)
 		}
 	}
 	p := r.post("/v1/messages", `{"channel":"b","data":1}`).problem(t, proto.ProblemNotStored)

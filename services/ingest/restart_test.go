@@ -223,7 +223,7 @@ func TestRestarts(t *testing.T) {
 	wg.Wait()
 
 	natstest.Eventually(t, 10*time.Second, "ready", func() bool { return r.ready(t.Context()) == nil })
-	epoch, times := r.stream.life.Load().epoch, map[string]int{}
+	epoch, times := r.publisher.Epoch(), map[string]int{}
 	for _, received := range stored(t, r.nc) {
 		m, err := proto.ParseMessage(received.Body)
 		var data string

@@ -80,7 +80,7 @@ herald_ingest_retries_total 0
 	if diff != nil {
 		t.Error(diff)
 	}
-	if n := testutil.CollectAndCount(r.metrics.ack); n != 1 {
+	if n, err := testutil.GatherAndCount(r.reg, "herald_ingest_ack_seconds"); n != 1 || err != nil {
 		t.Errorf("histogram: got %d", n)
 	}
 }
@@ -183,6 +183,7 @@ func TestSettings(t *testing.T) {
 	env := map[string]string{
 		"HERALD_LISTEN": ":1", "HERALD_API_KEY": "k", "HERALD_TRUSTED_PROXIES": "10.0.0.0/8", "HERALD_STREAM_MAX_AGE": "1h", "HERALD_STREAM_MAX_BYTES": "5",
 		"HERALD_REPLICAS": "3", "HERALD_MAX_MESSAGE_BYTES": "7", "HERALD_MAX_REQUEST_BYTES": "8", "HERALD_DRAIN": "9s",
+		"HERALD_MAX_CONNECTIONS_PER_IP": "10",
 	}
 	c := DefaultConfig()
 	if _, err := config.Parse("ingest", []string{"-listen", ":2"}, config.Vars(env), nil, io.Discard, c.Settings()); err != nil {
@@ -190,7 +191,7 @@ func TestSettings(t *testing.T) {
 	}
 	proxies, _ := c.TrustedProxies.MarshalText()
 	if c.Listen != ":2" || c.APIKey != "k" || string(proxies) != "10.0.0.0/8" || c.StreamMaxAge != time.Hour || c.StreamMaxBytes != 5 ||
-		c.Replicas != 3 || c.MaxMessageBytes != 7 || c.MaxRequestBytes != 8 || c.Drain != 9*time.Second {
+		c.Replicas != 3 || c.MaxMessageBytes != 7 || c.MaxRequestBytes != 8 || c.Drain != 9*time.Second || c.MaxPerIP != 10 {
 		t.Errorf("got %+v", c)
 	}
 	if n := len(c.Settings()); n != len(env) {
@@ -243,7 +244,7 @@ func TestStreamMetrics(t *testing.T) {
 		err = purged.Purge(t.Context(), jetstream.WithPurgeSequence(2)) // as retention does
 	}
 	if err == nil {
-		err = r.stream.check(t.Context())
+		err = r.publisher.Recheck(t.Context())
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
-package ingest
+package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ type stream struct {
 	nc    *nats.Conn
 	js    jetstream.JetStream
 	cfg   natsx.StreamConfig
+	every time.Duration // recheckEvery
 	log   *slog.Logger
 	pulse *natsx.Pulse // of the stream
 
@@ -86,15 +88,15 @@ const (
 
 // Errors of stream.
 var (
-	// errNoStream: the stream is not declared yet.
-	errNoStream = errors.New("the stream is not declared yet")
+	// ErrNoStream: the stream is not declared yet.
+	ErrNoStream = errors.New("the stream is not declared yet")
 	// errEpoch: the stream was made anew while the message was under way, so
 	// that the acknowledgement may be of either life; or nobody can tell.
 	errEpoch = errors.New("the epoch of an acknowledged message is not known")
 )
 
-func newStream(nc *nats.Conn, js jetstream.JetStream, cfg natsx.StreamConfig, log *slog.Logger) *stream {
-	return &stream{nc: nc, js: js, cfg: cfg, log: log, pulse: natsx.NewPulse(nc, log), turn: make(chan struct{}, 1)}
+func newStream(nc *nats.Conn, js jetstream.JetStream, cfg Config, log *slog.Logger) *stream {
+	return &stream{nc: nc, js: js, cfg: cfg.Stream, every: cmp.Or(cfg.Recheck, recheckEvery), log: log, pulse: natsx.NewPulse(nc, log), turn: make(chan struct{}, 1)}
 }
 
 // run declares the stream, as often as it takes, and keeps the epoch true
@@ -124,7 +126,7 @@ func (s *stream) run(ctx context.Context) {
 	}
 	s.log.Info("stream declared", "stream", proto.Stream, "epoch", s.life.Load().epoch)
 
-	tick := time.NewTicker(recheckEvery)
+	tick := time.NewTicker(s.every)
 	defer tick.Stop()
 	for {
 		select {
@@ -215,11 +217,11 @@ func (s *stream) state() jetstream.StreamState {
 	return jetstream.StreamState{}
 }
 
-// mark is taken before a message is sent. The error is errNoStream.
+// mark is taken before a message is sent. The error is ErrNoStream.
 func (s *stream) mark() (mark, error) {
 	l := s.life.Load()
 	if l == nil {
-		return mark{}, errNoStream
+		return mark{}, ErrNoStream
 	}
 	return mark{l, l.last.Load()}, nil
 }

@@ -1,4 +1,4 @@
-package ingest
+package publish
 
 import (
 	"errors"
@@ -71,7 +71,7 @@ func TestReadAck(t *testing.T) {
 // An acknowledgement that comes too late is not taken for that of the message
 // that has the slot now, nor is one that comes twice.
 func TestLateAcknowledgement(t *testing.T) {
-	p := aPipeline(t, startNATS(t).Connect())
+	p := aPipeline(t, natstest.Start(t).Connect())
 	first, second := make(chan outcome, 1), make(chan outcome, 1)
 	old, err := p.enter(first)
 	if err != nil {
@@ -103,7 +103,7 @@ func TestLateAcknowledgement(t *testing.T) {
 // What waits for ackTimeout is given up, what came later is not, and the timer
 // runs as long as anything waits.
 func TestOverdueAcknowledgement(t *testing.T) {
-	p := aPipeline(t, startNATS(t).Connect())
+	p := aPipeline(t, natstest.Start(t).Connect())
 	age := func(number uint64, by time.Duration) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -136,7 +136,7 @@ func TestOverdueAcknowledgement(t *testing.T) {
 
 // Who finds the pipeline full goes on when there is room.
 func TestPipelineHasRoomAgain(t *testing.T) {
-	p := aPipeline(t, startNATS(t).Connect())
+	p := aPipeline(t, natstest.Start(t).Connect())
 	answers := make(chan outcome, maxPending)
 	var last uint64
 	for range maxPending {
@@ -164,7 +164,7 @@ func TestPipelineHasRoomAgain(t *testing.T) {
 // At the end what waits is told so, and nothing more is taken; so is what
 // waits when the connection closes.
 func TestPipelineEnds(t *testing.T) {
-	nc := startNATS(t).Connect()
+	nc := natstest.Start(t).Connect()
 	p := aPipeline(t, nc)
 	answer := make(chan outcome, 1)
 	if _, err := p.enter(answer); err != nil {
@@ -195,7 +195,7 @@ func TestPipelineEnds(t *testing.T) {
 
 // Publishers that share the pipeline each hear of their own messages.
 func TestPipelineIsShared(t *testing.T) {
-	server := startNATS(t)
+	server := natstest.Start(t)
 	nc := server.Connect()
 	js, _ := server.Stream(nc)
 	p := aPipeline(t, nc)

@@ -1,4 +1,11 @@
-package ingest
+// Package publish stores the messages of ingest's requests in the stream.
+//
+// Guarantees. What Settle says is stored, JetStream has acknowledged. Messages
+// that are sent one after the other stand in the stream in that order. Send blocks
+// for half a second at most, while NATS is behind; Settle until it is known what
+// became of the message. Nothing is kept in memory for later: while NATS is
+// away, publishing fails at once, or, with an idempotency key, after some seconds.
+package publish
 
 import (
 	"context"
@@ -11,18 +18,17 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/tracing"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
 	// maxPending is how many messages of all requests may wait for their
 	// acknowledgement. More than that is refused: NATS is behind.
 	maxPending = 4096
-	// maxWindow is how many of them one request may have, so that a long
-	// stream leaves room for others.
-	maxWindow = 512
 	// ackTimeout is when an acknowledgement counts as lost. A full pipeline
 	// over a disk that syncs each message (400 a second) still makes it.
 	ackTimeout = 10 * time.Second
@@ -39,22 +45,34 @@ const (
 	envelopeBytes = 4 << 10
 )
 
-// publisher stores messages over one shared pipeline: requests do not wait for
+// MaxWindow is how many messages that are not acknowledged one request may
+// have, so that a long stream leaves room for others.
+const MaxWindow = 512
+
+// Config is what a Publisher is told.
+type Config struct {
+	Stream natsx.StreamConfig
+	// Recheck is how often the stream is looked at; see recheckEvery, which is
+	// what 0 means.
+	Recheck time.Duration
+}
+
+// Publisher stores messages over one shared pipeline: requests do not wait for
 // each other's acknowledgements, each waits for its own. Safe for concurrent
 // use.
-type publisher struct {
+type Publisher struct {
 	nc       *nats.Conn
 	pipeline *pipeline
 	stream   *stream
 	metrics  *metrics
 	log      *slog.Logger
 	warned   atomic.Int64 // Unix second of the last warning
-	spare    sync.Pool    // of *delivery: those that are settled
+	spare    sync.Pool    // of *Delivery: those that are settled
 }
 
-// delivery is one message under way. It is used again for another one: settle
+// Delivery is one message under way. It is used again for another one: Settle
 // is the last that may be called with it.
-type delivery struct {
+type Delivery struct {
 	msg       nats.Msg // its header and data, too, are the delivery's
 	channel   string
 	ephemeral bool
@@ -66,18 +84,60 @@ type delivery struct {
 	err       error        // it could not be sent at all
 }
 
-func newPublisher(nc *nats.Conn, pl *pipeline, st *stream, m *metrics, log *slog.Logger) *publisher {
-	return &publisher{nc: nc, pipeline: pl, stream: st, metrics: m, log: log}
+// New makes a Publisher, which asks NATS nothing before Run. Close ends it.
+func New(nc *nats.Conn, js jetstream.JetStream, cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Publisher, error) {
+	pl, err := newPipeline(nc)
+	if err != nil {
+		return nil, err
+	}
+	st := newStream(nc, js, cfg, log)
+	return &Publisher{nc: nc, pipeline: pl, stream: st, metrics: newMetrics(reg, pl.pending, st.state), log: log}, nil
 }
 
-// send passes a checked publication's message for one of its channels to NATS
+// Run declares the stream, as often as it takes, watches it, and fails what waits
+// when NATS goes away, until ctx ends.
+func (p *Publisher) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { p.stream.run(ctx) })
+	wg.Go(func() { p.pipeline.run(ctx) })
+	wg.Wait()
+}
+
+// Close fails what still waits, and takes no more.
+func (p *Publisher) Close() { p.pipeline.close() }
+
+// Epoch is the stream's; empty before it is declared.
+func (p *Publisher) Epoch() string {
+	if l := p.stream.life.Load(); l != nil {
+		return l.epoch
+	}
+	return ""
+}
+
+// Recheck reads the stream's state now, and declares the stream anew if it is
+// gone.
+func (p *Publisher) Recheck(ctx context.Context) error { return p.stream.check(ctx) }
+
+// Ready says why nothing can be stored: the error is ErrNoStream before the
+// stream is declared.
+func (p *Publisher) Ready() error {
+	if p.stream.life.Load() == nil {
+		return ErrNoStream
+	}
+	return p.stream.pulse.Err()
+}
+
+// Count counts a message that was not sent at all, by its status.
+func (p *Publisher) Count(status string) { p.metrics.messages[status].Inc() }
+
+// Send passes a checked publication's message for one of its channels to NATS
 // without waiting for its acknowledgement; it blocks for stallWait at most,
-// while the pipeline is full. Place is that of origin.fill. The outcome, errors
-// included, is settle's to tell. Nothing of pub is kept.
-func (p *publisher) send(o *origin, pub *proto.Publication, channel string, place int) *delivery {
-	d, _ := p.spare.Get().(*delivery)
+// while the pipeline is full. Place is that of Origin.fill. The outcome, errors
+// included, is Settle's to tell. Nothing of pub is kept.
+func (p *Publisher) Send(o *Origin, pub *proto.Publication, channel string, place int) *Delivery {
+	d, _ := p.spare.Get().(*Delivery)
 	if d == nil {
-		d = &delivery{answer: make(chan outcome, 1)}
+		d = &Delivery{answer: make(chan outcome, 1)}
 	}
 	d.channel, d.ephemeral, d.sent = channel, pub.Ephemeral, time.Now()
 	d.keyed = o.fill(&d.msg, pub, channel, place, d.sent)
@@ -85,7 +145,7 @@ func (p *publisher) send(o *origin, pub *proto.Publication, channel string, plac
 	return d
 }
 
-func (p *publisher) transmit(d *delivery) {
+func (p *Publisher) transmit(d *Delivery) {
 	d.waits = false
 	if d.ephemeral {
 		// Without a reconnect buffer (natsx.Connect) this fails at once while
@@ -100,11 +160,11 @@ func (p *publisher) transmit(d *delivery) {
 	}
 }
 
-// settle waits until it is known what became of the message. A message with
+// Settle waits until it is known what became of the message. A message with
 // an idempotency key is sent again for a while, as NATS then stores it once;
 // without one nothing is: the outcome of the first attempt is unknown. On an
 // error the result is "failed", and the error a *proto.Problem.
-func (p *publisher) settle(ctx context.Context, d *delivery) (proto.Result, error) {
+func (p *Publisher) Settle(ctx context.Context, d *Delivery) (proto.Result, error) {
 	res, err := p.await(ctx, d)
 	for err != nil && transient(err) && d.keyed && time.Since(d.sent) < retryFor {
 		select {
@@ -143,7 +203,7 @@ const maxSpare = 4 << 10
 
 // release gives a settled delivery back. One whose answer is still to come,
 // because the request ended before, is left to it.
-func (p *publisher) release(d *delivery) {
+func (p *Publisher) release(d *Delivery) {
 	if d.waits || cap(d.msg.Data) > maxSpare {
 		return
 	}
@@ -152,7 +212,7 @@ func (p *publisher) release(d *delivery) {
 }
 
 // await waits for one attempt's acknowledgement.
-func (p *publisher) await(ctx context.Context, d *delivery) (proto.Result, error) {
+func (p *Publisher) await(ctx context.Context, d *Delivery) (proto.Result, error) {
 	res := proto.Result{Status: proto.StatusFailed, Channel: d.channel}
 	if d.err != nil {
 		return res, d.err
@@ -198,16 +258,17 @@ func transient(err error) bool {
 	if errors.As(err, &api) {
 		return api.ErrorCode == codeDuplicateInFlight
 	}
-	return disconnected(err) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, errEpoch)
+	return Disconnected(err) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, errEpoch)
 }
 
-func disconnected(err error) bool {
+// Disconnected reports whether err says that NATS is away.
+func Disconnected(err error) bool {
 	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionReconnecting)
 }
 
 // problem is what the publisher of a message is told that was not stored.
 // Warnings are for what an operator could not see from the connection's state.
-func (p *publisher) problem(d *delivery, err error) error {
+func (p *Publisher) problem(d *Delivery, err error) error {
 	var api *jetstream.APIError
 	switch {
 	case errors.Is(err, errEpoch):
@@ -216,37 +277,41 @@ func (p *publisher) problem(d *delivery, err error) error {
 		return proto.ProblemNotStored.With("the request ended before NATS acknowledged the message")
 	case errors.Is(err, nats.ErrMaxPayload), errors.As(err, &api) && api.ErrorCode == codeTooLarge:
 		return proto.ProblemTooLarge.With("the message is larger than NATS takes")
-	case disconnected(err), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
+	case Disconnected(err), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
 		return proto.ProblemNotStored.With("NATS is not connected")
-	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, errNoStream):
+	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, ErrNoStream):
 		return proto.ProblemNotStored.With("NATS has no stream to store it in at the moment")
 	case errors.Is(err, jetstream.ErrTooManyStalledMsgs):
 		return proto.ProblemNotStored.With(fmt.Sprintf("%d messages wait for NATS already", maxPending))
 	case errors.Is(err, jetstream.ErrAsyncPublishTimeout):
-		p.warn("NATS did not acknowledge a message", "channel", d.channel, "took", time.Since(d.sent))
+		p.Warn("NATS did not acknowledge a message", "channel", d.channel, "took", time.Since(d.sent))
 		return proto.ProblemNotStored.With("NATS did not acknowledge it in time; it may be stored all the same")
 	}
-	p.warn("NATS refused a message", "channel", d.channel, "err", err)
+	p.Warn("NATS refused a message", "channel", d.channel, "err", err)
 	return proto.ProblemNotStored.With("NATS refused it")
 }
 
-// warn logs at most once a second: what goes wrong for one message goes wrong
+// Warn logs at most once a second: what goes wrong for one message goes wrong
 // for thousands.
-func (p *publisher) warn(msg string, args ...any) {
+func (p *Publisher) Warn(msg string, args ...any) {
 	now, last := time.Now().Unix(), p.warned.Load()
 	if now != last && p.warned.CompareAndSwap(last, now) {
 		p.log.Warn(msg, args...)
 	}
 }
 
-// maxData is the largest data that is accepted now: the setting, or what the
+// MaxData is the largest data that is accepted now: the setting, or what the
 // connected server takes if that is less.
-func (p *publisher) maxData(limit int) int {
+func (p *Publisher) MaxData(limit int) int {
 	if payload := p.stream.payload.Load(); payload > 0 {
 		return min(limit, max(0, int(payload)-envelopeBytes))
 	}
 	return limit
 }
 
-// settled reports whether settle returns at once.
-func (d *delivery) settled() bool { return !d.waits || len(d.answer) > 0 }
+// Settled reports whether Settle returns at once.
+func (d *Delivery) Settled() bool { return !d.waits || len(d.answer) > 0 }
+
+// Unsent reports whether the message could not be sent at all. Whether that is
+// the end of it Settle says.
+func (d *Delivery) Unsent() bool { return d.err != nil }

@@ -1,0 +1,125 @@
+package publish
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// running is a Publisher that has declared its stream, and its connection. Both
+// end with the test.
+func running(t testing.TB, server *natstest.Server) (*Publisher, *nats.Conn) {
+	t.Helper()
+	nc := server.Connect()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(nc, js, Config{Stream: natsx.StreamConfig{MaxAge: time.Hour, MaxBytes: 1 << 30}}, prometheus.NewRegistry(), natstest.Log(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		p.Close()
+	})
+	natstest.Eventually(t, 10*time.Second, "the stream is declared", func() bool { return p.Ready() == nil })
+	return p, nc
+}
+
+// anew deletes the stream and has another client declare it again.
+func anew(t *testing.T, nc *nats.Conn, messages int) string {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), proto.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := s.CachedInfo().Config
+	// A stream that is made while nats-server 2.15.2 still removes the files of
+	// the old one may begin with messages of it: then once more.
+	for fresh := false; !fresh; fresh = s.CachedInfo().State.LastSeq == 0 {
+		if err := js.DeleteStream(t.Context(), proto.Stream); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = js.CreateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range messages {
+		if _, err := js.Publish(t.Context(), proto.StoredSubject("a"), []byte(`{"channel":"a","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return proto.EpochOf(s.CachedInfo().Created)
+}
+
+// An id is only given where the epoch is certain.
+func TestIDs(t *testing.T) {
+	server := natstest.Start(t)
+	other := server.Connect()
+	p, _ := running(t, server)
+	s := p.stream
+	for range 2 {
+		if _, err := p.Settle(t.Context(), p.Send(&Origin{Sender: "shop"}, &proto.Publication{Event: "message", Data: []byte("1")}, "a", Whole)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := s.mark()
+	if err != nil || m.last != 2 {
+		t.Fatalf("mark: got %+v, %v, want 2", m, err)
+	}
+	give := func(what string, ack jetstream.PubAck, want string) {
+		t.Helper()
+		got, err := s.id(t.Context(), &ack, m)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: got %q, %v, want %q", what, got, err, want)
+		}
+	}
+	old := m.life.epoch
+	give("the next one", jetstream.PubAck{Sequence: 3}, old+"-3")
+	give("a duplicate", jetstream.PubAck{Sequence: 1, Duplicate: true}, old+"-1")
+	give("lower, but of the same life", jetstream.PubAck{Sequence: 2}, old+"-2")
+	epoch := anew(t, other, 10)
+	give("lower, and of a new life", jetstream.PubAck{Sequence: 2}, epoch+"-2")
+	give("higher, and the life has changed", jetstream.PubAck{Sequence: 5}, "")
+	give("a duplicate of either life", jetstream.PubAck{Sequence: 1, Duplicate: true}, "")
+	if m, err = s.mark(); err != nil || m.life.epoch != epoch || m.last != 10 {
+		t.Fatalf("mark: got %+v, %v, want 10 of %s", m, err, epoch)
+	}
+	give("in the new life", jetstream.PubAck{Sequence: 11}, epoch+"-11")
+
+	// After an outage nothing is given before NATS was asked again.
+	s.outages.Add(1)
+	third := anew(t, other, 0)
+	give("higher, after an outage", jetstream.PubAck{Sequence: 12}, "")
+	if got := s.life.Load().epoch; got != third || s.outages.Load() != s.cleared.Load() {
+		t.Errorf("epoch: got %s, want %s, and no doubt left", got, third)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.outages.Add(1)
+	if _, err := s.id(ctx, &jetstream.PubAck{Sequence: 1}, mark{s.life.Load(), 0}); err == nil {
+		t.Error("an id without asking NATS")
+	}
+	if err := s.check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
