@@ -88,29 +88,33 @@ type broker struct {
 	closers   []func()
 }
 
-// startBroker starts the embedded NATS, unless one elsewhere is named.
+// startBroker starts the embedded NATS, unless one elsewhere is named. With a
+// full disk it returns one that starts, or stores, once there is room.
 func startBroker(cfg Config, d *dataFolder, log *slog.Logger) (*broker, error) {
 	b := &broker{log: log, elsewhere: cfg.NATS}
 	if b.elsewhere.URL != "" {
 		return b, nil
 	}
+	if r, err := roomFor(cfg); err == nil && r.short() {
+		log.Warn("the disk has no room for all that the stream may keep; publishing answers 503 when it is full",
+			"dir", cfg.Data, "free", mebibytes(r.free), "stored", mebibytes(r.stored), "stream-max-bytes", mebibytes(r.limit))
+	}
 	password := rand.Text()
+	b.file = addressFile(d.path)
 	var err error
 	b.embedded, err = natsd.Start(natsd.Config{
-		Dir: filepath.Join(d.path, "nats"), Port: -1, User: "herald", Password: password, SyncInterval: time.Duration(cfg.Sync),
+		Dir: natsFolder(d.path), Port: -1, User: "herald", Password: password, SyncInterval: time.Duration(cfg.Sync),
+		Listening: func(at string) error {
+			u, err := url.Parse(at)
+			if err != nil {
+				return fmt.Errorf("embedded NATS: %w", err)
+			}
+			u.User = url.UserPassword("herald", password)
+			return writeAddress(b.file, address{URL: u.String()})
+		},
 	}, log)
 	if err != nil {
 		return nil, err
-	}
-	u, err := url.Parse(b.embedded.URL())
-	if err == nil {
-		u.User = url.UserPassword("herald", password)
-		b.file = addressFile(d.path)
-		err = writeAddress(b.file, address{URL: u.String()})
-	}
-	if err != nil {
-		b.close()
-		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
 	return b, nil
 }
@@ -123,7 +127,11 @@ func writeAddress(path string, a address) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err // a file that somebody else may read must not get the password
 	}
-	return os.WriteFile(path, append(b, '\n'), 0o600)
+	if err := os.WriteFile(path, append(b, '\n'), 0o600); err != nil {
+		_ = os.Remove(path) // half a file leads to a less clear error than none
+		return fmt.Errorf("write down where the embedded NATS listens: %w", err)
+	}
+	return nil
 }
 
 // connect gives a service its own connection. A NATS elsewhere may be away
@@ -134,15 +142,34 @@ func (b *broker) connect(name string) (*nats.Conn, error) {
 		cfg.Name = name
 		return natsx.Attach(cfg, b.log)
 	}
-	return natsx.Connect(natsx.Config{Name: name}, b.log, b.embedded.InProcess())
+	return natsx.Attach(natsx.Config{Name: name}, b.log, b.embedded.InProcess())
 }
 
-// prepare declares the embedded stream and key bucket before the services
-// start, so that none has to wait for another. Elsewhere ingest does it.
-func (b *broker) prepare(ctx context.Context, cfg Config) error {
+// stores is the embedded NATS's own word whether it can store; nil if NATS is
+// elsewhere, which ingest asks itself.
+func (b *broker) stores() func() error {
 	if b.embedded == nil {
 		return nil
 	}
+	return b.embedded.Fault
+}
+
+// prepare declares the embedded stream and key bucket before the services
+// start, so that none has to wait for another. Elsewhere ingest does it, and
+// also here while nothing can be stored.
+func (b *broker) prepare(ctx context.Context, cfg Config) error {
+	if b.embedded == nil || b.embedded.Fault() != nil {
+		return nil
+	}
+	err := b.declare(ctx, cfg)
+	if err != nil && b.embedded.Fault() != nil {
+		b.log.Warn("the stream cannot be declared yet; ingest tries again", "err", err)
+		return nil
+	}
+	return err
+}
+
+func (b *broker) declare(ctx context.Context, cfg Config) error {
 	nc, err := b.connect("herald-start")
 	if err != nil {
 		return err

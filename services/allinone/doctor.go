@@ -41,6 +41,12 @@ func (p *patient) wrong(remedy, format string, args ...any) {
 	fmt.Fprintf(p.out, "WRONG "+format+"\n      "+remedy+"\n", args...)
 }
 
+// warn says what will be wrong one day, and what to do about it. It is no
+// finding: Herald runs.
+func (p *patient) warn(remedy, format string, args ...any) {
+	fmt.Fprintf(p.out, "warn  "+format+"\n      "+remedy+"\n", args...)
+}
+
 var doctorCommand = command{
 	name: "doctor", does: "find out what is wrong, and what to do about it",
 	about: "Checks everything that keeps the Herald of this machine from running: settings, certificate, port, data folder,\n" +
@@ -187,15 +193,30 @@ func (p *patient) data() {
 	}
 	_ = probe.Close()
 	_ = os.Remove(probe.Name())
-	free, err := diskFree(dir)
-	need := uint64(p.cfg.Ingest.StreamMaxBytes)
+	p.fine("data folder %s is writable", dir)
+	p.room()
+}
+
+// fewBytes is the room below which nothing can be stored any more, or soon
+// nothing: a message may have 64 KiB, and NATS' own files take some.
+const fewBytes = 16 << 20
+
+// room does the sum that Herald does at its start.
+func (p *patient) room() {
+	if p.cfg.NATS.URL != "" {
+		return // the stream is on another disk
+	}
+	r, err := roomFor(p.cfg)
+	numbers := fmt.Sprintf("the disk of %s has %s left; the stream takes %s and may grow to %s", p.cfg.Data, mebibytes(r.free), mebibytes(r.stored), mebibytes(r.limit))
 	switch {
 	case err != nil:
-		p.wrong("Look at the disk yourself.", "free space of %s: %v", dir, err)
-	case free < need/8:
-		p.wrong("Make room, or keep less with -stream-max-bytes.", "the disk of %s has %s left; Herald stops storing when it is full", dir, mebibytes(free))
+		p.wrong("Look at the disk yourself.", "%v", err)
+	case r.short() && r.free < fewBytes:
+		p.wrong("Make room, or keep less with -stream-max-bytes.", "%s: when it is full, publishing answers 503 until there is room", numbers)
+	case r.short():
+		p.warn("Make room, or keep less with -stream-max-bytes.", "%s: Herald runs, and publishing answers 503 when the disk is full", numbers)
 	default:
-		p.fine("data folder %s is writable, %s free", dir, mebibytes(free))
+		p.fine("%s", numbers)
 	}
 }
 
@@ -251,6 +272,11 @@ func (p *patient) broker(ctx context.Context) {
 	}
 	state := s.CachedInfo().State
 	p.fine("stream %s keeps %d messages, %s", proto.Stream, state.Msgs, mebibytes(state.Bytes))
+	if fault, err := natsx.AskStore(ctx, nc); fault != nil {
+		p.wrong("Make room on NATS' disk. An embedded NATS goes on by itself then; restart one that is elsewhere.", "%v", fault)
+	} else if err != nil {
+		p.wrong("Is there a leader?", "%v", err)
+	}
 	store, err := keystore.Open(ctx, js, 1)
 	if err != nil {
 		p.wrong("Look at JetStream's own log.", "%v", err)

@@ -118,7 +118,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 		make func(nc *nats.Conn) error
 	}{
 		{"ingest", func(nc *nats.Conn) (err error) {
-			in, err = ingest.New(ctx, cfg.Ingest, ingest.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Tracer: tracer,
+			in, err = ingest.New(ctx, cfg.Ingest, ingest.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Tracer: tracer, Store: broker.stores(),
 				Announce: func(secret string) { firstKey.Store(&secret) }})
 			return err
 		}},

@@ -41,6 +41,8 @@ type Deps struct {
 	Registry prometheus.Registerer
 	Ops      *telemetry.Ops
 	Tracer   trace.Tracer // nil: no spans
+	// Store says why nothing can be stored at the moment; nil asks NATS.
+	Store func() error
 	// Announce is told the first API key, if this process is the one that
 	// makes it. Nil prints a banner to Stdout instead.
 	Announce func(secret string)
@@ -94,7 +96,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	s.draining, s.drain = context.WithCancel(context.Background())
 	if s.publisher, err = publish.New(s.nc, js, publish.Config{
 		Stream:  natsx.StreamConfig{MaxAge: cfg.StreamMaxAge, MaxBytes: cfg.StreamMaxBytes, Replicas: cfg.Replicas},
-		Recheck: cfg.recheck,
+		Recheck: cfg.recheck, Store: deps.Store,
 	}, deps.Registry, s.log); err != nil {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}

@@ -5,7 +5,6 @@ package natsx
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -179,89 +178,6 @@ func numbers(v string) []int {
 		out = append(out, n)
 	}
 	return out
-}
-
-// StreamConfig is what operators choose about the stream.
-type StreamConfig struct {
-	MaxAge   time.Duration
-	MaxBytes int64
-	Replicas int
-}
-
-// DuplicateWindow is how long NATS remembers idempotency keys.
-const DuplicateWindow = 2 * time.Minute
-
-// EnsureStream declares the stream HERALD, or brings an existing one to this
-// configuration, and returns its epoch. Ingest owns the declaration; the
-// others wait for it with AwaitStream.
-func EnsureStream(ctx context.Context, js jetstream.JetStream, cfg StreamConfig) (epoch string, err error) {
-	maxAge := cfg.MaxAge // 0: messages stay until MaxBytes is reached
-	if maxAge == 0 {
-		maxAge = DuplicateWindow
-	}
-	s, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:        proto.Stream,
-		Description: "Every message that Herald stored; see PROTOCOL.md",
-		Subjects:    []string{proto.SubjectPacks, proto.SubjectStored + ">"},
-		Storage:     jetstream.FileStorage,
-		Retention:   jetstream.LimitsPolicy,
-		Discard:     jetstream.DiscardOld,
-		MaxAge:      cfg.MaxAge,
-		MaxBytes:    cfg.MaxBytes,
-		Replicas:    max(1, cfg.Replicas),
-		Duplicates:  min(DuplicateWindow, maxAge),
-		AllowDirect: true,
-		AllowMsgTTL: true,
-		RePublish:   &jetstream.RePublish{Source: "herald.>", Destination: proto.SubjectLive + ">"},
-	})
-	if err != nil {
-		return "", fmt.Errorf("declare stream %s: %w", proto.Stream, err)
-	}
-	return proto.EpochOf(s.CachedInfo().Created), nil
-}
-
-// AwaitStream waits until NATS is there, new enough, and somebody has declared
-// the stream, and returns it. Each reason to wait is logged once, as the one
-// may follow another. pulse is told what is heard of the stream. The error is
-// ctx's.
-func AwaitStream(ctx context.Context, js jetstream.JetStream, pulse *Pulse, log *slog.Logger) (jetstream.Stream, error) {
-	for said := ""; ; {
-		s, err := findStream(ctx, js)
-		if err == nil {
-			pulse.Answered(s.CachedInfo().Cluster)
-			return s, nil
-		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("wait for stream %s: %w", proto.Stream, ctx.Err())
-		}
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			pulse.Alive() // a cluster that answers
-		} else {
-			pulse.Missed(err)
-		}
-		if err.Error() != said {
-			said = err.Error()
-			level := slog.LevelInfo
-			if errors.Is(err, ErrServerTooOld) { // waiting alone does not help
-				level = slog.LevelWarn
-			}
-			log.Log(ctx, level, "waiting for the stream; ingest declares it", "stream", proto.Stream, "err", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(250 * time.Millisecond):
-		}
-	}
-}
-
-func findStream(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
-	if !js.Conn().IsConnected() {
-		return nil, errors.New("NATS is not connected")
-	}
-	if err := CheckServer(js.Conn()); err != nil {
-		return nil, err
-	}
-	return js.Stream(ctx, proto.Stream)
 }
 
 // Headers go with a message beside its body.

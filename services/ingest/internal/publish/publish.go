@@ -55,6 +55,8 @@ type Config struct {
 	// Recheck is how often the stream is looked at; see recheckEvery, which is
 	// what 0 means.
 	Recheck time.Duration
+	// Store says why nothing can be stored at the moment; nil asks NATS.
+	Store func() error
 }
 
 // Publisher stores messages over one shared pipeline: requests do not wait for
@@ -124,7 +126,7 @@ func (p *Publisher) Ready() error {
 	if p.stream.life.Load() == nil {
 		return ErrNoStream
 	}
-	return p.stream.pulse.Err()
+	return p.stream.err()
 }
 
 // Count counts a message that was not sent at all, by its status.
@@ -258,7 +260,7 @@ func transient(err error) bool {
 	if errors.As(err, &api) {
 		return api.ErrorCode == codeDuplicateInFlight
 	}
-	return Disconnected(err) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, errEpoch)
+	return Disconnected(err) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, errEpoch) || errors.Is(err, errStore)
 }
 
 // Disconnected reports whether err says that NATS is away.
@@ -283,7 +285,10 @@ func (p *Publisher) problem(d *Delivery, err error) error {
 		return proto.ProblemNotStored.With("NATS has no stream to store it in at the moment")
 	case errors.Is(err, jetstream.ErrTooManyStalledMsgs):
 		return proto.ProblemNotStored.With(fmt.Sprintf("%d messages wait for NATS already", maxPending))
+	case errors.Is(err, errStore): // said where it was noticed
+		return proto.ProblemNotStored.With("NATS cannot write to its disk at the moment; /readyz says why")
 	case errors.Is(err, jetstream.ErrAsyncPublishTimeout):
+		p.stream.missed()
 		p.Warn("NATS did not acknowledge a message", "channel", d.channel, "took", time.Since(d.sent))
 		return proto.ProblemNotStored.With("NATS did not acknowledge it in time; it may be stored all the same")
 	}

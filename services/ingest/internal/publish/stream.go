@@ -34,14 +34,21 @@ type stream struct {
 	every time.Duration // recheckEvery
 	log   *slog.Logger
 	pulse *natsx.Pulse // of the stream
+	store func() error // why nothing can be stored; nil: NATS is asked
 
 	life atomic.Pointer[life] // nil until the stream is declared
 	// found is the stream's state when it was last read; nil until then.
 	found atomic.Pointer[jetstream.StreamState]
+	// refusal is why the store takes no messages; nil while it does.
+	refusal atomic.Pointer[string]
+	// overdue is when an acknowledgement was last found missing, in Unix
+	// nanoseconds; 0 once one has come since.
+	overdue atomic.Int64
 	// payload is what the connected server takes (max_payload), read with it;
 	// 0 until then. The connection would be asked under a lock that it holds
 	// while it writes.
-	payload atomic.Int64
+	payload   atomic.Int64
+	clustered atomic.Bool // the stream has replicas
 	// outages counts how often NATS was away, cleared those that came before
 	// the epoch was read: it is in doubt while they differ.
 	outages, cleared atomic.Uint64
@@ -82,6 +89,11 @@ const (
 	// declareEvery is how often ingest tries to declare the stream until NATS
 	// answers.
 	declareEvery = 500 * time.Millisecond
+	// overdueFor is for how long ingest is not ready after an acknowledgement
+	// did not come, unless another one comes: longer than ackTimeout, so that
+	// it stays unready while publishers go on trying. Then it is ready, and the next
+	// publisher tries: without publishers there is nothing to tell it by.
+	overdueFor = 15 * time.Second
 	// askTimeout bounds one question to JetStream.
 	askTimeout = 5 * time.Second
 )
@@ -93,10 +105,12 @@ var (
 	// errEpoch: the stream was made anew while the message was under way, so
 	// that the acknowledgement may be of either life; or nobody can tell.
 	errEpoch = errors.New("the epoch of an acknowledged message is not known")
+	// errStore: nothing can be stored at the moment; NATS would not answer.
+	errStore = errors.New("the store takes no messages")
 )
 
 func newStream(nc *nats.Conn, js jetstream.JetStream, cfg Config, log *slog.Logger) *stream {
-	return &stream{nc: nc, js: js, cfg: cfg.Stream, every: cmp.Or(cfg.Recheck, recheckEvery), log: log, pulse: natsx.NewPulse(nc, log), turn: make(chan struct{}, 1)}
+	return &stream{nc: nc, js: js, cfg: cfg.Stream, every: cmp.Or(cfg.Recheck, recheckEvery), store: cfg.Store, log: log, pulse: natsx.NewPulse(nc, log), turn: make(chan struct{}, 1)}
 }
 
 // run declares the stream, as often as it takes, and keeps the epoch true
@@ -104,8 +118,14 @@ func newStream(nc *nats.Conn, js jetstream.JetStream, cfg Config, log *slog.Logg
 func (s *stream) run(ctx context.Context) {
 	status := s.nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED)
 	defer s.nc.RemoveStatusListener(status)
+	var kept error // ErrLimitsKept: the stream has other limits than it should
 	for said := ""; ; {
 		err := s.declare(ctx)
+		if errors.Is(err, natsx.ErrLimitsKept) {
+			kept = err
+			s.log.Warn("the stream could not be changed; trying again", "err", err)
+			err = nil
+		}
 		if err == nil {
 			break
 		}
@@ -137,6 +157,7 @@ func (s *stream) run(ctx context.Context) {
 				s.outages.Add(1)
 				continue
 			}
+			s.overdue.Store(0) // it may be another server, or the same with a store that works
 		case <-tick.C:
 		}
 		if !s.nc.IsConnected() {
@@ -145,21 +166,30 @@ func (s *stream) run(ctx context.Context) {
 		if err := s.check(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("the stream does not answer", "err", err)
 			s.pulse.Missed(err)
+			continue
+		}
+		s.askStore(ctx)
+		if kept != nil && s.takes() == nil {
+			if kept = s.declare(ctx); kept == nil {
+				s.log.Info("the stream has the limits now that it should have")
+			}
 		}
 	}
 }
 
-// declare brings the stream to the configuration and reads its state.
+// declare brings the stream to the configuration and reads its state. The
+// error is ErrLimitsKept alone if the stream can be used as it is.
 func (s *stream) declare(ctx context.Context) error {
 	ask, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if err := natsx.CheckServer(s.nc); err != nil { // it may not have been there at the start
 		return err
 	}
-	if _, err := natsx.EnsureStream(ask, s.js, s.cfg); err != nil {
+	_, err := natsx.EnsureStream(ask, s.js, s.cfg)
+	if err != nil && !errors.Is(err, natsx.ErrLimitsKept) {
 		return err
 	}
-	return s.check(ask)
+	return cmp.Or(s.check(ask), err)
 }
 
 // check reads the stream's state, and declares the stream anew if it is gone.
@@ -203,6 +233,7 @@ func (s *stream) check(ctx context.Context) error {
 	s.life.Store(now)
 	s.found.Store(&info.State)
 	s.payload.Store(s.nc.MaxPayload())
+	s.clustered.Store(info.Cluster != nil && len(info.Cluster.Replicas) > 0)
 	s.cleared.Store(outages)
 	s.known.Store(number)
 	return nil
@@ -217,8 +248,12 @@ func (s *stream) state() jetstream.StreamState {
 	return jetstream.StreamState{}
 }
 
-// mark is taken before a message is sent. The error is ErrNoStream.
+// mark is taken before a message is sent. Errors are ErrNoStream, and errStore
+// while NATS would leave the message unanswered.
 func (s *stream) mark() (mark, error) {
+	if err := s.takes(); err != nil {
+		return mark{}, err
+	}
 	l := s.life.Load()
 	if l == nil {
 		return mark{}, ErrNoStream
@@ -242,5 +277,8 @@ func (s *stream) id(ctx context.Context, ack *jetstream.PubAck, m mark) (string,
 		return "", errEpoch
 	}
 	l.saw(ack.Sequence)
+	if s.overdue.Load() != 0 {
+		s.overdue.Store(0)
+	}
 	return proto.Cursor{Epoch: l.epoch, Seq: ack.Sequence}.String(), nil
 }

@@ -31,6 +31,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -69,35 +72,57 @@ type Store struct {
 	pageTime time.Duration
 	tail     tail
 	builder  builder // of Index
+
+	preparing sync.Mutex
+	prepared  atomic.Bool // set under preparing; the file has its schema
 }
 
 // defaultPageTime keeps a person waiting no longer than they look away.
 const defaultPageTime = 2 * time.Second
 
 // Open opens the file, makes it and its folder (for the owner only) where
-// they are missing, and brings its schema up to date.
+// they are missing, and brings its schema up to date. Where there is no room
+// for that, the first write for which there is does it; until then reads fail.
 func Open(ctx context.Context, path string) (*Store, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make the log's folder: %w", err)
-	}
-	// SQLite would make it readable for everybody; its WAL copies this mode.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
-	}
-	if err := f.Close(); err != nil {
-		return nil, fmt.Errorf("open the log: %w", err)
-	}
 	s := &Store{path: path, pageTime: defaultPageTime, tail: tail{due: make(chan struct{}, 1)}}
 	s.writer = connect(path, mode{open: "rw", journal: "WAL", vacuum: "incremental", txlock: "immediate"})
 	s.writer.SetMaxOpenConns(1)
 	s.readers = connect(path, mode{open: "rw", queryOnly: "1"})
 	s.readers.SetMaxOpenConns(readers)
 	s.readers.SetMaxIdleConns(readers)
-	if err := s.migrate(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the log %s: %w", path, err), s.Close())
+	if err := s.prepare(ctx); err != nil && !errors.Is(err, ErrFull) {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// prepare makes the file and its schema, once. Errors wrap ErrFull where
+// there is no room.
+func (s *Store) prepare(ctx context.Context) error {
+	if s.prepared.Load() {
+		return nil
+	}
+	s.preparing.Lock()
+	defer s.preparing.Unlock()
+	if s.prepared.Load() {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+		return fmt.Errorf("make the log's folder: %w", fault(err))
+	}
+	// SQLite would make it readable for everybody; its WAL copies this mode.
+	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("open the log: %w", fault(err))
+	}
+	if err := s.migrate(ctx); err != nil {
+		return fmt.Errorf("open the log %s: %w", s.path, err)
+	}
+	s.prepared.Store(true)
+	return nil
 }
 
 // OpenReader opens an existing file for reading only, while a service may be
@@ -196,7 +221,7 @@ func (s *Store) migrate(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read migration: %w", err)
 		}
-		err = s.write(ctx, func(tx *sql.Tx) error {
+		err = s.transact(ctx, func(tx *sql.Tx) error {
 			if _, err := tx.Exec(string(text)); err != nil {
 				return err
 			}
@@ -213,7 +238,7 @@ func (s *Store) migrate(ctx context.Context) error {
 func version(ctx context.Context, db *sql.DB) (int, error) {
 	var v int
 	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v); err != nil {
-		return 0, fmt.Errorf("read its version: %w", err)
+		return 0, fmt.Errorf("read its version: %w", fault(err))
 	}
 	return v, nil
 }
@@ -221,6 +246,14 @@ func version(ctx context.Context, db *sql.DB) (int, error) {
 // write runs f in one transaction of the writer, which it has alone. Once
 // begun it is not interrupted: half a batch is no use to anybody.
 func (s *Store) write(ctx context.Context, f func(*sql.Tx) error) error {
+	if err := s.prepare(ctx); err != nil {
+		return err
+	}
+	return s.transact(ctx, f)
+}
+
+// transact is write into a file that may lack its schema.
+func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -253,7 +286,8 @@ var writeFaults = map[int]bool{
 
 // fault marks errors that mean a full disk with ErrFull.
 func fault(err error) error {
-	if code := resultCode(err); code&0xff == sqliteFull || writeFaults[code] {
+	code := resultCode(err)
+	if code&0xff == sqliteFull || writeFaults[code] || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%w (%w)", ErrFull, err)
 	}
 	return err

@@ -1,0 +1,140 @@
+package natsd
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const (
+	// lookEvery is how often the health of the store is looked at; an error
+	// that nats-server logs makes it be looked at once.
+	lookEvery = time.Second
+	// minPause and maxPause are between two restarts in a row: a disk that
+	// has just enough room for a restart would otherwise cost the clients a
+	// reconnect each second.
+	minPause, maxPause = time.Second, 30 * time.Second
+	// sound is after how long without a fault the pause is minPause again.
+	sound = time.Minute
+)
+
+// keep looks after the nats-server until Shutdown: it is the only one that
+// starts and replaces it after Start.
+func (s *Server) keep() {
+	defer close(s.stopped)
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	pause, tried := minPause, time.Time{} // tried: when the last restart began
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+		case <-s.stirred:
+		}
+		_ = s.tell() // said, and tried again
+		err := s.look()
+		if err == nil {
+			s.recovered()
+			if time.Since(tried) > sound {
+				pause = minPause
+			}
+			continue
+		}
+		if hindrance := writable(s.cfg.Dir); hindrance != nil {
+			s.ail(fmt.Errorf("%w; %w", hindrance, err))
+			continue
+		}
+		s.ail(err)
+		if time.Since(tried) < pause {
+			continue
+		}
+		pause, tried = min(2*pause, maxPause), time.Now()
+		s.restart()
+	}
+}
+
+// look asks the nats-server how its streams are. It also tries whether a
+// file can be opened: without that nats-server finds no stream to report of,
+// and reports health.
+func (s *Server) look() error {
+	if err := openable(s.cfg.Dir); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	n := s.server
+	s.mu.Unlock()
+	if n == nil {
+		return errors.New("the embedded NATS does not run")
+	}
+	health := n.Healthz(&server.HealthzOptions{Details: true})
+	var reasons []string
+	for _, e := range health.Errors {
+		reasons = append(reasons, e.Error)
+	}
+	if len(reasons) > 0 {
+		return errors.New(strings.Join(reasons, "; "))
+	}
+	return nil
+}
+
+// restart replaces the nats-server. Nothing that it acknowledged is lost by
+// that: an acknowledged message is in the file, whatever became of later ones.
+func (s *Server) restart() {
+	s.log.Warn("the folder of the embedded NATS can be written to again; restarting it")
+	s.halt()
+	err := s.launch()
+	if err != nil {
+		// Another program may have the port now.
+		s.mu.Lock()
+		s.port = 0
+		s.mu.Unlock()
+		err = s.launch()
+	}
+	if err != nil {
+		s.ail(err)
+		return
+	}
+	_ = s.tell() // said, and tried again
+	if err := s.look(); err != nil {
+		s.ail(err)
+		return
+	}
+	s.recovered()
+}
+
+// ail notes why messages cannot be stored, and logs it when it begins.
+func (s *Server) ail(err error) {
+	if s.fault.Swap(&err) == nil {
+		s.log.Error("messages cannot be stored; publishing answers 503 until they can", "dir", s.cfg.Dir, "err", err)
+	}
+}
+
+// recovered notes that messages can be stored, and logs it when they could not.
+func (s *Server) recovered() {
+	if s.fault.Swap(nil) != nil {
+		s.log.Info("messages can be stored again", "dir", s.cfg.Dir)
+	}
+}
+
+// tell tells Listening the URL unless it knows it. An error in a row is logged
+// once.
+func (s *Server) tell() error {
+	s.mu.Lock()
+	url, told := s.url, s.told || s.server == nil
+	s.mu.Unlock()
+	if told {
+		return nil
+	}
+	err := s.cfg.Listening(url)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil && !s.untold {
+		s.log.Warn("where the embedded NATS listens cannot be written down; trying again", "err", err)
+	}
+	s.told, s.untold = err == nil, err != nil
+	return err
+}

@@ -1,0 +1,136 @@
+package natsx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// StreamConfig is what operators choose about the stream.
+type StreamConfig struct {
+	MaxAge   time.Duration
+	MaxBytes int64
+	Replicas int
+}
+
+// DuplicateWindow is how long NATS remembers idempotency keys.
+const DuplicateWindow = 2 * time.Minute
+
+// ErrLimitsKept: NATS did not change how much the stream keeps (age, bytes),
+// mostly for want of room. The stream is there and works with the limits that
+// it has; whoever wants others calls EnsureStream again later.
+var ErrLimitsKept = errors.New("the stream keeps the limits that it has")
+
+// EnsureStream declares the stream HERALD, or brings an existing one to this
+// configuration, and returns its epoch. Ingest owns the declaration; the
+// others wait for it with AwaitStream. With an epoch the error, if any, is
+// ErrLimitsKept.
+func EnsureStream(ctx context.Context, js jetstream.JetStream, cfg StreamConfig) (epoch string, err error) {
+	want := cfg.stream()
+	old, err := js.Stream(ctx, proto.Stream)
+	if err == nil && sameStream(old.CachedInfo().Config, want) && sameLimits(old.CachedInfo().Config, want) {
+		// Changing nothing would write to the disk all the same, which may be full.
+		return proto.EpochOf(old.CachedInfo().Created), nil
+	}
+	s, err := js.CreateOrUpdateStream(ctx, want)
+	if err == nil {
+		return proto.EpochOf(s.CachedInfo().Created), nil
+	}
+	err = fmt.Errorf("declare stream %s: %w", proto.Stream, err)
+	if old == nil || !sameStream(old.CachedInfo().Config, want) || old.CachedInfo().Config.Replicas != want.Replicas {
+		return "", err
+	}
+	has := old.CachedInfo().Config
+	return proto.EpochOf(old.CachedInfo().Created), fmt.Errorf("%w: %s and %d bytes, not %s and %d bytes: %w",
+		ErrLimitsKept, has.MaxAge, has.MaxBytes, want.MaxAge, want.MaxBytes, err)
+}
+
+// stream is the whole configuration of the stream HERALD.
+func (cfg StreamConfig) stream() jetstream.StreamConfig {
+	maxAge := cfg.MaxAge // 0: messages stay until MaxBytes is reached
+	if maxAge == 0 {
+		maxAge = DuplicateWindow
+	}
+	return jetstream.StreamConfig{
+		Name:        proto.Stream,
+		Description: "Every message that Herald stored; see PROTOCOL.md",
+		Subjects:    []string{proto.SubjectPacks, proto.SubjectStored + ">"},
+		Storage:     jetstream.FileStorage,
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		MaxAge:      cfg.MaxAge,
+		MaxBytes:    cfg.MaxBytes,
+		Replicas:    max(1, cfg.Replicas),
+		Duplicates:  min(DuplicateWindow, maxAge),
+		AllowDirect: true,
+		AllowMsgTTL: true,
+		RePublish:   &jetstream.RePublish{Source: "herald.>", Destination: proto.SubjectLive + ">"},
+	}
+}
+
+// sameStream compares what a stream of Herald must have. What an operator may
+// add, such as placement or metadata, does not count.
+func sameStream(has, want jetstream.StreamConfig) bool {
+	pick := func(c jetstream.StreamConfig) jetstream.StreamConfig {
+		return jetstream.StreamConfig{
+			Description: c.Description, Subjects: c.Subjects, Storage: c.Storage, Retention: c.Retention, Discard: c.Discard,
+			AllowDirect: c.AllowDirect, AllowMsgTTL: c.AllowMsgTTL, RePublish: c.RePublish,
+		}
+	}
+	return reflect.DeepEqual(pick(has), pick(want))
+}
+
+// sameLimits compares the rest of what StreamConfig decides.
+func sameLimits(has, want jetstream.StreamConfig) bool {
+	return has.MaxAge == want.MaxAge && max(0, has.MaxBytes) == max(0, want.MaxBytes) && has.Replicas == want.Replicas && has.Duplicates == want.Duplicates
+}
+
+// AwaitStream waits until NATS is there, new enough, and somebody has declared
+// the stream, and returns it. Each reason to wait is logged once, as the one
+// may follow another. pulse is told what is heard of the stream. The error is
+// ctx's.
+func AwaitStream(ctx context.Context, js jetstream.JetStream, pulse *Pulse, log *slog.Logger) (jetstream.Stream, error) {
+	for said := ""; ; {
+		s, err := findStream(ctx, js)
+		if err == nil {
+			pulse.Answered(s.CachedInfo().Cluster)
+			return s, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("wait for stream %s: %w", proto.Stream, ctx.Err())
+		}
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			pulse.Alive() // a cluster that answers
+		} else {
+			pulse.Missed(err)
+		}
+		if err.Error() != said {
+			said = err.Error()
+			level := slog.LevelInfo
+			if errors.Is(err, ErrServerTooOld) { // waiting alone does not help
+				level = slog.LevelWarn
+			}
+			log.Log(ctx, level, "waiting for the stream; ingest declares it", "stream", proto.Stream, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+func findStream(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
+	if !js.Conn().IsConnected() {
+		return nil, errors.New("NATS is not connected")
+	}
+	if err := CheckServer(js.Conn()); err != nil {
+		return nil, err
+	}
+	return js.Stream(ctx, proto.Stream)
+}
