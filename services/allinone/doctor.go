@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/logger"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -89,6 +91,7 @@ func (p *patient) examine(ctx context.Context, notes []string) error {
 	p.data()
 	p.openFiles()
 	p.broker(ctx)
+	p.log(ctx)
 	if p.cfg.Gateway.JWTSecret == "" && p.cfg.Gateway.JWKS == "" {
 		p.fine("no token keys are set: clients may follow only %v", p.cfg.Gateway.AnonymousChannels)
 	}
@@ -163,7 +166,13 @@ func (p *patient) port(ctx context.Context) {
 	switch {
 	case resp.StatusCode == http.StatusOK:
 		p.running = true
-		p.fine("Herald runs on %s and is ready", p.cfg.Listen)
+		var state struct{ Warnings []string }
+		if json.Unmarshal(body, &state) != nil || len(state.Warnings) == 0 {
+			p.fine("Herald runs on %s and is ready", p.cfg.Listen)
+		}
+		for _, warning := range state.Warnings {
+			p.wrong("Publishing and delivering go on meanwhile; Herald tries again by itself.", "Herald runs on %s and is ready, but %s", p.cfg.Listen, onOneLine(warning))
+		}
 	case resp.StatusCode == http.StatusServiceUnavailable:
 		p.running = true
 		p.wrong("The reasons are in the answer; what concerns NATS is looked at below.", "Herald runs on %s and is not ready: %s", p.cfg.Listen, body)
@@ -218,6 +227,19 @@ func (p *patient) room() {
 	default:
 		p.fine("%s", numbers)
 	}
+}
+
+// log asks whether the log's file can be written. A Herald that runs has said
+// so itself.
+func (p *patient) log(ctx context.Context) {
+	if p.running {
+		return
+	}
+	if err := logger.CheckLog(ctx, p.cfg.Logger.DB); err != nil {
+		p.wrong("Until then Herald publishes and delivers, and the messages for the log wait in the stream.", "log: %v", err)
+		return
+	}
+	p.fine("the log %s can be written", p.cfg.Logger.DB)
 }
 
 func mebibytes(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }

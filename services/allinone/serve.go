@@ -127,7 +127,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 			return err
 		}},
 		{"logger", func(nc *nats.Conn) (err error) {
-			lg, err = logger.New(ctx, cfg.Logger, logger.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops})
+			lg, err = logger.New(ctx, cfg.Logger, logger.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Optional: true})
 			return err
 		}},
 	} {

@@ -114,7 +114,7 @@ func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
 		begin := time.Now()
 		// Not interrupted by ctx: the last batch is committed, too.
 		inserted, err := s.store.Append(context.WithoutCancel(ctx), rows)
-		s.note(err)
+		s.note(explain(err))
 		if err == nil {
 			s.metrics.commit.Observe(time.Since(begin).Seconds())
 			s.metrics.batch.Observe(float64(len(rows)))
@@ -187,13 +187,15 @@ func (c *consumer) note(err error) {
 		full = 1
 	}
 	c.metrics.diskFull.Set(full)
+	c.metrics.unwritable.Set(0)
 	var now *error
 	if err != nil {
 		now = &err
+		c.metrics.unwritable.Set(1)
 	}
 	was := c.broken.Swap(now)
 	switch {
-	case was == nil && err != nil:
+	case err != nil && (was == nil || (*was).Error() != err.Error()):
 		c.log.Warn("the log cannot be written; messages wait in the stream", "err", err)
 	case was != nil && err == nil:
 		c.log.Info("the log can be written again")

@@ -51,11 +51,11 @@ type consumer struct {
 	// Fixed after newConsumer.
 	nc      *nats.Conn
 	js      jetstream.JetStream
-	store   *store.Store
 	metrics *metrics
 	log     *slog.Logger
 	timing  timing
 	pulse   *natsx.Pulse // of the stream
+	store   *store.Store // set before run
 
 	// attached says that a session runs; broken holds why writing fails, nil
 	// while it works. Set by run's goroutine, read by readiness.
@@ -63,8 +63,8 @@ type consumer struct {
 	broken   atomic.Pointer[error]
 }
 
-func newConsumer(nc *nats.Conn, js jetstream.JetStream, st *store.Store, m *metrics, log *slog.Logger) *consumer {
-	return &consumer{nc: nc, js: js, store: st, metrics: m, log: log, timing: defaultTiming, pulse: natsx.NewPulse(nc, log)}
+func newConsumer(nc *nats.Conn, js jetstream.JetStream, m *metrics, log *slog.Logger) *consumer {
+	return &consumer{nc: nc, js: js, metrics: m, log: log, timing: defaultTiming, pulse: natsx.NewPulse(nc, log)}
 }
 
 // fault says why messages are not being logged; nil means that they are.
@@ -178,7 +178,7 @@ func (s *session) attach(ctx context.Context, stream jetstream.Stream) error {
 	info := stream.CachedInfo() // AwaitStream just asked for it
 	s.epoch = proto.EpochOf(info.Created)
 	account, err := s.store.Begin(ctx, s.epoch, info.State.FirstSeq)
-	s.note(err)
+	s.note(explain(err))
 	if err != nil {
 		return err
 	}

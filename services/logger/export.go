@@ -3,12 +3,10 @@ package logger
 import (
 	"bufio"
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -45,32 +43,6 @@ func newPage(p store.Page) page {
 		out.Messages[i] = newEntry(&p.Rows[i])
 	}
 	return out
-}
-
-// csvHeader names the columns of an export: those of the table, in its order.
-var csvHeader = []string{"message", "sender", "timestamp", "channel", "event", "id", "epoch", "seq", "source"}
-
-// csvRecord is a row with each cell made harmless.
-func csvRecord(r *store.Row) []string {
-	cells := []string{r.Message, r.Sender, r.Timestamp, r.Channel, r.Event, r.ID(), r.Epoch, strconv.FormatUint(r.Seq, 10), r.Source}
-	for i, c := range cells {
-		cells[i] = harmless(c)
-	}
-	return cells
-}
-
-// harmless puts a ' before what a spreadsheet would take for a formula: a
-// publisher must not run anything on the machine of whoever opens the export
-// (OWASP, CSV injection).
-func harmless(cell string) string {
-	if cell == "" {
-		return cell
-	}
-	switch cell[0] {
-	case '=', '+', '-', '@', '\t', '\r':
-		return "'" + cell
-	}
-	return cell
 }
 
 const (
@@ -123,15 +95,15 @@ func writeRows(ctx context.Context, from *store.Store, f store.Filter, format st
 		enc.SetEscapeHTML(false)
 		return from.Export(ctx, f, func(r *store.Row) error { return enc.Encode(newEntry(r)) })
 	}
-	rows := csv.NewWriter(w)
-	if err := rows.Write(csvHeader); err != nil {
+	if _, err := io.WriteString(w, csvHeader); err != nil {
 		return err
 	}
-	if err := from.Export(ctx, f, func(r *store.Row) error { return rows.Write(csvRecord(r)) }); err != nil {
+	var line []byte
+	return from.Export(ctx, f, func(r *store.Row) error {
+		line = appendCSV(line[:0], r)
+		_, err := w.Write(line)
 		return err
-	}
-	rows.Flush()
-	return rows.Error()
+	})
 }
 
 // patient writes to a client that may be slow but not dead: the server's

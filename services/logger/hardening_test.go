@@ -227,6 +227,9 @@ func TestQueryThatTakesTooLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !s.open(context.Background()) {
+		t.Fatal("the log does not open")
+	}
 	defer s.store.Close()
 	s.queryTimeout = time.Nanosecond
 	router := chi.NewRouter()

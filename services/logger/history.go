@@ -47,6 +47,9 @@ func (s *Service) answerLog(w http.ResponseWriter, r *http.Request) (format stri
 	if err := allow(&f, g); err != nil {
 		return "", err
 	}
+	if !s.opened.Load() {
+		return "", proto.ProblemUnavailable.With("the log cannot be opened now; the operator sees why in /readyz")
+	}
 	if format != formatJSON {
 		return format, s.export(w, r, f, format)
 	}

@@ -128,7 +128,7 @@ func TestExportCSV(t *testing.T) {
 		{"message", "sender", "timestamp", "channel", "event", "id", "epoch", "seq", "source"},
 		{"plain", "shop", "2026-11-22T12:00:00.000Z", "a", "message", "mib3k2x9-1", "mib3k2x9", "1", ""},
 		{`'=HYPERLINK("http://x")`, "'@shop", "2026-11-22T12:01:00.000Z", "a", "message", "mib3k2x9-2", "mib3k2x9", "2", ""},
-		{"'\t=1", "'+1", "2026-11-22T12:02:00.000Z", "'-a", "message", "mib3k2x9-3", "mib3k2x9", "3", ""},
+		{"'\t'=1", "'+1", "2026-11-22T12:02:00.000Z", "'-a", "message", "mib3k2x9-3", "mib3k2x9", "3", ""},
 	}
 	for i, w := range want {
 		if !slices.Equal(records[i], w) {
@@ -247,17 +247,13 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-func TestNewReportsWhatItCannotOpen(t *testing.T) {
+func TestNewReportsATakenPort(t *testing.T) {
 	w := newWorld(t)
 	r := w.startReady()
 	w.cfg.Listen = r.Addr().String()
 	w.cfg.DB = t.TempDir() + "/other.db"
 	if _, err := New(context.Background(), w.cfg, Deps{NATS: w.nc, Log: r.log, Registry: nil, Ops: r.ops}); err == nil || !strings.Contains(err.Error(), "listen") {
 		t.Errorf("a taken port: got %v", err)
-	}
-	w.cfg.DB = "/dev/null/herald.db"
-	if _, err := New(context.Background(), w.cfg, Deps{NATS: w.nc, Log: r.log, Registry: nil, Ops: r.ops}); err == nil || !strings.Contains(err.Error(), "/dev/null") {
-		t.Errorf("a folder that cannot be made: got %v", err)
 	}
 	if status, _, _ := r.getRaw("", "/nothing"); status != http.StatusNotFound {
 		t.Errorf("unknown path: got %d", status)

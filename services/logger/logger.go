@@ -36,6 +36,10 @@ type Deps struct {
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 	Ops      *telemetry.Ops
+	// Optional says that the process has other work than the log. Then trouble
+	// of the log stands in /readyz as a warning, and does not make the process
+	// unready.
+	Optional bool
 }
 
 // Service is the logger. New makes it, Run runs it once.
@@ -45,7 +49,6 @@ type Service struct {
 	log      *slog.Logger
 	nc       *nats.Conn
 	js       jetstream.JetStream
-	store    *store.Store
 	metrics  *metrics
 	envKey   *auth.Key // nil without Config.APIKey
 	consumer *consumer
@@ -57,6 +60,12 @@ type Service struct {
 	// indexEvery is how often the search index is brought up to the rows at
 	// least; 0: never, for who measures what the rest costs.
 	indexEvery time.Duration
+
+	// store is set before opened is, and neither changes afterwards.
+	store  *store.Store
+	opened atomic.Bool
+	// settled says that it is known how the log fares; see starting.
+	settled atomic.Bool
 
 	// keys is replaced as a whole when the bucket is read anew.
 	keys atomic.Pointer[auth.Ring]
@@ -75,10 +84,9 @@ const (
 	maxExports = 4
 )
 
-// New opens the file, wires the service, and binds its listener unless
-// cfg.Listen is empty. It asks NATS nothing: Run does, as often as it takes.
-// Run closes the file.
-func New(ctx context.Context, cfg Config, deps Deps) (_ *Service, err error) {
+// New wires the service, and binds its listener unless cfg.Listen is empty. It
+// neither opens the file nor asks NATS: Run does, as often as it takes.
+func New(_ context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -98,20 +106,22 @@ func New(ctx context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 		return nil, err
 	}
 	s.keys.Store(ring)
-	if s.store, err = store.Open(ctx, cfg.DB); err != nil {
-		return nil, err
-	}
 	s.metrics = newMetrics(deps.Registry, s.fileBytes, s.holes)
-	s.consumer = newConsumer(s.nc, s.js, s.store, s.metrics, s.log)
+	s.consumer = newConsumer(s.nc, s.js, s.metrics, s.log)
 	if cfg.Listen != "" {
 		router := httpx.NewRouter(s.log)
 		deps.Ops.Mount(router)
 		s.Mount(router)
 		if s.server, err = httpx.NewServer(httpx.ServerConfig{Listen: cfg.Listen}, router, s.log); err != nil {
-			return nil, errors.Join(err, s.store.Close())
+			return nil, err
 		}
 	}
-	deps.Ops.AddCheck("logger", s.ready)
+	if deps.Optional {
+		deps.Ops.AddCheck("logger", s.starting)
+		deps.Ops.AddWarning("logger", s.ready)
+	} else {
+		deps.Ops.AddCheck("logger", s.ready)
+	}
 	return s, nil
 }
 
@@ -128,10 +138,15 @@ func (s *Service) Addr() net.Addr {
 func (s *Service) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
-	wg.Go(func() { s.consumer.run(background) })
 	wg.Go(func() { s.keepKeys(background) })
-	wg.Go(func() { s.keepIndex(background) })
-	wg.Go(func() { s.keepRetention(background) })
+	wg.Go(func() {
+		if !s.open(background) {
+			return
+		}
+		wg.Go(func() { s.consumer.run(background) })
+		wg.Go(func() { s.keepIndex(background) })
+		wg.Go(func() { s.keepRetention(background) })
+	})
 	var err error
 	if s.server != nil {
 		err = s.server.Run(ctx)
@@ -140,10 +155,58 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	stop()
 	wg.Wait()
-	if err = errors.Join(err, s.store.Close()); err != nil {
+	if s.opened.Load() {
+		err = errors.Join(err, s.store.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("logger: %w", err)
 	}
 	return nil
+}
+
+// open opens the file, as often as it takes: a lock on it, a file that is no
+// database, or a folder that cannot be written are for a person to mend, and
+// the messages wait in the stream meanwhile. False means that ctx ended.
+func (s *Service) open(ctx context.Context) bool {
+	for {
+		st, err := store.Open(ctx, s.cfg.DB)
+		if ctx.Err() != nil {
+			if err == nil {
+				_ = st.Close() // it was not written
+			}
+			return false
+		}
+		if err == nil {
+			s.store, s.consumer.store = st, st
+			s.opened.Store(true)
+			s.consumer.note(nil)
+			return true
+		}
+		s.consumer.note(explain(err))
+		s.consumer.wait(ctx, s.consumer.timing.retry)
+	}
+}
+
+// explain adds to a fault of the file what a person can do about it.
+func explain(err error) error {
+	if remedy := store.Remedy(err); remedy != "" {
+		return fmt.Errorf("%w; %s", err, remedy)
+	}
+	return err
+}
+
+// starting is the condition of readiness in a process with other work: that
+// the log works, or is known not to work. Which of both, the warning says.
+func (s *Service) starting(ctx context.Context) error {
+	if s.settled.Load() {
+		return nil
+	}
+	err := s.ready(ctx)
+	if err == nil || s.consumer.broken.Load() != nil {
+		s.settled.Store(true)
+		return nil
+	}
+	return err
 }
 
 // ready is the condition of readiness: connected, reading the stream, which
@@ -162,6 +225,9 @@ func (s *Service) ready(context.Context) error {
 }
 
 func (s *Service) fileBytes() float64 {
+	if !s.opened.Load() {
+		return 0
+	}
 	n, err := s.store.FileBytes()
 	if err != nil {
 		s.log.Debug("size of the log unknown", "err", err)
@@ -170,6 +236,9 @@ func (s *Service) fileBytes() float64 {
 }
 
 func (s *Service) holes() float64 {
+	if !s.opened.Load() {
+		return 0
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	epochs, err := s.store.Epochs(ctx)

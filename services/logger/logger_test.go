@@ -50,10 +50,11 @@ type world struct {
 	keys  *keystore.Store
 	cfg   Config
 	// broker, if set, stands between the service and JetStream.
-	broker func(jetstream.JetStream) jetstream.JetStream
-	timing timing
-	others []string      // further NATS servers that the service knows
-	late   time.Duration // of the pulse; 0: as in earnest
+	broker   func(jetstream.JetStream) jetstream.JetStream
+	timing   timing
+	unopened bool          // start does not wait for the file
+	others   []string      // further NATS servers that the service knows
+	late     time.Duration // of the pulse; 0: as in earnest
 }
 
 func newWorld(t testing.TB) *world {
@@ -108,6 +109,9 @@ func (w *world) start() *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }() // ends in stop
+	if !w.unopened {
+		natstest.Eventually(w, 20*time.Second, "the log is open", r.opened.Load)
+	}
 	stopped := false
 	r.stop = func() {
 		if stopped {

@@ -20,6 +20,7 @@ type metrics struct {
 	commit       prometheus.Histogram
 	pending      prometheus.Gauge
 	diskFull     prometheus.Gauge
+	unwritable   prometheus.Gauge
 	queries      *prometheus.HistogramVec
 	// oldest is when the stream stored the oldest message in hand that is not
 	// committed, Unix nanoseconds; 0 without any. Set by the batcher.
@@ -64,6 +65,10 @@ func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *met
 		diskFull: f.NewGauge(prometheus.GaugeOpts{
 			Name: "herald_logger_disk_full",
 			Help: "1 while the log has no room to grow; messages then wait in the stream.",
+		}),
+		unwritable: f.NewGauge(prometheus.GaugeOpts{
+			Name: "herald_logger_unwritable",
+			Help: "1 while the log cannot be opened or written, for whatever reason; messages then wait in the stream.",
 		}),
 		queries: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "herald_logger_query_seconds",

@@ -29,6 +29,13 @@ func OpenLog(path string) (*Log, error) {
 	return &Log{s}, nil
 }
 
+// CheckLog reports why a logger could not write the file, with what to do
+// about it. A file that is not there yet is fine: the logger makes it. Nothing
+// is changed; a logger may be writing the file.
+func CheckLog(ctx context.Context, path string) error {
+	return explain(store.CheckWritable(ctx, path))
+}
+
 // Query returns one page; see Filter. A page with a Next may be short, even
 // empty: the search took long and goes on there.
 func (l *Log) Query(ctx context.Context, f Filter) (Page, error) { return l.store.Query(ctx, f) }

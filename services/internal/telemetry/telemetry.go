@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -80,14 +82,43 @@ type Check func(ctx context.Context) error
 type Ops struct {
 	reg prometheus.Gatherer
 
-	mu     sync.Mutex
-	checks map[string]Check // guarded by mu
-	names  []string         // guarded by mu; in the order in which they were added
+	mu       sync.Mutex
+	checks   checks // guarded by mu; each must pass for the process to be ready
+	warnings checks // guarded by mu; what is wrong and keeps nobody from being served
+}
+
+// checks are conditions in the order in which they were added.
+type checks struct {
+	names []string
+	by    map[string]Check
+}
+
+// with is c with one more condition, or another one under a name that it has.
+func (c checks) with(name string, check Check) checks {
+	if _, ok := c.by[name]; !ok {
+		c.names = append(slices.Clip(c.names), name)
+	}
+	if c.by = maps.Clone(c.by); c.by == nil {
+		c.by = map[string]Check{}
+	}
+	c.by[name] = check
+	return c
+}
+
+// run runs every check and returns their faults, joined, or nil.
+func (c checks) run(ctx context.Context) error {
+	var errs []error
+	for _, name := range c.names {
+		if err := c.by[name](ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // NewOps makes the handler around a registry.
 func NewOps(reg prometheus.Gatherer) *Ops {
-	return &Ops{reg: reg, checks: map[string]Check{}}
+	return &Ops{reg: reg}
 }
 
 // AddCheck adds one condition of readiness under a name that says what it is
@@ -95,45 +126,52 @@ func NewOps(reg prometheus.Gatherer) *Ops {
 func (o *Ops) AddCheck(name string, c Check) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if _, ok := o.checks[name]; !ok {
-		o.names = append(o.names, name)
-	}
-	o.checks[name] = c
+	o.checks = o.checks.with(name, c)
+}
+
+// AddWarning adds a condition that /readyz tells and that does not make the
+// process unready: others are served although it does not hold.
+func (o *Ops) AddWarning(name string, c Check) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.warnings = o.warnings.with(name, c)
 }
 
 // Ready runs every check and returns their faults, joined, or nil.
 func (o *Ops) Ready(ctx context.Context) error {
 	o.mu.Lock()
-	names := append([]string(nil), o.names...)
-	checks := make([]Check, len(names))
-	for i, n := range names {
-		checks[i] = o.checks[n]
-	}
+	c := o.checks
 	o.mu.Unlock()
-	var errs []error
-	for i, c := range checks {
-		if err := c(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", names[i], err))
-		}
-	}
-	return errors.Join(errs...)
+	return c.run(ctx)
+}
+
+// Warnings are the conditions of AddWarning that do not hold, joined, or nil.
+func (o *Ops) Warnings(ctx context.Context) error {
+	o.mu.Lock()
+	c := o.warnings
+	o.mu.Unlock()
+	return c.run(ctx)
 }
 
 // Mount adds the routes. /healthz says that this process answers, and asks
 // nobody else: a NATS outage must not make Kubernetes kill the pods that
-// wait for it. /readyz runs the checks. pprof answers loopback only.
+// wait for it. /readyz runs the checks, and names what is wrong beside them. pprof answers loopback only.
 func (o *Ops) Mount(r chi.Router) {
 	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) {
-		writeState(w, http.StatusOK, "ok", nil)
+		writeState(w, http.StatusOK, state{Status: "ok"})
 	})
 	r.Get("/readyz", func(w http.ResponseWriter, req *http.Request) {
 		ctx, cancel := context.WithTimeout(req.Context(), 2*time.Second)
 		defer cancel()
 		if err := o.Ready(ctx); err != nil {
-			writeState(w, http.StatusServiceUnavailable, "not ready", strings.Split(err.Error(), "\n"))
+			writeState(w, http.StatusServiceUnavailable, state{Status: "not ready", Reasons: strings.Split(err.Error(), "\n")})
 			return
 		}
-		writeState(w, http.StatusOK, "ready", nil)
+		state := state{Status: "ready"}
+		if err := o.Warnings(ctx); err != nil {
+			state.Warnings = strings.Split(err.Error(), "\n")
+		}
+		writeState(w, http.StatusOK, state)
 	})
 	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(o.reg, promhttp.HandlerOpts{}))
 	r.Route("/debug/pprof", func(r chi.Router) {
@@ -146,14 +184,18 @@ func (o *Ops) Mount(r chi.Router) {
 	})
 }
 
-func writeState(w http.ResponseWriter, status int, state string, reasons []string) {
+// state is the body of /healthz and /readyz.
+type state struct {
+	Status   string   `json:"status"`
+	Reasons  []string `json:"reasons,omitempty"`  // why it is not ready
+	Warnings []string `json:"warnings,omitempty"` // what is wrong all the same
+}
+
+func writeState(w http.ResponseWriter, status int, body state) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(struct {
-		Status  string   `json:"status"`
-		Reasons []string `json:"reasons,omitempty"`
-	}{state, reasons}) // a client that hung up misses only its own answer
+	_ = json.NewEncoder(w).Encode(body) // a client that hung up misses only its own answer
 }
 
 // loopbackOnly hides profiles from everybody who is not on this machine. It

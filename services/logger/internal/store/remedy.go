@@ -1,0 +1,54 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// CheckWritable reports why the file could not be written now, and changes
+// nothing: it begins a transaction as Append would and rolls it back. A file
+// that is not there is fine.
+func CheckWritable(ctx context.Context, path string) error {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	s, err := OpenReader(ctx, path)
+	if err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	writer := connect(path, mode{open: "rw", txlock: "immediate"})
+	defer func() { _ = writer.Close() }() // nothing was written
+	tx, err := writer.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("write to the log %s: %w", path, fault(err))
+	}
+	return tx.Rollback()
+}
+
+// Remedy says what a person can do about an error of this package; empty: it
+// says all there is to say.
+func Remedy(err error) string {
+	switch resultCode(err) & 0xff {
+	case 5, 6: // SQLITE_BUSY, SQLITE_LOCKED
+		return "another program has the file locked: end it, or its transaction (a sqlite3 shell, a backup)"
+	case 11, 26: // SQLITE_CORRUPT, SQLITE_NOTADB
+		return "move the file away, and a new log is made from what the stream still has"
+	case 8, 14: // SQLITE_READONLY, SQLITE_CANTOPEN
+		return "let the user that runs Herald write the file and its folder"
+	}
+	switch {
+	case errors.Is(err, ErrFull):
+		return "make room on its disk"
+	case errors.Is(err, ErrVersion):
+		return "or name another file with -db"
+	case errors.Is(err, fs.ErrPermission):
+		return "let the user that runs Herald write the file and its folder"
+	}
+	return ""
+}

@@ -1,0 +1,143 @@
+package logger
+
+import (
+	"context"
+	"database/sql"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// A file that cannot be opened is told, with what to do, and tried again.
+func TestFileThatIsNoDatabase(t *testing.T) {
+	w := newWorld(t)
+	w.unopened = true
+	if err := os.MkdirAll(filepath.Dir(w.cfg.DB), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(w.cfg.DB, []byte(strings.Repeat("this is a text\n", 500)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckLog(context.Background(), w.cfg.DB); err == nil || !strings.Contains(err.Error(), "move the file away") {
+		t.Errorf("CheckLog: got %v, want what to do", err)
+	}
+	r := w.start()
+	w.publish(1, 1)
+	natstest.Eventually(t, patience, "readiness says what to do", func() bool {
+		err := r.ready(context.Background())
+		return err != nil && strings.Contains(err.Error(), "not a database") && strings.Contains(err.Error(), "move the file away")
+	})
+	if got := testutil.ToFloat64(r.metrics.unwritable); got != 1 {
+		t.Errorf("herald_logger_unwritable: got %v, want 1", got)
+	}
+	if status, _, body := r.get(envKey); status != 503 || !strings.Contains(string(body), "cannot be opened") {
+		t.Errorf("GET /v1/log: got %d %s, want 503", status, body)
+	}
+	if err := os.Rename(w.cfg.DB, w.cfg.DB+".away"); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, patience, "a new log has the message", func() bool { return r.opened.Load() && r.last(w.epoch) == 1 })
+	natstest.Eventually(t, patience, "it is ready", func() bool { return r.ready(context.Background()) == nil })
+	if got := testutil.ToFloat64(r.metrics.unwritable); got != 0 {
+		t.Errorf("herald_logger_unwritable: got %v, want 0", got)
+	}
+	r.stop()
+}
+
+// A folder that cannot be made is one, too.
+func TestFolderThatCannotBeMade(t *testing.T) {
+	w := newWorld(t)
+	w.unopened = true
+	w.cfg.DB = "/dev/null/herald.db"
+	r := w.start()
+	natstest.Eventually(t, patience, "readiness names it", func() bool {
+		err := r.ready(context.Background())
+		return err != nil && strings.Contains(err.Error(), "/dev/null")
+	})
+	r.stop()
+}
+
+// Another program's lock, at the start or later, ends with its transaction. In
+// a process with other work it is a warning, not unreadiness.
+func TestFileLockedByAnotherProgram(t *testing.T) {
+	w := newWorld(t)
+	w.start().stop() // makes the file
+	lock := lockFile(t, w.cfg.DB)
+	if err := CheckLog(context.Background(), w.cfg.DB); err == nil || !strings.Contains(err.Error(), "another program has the file locked") {
+		t.Errorf("CheckLog: got %v, want what to do", err)
+	}
+	reg := prometheus.NewRegistry()
+	ops := telemetry.NewOps(reg)
+	cfg := w.cfg
+	cfg.Listen = ""
+	s, err := New(context.Background(), cfg, Deps{NATS: w.nats.Connect(), Log: natstest.Log(t), Registry: reg, Ops: ops, Optional: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.consumer.timing = quick
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }() // ends below
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}()
+	w.publish(1, 1)
+	natstest.Eventually(t, patience, "a warning names the lock", func() bool {
+		err := ops.Warnings(context.Background())
+		return err != nil && strings.Contains(err.Error(), "another program has the file locked")
+	})
+	if err := ops.Ready(context.Background()); err != nil {
+		t.Errorf("ready: got %v, want nil: the process serves others", err)
+	}
+	lock()
+	natstest.Eventually(t, patience, "the warning is gone", func() bool { return ops.Warnings(context.Background()) == nil })
+	lock = lockFile(t, w.cfg.DB)
+	w.publish(2, 1)
+	natstest.Eventually(t, patience, "a warning names the lock again", func() bool {
+		err := ops.Warnings(context.Background())
+		return err != nil && strings.Contains(err.Error(), "another program has the file locked")
+	})
+	if err := ops.Ready(context.Background()); err != nil {
+		t.Errorf("ready: got %v, want nil", err)
+	}
+	lock()
+	natstest.Eventually(t, patience, "both messages are logged", func() bool {
+		last, err := s.store.LastSeq(context.Background(), w.epoch)
+		return err == nil && last == 2
+	})
+}
+
+// patience is longer than SQLite waits for a lock.
+const patience = 30 * time.Second
+
+// lockFile holds the file's write lock, as a person's transaction in the
+// sqlite3 shell does, until the returned function is called.
+func lockFile(t *testing.T, path string) (unlock func()) {
+	t.Helper()
+	db, err := sql.Open(sql.Drivers()[0], path) // the one of this build
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.SetMaxOpenConns(1)
+	if _, err := db.Exec("BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if _, err := db.Exec("ROLLBACK"); err != nil {
+			t.Error(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
