@@ -24,7 +24,11 @@ type request struct {
 func parseRequest(r *http.Request) *request {
 	q := r.URL.Query()
 	req := &request{since: strings.Clone(q.Get("since")), token: strings.Clone(q.Get("token"))}
-	req.channels = []string{} // not nil: welcome says [], not null
+	req.channels = []string{}                          // not nil: welcome says [], not null
+	if n := len(q["channel"]); n > proto.MaxChannels { // before they are compared with each other
+		req.refused = &refusal{code: proto.CloseBadRequest, err: fmt.Errorf("%d channels in the URL, at most %d are allowed", n, proto.MaxChannels)}
+		return req
+	}
 	for _, c := range q["channel"] {
 		if c != "" && !slices.Contains(req.channels, c) {
 			req.channels = append(req.channels, strings.Clone(c))
@@ -45,7 +49,9 @@ func parseRequest(r *http.Request) *request {
 func (s *Service) newSession(r *http.Request, words *wording) *session {
 	c := &session{s: s, asked: parseRequest(r), words: words}
 	c.followed = c.first[:0]
-	if c.asked.refused = crowded(r); c.asked.refused == nil { // first: what cannot stay costs no signature
+	if refused := crowded(r); refused != nil { // first: what cannot stay costs no signature
+		c.asked.refused = refused
+	} else if c.asked.refused == nil {
 		c.asked.refused = c.check()
 	}
 	return c
@@ -79,9 +85,6 @@ func (c *session) check() *refusal {
 			return &refusal{code: proto.CloseTokenExpired, err: err}
 		}
 		return &refusal{code: proto.CloseTokenInvalid, err: err}
-	}
-	if n := len(c.asked.channels); n > proto.MaxChannels {
-		return &refusal{code: proto.CloseBadRequest, err: fmt.Errorf("%d channels in the URL, at most %d are allowed", n, proto.MaxChannels)}
 	}
 	for _, name := range c.asked.channels {
 		if err := proto.CheckPattern(name); err != nil {

@@ -90,6 +90,7 @@ func TestNewFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
+	b := newBroker(t)
 	for want, change := range map[string]func(*Config){
 		"listen on " + taken.Addr().String():           func(c *Config) { c.Listen = taken.Addr().String() },
 		"HERALD_JWKS: open missing.json":               func(c *Config) { c.JWKS = "missing.json" },
@@ -99,7 +100,7 @@ func TestNewFails(t *testing.T) {
 		cfg.Listen = "127.0.0.1:0"
 		change(&cfg)
 		reg := prometheus.NewRegistry()
-		if _, err := New(context.Background(), cfg, Deps{Log: natstest.Log(t), Registry: reg, Ops: telemetry.NewOps(reg)}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := New(context.Background(), cfg, Deps{NATS: b.nc, Log: natstest.Log(t), Registry: reg, Ops: telemetry.NewOps(reg)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}

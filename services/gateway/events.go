@@ -85,6 +85,8 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(append(problem, eventFormat.Goodbye(refused.code)...)) // who hung up misses nothing
 		return
 	}
+	remote := s.cfg.TrustedProxies.ClientIP(r)
+	s.wait(s.shares.pay(remote, costOf(r)), func() bool { return r.Context().Err() != nil })
 	sess := s.newSession(r, inEvents)
 	if refused := sess.asked.refused; refused != nil {
 		s.m.refused.WithLabelValues(refused.code.String()).Inc()
@@ -92,7 +94,7 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	eventHeaders(w)
-	err := s.conns.Stream(&sess.conn, w, r, s.cfg.TrustedProxies.ClientIP(r), httpx.NewID(), eventFormat, sess)
+	err := s.conns.Stream(&sess.conn, w, r, remote, httpx.NewID(), eventFormat, sess)
 	if err != nil {
 		s.turnAway(w, "stopping")
 	}

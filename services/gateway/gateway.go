@@ -65,6 +65,7 @@ type Service struct {
 	conns    *conn.Set
 	ips      *perIP
 	sharing  *sharing // of ips
+	shares   *shares
 	verifier *auth.Verifier
 	nobody   *auth.Principal  // every anonymous client; never changed
 	server   *httpx.Server    // nil without a listener of its own
@@ -99,6 +100,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		m:        newMetrics(deps.Registry),
 		conns:    conn.NewSet(conn.Config{MaxQueueBytes: cfg.MaxQueueBytes, Heartbeat: cfg.Heartbeat, Deflate: cfg.CompressAbove > 0}, deps.Registry),
 		ips:      newPerIP(cfg.MaxPerIP, cfg.LimitDryRun),
+		shares:   newShares(cfg.PerAddress() == 0),
 		verifier: verifier,
 		nobody:   &auth.Principal{Channels: cfg.AnonymousChannels},
 		replays:  make(chan struct{}, maxReplays),

@@ -13,6 +13,7 @@ type metrics struct {
 	resumes   *prometheus.CounterVec
 	replayed  prometheus.Counter
 	overLimit prometheus.Counter
+	slowed    prometheus.Counter
 
 	compressed prometheus.Counter
 }
@@ -55,11 +56,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "herald_gateway_over_limit_total",
 			Help: "Clients whose address had as many connections as it may have: refused, unless the limit is a dry run.",
 		}),
+		slowed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "herald_gateway_slowed_seconds_total",
+			Help: "Time that clients waited because their address had used its share of a processor.",
+		}),
 		compressed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_compressed_total",
 			Help: "Messages compressed, once for all WebSocket clients that negotiated it.",
 		}),
 	}
-	reg.MustRegister(m.received, m.repaired, m.lost, m.foreign, m.position, m.refused, m.resumes, m.replayed, m.overLimit, m.compressed)
+	reg.MustRegister(m.received, m.repaired, m.lost, m.foreign, m.position, m.refused, m.resumes, m.replayed, m.overLimit, m.slowed, m.compressed)
 	return m
 }

@@ -188,6 +188,7 @@ func (c *session) gap(r *replay, reason, since string, upTo uint64) {
 // sent as many as it may be.
 func (c *session) skip(r *replay) {
 	tail := min(replayTail, c.s.cfg.ReplayMessages)
+	c.pay(time.Duration(c.s.cfg.RecentMessages) * scanCost)
 	if upTo := min(c.s.hub.Recent().Newest(r.names, tail), r.live); upTo > r.since {
 		c.gap(r, proto.GapLimit, r.id(r.since), upTo)
 		r.since = upTo
@@ -216,8 +217,14 @@ func (c *session) sendSome(r *replay) error {
 	}
 	missed, more, ok := c.s.hub.Recent().Between(proto.Cursor{Epoch: r.epoch, Seq: r.since}, upTo.Seq, r.names, chunk)
 	if !ok {
+		c.pay(time.Duration(len(r.names)) * pageCost)
 		return c.sendStored(r, upTo.Seq)
 	}
+	end := upTo.Seq
+	if more && len(missed) > 0 {
+		end = missed[len(missed)-1].Seq
+	}
+	c.pay(time.Duration(max(end, r.since)-r.since)*scanCost + time.Duration(len(missed))*replayCost)
 	for _, m := range missed {
 		if err := c.send(r, m, c.words.message); err != nil || r.spent() {
 			return err

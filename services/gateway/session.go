@@ -43,7 +43,8 @@ type session struct {
 	counted   bool // its socket is, beyond the request that brought it: see httpx.Admission
 	followed  []follow
 	first     [1]follow // where followed begins: most have one
-	frames    int       // in the second that began at window
+	frames    int32     // in the second that began at window
+	held      int32     // bytes of its address's share that its subscriptions take
 	window    int64     // Unix nanoseconds
 }
 
@@ -101,6 +102,7 @@ func (c *session) Ended() {
 	gone := make(chan struct{})
 	c.sub.Detach(func() { close(gone) })
 	<-gone
+	c.s.shares.release(c.conn.Remote(), int(c.held))
 	if c.counted {
 		c.s.sockets.Leave(c.conn.Remote())
 	}
@@ -132,6 +134,10 @@ func (c *session) refuse(r refusal) {
 func (c *session) enter() {
 	c.watchExpiry()
 	names, since := c.asked.channels, c.asked.since
+	if r := c.hold(names...); r != nil {
+		c.refuse(*r)
+		return
+	}
 	welcome := proto.Welcome{
 		Type: proto.FrameWelcome, Connection: c.conn.ID(), Heartbeat: int(c.s.cfg.Heartbeat / time.Second), Channels: names,
 	}
@@ -233,6 +239,7 @@ func (c *session) Frame(b []byte) {
 		c.refuse(refusal{code: proto.CloseTooManyFrames, err: fmt.Errorf("more than %d frames in a second", maxFrames)})
 		return
 	}
+	c.pay(frameCost + time.Duration(len(b))*byteCost)
 	f, err := proto.ParseClientFrame(b)
 	if err != nil {
 		c.refuse(refusal{code: proto.CloseInvalidPayload, err: err})
@@ -259,6 +266,7 @@ func (c *session) complain(code, channel string, err error) {
 }
 
 func (c *session) subscribe(name, since string) {
+	c.pay(nameCost + time.Duration(len(c.followed))*followedCost)
 	if err := proto.CheckPattern(name); err != nil {
 		c.complain(proto.ErrorBadChannel, "", err)
 		return
@@ -270,6 +278,12 @@ func (c *session) subscribe(name, since string) {
 	if len(c.followed) >= maxFollowed && !c.follows(name) {
 		c.complain(proto.ErrorLimit, name, fmt.Errorf("a connection may have %d subscriptions; a pattern covers many channels", maxFollowed))
 		return
+	}
+	if !c.follows(name) {
+		if r := c.hold(name); r != nil {
+			c.complain(proto.ErrorLimit, name, r.err)
+			return
+		}
 	}
 	if since == "" {
 		c.join(hub.Now, hub.Now, []string{name}, func(j hub.Joined) {
@@ -298,6 +312,11 @@ func (c *session) unsubscribe(name, reason string) {
 		c.complain(proto.ErrorBadChannel, "", err)
 		return
 	}
+	c.pay(nameCost + time.Duration(len(c.followed))*followedCost)
+	if c.follows(name) {
+		c.held -= int32(weight(name))
+		c.s.shares.release(c.conn.Remote(), weight(name))
+	}
 	c.followed = slices.DeleteFunc(c.followed, func(f follow) bool { return f.name == name })
 	c.sub.Leave([]string{name}, func() {
 		c.tell(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name, Reason: reason})
@@ -307,6 +326,7 @@ func (c *session) unsubscribe(name, reason string) {
 // reauthenticate takes a fresh token of the same subject. One that is refused
 // changes nothing: the old one holds until it ends.
 func (c *session) reauthenticate(token string) {
+	c.pay(tokenCost)
 	p, err := c.s.verifier.Verify(token)
 	if err == nil && c.principal.Name != "" && p.Name != c.principal.Name {
 		err = errors.New("it belongs to another subject; open another connection for that")

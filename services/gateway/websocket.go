@@ -23,8 +23,10 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		refuse("origin", originProblem(r))
 		return
 	}
+	remote := s.cfg.TrustedProxies.ClientIP(r)
+	s.wait(s.shares.pay(remote, costOf(r)), func() bool { return r.Context().Err() != nil })
 	sess := s.newSession(r, inFrames)
-	err := s.conns.Accept(&sess.conn, w, r, s.cfg.TrustedProxies.ClientIP(r), httpx.NewID(), func(status int, reason error) {
+	err := s.conns.Accept(&sess.conn, w, r, remote, httpx.NewID(), func(status int, reason error) {
 		if status == http.StatusServiceUnavailable {
 			refuse("stopping", proto.ProblemUnavailable.With("this gateway is stopping; connect again"))
 			return

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/herald-push/herald/proto"
 )
@@ -168,5 +169,36 @@ func TestRecentBusyChannel(t *testing.T) {
 	}
 	if next != 2*n {
 		t.Errorf("read up to %d, want %d", next, 2*n)
+	}
+}
+
+// To look for a hundred names in the ring costs little more than to look for
+// one: a client pays by the entry, not by the pattern.
+func TestSearchForManyNames(t *testing.T) {
+	const n = 1 << 15
+	recent := newRecent(n, 1<<30)
+	recent.reset(at(0))
+	for i := range n {
+		recent.add(stored(uint64(i+1), fmt.Sprintf("orders.%d.eu", i%500)))
+	}
+	var names []string
+	for i := range 100 {
+		names = append(names, fmt.Sprintf("w%d.*.eu", i))
+	}
+	fastest := func(names []string) time.Duration {
+		best := time.Hour
+		for range 9 {
+			begin := time.Now()
+			if found, more, ok := recent.Between(at(0), n, names, 256); len(found) > 0 || more || !ok {
+				t.Fatalf("got %d messages, more %t, %t; want none", len(found), more, ok)
+			}
+			best = min(best, time.Since(begin))
+		}
+		return best
+	}
+	one, all := fastest(names[:1]), fastest(names)
+	t.Logf("one name %s, a hundred %s", one, all)
+	if all > 10*one {
+		t.Errorf("a hundred names take %s, one takes %s; want at most ten times that", all, one)
 	}
 }
