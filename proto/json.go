@@ -16,3 +16,10 @@ func Marshal(v any) ([]byte, error) {
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
+
+// BOM is the byte order mark that some editors put in front of a text.
+const BOM = "\ufeff"
+
+// SkipBOM is b without a leading byte order mark, which RFC 8259 section 8.1
+// allows readers to ignore.
+func SkipBOM(b []byte) []byte { return bytes.TrimPrefix(b, []byte(BOM)) }

@@ -56,7 +56,6 @@ var (
 	ProblemOrigin           = problem("origin-not-allowed", http.StatusForbidden, "Pages of this origin may not connect")
 	ProblemNotFound         = problem("not-found", http.StatusNotFound, "There is nothing here")
 	ProblemMethod           = problem("method-not-allowed", http.StatusMethodNotAllowed, "This path does not take that method")
-	ProblemConflict         = problem("conflict", http.StatusConflict, "That is there already")
 	ProblemGone             = problem("gone", http.StatusGone, "The id is older than what is kept, or not of this stream")
 	ProblemTooLarge         = problem("too-large", http.StatusRequestEntityTooLarge, "The body is too large")
 	ProblemMediaType        = problem("unsupported-media-type", http.StatusUnsupportedMediaType, "The content type is not supported")
@@ -72,7 +71,7 @@ var (
 func Problems() []*Problem {
 	return []*Problem{
 		ProblemInvalidJSON, ProblemInvalidMessage, ProblemInvalidParameter, ProblemUnauthorized, ProblemForbidden,
-		ProblemOrigin, ProblemNotFound, ProblemMethod, ProblemConflict, ProblemGone, ProblemTooLarge, ProblemMediaType,
+		ProblemOrigin, ProblemNotFound, ProblemMethod, ProblemGone, ProblemTooLarge, ProblemMediaType,
 		ProblemUpgrade, ProblemTooManyRequests, ProblemTimeout, ProblemInternal, ProblemUnavailable, ProblemNotStored,
 	}
 }

@@ -39,23 +39,6 @@ func quickPublication(b []byte) (p Publication, ok bool) {
 	return p, true
 }
 
-// SplitArray returns the elements of an ordinary JSON array, as parts of b and
-// without white space around them; b must be UTF-8 for the strings in them to
-// be. ok is false where the array is none, or is to be read by other means.
-func SplitArray(b []byte) (elements [][]byte, ok bool) {
-	i := space(b, 0)
-	if i == len(b) || b[i] != '[' {
-		return nil, false
-	}
-	end := array(b, i, quickDepth+1, func(element []byte) {
-		elements = append(elements, element)
-	})
-	if end == declined || space(b, end) != len(b) {
-		return nil, false
-	}
-	return elements, true
-}
-
 // value returns where the JSON value that begins at b[i] ends, or declined.
 // depth is how many arrays and objects it may be nested in.
 func value(b []byte, i, depth int) int {
@@ -68,7 +51,7 @@ func value(b []byte, i, depth int) int {
 	case c == '{':
 		return object(b, i, depth, nil)
 	case c == '[':
-		return array(b, i, depth, nil)
+		return array(b, i, depth)
 	case c == '-' || '0' <= c && c <= '9':
 		return number(b, i)
 	case c == 't':
@@ -134,9 +117,8 @@ func object(b []byte, i, depth int, member func(name, value []byte)) int {
 	}
 }
 
-// array is value for b[i] == '['. It calls element, if there is one, for each
-// element, in order.
-func array(b []byte, i, depth int, element func(value []byte)) int {
+// array is value for b[i] == '['.
+func array(b []byte, i, depth int) int {
 	if depth == 0 {
 		return declined
 	}
@@ -147,9 +129,6 @@ func array(b []byte, i, depth int, element func(value []byte)) int {
 		end := value(b, i, depth-1)
 		if end == declined {
 			return declined
-		}
-		if element != nil {
-			element(b[i:end])
 		}
 		if i = space(b, end); i == len(b) {
 			return declined

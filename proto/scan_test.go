@@ -1,7 +1,6 @@
 package proto
 
 import (
-	"encoding/json"
 	"reflect"
 	"slices"
 	"strconv"
@@ -68,52 +67,6 @@ func FuzzQuickPublication(f *testing.F) {
 		}
 		if err := CheckData(got.Data, len(got.Data)); got.Data != nil && err != nil {
 			t.Fatalf("%q: %v", body, err)
-		}
-	})
-}
-
-func TestSplitArray(t *testing.T) {
-	for _, c := range []struct {
-		body string
-		want []string // nil: declined
-	}{
-		{`[]`, []string{}},
-		{` [ 1 , {"a":[2]} , "x,]" ] `, []string{"1", `{"a":[2]}`, `"x,]"`}},
-		{`[` + ordinary[0] + `,` + ordinary[5] + `]`, []string{ordinary[0], ordinary[5]}},
-		{``, nil}, {`{}`, nil}, {`[1,]`, nil}, {`[1`, nil}, {`[1]2`, nil}, {`[,1]`, nil}, {`[{"a":1,"a":2}]`, nil},
-	} {
-		got, ok := SplitArray([]byte(c.body))
-		if ok != (c.want != nil) || len(got) != len(c.want) && ok {
-			t.Errorf("%s: got %q, %v, want %q", c.body, got, ok, c.want)
-			continue
-		}
-		for i := range c.want {
-			if string(got[i]) != c.want[i] {
-				t.Errorf("%s: element %d: got %s, want %s", c.body, i, got[i], c.want[i])
-			}
-		}
-	}
-}
-
-// FuzzSplitArray holds it against encoding/json.
-func FuzzSplitArray(f *testing.F) {
-	for _, body := range slices.Concat(ordinary, unusual) {
-		f.Add([]byte("[" + body + "," + body + "]"))
-		f.Add([]byte(body))
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		got, ok := SplitArray(body)
-		if !ok {
-			return
-		}
-		var want []json.RawMessage
-		if err := json.Unmarshal(body, &want); err != nil || len(got) != len(want) {
-			t.Fatalf("%q: got %d elements, want %d, %v", body, len(got), len(want), err)
-		}
-		for i := range got {
-			if string(got[i]) != string(want[i]) {
-				t.Fatalf("%q: element %d: got %q, want %q", body, i, got[i], want[i])
-			}
 		}
 	})
 }

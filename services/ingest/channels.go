@@ -18,6 +18,9 @@ import (
 
 // postChannel is POST /v1/channels/{channel}: the body is the data.
 func (s *Service) postChannel(w http.ResponseWriter, r *http.Request, g auth.Grant) error {
+	if _, err := s.newMeter(w, g); err != nil { // of one message, and also if it is refused
+		return err
+	}
 	o, err := s.origin(r, g)
 	if err != nil {
 		return err
@@ -29,7 +32,7 @@ func (s *Service) postChannel(w http.ResponseWriter, r *http.Request, g auth.Gra
 	if err := mayPublish(o, p.Channel, ""); err != nil {
 		return err
 	}
-	text, err := isText(r)
+	text, err := isText(w, r)
 	if err != nil {
 		return err
 	}
@@ -52,7 +55,7 @@ func (s *Service) postChannel(w http.ResponseWriter, r *http.Request, g auth.Gra
 	}
 	var field *proto.FieldError
 	if err := p.Check(len(p.Data)); errors.As(err, &field) { // of the data: its nesting and keys
-		return proto.ProblemInvalidMessage.With(field.Err.Error())
+		return proto.ProblemInvalidMessage.With(field.Err.Error()).At(strings.TrimPrefix(field.Field, "/data"))
 	}
 	return s.publishOne(w, r, o, &p)
 }
@@ -113,10 +116,14 @@ func pathChannel(r *http.Request) (string, error) {
 	return url.PathUnescape(channel)
 }
 
+// acceptChannel is what POST /v1/channels/{channel} takes, as Accept-Post says
+// it.
+const acceptChannel = "application/json, text/*, application/x-www-form-urlencoded"
+
 // isText reports whether the body becomes a JSON string; otherwise it is JSON
 // itself.
-func isText(r *http.Request) (bool, error) {
-	t, err := mediaType(r)
+func isText(w http.ResponseWriter, r *http.Request) (bool, error) {
+	t, err := mediaType(w, r, acceptChannel)
 	switch {
 	case err != nil:
 		return false, err
@@ -125,7 +132,7 @@ func isText(r *http.Request) (bool, error) {
 	case strings.HasPrefix(t, "text/"), t == "application/x-www-form-urlencoded":
 		return true, nil
 	}
-	return false, proto.ProblemMediaType.With(t + "; want JSON or text")
+	return false, unsupported(w, acceptChannel, t+"; want JSON or text")
 }
 
 // quote makes a text a JSON string. text must be UTF-8. Unlike json.Marshal

@@ -29,6 +29,9 @@ const (
 	// memory; further requests wait. It bounds memory, not work: a page of a
 	// hundred messages takes milliseconds.
 	maxPages = 16
+	// maxPagesOfKey of them may be one key's: a page lasts until its reader has
+	// it, and some read slowly.
+	maxPagesOfKey = 6
 	// historyTimeout bounds the making of one page, the wait for a place among
 	// maxPages included.
 	historyTimeout = 10 * time.Second
@@ -64,12 +67,11 @@ func (s *Service) getHistory(w http.ResponseWriter, r *http.Request, g auth.Gran
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), historyTimeout)
 	defer cancel()
-	select {
-	case s.pages <- struct{}{}:
-		defer func() { <-s.pages }()
-	case <-ctx.Done():
-		return proto.ProblemUnavailable.With("too much history is being read at the moment")
+	free, err := s.pages.Wait(ctx, g.KeyID)
+	if err != nil {
+		return proto.ProblemUnavailable.With("too much history is being read at the moment: " + err.Error())
 	}
+	defer free()
 	page, err := s.history(ctx, q)
 	if err != nil {
 		return s.historyProblem(err)

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -58,8 +59,13 @@ func TestHistoryParameters(t *testing.T) {
 // come again.
 func TestHistoryCrowd(t *testing.T) {
 	r := start(t, startNATS(t))
-	for range maxPages {
-		r.pages <- struct{}{}
+	var taken []func()
+	for i := range maxPages {
+		free, err := r.pages.Take(strconv.Itoa(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken = append(taken, free)
 	}
 	router := httpx.NewRouter(natstest.Log(t))
 	r.Mount(router)
@@ -74,15 +80,26 @@ func TestHistoryCrowd(t *testing.T) {
 	}
 	answer := make(chan historyAnswer, 1)
 	go func() { answer <- r.page("a", "") }()
-	<-r.pages
+	taken[0]()
 	if page := <-answer; page.Next == "" {
 		t.Errorf("after a place was free: got %+v", page)
 	}
-	for range maxPages - 1 {
-		<-r.pages
+	for _, free := range taken[1:] {
+		free()
 	}
-	if n := len(r.pages); n != 0 {
-		t.Errorf("%d places are still taken", n)
+	// One key alone does not keep the others out.
+	for range maxPagesOfKey {
+		free, err := r.pages.Take("slow")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer free()
+	}
+	if _, err := r.pages.Take("slow"); !errors.Is(err, httpx.ErrKeyHasPlaces) {
+		t.Errorf("a key with %d pages gets another: %v", maxPagesOfKey, err)
+	}
+	if page := r.page("a", ""); page.Next == "" {
+		t.Errorf("another key: got %+v", page)
 	}
 }
 

@@ -65,7 +65,8 @@ type Service struct {
 	server    *httpx.Server
 	stall     time.Duration // see stallTimeout
 	reader    *natsx.Reader // of the stream
-	pages     chan struct{} // a token for each page of history under way; never closed
+	pages     *httpx.Places // of history under way
+	large     *httpx.Places // of large bodies in memory
 
 	ring       auth.Ring
 	keysLoaded atomic.Bool
@@ -89,7 +90,8 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, tracer: deps.Tracer, announce: deps.Announce, stall: stallTimeout, pages: make(chan struct{}, maxPages)}
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, tracer: deps.Tracer, announce: deps.Announce, stall: stallTimeout,
+		pages: httpx.NewPlaces(maxPages, maxPagesOfKey), large: httpx.NewPlaces(largeBodies, largeBodiesOfKey)}
 	if s.reader, err = natsx.NewReader(s.nc); err != nil {
 		return nil, err
 	}

@@ -97,8 +97,12 @@ func (s *Service) authenticate(r *http.Request) (auth.Grant, error) {
 	if err := s.started(); err != nil {
 		return auth.Grant{}, proto.ProblemUnavailable.With(err.Error())
 	}
+	secret, err := httpx.APIKey(r)
+	if err != nil {
+		return auth.Grant{}, err
+	}
 	now := time.Now()
-	g, err := s.ring.Authenticate(httpx.APIKey(r), now)
+	g, err := s.ring.Authenticate(secret, now)
 	if err != nil {
 		reason := reasonUnknown
 		switch {

@@ -40,6 +40,9 @@ func (l *lineReader) next() ([]byte, error) {
 		case long:
 			return nil, errLongLine
 		}
+		if l.number == 1 {
+			line = proto.SkipBOM(line)
+		}
 		if line = bytes.Trim(line, " \t\r\n"); len(line) > 0 {
 			return line, nil
 		}

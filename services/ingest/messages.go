@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math"
 	"mime"
 	"net/http"
@@ -21,108 +22,63 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 )
 
-// maxMessages bounds one request, counted per message and channel: 8 MiB of
-// the smallest messages to a hundred channels each would be 1.6 million. An
-// NDJSON stream has no such bound.
-const maxMessages = 100_000
-
 // answerTimeout is how long the answer to an array may take to be read. The
 // server's own write timeout may be over when the last message is stored.
 const answerTimeout = 30 * time.Second
 
+// acceptMessages is what POST /v1/messages takes, as Accept-Post says it.
+const acceptMessages = "application/json, application/x-ndjson"
+
 // postMessages is POST /v1/messages: one message, an array of them, or an
 // NDJSON stream.
 func (s *Service) postMessages(w http.ResponseWriter, r *http.Request, g auth.Grant) error {
-	mediaType, err := mediaType(r)
-	if err != nil {
+	contentType, err := mediaType(w, r, acceptMessages)
+	if err == nil && contentType == "application/x-ndjson" {
+		o, err := s.origin(r, g)
+		if err != nil {
+			return err
+		}
+		return s.postStream(w, r, o)
+	}
+	m, over := s.newMeter(w, g) // before the request is looked at: one that is refused counts, too
+	switch {
+	case over != nil:
+		return over
+	case err != nil:
 		return err
+	case contentType != "application/json" && contentType != "":
+		return unsupported(w, acceptMessages, contentType+"; want application/json or application/x-ndjson")
 	}
 	o, err := s.origin(r, g)
 	if err != nil {
 		return err
 	}
-	switch mediaType {
-	case "application/x-ndjson":
-		return s.postStream(w, r, o)
-	case "application/json", "":
-	default:
-		return proto.ProblemMediaType.With(mediaType + "; want application/json or application/x-ndjson")
-	}
-	body, err := httpx.ReadBody(w, r, s.cfg.MaxRequestBytes)
+	body, err := httpx.NewBody(w, r, s.cfg.MaxRequestBytes)
 	if err != nil {
 		return err
 	}
-	if b := bytes.TrimLeft(body, " \t\r\n"); len(b) > 0 && b[0] == '[' {
-		return s.postArray(w, r, o, b)
+	for !body.Ended() && len(body.Bytes()) <= s.maxPublication() {
+		if err := body.More(); err != nil {
+			return err
+		}
+		if b := bytes.TrimLeft(body.Bytes(), " \t\r\n"); len(b) > 0 && b[0] == '[' {
+			return s.postArray(w, r, o, body, m)
+		}
 	}
-	p, err := s.parse(o, body, "")
+	if !body.Ended() {
+		return s.tooLong("")
+	}
+	p, err := s.parse(o, body.Bytes(), "")
+	if err == nil {
+		err = m.count(&p, "")
+	}
 	if err != nil {
 		return err
 	}
 	if p.Channel == "" {
-		return s.publishAll(w, r, o, []proto.Publication{p}, publish.Whole)
+		return s.publishAll(w, r, o, func(yield func(int, proto.Publication) bool) { yield(publish.Whole, p) }, m.messages)
 	}
 	return s.publishOne(w, r, o, &p)
-}
-
-// postArray takes an array element by element, so that a wrong one is found
-// before the rest is decoded.
-func (s *Service) postArray(w http.ResponseWriter, r *http.Request, o *origin, body []byte) error {
-	var pubs []proto.Publication
-	messages := 0
-	take := func(element []byte) error {
-		at := "/" + strconv.Itoa(len(pubs))
-		p, err := s.parse(o, element, at)
-		if err != nil {
-			// Of two faults the body's is told: what is not JSON has no places.
-			if !json.Valid(body) {
-				return invalidJSON(body, nil)
-			}
-			return err
-		}
-		if messages += max(1, len(p.Channels)); messages > maxMessages {
-			return proto.ProblemTooLarge.With(fmt.Sprintf("more than %d messages; send them as application/x-ndjson", maxMessages)).At(at)
-		}
-		pubs = append(pubs, p)
-		return nil
-	}
-	if err := eachElement(body, take); err != nil {
-		return err
-	}
-	return s.publishAll(w, r, o, pubs, 0)
-}
-
-// eachElement calls do with each element of a JSON array, until it fails. Its
-// own errors are problems of the body.
-func eachElement(body []byte, do func(element []byte) error) error {
-	if elements, ok := proto.SplitArray(body); ok {
-		for _, element := range elements {
-			if err := do(element); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	d := json.NewDecoder(bytes.NewReader(body))
-	if _, err := d.Token(); err != nil {
-		return invalidJSON(body, err)
-	}
-	for d.More() {
-		var element json.RawMessage
-		if err := d.Decode(&element); err != nil {
-			return invalidJSON(body, err)
-		}
-		if err := do(element); err != nil {
-			return err
-		}
-	}
-	if _, err := d.Token(); err != nil {
-		return invalidJSON(body, err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return proto.ProblemInvalidJSON.With("there is more after the array")
-	}
-	return nil
 }
 
 // parse decodes and checks one publication, and whether the key covers its
@@ -171,9 +127,6 @@ func mayPublish(o *origin, channel, at string) error {
 
 // publishOne answers with one result.
 func (s *Service) publishOne(w http.ResponseWriter, r *http.Request, o *origin, p *proto.Publication) error {
-	if err := take(w, o.Grant, 1); err != nil {
-		return err
-	}
 	d := s.publisher.Send(&o.Origin, p, p.Channel, publish.Whole)
 	res, err := s.publisher.Settle(r.Context(), d)
 	if err != nil {
@@ -187,76 +140,59 @@ func (s *Service) publishOne(w http.ResponseWriter, r *http.Request, o *origin, 
 	return nil
 }
 
-// publishAll answers with an array of results, one per message and channel.
-// first is the place of the first publication, or publish.Whole.
-func (s *Service) publishAll(w http.ResponseWriter, r *http.Request, o *origin, pubs []proto.Publication, first int) error {
-	out := make([]outgoing, 0, len(pubs)) // most go to one channel
-	for i := range pubs {
-		place := publish.Whole
-		if first != publish.Whole {
-			place = first + i
-		}
-		if pubs[i].Channel != "" {
-			out = append(out, outgoing{&pubs[i], pubs[i].Channel, place})
-		}
-		for _, channel := range pubs[i].Channels {
-			out = append(out, outgoing{&pubs[i], channel, place})
-		}
-	}
-	if err := take(w, o.Grant, len(out)); err != nil {
-		return err
-	}
-	results, err := s.sendAll(r.Context(), o, out)
+// publishAll answers with an array of results, one per message and channel, of
+// which there are n. pubs have their places.
+func (s *Service) publishAll(w http.ResponseWriter, r *http.Request, o *origin, pubs iter.Seq2[int, proto.Publication], n int) error {
+	answer, err := s.sendAll(r.Context(), o, pubs, n)
 	// Not every ResponseWriter has deadlines; then the server's own holds.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
 	var p *proto.Problem
 	if errors.As(err, &p) {
 		partly := *p
-		partly.Results = results
+		if err := json.Unmarshal(answer, &partly.Results); err != nil {
+			return fmt.Errorf("read results again: %w", err)
+		}
 		return &partly
 	}
-	answer := append(make([]byte, 0, 128*len(results)), '[')
-	for i := range results {
-		if i > 0 {
-			answer = append(answer, ',')
-		}
-		answer = results[i].AppendTo(answer)
-	}
-	httpx.WriteLine(w, http.StatusOK, append(answer, "]\n"...))
+	httpx.WriteLine(w, http.StatusOK, append(answer, '\n'))
 	return nil
-}
-
-// outgoing is one message of a publication: to one of its channels.
-type outgoing struct {
-	*proto.Publication
-	channel string
-	place   int
 }
 
 // sendAll publishes in order, at most publish.MaxWindow messages ahead of their
 // acknowledgements. After the first failure nothing more is sent; what was is
-// waited for. There is one result per message, in any case; the error is the
-// first one.
-func (s *Service) sendAll(ctx context.Context, o *origin, out []outgoing) ([]proto.Result, error) {
-	results := make([]proto.Result, len(out))
-	window := make([]*publish.Delivery, min(publish.MaxWindow, len(out))) // a ring
-	var failed error
+// waited for. There is one result per message, in any case, in a JSON array;
+// the error is the first one.
+func (s *Service) sendAll(ctx context.Context, o *origin, pubs iter.Seq2[int, proto.Publication], n int) (results []byte, failed error) {
+	window := make([]*publish.Delivery, min(publish.MaxWindow, n)) // a ring
+	results = append(make([]byte, 0, 128*min(n, 1024)), '[')
+	add := func(res proto.Result) {
+		if len(results) > 1 {
+			results = append(results, ',')
+		}
+		results = res.AppendTo(results)
+	}
 	sent, settled := 0, 0
 	settle := func() {
 		res, err := s.publisher.Settle(ctx, window[settled%len(window)])
-		results[settled] = res
+		add(res)
 		settled++
 		if failed == nil {
 			failed = err
 		}
 	}
-	for sent < len(out) && failed == nil {
-		if sent-settled == len(window) {
+	send := func(place int, pub *proto.Publication, channel string) {
+		for sent-settled == len(window) && failed == nil {
 			settle()
-			continue
 		}
-		m := out[sent]
-		d := s.publisher.Send(&o.Origin, m.Publication, m.channel, m.place)
+		if failed != nil {
+			for settled < sent {
+				settle()
+			}
+			add(proto.Result{Status: proto.StatusFailed, Channel: channel})
+			s.publisher.Count(proto.StatusFailed)
+			return
+		}
+		d := s.publisher.Send(&o.Origin, pub, channel, place)
 		unsent := d.Unsent()
 		window[sent%len(window)] = d
 		sent++
@@ -264,36 +200,56 @@ func (s *Service) sendAll(ctx context.Context, o *origin, out []outgoing) ([]pro
 			settle()
 		}
 	}
+	for place, pub := range pubs {
+		if pub.Channel != "" {
+			send(place, &pub, pub.Channel)
+		}
+		for _, channel := range pub.Channels {
+			send(place, &pub, channel)
+		}
+	}
 	for settled < sent {
 		settle()
 	}
-	for i := sent; i < len(out); i++ {
-		results[i] = proto.Result{Status: proto.StatusFailed, Channel: out[i].channel}
-		s.publisher.Count(proto.StatusFailed)
-	}
-	return results, failed
+	return append(results, ']'), failed
 }
 
 // mediaType is the content type without its parameters, in lower case; empty
 // where the request has none. Everything is UTF-8 and nothing is compressed.
-func mediaType(r *http.Request) (string, error) {
-	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
-		return "", proto.ProblemMediaType.With("Content-Encoding " + strconv.Quote(e) + " is not supported; send the body as it is")
+// accept is what the path takes, for who sent something else.
+func mediaType(w http.ResponseWriter, r *http.Request, accept string) (string, error) {
+	encoding, err := httpx.Single(r, "Content-Encoding")
+	if err != nil {
+		return "", err
 	}
-	header := r.Header.Get("Content-Type")
+	if encoding != "" && !strings.EqualFold(encoding, "identity") {
+		w.Header().Set("Accept-Encoding", "identity") // RFC 9110 section 12.5.3
+		return "", unsupported(w, accept, "Content-Encoding "+strconv.Quote(encoding)+" is not supported; send the body as it is")
+	}
+	header, err := httpx.Single(r, "Content-Type")
+	if err != nil {
+		return "", err
+	}
 	switch header {
 	case "", "application/json", "application/x-ndjson": // as most write it
 		return header, nil
 	}
 	t, params, err := mime.ParseMediaType(header)
 	if err != nil {
-		return "", proto.ProblemMediaType.With("Content-Type: " + err.Error())
+		return "", unsupported(w, accept, "Content-Type: "+err.Error())
 	}
 	switch strings.ToLower(params["charset"]) {
 	case "", "utf-8", "utf8", "us-ascii":
 		return t, nil
 	}
-	return "", proto.ProblemMediaType.With("charset " + strconv.Quote(params["charset"]) + "; everything is UTF-8 here")
+	return "", unsupported(w, accept, "charset "+strconv.Quote(params["charset"])+"; everything is UTF-8 here")
+}
+
+// unsupported is the problem of a body of another type than the path takes,
+// which Accept-Post lists (Linked Data Platform 1.0 section 7.1).
+func unsupported(w http.ResponseWriter, accept, detail string) error {
+	w.Header().Set("Accept-Post", accept)
+	return proto.ProblemMediaType.With(detail)
 }
 
 // invalidJSON is the problem of a body that does not parse. err is what the

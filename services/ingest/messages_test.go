@@ -194,10 +194,14 @@ func TestInvalidMessages(t *testing.T) {
 func TestInvalidArrays(t *testing.T) {
 	r := start(t, startNATS(t))
 	good := `{"channel":"a","data":1}`
-	for _, body := range []string{"[", "[" + good, "[" + good + ",]", "[" + good + " " + good + "]", "[" + good + "] 1", "[" + good + ",nope]", `[{"data":1},`} {
+	for _, body := range []string{"[", "[" + good, "[" + good + ",]", "[" + good + " " + good + "]", "[" + good + "] 1", "[" + good + ",nope]", "[" + good + ",," + good + "]", "[," + good + "]", "[" + good + "}", "[" + good + "}]", "[" + good + "]]", "[" + good + ",\"", "[,]", "[}"} {
 		r.post("/v1/messages", body).problem(t, proto.ProblemInvalidJSON)
 	}
 	r.post("/v1/messages", "[["+good+"]]").problem(t, proto.ProblemInvalidMessage)
+	// The first fault ends it: what would come after it is not read.
+	if p := r.post("/v1/messages", "["+good+`,{"data":1},`).problem(t, proto.ProblemInvalidMessage); p.Pointer != "/1/channel" {
+		t.Errorf("pointer: got %q, want /1/channel", p.Pointer)
+	}
 	if n := len(stored(t, r.nc)); n != 0 {
 		t.Errorf("stored: got %d messages, want none", n)
 	}

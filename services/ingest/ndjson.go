@@ -32,6 +32,9 @@ const (
 	// maxPace is how long a line waits for the key's rate before it is given
 	// up. A stream is not refused for being fast, it is read more slowly.
 	maxPace = 5 * time.Second
+	// maxPause is how long a stream stands still after a line that was given up
+	// for the key's rate, so that it is not read at full speed.
+	maxPause = 100 * time.Millisecond
 	// reauthEvery is how often the key of a running stream is looked up
 	// again, so that a revoked one ends it.
 	reauthEvery = 250 * time.Millisecond
@@ -83,8 +86,11 @@ func (s *Service) relay(w http.ResponseWriter, r *http.Request, rc *http.Respons
 		cancel()
 	}()
 
-	limit := s.publisher.MaxData(s.cfg.MaxMessageBytes) + lineEnvelope
-	in := &lineReader{r: bufio.NewReaderSize(&stallReader{ctx, r.Body, rc, s.stall}, limit)}
+	secret, err := httpx.APIKey(r)
+	if err != nil {
+		return err
+	}
+	in := &lineReader{r: bufio.NewReaderSize(&stallReader{ctx, r.Body, rc, s.stall}, s.maxPublication())}
 	line, err := in.next()
 	switch {
 	case err == nil, err == io.EOF, errors.Is(err, errLongLine):
@@ -109,7 +115,7 @@ func (s *Service) relay(w http.ResponseWriter, r *http.Request, rc *http.Respons
 	for checked := time.Now(); err == nil || errors.Is(err, errLongLine); line, err = in.next() {
 		if time.Since(checked) > reauthEvery {
 			checked = time.Now()
-			grant, denied := s.ring.Authenticate(httpx.APIKey(r), checked)
+			grant, denied := s.ring.Authenticate(secret, checked)
 			if denied != nil {
 				s.publisher.Count(proto.StatusFailed)
 				out.queue <- entry{Result: faulty(in.number, proto.StatusFailed, proto.ProblemUnauthorized.With(denied.Error()))}
@@ -148,37 +154,46 @@ func (s *Service) postLine(ctx context.Context, o *origin, line []byte, long err
 	}
 	if err != nil {
 		s.publisher.Count(proto.StatusInvalid)
+		if wait, ok := pace(ctx, o.Grant); !ok { // a line that is refused counts, too
+			pause(ctx, min(wait, maxPause))
+		}
 		queue <- entry{Result: faulty(number, proto.StatusInvalid, httpx.Problem(err))}
 		return
 	}
 	for _, channel := range p.Targets() {
 		e := entry{Result: proto.Result{Line: number, Status: proto.StatusFailed, Channel: channel}}
-		if pace(ctx, o.Grant) {
+		if wait, ok := pace(ctx, o.Grant); ok {
 			e.delivery = s.publisher.Send(&o.Origin, &p, channel, number)
 		} else {
-			e.Problem = proto.ProblemTooManyRequests.With("the key's rate is used up")
+			e.Problem = proto.ProblemTooManyRequests.With("the key's rate is used up; there is room again in " + wait.Truncate(time.Second).String())
 			s.publisher.Count(proto.StatusFailed)
+			pause(ctx, min(wait, maxPause))
 		}
 		queue <- e
 	}
 }
 
-// pace waits until the key's rate allows one more message. It reports false
-// if that takes longer than maxPace, or ctx ends.
-func pace(ctx context.Context, g auth.Grant) bool {
+// pace waits until the key's rate allows one more message. It reports false,
+// and how long it would have to wait, if that is longer than maxPace or ctx
+// ends.
+func pace(ctx context.Context, g auth.Grant) (wait time.Duration, ok bool) {
 	for {
-		wait, ok := g.Take(1, time.Now())
-		if ok {
-			return true
+		if wait, ok = g.Take(1, time.Now()); ok {
+			return 0, true
 		}
-		if wait > maxPace {
-			return false
+		if wait > maxPace || !pause(ctx, wait) {
+			return wait, false
 		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(wait):
-		}
+	}
+}
+
+// pause waits for d, and reports false if ctx ends before.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 

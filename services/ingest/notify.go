@@ -21,6 +21,9 @@ var errNoMessage = errors.New("no message provided")
 // notify is POST /notify, the predecessor's call, with the predecessor's
 // answers.
 func (s *Service) notify(w http.ResponseWriter, r *http.Request, g auth.Grant) error {
+	if _, err := s.newMeter(w, g); err != nil { // of one message, and also if it is refused
+		return err
+	}
 	o, err := s.origin(r, g)
 	if err != nil {
 		return err
@@ -42,9 +45,6 @@ func (s *Service) notify(w http.ResponseWriter, r *http.Request, g auth.Grant) e
 	p := proto.Publication{Channel: proto.Broadcast, Data: message}
 	if err := p.Check(math.MaxInt); err != nil {
 		return proto.ProblemInvalidMessage.With(err.Error())
-	}
-	if err := take(w, g, 1); err != nil {
-		return err
 	}
 	d := s.publisher.Send(&o.Origin, &p, p.Channel, publish.Whole)
 	if _, err := s.publisher.Settle(r.Context(), d); err != nil {

@@ -6,6 +6,7 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/tracing"
 )
 
@@ -16,7 +17,11 @@ type origin struct {
 }
 
 func (s *Service) origin(r *http.Request, g auth.Grant) (*origin, error) {
-	o := &origin{Grant: g, Origin: publish.Origin{Sender: g.Name, Key: r.Header.Get("Idempotency-Key")}}
+	key, err := httpx.Single(r, "Idempotency-Key")
+	if err != nil {
+		return nil, err
+	}
+	o := &origin{Grant: g, Origin: publish.Origin{Sender: g.Name, Key: key}}
 	if o.Key != "" {
 		if err := proto.CheckKey(o.Key); err != nil {
 			return nil, proto.ProblemInvalidParameter.With("Idempotency-Key: " + err.Error())

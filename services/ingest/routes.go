@@ -3,11 +3,9 @@ package ingest
 import (
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
-	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"go.opentelemetry.io/otel/attribute"
@@ -92,14 +90,4 @@ func observe(w http.ResponseWriter, r *http.Request, h http.HandlerFunc, done fu
 	}()
 	h(ww, r)
 	code = http.StatusOK // what net/http answers where nothing was written
-}
-
-// take spends n messages of the key's rate.
-func take(w http.ResponseWriter, g auth.Grant, n int) error {
-	wait, ok := g.Take(n, time.Now())
-	if ok {
-		return nil
-	}
-	httpx.RetryAfter(w, wait)
-	return proto.ProblemTooManyRequests.With("the key's rate is used up")
 }

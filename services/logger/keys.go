@@ -78,8 +78,12 @@ func (s *Service) watchKeys(ctx context.Context) error {
 // authenticate finds the key of a request. Errors are problems: unauthorized,
 // or unavailable while no key but that of the environment is known yet.
 func (s *Service) authenticate(r *http.Request) (auth.Grant, error) {
+	secret, err := httpx.APIKey(r)
+	if err != nil {
+		return auth.Grant{}, err
+	}
 	loaded := s.keysLoaded.Load()
-	g, err := s.keys.Load().Authenticate(httpx.APIKey(r), time.Now())
+	g, err := s.keys.Load().Authenticate(secret, time.Now())
 	switch {
 	case err == nil:
 		return g, nil

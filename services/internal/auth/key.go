@@ -201,13 +201,13 @@ type Grant struct {
 }
 
 // Take spends n messages of the key's rate. If there are too few, it spends
-// none and says when to try again.
+// none and says when to try again. More than Burst never pass.
 func (g Grant) Take(n int, now time.Time) (wait time.Duration, ok bool) {
 	if g.limit == nil || n <= 0 {
 		return 0, true
 	}
-	if n > g.limit.Burst() { // a batch larger than the burst could never pass: it empties the bucket and the next ones wait
-		n = g.limit.Burst()
+	if n > g.limit.Burst() {
+		return g.Refill(now), false
 	}
 	res := g.limit.ReserveN(now, n)
 	if d := res.DelayFrom(now); d > 0 {
@@ -215,4 +215,24 @@ func (g Grant) Take(n int, now time.Time) (wait time.Duration, ok bool) {
 		return d, false
 	}
 	return 0, true
+}
+
+// Burst is how many messages the key may publish at once: as many as in a
+// second, and one at least. 0 means any number.
+func (g Grant) Burst() int {
+	if g.limit == nil {
+		return 0
+	}
+	return g.limit.Burst()
+}
+
+// Refill is how long it takes, with nothing published meanwhile, until Burst
+// messages may be published at once.
+func (g Grant) Refill(now time.Time) time.Duration {
+	if g.limit == nil {
+		return 0
+	}
+	missing := float64(g.limit.Burst()) - g.limit.TokensAt(now)
+	seconds := missing / float64(g.limit.Limit())
+	return time.Duration(max(0, min(seconds, math.MaxInt32)) * float64(time.Second))
 }

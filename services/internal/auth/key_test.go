@@ -270,12 +270,18 @@ func TestRate(t *testing.T) {
 		{1, 0, 100 * time.Millisecond},
 		{1, 100 * time.Millisecond, 0}, // refused ones have spent nothing
 		{1, 100 * time.Millisecond, 100 * time.Millisecond},
-		{25, time.Second, 100 * time.Millisecond}, // larger than the bucket: needs it full
-		{25, 1100 * time.Millisecond, 0},
-		{1, 1100 * time.Millisecond, 100 * time.Millisecond},
+		{11, 600 * time.Millisecond, 500 * time.Millisecond}, // more than the burst never pass; the wait is until it is full
+		{11, 10 * time.Second, -1},
+		{10, 1100 * time.Millisecond, 0},
 	} {
 		now := noon.Add(step.at)
 		wait, ok := grant(&r, now).Take(step.n, now)
+		if step.wait == -1 {
+			if ok {
+				t.Errorf("%d at %s passes", step.n, step.at)
+			}
+			continue
+		}
 		if ok != (step.wait == 0) || (wait-step.wait).Abs() > time.Millisecond {
 			t.Errorf("%d at %s: got %s, %v, want %s", step.n, step.at, wait, ok, step.wait)
 		}

@@ -3,17 +3,39 @@ package httpx
 import (
 	"net/http"
 	"strings"
+
+	"github.com/herald-push/herald/proto"
 )
 
 // APIKey is the key that a request carries: X-API-KEY, else the credentials
-// of Authorization: Bearer; empty without.
-func APIKey(r *http.Request) string {
-	if secret := r.Header.Get("X-Api-Key"); secret != "" {
-		return secret
+// of Authorization: Bearer; empty without. The error is a problem: a header
+// that is there twice may have been added on the way, and nobody could say
+// which one counts.
+func APIKey(r *http.Request) (string, error) {
+	secret, err := Single(r, "X-Api-Key")
+	if err != nil || secret != "" {
+		return secret, err
 	}
-	scheme, secret, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	credentials, err := Single(r, "Authorization")
+	if err != nil {
+		return "", err
+	}
+	scheme, secret, ok := strings.Cut(credentials, " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return ""
+		return "", nil
 	}
-	return strings.TrimSpace(secret)
+	return strings.TrimSpace(secret), nil
+}
+
+// Single is the value of a header that may be there once; empty without. name
+// is in canonical form. The error is a problem.
+func Single(r *http.Request, name string) (string, error) {
+	switch values := r.Header[name]; len(values) {
+	case 0:
+		return "", nil
+	case 1:
+		return values[0], nil
+	default:
+		return "", proto.ProblemInvalidParameter.With(name + ": the header is there more than once")
+	}
 }

@@ -3,6 +3,8 @@ package httpx
 import (
 	"net/http/httptest"
 	"testing"
+
+	"github.com/herald-push/herald/proto"
 )
 
 func TestAPIKey(t *testing.T) {
@@ -17,8 +19,17 @@ func TestAPIKey(t *testing.T) {
 		if c.authorization != "" {
 			r.Header.Set("Authorization", c.authorization)
 		}
-		if got := APIKey(r); got != c.want {
-			t.Errorf("X-API-KEY %q, Authorization %q: got %q, want %q", c.key, c.authorization, got, c.want)
+		if got, err := APIKey(r); got != c.want || err != nil {
+			t.Errorf("X-API-KEY %q, Authorization %q: got %q, %v, want %q", c.key, c.authorization, got, err, c.want)
+		}
+	}
+	// Twice is refused, even where both say the same.
+	for _, name := range []string{"X-API-KEY", "Authorization"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Add(name, "Bearer a")
+		r.Header.Add(name, "Bearer a")
+		if got, err := APIKey(r); got != "" || Problem(err) == nil || Problem(err).Type != proto.ProblemInvalidParameter.Type {
+			t.Errorf("%s twice: got %q, %v", name, got, err)
 		}
 	}
 }

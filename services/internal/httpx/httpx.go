@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -109,46 +110,6 @@ func Problem(err error) *proto.Problem {
 	return nil
 }
 
-// ReadBody reads a whole body of at most maxBytes. Its errors are mapped by
-// Problem. The caller owns the result.
-func ReadBody(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, error) {
-	if r.ContentLength > maxBytes {
-		return nil, proto.ProblemTooLarge.With(fmt.Sprintf("the body has %d bytes, at most %d are allowed", r.ContentLength, maxBytes))
-	}
-	b, err := readAll(http.MaxBytesReader(w, r.Body, maxBytes), r.ContentLength)
-	switch {
-	case err == nil:
-		return b, nil
-	case Problem(err) == nil: // broken chunks, a connection reset: no fault of ours
-		return nil, fmt.Errorf("read the body: %w: %w", err, proto.ProblemInvalidJSON.With("the body could not be read"))
-	default:
-		return nil, fmt.Errorf("read the body: %w", err)
-	}
-}
-
-// firstBytes bounds what is set aside for a body before any of it has come:
-// its length is only what the client says.
-const firstBytes = 64 << 10
-
-// readAll is io.ReadAll of a body that is said to have so many bytes; less
-// than 0 means unknown.
-func readAll(r io.Reader, length int64) ([]byte, error) {
-	b := make([]byte, 0, max(512, min(length+1, firstBytes))) // one more: where the end is seen
-	for {
-		n, err := r.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
-		if err == io.EOF {
-			return b, nil
-		}
-		if err != nil {
-			return b, err
-		}
-		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
-		}
-	}
-}
-
 // NewRouter makes a chi router with the middleware that every service has:
 // request id, panic recovery, security headers, and problems for unknown
 // paths and methods.
@@ -156,13 +117,24 @@ func NewRouter(log *slog.Logger) *chi.Mux {
 	r := chi.NewRouter()
 	r.Use(requestID, recoverPanic(log), securityHeaders)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
-		WriteProblem(w, r, log, proto.ProblemNotFound.With(r.URL.Path))
+		WriteProblem(w, r, log, proto.ProblemNotFound.With(r.URL.Path+slashHint(r.URL.Path)))
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		allow(w, r)
 		WriteProblem(w, r, log, proto.ProblemMethod.With(r.Method+" "+r.URL.Path))
 	})
 	return r
+}
+
+// slashHint says how a channel with slashes is written, to whoever wrote it as
+// it is.
+func slashHint(path string) string {
+	channel, found := strings.CutPrefix(path, "/v1/channels/")
+	channel = strings.TrimSuffix(channel, "/messages")
+	if !found || !strings.Contains(channel, "/") {
+		return ""
+	}
+	return "; a / in a channel's name is written %2F: /v1/channels/" + strings.ReplaceAll(channel, "/", "%2F")
 }
 
 // allow says which methods the path does take (RFC 9110 section 15.5.6); chi

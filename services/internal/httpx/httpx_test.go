@@ -150,6 +150,10 @@ func TestReadBody(t *testing.T) {
 	}{
 		{name: "whole", body: strings.NewReader("12345"), length: 5, want: "12345"},
 		{name: "empty", body: strings.NewReader(""), length: 0},
+		{name: "byte order mark", body: strings.NewReader(proto.BOM + "12345"), length: 8, want: "12345"},
+		{name: "byte order mark, byte by byte", body: iotest.OneByteReader(strings.NewReader(proto.BOM + "12345")), length: -1, want: "12345"},
+		{name: "only one of two marks", body: strings.NewReader(proto.BOM + proto.BOM), length: -1, want: proto.BOM},
+		{name: "half a mark", body: strings.NewReader(proto.BOM[:2]), length: -1, want: proto.BOM[:2]},
 		{name: "as large as allowed", body: strings.NewReader("1234567890"), length: 10, want: "1234567890"},
 		{name: "as large as allowed, length unknown", body: strings.NewReader("1234567890"), length: -1, want: "1234567890"},
 		{name: "announced too large", body: iotest.ErrReader(errors.New("it was read")), length: 11, kind: proto.ProblemTooLarge, detail: "the body has 11 bytes, at most 10 are allowed"},
