@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natsd"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -46,10 +47,37 @@ func openData(path string) (*dataFolder, error) {
 
 func (d *dataFolder) close() { _ = d.lock.Unlock() } // the lock ends with the process at the latest
 
-// address is how the commands of this machine find the embedded NATS:
-// nats.json in the data folder, readable by its owner only.
+// inUse reports whether a Herald runs on the data folder. It looks only if
+// there is a lock file: one that starts at this moment must not find it taken.
+func inUse(path string) bool {
+	name := filepath.Join(path, "herald.lock")
+	if _, err := os.Stat(name); err != nil {
+		return false
+	}
+	lock := flock.New(name)
+	defer func() { _ = lock.Close() }() // it held nothing that counts
+	free, err := lock.TryRLock()
+	return err == nil && !free
+}
+
+// address is how the commands of this machine find the Herald that runs here
+// and its embedded NATS: nats.json in the data folder, readable by its owner
+// only.
 type address struct {
-	URL string `json:"url"` // with a password made for this run
+	URL   string `json:"url"`   // with a password made for this run; empty: NATS is elsewhere
+	Files uint64 `json:"files"` // that the process may open; 0: unknown
+}
+
+// readAddress is what the Herald that runs on the data folder wrote down.
+func readAddress(data string) (a address, err error) {
+	b, err := os.ReadFile(addressFile(data))
+	if err != nil {
+		return a, err
+	}
+	if err := json.Unmarshal(b, &a); err != nil {
+		return a, fmt.Errorf("%s: %w", addressFile(data), err)
+	}
+	return a, nil
 }
 
 func addressFile(data string) string { return filepath.Join(data, "nats.json") }
@@ -65,16 +93,14 @@ func findNATS(cfg Config) (natsx.Config, error) {
 		elsewhere.Name = "herald-cli"
 		return elsewhere, nil
 	}
-	b, err := os.ReadFile(addressFile(cfg.Data))
-	if errors.Is(err, fs.ErrNotExist) {
+	a, err := readAddress(cfg.Data)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return natsx.Config{}, fmt.Errorf("%w: there is no %s; start herald, name its folder with -data, or a NATS with -nats", errNotRunning, addressFile(cfg.Data))
-	}
-	if err != nil {
+	case err != nil:
 		return natsx.Config{}, fmt.Errorf("find the embedded NATS: %w", err)
-	}
-	var a address
-	if err := json.Unmarshal(b, &a); err != nil {
-		return natsx.Config{}, fmt.Errorf("find the embedded NATS: %s: %w", addressFile(cfg.Data), err)
+	case a.URL == "":
+		return natsx.Config{}, fmt.Errorf("the Herald of %s uses a NATS elsewhere: name it with -nats, as it was named there", cfg.Data)
 	}
 	return natsx.Config{URL: a.URL, Name: "herald-cli"}, nil
 }
@@ -91,16 +117,16 @@ type broker struct {
 // startBroker starts the embedded NATS, unless one elsewhere is named. With a
 // full disk it returns one that starts, or stores, once there is room.
 func startBroker(cfg Config, d *dataFolder, log *slog.Logger) (*broker, error) {
-	b := &broker{log: log, elsewhere: cfg.NATS}
+	b := &broker{log: log, elsewhere: cfg.NATS, file: addressFile(d.path)}
+	files, _ := httpx.OpenFilesLimit() // 0 where there is none
 	if b.elsewhere.URL != "" {
-		return b, nil
+		return b, writeAddress(b.file, address{Files: files})
 	}
 	if r, err := roomFor(cfg); err == nil && r.short() {
 		log.Warn("the disk has no room for all that the stream may keep; publishing answers 503 when it is full",
 			"dir", cfg.Data, "free", mebibytes(r.free), "stored", mebibytes(r.stored), "stream-max-bytes", mebibytes(r.limit))
 	}
 	password := rand.Text()
-	b.file = addressFile(d.path)
 	var err error
 	b.embedded, err = natsd.Start(natsd.Config{
 		Dir: natsFolder(d.path), Port: -1, User: "herald", Password: password, SyncInterval: time.Duration(cfg.Sync),
@@ -110,7 +136,7 @@ func startBroker(cfg Config, d *dataFolder, log *slog.Logger) (*broker, error) {
 				return fmt.Errorf("embedded NATS: %w", err)
 			}
 			u.User = url.UserPassword("herald", password)
-			return writeAddress(b.file, address{URL: u.String()})
+			return writeAddress(b.file, address{URL: u.String(), Files: files})
 		},
 	}, log)
 	if err != nil {

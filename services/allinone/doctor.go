@@ -248,14 +248,25 @@ func mebibytes(n uint64) string { return fmt.Sprintf("%d MiB", n>>20) }
 // every client is one.
 const fewFiles = 4096
 
+// openFiles looks at the limit of the Herald that runs, else at that of one
+// which would be started here.
 func (p *patient) openFiles() {
-	limit, ok := httpx.OpenFilesLimit()
+	limit, known := httpx.OpenFilesLimit()
+	who := "a Herald that is started here"
+	if p.running || inUse(p.cfg.Data) {
+		a, err := readAddress(p.cfg.Data)
+		if err != nil {
+			p.fine("how many files the running Herald may open it says itself: process_max_fds in /metrics")
+			return
+		}
+		limit, known, who = a.Files, a.Files > 0, "the running Herald"
+	}
 	switch {
-	case !ok:
+	case !known:
 	case limit < fewFiles:
-		p.wrong("Raise it: ulimit -n 1048576, or LimitNOFILE in the unit.", "this user may open %d files, and so %d connections; every client is one", limit, httpx.MaxSockets(limit))
+		p.wrong("Raise it: ulimit -n 1048576, or LimitNOFILE in the unit.", "%s may open %d files, and so %d connections; every client is one", who, limit, httpx.MaxSockets(limit))
 	default:
-		p.fine("%d files may be open, so %d connections; the rest is kept for the store", limit, httpx.MaxSockets(limit))
+		p.fine("%s may open %d files, so %d connections; the rest is kept for the store", who, limit, httpx.MaxSockets(limit))
 	}
 }
 
@@ -270,6 +281,10 @@ func (p *patient) broker(ctx context.Context) {
 		return
 	}
 	nc, err := natsx.Connect(where, slog.New(slog.DiscardHandler))
+	if err != nil && p.cfg.NATS.URL == "" && !p.running && !inUse(p.cfg.Data) {
+		p.fine("the last Herald of %s ended without tidying up, by a crash or a kill; the next start goes on with all it stored", p.cfg.Data)
+		return
+	}
 	if err != nil {
 		p.wrong("Is it running, is the address right, do user and password fit?", "NATS: %v", err)
 		return
