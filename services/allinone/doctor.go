@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -53,18 +54,29 @@ var doctorCommand = command{
 	name: "doctor", does: "find out what is wrong, and what to do about it",
 	about: "Checks everything that keeps the Herald of this machine from running: settings, certificate, port, data folder,\n" +
 		"disk, open files, NATS, keys, the log. It takes the settings of serve, changes nothing, and exits with 1 if\n" +
-		"something is wrong.",
+		"something is wrong. With -url it looks at a public address instead, through whatever proxies stand before it:\n" +
+		"WebSocket, SSE, buffering, idle connections.",
 	examples: []string{
 		"herald doctor",
 		"herald doctor -data /var/lib/herald",
+		"herald doctor -url https://push.example.com    # through its proxy; with HERALD_API_KEY it sends a message, too",
 	},
 	start: func(c *call) task {
 		p := &patient{cfg: defaultConfig(), out: c.std.out}
-		t := task{refused: p.unreadable}
+		probe := &outside{patient: p, idle: 75 * time.Second}
+		t := task{refused: p.unreadable, settings: []config.Setting{
+			{Flag: "url", Help: "a public address to look at from outside, such as https://push.example.com", Into: &probe.URL},
+			{Flag: "ca", Env: "HERALD_CA", Help: "for -url: file of the authorities (PEM) that may sign its certificate, in place of the system's", Into: &probe.CA},
+			{Flag: "idle", Help: "for -url: for how long idle connections are watched; many proxies end them after 60s", Into: &probe.idle},
+		}}
 		notes := p.cfg.read(c, &t)
 		t.run = func(ctx context.Context, words []string) error {
 			if len(words) > 0 {
 				return fmt.Errorf("doctor takes no arguments, only settings: %q", words)
+			}
+			if probe.URL != "" {
+				probe.Key = p.cfg.Ingest.APIKey
+				return probe.examine(ctx)
 			}
 			if err := p.cfg.complete(); err != nil {
 				return p.unreadable(err)

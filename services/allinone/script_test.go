@@ -23,6 +23,7 @@ import (
 //	ready URL          waits until the Herald there is ready
 //	apikey NAME FILE   sets $NAME to the API key that FILE's text shows
 //	stranger NAME KIND sets $NAME to the URL of a server that is not Herald
+//	proxy NAME KIND URL  sets $NAME to the URL of a proxy before the Herald there
 //	until FILE REGEXP  waits until FILE, written by a background command, matches
 func TestScript(t *testing.T) {
 	races := t.TempDir() // where the race detector writes, if a command ends with 66
@@ -67,6 +68,9 @@ func TestScript(t *testing.T) {
 					return err == nil && found != nil
 				})
 				ts.Setenv(args[0], found[1])
+			},
+			"proxy": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], proxyBefore(ts, args[1], args[2]))
 			},
 			"stranger": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Setenv(args[0], stranger(ts, args[1]))
