@@ -41,12 +41,16 @@ const (
 	CloseTooManyConnections CloseCode = 4003
 	// CloseTooManyFrames: the client sent frames faster than the limit allows.
 	CloseTooManyFrames CloseCode = 4004
+	// CloseTokenEarly: the token begins in the future, by more than clocks may
+	// differ. Come back with backoff.
+	CloseTokenEarly CloseCode = 4005
 
-	// CloseTokenInvalid: the token is malformed, forged or not yet valid.
+	// CloseTokenInvalid: the token is malformed or forged, lacks a claim or has a
+	// wrong one.
 	CloseTokenInvalid CloseCode = 4500
 	// CloseKicked: an administrator ended the connection.
 	CloseKicked CloseCode = 4501
-	// CloseBadRequest: the URL's parameters are wrong (channel, since).
+	// CloseBadRequest: the URL's parameters are wrong or not known.
 	CloseBadRequest CloseCode = 4502
 )
 
@@ -66,6 +70,7 @@ var closeNames = map[CloseCode]string{
 	CloseTokenExpired:       "token-expired",
 	CloseTooManyConnections: "too-many-connections",
 	CloseTooManyFrames:      "too-many-frames",
+	CloseTokenEarly:         "token-early",
 	CloseTokenInvalid:       "token-invalid",
 	CloseKicked:             "kicked",
 	CloseBadRequest:         "bad-request",

@@ -13,6 +13,15 @@ import (
 // with 100 names of 100 bytes, or a token, fits.
 const MaxFrameBytes = 16 << 10
 
+// WebSocket subprotocols that a client may offer (RFC 6455 section 1.9).
+const (
+	// Subprotocol is the frames of this package, and the one that is answered.
+	Subprotocol = "herald"
+	// SubprotocolToken and a token after it is how a page hands over a token that
+	// should not stand in the URL. It is offered beside Subprotocol.
+	SubprotocolToken = "herald.token."
+)
+
 // Types of control frames. A frame without "type" is a message.
 const (
 	// From the gateway.

@@ -158,7 +158,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 		return nil
 	}
 	defer context.AfterFunc(ctx, started)() // what happens from now on is of interest: it stops
-	return lifecycle.Run(ctx, log, cfg.Ingest.Drain+stopTimeout,
+	return lifecycle.Run(ctx, log, cfg.Gateway.DrainDelay+cfg.Ingest.Drain+stopTimeout,
 		lifecycle.Part{Name: "logger", Run: lg.Run}, // last to stop: it stores what the others still publish
 		lifecycle.Part{Name: "ingest", Run: in.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},

@@ -25,6 +25,8 @@ var tokenCommand = command{
 		return task{
 			settings: []config.Setting{
 				{Env: "HERALD_JWT_SECRET", Help: "the secret that Herald checks tokens with", Secret: true, Into: &t.secret},
+				{Flag: "jwt-audience", Env: "HERALD_JWT_AUDIENCE", Help: "its claim aud: the first of what Herald accepts; none: it has no such claim", Into: &t.audience},
+				{Flag: "jwt-issuer", Env: "HERALD_JWT_ISSUER", Help: "its claim iss: the first of what Herald accepts; none: it has no such claim", Into: &t.issuer},
 				{Flag: "sub", Help: "whom the token is for", Into: &t.Name},
 				{Flag: "channels", Help: "patterns the client may follow, comma-separated", Into: &t.Channels},
 				{Flag: "expires", Help: "for how long it is valid", Into: &t.expires},
@@ -37,9 +39,10 @@ var tokenCommand = command{
 // signer makes one token.
 type signer struct {
 	auth.Principal
-	secret  string
-	expires time.Duration
-	out     io.Writer
+	secret           string
+	audience, issuer []string
+	expires          time.Duration
+	out              io.Writer
 }
 
 func (t *signer) run(_ context.Context, words []string) error {
@@ -55,10 +58,17 @@ func (t *signer) run(_ context.Context, words []string) error {
 		}
 	}
 	t.Expires = time.Now().Add(t.expires)
-	signed, err := auth.Sign(t.secret, t.Principal)
+	signed, err := auth.Sign(auth.Signing{Secret: t.secret, Audience: first(t.audience), Issuer: first(t.issuer)}, t.Principal)
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(t.out, signed)
 	return err
+}
+
+func first(all []string) string {
+	if len(all) == 0 {
+		return ""
+	}
+	return all[0]
 }

@@ -21,13 +21,19 @@ type request struct {
 	refused  *refusal // what check found; nil: nothing
 }
 
-func parseRequest(r *http.Request) *request {
-	q := r.URL.Query()
-	req := &request{since: strings.Clone(q.Get("since")), token: strings.Clone(q.Get("token"))}
-	req.channels = []string{}                          // not nil: welcome says [], not null
-	if n := len(q["channel"]); n > proto.MaxChannels { // before they are compared with each other
-		req.refused = &refusal{code: proto.CloseBadRequest, err: fmt.Errorf("%d channels in the URL, at most %d are allowed", n, proto.MaxChannels)}
-		return req
+// parseRequest reads the URL. What it does not know is an error, since a client
+// that misspells a name would follow something else than it asked for.
+func (s *Service) parseRequest(r *http.Request, p page) (*request, error) {
+	req := &request{channels: []string{}} // not nil: welcome says [], not null
+	q, err := httpx.Query(r, []string{"channel"}, "since", "lastEventId", "token")
+	if err != nil {
+		return req, err
+	}
+	if req.token, err = s.tokenOf(r, q, p); err != nil {
+		return req, err
+	}
+	if n := len(q["channel"]); n > proto.MaxChannels {
+		return req, fmt.Errorf("%d channels in the URL, at most %d are allowed; subscribe frames take more", n, proto.MaxChannels)
 	}
 	for _, c := range q["channel"] {
 		if c != "" && !slices.Contains(req.channels, c) {
@@ -37,21 +43,28 @@ func parseRequest(r *http.Request) *request {
 	if !q.Has("channel") {
 		req.channels = append(req.channels, proto.Broadcast)
 	}
-	if id := r.Header.Get("Last-Event-ID"); id != "" {
-		req.since = strings.Clone(id) // newer than what stands in the URL of an EventSource that came back
+	// The newest first: an EventSource that comes back keeps the since in its
+	// URL, and says where it got to in the header, or, if it is a polyfill that
+	// spares itself the preflight, in a parameter of the same name.
+	for _, id := range []string{r.Header.Get("Last-Event-ID"), q.Get("lastEventId"), q.Get("since")} {
+		if id != "" {
+			req.since = strings.Clone(id)
+			break
+		}
 	}
-	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && req.token == "" {
-		req.token = strings.Clone(bearer)
-	}
-	return req
+	return req, nil
 }
 
-func (s *Service) newSession(r *http.Request, words *wording) *session {
-	c := &session{s: s, asked: parseRequest(r), words: words}
+func (s *Service) newSession(r *http.Request, p page, words *wording) *session {
+	asked, err := s.parseRequest(r, p)
+	c := &session{s: s, asked: asked, words: words}
 	c.followed = c.first[:0]
-	if refused := crowded(r); refused != nil { // first: what cannot stay costs no signature
-		c.asked.refused = refused
-	} else if c.asked.refused == nil {
+	c.asked.refused = crowded(r) // first: what cannot stay costs no signature
+	switch {
+	case c.asked.refused != nil:
+	case err != nil:
+		c.asked.refused = &refusal{code: proto.CloseBadRequest, err: err}
+	default:
 		c.asked.refused = c.check()
 	}
 	return c
@@ -81,10 +94,7 @@ func crowded(r *http.Request) *refusal {
 // its URL; nil: nothing. It needs no connection yet.
 func (c *session) check() *refusal {
 	if err := c.authenticate(); err != nil {
-		if errors.Is(err, auth.ErrExpired) {
-			return &refusal{code: proto.CloseTokenExpired, err: err}
-		}
-		return &refusal{code: proto.CloseTokenInvalid, err: err}
+		return &refusal{code: tokenCode(err), err: err}
 	}
 	for _, name := range c.asked.channels {
 		if err := proto.CheckPattern(name); err != nil {
@@ -102,6 +112,21 @@ func (c *session) check() *refusal {
 		}
 	}
 	return nil
+}
+
+// tokenCode is the goodbye for an error of Verify: to come back where it passes
+// by itself.
+func tokenCode(err error) proto.CloseCode {
+	switch {
+	case errors.Is(err, auth.ErrExpired):
+		return proto.CloseTokenExpired
+	case errors.Is(err, auth.ErrEarly):
+		return proto.CloseTokenEarly
+	case errors.Is(err, auth.ErrKeys):
+		return proto.CloseOverload
+	default:
+		return proto.CloseTokenInvalid
+	}
 }
 
 func (c *session) authenticate() error {

@@ -16,7 +16,7 @@ import (
 	"github.com/herald-push/herald/proto"
 )
 
-const jwtSecret = "8f1kq02nvm4xbz7c" // of the tests only
+const jwtSecret = "8f1kq02nvm4xbz7c8f1kq02nvm4xbz7d" // of the tests only
 
 // token signs claims with HS256 and the gateway's secret.
 func token(t testing.TB, subject string, lives time.Duration, channels ...string) string {

@@ -3,9 +3,9 @@ package gateway
 import (
 	"errors"
 	"fmt"
-	"net/url"
+	"net/http"
 	"runtime"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -20,17 +20,25 @@ type Config struct {
 	Listen            string
 	CertFile, KeyFile string
 	// Tokens are checked with these keys; neither set: no token is valid.
-	JWTSecret, JWKS   string
+	// JWTSecretFile is where JWTSecret comes from, if it comes from a file.
+	JWTSecret, JWTSecretFile, JWKS string
+	// Audience and Issuer, unless empty, are what a token must name one of.
+	Audience, Issuer  []string
 	AnonymousChannels []string
 	AllowedOrigins    []string
+	// TokenCookie is the name of a cookie that may hold a token; empty: none.
+	TokenCookie string
 	// MaxPerIP is counted over all gateways. LimitDryRun only reports who
 	// would be refused.
 	MaxPerIP       int
 	LimitDryRun    bool
 	TrustedProxies httpx.Proxies
 	// Drain is the window over which clients are told to leave at the end.
-	Drain     time.Duration
-	Heartbeat time.Duration
+	Drain time.Duration
+	// DrainDelay is from when the gateway is unready to when the first client is
+	// told: until a balancer has seen it, clients would come back here.
+	DrainDelay time.Duration
+	Heartbeat  time.Duration
 	// MaxQueueBytes may wait for one client before it is closed as slow.
 	MaxQueueBytes int
 	// CompressAbove is from how many bytes on a message is compressed for the
@@ -49,6 +57,7 @@ func DefaultConfig() Config {
 		AnonymousChannels: []string{proto.Broadcast, "public.>"},
 		MaxPerIP:          2000, // the predecessor's limit
 		Drain:             10 * time.Second,
+		DrainDelay:        time.Second,
 		Heartbeat:         25 * time.Second, // below the 30 to 60 s after which proxies and mobile networks drop idle connections
 		MaxQueueBytes:     1 << 20,
 		CompressAbove:     256, // to write a shorter frame costs the same however short it is
@@ -65,14 +74,18 @@ func (c *Config) Settings() []config.Setting {
 		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Into: &c.Listen},
 		{Flag: "tls-cert", Env: "HERALD_TLS_CERT", Help: "certificate file (PEM); with -tls-key the gateway speaks HTTPS and wss", Into: &c.CertFile},
 		{Flag: "tls-key", Env: "HERALD_TLS_KEY", Help: "private key file (PEM)", Into: &c.KeyFile},
-		{Env: "HERALD_JWT_SECRET", Help: "secret of HS256 tokens", Secret: true, Into: &c.JWTSecret},
+		{Env: "HERALD_JWT_SECRET", Help: "secret of HS256 tokens, at least 32 random characters; while you change it two, with a space or line break between them", Secret: true, Into: &c.JWTSecret, Path: &c.JWTSecretFile},
 		{Flag: "jwks", Env: "HERALD_JWKS", Help: "file or URL of the public keys of RS256, ES256 and EdDSA tokens", Into: &c.JWKS},
+		{Flag: "jwt-audience", Env: "HERALD_JWT_AUDIENCE", Help: "what the claim aud of a token must name one of; none: it is not judged", Into: &c.Audience},
+		{Flag: "jwt-issuer", Env: "HERALD_JWT_ISSUER", Help: "what the claim iss of a token must be one of; none: it is not judged", Into: &c.Issuer},
 		{Flag: "anonymous-channels", Env: "HERALD_ANONYMOUS_CHANNELS", Help: "patterns that clients without a token may follow", Into: &c.AnonymousChannels},
-		{Flag: "allowed-origins", Env: "HERALD_ALLOWED_ORIGINS", Help: "origins of pages that may connect, besides the same host; * for all", Into: &c.AllowedOrigins},
+		{Flag: "allowed-origins", Env: "HERALD_ALLOWED_ORIGINS", Help: "origins of pages that may connect, besides the same host, such as https://app.example.com, https://*.example.com or http://localhost:*; * for all", Into: &c.AllowedOrigins},
+		{Flag: "token-cookie", Env: "HERALD_TOKEN_COOKIE", Help: "name of a cookie that may hold a client's token; it counts for pages of the same host and of allowed-origins", Into: &c.TokenCookie},
 		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP", Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, sockets with each service; 0: no limit", Into: &c.MaxPerIP},
 		{Flag: "connection-limit-dry-run", Env: "HERALD_CONNECTION_LIMIT_DRY_RUN", Help: "count connections over the limit, and refuse none", Into: &c.LimitDryRun},
 		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES", Help: "addresses and prefixes whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
 		{Flag: "drain", Env: "HERALD_DRAIN", Help: "window over which clients are told to leave when the gateway stops", Into: &c.Drain},
+		{Flag: "drain-delay", Env: "HERALD_DRAIN_DELAY", Help: "time from when a gateway that stops is unready to when the first client is told to leave", Into: &c.DrainDelay},
 		{Flag: "heartbeat", Env: "HERALD_HEARTBEAT", Help: "silence after which a client is pinged, in whole seconds", Into: &c.Heartbeat},
 		{Flag: "max-queue-bytes", Env: "HERALD_MAX_QUEUE_BYTES", Help: "bytes that may wait for one client before it is closed as too slow", Into: &c.MaxQueueBytes},
 		{Flag: "compress-above", Env: "HERALD_COMPRESS_ABOVE", Help: "bytes from which on a message is compressed for WebSocket clients that offer permessage-deflate; 0: none is", Into: &c.CompressAbove},
@@ -92,13 +105,19 @@ func (c *Config) Validate() error {
 			fault("anonymous-channels: %w", err)
 		}
 	}
-	for _, o := range c.AllowedOrigins {
-		if u, err := url.Parse(o); o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || strings.Trim(u.Path, "/") != "") {
-			fault("allowed-origins: %q is not an origin such as https://example.com", o)
+	if _, err := parseAllowed(c.AllowedOrigins); err != nil {
+		fault("allowed-origins: %w", err)
+	}
+	if name := c.TokenCookie; name != "" {
+		if (&http.Cookie{Name: name, Value: "x"}).Valid() != nil {
+			fault("token-cookie: %q is no name of a cookie", name)
+		}
+		if slices.Contains(c.AllowedOrigins, "*") {
+			fault("token-cookie with allowed-origins *: any page could connect with its visitors' cookies; list the origins")
 		}
 	}
 	if c.JWTSecret != "" {
-		if err := auth.CheckSecret("HERALD_JWT_SECRET", c.JWTSecret); err != nil {
+		if _, err := auth.TokenSecrets("HERALD_JWT_SECRET", c.JWTSecret); err != nil {
 			faults = append(faults, err)
 		}
 	}
@@ -110,6 +129,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Drain < 0 || c.Drain > 10*time.Minute {
 		fault("drain: %s is not between 0s and 10m", c.Drain)
+	}
+	if c.DrainDelay < 0 || c.DrainDelay > time.Minute {
+		fault("drain-delay: %s is not between 0s and 1m", c.DrainDelay)
 	}
 	if c.Heartbeat < time.Second || c.Heartbeat%time.Second != 0 {
 		fault("heartbeat: %s is not a whole number of seconds", c.Heartbeat)

@@ -30,7 +30,7 @@ func TestValidate(t *testing.T) {
 		{`allowed-origins: "example.com" is not an origin`, func(c *Config) { c.AllowedOrigins = []string{"example.com"} }},
 		{`allowed-origins: "https://a.example/page" is not an origin`, func(c *Config) { c.AllowedOrigins = []string{"https://a.example/page"} }},
 		{`HERALD_JWT_SECRET has 5 characters`, func(c *Config) { c.JWTSecret = "short" }},
-		{`HERALD_JWT_SECRET looks like a placeholder`, func(c *Config) { c.JWTSecret = "changeme-changeme" }},
+		{`HERALD_JWT_SECRET looks like a placeholder`, func(c *Config) { c.JWTSecret = "changeme-changeme-changeme-changeme" }},
 		{`tls-cert and tls-key belong together`, func(c *Config) { c.CertFile = "cert.pem" }},
 		{`max-connections-per-ip: -1 is negative`, func(c *Config) { c.MaxPerIP = -1 }},
 		{`drain: 1h0m0s is not between 0s and 10m`, func(c *Config) { c.Drain = time.Hour }},

@@ -149,3 +149,35 @@ func TestStopBeforeThereIsAStream(t *testing.T) {
 		t.Errorf("Run: %v", err)
 	}
 }
+
+// A balancer sees that the gateway is unready before the first client is told
+// to leave, and who comes back meanwhile comes elsewhere.
+func TestUnreadyBeforeTheFirstGoodbye(t *testing.T) {
+	b := newBroker(t)
+	g := b.gateway(func(c *Config) { c.DrainDelay = 2 * time.Second })
+	c, _ := g.connect("")
+	begin := time.Now()
+	stopped := make(chan error, 1)
+	go func() { stopped <- g.stop() }()
+	natstest.Eventually(t, patience, "the gateway is unready", func() bool {
+		resp, _ := g.call(http.MethodGet, "/readyz", nil)
+		return resp.StatusCode == http.StatusServiceUnavailable
+	})
+	b.publish("broadcast", "1")
+	c.want("") // it is served as before
+	if code, _ := c.closed(); code != proto.CloseGoingAway || time.Since(begin) < 2*time.Second {
+		t.Errorf("got %v after %s", code, time.Since(begin))
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+// Nobody is asked to leave, so nothing is waited for.
+func TestNoDelayWithoutClients(t *testing.T) {
+	b := newBroker(t)
+	g := b.gateway(func(c *Config) { c.DrainDelay = time.Minute })
+	if err := g.stop(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}

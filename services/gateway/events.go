@@ -58,7 +58,7 @@ func comeBackAfter(code proto.CloseCode) time.Duration {
 	switch {
 	case !code.ComeBack():
 		return time.Hour
-	case code == proto.CloseOverload, code == proto.CloseTooManyConnections:
+	case code == proto.CloseOverload, code == proto.CloseTooManyConnections, code == proto.CloseTokenEarly:
 		return between(5*time.Second, 15*time.Second)
 	default:
 		return between(100*time.Millisecond, time.Second)
@@ -71,73 +71,57 @@ func between(low, high time.Duration) time.Duration { return low + rand.N(high-l
 // status but 200, and comes back after the end of any 200: so what is to be
 // tried again ends a stream that says when, and everything else is a problem.
 func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
-	if !s.allowPage(w, r) {
+	page, ok := s.allowPage(w, r)
+	if !ok {
 		return
 	}
 	if reason, away := s.away(); away {
-		s.turnAway(w, reason)
+		s.turnAway(w, reason, proto.CloseRestart)
 		return
 	}
-	if refused := crowded(r); refused != nil {
-		s.m.refused.WithLabelValues(refused.code.String()).Inc()
+	remote := s.clientIP(r)
+	if crowded(r) == nil { // who cannot stay waits for nothing
+		s.wait(s.shares.pay(remote, costOf(r)), func() bool { return r.Context().Err() != nil })
+	}
+	sess := s.newSession(r, page, inEvents)
+	switch refused := sess.asked.refused; {
+	case refused == nil:
+	case refused.passes():
 		eventHeaders(w)
-		problem := event(proto.ErrorFrame{Type: proto.FrameError, Code: refused.code.String(), Detail: refused.err.Error()})
-		_, _ = w.Write(append(problem, eventFormat.Goodbye(refused.code)...)) // who hung up misses nothing
+		_, _ = w.Write(event(proto.ErrorFrame{Type: proto.FrameError, Code: refused.code.String(), Detail: refused.err.Error()}))
+		s.turnAway(w, refused.code.String(), refused.code)
 		return
-	}
-	remote := s.cfg.TrustedProxies.ClientIP(r)
-	s.wait(s.shares.pay(remote, costOf(r)), func() bool { return r.Context().Err() != nil })
-	sess := s.newSession(r, inEvents)
-	if refused := sess.asked.refused; refused != nil {
+	default:
 		s.m.refused.WithLabelValues(refused.code.String()).Inc()
 		httpx.WriteProblem(w, r, s.log, refused.problem())
 		return
 	}
 	eventHeaders(w)
+	if r.Method == http.MethodHead {
+		return
+	}
 	err := s.conns.Stream(&sess.conn, w, r, remote, httpx.NewID(), eventFormat, sess)
 	if err != nil {
-		s.turnAway(w, "stopping")
+		s.turnAway(w, "stopping", proto.CloseRestart)
 	}
 }
 
 // turnAway ends a stream that has not begun.
-func (s *Service) turnAway(w http.ResponseWriter, reason string) {
+func (s *Service) turnAway(w http.ResponseWriter, reason string, code proto.CloseCode) {
 	s.m.refused.WithLabelValues(reason).Inc()
 	eventHeaders(w)
-	_, _ = w.Write(eventFormat.Goodbye(proto.CloseRestart)) // who hung up misses nothing
+	_, _ = w.Write(eventFormat.Goodbye(code)) // who hung up misses nothing
 }
 
 func eventHeaders(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx holds answers back otherwise
+	w.Header().Set("Cache-Control", "no-store, no-transform") // a proxy that compresses holds events back
+	w.Header().Set("X-Accel-Buffering", "no")                 // nginx holds answers back otherwise
 }
 
-// allowEvents answers the preflight of clients that send more headers than an
-// EventSource does: a token, or an id that is none of Fetch's safe ones.
-func (s *Service) allowEvents(w http.ResponseWriter, r *http.Request) {
-	if !s.allowPage(w, r) {
-		return
-	}
-	w.Header().Set("Access-Control-Allow-Headers", "Authorization, Last-Event-ID, Cache-Control")
-	w.Header().Set("Access-Control-Max-Age", "86400") // seconds; browsers cap it
-	w.WriteHeader(http.StatusNoContent)
-}
-
-// allowPage lets a page of an allowed origin read the answer (CORS), and
-// refuses others.
-func (s *Service) allowPage(w http.ResponseWriter, r *http.Request) bool {
-	if !s.originAllowed(r) {
-		s.m.refused.WithLabelValues("origin").Inc()
-		httpx.WriteProblem(w, r, s.log, originProblem(r))
-		return false
-	}
-	w.Header().Add("Vary", "Origin")
-	if origin := r.Header.Get("Origin"); origin != "" {
-		w.Header().Set("Access-Control-Allow-Origin", origin)
-	}
-	return true
-}
+// passes reports whether time alone may change the answer to the same request.
+// An expired token is one that comes back, too, but not with the same URL.
+func (r *refusal) passes() bool { return r.code.ComeBack() && r.code != proto.CloseTokenExpired }
 
 // problem is the refusal as an HTTP answer.
 func (r *refusal) problem() *proto.Problem {

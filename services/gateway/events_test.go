@@ -165,7 +165,7 @@ func TestEvents(t *testing.T) {
 	if f := e.want(""); string(f.Data) != "3" || f.ID != "" || e.lastID != b.id(3) {
 		t.Errorf("ephemeral: got %s, event id %s; want the id before it to stay", f.raw, e.lastID)
 	}
-	if got := e.resp.Header.Get("X-Accel-Buffering") + e.resp.Header.Get("Cache-Control"); got != "nono-store" {
+	if got := e.resp.Header.Get("X-Accel-Buffering") + e.resp.Header.Get("Cache-Control"); got != "nono-store, no-transform" {
 		t.Errorf("headers against buffering and caching: got %q", got)
 	}
 	e.hangUp()

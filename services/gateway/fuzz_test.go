@@ -26,7 +26,10 @@ func FuzzRequest(f *testing.F) {
 	f.Add("channel=%zz&since=%00;x", "Bearer ")
 	f.Fuzz(func(t *testing.T, query, authorization string) {
 		r := &http.Request{URL: &url.URL{RawQuery: query}, Header: http.Header{"Authorization": {authorization}}}
-		req := parseRequest(r)
+		req, err := (&Service{}).parseRequest(r, page{})
+		if err != nil && strings.Contains(err.Error(), "token=") {
+			t.Fatalf("an error shows a value: %v", err)
+		}
 		if req.channels == nil {
 			t.Fatal("welcome would say null")
 		}

@@ -24,6 +24,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,6 +73,10 @@ type Service struct {
 	server   *httpx.Server    // nil without a listener of its own
 	sockets  *httpx.Admission // nil: nobody counts them
 	frames   frames           // for WebSocket clients
+	origins  allowedOrigins   // of pages of other hosts
+
+	strangers strangers // pages that were refused
+	forwarded sync.Once // X-Forwarded-For of a peer that is no trusted proxy was reported
 
 	// replays bounds how many clients read history from the stream at once.
 	replays  chan struct{}
@@ -85,18 +91,25 @@ type Service struct {
 // the stream for everything at once; the others wait their turn.
 const maxReplays = 64
 
-// New wires a gateway and binds its listener. ctx bounds the loading of token
-// keys and, with a JWKS URL, their refreshing.
+// New wires a gateway and binds its listener. ctx bounds the first fetch of a
+// JWKS URL.
 func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	verifier, err := auth.NewVerifier(ctx, auth.VerifierConfig{Secret: cfg.JWTSecret, JWKS: cfg.JWKS}, deps.Log)
+	verifier, err := auth.NewVerifier(ctx, auth.VerifierConfig{
+		Secret: cfg.JWTSecret, SecretFile: cfg.JWTSecretFile, JWKS: cfg.JWKS, Audience: cfg.Audience, Issuer: cfg.Issuer,
+	}, deps.Log)
+	if err != nil {
+		return nil, err
+	}
+	origins, err := parseAllowed(cfg.AllowedOrigins)
 	if err != nil {
 		return nil, err
 	}
 	s := &Service{
-		cfg: cfg, deps: deps, log: deps.Log,
+		origins: origins,
+		cfg:     cfg, deps: deps, log: deps.Log,
 		m:        newMetrics(deps.Registry),
 		conns:    conn.NewSet(conn.Config{MaxQueueBytes: cfg.MaxQueueBytes, Heartbeat: cfg.Heartbeat, Deflate: cfg.CompressAbove > 0}, deps.Registry),
 		ips:      newPerIP(cfg.MaxPerIP, cfg.LimitDryRun),
@@ -132,6 +145,8 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		s.sockets = s.server.Admission()
 	}
 	deps.Ops.AddCheck("gateway", s.ready)
+	// Who needs no token is served without the keys.
+	deps.Ops.AddWarning("tokens", func(context.Context) error { return s.verifier.Ready() })
 	return s, nil
 }
 
@@ -140,6 +155,16 @@ func (s *Service) ready(ctx context.Context) error {
 		return errors.New("draining")
 	}
 	return s.feed.ready(ctx)
+}
+
+// clientIP is the address that a client is counted under.
+func (s *Service) clientIP(r *http.Request) netip.Addr {
+	if len(r.Header["X-Forwarded-For"]) > 0 && !s.cfg.TrustedProxies.Proxied(r) {
+		s.forwarded.Do(func() {
+			s.log.Warn("a peer that is no trusted proxy sends X-Forwarded-For: if it is yours, name it in HERALD_TRUSTED_PROXIES (-trusted-proxies); until then all clients behind it count as one address", "remote", r.RemoteAddr)
+		})
+	}
+	return s.cfg.TrustedProxies.ClientIP(r)
 }
 
 // Addr is where the gateway listens; nil without a listener of its own.
@@ -151,7 +176,7 @@ func (s *Service) Addr() net.Addr {
 }
 
 // Run serves until ctx ends, and then leaves in this order: unready and
-// refusing newcomers; every client told to come back elsewhere, spread over
+// refusing newcomers; after a delay every client told to come back elsewhere, spread over
 // the drain window; the listener, the feed and the shards stopped. It returns
 // when every goroutine has.
 func (s *Service) Run(ctx context.Context) error {
@@ -162,6 +187,7 @@ func (s *Service) Run(ctx context.Context) error {
 	wg.Go(func() { s.hub.Run(inner) })
 	wg.Go(func() { s.conns.Run(inner) })
 	wg.Go(func() { s.returnMemory(inner) })
+	wg.Go(func() { s.verifier.Run(inner) })
 	wg.Go(func() {
 		if err := s.sharing.run(inner); err != nil {
 			failed <- err
@@ -208,6 +234,9 @@ const drainPace = 10 * time.Millisecond
 // drain tells every client to come back elsewhere and waits until they left.
 func (s *Service) drain() {
 	s.draining.Store(true)
+	if s.conns.Len() > 0 {
+		time.Sleep(s.cfg.DrainDelay) // unready, and still serving
+	}
 	begin := time.Now()
 	n := s.conns.Len()
 	window := min(s.cfg.Drain, time.Duration(n)*drainPace)

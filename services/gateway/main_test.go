@@ -142,6 +142,7 @@ func (b *broker) run(pages fs.FS, change ...func(*Config)) *gate {
 	b.t.Helper()
 	cfg := DefaultConfig()
 	cfg.Listen, cfg.AnonymousChannels, cfg.Drain = "127.0.0.1:0", []string{">"}, 200*time.Millisecond
+	cfg.DrainDelay = 0
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -29,7 +29,18 @@ func (s *Service) mountPages(r chi.Router) {
 		return
 	}
 	r.Get("/", func(w http.ResponseWriter, r *http.Request) { s.servePage(w, r, "demo/index.html") })
-	for _, folder := range []string{"demo", "client", "shared"} {
+	// Pages of allowed origins may import the client; for others it is a file that
+	// their browser does not let them use.
+	r.Options("/client/*", s.allowPreflight)
+	r.Get("/client/*", func(w http.ResponseWriter, r *http.Request) {
+		p := s.pageOf(r)
+		if !p.allowed {
+			s.strangers.report(s, r, p.origin)
+		}
+		s.shareWith(w, p)
+		s.servePage(w, r, "client/"+chi.URLParam(r, "*"))
+	})
+	for _, folder := range []string{"demo", "shared"} {
 		r.Get("/"+folder+"/*", func(w http.ResponseWriter, r *http.Request) {
 			s.servePage(w, r, folder+"/"+chi.URLParam(r, "*"))
 		})

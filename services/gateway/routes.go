@@ -10,7 +10,7 @@ import (
 func (s *Service) Mount(r chi.Router) {
 	r.Get("/ws", s.serveWebSocket)
 	r.Get("/sse", s.serveEvents)
-	r.Options("/sse", s.allowEvents)
+	r.Options("/sse", s.allowPreflight)
 	s.mountPages(r)
 }
 

@@ -19,18 +19,24 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		refuse(reason, proto.ProblemUnavailable.With("this gateway is "+reason+"; connect again"))
 		return
 	}
-	if !s.originAllowed(r) {
-		refuse("origin", originProblem(r))
+	page := s.pageOf(r)
+	if !page.allowed {
+		s.refuseOrigin(w, r, page)
 		return
 	}
-	remote := s.cfg.TrustedProxies.ClientIP(r)
+	if err := checkSubprotocols(r); err != nil {
+		refuse("handshake", proto.ProblemInvalidParameter.With(err.Error()))
+		return
+	}
+	remote := s.clientIP(r)
 	s.wait(s.shares.pay(remote, costOf(r)), func() bool { return r.Context().Err() != nil })
-	sess := s.newSession(r, inFrames)
+	sess := s.newSession(r, page, inFrames)
 	err := s.conns.Accept(&sess.conn, w, r, remote, httpx.NewID(), func(status int, reason error) {
 		if status == http.StatusServiceUnavailable {
 			refuse("stopping", proto.ProblemUnavailable.With("this gateway is stopping; connect again"))
 			return
 		}
+		w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455 section 4.4
 		refuse("handshake", proto.ProblemUpgrade.With(reason.Error()))
 	})
 	if err != nil {

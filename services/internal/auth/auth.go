@@ -37,6 +37,11 @@ var (
 	ErrUnknownKey = errors.New("the API key is not valid")
 	// ErrExpired: key or token are past their expiry.
 	ErrExpired = errors.New("expired")
-	// ErrToken: the token is malformed, forged, not yet valid or lacks a claim.
+	// ErrEarly: the token begins in the future. That passes by itself.
+	ErrEarly = errors.New("the token is not valid yet")
+	// ErrKeys: the keys that could check the token are out of reach. That passes
+	// by itself, too.
+	ErrKeys = errors.New("the keys for tokens cannot be fetched now; come back")
+	// ErrToken: the token is malformed or forged, lacks a claim or has a wrong one.
 	ErrToken = errors.New("the token is not valid")
 )

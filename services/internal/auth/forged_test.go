@@ -87,6 +87,9 @@ func TestForgedTokens(t *testing.T) {
 		{"RS512 with the right key", onlyPublic, signer{"rsa", "RS512", set[0].key, jwt.SigningMethodRS512}.sign(t, good()), wrong},
 		{"PS256 with the right key", onlyPublic, signer{"rsa", "PS256", set[0].key, jwt.SigningMethodPS256}.sign(t, good()), wrong},
 		{"ES384", onlyPublic, signer{"ec", "ES384", large, jwt.SigningMethodES384}.sign(t, good()), wrong},
+		{"crit", both, mustSign(critical(jwt.NewWithClaims(jwt.SigningMethodHS256, good()), []string{"exp"}), []byte(jwtSecret)), crit},
+		{"an empty crit", both, mustSign(critical(jwt.NewWithClaims(jwt.SigningMethodHS256, good()), []string{}), []byte(jwtSecret)), crit},
+		{"crit with a public key", both, mustSign(critical(kid(jwt.NewWithClaims(jwt.SigningMethodRS256, good()), "rsa"), []string{"b64"}), set[0].key), crit},
 		{"key inside the header", onlyPublic, embedded(t, stranger), wrong},
 		{"public key where only a secret is known", onlySecret, signed, notAccepted},
 		{"other claims under the signature", onlyPublic, parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + "." + parts[2], wrong},
@@ -104,6 +107,13 @@ func TestForgedTokens(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) { refused(t, c.v, c.token, auth.ErrToken, c.text) })
 	}
+}
+
+const crit = "the token is not valid: its header has crit, and no extension is known here"
+
+func critical(token *jwt.Token, names []string) *jwt.Token {
+	token.Header["crit"] = names
+	return token
 }
 
 // embedded is a token that brings its own key along (RFC 7515 section 4.1.3).

@@ -47,9 +47,11 @@ var placeholders = []string{"changeme", "change-me", "change_me", "secret", "pas
 // CheckSecret reports whether a secret that an operator chose may be used:
 // at least MinKeyBytes of printable ASCII, not a known placeholder, not one
 // character over and over. The error never contains the secret.
-func CheckSecret(what, s string) error {
-	if len(s) < MinKeyBytes {
-		return fmt.Errorf("%s has %d characters; use at least %d random ones, for example from: openssl rand -hex 24", what, len(s), MinKeyBytes)
+func CheckSecret(what, s string) error { return checkSecret(what, s, MinKeyBytes) }
+
+func checkSecret(what, s string, least int) error {
+	if len(s) < least {
+		return fmt.Errorf("%s has %d characters; use at least %d random ones, for example from: openssl rand -hex 24", what, len(s), least)
 	}
 	lower := strings.ToLower(s)
 	for _, p := range placeholders {

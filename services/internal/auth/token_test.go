@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -87,10 +88,23 @@ func jwksFile(t testing.TB, b []byte) string {
 // verifier checks tokens until the test ends.
 func verifier(t testing.TB, cfg auth.VerifierConfig) *auth.Verifier {
 	t.Helper()
-	v, err := auth.NewVerifier(t.Context(), cfg, quiet)
+	return logged(t, cfg, quiet)
+}
+
+func logged(t testing.TB, cfg auth.VerifierConfig, log *slog.Logger) *auth.Verifier {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	v, err := auth.NewVerifier(ctx, cfg, log)
 	if err != nil {
+		cancel()
 		t.Fatal(err)
 	}
+	var wg sync.WaitGroup
+	wg.Go(func() { v.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+	})
 	return v
 }
 
@@ -188,7 +202,7 @@ func TestTokensByAlgorithm(t *testing.T) {
 
 const (
 	notAccepted = "the token is not valid: its algorithm is not accepted here"
-	wrong       = "the token is not valid: its signature or a claim is wrong"
+	wrong       = "the token is not valid: its signature is wrong, or its key is not known"
 	malformed   = "the token is not valid: it is malformed"
 )
 
@@ -205,18 +219,33 @@ func TestClaims(t *testing.T) {
 		{"expired", with(map[string]any{"exp": at(-time.Minute)}), auth.ErrExpired, "the token has expired"},
 		{"expired within the leeway", with(map[string]any{"exp": at(-2 * time.Second)}), nil, ""},
 		{"expired and not yet valid", with(map[string]any{"exp": at(-time.Minute), "nbf": at(time.Minute)}), auth.ErrExpired, "the token has expired"},
-		{"not yet valid", with(map[string]any{"nbf": at(time.Minute)}), auth.ErrToken, "the token is not valid: it is not valid yet"},
-		{"not yet valid, within the leeway", with(map[string]any{"nbf": at(2 * time.Second)}), nil, ""},
-		{"issued in the future", with(map[string]any{"iat": at(time.Minute)}), auth.ErrToken, "the token is not valid: it is not valid yet"},
+		{"not yet valid", with(map[string]any{"nbf": at(2 * time.Minute)}), auth.ErrEarly, "the token is not valid yet: its claim nbf is ahead of this server's clock by more than 1m0s; come back"},
+		{"not yet valid, by a backend's clock", with(map[string]any{"nbf": at(50 * time.Second)}), nil, ""},
+		{"issued in the future", with(map[string]any{"iat": at(time.Hour)}), nil, ""},
+		{"iat is a text", with(map[string]any{"iat": "yesterday"}), nil, ""},
+		{"nbf is a text", with(map[string]any{"nbf": "yesterday"}), auth.ErrToken, "the token is not valid: the claim nbf is a text; want a number of seconds since 1970"},
+		{"claims that are not used", with(map[string]any{"aud": 7, "iss": []int{1}, "jti": nil, "iat": true, "scope": map[string]any{}}), nil, ""},
+		{"names in another case", with(map[string]any{"SUB": "admin", "Channels": []string{">"}, "Exp": 1}), nil, ""},
+		{"sub in another case only", with(map[string]any{"sub": nil, "SUB": "admin"}), auth.ErrToken, "the token is not valid: the claim sub is missing"},
 		{"issued before", with(map[string]any{"iat": at(-time.Minute), "nbf": at(-time.Minute)}), nil, ""},
 		{"no exp", with(map[string]any{"exp": nil}), auth.ErrToken, "the token is not valid: the claim exp is missing"},
-		{"exp is a text", with(map[string]any{"exp": "tomorrow"}), auth.ErrToken, malformed},
-		{"exp beyond all time", with(map[string]any{"exp": json.RawMessage("1e300")}), auth.ErrExpired, "the token has expired"},
+		{"exp is a text", with(map[string]any{"exp": "tomorrow"}), auth.ErrToken, "the token is not valid: the claim exp is a text; want a number of seconds since 1970"},
+		{"exp after 2262", with(map[string]any{"exp": 9999999999}), nil, ""},
+		{"exp after the year 9999", with(map[string]any{"exp": 999999999999999}), nil, ""},
+		{"exp beyond all time", with(map[string]any{"exp": json.RawMessage("1e300")}), nil, ""},
+		{"exp beyond all numbers", with(map[string]any{"exp": json.RawMessage("1e999")}), nil, ""},
+		{"exp with a fraction", with(map[string]any{"exp": float64(at(time.Minute)) + 0.25}), nil, ""},
+		{"exp before all time", with(map[string]any{"exp": json.RawMessage("-1e999")}), auth.ErrExpired, "the token has expired"},
+		{"exp is zero", with(map[string]any{"exp": 0}), auth.ErrExpired, "the token has expired"},
+		{"exp is null", with(map[string]any{"exp": json.RawMessage("null")}), auth.ErrToken, "the token is not valid: the claim exp is missing"},
 		{"no sub", with(map[string]any{"sub": nil}), auth.ErrToken, "the token is not valid: the claim sub is missing"},
 		{"empty sub", with(map[string]any{"sub": ""}), auth.ErrToken, "the token is not valid: the claim sub is missing"},
 		{"no channels", with(map[string]any{"channels": nil}), auth.ErrToken, "the token is not valid: the claim channels is missing"},
 		{"channels null", with(map[string]any{"channels": json.RawMessage("null")}), auth.ErrToken, "the token is not valid: the claim channels is missing"},
-		{"channels is a text", with(map[string]any{"channels": "a"}), auth.ErrToken, malformed},
+		{"sub is a number", with(map[string]any{"sub": 4711}), auth.ErrToken, "the token is not valid: the claim sub is a number; want a text"},
+		{"channels is a text", with(map[string]any{"channels": "a"}), auth.ErrToken, "the token is not valid: the claim channels is a text; want an array of texts"},
+		{"channels is an object", with(map[string]any{"channels": map[string]any{}}), auth.ErrToken, "the token is not valid: the claim channels is an object; want an array of texts"},
+		{"a channel is null", with(map[string]any{"channels": []any{"a", nil}}), auth.ErrToken, "the token is not valid: the claim channels is an array of something else; want an array of texts"},
 		{"bad pattern", with(map[string]any{"channels": []string{"ok", "a.>.b"}}), auth.ErrToken, `the token is not valid: claim channels: invalid channel: in "a.>.b" a wildcard must be a whole token, and > the last one`},
 		{"empty pattern", with(map[string]any{"channels": []string{""}}), auth.ErrToken, "the token is not valid: claim channels: invalid channel: it is empty"},
 		{"blank in a pattern", with(map[string]any{"channels": []string{"a b"}}), auth.ErrToken, "the token is not valid: claim channels: invalid channel: byte 0x20 at position 1; only printable ASCII without spaces is allowed"},
@@ -237,6 +266,60 @@ func TestClaims(t *testing.T) {
 	if p.May("broadcast") {
 		t.Error("no channels allow one")
 	}
+}
+
+// What a token says of time is kept as far as times can be written.
+func TestFarExpiry(t *testing.T) {
+	v := verifier(t, auth.VerifierConfig{Secret: jwtSecret})
+	for raw, want := range map[string]string{
+		"9999999999": "2286-11-20T17:46:39Z", "253402300799": "9999-12-31T23:59:59Z", "1e15": "9999-12-31T23:59:59Z", "1e999": "9999-12-31T23:59:59Z",
+	} {
+		p, err := v.Verify(hs256(t, with(map[string]any{"exp": json.RawMessage(raw)}), []byte(jwtSecret)))
+		if err != nil || p.Expires.UTC().Format(time.RFC3339) != want {
+			t.Errorf("%s: got %+v, %v; want %s", raw, p, err, want)
+		}
+	}
+	far := auth.Principal{Name: "u", Channels: []string{"a"}, Expires: time.Unix(9999999999, 0)}
+	token, err := auth.Sign(auth.Signing{Secret: jwtSecret}, far)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := v.Verify(token); err != nil || !p.Expires.Equal(far.Expires) {
+		t.Errorf("one of our own: got %+v, %v", p, err)
+	}
+}
+
+func TestAudienceAndIssuer(t *testing.T) {
+	v := verifier(t, auth.VerifierConfig{Secret: jwtSecret, Audience: []string{"herald", "push"}, Issuer: []string{"https://id.example"}})
+	for _, c := range []struct {
+		name     string
+		aud, iss any
+		text     string // empty: accepted
+	}{
+		{"both", "herald", "https://id.example", ""},
+		{"one of several", []string{"other", "push"}, "https://id.example", ""},
+		{"another audience", "shop", "https://id.example", "its claim aud is not one that is accepted here"},
+		{"an audience in another case", "Herald", "https://id.example", "its claim aud is not one that is accepted here"},
+		{"no audience", nil, "https://id.example", "the claim aud is missing"},
+		{"audience is a number", 7, "https://id.example", "the claim aud is a number; want a text or an array of texts"},
+		{"another issuer", "herald", "https://evil.example", "its claim iss is not one that is accepted here"},
+		{"issuer with a slash", "herald", "https://id.example/", "its claim iss is not one that is accepted here"},
+		{"no issuer", "herald", nil, "the claim iss is missing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			token := hs256(t, with(map[string]any{"aud": c.aud, "iss": c.iss}), []byte(jwtSecret))
+			if c.text == "" {
+				checkAccepted(t, v, token)
+				return
+			}
+			refused(t, v, token, auth.ErrToken, "the token is not valid: "+c.text)
+		})
+	}
+	token, err := auth.Sign(auth.Signing{Secret: jwtSecret, Audience: "push", Issuer: "https://id.example"}, auth.Principal{Name: "u", Channels: []string{}, Expires: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkAccepted(t, v, token)
 }
 
 func checkAccepted(t *testing.T, v *auth.Verifier, token string) {

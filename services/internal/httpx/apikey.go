@@ -1,6 +1,7 @@
 package httpx
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -20,11 +21,25 @@ func APIKey(r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	scheme, secret, ok := strings.Cut(credentials, " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return "", nil
+	return bearer(credentials), nil
+}
+
+// Bearer is the credentials of Authorization: Bearer, whose scheme has no case
+// (RFC 9110 section 11.1); empty without, and where the header is another
+// scheme's, as proxies send them. One that came twice is an error.
+func Bearer(r *http.Request) (string, error) {
+	if len(r.Header["Authorization"]) > 1 {
+		return "", errors.New("Authorization: the header is there more than once")
 	}
-	return strings.TrimSpace(secret), nil
+	return bearer(r.Header.Get("Authorization")), nil
+}
+
+func bearer(authorization string) string {
+	scheme, secret, ok := strings.Cut(strings.TrimSpace(authorization), " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(secret)
 }
 
 // Single is the value of a header that may be there once; empty without. name

@@ -33,3 +33,20 @@ func TestAPIKey(t *testing.T) {
 		}
 	}
 }
+
+func TestBearer(t *testing.T) {
+	for _, c := range []struct {
+		headers []string
+		want    string
+		fault   bool
+	}{
+		{nil, "", false}, {[]string{"Bearer a"}, "a", false}, {[]string{"bearer a"}, "a", false}, {[]string{"BeArEr\ta"}, "", false}, {[]string{" Bearer  a "}, "a", false},
+		{[]string{"Basic a"}, "", false}, {[]string{"Bearer"}, "", false}, {[]string{"Bearera"}, "", false}, {[]string{"Bearer a", "Bearer b"}, "", true},
+	} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header["Authorization"] = c.headers
+		if got, err := Bearer(r); got != c.want || (err != nil) != c.fault {
+			t.Errorf("%q: got %q, %v; want %q", c.headers, got, err, c.want)
+		}
+	}
+}

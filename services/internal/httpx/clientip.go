@@ -90,28 +90,41 @@ func (p *Proxies) ClientIP(r *http.Request) netip.Addr {
 	return peer
 }
 
-// parseHop reads one entry: an address, or, as some proxies write it, an
-// address with a port.
+// parseHop reads one entry: an address, in brackets or not, or, as some proxies
+// write it, an address with a port; quoted or not.
 func parseHop(s string) (netip.Addr, error) {
+	if n := len(s); n >= 2 && s[0] == '"' && s[n-1] == '"' {
+		s = s[1 : n-1]
+	}
 	if addr, err := netip.ParseAddr(s); err == nil {
 		return addr, nil
+	}
+	if n := len(s); n >= 2 && s[0] == '[' && s[n-1] == ']' {
+		addr, err := netip.ParseAddr(s[1 : n-1])
+		if err == nil && addr.Is4() {
+			return addr, fmt.Errorf("%q: an IPv4 address has no brackets", s)
+		}
+		return addr, err
 	}
 	addrPort, err := netip.ParseAddrPort(s)
 	return addrPort.Addr(), err
 }
 
+// Proxied reports whether the socket's peer is a trusted proxy, whose
+// X-Forwarded headers say what the client did.
+func (p *Proxies) Proxied(r *http.Request) bool {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	peer, err := netip.ParseAddr(host)
+	return err == nil && p.trust(peer.Unmap().WithZone(""))
+}
+
 // ForwardedProto is the scheme the client used: https where the socket is
 // TLS, or where a trusted proxy says so in X-Forwarded-Proto.
 func (p *Proxies) ForwardedProto(r *http.Request) string {
-	if r.TLS != nil {
-		return "https"
-	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return "http"
-	}
-	peer, err := netip.ParseAddr(host)
-	if err == nil && p.trust(peer.Unmap().WithZone("")) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
+	if r.TLS != nil || p.Proxied(r) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
 		return "https"
 	}
 	return "http"

@@ -111,11 +111,11 @@ func Problem(err error) *proto.Problem {
 }
 
 // NewRouter makes a chi router with the middleware that every service has:
-// request id, panic recovery, security headers, and problems for unknown
-// paths and methods.
+// request id, panic recovery, security headers, HEAD wherever there is GET (the
+// server drops the body), and problems for unknown paths and methods.
 func NewRouter(log *slog.Logger) *chi.Mux {
 	r := chi.NewRouter()
-	r.Use(requestID, recoverPanic(log), securityHeaders)
+	r.Use(requestID, recoverPanic(log), securityHeaders, middleware.GetHead)
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) {
 		WriteProblem(w, r, log, proto.ProblemNotFound.With(r.URL.Path+slashHint(r.URL.Path)))
 	})
@@ -146,7 +146,8 @@ func allow(w http.ResponseWriter, r *http.Request) {
 		path = r.URL.Path
 	}
 	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-		if rctx.Routes.Match(chi.NewRouteContext(), m, path) {
+		match := func(m string) bool { return rctx.Routes.Match(chi.NewRouteContext(), m, path) }
+		if match(m) || m == http.MethodHead && match(http.MethodGet) {
 			w.Header().Add("Allow", m)
 		}
 	}

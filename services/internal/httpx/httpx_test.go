@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -205,10 +206,14 @@ func TestRouter(t *testing.T) {
 		{"GET", "/both", 200, nil, ""},
 		{"GET", "/nothing", 404, proto.ProblemNotFound, ""},
 		{"GET", "/v1/nothing", 404, proto.ProblemNotFound, ""},
-		{"DELETE", "/both", 405, proto.ProblemMethod, "GET, POST"},
+		{"DELETE", "/both", 405, proto.ProblemMethod, "GET, HEAD, POST"},
 		{"GET", "/v1/channels/a.b", 405, proto.ProblemMethod, "POST"},
 		{"GET", "/v1/channels/a%2Fb", 405, proto.ProblemMethod, "POST"},
-		{"BREW", "/both", 405, proto.ProblemMethod, "GET, POST"},
+		{"BREW", "/both", 405, proto.ProblemMethod, "GET, HEAD, POST"},
+		{"HEAD", "/both", 200, nil, ""},
+		{"HEAD", "/nothing", 404, proto.ProblemNotFound, ""},
+		{"HEAD", "/v1/channels/a.b", 405, proto.ProblemMethod, "POST"},
+		{"POST", "/v1/channels/home/kitchen", 404, proto.ProblemNotFound, ""},
 		{"GET", "/panic", 500, proto.ProblemInternal, ""},
 		{"GET", "/unmarshalable", 500, proto.ProblemInternal, ""},
 	} {
@@ -230,6 +235,39 @@ func TestRouter(t *testing.T) {
 				t.Errorf("got %v", w.Header())
 			}
 		})
+	}
+}
+
+// A slash in a channel's name begins another segment of the path.
+func TestSlashInAChannel(t *testing.T) {
+	r := NewRouter(quiet)
+	r.Post("/v1/channels/{channel}", func(http.ResponseWriter, *http.Request) {})
+	w := httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/channels/home/kitchen", nil))
+	if p := problem(t, w); p.Type != proto.ProblemNotFound.Type || !strings.Contains(p.Detail, "%2F") {
+		t.Errorf("got %+v", p)
+	}
+	w = httptest.NewRecorder()
+	r.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/channel/x", nil))
+	if p := problem(t, w); strings.Contains(p.Detail, "%2F") {
+		t.Errorf("got %+v", p)
+	}
+}
+
+func TestQuery(t *testing.T) {
+	for query, want := range map[string]string{
+		"": "", "a=1&b=2&b=3": "", "b=": "", "a=%3B": "", "&&": "",
+		"a=1;b=2": "semicolon", "a=%zz": "%25", "a=%": "%25", "c=1": `"c" is not a parameter`, "A=1": `"A" is not a parameter`, "a=1&a=1": "a is given 2 times",
+		"token=hunter2": `"token" is not a parameter`, "a=hunter2%zz": "%25", "a=hunter2&a=x": "given 2 times",
+	} {
+		r := &http.Request{URL: &url.URL{RawQuery: query}}
+		_, err := Query(r, []string{"b"}, "a")
+		switch {
+		case want == "" && err != nil:
+			t.Errorf("%q: %v", query, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.HasSuffix(err.Error(), "known parameters are b, a") || strings.Contains(err.Error(), "hunter2")):
+			t.Errorf("%q: got %v, want %q", query, err, want)
+		}
 	}
 }
 

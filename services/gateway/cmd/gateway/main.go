@@ -84,5 +84,5 @@ func run(ctx context.Context, args []string, env config.Env, stdout, stderr io.W
 		return err
 	}
 	log.Info("listening", "addr", svc.Addr().String(), "version", telemetry.BuildVersion())
-	return lifecycle.Run(ctx, log, cfg.Drain+10*time.Second, lifecycle.Part{Name: "gateway", Run: svc.Run})
+	return lifecycle.Run(ctx, log, cfg.DrainDelay+cfg.Drain+10*time.Second, lifecycle.Part{Name: "gateway", Run: svc.Run})
 }

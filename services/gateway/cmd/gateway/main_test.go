@@ -89,7 +89,7 @@ func TestBadConfig(t *testing.T) {
 		{[]string{"serve"}, env(), []string{`"serve"`, "gateway -h"}},
 		{[]string{"-drain", "soon", "-heartbeat", "500ms"}, env(), []string{"-drain", "10s", "heartbeat", "whole number of seconds"}},
 		{[]string{"-listen="}, env(), []string{"listen"}},
-		{nil, env("HERALD_JWT_SECRET", "changeme"), []string{"HERALD_JWT_SECRET", "16"}},
+		{nil, env("HERALD_JWT_SECRET", "changeme"), []string{"HERALD_JWT_SECRET", "32"}},
 		{nil, env("HERALD_JWT_SECRET_FILE", filepath.Join(t.TempDir(), "none")), []string{"HERALD_JWT_SECRET_FILE"}},
 		{nil, env("HERALD_ANONYMOUS_CHANNELS", "a..b"), []string{"anonymous-channels"}},
 		{[]string{"-tls-cert", "cert.pem"}, env(), []string{"tls-key"}},

@@ -34,6 +34,7 @@ func (s *Set) Accept(c *Conn, w http.ResponseWriter, r *http.Request, remote net
 	}
 	u := websocket.Upgrader{
 		HandshakeTimeout: handshakeTimeout,
+		Subprotocols:     []string{proto.Subprotocol},
 		CheckOrigin:      func(*http.Request) bool { return true },
 		Error:            func(_ http.ResponseWriter, _ *http.Request, status int, reason error) { refuse(status, reason) },
 	}
