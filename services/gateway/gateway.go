@@ -187,7 +187,8 @@ func (s *Service) Run(ctx context.Context) error {
 	wg.Go(func() { s.hub.Run(inner) })
 	wg.Go(func() { s.conns.Run(inner) })
 	wg.Go(func() { s.returnMemory(inner) })
-	wg.Go(func() { s.verifier.Run(inner) })
+	refresh := s.verifier.Run
+	wg.Go(func() { refresh(inner) })
 	wg.Go(func() {
 		if err := s.sharing.run(inner); err != nil {
 			failed <- err
