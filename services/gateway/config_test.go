@@ -27,8 +27,8 @@ func TestValidate(t *testing.T) {
 		change func(*Config)
 	}{
 		{`anonymous-channels: invalid channel`, func(c *Config) { c.AnonymousChannels = []string{"a..b"} }},
-		{`allowed-origins: "example.com" is not an origin`, func(c *Config) { c.AllowedOrigins = []string{"example.com"} }},
-		{`allowed-origins: "https://a.example/page" is not an origin`, func(c *Config) { c.AllowedOrigins = []string{"https://a.example/page"} }},
+		{`allowed-origins: "example.com": it is not an origin such as https://example.com`, func(c *Config) { c.AllowedOrigins = []string{"example.com"} }},
+		{`allowed-origins: "https://a.example/page": an origin has a scheme, a host and perhaps a port`, func(c *Config) { c.AllowedOrigins = []string{"https://a.example/page"} }},
 		{`HERALD_JWT_SECRET has 5 characters`, func(c *Config) { c.JWTSecret = "short" }},
 		{`HERALD_JWT_SECRET looks like a placeholder`, func(c *Config) { c.JWTSecret = "changeme-changeme-changeme-changeme" }},
 		{`tls-cert and tls-key belong together`, func(c *Config) { c.CertFile = "cert.pem" }},

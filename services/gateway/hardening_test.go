@@ -119,7 +119,7 @@ func TestHostileURLs(t *testing.T) {
 		{"token: expired", "token=" + token(t, "u", -time.Hour, ">"), proto.CloseTokenExpired},
 		{"token: huge", "token=" + strings.Repeat("x", 9000), proto.CloseTokenInvalid},
 		{"token: good", "channel=secret&token=" + good, 0},
-		{"broken escapes", "channel=%zz", 0}, // no channel that could be read: broadcast
+		{"broken escapes", "channel=%zz", proto.CloseBadRequest},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cl := g.dial(c.query)
