@@ -36,7 +36,7 @@ type Config struct {
 	// Drain is how long requests under way may take to finish at the end.
 	Drain time.Duration
 
-	recheck time.Duration // of publish.Config; tests change it
+	recheck, patience time.Duration // of publish.Config; tests change them
 }
 
 // DefaultConfig is what holds where nothing is set.

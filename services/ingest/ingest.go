@@ -6,8 +6,9 @@
 // else means that it is not known to be stored. A request is checked as a
 // whole before any of its messages is published (NDJSON: line by line), and
 // its messages are published in order. Messages with an idempotency key are
-// stored once within two minutes, however often they are sent. Nothing is
-// kept in memory for later: while NATS is away, publishing fails at once.
+// stored once within two minutes, however often they are sent. While NATS is
+// away messages wait in memory, for publish.Patience at most, and are then stored or
+// given up; package publish has the details.
 package ingest
 
 import (
@@ -98,7 +99,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	s.draining, s.drain = context.WithCancel(context.Background())
 	if s.publisher, err = publish.New(s.nc, js, publish.Config{
 		Stream:  natsx.StreamConfig{MaxAge: cfg.StreamMaxAge, MaxBytes: cfg.StreamMaxBytes, Replicas: cfg.Replicas},
-		Recheck: cfg.recheck, Store: deps.Store,
+		Recheck: cfg.recheck, Patience: cfg.patience, Store: deps.Store,
 	}, deps.Registry, s.log); err != nil {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}

@@ -54,7 +54,7 @@ herald_ingest_messages_total{status="failed"} 2
 herald_ingest_messages_total{status="invalid"} 1
 herald_ingest_messages_total{status="sent"} 1
 herald_ingest_messages_total{status="stored"} 2
-# HELP herald_ingest_pending_messages Messages passed to NATS and not acknowledged yet; at 4096 ingest refuses more.
+# HELP herald_ingest_pending_messages Messages that wait for NATS to acknowledge them; at 16384 ingest refuses more.
 # TYPE herald_ingest_pending_messages gauge
 herald_ingest_pending_messages 0
 # HELP herald_ingest_requests_total HTTP requests by route and code.
@@ -65,7 +65,7 @@ herald_ingest_requests_total{code="400",route="messages"} 1
 herald_ingest_requests_total{code="400",route="notify"} 1
 herald_ingest_requests_total{code="401",route="channels"} 2
 herald_ingest_requests_total{code="503",route="messages"} 1
-# HELP herald_ingest_retries_total Attempts after the first one to store a message with an idempotency key.
+# HELP herald_ingest_retries_total Attempts after the first one to store a pack, or a message with an idempotency key.
 # TYPE herald_ingest_retries_total counter
 herald_ingest_retries_total 0
 `

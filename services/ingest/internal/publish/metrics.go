@@ -15,6 +15,7 @@ import (
 type metrics struct {
 	messages map[string]prometheus.Counter // by proto.Status…; never changed
 	ack      prometheus.Histogram
+	pack     prometheus.Histogram
 	retries  prometheus.Counter
 }
 
@@ -39,9 +40,14 @@ func newMetrics(reg prometheus.Registerer, pending func() int, stream func() jet
 			Help:    "Time from passing a message to NATS to its acknowledgement.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
+		pack: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "herald_ingest_pack_messages",
+			Help:    "Messages that were stored together, as one message of NATS.",
+			Buckets: []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024},
+		}),
 		retries: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_ingest_retries_total",
-			Help: "Attempts after the first one to store a message with an idempotency key.",
+			Help: "Attempts after the first one to store a pack, or a message with an idempotency key.",
 		}),
 	}
 	for _, status := range []string{proto.StatusStored, proto.StatusDuplicate, proto.StatusSent, proto.StatusFailed, proto.StatusInvalid} {
@@ -49,7 +55,7 @@ func newMetrics(reg prometheus.Registerer, pending func() int, stream func() jet
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "herald_ingest_pending_messages",
-		Help: "Messages passed to NATS and not acknowledged yet; at " + strconv.Itoa(maxPending) + " ingest refuses more.",
+		Help: "Messages that wait for NATS to acknowledge them; at " + strconv.Itoa(maxRoom) + " ingest refuses more.",
 	}, func() float64 { return float64(pending()) })
 	for _, g := range []struct {
 		name, help string

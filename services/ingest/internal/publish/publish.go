@@ -1,16 +1,16 @@
 // Package publish stores the messages of ingest's requests in the stream.
 //
-// Guarantees. What Settle says is stored, JetStream has acknowledged. Messages
-// that are sent one after the other stand in the stream in that order. Send blocks
-// for half a second at most, while NATS is behind; Settle until it is known what
-// became of the message. Nothing is kept in memory for later: while NATS is
-// away, publishing fails at once, or, with an idempotency key, after some seconds.
+// Guarantees. What Settle says is stored, JetStream has acknowledged. Messages of
+// one channel that are sent one after the other stand in the stream in that order.
+// While NATS is away, or elects a leader, messages wait in memory, for Patience at
+// most, and are then stored, once; no longer. Send blocks for half a second at
+// most, while too many wait. Ephemeral messages do not wait.
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -25,25 +25,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-const (
-	// maxPending is how many messages of all requests may wait for their
-	// acknowledgement. More than that is refused: NATS is behind.
-	maxPending = 4096
-	// ackTimeout is when an acknowledgement counts as lost. A full pipeline
-	// over a disk that syncs each message (400 a second) still makes it.
-	ackTimeout = 10 * time.Second
-	// stallWait is how long a message waits for room in the pipeline.
-	stallWait = 500 * time.Millisecond
-	// retryFor is how long after it was sent a message with an idempotency key
-	// is sent again; retryEvery the pause between. It bridges a reconnect and
-	// the election of a stream leader.
-	retryFor   = 3 * time.Second
-	retryEvery = 50 * time.Millisecond
-	// envelopeBytes is room within NATS's max_payload for what surrounds the
-	// data: channel, event and sender (383 bytes at most) with their JSON, and
-	// the headers, of which the message id may have 1.1 KB.
-	envelopeBytes = 4 << 10
-)
+// envelopeBytes is room within NATS's max_payload for what surrounds the data:
+// channel, event and sender (383 bytes at most) with their JSON, what only Herald
+// reads, and the headers, of which the message id may have 1.1 KB.
+const envelopeBytes = 4 << 10
 
 // MaxWindow is how many messages that are not acknowledged one request may
 // have, so that a long stream leaves room for others.
@@ -57,56 +42,54 @@ type Config struct {
 	Recheck time.Duration
 	// Store says why nothing can be stored at the moment; nil asks NATS.
 	Store func() error
+	// Patience is how long after it was accepted a message is given up; 0 is
+	// Patience.
+	Patience time.Duration
 }
 
-// Publisher stores messages over one shared pipeline: requests do not wait for
-// each other's acknowledgements, each waits for its own. Safe for concurrent
-// use.
+// Publisher stores messages. Safe for concurrent use.
 type Publisher struct {
-	nc       *nats.Conn
-	pipeline *pipeline
-	stream   *stream
-	metrics  *metrics
-	log      *slog.Logger
-	warned   atomic.Int64 // Unix second of the last warning
-	spare    sync.Pool    // of *Delivery: those that are settled
+	lane    *lane
+	stream  *stream
+	metrics *metrics
+	log     *slog.Logger
+	warned  atomic.Int64 // Unix second of the last warning
+	spare   sync.Pool    // of *Delivery: those that are settled
 }
 
 // Delivery is one message under way. It is used again for another one: Settle
 // is the last that may be called with it.
 type Delivery struct {
-	msg       nats.Msg // its header and data, too, are the delivery's
+	flight    *flight // nil: err
+	place     int     // in the flight
 	channel   string
+	trace     string
 	ephemeral bool
 	keyed     bool // it has an idempotency key
-	sent      time.Time
-	mark      mark
-	answer    chan outcome // of the attempt under way; has room for one
-	waits     bool         // for answer; otherwise ephemeral, or err is set
-	err       error        // it could not be sent at all
+	accepted  time.Time
+	err       error // it could not be sent at all
 }
 
 // New makes a Publisher, which asks NATS nothing before Run. Close ends it.
 func New(nc *nats.Conn, js jetstream.JetStream, cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Publisher, error) {
-	pl, err := newPipeline(nc)
-	if err != nil {
-		return nil, err
-	}
-	st := newStream(nc, js, cfg, log)
-	return &Publisher{nc: nc, pipeline: pl, stream: st, metrics: newMetrics(reg, pl.pending, st.state), log: log}, nil
+	p := &Publisher{stream: newStream(nc, js, cfg, log), log: log}
+	p.metrics = newMetrics(reg, func() int { return p.lane.pending() }, p.stream.state)
+	var err error
+	p.lane, err = newLane(nc, p.stream, p.metrics, cmp.Or(cfg.Patience, Patience), log)
+	return p, err
 }
 
-// Run declares the stream, as often as it takes, watches it, and fails what waits
-// when NATS goes away, until ctx ends.
+// Run declares the stream, as often as it takes, watches it, and sends again
+// what NATS did not acknowledge, until ctx ends.
 func (p *Publisher) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { p.stream.run(ctx) })
-	wg.Go(func() { p.pipeline.run(ctx) })
+	wg.Go(func() { p.lane.run(ctx) })
 	wg.Wait()
 }
 
 // Close fails what still waits, and takes no more.
-func (p *Publisher) Close() { p.pipeline.close() }
+func (p *Publisher) Close() { p.lane.close() }
 
 // Epoch is the stream's; empty before it is declared.
 func (p *Publisher) Epoch() string {
@@ -132,133 +115,127 @@ func (p *Publisher) Ready() error {
 // Count counts a message that was not sent at all, by its status.
 func (p *Publisher) Count(status string) { p.metrics.messages[status].Inc() }
 
-// Send passes a checked publication's message for one of its channels to NATS
-// without waiting for its acknowledgement; it blocks for stallWait at most,
-// while the pipeline is full. Place is that of Origin.fill. The outcome, errors
-// included, is Settle's to tell. Nothing of pub is kept.
+// Send accepts a checked publication's message for one of its channels, and
+// does not wait until it is stored; it blocks for stallWait at most, while too many
+// messages wait. It leaves together with those that are sent before the next Settle.
+// Place is that of Origin.msgID. The outcome, errors included, is Settle's to
+// tell. Nothing of pub is kept.
 func (p *Publisher) Send(o *Origin, pub *proto.Publication, channel string, place int) *Delivery {
 	d, _ := p.spare.Get().(*Delivery)
 	if d == nil {
-		d = &Delivery{answer: make(chan outcome, 1)}
+		d = &Delivery{}
 	}
-	d.channel, d.ephemeral, d.sent = channel, pub.Ephemeral, time.Now()
-	d.keyed = o.fill(&d.msg, pub, channel, place, d.sent)
-	p.transmit(d)
+	now := time.Now()
+	*d = Delivery{channel: channel, trace: o.Traceparent, ephemeral: pub.Ephemeral, accepted: now}
+	m := proto.Message{Channel: channel, Event: pub.Event, Data: pub.Data, Sender: o.Sender}
+	private := proto.Private{Source: o.Source, Accepted: now, Traceparent: o.Traceparent}
+	if pub.Ephemeral {
+		if packing {
+			d.flight = p.lane.addLive(&m, private)
+		} else {
+			d.flight = p.lane.publishLiveAlone(&m, private)
+			d.err = d.flight.err
+		}
+		return d
+	}
+	if pub.TTL > 0 {
+		private.Expires = now.Add(time.Duration(pub.TTL) * time.Second)
+	}
+	if _, d.err = p.stream.mark(); d.err != nil { // nobody knows whether there will be a stream
+		return d
+	}
+	msgID := o.msgID(pub.ID, channel, place)
+	d.keyed = msgID != ""
+	if d.flight, d.place, d.err = p.lane.add(&m, private, msgID); d.err == nil {
+		p.lane.hand()
+	}
 	return d
 }
 
-func (p *Publisher) transmit(d *Delivery) {
-	d.waits = false
-	if d.ephemeral {
-		// Without a reconnect buffer (natsx.Connect) this fails at once while
-		// NATS is away, instead of keeping for later what is for now only.
-		d.msg.Reply = ""
-		d.err = p.nc.PublishMsg(&d.msg)
-		return
-	}
-	if d.mark, d.err = p.stream.mark(); d.err == nil {
-		d.err = p.pipeline.publish(&d.msg, d.answer)
-		d.waits = d.err == nil
-	}
-}
-
-// Settle waits until it is known what became of the message. A message with
-// an idempotency key is sent again for a while, as NATS then stores it once;
-// without one nothing is: the outcome of the first attempt is unknown. On an
-// error the result is "failed", and the error a *proto.Problem.
+// Settle waits until it is known what became of the message; that takes Patience
+// at most. On an error the result is "failed", and the error a *proto.Problem.
 func (p *Publisher) Settle(ctx context.Context, d *Delivery) (proto.Result, error) {
 	res, err := p.await(ctx, d)
-	for err != nil && transient(err) && d.keyed && time.Since(d.sent) < retryFor {
-		select {
-		case <-ctx.Done():
-			err = ctx.Err()
-			continue
-		case <-time.After(retryEvery):
-		}
-		p.metrics.retries.Inc()
-		if p.nc.IsConnected() {
-			p.transmit(d)
-			res, err = p.await(ctx, d)
-		}
-	}
-	took := time.Since(d.sent)
+	took := time.Since(d.accepted)
 	p.metrics.messages[res.Status].Inc()
-	if err != nil {
+	switch {
+	case err != nil:
 		err = p.problem(d, err)
-		p.release(d)
-		return res, err
-	}
-	if !d.ephemeral {
+	case !d.ephemeral:
 		p.metrics.ack.Observe(took.Seconds())
 	}
-	if p.log.Enabled(ctx, slog.LevelDebug) {
+	if err == nil && p.log.Enabled(ctx, slog.LevelDebug) {
 		p.log.DebugContext(ctx, "message published", "channel", d.channel, "status", res.Status, "id", res.ID, "took", took,
-			"request", httpx.RequestIDOf(ctx), "trace", tracing.TraceID(d.msg.Header.Get(proto.HeaderTraceparent)))
+			"request", httpx.RequestIDOf(ctx), "trace", tracing.TraceID(d.trace))
 	}
-	p.release(d)
-	return res, nil
-}
-
-// maxSpare bounds what a delivery keeps for the next message: an array of
-// large ones must not hold their memory for ever.
-const maxSpare = 4 << 10
-
-// release gives a settled delivery back. One whose answer is still to come,
-// because the request ended before, is left to it.
-func (p *Publisher) release(d *Delivery) {
-	if d.waits || cap(d.msg.Data) > maxSpare {
-		return
+	if d.flight != nil {
+		p.lane.release(d.flight)
 	}
-	d.mark, d.err = mark{}, nil
+	*d = Delivery{}
 	p.spare.Put(d)
+	return res, err
 }
 
-// await waits for one attempt's acknowledgement.
+// await waits until the message has landed.
 func (p *Publisher) await(ctx context.Context, d *Delivery) (proto.Result, error) {
 	res := proto.Result{Status: proto.StatusFailed, Channel: d.channel}
 	if d.err != nil {
 		return res, d.err
 	}
-	if d.ephemeral {
-		res.Status = proto.StatusSent
-		return res, nil
-	}
-	var out outcome
-	select {
-	case out = <-d.answer:
-	default: // the choice below costs more, and most often there is none left
+	f := d.flight
+	if !d.Settled() {
+		if d.ephemeral {
+			p.lane.pushLive(f)
+		} else {
+			p.lane.push()
+		}
 		select {
-		case out = <-d.answer:
+		case <-f.done:
 		case <-ctx.Done():
 			return res, ctx.Err()
 		}
 	}
-	d.waits = false
-	if out.err != nil {
-		return res, out.err
+	switch {
+	case f.err != nil:
+		return res, f.err
+	case d.ephemeral:
+		res.Status = proto.StatusSent
+		return res, nil
 	}
-	id, err := p.stream.id(ctx, &jetstream.PubAck{Sequence: out.seq, Duplicate: out.duplicate}, d.mark)
-	if err != nil {
-		return res, err
-	}
-	res.ID, res.Status = id, proto.StatusStored
-	if out.duplicate {
+	res.ID, res.Status = proto.Cursor{Epoch: f.epoch, Seq: number(f.seq, d.place)}.String(), proto.StatusStored
+	if f.duplicate && d.keyed {
 		res.Status = proto.StatusDuplicate
 	}
 	return res, nil
+}
+
+// number is the number in a message's id.
+func number(seq uint64, place int) uint64 {
+	if packing {
+		return proto.Number(seq, place)
+	}
+	return seq
 }
 
 // Error codes of JetStream (nats-server's server/errors.json).
 const (
 	codeTooLarge          = 10054 // the message is above the stream's own limit
 	codeDuplicateInFlight = 10158 // the same message id is being stored at this moment
+	codeUnavailable       = 10008 // "JetStream system temporarily unavailable"
 )
+
+// inFlight reports whether another attempt with the same message id is being
+// stored at this moment.
+func inFlight(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == codeDuplicateInFlight
+}
 
 // transient reports whether the same attempt may succeed a moment later.
 func transient(err error) bool {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
-		return api.ErrorCode == codeDuplicateInFlight
+		return api.ErrorCode == codeUnavailable
 	}
 	return Disconnected(err) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, errEpoch) || errors.Is(err, errStore)
 }
@@ -273,6 +250,9 @@ func Disconnected(err error) bool {
 func (p *Publisher) problem(d *Delivery, err error) error {
 	var api *jetstream.APIError
 	switch {
+	case errors.Is(err, errUnknown): // before the reasons for the last attempt
+		p.Warn("NATS did not acknowledge a message", "channel", d.channel, "took", time.Since(d.accepted))
+		return proto.ProblemNotStored.With(errUnknown.Error())
 	case errors.Is(err, errEpoch):
 		return proto.ProblemNotStored.With("the stream was made anew meanwhile, or does not answer")
 	case errors.Is(err, context.Canceled):
@@ -284,13 +264,9 @@ func (p *Publisher) problem(d *Delivery, err error) error {
 	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, ErrNoStream):
 		return proto.ProblemNotStored.With("NATS has no stream to store it in at the moment")
 	case errors.Is(err, jetstream.ErrTooManyStalledMsgs):
-		return proto.ProblemNotStored.With(fmt.Sprintf("%d messages wait for NATS already", maxPending))
+		return proto.ProblemNotStored.With("too many messages wait for NATS already")
 	case errors.Is(err, errStore): // said where it was noticed
 		return proto.ProblemNotStored.With("NATS cannot write to its disk at the moment; /readyz says why")
-	case errors.Is(err, jetstream.ErrAsyncPublishTimeout):
-		p.stream.missed()
-		p.Warn("NATS did not acknowledge a message", "channel", d.channel, "took", time.Since(d.sent))
-		return proto.ProblemNotStored.With("NATS did not acknowledge it in time; it may be stored all the same")
 	}
 	p.Warn("NATS refused a message", "channel", d.channel, "err", err)
 	return proto.ProblemNotStored.With("NATS refused it")
@@ -315,8 +291,18 @@ func (p *Publisher) MaxData(limit int) int {
 }
 
 // Settled reports whether Settle returns at once.
-func (d *Delivery) Settled() bool { return !d.waits || len(d.answer) > 0 }
+func (d *Delivery) Settled() bool {
+	if d.err != nil {
+		return true
+	}
+	select {
+	case <-d.flight.done:
+		return true
+	default:
+		return false
+	}
+}
 
-// Unsent reports whether the message could not be sent at all. Whether that is
-// the end of it Settle says.
+// Unsent reports whether the message could not be sent at all, so that nothing
+// after it should be.
 func (d *Delivery) Unsent() bool { return d.err != nil }

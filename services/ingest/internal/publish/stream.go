@@ -53,6 +53,9 @@ type stream struct {
 	// the epoch was read: it is in doubt while they differ.
 	outages, cleared atomic.Uint64
 
+	// doubted holds one token when the stream is to be looked at; never closed.
+	doubted chan struct{}
+
 	// turn holds one token for whoever asks NATS: a lock that a context can
 	// stop waiting for. begun and known number the checks: the newest begun,
 	// and the newest that succeeded.
@@ -110,7 +113,7 @@ var (
 )
 
 func newStream(nc *nats.Conn, js jetstream.JetStream, cfg Config, log *slog.Logger) *stream {
-	return &stream{nc: nc, js: js, cfg: cfg.Stream, every: cmp.Or(cfg.Recheck, recheckEvery), store: cfg.Store, log: log, pulse: natsx.NewPulse(nc, log), turn: make(chan struct{}, 1)}
+	return &stream{nc: nc, js: js, cfg: cfg.Stream, every: cmp.Or(cfg.Recheck, recheckEvery), store: cfg.Store, log: log, pulse: natsx.NewPulse(nc, log), turn: make(chan struct{}, 1), doubted: make(chan struct{}, 1)}
 }
 
 // run declares the stream, as often as it takes, and keeps the epoch true
@@ -159,6 +162,7 @@ func (s *stream) run(ctx context.Context) {
 			}
 			s.overdue.Store(0) // it may be another server, or the same with a store that works
 		case <-tick.C:
+		case <-s.doubted:
 		}
 		if !s.nc.IsConnected() {
 			continue
@@ -261,12 +265,25 @@ func (s *stream) mark() (mark, error) {
 	return mark{l, l.last.Load()}, nil
 }
 
-// id is the id of the message that was sent at m and acknowledged with ack.
-// It asks NATS first if the epoch is in doubt. The error wraps errEpoch: the
-// id would be a guess.
-func (s *stream) id(ctx context.Context, ack *jetstream.PubAck, m mark) (string, error) {
+// certain reports whether an acknowledgement of what was sent at m is of m's
+// life of the stream, and notes its sequence. Otherwise epoch has to ask.
+func (s *stream) certain(out outcome, m mark) bool {
 	// The sequence of a duplicate is the first one's, old as it may be.
-	later := !ack.Duplicate && ack.Sequence <= m.last
+	later := !out.duplicate && out.seq <= m.last
+	if later || s.outages.Load() != s.cleared.Load() || s.life.Load() != m.life {
+		return false
+	}
+	m.life.saw(out.seq)
+	if s.overdue.Load() != 0 {
+		s.overdue.Store(0)
+	}
+	return true
+}
+
+// epoch is the epoch of what was sent at m and acknowledged. It asks NATS first if
+// the epoch is in doubt. The error wraps errEpoch: the id would be a guess.
+func (s *stream) epoch(ctx context.Context, out outcome, m mark) (string, error) {
+	later := !out.duplicate && out.seq <= m.last
 	if later || s.outages.Load() != s.cleared.Load() {
 		if err := s.check(ctx); err != nil {
 			return "", fmt.Errorf("%w: %w", errEpoch, err)
@@ -276,9 +293,15 @@ func (s *stream) id(ctx context.Context, ack *jetstream.PubAck, m mark) (string,
 	if l != m.life && !later {
 		return "", errEpoch
 	}
-	l.saw(ack.Sequence)
-	if s.overdue.Load() != 0 {
-		s.overdue.Store(0)
+	l.saw(out.seq)
+	s.overdue.Store(0)
+	return l.epoch, nil
+}
+
+// doubt has the stream looked at now, because it does not answer publishers.
+func (s *stream) doubt() {
+	select {
+	case s.doubted <- struct{}{}:
+	default:
 	}
-	return proto.Cursor{Epoch: l.epoch, Seq: ack.Sequence}.String(), nil
 }

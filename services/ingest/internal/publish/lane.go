@@ -1,0 +1,594 @@
+package publish
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
+)
+
+// lane passes flights to JetStream and hears what became of them.
+//
+// One pack is in flight at a time. What comes meanwhile goes into the next one,
+// which leaves when the first is acknowledged; so there is no timer, and a
+// message that comes alone leaves at once. More packs in flight would be smaller
+// ones: two are worse than one at every load. Messages with an idempotency key,
+// which NATS has to recognise one by one, are in flight in numbers.
+//
+// Messages of one channel are stored in the order in which they came. NATS
+// stores what comes over one connection in order; so a keyed message only has to
+// leave behind what is before it, not to wait until that is acknowledged. In a
+// cluster it does wait: between two leaders of a stream a message may be lost and
+// the one behind it stored.
+//
+// When something is not acknowledged (the connection was lost, the stream has no
+// leader) nothing new leaves before everything that was in flight has been sent
+// again, in the same order, and acknowledged. Each flight has a message id, so it is
+// stored once however often it is sent. What is not stored within Patience is
+// given up. Safe for concurrent use.
+type lane struct {
+	// Fixed after newLane.
+	nc       *nats.Conn
+	stream   *stream
+	metrics  *metrics
+	patience time.Duration
+	log      *slog.Logger
+	prefix   string // of the reply subjects: an inbox of this lane's own, with the last dot
+	ids      string // of the packs' message ids
+	heard    *nats.Subscription
+	room     *semaphore.Weighted // for what waits
+	keyed    *semaphore.Weighted // for keyed flights
+	spare    sync.Pool           // of *flight
+	asking   sync.WaitGroup      // goroutines that ask for the epoch of an acknowledgement
+
+	mu       sync.Mutex
+	stages   []*stage           // guarded by mu; in the order in which they leave, the last one takes messages
+	out      map[uint64]*flight // guarded by mu; in flight, by number
+	pack     *flight            // guarded by mu; the pack in flight
+	channels map[uint32]int     // guarded by mu; keyed flights in flight by channel
+	number   uint64             // guarded by mu; of the newest flight
+	acked    uint64             // guarded by mu; the highest number that was acknowledged
+	heardAt  time.Time          // guarded by mu; when the last acknowledgement came
+	trouble  error              // guarded by mu; why nothing new leaves; nil: it does
+	looked   time.Time          // guarded by mu
+	retry    time.Time          // guarded by mu; when what is to be sent again is
+	pause    time.Duration      // guarded by mu; before the attempt after that
+	outbox   []*flight          // guarded by mu; to be handed to nats.go, in order
+	handing  bool               // guarded by mu; a goroutine does that
+	waiting  int                // guarded by mu; messages that have not landed
+	ended    bool               // guarded by mu
+	hashes   []byte             // guarded by mu; memory for a header
+	clock    clock              // guarded by mu
+
+	singles uint64 // guarded by mu
+
+	live *flight // guarded by mu; the ephemeral pack that takes messages; nil: none
+}
+
+const (
+	// maxRoom is how much may wait for its acknowledgement, counted in messages and
+	// per 4 KiB: 16,384 messages, or 64 MiB. More than that is refused: NATS is behind.
+	maxRoom  = 16 << 10
+	roomUnit = 4 << 10
+	// maxKeyed is how many messages with an idempotency key may be in flight or wait
+	// for it. nats-server takes 10,000 for a stream before it refuses some
+	// (max_buffered_msgs).
+	maxKeyed = 4096
+	// stallWait is how long a message waits for room.
+	stallWait = 500 * time.Millisecond
+	// overdueAfter is when an acknowledgement counts as lost while others come, or
+	// none does.
+	overdueAfter = 3 * time.Second
+	// retryFirst and retryLast are the first and the longest pause between attempts.
+	retryFirst = 50 * time.Millisecond
+	retryLast  = 500 * time.Millisecond
+	// lookEvery is how often the lane is looked over while nothing is wrong.
+	lookEvery = 250 * time.Millisecond
+	// stageSpan is for how long a pack that cannot leave takes messages, so that
+	// they can be given up together without giving up the last ones early.
+	stageSpan = 500 * time.Millisecond
+)
+
+// Patience is how long after it was accepted a message is given up. It bridges
+// a reconnect and the election of a stream's leader, and is far below the window in
+// which NATS recognises a repeated message id.
+const Patience = 10 * time.Second
+
+// Errors of what has waited for Patience. What was never sent is certainly not
+// stored.
+var (
+	errUnknown = errors.New("NATS did not acknowledge it in time; it may be stored all the same")
+	errUnsent  = errors.New("it could not be sent")
+)
+
+// newLane subscribes to the acknowledgements, also while nc is not connected
+// yet. close ends it.
+func newLane(nc *nats.Conn, st *stream, m *metrics, patience time.Duration, log *slog.Logger) (*lane, error) {
+	l := &lane{
+		nc: nc, stream: st, metrics: m, patience: patience, log: log, prefix: nc.NewInbox() + ".", ids: rand.Text()[:10] + "-",
+		room: semaphore.NewWeighted(maxRoom), keyed: semaphore.NewWeighted(maxKeyed),
+		out: map[uint64]*flight{}, channels: map[uint32]int{}, pause: retryFirst,
+	}
+	var err error
+	if l.heard, err = nc.Subscribe(l.prefix+"*", l.hear); err != nil {
+		return nil, fmt.Errorf("subscribe to acknowledgements: %w", err)
+	}
+	return l, nil
+}
+
+// run notices what is lost and sends it again, until ctx ends.
+func (l *lane) run(ctx context.Context) {
+	status := l.nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED, nats.CLOSED)
+	defer l.nc.RemoveStatusListener(status)
+	tick := time.NewTicker(retryFirst)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s, ok := <-status:
+			if !ok {
+				status = nil
+			} else if s != nats.CONNECTED {
+				l.lost()
+			}
+		case <-tick.C:
+		}
+		l.look(time.Now())
+		l.hand()
+	}
+}
+
+// close fails what still waits, and takes no more.
+func (l *lane) close() {
+	l.mu.Lock()
+	l.ended = true
+	for _, f := range l.out {
+		l.land(f, jetstream.ErrJetStreamPublisherClosed)
+	}
+	for _, s := range l.stages {
+		l.giveUp(s, time.Time{}, jetstream.ErrJetStreamPublisherClosed)
+	}
+	l.stages = nil
+	l.mu.Unlock()
+	_ = l.heard.Unsubscribe() // fails on a closed connection only
+	l.asking.Wait()
+}
+
+// pending is how many messages wait for their acknowledgement.
+func (l *lane) pending() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.waiting
+}
+
+// enter waits for room for a message, stallWait at most. The error is
+// jetstream.ErrTooManyStalledMsgs.
+func (l *lane) enter(keyed bool, cost int64) error {
+	if !acquire(l.room, cost) {
+		return jetstream.ErrTooManyStalledMsgs
+	}
+	if keyed && !acquire(l.keyed, 1) {
+		l.room.Release(cost)
+		return jetstream.ErrTooManyStalledMsgs
+	}
+	return nil
+}
+
+func acquire(s *semaphore.Weighted, n int64) bool {
+	if s.TryAcquire(n) {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stallWait)
+	defer cancel()
+	return s.Acquire(ctx, n) == nil
+}
+
+// add puts a message into the lane and returns its flight and its place there.
+// msgID is that of a message with an idempotency key. A message without one
+// leaves at the next push, or when the pack in flight has landed.
+func (l *lane) add(m *proto.Message, private proto.Private, msgID string) (f *flight, place int, err error) {
+	cost := 1 + int64(len(m.Data))/roomUnit
+	if err := l.enter(msgID != "" || !packing, cost); err != nil {
+		return nil, 0, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		l.room.Release(cost)
+		if msgID != "" || !packing {
+			l.keyed.Release(1)
+		}
+		return nil, 0, jetstream.ErrJetStreamPublisherClosed
+	}
+	l.waiting++
+	m.Time = l.clock.text(private.Accepted)
+	channel := proto.ChannelHash(m.Channel)
+	if msgID == "" && !packing {
+		l.singles++
+		msgID = l.ids + strconv.FormatUint(l.singles, 36)
+	}
+	if msgID != "" {
+		f = l.newFlight(private.Accepted)
+		f.keyed, f.channel, f.cost = true, channel, cost
+		f.pack.Add(m, private)
+		l.hashes = f.seal(proto.SubjectPacks, msgID, l.hashes)
+		if !packing {
+			f.sealAlone(m, private, msgID)
+		}
+		f.refs.Add(1)
+		l.queue(f)
+		return f, 0, nil
+	}
+	f = l.open(m, private.Accepted, channel)
+	place = f.pack.Add(m, private)
+	f.cost += cost
+	f.refs.Add(1)
+	return f, place, nil
+}
+
+// open is the pack that takes the message: the last one, unless it is full, or
+// a message of the channel already waits behind it.
+func (l *lane) open(m *proto.Message, now time.Time, channel uint32) *flight {
+	if n := len(l.stages); n > 0 {
+		if s := l.stages[n-1]; s.pack != nil && s.pack.pack.HasRoom(m, l.maxPack()) && !s.followed(channel) &&
+			(l.trouble == nil || now.Sub(s.pack.born) < stageSpan) {
+			return s.pack
+		}
+	}
+	f := l.newFlight(now)
+	l.stages = append(l.stages, &stage{pack: f})
+	if len(l.stages) > 1 { // the one before is complete
+		l.pump()
+	}
+	return f
+}
+
+// maxPack is how long a pack may be: what NATS takes, if that is less than
+// proto.MaxPackBytes.
+func (l *lane) maxPack() int {
+	if payload := l.stream.payload.Load(); payload > 0 {
+		return min(proto.MaxPackBytes, int(payload)-headerBytes)
+	}
+	return proto.MaxPackBytes
+}
+
+// headerBytes is room for the headers of a pack of 1024 messages with a few
+// prefixes each.
+const headerBytes = 24 << 10
+
+// queue lets a keyed flight leave, or has it wait behind what is before it.
+func (l *lane) queue(f *flight) {
+	n := len(l.stages)
+	wait := n > 0 && slices.ContainsFunc(l.stages, func(s *stage) bool { return s.holds(f.channel) })
+	if l.trouble != nil || l.mustWait(f) {
+		wait = true
+	}
+	if !wait {
+		l.send(f)
+		return
+	}
+	if n == 0 {
+		l.stages = append(l.stages, &stage{})
+		n = 1
+	}
+	s := l.stages[n-1]
+	s.after = append(s.after, f)
+	l.pump()
+}
+
+// mustWait reports whether a keyed flight has to wait, in a cluster, for what is
+// in flight on its channel.
+func (l *lane) mustWait(f *flight) bool {
+	return l.stream.clustered.Load() && (l.channels[f.channel] > 0 || l.pack != nil && l.pack.pack.Holds(f.channel))
+}
+
+// packMustWait is mustWait for a pack.
+func (l *lane) packMustWait(f *flight) bool {
+	if !l.stream.clustered.Load() {
+		return false
+	}
+	for channel := range l.channels {
+		if f.pack.Holds(channel) {
+			return true
+		}
+	}
+	return false
+}
+
+// pump lets leave what may. hand must follow when mu is free.
+func (l *lane) pump() {
+	for l.trouble == nil && len(l.stages) > 0 {
+		s := l.stages[0]
+		if s.pack != nil {
+			if l.pack != nil || l.packMustWait(s.pack) {
+				return
+			}
+			l.pack, s.pack = s.pack, nil
+			l.hashes = l.pack.seal(proto.SubjectPacks, l.ids+strconv.FormatUint(l.number+1, 36), l.hashes)
+			l.metrics.pack.Observe(float64(l.pack.pack.Len()))
+			l.send(l.pack)
+		}
+		for len(s.after) > 0 {
+			if l.mustWait(s.after[0]) {
+				return
+			}
+			l.send(s.after[0])
+			s.after = s.after[1:]
+		}
+		l.stages = l.stages[1:]
+	}
+}
+
+// send gives a flight its number and has it leave.
+func (l *lane) send(f *flight) {
+	l.number++
+	f.number = l.number
+	f.msg.Reply = l.reply(f.number)
+	l.out[f.number] = f
+	if f.keyed {
+		l.channels[f.channel]++
+	}
+	l.depart(f)
+}
+
+// depart is one attempt.
+func (l *lane) depart(f *flight) {
+	f.left = time.Now()
+	if f.mark, f.again = l.stream.mark(); f.again != nil {
+		l.stop(f.again)
+		return
+	}
+	f.refs.Add(1)
+	l.outbox = append(l.outbox, f)
+}
+
+// push lets leave what waits, if nothing is in flight.
+func (l *lane) push() {
+	l.mu.Lock()
+	l.pump()
+	l.mu.Unlock()
+	l.hand()
+}
+
+// hand hands the outbox to nats.go. One goroutine at a time does it, for all: so
+// flights leave in order, and nobody else is held up by a slow socket.
+func (l *lane) hand() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.handing {
+		return
+	}
+	l.handing = true
+	for len(l.outbox) > 0 {
+		f := l.outbox[0]
+		l.outbox = l.outbox[1:]
+		l.mu.Unlock()
+		err := l.nc.PublishMsg(&f.msg)
+		l.mu.Lock()
+		if err != nil {
+			l.failed(f, err)
+		} else {
+			f.sent = true
+		}
+		l.release(f)
+	}
+	l.handing = false
+}
+
+// hear takes one acknowledgement. A number that is not in flight is of a flight
+// that was given up, or was acknowledged before.
+func (l *lane) hear(m *nats.Msg) {
+	number, err := strconv.ParseUint(strings.TrimPrefix(m.Subject, l.prefix), 10, 64)
+	if err != nil {
+		return
+	}
+	out := readAck(m)
+	l.mu.Lock()
+	l.heardAt = time.Now()
+	switch f := l.out[number]; {
+	case f == nil:
+	case out.err != nil:
+		l.failed(f, out.err)
+	case l.stream.certain(out, f.mark):
+		l.stored(f, f.mark.life.epoch, out)
+	default:
+		f.refs.Add(1)
+		l.asking.Go(func() { l.ask(f, number, out, f.mark) })
+	}
+	l.mu.Unlock()
+	l.hand()
+}
+
+// ask lands a flight whose acknowledgement may be of another life of the stream.
+func (l *lane) ask(f *flight, number uint64, out outcome, m mark) {
+	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	defer cancel()
+	epoch, err := l.stream.epoch(ctx, out, m)
+	l.mu.Lock()
+	if l.out[number] == f {
+		if err != nil {
+			l.failed(f, err)
+		} else {
+			l.stored(f, epoch, out)
+		}
+	}
+	l.mu.Unlock()
+	l.release(f)
+	l.hand()
+}
+
+func (l *lane) stored(f *flight, epoch string, out outcome) {
+	l.acked = max(l.acked, f.number)
+	f.epoch, f.seq, f.duplicate = epoch, out.seq, out.duplicate
+	l.land(f, nil)
+	l.pump()
+}
+
+// failed notes that an attempt failed. What may succeed a moment later is sent
+// again, before anything new; the rest has landed.
+func (l *lane) failed(f *flight, err error) {
+	switch {
+	case l.out[f.number] != f: // given up meanwhile
+	case inFlight(err): // of this one alone
+		f.again = err
+	case transient(err):
+		f.again = err
+		l.stop(err)
+		if errors.Is(err, jetstream.ErrNoStreamResponse) {
+			l.stream.doubt()
+		}
+	default:
+		l.land(f, err)
+		l.pump()
+	}
+}
+
+// stop lets nothing new leave before what is in flight has landed.
+func (l *lane) stop(err error) {
+	if l.trouble == nil {
+		l.retry, l.pause = time.Now().Add(retryFirst), retryFirst
+	}
+	l.trouble = err
+}
+
+// lost notes that the connection went away: no acknowledgement of what was sent
+// over it will come.
+func (l *lane) lost() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.out {
+		f.again = nats.ErrDisconnected
+	}
+	l.stop(nats.ErrDisconnected)
+}
+
+// look gives up what has waited for too long, finds what was lost on the way,
+// and sends again what is due.
+func (l *lane) look(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trouble == nil && now.Sub(l.looked) < lookEvery {
+		return
+	}
+	l.looked = now
+	for _, f := range l.out {
+		switch {
+		case now.Sub(f.born) >= l.patience && f.sent:
+			l.land(f, errUnknown)
+		case now.Sub(f.born) >= l.patience:
+			l.land(f, errors.Join(errUnsent, f.again))
+		case f.again == nil && now.Sub(f.left) >= overdueAfter && (l.acked > f.number || now.Sub(l.heardAt) >= overdueAfter):
+			f.again = jetstream.ErrAsyncPublishTimeout
+			l.stop(f.again)
+			if l.nc.IsConnected() {
+				l.stream.missed()
+			}
+		}
+	}
+	why := errUnsent
+	if l.trouble != nil {
+		why = errors.Join(errUnsent, l.trouble)
+	}
+	l.stages = slices.DeleteFunc(l.stages, func(s *stage) bool { return l.giveUp(s, now, why) })
+	if l.nc.IsConnected() {
+		l.sendAgain(now)
+	}
+	l.pump()
+}
+
+// giveUp gives up what has waited in a stage for too long; now zero: everything.
+// It reports whether that was all.
+func (l *lane) giveUp(s *stage, now time.Time, err error) (empty bool) {
+	late := func(f *flight) bool { return now.IsZero() || now.Sub(f.born) >= l.patience }
+	if s.pack != nil && late(s.pack) {
+		l.land(s.pack, err)
+		s.pack = nil
+	}
+	s.after = slices.DeleteFunc(s.after, func(f *flight) bool {
+		if late(f) {
+			l.land(f, err)
+			return true
+		}
+		return false
+	})
+	return s.pack == nil && len(s.after) == 0
+}
+
+// sendAgain sends what is to be sent again, in the order in which it left first.
+// When nothing is in flight any more the trouble is over.
+func (l *lane) sendAgain(now time.Time) {
+	if len(l.out) == 0 {
+		if _, err := l.stream.mark(); err == nil {
+			l.trouble = nil
+		}
+	}
+	if now.Before(l.retry) {
+		return
+	}
+	var again []*flight
+	for _, f := range l.out {
+		if f.again != nil {
+			again = append(again, f)
+		}
+	}
+	if len(again) == 0 {
+		return
+	}
+	slices.SortFunc(again, byNumber)
+	for _, f := range again {
+		l.metrics.retries.Inc()
+		if l.depart(f); f.again != nil {
+			break
+		}
+	}
+	l.pause = min(2*l.pause, retryLast)
+	l.retry = now.Add(l.pause)
+}
+
+// land says what became of a flight, once and for all.
+func (l *lane) land(f *flight, err error) {
+	if f.number != 0 {
+		delete(l.out, f.number)
+		if f.keyed {
+			if l.channels[f.channel]--; l.channels[f.channel] == 0 {
+				delete(l.channels, f.channel)
+			}
+		}
+	}
+	if f.keyed {
+		l.keyed.Release(1)
+	}
+	if l.pack == f {
+		l.pack = nil
+	}
+	l.room.Release(f.cost)
+	l.waiting -= f.pack.Len()
+	f.err = err
+	close(f.done)
+	l.release(f)
+}
+
+// clock writes the time of a message; those of one millisecond share the text.
+type clock struct {
+	milli int64
+	s     string
+}
+
+func (c *clock) text(t time.Time) string {
+	if milli := t.UnixMilli(); milli != c.milli || c.s == "" {
+		c.milli, c.s = milli, proto.FormatTime(t)
+	}
+	return c.s
+}
