@@ -58,7 +58,7 @@ func (p plan) run(ctx context.Context, log io.Writer) (r *result, err error) {
 		}
 		round := time.Now()
 		fmt.Fprintf(log, "round %d of %d\n", b.round+1, p.rounds)
-		for _, s := range scenarios {
+		for _, s := range scenarios() {
 			if !b.wants(s.names...) {
 				continue
 			}

@@ -9,17 +9,15 @@ import (
 	"time"
 )
 
-// scenarios are run in this order in each round. One may have several names: what
-// needs the same clients is measured with them.
-var scenarios []scenario
-
 type scenario struct {
 	names []string
 	run   func(ctx context.Context, b *bench) error
 }
 
-func init() { // their functions ask for names, too
-	scenarios = []scenario{
+// scenarios are run in this order in each round. One may have several names: what
+// needs the same clients is measured with them.
+func scenarios() []scenario {
+	return []scenario{
 		{[]string{"idle", "fanout", "bursts", "storm", "resume"}, broadcasts},
 		{[]string{"channels"}, channels},
 		{[]string{"tls"}, secure},
@@ -29,7 +27,7 @@ func init() { // their functions ask for names, too
 }
 
 func scenarioNames() (names []string) {
-	for _, s := range scenarios {
+	for _, s := range scenarios() {
 		names = append(names, s.names...)
 	}
 	return names

@@ -18,6 +18,7 @@ import (
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/service"
 	"go.uber.org/goleak"
 )
 
@@ -52,7 +53,7 @@ func (o *output) String() string {
 
 func TestHelp(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-h"}, env("HERALD_JWT_SECRET", "not-to-be-shown-000"), &out, io.Discard); err != nil {
+	if err := service.Run(t.Context(), spec(), []string{"-h"}, env("HERALD_JWT_SECRET", "not-to-be-shown-000"), &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -72,7 +73,7 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-version"}, env(), &out, io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
+	if err := service.Run(t.Context(), spec(), []string{"-version"}, env(), &out, io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
 		t.Errorf("got %q, %v", out.String(), err)
 	}
 }
@@ -98,7 +99,7 @@ func TestBadConfig(t *testing.T) {
 		{[]string{"-log-level", "loud"}, env(), []string{"log level"}},
 		{[]string{"-health", "-listen", "127.0.0.1:1"}, env(), []string{"ask for readiness"}},
 	} {
-		err := run(t.Context(), c.args, c.env, io.Discard, io.Discard)
+		err := service.Run(t.Context(), spec(), c.args, c.env, io.Discard, io.Discard)
 		if err == nil {
 			t.Errorf("%v: no error", c.args)
 			continue
@@ -117,7 +118,7 @@ func TestStopWhileWaiting(t *testing.T) {
 	var logged output
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, env(), io.Discard, &logged)
+		ended <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, env(), io.Discard, &logged)
 	}()
 	natstest.Eventually(t, 10*time.Second, "waiting for NATS", func() bool { return strings.Contains(logged.String(), "NATS cannot be reached") })
 	cancel()
@@ -136,7 +137,7 @@ func TestStartWithoutNATS(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL), io.Discard, io.Discard)
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL), io.Discard, io.Discard)
 	}()
 	status := func(path string) int {
 		resp, err := http.Get("http://" + listen + path)
@@ -169,10 +170,10 @@ func TestRun(t *testing.T) {
 	var logged output
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL), io.Discard, &logged)
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL), io.Discard, &logged)
 	}()
 	natstest.Eventually(t, 15*time.Second, "-health says ready", func() bool {
-		return run(ctx, []string{"-health", "-listen", listen}, env(), io.Discard, io.Discard) == nil
+		return service.Run(ctx, spec(), []string{"-health", "-listen", listen}, env(), io.Discard, io.Discard) == nil
 	})
 	for path, want := range map[string]string{"/": "<title>Herald</title>", "/client/herald.js": "WebSocket", "/healthz": `"status":"ok"`, "/metrics": "herald_gateway_connections 0"} {
 		if got := get(t, "http://"+listen+path); !strings.Contains(got, want) {

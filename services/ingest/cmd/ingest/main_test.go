@@ -17,6 +17,7 @@ import (
 
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/service"
 	"go.uber.org/goleak"
 )
 
@@ -51,7 +52,7 @@ func (o *output) String() string {
 
 func TestHelp(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-h"}, env("HERALD_API_KEY", "not-to-be-shown-000"), &out, io.Discard); err != nil {
+	if err := service.Run(t.Context(), spec(), []string{"-h"}, env("HERALD_API_KEY", "not-to-be-shown-000"), &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -70,7 +71,7 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"-version"}, env(), &out, io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
+	if err := service.Run(t.Context(), spec(), []string{"-version"}, env(), &out, io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
 		t.Errorf("got %q, %v", out.String(), err)
 	}
 }
@@ -95,7 +96,7 @@ func TestBadConfig(t *testing.T) {
 		{[]string{"-trusted-proxies", "everybody"}, env(), []string{"-trusted-proxies", "everybody"}},
 		{[]string{"-health", "-listen", "127.0.0.1:1"}, env(), []string{"ask for readiness"}},
 	} {
-		err := run(t.Context(), tt.args, tt.env, io.Discard, io.Discard)
+		err := service.Run(t.Context(), spec(), tt.args, tt.env, io.Discard, io.Discard)
 		if err == nil {
 			t.Errorf("%v: no error", tt.args)
 			continue
@@ -114,7 +115,7 @@ func TestStopWhileWaiting(t *testing.T) {
 	var logged output
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, env(), io.Discard, &logged)
+		ended <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, env(), io.Discard, &logged)
 	}()
 	natstest.Eventually(t, 10*time.Second, "waiting for NATS", func() bool { return strings.Contains(logged.String(), "NATS cannot be reached") })
 	cancel()
@@ -132,7 +133,7 @@ func TestStartWithoutNATS(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY", key), io.Discard, io.Discard)
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY", key), io.Discard, io.Discard)
 	}()
 	ask := func(path string) (status int, body string) {
 		resp, err := http.Get("http://" + listen + path)
@@ -171,10 +172,10 @@ func TestRun(t *testing.T) {
 	var out, logged output
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL), &out, &logged)
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL), &out, &logged)
 	}()
 	natstest.Eventually(t, 15*time.Second, "-health says ready", func() bool {
-		return run(ctx, []string{"-health", "-listen", listen}, env(), io.Discard, io.Discard) == nil
+		return service.Run(ctx, spec(), []string{"-health", "-listen", listen}, env(), io.Discard, io.Discard) == nil
 	})
 	m := regexp.MustCompile(`API key: (hk_[a-z2-7]+)\n`).FindStringSubmatch(out.String())
 	if m == nil {
@@ -207,10 +208,10 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() {
-		ended <- run(ctx, []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY_FILE", secret), &out, &logged)
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY_FILE", secret), &out, &logged)
 	}()
 	natstest.Eventually(t, 15*time.Second, "ready again", func() bool {
-		return run(ctx, []string{"-health"}, env("HERALD_LISTEN", listen), io.Discard, io.Discard) == nil
+		return service.Run(ctx, spec(), []string{"-health"}, env("HERALD_LISTEN", listen), io.Discard, io.Discard) == nil
 	})
 	for _, key := range []string{m[1], "0123456789-abcdef"} {
 		if got := post(t, listen, key); got != http.StatusOK {

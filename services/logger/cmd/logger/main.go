@@ -4,19 +4,9 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
-	"github.com/herald-push/herald/services/internal/config"
-	"github.com/herald-push/herald/services/internal/httpx"
-	"github.com/herald-push/herald/services/internal/lifecycle"
-	"github.com/herald-push/herald/services/internal/natsx"
-	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/herald-push/herald/services/internal/service"
 	"github.com/herald-push/herald/services/logger"
 )
 
@@ -24,66 +14,18 @@ import (
 // under way have 5 s, the last batches 2 s, closing the file the rest.
 const stopTimeout = 20 * time.Second
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "logger:", err)
-		os.Exit(1)
-	}
-}
+func main() { service.Main(spec()) }
 
-// run is the process: it returns nil after a clean stop, and after -h,
-// -version and a -health that finds the service ready.
-func run(ctx context.Context, args []string, env config.Env, stdout, stderr io.Writer) error {
+func spec() service.Spec {
 	cfg := logger.DefaultConfig()
-	nats := natsx.Config{URL: "nats://127.0.0.1:4222", Name: "herald-logger"}
-	logs := telemetry.LogConfig{Level: "info", Format: "json"}
-	var version, health bool
-	settings := append(cfg.Settings(), nats.Settings()...)
-	settings = append(settings, logs.Settings()...)
-	settings = append(settings,
-		config.Setting{Flag: "version", Help: "print the version and exit", Into: &version},
-		config.Setting{Flag: "health", Help: "ask the running service whether it is ready, and exit with 0 if it is", Into: &health},
-	)
-	rest, err := config.Parse("logger", args, env, nil, stdout, settings)
-	switch {
-	case errors.Is(err, config.ErrHelp):
-		return nil
-	case err == nil && len(rest) > 0:
-		err = fmt.Errorf("unexpected argument %q; logger -h lists the flags", rest[0])
-	case err == nil && cfg.Listen == "":
-		err = errors.New("listen: want an address such as :8082")
+	return service.Spec{
+		Name:       "logger",
+		Settings:   cfg.Settings(),
+		Validate:   cfg.Validate,
+		Listen:     &cfg.Listen,
+		StopWithin: func() time.Duration { return stopTimeout },
+		New: func(ctx context.Context, live service.Live) (service.Runner, error) {
+			return logger.New(ctx, cfg, logger.Deps{NATS: live.NATS, Log: live.Log, Registry: live.Registry, Ops: live.Ops})
+		},
 	}
-	if err = errors.Join(err, cfg.Validate(), nats.Validate()); err != nil {
-		return err
-	}
-	switch {
-	case version:
-		fmt.Fprintln(stdout, telemetry.BuildVersion())
-		return nil
-	case health:
-		return httpx.Health(ctx, cfg.Listen, "")
-	}
-
-	log, err := telemetry.NewLogger(stderr, "logger", logs)
-	if err != nil {
-		return err
-	}
-	registry := telemetry.NewRegistry()
-	// Without NATS it answers all the same: alive and not ready.
-	nc, err := natsx.Attach(nats, log)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	svc, err := logger.New(ctx, cfg, logger.Deps{NATS: nc, Log: log, Registry: registry, Ops: telemetry.NewOps(registry)})
-	if errors.Is(err, context.Canceled) { // told to stop while it opened the log
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	log.Info("listening", "addr", svc.Addr().String(), "version", telemetry.BuildVersion())
-	return lifecycle.Run(ctx, log, stopTimeout, lifecycle.Part{Name: "logger", Run: svc.Run})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/service"
 	"go.uber.org/goleak"
 )
 
@@ -38,7 +39,7 @@ func TestRunThatOnlySaysSomething(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var out strings.Builder
 			env := config.Vars(map[string]string{"HERALD_API_KEY": c.env})
-			err := run(context.Background(), strings.Fields(c.args), env, &out, io.Discard)
+			err := service.Run(context.Background(), spec(), strings.Fields(c.args), env, &out, io.Discard)
 			if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
 				t.Errorf("got %v, want an error with %q", err, c.err)
 			}
@@ -81,7 +82,7 @@ func TestRunServesAndStops(t *testing.T) {
 	var stderr lines
 	done := make(chan error, 1)
 	go func() {
-		done <- run(ctx, []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db", filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
+		done <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db", filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
 	}()
 	var addr string
 	natstest.Eventually(t, 20*time.Second, "it listens", func() bool {
@@ -91,7 +92,7 @@ func TestRunServesAndStops(t *testing.T) {
 		return addr != ""
 	})
 	natstest.Eventually(t, 20*time.Second, "it is healthy", func() bool {
-		return run(ctx, []string{"-health", "-listen", addr}, noEnv, io.Discard, io.Discard) == nil
+		return service.Run(ctx, spec(), []string{"-health", "-listen", addr}, noEnv, io.Discard, io.Discard) == nil
 	})
 	http.DefaultClient.CloseIdleConnections()
 	cancel()
@@ -122,7 +123,7 @@ func TestRunBeginsWithoutNATS(t *testing.T) {
 	var stderr lines
 	done := make(chan error, 1)
 	go func() {
-		done <- run(ctx, []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db", filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
+		done <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db", filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
 	}()
 	var addr string
 	natstest.Eventually(t, 20*time.Second, "it listens", func() bool {
@@ -132,7 +133,7 @@ func TestRunBeginsWithoutNATS(t *testing.T) {
 		return addr != ""
 	})
 	health := func() error {
-		return run(ctx, []string{"-health", "-listen", addr}, noEnv, io.Discard, io.Discard)
+		return service.Run(ctx, spec(), []string{"-health", "-listen", addr}, noEnv, io.Discard, io.Discard)
 	}
 	var err error
 	natstest.Eventually(t, 20*time.Second, "it answers", func() bool {
@@ -155,7 +156,7 @@ func TestRunWaitsForNATSAndCanBeStopped(t *testing.T) {
 	var stderr lines
 	done := make(chan error, 1)
 	go func() {
-		done <- run(ctx, []string{"-nats", "nats://127.0.0.1:1", "-listen", "127.0.0.1:0", "-db", filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
+		done <- service.Run(ctx, spec(), []string{"-nats", "nats://127.0.0.1:1", "-listen", "127.0.0.1:0", "-db", filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
 	}()
 	natstest.Eventually(t, 20*time.Second, "it says that it waits", func() bool { return strings.Contains(stderr.String(), "NATS cannot be reached") })
 	cancel()

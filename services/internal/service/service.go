@@ -1,0 +1,136 @@
+// Package service is the process around one service: settings, logger, metrics,
+// tracing, the connection to NATS, and how it stops. The mains of ingest,
+// gateway and logger are this package and what makes each of them different.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/lifecycle"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/telemetry"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Spec is what makes one service different from the others. Its pointers are
+// read after the settings are.
+type Spec struct {
+	Name     string // gateway; also of its log lines, and herald-gateway in NATS
+	Settings []config.Setting
+	Validate func() error
+	Listen   *string // its address, among Settings
+	CertFile *string // the certificate that it shows; nil: it speaks plain HTTP
+	// Trace, if set, starts tracing before New; stop ends it after Run. Only who
+	// makes spans links the exporter.
+	Trace func(ctx context.Context, env config.Env, log *slog.Logger) (stop func(), err error)
+	// StopWithin bounds the whole goodbye, below Kubernetes' grace period.
+	StopWithin func() time.Duration
+	// New wires the service. The caller owns and closes what it gets.
+	New func(context.Context, Live) (Runner, error)
+}
+
+// Live are the things that a service works with.
+type Live struct {
+	NATS     *nats.Conn
+	Log      *slog.Logger
+	Registry *prometheus.Registry
+	Ops      *telemetry.Ops
+	Stdout   io.Writer
+}
+
+// Runner is a service that is wired: it has its listener.
+type Runner interface {
+	Addr() net.Addr
+	Run(context.Context) error
+}
+
+// Main is the main function of a service. It ends the process with 1 after an
+// error.
+func Main(spec Spec) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := Run(ctx, spec, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, spec.Name+":", err)
+		os.Exit(1)
+	}
+}
+
+// Run is the process: it returns nil after a clean stop, and after -h,
+// -version and a -health that finds the service ready.
+func Run(ctx context.Context, spec Spec, args []string, env config.Env, stdout, stderr io.Writer) error {
+	broker := natsx.Config{URL: "nats://127.0.0.1:4222", Name: "herald-" + spec.Name}
+	logs := telemetry.LogConfig{Level: "info", Format: "json"}
+	version, health, err := spec.read(args, env, stdout, &broker, &logs)
+	switch {
+	case errors.Is(err, config.ErrHelp):
+		return nil
+	case err != nil:
+		return err
+	case version:
+		_, err := fmt.Fprintln(stdout, telemetry.BuildDetails())
+		return err
+	case health:
+		certFile := ""
+		if spec.CertFile != nil {
+			certFile = *spec.CertFile
+		}
+		return httpx.Health(ctx, *spec.Listen, certFile)
+	}
+
+	live := Live{Registry: telemetry.NewRegistry(), Stdout: stdout}
+	live.Ops = telemetry.NewOps(live.Registry)
+	if live.Log, err = telemetry.NewLogger(stderr, spec.Name, logs); err != nil {
+		return err
+	}
+	if spec.Trace != nil {
+		stop, err := spec.Trace(ctx, env, live.Log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	// Without NATS it answers all the same: alive and not ready.
+	if live.NATS, err = natsx.Attach(broker, live.Log); err != nil {
+		return err
+	}
+	defer live.NATS.Close()
+	svc, err := spec.New(ctx, live)
+	if err != nil {
+		return err
+	}
+	live.Log.Info("listening", "addr", svc.Addr().String(), "version", telemetry.BuildVersion())
+	return lifecycle.Run(ctx, live.Log, spec.StopWithin(), lifecycle.Part{Name: spec.Name, Run: svc.Run})
+}
+
+// read reads and checks all settings.
+func (s *Spec) read(args []string, env config.Env, stdout io.Writer, broker *natsx.Config, logs *telemetry.LogConfig) (version, health bool, err error) {
+	example := *s.Listen // the default
+	settings := append(s.Settings, broker.Settings()...)
+	settings = append(settings, logs.Settings()...)
+	settings = append(settings,
+		config.Setting{Flag: "version", Help: "print the version and exit", Into: &version},
+		config.Setting{Flag: "health", Help: "ask the running service whether it is ready, and exit with 0 if it is", Into: &health},
+	)
+	rest, err := config.Parse(s.Name, args, env, nil, stdout, settings)
+	switch {
+	case errors.Is(err, config.ErrHelp):
+		return false, false, err
+	case err == nil && len(rest) > 0:
+		err = fmt.Errorf("unexpected argument %q; %s -h lists the flags", rest[0], s.Name)
+	case err == nil && *s.Listen == "":
+		err = fmt.Errorf("listen: want an address such as %s", example)
+	}
+	return version, health, errors.Join(err, s.Validate(), broker.Validate())
+}
