@@ -17,8 +17,9 @@ import (
 // refused; others do not notice. Safe for concurrent use.
 type shares struct {
 	// Fixed after newShares.
-	unlimited bool // as where connections per address are not limited
-	maxNames  int  // the constant; tests make it smaller
+	unlimited bool    // as where connections per address are not limited
+	maxNames  int     // the constant; tests make it smaller
+	slowness  float64 // of this processor
 
 	mu    sync.Mutex
 	of    map[netip.Prefix]*share // guarded by mu
@@ -45,22 +46,40 @@ const (
 	sweepEvery = 10 * time.Second
 )
 
-// What a client's wishes cost, rounded up: one core of an EPYC guest, measured
-// by the benchmarks of this package and of hub.
+// What a client's wishes cost on a processor that takes referenceFrame for a
+// frame: rounded up, with the system calls of the answers.
 const (
 	handshakeCost = 100 * time.Microsecond
 	tokenCost     = 100 * time.Microsecond // a signature, of whatever kind
-	frameCost     = 10 * time.Microsecond
-	byteCost      = 20 * time.Nanosecond // of a frame: to inflate and to parse it
-	nameCost      = 10 * time.Microsecond
+	frameCost     = 15 * time.Microsecond
+	byteCost      = 40 * time.Nanosecond // of a frame: to inflate and to parse it
+	nameCost      = 25 * time.Microsecond
 	followedCost  = 10 * time.Nanosecond // of each subscription that there is, for each name
 	scanCost      = 250 * time.Nanosecond
 	replayCost    = 5 * time.Microsecond
 	pageCost      = time.Millisecond // of each name that is read from the stream
 )
 
+// referenceFrame is how long one core of an EPYC guest takes to parse the
+// frame of slowness.
+const referenceFrame = 3500 * time.Nanosecond
+
+// slowness is how many times as long this processor takes for the same work,
+// at least 1. It is measured once: the fastest of many runs, since others may
+// have the processor meanwhile.
+var slowness = sync.OnceValue(func() float64 {
+	frame := []byte(`{"type":"subscribe","channels":["orders.eu.*","orders.us.*","news.>"],"since":"mib3k2x9-1024"}`)
+	best := time.Hour
+	for range 200 {
+		begin := time.Now()
+		_, _ = proto.ParseClientFrame(frame) // it is one
+		best = min(best, time.Since(begin))
+	}
+	return max(1, float64(best)/float64(referenceFrame))
+})
+
 func newShares(unlimited bool) *shares {
-	return &shares{unlimited: unlimited, maxNames: maxNames, of: map[netip.Prefix]*share{}, swept: time.Now()}
+	return &shares{unlimited: unlimited, maxNames: maxNames, slowness: slowness(), of: map[netip.Prefix]*share{}, swept: time.Now()}
 }
 
 // weight is what one subscription takes in memory: its name, and what the hub
@@ -76,7 +95,7 @@ func (l *shares) pay(ip netip.Addr, work time.Duration) (wait time.Duration) {
 	defer l.mu.Unlock()
 	s := l.get(ip)
 	s.settle(time.Now())
-	s.debt += work
+	s.debt += time.Duration(float64(work) * l.slowness)
 	if s.debt <= shareAhead {
 		return 0
 	}

@@ -15,6 +15,7 @@ import (
 func TestShareOfAProcessor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newShares(false)
+		l.slowness = 1
 		one, same, other := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2"), netip.MustParseAddr("192.0.2.1")
 		if wait := l.pay(one, shareAhead); wait != 0 {
 			t.Errorf("work ahead: waits %s", wait)
