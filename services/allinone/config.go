@@ -62,7 +62,7 @@ func defaultConfig() Config {
 	c := Config{
 		Listen:  ":5000", // the predecessor's port
 		Data:    "data",
-		Sync:    syncInterval(time.Second),
+		Sync:    0, // always
 		Log:     telemetry.LogConfig{Level: "info", Format: "text"},
 		Ingest:  ingest.DefaultConfig(),
 		Gateway: gateway.DefaultConfig(),
@@ -83,7 +83,7 @@ func (c *Config) settings() []config.Setting {
 		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Into: &c.Listen},
 		{Flag: "config", Env: "HERALD_CONFIG", Help: "JSON file with settings; " + defaultFile + " if it is there", Into: &c.ConfigFile},
 		{Flag: "data", Env: "HERALD_DATA", Help: "folder of the embedded NATS, the log and generated secrets", Into: &c.Data},
-		{Flag: "sync", Env: "HERALD_SYNC", Help: "how often the embedded NATS forces messages to disk: a duration, the most that a power cut can take, or always", Into: &c.Sync},
+		{Flag: "sync", Env: "HERALD_SYNC", Help: "when the embedded NATS forces messages to disk: always, before they are acknowledged, or how often: a duration, the most that a power cut can take", Into: &c.Sync},
 		{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers, comma-separated, in place of the embedded one", Secret: true, Into: &c.NATS.URL},
 	}
 	own = append(own,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -143,5 +144,8 @@ func TestComposeFile(t *testing.T) {
 	}
 	if conf := string(read(t, "../../deploy/compose/nats.conf")); !regexp.MustCompile(`(?m)^\s*sync_interval: always$`).MatchString(conf) {
 		t.Error("nats.conf: want sync_interval: always; one server alone must not acknowledge what a power cut can take")
+	}
+	if check := fmt.Sprint(file.Services["nats"].Healthcheck["test"]); !strings.Contains(check, "alive.sh") || !strings.HasSuffix(check, "/healthz]") {
+		t.Errorf("nats: the health check is %q; want NATS' plain /healthz, which alone names a stream that cannot be stored, and alive.sh", check)
 	}
 }

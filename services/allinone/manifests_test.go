@@ -117,9 +117,10 @@ type container struct {
 
 type probe struct {
 	HTTPGet struct{ Path, Port string } `yaml:"httpGet"`
-	Period  int                         `yaml:"periodSeconds"`
-	Timeout int                         `yaml:"timeoutSeconds"`
-	Failure int                         `yaml:"failureThreshold"`
+	Exec    struct{ Command []string }
+	Period  int `yaml:"periodSeconds"`
+	Timeout int `yaml:"timeoutSeconds"`
+	Failure int `yaml:"failureThreshold"`
 }
 
 // applied are the files that `kubectl apply -f deploy/` reads, in its order.

@@ -14,6 +14,8 @@ require (
 	go.uber.org/goleak v1.3.0
 )
 
+require github.com/gofrs/flock v0.13.1 // indirect
+
 require (
 	github.com/MicahParks/jwkset v0.11.4 // indirect
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
@@ -28,6 +30,7 @@ require (
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.30.0 // indirect
+	github.com/herald-push/herald/services/allinone v0.0.0 // indirect
 	github.com/herald-push/herald/web v0.0.0 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
@@ -56,7 +59,7 @@ require (
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
-	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/sys v0.49.0
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.16.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260928230214-8a89bd6388cc // indirect
@@ -70,6 +73,7 @@ require (
 )
 
 tool (
+	github.com/herald-push/herald/services/allinone
 	github.com/herald-push/herald/services/gateway/cmd/gateway
 	github.com/herald-push/herald/services/ingest/cmd/ingest
 	github.com/herald-push/herald/services/logger/cmd/logger
@@ -78,6 +82,7 @@ tool (
 
 replace (
 	github.com/herald-push/herald/proto => ../../proto
+	github.com/herald-push/herald/services/allinone => ../allinone
 	github.com/herald-push/herald/services/gateway => ../gateway
 	github.com/herald-push/herald/services/ingest => ../ingest
 	github.com/herald-push/herald/services/internal => ../internal

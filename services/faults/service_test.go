@@ -39,6 +39,7 @@ type service struct {
 	addr    string // host:port
 	args    []string
 	ready   func() bool // whether it does its work
+	files   int         // how many files it may have open; 0: as many as this process
 	p       *proctest.Process
 }
 
@@ -62,7 +63,12 @@ func newService(t testing.TB, command, dir, natsURL string, env ...string) *serv
 
 func (s *service) start() {
 	s.t.Helper()
-	s.p = proctest.Start(s.t, proctest.Build(s.t, s.command), s.dir, s.env, s.args...)
+	binary, args := proctest.Build(s.t, s.command), s.args
+	if s.files > 0 {
+		args = append([]string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(s.files), binary}, args...)
+		binary = "/bin/sh"
+	}
+	s.p = proctest.Start(s.t, binary, s.dir, s.env, args...)
 }
 
 // await waits until the service does its work.
@@ -140,10 +146,17 @@ func (s *service) cpu() time.Duration {
 // configuration.
 func newBroker(t testing.TB, name, lines string) *service {
 	t.Helper()
-	dir := t.TempDir()
+	return newBrokerIn(t, t.TempDir(), "", name, lines)
+}
+
+// newBrokerIn is newBroker with its files in dir, and with store added to the
+// configuration of JetStream.
+func newBrokerIn(t testing.TB, dir, store, name, lines string) *service {
+	t.Helper()
 	addr := "127.0.0.1:" + proctest.FreePort(t)
 	config := filepath.Join(dir, "nats.conf")
-	text := fmt.Sprintf("server_name: %s\nlisten: %q\nclient_advertise: %q\njetstream { store_dir: %q }\n%s", name, addr, addr, dir, lines)
+	text := fmt.Sprintf("server_name: %s\nlisten: %q\nclient_advertise: %q\njetstream {\nstore_dir: %q\n%s\n}\n%s",
+		name, addr, addr, dir, store, lines)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

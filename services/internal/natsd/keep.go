@@ -57,12 +57,15 @@ func (s *Server) keep() {
 	}
 }
 
-// look asks the nats-server how its streams are. It also tries whether a
-// file can be opened: without that nats-server finds no stream to report of,
-// and reports health.
+// look asks the nats-server how its streams are. Without a file to open it
+// finds no stream to report of, and reports health: then its log tells whether
+// it failed to write, until it can be asked again.
 func (s *Server) look() error {
 	if err := openable(s.cfg.Dir); err != nil {
-		return err
+		if s.failed.Load() || s.Fault() != nil {
+			return err
+		}
+		return nil
 	}
 	s.mu.Lock()
 	n := s.server
@@ -78,6 +81,7 @@ func (s *Server) look() error {
 	if len(reasons) > 0 {
 		return errors.New(strings.Join(reasons, "; "))
 	}
+	s.failed.Store(false)
 	return nil
 }
 

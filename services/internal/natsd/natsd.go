@@ -61,6 +61,7 @@ type Server struct {
 	stirred chan struct{} // has room for one; an error was logged. Never closed
 
 	ending sync.Once             // of Shutdown
+	failed atomic.Bool           // nats-server has logged that it could not write, and was not found healthy since
 	fault  atomic.Pointer[error] // why messages are not stored; nil while they are. Written by Start, then by keep
 
 	mu     sync.Mutex
@@ -125,7 +126,7 @@ func (s *Server) launch() error {
 		return err
 	}
 	fatal := make(chan string, 1) // never closed; holds the first reason
-	n.SetLoggerV2(serverLog{s.log.With("part", "nats-server"), fatal, s.stirred}, false, false, false)
+	n.SetLoggerV2(serverLog{s.log.With("part", "nats-server"), fatal, s}, false, false, false)
 	n.Start() // returns once it runs; its goroutines end with Shutdown
 	if err := awaitReady(n, fatal, s.stop); err != nil {
 		n.Shutdown()
@@ -235,9 +236,9 @@ func (s *Server) halt() {
 // serverLog passes the server's own log lines on: its notices are of interest
 // to whoever looks for them, its warnings and errors to everybody.
 type serverLog struct {
-	log     *slog.Logger
-	fatal   chan<- string
-	stirred chan<- struct{} // told of every error
+	log    *slog.Logger
+	fatal  chan<- string
+	server *Server // is told of every error
 }
 
 func (l serverLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
@@ -245,9 +246,13 @@ func (l serverLog) Debugf(format string, v ...any)  { l.log.Debug(fmt.Sprintf(fo
 func (l serverLog) Tracef(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
 
 func (l serverLog) Errorf(format string, v ...any) {
-	l.log.Error(fmt.Sprintf(format, v...))
+	text := fmt.Sprintf(format, v...)
+	l.log.Error(text)
+	if strings.Contains(text, "write error") || strings.Contains(text, "failed to store") { // stream.go, filestore.go
+		l.server.failed.Store(true)
+	}
 	select {
-	case l.stirred <- struct{}{}:
+	case l.server.stirred <- struct{}{}:
 	default:
 	}
 }
