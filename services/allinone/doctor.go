@@ -105,7 +105,7 @@ func (p *patient) examine(ctx context.Context, notes []string) error {
 	p.broker(ctx)
 	p.log(ctx)
 	if p.cfg.Gateway.JWTSecret == "" && p.cfg.Gateway.JWKS == "" {
-		p.fine("no token keys are set: clients may follow only %v", p.cfg.Gateway.AnonymousChannels)
+		p.fine("no token keys are set: Herald checks tokens with the secret that it makes for itself, %s", tokenSecretFile(p.cfg.Data))
 	}
 	if p.ill > 0 {
 		return fmt.Errorf("things that are wrong: %d", p.ill)

@@ -93,6 +93,9 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 		return errors.Join(err, server.Close())
 	}
 	defer folder.close()
+	if err := cfg.ownTokenSecret(log); err != nil {
+		return errors.Join(err, server.Close())
+	}
 	broker, err := startBroker(cfg, folder, log)
 	if err != nil {
 		return errors.Join(err, server.Close())

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -14,19 +15,20 @@ import (
 
 var tokenCommand = command{
 	name: "token", args: "-sub NAME -channels C", does: "sign a token for a client, to try things",
-	about: "Signs a token with HERALD_JWT_SECRET, the secret that Herald was started with, and prints it.\n" +
-		"It is for trying things: a backend signs its own with any JWT library.",
+	about: "Signs a token and prints it: with HERALD_JWT_SECRET, or else with the secret that the Herald of this machine\n" +
+		"made for itself, jwt.secret in its data folder. It is for trying things: a backend signs its own, with any JWT library.",
 	examples: []string{
 		"herald token -sub user-4711 -channels 'user.4711.>' -expires 1h",
 		"HERALD_TOKEN=$(herald token -sub me -channels '>') herald listen orders.eu",
 	},
 	start: func(c *call) task {
-		t := &signer{expires: time.Hour, out: c.std.out}
+		t := &signer{data: defaultConfig().Data, expires: time.Hour, out: c.std.out}
 		return task{
 			settings: []config.Setting{
 				{Env: "HERALD_JWT_SECRET", Help: "the secret that Herald checks tokens with", Secret: true, Into: &t.secret},
 				{Flag: "jwt-audience", Env: "HERALD_JWT_AUDIENCE", Help: "its claim aud: the first of what Herald accepts; none: it has no such claim", Into: &t.audience},
 				{Flag: "jwt-issuer", Env: "HERALD_JWT_ISSUER", Help: "its claim iss: the first of what Herald accepts; none: it has no such claim", Into: &t.issuer},
+				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine, for its own secret", Into: &t.data},
 				{Flag: "sub", Help: "whom the token is for", Into: &t.Name},
 				{Flag: "channels", Help: "patterns the client may follow, comma-separated", Into: &t.Channels},
 				{Flag: "expires", Help: "for how long it is valid", Into: &t.expires},
@@ -39,16 +41,21 @@ var tokenCommand = command{
 // signer makes one token.
 type signer struct {
 	auth.Principal
-	secret           string
+	secret, data     string
 	audience, issuer []string
 	expires          time.Duration
 	out              io.Writer
 }
 
 func (t *signer) run(_ context.Context, words []string) error {
+	if t.secret == "" {
+		b, err := os.ReadFile(tokenSecretFile(t.data))
+		if err != nil {
+			return fmt.Errorf("%w; set HERALD_JWT_SECRET to the secret that Herald was started with, or name the data folder with -data", err)
+		}
+		t.secret = string(b)
+	}
 	switch {
-	case t.secret == "":
-		return errors.New("set HERALD_JWT_SECRET to the secret that Herald was started with")
 	case t.Name == "" || len(t.Channels) == 0 || len(words) > 0 || t.expires <= 0:
 		return errors.New("want herald token -sub NAME -channels PATTERNS [-expires 1h]")
 	}
