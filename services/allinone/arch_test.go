@@ -26,10 +26,12 @@ var bans = []struct {
 		"arrows point one way: services depend on internal"},
 	{module + "services/gateway/internal/hub", []string{"github.com/nats-io/", "github.com/gorilla/", module + "services/"},
 		"the hub knows neither sockets nor NATS"},
-	{module + "services/gateway/internal/conn", []string{"github.com/nats-io/", module + "services/"},
-		"a socket knows neither NATS nor subscriptions"},
-	{module + "services/gateway/internal/native", []string{"github.com/gorilla/", "github.com/nats-io/", module + "services/"},
-		"a protocol is bytes in, bytes out"},
+	{module + "services/gateway/internal/ws", []string{"github.com/nats-io/", "github.com/prometheus/", "golang.org/x/sys/", module + "services/"},
+		"a codec is bytes in, frames out: no socket and no metric"},
+	{module + "services/gateway/internal/socket", []string{"github.com/nats-io/", "github.com/prometheus/", "github.com/gorilla/", module + "proto", module + "services/"},
+		"a socket moves bytes, whatever they mean"},
+	{module + "services/gateway/internal/conn", []string{"github.com/nats-io/", module + "services/internal/", module + "services/gateway/internal/hub", module + "services/gateway/internal/sse"},
+		"a connection knows neither NATS nor subscriptions; of this project it knows the contract, the codec and the socket"},
 	{module + "services/gateway/internal/sse", []string{"github.com/gorilla/", "github.com/nats-io/", module + "services/"},
 		"a protocol is bytes in, bytes out"},
 	{module + "services/ingest/...", []string{module + "services/gateway", module + "services/logger", module + "services/allinone", module + "web", "github.com/gorilla/", "github.com/mattn/", "modernc.org/", "github.com/nats-io/nats-server/"},
@@ -59,7 +61,7 @@ func TestArchitecture(t *testing.T) {
 // Only these import gorilla, SQLite and nats-server themselves.
 func TestOneHomeEach(t *testing.T) {
 	homes := map[string][]string{
-		"github.com/gorilla/websocket":             {"services/gateway/internal/conn", "services/allinone", "bench"},
+		"github.com/gorilla/websocket":             {"services/gateway/internal/ws", "services/allinone", "bench"},
 		"github.com/mattn/go-sqlite3":              {"services/logger/internal/store"},
 		"modernc.org/sqlite":                       {"services/logger/internal/store"},
 		"github.com/nats-io/nats-server/v2/server": {"services/internal/natsd"},

@@ -17,6 +17,7 @@ var asEvent = hub.NewEncoding(1, func(m *hub.Message) []byte { return sse.Messag
 
 // inEvents words everything as Server-Sent Events.
 var inEvents = &wording{
+	format:  eventFormat,
 	message: asEvent,
 	single:  asEvent,
 	control: event,
@@ -100,7 +101,7 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	err := s.conns.Stream(&sess.conn, w, r, remote, httpx.NewID(), eventFormat, sess)
+	err := s.conns.Stream(&sess.conn, w, r, remote, httpx.NewID(), sess.words.format, sess)
 	if err != nil {
 		s.turnAway(w, "stopping", proto.CloseRestart)
 	}

@@ -1,39 +1,51 @@
 package gateway
 
 import (
+	"fmt"
+
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/conn"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
-	"github.com/herald-push/herald/services/gateway/internal/native"
+	"github.com/herald-push/herald/services/gateway/internal/ws"
 )
 
-// inFrames words everything as WebSocket text frames of JSON.
+// inFrames is the wording of Herald's own WebSocket protocol: JSON in text frames,
+// as PROTOCOL.md describes it.
 var inFrames = &wording{
+	format:  &conn.Format{Heartbeat: conn.WebSocket.Heartbeat, Goodbye: conn.WebSocket.Goodbye, Subprotocol: proto.Subprotocol},
+	parse:   proto.ParseClientFrame,
 	message: asFrame,
 	single:  asFrame,
-	control: textFrame,
-	welcome: func(f proto.Welcome, _ bool) []byte { return textFrame(f) },
+	control: controlFrame,
+	welcome: func(f proto.Welcome, _ bool) []byte { return controlFrame(f) },
 	place:   func(string) []byte { return nil }, // the client keeps welcome's id
 }
 
-var asFrame = hub.NewEncoding(0, func(m *hub.Message) []byte { return conn.TextFrame(m.Body) })
+var asFrame = hub.NewEncoding(0, func(m *hub.Message) []byte { return ws.Encode(ws.Text, m.Body) })
 
-func textFrame(frame any) []byte { return conn.TextFrame(native.Control(frame)) }
+func controlFrame(frame any) []byte {
+	b, err := proto.Marshal(frame)
+	if err != nil {
+		panic(fmt.Sprintf("gateway: %T does not marshal: %v", frame, err)) // frames are plain structs
+	}
+	return ws.Encode(ws.Text, b)
+}
 
 // frames are the wordings of WebSocket clients. They differ in whether messages
-// may be compressed; control frames are small, and each is one client's.
+// may be compressed. Control frames never are: they are small, and each is for one
+// client.
 type frames struct{ plain, deflated *wording }
 
-// newFrames makes them. Messages of above bytes and more are compressed, where
-// that makes them smaller; compressed is called for each, once. What is read
-// from the stream for one client that was away for long is sent as it is: to
-// compress it would double what it costs when thousands come back at once.
+// newFrames makes them. Messages of above bytes and more are compressed if that
+// makes them smaller; compressed is called for each message that is, once. What is
+// read from the stream for one client (single) is not compressed: that would double
+// what it costs when thousands of clients come back at once.
 func newFrames(above int, compressed func()) frames {
 	deflated := *inFrames
 	deflated.message = hub.NewCostlyEncoding(2, func(m *hub.Message) []byte {
 		if len(m.Body) >= above {
 			compressed()
-			if b := conn.DeflatedFrame(m.Body); b != nil {
+			if b := ws.EncodeDeflated(ws.Text, m.Body); b != nil {
 				return b
 			}
 		}

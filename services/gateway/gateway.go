@@ -186,7 +186,6 @@ func (s *Service) Run(ctx context.Context) error {
 	failed := make(chan error, 3)
 	wg.Go(func() { s.hub.Run(inner) })
 	wg.Go(func() { s.conns.Run(inner) })
-	wg.Go(func() { s.returnMemory(inner) })
 	refresh := s.verifier.Run
 	wg.Go(func() { refresh(inner) })
 	wg.Go(func() {

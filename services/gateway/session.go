@@ -14,16 +14,25 @@ import (
 	"github.com/herald-push/herald/services/internal/natsx"
 )
 
-// wording is how one kind of client is told things: whole frames.
+// wording is a dialect: how the clients of one protocol word the same session. What
+// its functions return is one or more whole frames.
 type wording struct {
+	// format words heartbeat and goodbye.
+	format *conn.Format
+	// parse reads a client's frame; nil: these clients send none. An error closes the
+	// connection with CloseInvalidPayload.
+	parse func(b []byte) (proto.ClientFrame, error)
+	// message words a message, once for all clients of the dialect.
 	message *hub.Encoding
-	// single is for a message that no other client shares.
-	single  *hub.Encoding
+	// single words a message that no other client shares.
+	single *hub.Encoding
+	// control words a control frame (proto.Gap, proto.Subscribed, …).
 	control func(frame any) []byte
-	// welcome is the first frame. last: messages older than its id follow,
-	// after which place comes.
+	// welcome words the first frame. last: messages older than its id follow, and after
+	// them place.
 	welcome func(f proto.Welcome, last bool) []byte
-	place   func(id string) []byte // may be empty
+	// place words the id from which the client resumes from now on; it may be empty.
+	place func(id string) []byte
 }
 
 // session is one client. Its connection calls it with the client's frames, and
@@ -235,8 +244,8 @@ func (c *session) watchExpiry() {
 	}
 }
 
-// Frame handles one text frame of the client.
-func (c *session) Frame(b []byte) {
+// Frame handles one frame of the client. None is binary: no format here accepts that.
+func (c *session) Frame(b []byte, _ bool) {
 	defer c.recovered()
 	if now := time.Now().UnixNano(); now-c.window >= int64(time.Second) {
 		c.window, c.frames = now, 0
@@ -246,7 +255,7 @@ func (c *session) Frame(b []byte) {
 		return
 	}
 	c.pay(frameCost + time.Duration(len(b))*byteCost)
-	f, err := proto.ParseClientFrame(b)
+	f, err := c.words.parse(b)
 	if err != nil {
 		c.refuse(refusal{code: proto.CloseInvalidPayload, err: err})
 		return

@@ -31,7 +31,7 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	remote := s.clientIP(r)
 	s.wait(s.shares.pay(remote, costOf(r)), func() bool { return r.Context().Err() != nil })
 	sess := s.newSession(r, page, inFrames)
-	err := s.conns.Accept(&sess.conn, w, r, remote, httpx.NewID(), func(status int, reason error) {
+	err := s.conns.Accept(&sess.conn, w, r, remote, httpx.NewID(), inFrames.format, func(status int, reason error) {
 		if status == http.StatusServiceUnavailable {
 			refuse("stopping", proto.ProblemUnavailable.With("this gateway is stopping; connect again"))
 			return

@@ -1,6 +1,10 @@
-package conn
+package conn_test
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/herald-push/herald/services/gateway/internal/conn"
+)
 
 // How often a delivery to an idle connection allocates, by its form.
 var deliveryAllocs = map[string]float64{
@@ -13,7 +17,7 @@ var deliveryAllocs = map[string]float64{
 // keep up.
 func TestDeliveryAllocs(t *testing.T) {
 	for form, most := range deliveryAllocs { // in turn: everything that allocates meanwhile counts
-		s := newForm(t, Config{}, form)
+		s := newForm(t, conn.Config{}, form)
 		p, c := s.connect()
 		done := make(chan struct{})
 		go func() { // ends with the connection
@@ -25,7 +29,7 @@ func TestDeliveryAllocs(t *testing.T) {
 				}
 			}
 		}()
-		b := TextFrame([]byte("a message that is the same for everybody"))
+		b := textFrame([]byte("a message that is the same for everybody"))
 		idle(t, c)
 		const runs = 200
 		got := testing.AllocsPerRun(runs, func() { c.Push(b) })

@@ -1,4 +1,4 @@
-package conn
+package conn_test
 
 import (
 	"bytes"
@@ -8,51 +8,25 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/ws"
 )
-
-func TestFrameBytes(t *testing.T) {
-	text := func(n int) []byte { return bytes.Repeat([]byte("x"), n) }
-	for _, c := range []struct {
-		name      string
-		got, head []byte
-		payload   int
-	}{
-		{"empty", TextFrame(nil), []byte{0x81, 0}, 0},
-		{"short", TextFrame(text(125)), []byte{0x81, 125}, 125},
-		{"two bytes of length", TextFrame(text(126)), []byte{0x81, 126, 0, 126}, 126},
-		{"their end", TextFrame(text(65535)), []byte{0x81, 126, 0xff, 0xff}, 65535},
-		{"eight bytes of length", TextFrame(text(65536)), []byte{0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0}, 65536},
-		{"ping", pingFrame, []byte{0x89, 0}, 0},
-	} {
-		if want := append(c.head, text(c.payload)...); !bytes.Equal(c.got, want) {
-			t.Errorf("%s: got % x… (%d bytes), want % x… (%d bytes)", c.name, c.got[:2], len(c.got), want[:2], len(want))
-		}
-	}
-	if got, want := closeFrame(proto.CloseSlowConsumer), "\x88\x0f\x0f\xa0slow-consumer"; string(got) != want {
-		t.Errorf("goodbye: got %q, want %q", got, want)
-	}
-	for _, code := range proto.CloseCodes() {
-		if n := len(closeFrame(code)); n > 127 {
-			t.Errorf("goodbye %s has %d bytes; a control frame has at most 125 of payload", code, n)
-		}
-	}
-}
 
 // What is sent stands on the wire byte for byte.
 func TestWire(t *testing.T) {
-	forms(t, Config{}, func(t *testing.T, s *server) {
-		s.frame = func(c *Conn, b []byte) { c.Send(TextFrame(append([]byte("echo "), b...))); c.Flush() }
+	forms(t, conn.Config{}, func(t *testing.T, s *server) {
+		s.frame = func(c *conn.Conn, b []byte) { c.Push(textFrame(append([]byte("echo "), b...))) }
 		p, c := s.connect()
 		if c.ID() != "test" || c.Remote() != local || c.Reason() != 0 || s.set.Len() != 1 {
 			t.Errorf("got %q, %v, %v, %d connections", c.ID(), c.Remote(), c.Reason(), s.set.Len())
 		}
-		c.Send(TextFrame([]byte("one")))
-		c.Send(TextFrame([]byte("two")))
-		c.Flush()
+		c.Push(textFrame([]byte("one")))
+		c.Push(textFrame([]byte("two")))
 		got := make([]byte, 10)
 		if _, err := io.ReadFull(p.br, got); err != nil || string(got) != "\x81\x03one\x81\x03two" {
 			t.Fatalf("got %q, %v", got, err)
@@ -62,7 +36,7 @@ func TestWire(t *testing.T) {
 		p.send(opPing, "are you there")
 		p.want(opPong, "are you there")
 		// A message in three fragments with a ping between them.
-		p.write(masked(opText&^0x80, []byte("a")))
+		p.write(masked(byte(ws.Text), []byte("a")))
 		p.write(masked(0, []byte("b")))
 		p.send(opPing, "")
 		p.write(masked(0x80, []byte("c")))
@@ -74,7 +48,7 @@ func TestWire(t *testing.T) {
 // A socket that takes a few bytes at a time gets every byte, in order, and
 // what gorilla writes (pongs) does not cut into a frame.
 func TestPartialWrites(t *testing.T) {
-	forms(t, Config{MaxQueueBytes: 64 << 20}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{MaxQueueBytes: 64 << 20}, func(t *testing.T, s *server) {
 		r := random(t)
 		p, c := s.connect()
 		const frames, pings = 600, 50
@@ -82,12 +56,10 @@ func TestPartialWrites(t *testing.T) {
 		sender.Go(func() {
 			for i := range frames {
 				b := binary.BigEndian.AppendUint32(nil, uint32(i))
-				c.Send(TextFrame(append(b, bytes.Repeat([]byte{byte(i)}, i*i%40000)...)))
+				c.Push(textFrame(append(b, bytes.Repeat([]byte{byte(i)}, i*i%40000)...)))
 				if i%3 > 0 {
-					c.Flush()
 				}
 			}
-			c.Flush()
 		})
 		var pinger sync.WaitGroup
 		pinger.Go(func() {
@@ -124,57 +96,50 @@ func TestPartialWrites(t *testing.T) {
 	})
 }
 
-// idle checks that a connection with nothing to write keeps nothing for it.
-func idle(t *testing.T, c *Conn) {
+// idle waits until nothing is queued for a client.
+func idle(t *testing.T, c *conn.Conn) {
 	t.Helper()
-	eventually(t, "the queue is empty and nobody drains it", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return !c.draining && c.queue == nil && c.queued == 0 && c.written == 0 && c.inflight == 0
-	})
+	eventually(t, "the queue is empty", func() bool { return c.Queued() == 0 })
 }
 
 // The deadline that bounds a stalled write must not outlive it: a socket that
 // was full once takes the next message long after.
 func TestWriteAfterAStallIsOver(t *testing.T) {
-	forms(t, Config{MaxQueueBytes: 8 << 20}, func(t *testing.T, s *server) {
-		s.set.writeStall = 300 * time.Millisecond
+	const stall = 300 * time.Millisecond
+	forms(t, conn.Config{MaxQueueBytes: 8 << 20, WriteStall: stall}, func(t *testing.T, s *server) {
 		p, c := s.connect()
 		for range 40 {
-			c.Send(TextFrame(make([]byte, 60000)))
+			c.Push(textFrame(make([]byte, 60000)))
 		}
-		c.Flush()
 		for range 40 {
 			if _, _, err := p.read(); err != nil {
 				t.Fatal(err)
 			}
 		}
 		idle(t, c)
-		time.Sleep(s.set.writeStall + 50*time.Millisecond) // a deadline that is still set is over now
-		c.Send(TextFrame([]byte("later")))
-		c.Flush()
+		time.Sleep(stall + 50*time.Millisecond) // a deadline that is still set is over now
+		c.Push(textFrame([]byte("later")))
 		p.want(opText, "later")
 	})
 }
 
 // Many goroutines send at once: frames stay whole, and each one's in order.
 func TestConcurrentSend(t *testing.T) {
-	forms(t, Config{MaxQueueBytes: 16 << 20}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{MaxQueueBytes: 16 << 20}, func(t *testing.T, s *server) {
 		p, c := s.connect()
 		const senders, each = 8, 400
 		var running sync.WaitGroup
 		for i := range senders {
 			running.Go(func() {
 				for n := range each {
-					b := TextFrame(fmt.Appendf(nil, "%d %d %s", i, n, bytes.Repeat([]byte("."), n*7)))
+					b := textFrame(fmt.Appendf(nil, "%d %d %s", i, n, bytes.Repeat([]byte("."), n*7)))
 					if i == 0 {
 						if err := c.SendWait(context.Background(), b); err != nil {
 							t.Errorf("send: %v", err)
 						}
 						continue
 					}
-					c.Send(b)
-					c.Flush()
+					c.Push(b)
 				}
 			})
 		}
@@ -199,30 +164,26 @@ func TestConcurrentSend(t *testing.T) {
 // gives up with the context or the connection.
 func TestSendWait(t *testing.T) {
 	const queue, frames = 128 << 10, 300
-	forms(t, Config{MaxQueueBytes: queue}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{MaxQueueBytes: queue}, func(t *testing.T, s *server) {
 		p, c := s.connect()
 		sent := make(chan int, frames)
 		var replay sync.WaitGroup
 		replay.Go(func() {
 			for i := range frames {
-				if err := c.SendWait(context.Background(), TextFrame(make([]byte, 10000+i))); err != nil {
+				if err := c.SendWait(context.Background(), textFrame(make([]byte, 10000+i))); err != nil {
 					t.Errorf("frame %d: %v", i, err)
 				}
 				sent <- i
 			}
 			close(sent)
 		})
-		eventually(t, "the replay waits", func() bool {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return c.room != nil
-		})
+		eventually(t, "the replay waits", func() bool { return c.Queued() > queue/2-11000 })
 		if n := len(sent); n == frames {
 			t.Fatalf("all %d frames were sent to a client that reads nothing", n)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		if err := c.SendWait(ctx, TextFrame(make([]byte, 60000))); !errors.Is(err, context.Canceled) {
+		if err := c.SendWait(ctx, textFrame(make([]byte, 60000))); !errors.Is(err, context.Canceled) {
 			t.Errorf("with a context that has ended: got %v", err)
 		}
 		for i := range frames {
@@ -235,20 +196,16 @@ func TestSendWait(t *testing.T) {
 		failed := make(chan error, 1)
 		replay.Go(func() {
 			for {
-				if err := c.SendWait(context.Background(), TextFrame(make([]byte, 10000))); err != nil {
+				if err := c.SendWait(context.Background(), textFrame(make([]byte, 10000))); err != nil {
 					failed <- err
 					return
 				}
 			}
 		})
-		eventually(t, "the replay waits", func() bool {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return c.room != nil
-		})
+		eventually(t, "the replay waits", func() bool { return c.Queued() > queue/2-11000 })
 		c.Close(proto.CloseGoingAway)
-		if err := <-failed; !errors.Is(err, ErrClosed) {
-			t.Errorf("a connection that closes: got %v, want %v", err, ErrClosed)
+		if err := <-failed; !errors.Is(err, conn.ErrClosed) {
+			t.Errorf("a connection that closes: got %v, want %v", err, conn.ErrClosed)
 		}
 		replay.Wait()
 	})
@@ -257,16 +214,16 @@ func TestSendWait(t *testing.T) {
 // What a client is sent on arrival may be more than its socket takes, and what
 // it says meanwhile is not forgotten.
 func TestGreeting(t *testing.T) {
-	forms(t, Config{MaxQueueBytes: 64 << 10}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{MaxQueueBytes: 64 << 10}, func(t *testing.T, s *server) {
 		const frames, words = 300, 50
-		s.greet = func(c *Conn) {
+		s.greet = func(c *conn.Conn) {
 			for i := range frames {
-				if err := c.SendWait(context.Background(), TextFrame(make([]byte, 10000+i))); err != nil {
+				if err := c.SendWait(context.Background(), textFrame(make([]byte, 10000+i))); err != nil {
 					t.Errorf("frame %d: %v", i, err)
 				}
 			}
 		}
-		s.frame = func(c *Conn, b []byte) { c.Send(TextFrame(b)); c.Flush() }
+		s.frame = func(c *conn.Conn, b []byte) { c.Push(textFrame(b)) }
 		p, c := s.connect()
 		for i := range words {
 			p.send(opText, fmt.Sprint(i))
@@ -283,18 +240,18 @@ func TestGreeting(t *testing.T) {
 	})
 }
 
-// A client that talks faster than it is heard is made to wait, and nothing it
-// says is lost or kept in great number.
+// A client that sends faster than its messages are handled is made to wait, and
+// nothing that it sends is lost or kept in great number.
 func TestTalksTooMuch(t *testing.T) {
-	forms(t, Config{}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{}, func(t *testing.T, s *server) {
 		const words = 3000
 		held := make(chan struct{})
-		s.frame = func(c *Conn, b []byte) {
+		var said atomic.Int64
+		s.frame = func(c *conn.Conn, b []byte) {
 			<-held
-			c.Send(TextFrame(b[:8]))
-			c.Flush()
+			c.Push(textFrame(b[:8]))
 		}
-		p, c := s.connect()
+		p, _ := s.connect()
 		var talking sync.WaitGroup
 		talking.Go(func() {
 			for i := range words {
@@ -302,18 +259,13 @@ func TestTalksTooMuch(t *testing.T) {
 					t.Errorf("word %d: %v", i, err)
 					return
 				}
+				said.Add(1)
 			}
 		})
-		eventually(t, "some words wait", func() bool {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return c.paused || s.secure || s.set.pollers == nil
-		})
-		c.mu.Lock()
-		if c.waiting > maxInbox+coalesce {
-			t.Errorf("%d bytes wait for a busy client, want at most %d", c.waiting, maxInbox)
+		stands(t, &said)
+		if n := said.Load(); n == words {
+			t.Errorf("all %d words were read from a client that is not listened to", n)
 		}
-		c.mu.Unlock()
 		close(held)
 		for i := range words {
 			p.want(opText, fmt.Sprintf("%08d", i))
@@ -325,16 +277,15 @@ func TestTalksTooMuch(t *testing.T) {
 // A frame that is larger than the queue's bound reaches a client that has
 // nothing else waiting.
 func TestFrameLargerThanTheQueue(t *testing.T) {
-	forms(t, Config{MaxQueueBytes: 1000}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{MaxQueueBytes: 1000}, func(t *testing.T, s *server) {
 		p, c := s.connect()
 		idle(t, c)
-		c.Send(TextFrame(make([]byte, 100_000)))
-		c.Flush()
+		c.Push(textFrame(make([]byte, 100_000)))
 		if _, payload, err := p.read(); err != nil || len(payload) != 100_000 {
 			t.Fatalf("got %d bytes, %v", len(payload), err)
 		}
 		idle(t, c)
-		if err := c.SendWait(context.Background(), TextFrame(make([]byte, 200_000))); err != nil {
+		if err := c.SendWait(context.Background(), textFrame(make([]byte, 200_000))); err != nil {
 			t.Fatal(err)
 		}
 		if _, payload, err := p.read(); err != nil || len(payload) != 200_000 {

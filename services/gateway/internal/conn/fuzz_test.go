@@ -1,4 +1,4 @@
-package conn
+package conn_test
 
 import (
 	"errors"
@@ -7,22 +7,24 @@ import (
 	"testing"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/ws"
 )
 
 // Whatever a client sends after the handshake, it reads whole frames and, at
 // the end, at most one goodbye; and the connection ends for a known reason.
 func FuzzClient(f *testing.F) {
 	f.Add([]byte(masked(opText, []byte("hello"))))
-	f.Add(slices.Concat(masked(opText&^0x80, []byte("a")), masked(opPing, nil), masked(0x80, []byte("b"))))
+	f.Add(slices.Concat(masked(byte(ws.Text), []byte("a")), masked(opPing, nil), masked(0x80, []byte("b"))))
 	f.Add(masked(opClose, []byte{0x03, 0xe8}))
 	f.Add(masked(opClose, []byte{0x03}))
-	f.Add(masked(opWholeBinary, []byte{1}))
+	f.Add(masked(opBinary, []byte{1}))
 	f.Add([]byte("\x81\x02hi"))
 	f.Add(slices.Concat(masked(opText, []byte("\xe2\x82")), masked(opText, nil), masked(opClose, nil)))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Add([]byte{opText, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0})
-	s := newServer(f, Config{}, "unix", false) // TCP would run out of ports
-	s.frame = func(c *Conn, b []byte) { c.Send(TextFrame(b)); c.Flush() }
+	s := newServer(f, conn.Config{}, "unix", false) // TCP would run out of ports
+	s.frame = func(c *conn.Conn, b []byte) { c.Push(textFrame(b)) }
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s.t = t
 		p, _ := s.connect()

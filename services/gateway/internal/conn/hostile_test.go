@@ -1,4 +1,4 @@
-package conn
+package conn_test
 
 import (
 	"bytes"
@@ -7,45 +7,46 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
 )
 
 // Messages that have no bytes are not free: a client that sends nothing but
 // them is made to wait like any other.
 func TestEmptyMessages(t *testing.T) {
 	for _, size := range []int{0, 1} {
-		s := newServer(t, Config{}, "tcp", false)
+		s := newServer(t, conn.Config{}, "tcp", false)
 		held := make(chan struct{})
 		release := sync.OnceFunc(func() { close(held) })
 		t.Cleanup(release) // before the server waits for its clients
-		s.frame = func(*Conn, []byte) { <-held }
-		p, c := s.connect()
+		s.frame = func(*conn.Conn, []byte) { <-held }
+		p, _ := s.connect()
 		burst := bytes.Repeat(masked(opText, make([]byte, size)), 1000)
-		paused := func() bool {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return c.paused
-		}
+		var said atomic.Int64
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		var talking sync.WaitGroup
 		talking.Go(func() { // ends with the connection, since it is made to wait
 			for range 5000 {
 				if _, err := p.nc.Write(burst); err != nil {
 					return
 				}
+				said.Add(1)
 			}
 			t.Error("five million messages were taken in")
 		})
-		eventually(t, "it reads no more", paused)
-		c.mu.Lock()
-		if n := len(c.inbox); n > (maxInbox+coalesce)/6 {
-			t.Errorf("%d messages of %d bytes wait", n, size)
+		stands(t, &said)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if grown := int(after.HeapAlloc) - int(before.HeapAlloc); grown > 4<<20 {
+			t.Errorf("messages of %d bytes that wait take %d", size, grown)
 		}
-		c.mu.Unlock()
 		_ = p.nc.Close()
 		talking.Wait()
 		release()
@@ -56,7 +57,7 @@ func TestEmptyMessages(t *testing.T) {
 // Pongs count against the queue's bound like everything else: a client that
 // pings and does not read is a slow one.
 func TestPingsUnread(t *testing.T) {
-	s := newServer(t, Config{MaxQueueBytes: 64 << 10}, "tcp", false)
+	s := newServer(t, conn.Config{MaxQueueBytes: 64 << 10}, "tcp", false)
 	p, c := s.connect()
 	burst := bytes.Repeat(masked(opPing, nil), 5000)
 	go func() { // ends when the connection does
@@ -68,49 +69,18 @@ func TestPingsUnread(t *testing.T) {
 	}()
 	most := 0
 	for c.Reason() == 0 {
-		c.mu.Lock()
-		most = max(most, len(c.queue))
-		c.mu.Unlock()
+		most = max(most, c.Queued())
 	}
-	if code := s.ended(); code != proto.CloseSlowConsumer || most > 1000 {
-		t.Errorf("it ended with %v; up to %d pieces were queued", code, most)
+	if code := s.ended(); code != proto.CloseSlowConsumer || most > 64<<10 {
+		t.Errorf("it ended with %v; up to %d bytes were queued", code, most)
 	}
-}
-
-// While a session is busy nothing is read from a socket that goroutines wait
-// for, so that a pong is not heard: the client has the interval from when it
-// is read again. Played in invented time.
-func TestHeartbeatWhileBusy(t *testing.T) {
-	const heartbeat = 10 * time.Second
-	s := newServer(t, Config{Blocking: true}, "tcp", false)
-	done := make(chan struct{})
-	s.greet = func(*Conn) { <-done }
-	_, c := s.connect()
-	now := time.Now()
-	later := func() {
-		now = now.Add(heartbeat)
-		c.beat(now, heartbeat/2, heartbeat)
-	}
-	for range 20 {
-		later()
-	}
-	if code := c.Reason(); code != 0 {
-		t.Errorf("closed with %v while its session is busy", code)
-	}
-	close(done)
-	eventually(t, "it is read again", func() bool { return !c.busy.Load() })
-	later()
-	if later(); c.Reason() != proto.CloseHeartbeat {
-		t.Errorf("got %v, want %v from a client that is never heard", c.Reason(), proto.CloseHeartbeat)
-	}
-	s.ended()
 }
 
 // What a client says after our goodbye is not heard.
 func TestDeafAfterGoodbye(t *testing.T) {
-	forms(t, Config{}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{}, func(t *testing.T, s *server) {
 		var calls atomic.Int32
-		s.frame = func(c *Conn, _ []byte) {
+		s.frame = func(c *conn.Conn, _ []byte) {
 			calls.Add(1)
 			c.Close(proto.CloseTooManyFrames)
 		}
@@ -129,9 +99,9 @@ func TestDeafAfterGoodbye(t *testing.T) {
 // A client that says that it sends nothing more still gets what is queued, and
 // the goodbye.
 func TestHalfClosedClient(t *testing.T) {
-	forms(t, Config{}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{}, func(t *testing.T, s *server) {
 		p, c := s.connect()
-		c.Send(TextFrame(make([]byte, 900<<10)))
+		c.Push(textFrame(make([]byte, 900<<10)))
 		c.Close(proto.CloseGoingAway)
 		if err := p.nc.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 			t.Fatal(err)
@@ -150,7 +120,7 @@ func TestHalfClosedClient(t *testing.T) {
 // client may do meanwhile.
 type strict struct {
 	t              *testing.T
-	c              *Conn
+	c              *conn.Conn
 	arrived, ended bool
 	inside         atomic.Bool
 	left           *atomic.Int64
@@ -172,23 +142,22 @@ func (l *strict) Arrived() {
 		l.c.Close(codes[rand.IntN(len(codes))])
 	case 1:
 		for range 50 {
-			if l.c.SendWait(context.Background(), TextFrame(make([]byte, 5000))) != nil {
+			if l.c.SendWait(context.Background(), textFrame(make([]byte, 5000))) != nil {
 				break
 			}
 		}
 	}
 }
 
-func (l *strict) Frame(b []byte) {
+func (l *strict) Frame(b []byte, _ bool) {
 	defer l.call("Frame", l.arrived && !l.ended)()
 	switch rand.IntN(8) {
 	case 0:
 		l.c.Close(proto.CloseInvalidPayload)
 	case 1:
-		_ = l.c.SendWait(context.Background(), TextFrame(make([]byte, 20000))) // the client may be gone
+		_ = l.c.SendWait(context.Background(), textFrame(make([]byte, 20000))) // the client may be gone
 	default:
-		l.c.Send(TextFrame(b))
-		l.c.Flush()
+		l.c.Push(textFrame(b))
 	}
 }
 
@@ -208,20 +177,23 @@ func TestHostileClients(t *testing.T) {
 		t.Run(form, func(t *testing.T) {
 			const clients, each = 16, 25
 			var accepted, left atomic.Int64
-			s := newForm(t, Config{MaxQueueBytes: 64 << 10, Heartbeat: 2 * time.Second}, form)
-			s.set.closeWait, s.set.writeStall = 50*time.Millisecond, 100*time.Millisecond
+			s := newForm(t, conn.Config{
+				MaxQueueBytes: 64 << 10, Heartbeat: 2 * time.Second, CloseWait: 50 * time.Millisecond, WriteStall: 100 * time.Millisecond,
+			}, form)
+			var all remains
+			var sending sync.WaitGroup
 			s.http.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				c := new(Conn)
-				err := s.set.Accept(c, w, r, local, "x", func(int, error) {})
+				c := new(conn.Conn)
+				err := s.set.Accept(c, w, r, local, "x", conn.WebSocket, func(int, error) {})
 				if err != nil {
 					return
 				}
 				accepted.Add(1)
-				s.set.wg.Go(func() { // as a shard does
+				all.add(c)
+				sending.Go(func() { // as a shard does
 					for range rand.IntN(60) {
-						c.Send(TextFrame(make([]byte, rand.IntN(4000))))
+						c.Push(textFrame(make([]byte, rand.IntN(4000))))
 						if rand.IntN(3) > 0 {
-							c.Flush()
 						}
 						if rand.IntN(60) == 0 {
 							c.Close(proto.CloseRestart)
@@ -244,9 +216,8 @@ func TestHostileClients(t *testing.T) {
 			if accepted.Load() != left.Load() || s.set.Len() != 0 {
 				t.Errorf("%d accepted, %d ended, %d are still counted", accepted.Load(), left.Load(), s.set.Len())
 			}
-			if n := s.set.watched(); n != 0 {
-				t.Errorf("the pollers keep %d connections", n)
-			}
+			sending.Wait()
+			all.collected(t)
 		})
 	}
 }

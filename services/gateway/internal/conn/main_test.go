@@ -1,4 +1,4 @@
-package conn
+package conn_test
 
 import (
 	"bufio"
@@ -16,12 +16,19 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/ws"
+	"github.com/herald-push/herald/services/gateway/internal/wstest"
 	"go.uber.org/goleak"
 )
 
@@ -38,13 +45,13 @@ var local = netip.MustParseAddr("127.0.0.1")
 // server accepts WebSocket clients on loopback, in one of the two forms.
 type server struct {
 	t      testing.TB
-	set    *Set
+	set    *conn.Set
 	http   *httptest.Server
 	secure bool
-	frame  func(*Conn, []byte) // set before the first client; nil: frames are ignored
-	greet  func(*Conn)         // likewise; called when a client has arrived
+	frame  func(*conn.Conn, []byte) // set before the first client; nil: frames are ignored
+	greet  func(*conn.Conn)         // likewise; called when a client has arrived
 
-	conns   chan *Conn           // every client as the server sees it
+	conns   chan *conn.Conn      // every client as the server sees it
 	codes   chan proto.CloseCode // why each has ended
 	refused chan int             // statuses
 }
@@ -63,15 +70,15 @@ func (l listener) Accept() (net.Conn, error) {
 		err = nc.(interface{ SetWriteBuffer(int) error }).SetWriteBuffer(sndbuf)
 	}
 	if l.exchange {
-		nc = &socket{nc}
+		nc = &exchangeable{nc}
 	}
 	return nc, err
 }
 
-// socket can be exchanged beneath TLS.
-type socket struct{ net.Conn }
+// exchangeable lets go of its socket beneath TLS.
+type exchangeable struct{ net.Conn }
 
-func (s *socket) Exchange(nc net.Conn) (old net.Conn) {
+func (s *exchangeable) Exchange(nc net.Conn) (old net.Conn) {
 	old, s.Conn = s.Conn, nc
 	return old
 }
@@ -81,7 +88,7 @@ func (s *socket) Exchange(nc net.Conn) (old net.Conn) {
 var formNames = []string{"parked", "blocking", "TLS", "blocking TLS"}
 
 // forms runs a test over each form.
-func forms(t *testing.T, cfg Config, test func(t *testing.T, s *server)) {
+func forms(t *testing.T, cfg conn.Config, test func(t *testing.T, s *server)) {
 	for _, form := range formNames {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
@@ -90,13 +97,13 @@ func forms(t *testing.T, cfg Config, test func(t *testing.T, s *server)) {
 	}
 }
 
-func newForm(t testing.TB, cfg Config, form string) *server {
+func newForm(t testing.TB, cfg conn.Config, form string) *server {
 	cfg.Blocking = strings.HasPrefix(form, "blocking")
 	return newServer(t, cfg, "tcp", strings.HasSuffix(form, "TLS"))
 }
 
 // newServer listens on loopback ("tcp") or on a socket file ("unix").
-func newServer(t testing.TB, cfg Config, network string, secure bool) *server {
+func newServer(t testing.TB, cfg conn.Config, network string, secure bool) *server {
 	if cfg.MaxQueueBytes == 0 {
 		cfg.MaxQueueBytes = 1 << 20
 	}
@@ -104,8 +111,8 @@ func newServer(t testing.TB, cfg Config, network string, secure bool) *server {
 		cfg.Heartbeat = time.Minute
 	}
 	s := &server{
-		t: t, set: NewSet(cfg, nil), secure: secure,
-		conns: make(chan *Conn, 10000), codes: make(chan proto.CloseCode, 10000), refused: make(chan int, 10000),
+		t: t, set: conn.NewSet(cfg, nil), secure: secure,
+		conns: make(chan *conn.Conn, 10000), codes: make(chan proto.CloseCode, 10000), refused: make(chan int, 10000),
 	}
 	where := map[string]string{"tcp": "127.0.0.1:0", "unix": filepath.Join(t.TempDir(), "socket")}
 	l, err := net.Listen(network, where[network])
@@ -132,8 +139,8 @@ func newServer(t testing.TB, cfg Config, network string, secure bool) *server {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := new(Conn)
-	err := s.set.Accept(c, w, r, local, "test", func(status int, reason error) {
+	c := new(conn.Conn)
+	err := s.set.Accept(c, w, r, local, "test", conn.WebSocket, func(status int, reason error) {
 		s.refused <- status
 		http.Error(w, reason.Error(), status)
 	})
@@ -146,7 +153,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // caller is the Client of every connection of a server.
 type caller struct {
 	s *server
-	c *Conn
+	c *conn.Conn
 }
 
 func (l *caller) Arrived() {
@@ -156,7 +163,7 @@ func (l *caller) Arrived() {
 	}
 }
 
-func (l *caller) Frame(b []byte) {
+func (l *caller) Frame(b []byte, _ bool) {
 	if l.s.frame != nil {
 		l.s.frame(l.c, b)
 	}
@@ -188,7 +195,7 @@ const handshake = "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrad
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 
 // connect opens a client; the server's side of it is returned too.
-func (s *server) connect() (*peer, *Conn) {
+func (s *server) connect() (*peer, *conn.Conn) {
 	s.t.Helper()
 	p := s.dial()
 	p.write([]byte(handshake))
@@ -228,20 +235,29 @@ func (p *peer) write(b []byte) {
 	}
 }
 
-// masked is a client's frame.
-func masked(op byte, payload []byte) []byte {
-	b := frame(op, payload)
-	head := len(b) - len(payload)
-	b[1] |= 0x80
-	key := [4]byte{1, 2, 3, 4}
-	out := append(append([]byte(nil), b[:head]...), key[:]...)
-	for i, x := range payload {
-		out = append(out, x^key[i%4])
-	}
-	return out
-}
+// First bytes of whole frames.
+const (
+	opText           = wstest.Fin | byte(ws.Text)
+	opBinary         = wstest.Fin | byte(ws.Binary)
+	opClose          = wstest.Fin | byte(ws.Close)
+	opPing           = wstest.Fin | byte(ws.Ping)
+	opPong           = wstest.Fin | byte(ws.Pong)
+	opDeflated       = opText | wstest.RSV1
+	opDeflatedBinary = opBinary | wstest.RSV1
+)
 
-const opWholeBinary = 0x80 | opBinary
+var (
+	masked   = wstest.Masked
+	deflate  = wstest.Deflate
+	document = wstest.Document
+)
+
+func textFrame(payload []byte) []byte { return ws.Encode(ws.Text, payload) }
+
+func deflatedFrame(payload []byte) []byte { return ws.EncodeDeflated(ws.Text, payload) }
+
+// closeFrame is the goodbye of conn.WebSocket.
+func closeFrame(code proto.CloseCode) []byte { return conn.WebSocket.Goodbye(code) }
 
 func (p *peer) send(op byte, payload string) { p.t.Helper(); p.write(masked(op, []byte(payload))) }
 
@@ -328,17 +344,40 @@ func (p *peer) end() {
 	}
 }
 
-// Send queues, and Flush writes: so that a test says what leaves together.
-func (c *Conn) Send(b []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.send(b)
+// remains are connections of which nothing may remain when they have ended: neither
+// a set nor a poller may still refer to them.
+type remains struct {
+	mu    sync.Mutex
+	conns []weak.Pointer[conn.Conn] // guarded by mu
 }
 
-func (c *Conn) Flush() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.flush()
+func (r *remains) add(c *conn.Conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conns = append(r.conns, weak.Make(c))
+}
+
+func (r *remains) collected(t testing.TB) {
+	t.Helper()
+	eventually(t, "connections that have ended are garbage", func() bool {
+		runtime.GC()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return !slices.ContainsFunc(r.conns, func(p weak.Pointer[conn.Conn]) bool { return p.Value() != nil })
+	})
+}
+
+// stands waits until a count has not grown for some time.
+func stands(t testing.TB, count *atomic.Int64) {
+	t.Helper()
+	var last int64
+	var since time.Time
+	eventually(t, "the client is made to wait", func() bool {
+		if n := count.Load(); n != last || n == 0 {
+			last, since = n, time.Now()
+		}
+		return time.Since(since) > 300*time.Millisecond
+	})
 }
 
 // random is a source whose seed is printed, so that a failure can be repeated.

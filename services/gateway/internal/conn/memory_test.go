@@ -1,4 +1,4 @@
-package conn
+package conn_test
 
 import (
 	"bufio"
@@ -13,6 +13,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+
+	"github.com/herald-push/herald/services/gateway/internal/conn"
 )
 
 // crowdEnv makes the test binary a crowd of clients for the address that it
@@ -64,7 +66,9 @@ func TestIdleClient(t *testing.T) {
 		form                      string
 		mostBytes, mostGoroutines int
 	}{{"parked", 640, 0}, {"TLS", 9 << 10, 0}, {"blocking", 8 << 10, 1}} {
-		t.Run(c.form, func(t *testing.T) { testIdleClient(t, newForm(t, Config{}, c.form), c.mostBytes, c.mostGoroutines) })
+		t.Run(c.form, func(t *testing.T) {
+			testIdleClient(t, newForm(t, conn.Config{}, c.form), c.mostBytes, c.mostGoroutines)
+		})
 	}
 }
 

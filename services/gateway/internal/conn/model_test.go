@@ -1,4 +1,4 @@
-package conn
+package conn_test
 
 import (
 	"bytes"
@@ -13,12 +13,14 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/socket"
 )
 
 // model is what one client must hear: the texts that were sent to it, in this
 // order. How many of them depends on how it ends.
 type model struct {
-	c *Conn
+	c *conn.Conn
 
 	order sync.Mutex // held while something is sent, so that the order is known; before mu
 
@@ -32,7 +34,7 @@ type model struct {
 func (m *model) send(r *rand.Rand) {
 	size := sizes[r.IntN(len(sizes))] + r.IntN(3)
 	payload := noise[r.IntN(len(noise)-size):][:size]
-	b := TextFrame(payload)
+	b := textFrame(payload)
 	m.order.Lock()
 	defer m.order.Unlock()
 	m.mu.Lock()
@@ -42,15 +44,14 @@ func (m *model) send(r *rand.Rand) {
 		_ = m.c.SendWait(context.Background(), b)
 		return
 	}
-	m.c.Send(b)
+	m.c.Push(b)
 	if r.IntN(3) > 0 {
-		m.c.Flush()
 	}
 }
 
 // sizes are of payloads, up to two bytes less than one sends: around where the
 // length takes more bytes, and where writes are cut or copied together.
-var sizes = []int{0, 1, 5, 20, 100, 124, 300, 1000, 4000, coalesce - 6, coalesce, 40000, 65534}
+var sizes = []int{0, 1, 5, 20, 100, 124, 300, 1000, 4000, socket.BufferBytes - 6, socket.BufferBytes, 40000, 65534}
 
 // noise is what payloads are cut out of: no two places of it are alike.
 var noise = func() []byte {
@@ -103,9 +104,8 @@ func (s *sipper) Read(b []byte) (int, error) {
 // was sent, in whole frames; all of it, if the server said goodbye, for
 // whatever reason but slowness, to a client that listens.
 func TestModel(t *testing.T) {
-	forms(t, Config{MaxQueueBytes: 256 << 10}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{MaxQueueBytes: 256 << 10, CloseWait: 15 * time.Second}, func(t *testing.T, s *server) { // nobody who reads is cut off
 		const clients = 18
-		s.set.closeWait = 15 * time.Second // nobody who reads is cut off
 		seed := random(t)
 		var models []*model
 		var running, sending sync.WaitGroup
@@ -137,7 +137,6 @@ func TestModel(t *testing.T) {
 							m.close(proto.CloseKicked)
 						}
 					}
-					c.Flush()
 				})
 			}
 			running.Go(func() {
@@ -170,7 +169,7 @@ func (m *model) listen(p *peer, h habits) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if left {
-			return ErrClosed
+			return conn.ErrClosed
 		}
 		left = op == opClose
 		_, err := p.nc.Write(masked(op, payload))

@@ -1,4 +1,4 @@
-package conn
+package conn_test
 
 import (
 	"context"
@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
 )
 
 // What a client says right before its goodbye is heard and answered, in the
 // same segment or not: the goodbye comes last.
 func TestSaidBeforeGoodbye(t *testing.T) {
-	forms(t, Config{}, func(t *testing.T, s *server) {
-		s.frame = func(c *Conn, b []byte) { _ = c.SendWait(context.Background(), TextFrame(b)) } // the client may be gone
+	forms(t, conn.Config{}, func(t *testing.T, s *server) {
+		s.frame = func(c *conn.Conn, b []byte) { _ = c.SendWait(context.Background(), textFrame(b)) } // the client may be gone
 		for i := range 40 {
 			p, _ := s.connect()
 			said := [][]byte{masked(opText, []byte("one")), masked(opText, []byte("two")), masked(opPing, []byte("?")), masked(opClose, []byte("\x0f\xa1"))}
@@ -67,11 +68,11 @@ func TestPingBeforeTheEnd(t *testing.T) {
 	}{
 		{"goodbye", masked(opClose, []byte("\x03\xe9")), 1001},
 		{"a reserved bit", masked(opText|0x10, nil), 1002},
-		{"binary", masked(opWholeBinary, nil), 1003},
+		{"binary", masked(opBinary, nil), 1003},
 		{"too big", masked(opText, make([]byte, proto.MaxFrameBytes+1)), 1009},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			forms(t, Config{}, func(t *testing.T, s *server) {
+			forms(t, conn.Config{}, func(t *testing.T, s *server) {
 				p, _ := s.connect()
 				p.write(slices.Concat(masked(opPing, []byte("a")), masked(opPing, []byte("b")), c.last))
 				p.want(opPong, "a")
@@ -88,25 +89,21 @@ func TestPingBeforeTheEnd(t *testing.T) {
 
 // A client that says goodbye while it is told much is told no more than fits.
 func TestGoodbyeEndsReplay(t *testing.T) {
-	s := newServer(t, Config{MaxQueueBytes: 64 << 10}, "tcp", false)
+	s := newServer(t, conn.Config{MaxQueueBytes: 64 << 10}, "tcp", false)
 	gaveUp := make(chan error, 1)
-	s.greet = func(c *Conn) {
+	s.greet = func(c *conn.Conn) {
 		for {
-			if err := c.SendWait(context.Background(), TextFrame(make([]byte, 10000))); err != nil {
+			if err := c.SendWait(context.Background(), textFrame(make([]byte, 10000))); err != nil {
 				gaveUp <- err
 				return
 			}
 		}
 	}
 	p, c := s.connect()
-	eventually(t, "the replay waits", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.room != nil
-	})
+	eventually(t, "the replay waits", func() bool { return c.Queued() > 32<<10-11000 })
 	p.goodbye(1000)
-	if err := <-gaveUp; !errors.Is(err, ErrClosed) {
-		t.Errorf("the replay: got %v, want %v", err, ErrClosed)
+	if err := <-gaveUp; !errors.Is(err, conn.ErrClosed) {
+		t.Errorf("the replay: got %v, want %v", err, conn.ErrClosed)
 	}
 	if texts, code, _ := p.untilClose(); texts == 0 || code != 1000 {
 		t.Errorf("got %d messages and code %d", texts, code)

@@ -1,4 +1,4 @@
-package conn
+package conn_test
 
 import (
 	"bytes"
@@ -16,20 +16,21 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
 )
 
 // register is all connections of a test by number, also those that have ended.
 type register struct {
 	mu    sync.Mutex
-	conns map[int]*Conn // guarded by mu
+	conns map[int]*conn.Conn // guarded by mu
 }
 
 // numbered accepts a client that names its number, 1 to N, in the URL.
 func (g *register) numbered(s *server) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.Atoi(r.URL.Query().Get("n"))
-		c := new(Conn)
-		err := s.set.Accept(c, w, r, local, strconv.Itoa(n), func(int, error) {})
+		c := new(conn.Conn)
+		err := s.set.Accept(c, w, r, local, strconv.Itoa(n), conn.WebSocket, func(int, error) {})
 		if err != nil {
 			return
 		}
@@ -40,7 +41,7 @@ func (g *register) numbered(s *server) http.HandlerFunc {
 	}
 }
 
-func (g *register) get(n int) *Conn {
+func (g *register) get(n int) *conn.Conn {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.conns[n]
@@ -48,7 +49,7 @@ func (g *register) get(n int) *Conn {
 
 // numberedFrame is a frame that tells whose it is by each byte of it.
 func numberedFrame(n, size int) []byte {
-	return TextFrame(bytes.Repeat(fmt.Appendf(nil, "%08d.", n), size))
+	return textFrame(bytes.Repeat(fmt.Appendf(nil, "%08d.", n), size))
 }
 
 // ownFrame reports whether a payload is of the client with this number.
@@ -61,10 +62,10 @@ func ownFrame(payload []byte, n int) bool {
 // the old connections are pending and others still send to them: nobody ever
 // reads a byte that is meant for another.
 func TestDescriptorReuse(t *testing.T) {
-	forms(t, Config{MaxQueueBytes: 64 << 10}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{MaxQueueBytes: 64 << 10}, func(t *testing.T, s *server) {
 		const clients, each = 12, 20
-		g := register{conns: map[int]*Conn{}}
-		s.frame = func(c *Conn, b []byte) { // "echo" comes back with the connection's own number
+		g := register{conns: map[int]*conn.Conn{}}
+		s.frame = func(c *conn.Conn, b []byte) { // "echo" comes back with the connection's own number
 			n, _ := strconv.Atoi(c.ID())
 			_ = c.SendWait(context.Background(), numberedFrame(n, 1+len(b)%50)) // the client may be gone
 		}
@@ -93,11 +94,10 @@ func TestDescriptorReuse(t *testing.T) {
 					case 1:
 						c.Close(proto.CloseSlowConsumer)
 					case 2:
-						c.Send(pingFrame)
+						c.Push(conn.WebSocket.Heartbeat)
 					default:
-						c.Send(numberedFrame(n, r.IntN(300)))
+						c.Push(numberedFrame(n, r.IntN(300)))
 						if r.IntN(3) > 0 {
-							c.Flush()
 						}
 					}
 				}

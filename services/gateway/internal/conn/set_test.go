@@ -1,16 +1,17 @@
-package conn
+package conn_test
 
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -18,7 +19,7 @@ import (
 // Silent clients are pinged; who answers stays, who does not is told why it
 // goes.
 func TestHeartbeat(t *testing.T) {
-	forms(t, Config{Heartbeat: time.Second}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{Heartbeat: time.Second}, func(t *testing.T, s *server) {
 		deaf, _ := s.connect()
 		alive, conn := s.connect()
 		for range 3 {
@@ -38,62 +39,10 @@ func TestHeartbeat(t *testing.T) {
 	})
 }
 
-// Played in invented time: nobody is silent for much longer than the
-// heartbeat interval without a ping, nobody is pinged much more often, nobody
-// is never pinged, busy as it may be, and only who leaves a ping unanswered
-// for the interval is closed.
-func TestHeartbeatBounds(t *testing.T) {
-	r := random(t)
-	for range 300 {
-		heartbeat := time.Duration(1+r.IntN(60)) * time.Second
-		s := NewSet(Config{Heartbeat: heartbeat, MaxQueueBytes: 1 << 20}, nil)
-		round := time.Duration(len(s.slots)) * time.Second
-		nc, other := net.Pipe()
-		now := time.Unix(1e9, 0)
-		c := &Conn{set: s, wire: blocking{nc}, format: webSocket, draining: true} // its queue is only looked at
-		c.lastIn.Store(now.UnixNano())
-		begin, last, pings, busy := now, now, 0, r.IntN(2) == 0
-		for look := now.Add(time.Duration(r.Int64N(int64(round)))); look.Sub(begin) < 50*heartbeat; look = look.Add(round) {
-			now = look.Add(time.Duration(r.Int64N(int64(tickSlack / 2))))
-			if busy && r.IntN(2) == 0 {
-				last = now.Add(-time.Duration(r.Int64N(int64(min(round, now.Sub(last)) + 1))))
-				c.lastOut = last.UnixNano()
-			}
-			c.beat(now, round, heartbeat)
-			if silent := now.Sub(last); silent > heartbeat+2*tickSlack {
-				t.Fatalf("heartbeat %s: silent for %s", heartbeat, silent)
-			}
-			if len(c.queue) > 0 {
-				pings++
-				c.queue, c.queued = nil, 0
-				last = now.Add(20 * time.Millisecond) // the pong
-				c.lastIn.Store(last.UnixNano())
-			}
-		}
-		if most := 50*int(heartbeat/time.Second)/max(1, int(heartbeat/time.Second)-2) + 1; pings > most || pings < 50/(deafBeats+1) || !busy && pings < 49 {
-			t.Errorf("heartbeat %s: %d pings in 50 intervals", heartbeat, pings)
-		}
-		// And now the client is gone.
-		var pinged time.Time
-		for ; c.Reason() == 0; now = now.Add(round) {
-			c.beat(now, round, heartbeat)
-			switch {
-			case pinged.IsZero() && len(c.queue) > 0:
-				pinged = now
-			case c.Reason() == proto.CloseHeartbeat && now.Sub(pinged) < heartbeat-tickSlack:
-				t.Errorf("heartbeat %s: closed %s after the ping", heartbeat, now.Sub(pinged))
-			case !pinged.IsZero() && now.Sub(pinged) > heartbeat+round:
-				t.Fatalf("heartbeat %s: still open %s after the ping", heartbeat, now.Sub(pinged))
-			}
-		}
-		_, _ = nc.Close(), other.Close()
-	}
-}
-
 // Drain says goodbye to everybody, to nobody early, and to newcomers that they
 // are too late.
 func TestDrain(t *testing.T) {
-	forms(t, Config{}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{}, func(t *testing.T, s *server) {
 		const clients, window = 20, 400 * time.Millisecond
 		var running sync.WaitGroup
 		told := make(chan time.Time, clients)
@@ -136,7 +85,7 @@ func TestDrain(t *testing.T) {
 
 // A drain that is cut short tells the rest at once.
 func TestDrainCutShort(t *testing.T) {
-	s := newServer(t, Config{}, "tcp", false)
+	s := newServer(t, conn.Config{}, "tcp", false)
 	peers := make([]*peer, 5)
 	for i := range peers {
 		peers[i], _ = s.connect()
@@ -158,7 +107,7 @@ func TestDrainCutShort(t *testing.T) {
 // nothing of them is left when Wait returns.
 func TestAcceptWhileDraining(t *testing.T) {
 	for range 10 {
-		forms(t, Config{}, func(t *testing.T, s *server) {
+		forms(t, conn.Config{}, func(t *testing.T, s *server) {
 			const clients = 20
 			var running sync.WaitGroup
 			for i := range clients {
@@ -198,49 +147,58 @@ func (p *peer) visit() error {
 	return err
 }
 
+// The metrics count clients in and out, by the code with which they ended.
 func TestMetrics(t *testing.T) {
+	const clients, slow = 30, 15
 	reg := prometheus.NewRegistry()
-	s := NewSet(Config{Heartbeat: 25 * time.Second}, reg)
-	var conns []*Conn
-	for range 30 {
-		c := new(Conn)
-		s.begin(c, "x", local, webSocket)
-		if !s.reserve() || s.add(c) {
-			t.Fatal("the set takes nobody")
+	set := conn.NewSet(conn.Config{Heartbeat: 25 * time.Second, MaxQueueBytes: 1 << 20, Blocking: true}, reg)
+	s := &server{t: t, set: set, conns: make(chan *conn.Conn, 1), codes: make(chan proto.CloseCode, clients)}
+	var fakes []*fake
+	var conns []*conn.Conn
+	for range clients {
+		f := &fake{room: -1}
+		conns = append(conns, s.attach(f))
+		fakes = append(fakes, f)
+	}
+	want := func(open, ended, slow int) {
+		t.Helper()
+		metrics := `# HELP herald_gateway_connections Clients connected now.
+# TYPE herald_gateway_connections gauge
+herald_gateway_connections %d
+# HELP herald_gateway_connections_closed_total Connections ended since the start, by the name of the close code.
+# TYPE herald_gateway_connections_closed_total counter
+`
+		if ended > 0 {
+			metrics += fmt.Sprintf("herald_gateway_connections_closed_total{code=\"normal\"} %d\n", ended)
 		}
-		s.wg.Done()
-		conns = append(conns, c)
-	}
-	for i, slot := range s.slots {
-		if len(slot) < 2 || len(slot) > 3 {
-			t.Errorf("slot %d has %d of 30 connections", i, len(slot))
+		if slow > 0 {
+			metrics += fmt.Sprintf("herald_gateway_connections_closed_total{code=\"slow-consumer\"} %d\n", slow)
+		}
+		metrics += `# HELP herald_gateway_connections_opened_total Connections accepted since the start.
+# TYPE herald_gateway_connections_opened_total counter
+herald_gateway_connections_opened_total %d
+`
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(fmt.Sprintf(metrics, open, clients))); err != nil || set.Len() != open {
+			t.Errorf("%d connections: %v", set.Len(), err)
 		}
 	}
-	for n, i := range random(t).Perm(len(conns)) {
-		if n%2 == 0 {
-			conns[i].code = proto.CloseSlowConsumer
+	for n, i := range random(t).Perm(clients) {
+		if n < slow {
+			conns[i].Close(proto.CloseSlowConsumer)
+			fakes[i].hangUp()
+		} else {
+			fakes[i].hangUp()
 		}
-		s.remove(conns[i])
-		for _, slot := range s.slots {
-			for place, c := range slot {
-				if int(c.place) != place {
-					t.Fatalf("a connection at %d believes to be at %d", place, c.place)
-				}
-			}
-		}
+		s.ended()
 	}
-	if open, opened := testutil.ToFloat64(s.m.open), testutil.ToFloat64(s.m.opened); open != 0 || opened != 30 || s.Len() != 0 {
-		t.Errorf("got %v open, %v opened, length %d", open, opened, s.Len())
-	}
-	if slow := testutil.ToFloat64(s.m.closed.WithLabelValues("slow-consumer")); slow != 15 {
-		t.Errorf("got %v slow ones, want 15", slow)
-	}
+	want(0, clients-slow, slow)
+	set.Wait()
 }
 
 // A connection ends when it was told to, and not before: by the wheel where
 // that is further away than a round, and at the later time where it was put off.
 func TestExpire(t *testing.T) {
-	s := newServer(t, Config{Heartbeat: 2 * time.Second}, "tcp", false) // a round of one second
+	s := newServer(t, conn.Config{Heartbeat: 2 * time.Second}, "tcp", false) // a round of one second
 	const soon, later = 200 * time.Millisecond, 2200 * time.Millisecond
 	for _, c := range []struct {
 		name string

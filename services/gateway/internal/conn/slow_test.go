@@ -1,4 +1,4 @@
-package conn
+package conn_test
 
 import (
 	"bytes"
@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
 )
 
 // A client that reads too slowly is told so with a goodbye that it can read,
 // after whole frames; others get everything, and nobody waits for anybody.
 func TestSlowConsumer(t *testing.T) {
 	const queue, frames = 128 << 10, 3000
-	forms(t, Config{MaxQueueBytes: queue}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{MaxQueueBytes: queue}, func(t *testing.T, s *server) {
 		slow, slowConn := s.connect()
 		quick, quickConn := s.connect()
 		got := make(chan int)
@@ -28,24 +29,14 @@ func TestSlowConsumer(t *testing.T) {
 			got <- n
 		}()
 		for i := range frames {
-			b := TextFrame(fmt.Appendf(nil, "%d %s", i, bytes.Repeat([]byte("x"), i%3000)))
-			slowConn.Send(b)
-			slowConn.Flush()
-			if slowConn.Reason() == 0 && len(b) > 0 {
-				slowConn.mu.Lock()
-				if slowConn.queued > queue {
-					t.Errorf("%d bytes are queued, the bound is %d", slowConn.queued, queue)
-				}
-				slowConn.mu.Unlock()
+			b := textFrame(fmt.Appendf(nil, "%d %s", i, bytes.Repeat([]byte("x"), i%3000)))
+			slowConn.Push(b)
+			if n := slowConn.Queued(); slowConn.Reason() == 0 && n > queue {
+				t.Errorf("%d bytes are queued, the bound is %d", n, queue)
 			}
 			// At a pace that the quick one can follow.
-			eventually(t, "the quick client has room", func() bool {
-				quickConn.mu.Lock()
-				defer quickConn.mu.Unlock()
-				return quickConn.queued < queue/2
-			})
-			quickConn.Send(b)
-			quickConn.Flush()
+			eventually(t, "the quick client has room", func() bool { return quickConn.Queued() < queue/2 })
+			quickConn.Push(b)
 		}
 		if n := <-got; n != frames || quickConn.Reason() != 0 {
 			t.Errorf("the quick client got %d of %d, reason %v", n, frames, quickConn.Reason())
@@ -68,12 +59,11 @@ func TestSlowConsumer(t *testing.T) {
 // A burst between two flushes is no reason to hang up while the socket has
 // room for it. (TLS writes by goroutine, and so cannot tell.)
 func TestBurstBeforeFlush(t *testing.T) {
-	s := newServer(t, Config{MaxQueueBytes: 4000}, "tcp", false)
+	s := newServer(t, conn.Config{MaxQueueBytes: 4000}, "tcp", false)
 	p, c := s.connect()
 	for i := range 20 {
-		c.Send(TextFrame(bytes.Repeat([]byte{byte(i)}, 1000)))
+		c.Push(textFrame(bytes.Repeat([]byte{byte(i)}, 1000)))
 	}
-	c.Flush()
 	for i := range 20 {
 		p.want(opText, string(bytes.Repeat([]byte{byte(i)}, 1000)))
 	}
@@ -87,15 +77,13 @@ func TestNeverReads(t *testing.T) {
 		queue int // bytes that are sent
 	}{{"over the bound", 2 << 20}, {"below the bound", 900 << 10}} {
 		t.Run(c.name, func(t *testing.T) {
-			forms(t, Config{}, func(t *testing.T, s *server) {
-				s.set.writeStall, s.set.closeWait = 200*time.Millisecond, 200*time.Millisecond
+			forms(t, conn.Config{WriteStall: 200 * time.Millisecond, CloseWait: 200 * time.Millisecond}, func(t *testing.T, s *server) {
 				_, conn := s.connect()
-				b := TextFrame(make([]byte, 10000))
+				b := textFrame(make([]byte, 10000))
 				longest := time.Duration(0)
 				for range c.queue / len(b) {
 					begin := time.Now()
-					conn.Send(b)
-					conn.Flush()
+					conn.Push(b)
 					longest = max(longest, time.Since(begin))
 				}
 				for done := false; !done; {
@@ -107,7 +95,6 @@ func TestNeverReads(t *testing.T) {
 						}
 					case <-time.After(time.Millisecond):
 						begin := time.Now()
-						conn.Flush()
 						longest = max(longest, time.Since(begin))
 					}
 				}
@@ -116,45 +103,5 @@ func TestNeverReads(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-// cut keeps exactly the frames that are on their way, and the numbers right.
-func TestCut(t *testing.T) {
-	r := random(t)
-	for range 20000 {
-		c := &Conn{set: NewSet(Config{MaxQueueBytes: 1 << 30}, nil)}
-		total := 0
-		for range r.IntN(8) {
-			b := make([]byte, 1+r.IntN(20))
-			c.queue = append(c.queue, b)
-			total += len(b)
-		}
-		if len(c.queue) > 0 {
-			c.written = r.IntN(len(c.queue[0]))
-			if c.queued = total - c.written; r.IntN(2) == 0 {
-				c.inflight = 1 + r.IntN(c.queued)
-			}
-		}
-		lens := make([]int, len(c.queue))
-		for i, b := range c.queue {
-			lens[i] = len(b)
-		}
-		state := fmt.Sprintf("frames %v, %d bytes of the first written, %d on their way", lens, c.written, c.inflight)
-		begun := c.written + c.inflight // bytes of the queue that cannot be taken back
-		want, rest := 0, 0
-		for want < len(lens) && rest < begun {
-			rest += lens[want]
-			want++
-		}
-		c.cut()
-		if len(c.queue) != want || want > 0 && c.queued != rest-c.written || want == 0 && c.queued != 0 {
-			t.Fatalf("%s: kept %d frames with %d bytes to go, want %d with %d", state, len(c.queue), c.queued, want, rest-c.written)
-		}
-		c.advance(c.inflight) // the write that was on its way
-		c.advance(c.queued)   // and the rest
-		if len(c.queue) != 0 || c.queued != 0 || c.written != 0 {
-			t.Fatalf("%s: at the end %d frames, %d bytes, %d written", state, len(c.queue), c.queued, c.written)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package conn
+package conn_test
 
 import (
 	"bufio"
@@ -14,9 +14,10 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
 )
 
-var lineFormat = &Format{
+var lineFormat = &conn.Format{
 	Heartbeat: []byte(":\n"),
 	Goodbye:   func(code proto.CloseCode) []byte { return []byte("bye " + code.String() + "\n") },
 }
@@ -24,15 +25,15 @@ var lineFormat = &Format{
 // streams serves endless responses, in one of three forms.
 type streams struct {
 	t        testing.TB
-	set      *Set
+	set      *conn.Set
 	http     *httptest.Server
-	conns    chan *Conn
+	conns    chan *conn.Conn
 	codes    chan proto.CloseCode
 	refused  chan error
 	returned chan struct{} // one for each handler that did
 }
 
-func streamForms(t *testing.T, cfg Config, test func(t *testing.T, s *streams)) {
+func streamForms(t *testing.T, cfg conn.Config, test func(t *testing.T, s *streams)) {
 	if cfg.MaxQueueBytes == 0 {
 		cfg.MaxQueueBytes = 1 << 20
 	}
@@ -43,7 +44,7 @@ func streamForms(t *testing.T, cfg Config, test func(t *testing.T, s *streams)) 
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
 			s := &streams{
-				t: t, set: NewSet(cfg, nil), conns: make(chan *Conn, 100), codes: make(chan proto.CloseCode, 100),
+				t: t, set: conn.NewSet(cfg, nil), conns: make(chan *conn.Conn, 100), codes: make(chan proto.CloseCode, 100),
 				refused: make(chan error, 100), returned: make(chan struct{}, 100),
 			}
 			s.http = httptest.NewUnstartedServer(s)
@@ -73,7 +74,7 @@ func streamForms(t *testing.T, cfg Config, test func(t *testing.T, s *streams)) 
 
 func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() { s.returned <- struct{}{} }()
-	c := new(Conn)
+	c := new(conn.Conn)
 	err := s.set.Stream(c, w, r, local, "test", lineFormat, &streamed{s, c})
 	if err != nil {
 		s.refused <- err
@@ -83,16 +84,16 @@ func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 type streamed struct {
 	s *streams
-	c *Conn
+	c *conn.Conn
 }
 
-func (l *streamed) Arrived()     { l.s.conns <- l.c }
-func (l *streamed) Frame([]byte) { l.s.t.Error("a stream brought a frame") }
-func (l *streamed) Ended()       { l.s.codes <- l.c.Reason() }
+func (l *streamed) Arrived()           { l.s.conns <- l.c }
+func (l *streamed) Frame([]byte, bool) { l.s.t.Error("a stream brought a frame") }
+func (l *streamed) Ended()             { l.s.codes <- l.c.Reason() }
 
 // connect opens a client and returns the server's side of it, too. It reads
 // nothing by itself.
-func (s *streams) connect() (*bufio.Reader, func(), *Conn) {
+func (s *streams) connect() (*bufio.Reader, func(), *conn.Conn) {
 	s.t.Helper()
 	ctx, hangUp := context.WithCancel(context.Background())
 	s.t.Cleanup(hangUp)
@@ -110,8 +111,7 @@ func (s *streams) connect() (*bufio.Reader, func(), *Conn) {
 		answers <- answer{resp, err}
 	}()
 	c := <-s.conns
-	c.Send([]byte("hello\n"))
-	c.Flush()
+	c.Push([]byte("hello\n"))
 	a := <-answers
 	if a.err != nil {
 		s.t.Fatal(a.err)
@@ -145,18 +145,17 @@ func (s *streams) ended(want proto.CloseCode) {
 // What is sent arrives, also long after the server's own timeouts; the goodbye
 // comes last, and the body ends as it should.
 func TestStream(t *testing.T) {
-	streamForms(t, Config{}, func(t *testing.T, s *streams) {
+	streamForms(t, conn.Config{}, func(t *testing.T, s *streams) {
 		r, _, c := s.connect()
 		begin := time.Now()
 		for i := 0; time.Since(begin) < time.Second; i++ {
 			line := fmt.Sprintf("%d %s\n", i, strings.Repeat("x", 3000))
-			c.Send([]byte(line))
-			c.Flush()
+			c.Push([]byte(line))
 			s.want(r, line)
 		}
-		c.Send([]byte("last\n"))
+		c.Push([]byte("last\n"))
 		c.Close(proto.CloseKicked)
-		c.Send([]byte("too late\n"))
+		c.Push([]byte("too late\n"))
 		s.want(r, "last\n")
 		s.want(r, "bye kicked\n")
 		if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil {
@@ -168,14 +167,13 @@ func TestStream(t *testing.T) {
 
 // A client that hangs up ends its handler.
 func TestStreamHangUp(t *testing.T) {
-	streamForms(t, Config{}, func(t *testing.T, s *streams) {
+	streamForms(t, conn.Config{}, func(t *testing.T, s *streams) {
 		_, hangUp, c := s.connect()
 		hangUp()
 		s.ended(proto.CloseNormal)
-		c.Send([]byte("to nobody\n"))
-		c.Flush()
-		if err := c.SendWait(context.Background(), []byte("x")); !errors.Is(err, ErrClosed) {
-			t.Errorf("SendWait: got %v, want ErrClosed", err)
+		c.Push([]byte("to nobody\n"))
+		if err := c.SendWait(context.Background(), []byte("x")); !errors.Is(err, conn.ErrClosed) {
+			t.Errorf("SendWait: got %v, want conn.ErrClosed", err)
 		}
 	})
 }
@@ -183,13 +181,11 @@ func TestStreamHangUp(t *testing.T) {
 // A client that does not read is closed once its queue is full, and its
 // handler returns although the socket takes nothing.
 func TestStreamSlow(t *testing.T) {
-	streamForms(t, Config{MaxQueueBytes: 64 << 10}, func(t *testing.T, s *streams) {
-		s.set.closeWait = 100 * time.Millisecond
+	streamForms(t, conn.Config{MaxQueueBytes: 64 << 10, CloseWait: 100 * time.Millisecond}, func(t *testing.T, s *streams) {
 		_, _, c := s.connect()
 		big := []byte(strings.Repeat("x", 8<<10) + "\n")
 		for c.Reason() == 0 {
-			c.Send(big)
-			c.Flush()
+			c.Push(big)
 		}
 		s.ended(proto.CloseSlowConsumer)
 	})
@@ -197,7 +193,7 @@ func TestStreamSlow(t *testing.T) {
 
 // A silent client gets a heartbeat, needs not answer, and stays.
 func TestStreamHeartbeat(t *testing.T) {
-	streamForms(t, Config{Heartbeat: time.Second}, func(t *testing.T, s *streams) {
+	streamForms(t, conn.Config{Heartbeat: time.Second}, func(t *testing.T, s *streams) {
 		r, _, c := s.connect()
 		for range 3 {
 			s.want(r, ":\n")
@@ -210,7 +206,7 @@ func TestStreamHeartbeat(t *testing.T) {
 
 // Whoever comes after Drain has begun is not taken in.
 func TestStreamDraining(t *testing.T) {
-	streamForms(t, Config{}, func(t *testing.T, s *streams) {
+	streamForms(t, conn.Config{}, func(t *testing.T, s *streams) {
 		r, _, _ := s.connect()
 		s.set.Drain(context.Background(), 0, proto.CloseGoingAway)
 		s.want(r, "bye going-away\n")
@@ -220,8 +216,8 @@ func TestStreamDraining(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
-		if err := <-s.refused; resp.StatusCode != http.StatusTeapot || !errors.Is(err, ErrClosed) {
-			t.Errorf("got status %d, %v; want the caller to answer, ErrClosed", resp.StatusCode, err)
+		if err := <-s.refused; resp.StatusCode != http.StatusTeapot || !errors.Is(err, conn.ErrClosed) {
+			t.Errorf("got status %d, %v; want the caller to answer, conn.ErrClosed", resp.StatusCode, err)
 		}
 	})
 }

@@ -1,10 +1,13 @@
-package conn
+package conn_test
 
 import (
 	"slices"
 	"testing"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/ws"
+	"github.com/herald-push/herald/services/gateway/internal/wstest"
 )
 
 // A text message that is not UTF-8 ends the connection with 1007 and reaches
@@ -13,11 +16,11 @@ import (
 func TestUTF8(t *testing.T) {
 	whole := func(s string) []byte { return masked(opText, []byte(s)) }
 	cut := func(s string) []byte { // a fragment for each byte
-		b := masked(opText&^finBit, nil)
+		b := masked(byte(ws.Text), nil)
 		for i := range len(s) {
-			b = append(b, masked(opContinuation, []byte(s[i:i+1]))...)
+			b = append(b, masked(byte(ws.Continuation), []byte(s[i:i+1]))...)
 		}
-		return append(b, masked(finBit, nil)...)
+		return append(b, masked(wstest.Fin, nil)...)
 	}
 	cases := []struct {
 		name string
@@ -36,8 +39,8 @@ func TestUTF8(t *testing.T) {
 		{"0xff", "\xff", false},
 		{"Latin-1", "caf\xe9 au lait", false},
 	}
-	forms(t, Config{}, func(t *testing.T, s *server) {
-		s.frame = func(c *Conn, b []byte) { c.Send(TextFrame(b)); c.Flush() }
+	forms(t, conn.Config{}, func(t *testing.T, s *server) {
+		s.frame = func(c *conn.Conn, b []byte) { c.Push(textFrame(b)) }
 		for _, c := range cases {
 			for _, wire := range [][]byte{whole(c.text), cut(c.text)} {
 				p, _ := s.connect()
@@ -65,19 +68,3 @@ func TestUTF8(t *testing.T) {
 		}
 	})
 }
-
-// The check of what may be sent costs no memory.
-func TestUTF8Allocs(t *testing.T) {
-	c := &Conn{client: nobody{}}
-	m := inMessage{bytes: []byte("aß€\U0001F600")}
-	if n := testing.AllocsPerRun(100, func() { c.hand(m) }); n != 0 {
-		t.Errorf("%v allocations for a message, want none", n)
-	}
-}
-
-// nobody is a client that does nothing.
-type nobody struct{}
-
-func (nobody) Arrived()     {}
-func (nobody) Frame([]byte) {}
-func (nobody) Ended()       {}

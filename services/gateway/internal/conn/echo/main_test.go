@@ -117,6 +117,12 @@ type peer struct {
 
 func dial(t *testing.T, u *url.URL) *peer {
 	t.Helper()
+	return dialOffering(t, u, "", false)
+}
+
+// dialOffering offers an extension, and checks whether it is accepted.
+func dialOffering(t *testing.T, u *url.URL, offer string, accepted bool) *peer {
+	t.Helper()
 	nc, err := net.Dial("tcp", u.Host)
 	if err != nil {
 		t.Fatal(err)
@@ -128,12 +134,15 @@ func dial(t *testing.T, u *url.URL) *peer {
 	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
 	p := &peer{t, nc, bufio.NewReader(nc)}
 	if _, err := io.WriteString(nc, "GET "+u.Path+" HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"); err != nil {
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: "+offer+"\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.ReadResponse(p.br, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("handshake: %v, %v", resp, err)
+	}
+	if answer := resp.Header.Get("Sec-WebSocket-Extensions"); (answer != "") != accepted {
+		t.Fatalf("%q is answered by %q", offer, answer)
 	}
 	return p
 }

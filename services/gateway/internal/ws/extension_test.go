@@ -1,9 +1,10 @@
-package conn
+package ws_test
 
 import (
-	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/herald-push/herald/services/gateway/internal/ws"
 )
 
 const accepted = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -54,49 +55,14 @@ func TestNegotiate(t *testing.T) {
 		{"malformed in another line", []string{"permessage-deflate", "/"}, ""},
 		{"a control character", []string{"permessage-deflate\x01"}, ""},
 	} {
-		if answer := negotiate(c.lines); answer != c.answer {
+		if answer := ws.Negotiate(c.lines); answer != c.answer {
 			t.Errorf("%s: %q: got %q, want %q", c.name, c.lines, answer, c.answer)
 		}
 	}
 }
 
-// The handshake says what was negotiated, and the connection knows it.
-func TestHandshakeExtension(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		deflate bool
-		offer   string
-		answer  string
-	}{
-		{"offered", true, "permessage-deflate; client_max_window_bits", accepted},
-		{"offered with a window", true, "permessage-deflate; server_max_window_bits=15", accepted + "; server_max_window_bits=15"},
-		{"offered wrongly", true, "permessage-deflate; server_max_window_bits=9", ""},
-		{"not offered", true, "", ""},
-		{"turned off", false, "permessage-deflate", ""},
-	} {
-		s := newServer(t, Config{Deflate: c.deflate}, "tcp", false)
-		_, conn, answer := s.connectOffering(c.offer)
-		if got := strings.Join(answer, "|"); got != c.answer || conn.Deflates() != (c.answer != "") {
-			t.Errorf("%s: got %q and %t, want %q", c.name, got, conn.Deflates(), c.answer)
-		}
-	}
-}
-
-// connectOffering opens a client with this Sec-WebSocket-Extensions and
-// returns the answer's.
-func (s *server) connectOffering(offer string) (*peer, *Conn, []string) {
-	s.t.Helper()
-	p := s.dial()
-	p.write([]byte(strings.Replace(handshake, "\r\n\r\n", "\r\nSec-WebSocket-Extensions: "+offer+"\r\n\r\n", 1)))
-	resp, err := http.ReadResponse(p.br, nil)
-	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
-		s.t.Fatalf("handshake: %v, %v", resp, err)
-	}
-	return p, <-s.conns, resp.Header["Sec-Websocket-Extensions"]
-}
-
 // Whatever is offered, the answer is one that the client may be given: made of
-// its own offers, and the same however the list is written.
+// its own offers, and the same with other extensions before it.
 func FuzzNegotiate(f *testing.F) {
 	for _, seed := range []string{
 		"permessage-deflate; client_max_window_bits", "foo, permessage-deflate; server_max_window_bits=\"12\"", ";", `a;b="\`, ",,", accepted,
@@ -104,26 +70,16 @@ func FuzzNegotiate(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
-		answer := negotiate([]string{line})
-		offers, ok := parseOffers(line)
-		var again []string
-		for _, o := range offers {
-			s := o.name
-			for _, p := range o.params {
-				s += " ;" + p.name
-				if p.valued {
-					s += `= "` + p.value + `"`
-				}
+		answer := ws.Negotiate([]string{line})
+		for _, same := range [][]string{{line, ""}, {"foo", line}, {",", line, ","}, {"permessage-bzip2; a=1; b", line}} {
+			if other := ws.Negotiate(same); other != answer {
+				t.Fatalf("%q: got %q, want %q as for %q", same, other, answer, line)
 			}
-			again = append(again, s)
-		}
-		if other := negotiate(again); other != answer {
-			t.Fatalf("%q: got %q; written as %q: %q", line, answer, again, other)
 		}
 		switch answer {
 		case "":
 		case accepted, accepted + "; server_max_window_bits=15":
-			if !ok || !strings.Contains(line, permessageDeflate) || answer != accepted && !strings.Contains(line, serverWindowBits) {
+			if !strings.Contains(line, "permessage-deflate") || answer != accepted && !strings.Contains(line, "server_max_window_bits") {
 				t.Fatalf("%q: got %q", line, answer)
 			}
 		default:

@@ -1,11 +1,11 @@
-package conn
+package ws
 
 import (
 	"strconv"
 	"strings"
 )
 
-// The one extension that there is (RFC 7692), as clients and the gateway name it.
+// Names of the extension and its parameters (RFC 7692 section 7.1).
 const (
 	permessageDeflate = "permessage-deflate"
 	serverNoTakeover  = "server_no_context_takeover"
@@ -14,21 +14,21 @@ const (
 	clientWindowBits  = "client_max_window_bits"
 )
 
-// windowBitsMax is DEFLATE's largest window, 32 KiB, as a logarithm. A frame
-// that all clients share may look back so far, and compress/flate knows no
-// smaller one.
+// windowBitsMax is the base-2 logarithm of DEFLATE's largest window, 32 KiB. What
+// the gateway compresses may refer back so far: compress/flate knows no smaller
+// window, and all clients share the bytes.
 const windowBitsMax = 15
 
-// negotiate answers a handshake's Sec-WebSocket-Extensions, whose lines are
-// one list (RFC 6455 section 9.1). The client's offers stand in the order of
-// its preference: the first of permessage-deflate that can be honoured is
-// taken (RFC 7692 section 5.1). The answer is empty where there is none, or
-// where the list is malformed.
+// Negotiate returns the answer to the Sec-WebSocket-Extensions lines of a
+// handshake, which are one list (RFC 6455 section 9.1). Offers stand in the order
+// of the client's preference: the first of permessage-deflate that can be
+// honoured is accepted (RFC 7692 section 5.1). The answer is empty if there is
+// none, or if the list is malformed anywhere.
 //
-// Either side compresses each message for itself: the gateway, because all
-// clients share a message's bytes, and the client, because the gateway would
-// have to keep 32 KiB for each until the next message comes.
-func negotiate(lines []string) (answer string) {
+// The answer has each side compress every message by itself: the gateway, because
+// all clients share a message's bytes; the client, because the gateway would have
+// to keep a window of 32 KiB for each until its next message comes.
+func Negotiate(lines []string) (answer string) {
 	offers, ok := parseOffers(strings.Join(lines, ","))
 	if !ok {
 		return ""
@@ -39,7 +39,7 @@ func negotiate(lines []string) (answer string) {
 		}
 		if ok, window := o.accept(); ok {
 			answer := permessageDeflate + "; " + serverNoTakeover + "; " + clientNoTakeover
-			if window { // it must be answered, and only then may it be (RFC 7692 section 7.1.2.1)
+			if window { // an offer of it must be answered, and nothing else may be (RFC 7692 section 7.1.2.1)
 				answer += "; " + serverWindowBits + "=" + strconv.Itoa(windowBitsMax)
 			}
 			return answer
@@ -56,13 +56,13 @@ type offer struct {
 
 type param struct {
 	name, value string
-	valued      bool // it has a value
+	valued      bool // it has a value: name=value
 }
 
-// accept reports whether the gateway takes the offer. It declines, as RFC 7692
-// section 7.1 demands, where a parameter is unknown, stands there twice, has a
-// value that it may not have, or cannot be honoured. window: the offer names
-// one for what the gateway sends.
+// accept reports whether the gateway accepts the offer. It declines, as RFC 7692
+// section 7.1 demands, if a parameter is unknown, stands there twice, has a value
+// that it must not have, or cannot be honoured. window reports whether the offer
+// has server_max_window_bits.
 func (o offer) accept() (ok, window bool) {
 	seen := map[string]bool{}
 	for _, p := range o.params {
@@ -73,7 +73,7 @@ func (o offer) accept() (ok, window bool) {
 		switch p.name {
 		case serverNoTakeover, clientNoTakeover:
 			ok = !p.valued
-		case clientWindowBits: // whatever the client keeps to can be inflated
+		case clientWindowBits: // a smaller window of the client's can be inflated, too
 			ok = !p.valued || windowBits(p.value) > 0
 		case serverWindowBits:
 			ok = windowBits(p.value) == windowBitsMax
@@ -103,7 +103,7 @@ func windowBits(s string) int {
 func parseOffers(s string) (offers []offer, ok bool) {
 	l := list{s}
 	for {
-		for l.take(',') {
+		for l.separator(',') {
 		}
 		if l.rest == "" {
 			return offers, true
@@ -112,12 +112,12 @@ func parseOffers(s string) (offers []offer, ok bool) {
 		if o.name = l.token(); o.name == "" {
 			return nil, false
 		}
-		for l.take(';') {
+		for l.separator(';') {
 			p := param{name: l.token()}
 			if p.name == "" {
 				return nil, false
 			}
-			if p.valued = l.take('='); p.valued {
+			if p.valued = l.separator('='); p.valued {
 				if p.value = l.value(); p.value == "" {
 					return nil, false
 				}
@@ -131,14 +131,14 @@ func parseOffers(s string) (offers []offer, ok bool) {
 	}
 }
 
-// list is what is still to be read of a header. White space is skipped before
-// each piece and at the end.
+// list is the rest of a header that is being parsed. Its methods skip white space
+// before and after what they read.
 type list struct{ rest string }
 
 func (l *list) space() { l.rest = strings.TrimLeft(l.rest, " \t") }
 
-// take reads one separator, if it is next.
-func (l *list) take(c byte) bool {
+// separator reads c if it is next, and reports whether it was.
+func (l *list) separator(c byte) bool {
 	l.space()
 	if l.rest == "" || l.rest[0] != c {
 		return false
@@ -148,7 +148,7 @@ func (l *list) take(c byte) bool {
 	return true
 }
 
-// token reads one; empty: there is none.
+// token reads one; empty: the next byte begins none.
 func (l *list) token() string {
 	l.space()
 	n := 0
@@ -161,8 +161,8 @@ func (l *list) token() string {
 	return t
 }
 
-// value reads a token, or a quoted string of which, unquoted, a token is left.
-// Empty: there is none.
+// value reads a token, or a quoted string whose content is a token. Empty: the
+// next byte begins neither.
 func (l *list) value() string {
 	l.space()
 	if l.rest == "" || l.rest[0] != '"' {

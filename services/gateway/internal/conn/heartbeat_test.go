@@ -1,0 +1,196 @@
+package conn_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
+)
+
+// inventedTime runs a test with a set of this heartbeat in invented time.
+func inventedTime(t *testing.T, heartbeat time.Duration, test func(s *server)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{
+			t: t, conns: make(chan *conn.Conn, 100), codes: make(chan proto.CloseCode, 100),
+			set: conn.NewSet(conn.Config{Heartbeat: heartbeat, MaxQueueBytes: 1 << 20, Blocking: true}, nil),
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { s.set.Run(ctx) })
+		test(s)
+		s.set.Drain(t.Context(), 0, proto.CloseGoingAway)
+		s.set.Wait()
+		stop()
+		running.Wait()
+	})
+}
+
+// Nobody is silent for much longer than the heartbeat interval without a ping, nobody is
+// pinged much more often, nobody is never pinged, busy as it may be, and only who leaves
+// a ping unanswered for the interval is closed.
+func TestHeartbeatBounds(t *testing.T) {
+	const intervals, slack, roundTrip = 50, time.Second, 20 * time.Millisecond
+	seed := random(t)
+	for range 30 {
+		heartbeat := time.Duration(1+seed.IntN(60)) * time.Second
+		busy := seed.IntN(2) == 0
+		r := rand.New(rand.NewPCG(seed.Uint64(), 0))
+		inventedTime(t, heartbeat, func(s *server) {
+			time.Sleep(time.Duration(r.Int64N(int64(time.Minute)))) // it comes at any moment of the wheel's round
+			begin := time.Now()
+			last, pings, answers := begin, 0, true
+			var pinged time.Time
+			f := &fake{room: -1}
+			f.wrote = func(b []byte) { // f.mu is held, which guards all of the above
+				if silent := time.Since(last); answers && silent > heartbeat+slack {
+					t.Errorf("heartbeat %s: silent for %s", heartbeat, silent)
+				}
+				last = time.Now()
+				if bytes.Equal(b, conn.WebSocket.Heartbeat) {
+					pings++
+					pinged = last
+					if answers {
+						time.AfterFunc(roundTrip, func() {
+							f.say(masked(opPong, nil))
+							f.mu.Lock()
+							defer f.mu.Unlock()
+							last = time.Now()
+						})
+					}
+				}
+			}
+			c := s.attach(f)
+			for end := begin.Add(intervals * heartbeat); time.Now().Before(end); {
+				time.Sleep(time.Duration(r.Int64N(int64(heartbeat))) + 1)
+				if busy {
+					c.Push(textFrame([]byte("live")))
+				}
+			}
+			f.mu.Lock()
+			if most := intervals*int(heartbeat/time.Second)/max(1, int(heartbeat/time.Second)-3) + 1; pings > most || pings < intervals/6 || !busy && pings < intervals-2 {
+				t.Errorf("heartbeat %s, busy %t: %d pings in %d intervals", heartbeat, busy, pings, intervals)
+			}
+			answers = false // and now the client is gone
+			f.mu.Unlock()
+			if code := <-s.codes; code != proto.CloseHeartbeat {
+				t.Errorf("heartbeat %s: a client that does not answer ended with %v", heartbeat, code)
+			}
+			const closeWait = 2 * time.Second // for the answer to the goodbye
+			if took := time.Since(pinged) - closeWait; took < heartbeat-slack || took > heartbeat+heartbeat/2+2*slack {
+				t.Errorf("heartbeat %s: closed %s after the ping", heartbeat, took)
+			}
+		})
+	}
+}
+
+// Heartbeats are spread evenly over the seconds, however the clients came.
+func TestHeartbeatsAreSpread(t *testing.T) {
+	const heartbeat, clients = 20 * time.Second, 100
+	inventedTime(t, heartbeat, func(s *server) {
+		var mu sync.Mutex
+		pings := map[int]int{} // guarded by mu; by second
+		begin := time.Now()
+		for range clients {
+			f := &fake{room: -1}
+			f.wrote = func([]byte) {
+				mu.Lock()
+				defer mu.Unlock()
+				pings[int(time.Since(begin)/time.Second)]++
+				time.AfterFunc(time.Millisecond, func() { f.say(masked(opPong, nil)) })
+			}
+			s.attach(f)
+		}
+		time.Sleep(3 * heartbeat)
+		mu.Lock()
+		defer mu.Unlock()
+		for second, n := range pings {
+			if n > clients/10 {
+				t.Errorf("%d of %d clients were pinged in second %d", n, clients, second)
+			}
+		}
+		if len(pings) < 20 {
+			t.Errorf("pings in %d seconds: %v", len(pings), pings)
+		}
+	})
+}
+
+// hijacked is a handshake over a pipe, as net/http would hand it over.
+type hijacked struct {
+	*httptest.ResponseRecorder
+	nc net.Conn
+}
+
+func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return h.nc, bufio.NewReadWriter(bufio.NewReader(h.nc), bufio.NewWriter(h.nc)), nil
+}
+
+// While its Client is busy nothing is read from a blocking socket, so that a pong is not
+// seen: the client has the interval from when it is read from again.
+func TestHeartbeatWhileBusy(t *testing.T) {
+	const heartbeat = 10 * time.Second
+	inventedTime(t, heartbeat, func(s *server) {
+		done := make(chan struct{})
+		s.greet = func(*conn.Conn) { <-done }
+		ours, theirs := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, theirs) }() // ends with the connection
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header = http.Header{
+			"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
+		}
+		c := new(conn.Conn)
+		if err := s.set.Accept(c, hijacked{httptest.NewRecorder(), ours}, r, local, "x", conn.WebSocket, nil); err != nil {
+			t.Fatal(err)
+		}
+		c.Start(&caller{s, c})
+		time.Sleep(20 * heartbeat)
+		if code := c.Reason(); code != 0 {
+			t.Errorf("closed with %v while its Client is busy", code)
+		}
+		close(done)
+		begin := time.Now()
+		if code := <-s.codes; code != proto.CloseHeartbeat {
+			t.Errorf("got %v, want %v of a client that sends nothing", code, proto.CloseHeartbeat)
+		}
+		if took := time.Since(begin); took < heartbeat/2-time.Second { // the wheel's last look may be half an interval ago
+			t.Errorf("it was closed %s after it was read from again", took)
+		}
+	})
+}
+
+// A token may end at any time of day, also after 2262, when nanoseconds since 1970 exceed
+// 63 bits.
+func TestExpireFarAway(t *testing.T) {
+	inventedTime(t, 2*time.Second, func(s *server) {
+		f := &fake{room: -1}
+		c := s.attach(f)
+		f.wrote = func([]byte) { time.AfterFunc(time.Millisecond, func() { f.say(masked(opPong, nil)) }) }
+		for _, at := range []time.Time{time.Unix(9999999999, 0), time.Unix(1<<40, 0), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)} {
+			c.Expire(at)
+			time.Sleep(time.Minute)
+			if code := c.Reason(); code != 0 {
+				t.Fatalf("%v: closed with %v", at, code)
+			}
+		}
+		c.Expire(time.Now().Add(time.Hour))
+		time.Sleep(59 * time.Minute)
+		if code := c.Reason(); code != 0 {
+			t.Errorf("closed with %v before the hour", code)
+		}
+		time.Sleep(time.Minute + time.Second)
+		if code := c.Reason(); code != proto.CloseTokenExpired {
+			t.Errorf("after the hour: got %v", code)
+		}
+	})
+}
