@@ -187,6 +187,9 @@ func TestHostileHandshakes(t *testing.T) {
 			if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Type != c.problem.Type || resp.Header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("got %+v, %v; want a problem of type %s", p, err, c.problem.Type)
 			}
+			if got := resp.Header.Get("Sec-WebSocket-Version"); strings.Contains(c.request, "Version: 13") == (got == "13") && c.status == 426 {
+				t.Errorf("got Sec-WebSocket-Version %q", got)
+			}
 			if c.status == 426 && resp.Header.Get("Upgrade") != "websocket" {
 				t.Errorf("Upgrade: got %q", resp.Header.Get("Upgrade"))
 			}
