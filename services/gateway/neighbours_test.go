@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/ws"
 )
 
 // stranger is a client that keeps nothing and reads nothing but the end.
@@ -90,7 +90,7 @@ func TestNeighboursOfHostileClients(t *testing.T) {
 		names[i] = fmt.Sprintf("s%d%s", i, strings.Repeat(".*", 118))
 	}
 	storm := jsonOf(names)
-	bomb := conn.DeflatedFrame([]byte(`{"type":"ping"` + strings.Repeat(" ", 16000) + `}`))[2:] // without the header
+	bomb := ws.EncodeDeflated(ws.Text, []byte(`{"type":"ping"`+strings.Repeat(" ", 16000)+`}`))[2:] // without the header
 	for _, c := range []struct {
 		name    string
 		clients int
