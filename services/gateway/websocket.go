@@ -36,7 +36,6 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 			refuse("stopping", proto.ProblemUnavailable.With("this gateway is stopping; connect again"))
 			return
 		}
-		w.Header().Set("Sec-WebSocket-Version", "13") // RFC 6455 section 4.4
 		refuse("handshake", proto.ProblemUpgrade.With(reason.Error()))
 	})
 	if err != nil {
