@@ -62,6 +62,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 	if err != nil {
 		return err
 	}
+	defer lifecycle.OutliveHangup(log)()
 	log, started := newStartLog(log)
 	for _, note := range notes {
 		log.Warn(note)

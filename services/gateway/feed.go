@@ -10,6 +10,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -51,7 +52,7 @@ type feed struct {
 	doubt  bool         // something came that should be known: the tick asks the stream
 	behind time.Time    // since when the stream says that it stands before at; zero: it does not
 
-	heard atomic.Int64 // Unix nanoseconds when a canary came through run last
+	heard atomic.Int64 // monotonic.Now when a canary came through run last
 	pulse *natsx.Pulse // of the stream
 }
 
@@ -97,7 +98,7 @@ func (f *feed) start(ctx context.Context) error {
 	for {
 		info, err := f.stream.Info(ctx)
 		if err == nil {
-			f.heard.Store(time.Now().UnixNano())
+			f.heard.Store(monotonic.Now())
 			f.pulse.Answered(info.Cluster)
 			f.begin(info, false)
 			f.started.Store(true)
@@ -163,7 +164,7 @@ func (f *feed) run(ctx context.Context) error {
 
 func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 	if msg.Subject == f.canary {
-		f.heard.Store(time.Now().UnixNano())
+		f.heard.Store(monotonic.Now())
 		return
 	}
 	r, err := natsx.Read(msg)
@@ -225,7 +226,7 @@ func (f *feed) ready(context.Context) error {
 	if !f.started.Load() {
 		return fmt.Errorf("stream %s is not there yet; ingest declares it", proto.Stream)
 	}
-	if silent := time.Since(time.Unix(0, f.heard.Load())); silent > canaryLate {
+	if silent := monotonic.Since(f.heard.Load()); silent > canaryLate {
 		return fmt.Errorf("the canary has not come back for %s", silent.Round(time.Second))
 	}
 	return f.pulse.Err()

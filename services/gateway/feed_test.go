@@ -13,6 +13,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go"
@@ -376,7 +377,7 @@ func TestReady(t *testing.T) {
 	}
 	b.js, b.epoch = b.Stream(b.nc)
 	eventually("200")
-	g.feed.heard.Store(time.Now().Add(-canaryLate).UnixNano())
+	g.feed.heard.Store(monotonic.Now() - int64(canaryLate))
 	if got := ready(); !strings.Contains(got, "the canary has not come back for 5s") {
 		t.Errorf("without the canary: got %s", got)
 	}

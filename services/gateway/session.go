@@ -11,6 +11,7 @@ import (
 	"github.com/herald-push/herald/services/gateway/internal/conn"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/natsx"
 )
 
@@ -46,7 +47,7 @@ type session struct {
 
 	// Owned by whoever calls it as a conn.Client.
 	asked     *request // in its URL; nil once it was let in
-	since     int64    // Unix nanoseconds when it was let in; 0: it was not
+	since     int64    // monotonic.Now when it was let in; 0: it was not
 	principal *auth.Principal
 	anonymous bool
 	counted   bool // its socket is, beyond the request that brought it: see httpx.Admission
@@ -54,7 +55,7 @@ type session struct {
 	first     [1]follow // where followed begins: most have one
 	frames    int32     // in the second that began at window
 	held      int32     // bytes of its address's share that its subscriptions take
-	window    int64     // Unix nanoseconds
+	window    int64     // monotonic.Now
 }
 
 // follow is one live subscription: through it the client gets, or has got,
@@ -96,7 +97,7 @@ func (c *session) Arrived() {
 		c.refuse(refusal{code: proto.CloseTooManyConnections, err: fmt.Errorf("this IP address has %d connections already", a.total)})
 		return
 	}
-	c.since = time.Now().UnixNano()
+	c.since = monotonic.Now()
 	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", a.total, "online", a.online)
 	if c.asked.refused != nil {
 		c.refuse(*c.asked.refused)
@@ -120,7 +121,7 @@ func (c *session) Ended() {
 	}
 	remaining, online := c.s.ips.leave(c.conn.Remote())
 	c.s.log.Info("client disconnected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", remaining, "online", online,
-		"reason", c.conn.Reason().String(), "took", time.Since(time.Unix(0, c.since)).Round(time.Millisecond))
+		"reason", c.conn.Reason().String(), "took", monotonic.Since(c.since).Round(time.Millisecond))
 }
 
 // recovered ends a session that panicked, so that one client's bad luck is not
@@ -247,7 +248,7 @@ func (c *session) watchExpiry() {
 // Frame handles one frame of the client. None is binary: no format here accepts that.
 func (c *session) Frame(b []byte, _ bool) {
 	defer c.recovered()
-	if now := time.Now().UnixNano(); now-c.window >= int64(time.Second) {
+	if now := monotonic.Now(); now-c.window >= int64(time.Second) {
 		c.window, c.frames = now, 0
 	}
 	if c.frames++; c.frames > maxFrames {

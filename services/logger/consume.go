@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/logger/internal/store"
 	"github.com/nats-io/nats.go"
@@ -116,7 +117,7 @@ type session struct {
 	*consumer
 	epoch   string
 	durable jetstream.Consumer
-	// waiting is since when NATS is waited for, Unix nanoseconds; 0 while the
+	// waiting is since when NATS is waited for, monotonic.Now; 0 while the
 	// batcher is. Set by the callback, read by the batcher.
 	waiting atomic.Int64
 }
@@ -143,7 +144,7 @@ func (c *consumer) session(ctx context.Context) error {
 		return fmt.Errorf("pull from consumer %s: %w", durable, err)
 	}
 	in.ended = pull.Closed()
-	s.waiting.Store(time.Now().UnixNano())
+	s.waiting.Store(monotonic.Now())
 	c.attached.Store(true)
 	c.log.Info("reading the stream", "stream", proto.Stream, "epoch", s.epoch)
 
@@ -244,7 +245,7 @@ func (s *session) take(in *intake, m jetstream.Msg) {
 	s.waiting.Store(0)
 	select {
 	case in.messages <- m:
-		s.waiting.Store(time.Now().UnixNano())
+		s.waiting.Store(monotonic.Now())
 	case <-in.abandoned:
 	}
 }
@@ -265,7 +266,7 @@ func (s *session) check(ctx context.Context) error {
 		return fmt.Errorf("look at consumer %s: %w", durable, err)
 	case err != nil: // NATS is away, and the connection comes back by itself; or its server is cut off
 		if since := s.waiting.Load(); since != 0 { // that silence has its reason
-			s.waiting.CompareAndSwap(since, time.Now().UnixNano())
+			s.waiting.CompareAndSwap(since, monotonic.Now())
 		}
 		return nil
 	}
@@ -307,7 +308,7 @@ func (s *session) stalls(info *jetstream.ConsumerInfo) bool {
 	if since == 0 { // a full disk holds the batcher: the silence is ours
 		return false
 	}
-	silent := time.Since(time.Unix(0, since))
+	silent := monotonic.Since(since)
 	return info.NumPending > 0 && info.NumAckPending < maxAckPending && silent > s.timing.stall ||
 		info.NumAckPending > 0 && silent > s.timing.ackWait+s.timing.stall
 }

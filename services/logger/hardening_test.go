@@ -39,7 +39,7 @@ func TestBadParametersAreNamed(t *testing.T) {
 	long := strings.Repeat("x", 600)
 	for _, query := range []string{
 		"channel=", "channel=a..b", "channel=a%20b", "channel=%00", "channel='", "channel=" + long, "sender=a%22b", "sender=" + long, "event=a%0ab",
-		"after=yesterday", "after=2026-11-22", "after=2026-11-22T12:00:00", "before=9999-12-31T23:59:59Z", "before=0000-01-01T00:00:00Z",
+		"after=yesterday", "after=2026-11-22", "after=2026-11-22T12:00:00", "before=10000-01-01T00:00:00Z",
 		"after=2026-11-22T12:00:00+01:00", "q=*", "q=%22", "q=%ff", "q=" + long, "q=" + strings.Repeat("a+", 20),
 		"order=up", "order=ASC", "limit=0", "limit=-1", "limit=1001", "limit=1e3", "limit=99999999999999999999", "limit=1%3BDROP+TABLE+messages",
 		"cursor=1024", "cursor=mib3k2x9", "cursor=mib3k2x9--1", "cursor=MIB-1", "cursor=a-99999999999999999999", "cursor=a-18446744073709551615", "cursor=" + long,

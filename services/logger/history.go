@@ -133,10 +133,22 @@ func readFilter(rawQuery string) (f store.Filter, format string, err error) {
 	return f, format, nil
 }
 
+// The first and the last time that a row may have. A bound beyond them finds
+// the same rows.
+var (
+	firstTime = time.Date(1, 1, 1, 0, 0, 0, 1e6, time.UTC)
+	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC)
+)
+
 func readTime(v string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, v)
-	if err != nil || t.UTC().Year() < 1 || t.UTC().Year() > 9998 {
+	switch {
+	case err != nil:
 		return time.Time{}, errors.New("want a time such as 2026-11-22T16:58:36Z (RFC 3339; a + in it is written as %2B)")
+	case t.Before(firstTime):
+		return firstTime, nil
+	case t.After(lastTime):
+		return lastTime, nil
 	}
 	return t, nil
 }

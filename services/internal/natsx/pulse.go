@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -28,8 +29,8 @@ type Pulse struct {
 
 	nc    *nats.Conn
 	log   *slog.Logger
-	alive atomic.Int64 // Unix nanoseconds
-	moved atomic.Int64 // Unix nanoseconds, when another server was last looked for
+	alive atomic.Int64 // monotonic.Now
+	moved atomic.Int64 // monotonic.Now, when another server was last looked for
 }
 
 // NewPulse begins with a sign of life.
@@ -41,7 +42,7 @@ func NewPulse(nc *nats.Conn, log *slog.Logger) *Pulse {
 
 // Alive notes a sign of life: a message from the stream, or an
 // acknowledgement.
-func (p *Pulse) Alive() { p.alive.Store(time.Now().UnixNano()) }
+func (p *Pulse) Alive() { p.alive.Store(monotonic.Now()) }
 
 // Answered notes an answer about the stream or a consumer, and reports whether
 // it may be believed; see Believable. Only then is it a sign of life.
@@ -78,7 +79,7 @@ func Believable(cluster *jetstream.ClusterInfo) error {
 }
 
 func (p *Pulse) silent() time.Duration {
-	return time.Since(time.Unix(0, p.alive.Load()))
+	return monotonic.Since(p.alive.Load())
 }
 
 // Err is why a service that needs the stream is not ready.
@@ -94,10 +95,10 @@ func (p *Pulse) Err() error {
 // connection that is lost looks for one by itself. It does not block.
 func (p *Pulse) Missed(err error) {
 	silent, moved := p.silent(), p.moved.Load()
-	if !p.nc.IsConnected() || silent < p.Late || time.Since(time.Unix(0, moved)) < p.Late {
+	if !p.nc.IsConnected() || silent < p.Late || monotonic.Since(moved) < p.Late {
 		return
 	}
-	if !p.moved.CompareAndSwap(moved, time.Now().UnixNano()) {
+	if !p.moved.CompareAndSwap(moved, monotonic.Now()) {
 		return // another goroutine does it
 	}
 	if len(p.nc.Servers()) < 2 {

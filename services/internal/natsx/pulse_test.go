@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/natsd"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -38,7 +39,7 @@ func TestPulse(t *testing.T) {
 			if err := p.Err(); err != nil || out.Len() > 0 {
 				t.Errorf("after one missed answer: got %v, log %q", err, out.String())
 			}
-			p.alive.Store(time.Now().Add(-StreamLate).UnixNano())
+			p.alive.Store(monotonic.Now() - int64(StreamLate))
 			if err := p.Err(); err == nil || !strings.Contains(err.Error(), "has not answered for 15s") {
 				t.Errorf("got %v, want that it has not answered for 15s", err)
 			}
@@ -83,7 +84,7 @@ func TestPulseAnswered(t *testing.T) {
 		"two of five":      {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, gone, far, far}}, false},
 	} {
 		p := NewPulse(&nats.Conn{}, slog.New(slog.DiscardHandler)) // not connected: it has nowhere to move from
-		p.alive.Store(time.Now().Add(-StreamLate).UnixNano())
+		p.alive.Store(monotonic.Now() - int64(StreamLate))
 		p.Answered(tc.cluster)
 		if alive := p.Err() == nil; alive != tc.alive {
 			t.Errorf("%s: alive %t, want %t", name, alive, tc.alive)

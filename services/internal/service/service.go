@@ -94,6 +94,7 @@ func Run(ctx context.Context, spec Spec, args []string, env config.Env, stdout, 
 	if live.Log, err = telemetry.NewLogger(stderr, spec.Name, logs); err != nil {
 		return err
 	}
+	defer lifecycle.OutliveHangup(live.Log)()
 	if spec.Trace != nil {
 		stop, err := spec.Trace(ctx, env, live.Log)
 		if err != nil {

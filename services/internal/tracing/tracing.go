@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -79,11 +80,11 @@ func Start(ctx context.Context, service string, env config.Env, log *slog.Logger
 // spanErrors reports what the SDK complains about.
 type spanErrors struct {
 	log  *slog.Logger
-	last atomic.Int64 // Unix nanoseconds of the last warning
+	last atomic.Int64 // monotonic.Now of the last warning
 }
 
 func (e *spanErrors) Handle(err error) {
-	now, last := time.Now().UnixNano(), e.last.Load()
+	now, last := monotonic.Now(), e.last.Load()
 	if now-last >= int64(complainEvery) && e.last.CompareAndSwap(last, now) {
 		e.log.Warn("spans are not exported", "err", err)
 	}

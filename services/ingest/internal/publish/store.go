@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
+	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/natsx"
 )
 
@@ -50,7 +50,7 @@ func (s *stream) takes() error {
 
 // missed notes that an acknowledgement did not come although NATS is
 // connected.
-func (s *stream) missed() { s.overdue.Store(time.Now().UnixNano()) }
+func (s *stream) missed() { s.overdue.Store(monotonic.Now()) }
 
 // err is why publishers are better sent to another ingest: the stream does not
 // answer, or does not store.
@@ -58,7 +58,7 @@ func (s *stream) err() error {
 	if err := s.takes(); err != nil {
 		return err
 	}
-	if at := s.overdue.Load(); at != 0 && time.Since(time.Unix(0, at)) < overdueFor {
+	if at := s.overdue.Load(); at != 0 && monotonic.Since(at) < overdueFor {
 		return errors.New("NATS answers, and does not acknowledge messages")
 	}
 	return s.pulse.Err()

@@ -41,8 +41,8 @@ type stream struct {
 	found atomic.Pointer[jetstream.StreamState]
 	// refusal is why the store takes no messages; nil while it does.
 	refusal atomic.Pointer[string]
-	// overdue is when an acknowledgement was last found missing, in Unix
-	// nanoseconds; 0 once one has come since.
+	// overdue is when an acknowledgement was last found missing, by
+	// monotonic.Now; 0 once one has come since.
 	overdue atomic.Int64
 	// payload is what the connected server takes (max_payload), read with it;
 	// 0 until then. The connection would be asked under a lock that it holds
