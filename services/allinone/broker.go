@@ -208,7 +208,7 @@ func (b *broker) declare(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	stream := natsx.StreamConfig{MaxAge: cfg.Ingest.StreamMaxAge, MaxBytes: cfg.Ingest.StreamMaxBytes, Replicas: 1}
-	if _, err := natsx.EnsureStream(ctx, js, stream); err != nil {
+	if _, err := natsx.EnsureStream(ctx, js, stream); err != nil && !errors.Is(err, natsx.ErrLimitsKept) { // ingest sees to those
 		return err
 	}
 	_, err = keystore.Open(ctx, js, 1)

@@ -73,13 +73,14 @@ func TestJudge(t *testing.T) {
 func TestLedgerFaults(t *testing.T) {
 	l := newLedger()
 	l.accept("e-1", message{n: 1})
+	l.accept("f-5", message{n: 5}) // another epoch, behind the first
 	for _, c := range []struct {
 		name, id string
 		n        uint64
 		want     string
 	}{
 		{"the same id twice", "e-1", 2, "the same id"},
-		{"another stream", "f-2", 3, "epoch e"},
+		{"in the middle of another epoch", "e-6", 3, "epoch f"},
 		{"no id", "", 4, "invalid id"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -18,31 +18,54 @@ type message struct {
 	tried   time.Time // when its publisher sent it for the first time
 }
 
-// ledger knows what was accepted, by sequence; one stream, so one epoch.
+// ledger knows what was accepted, by sequence. Each part of the stream is of one
+// epoch.
 // Safe for concurrent use.
 type ledger struct {
 	mu       sync.Mutex
-	epoch    string             // guarded by mu; empty until the first message
+	epochs   map[string]part    // guarded by mu; what each has
 	messages map[uint64]message // guarded by mu
 	faults   []string           // guarded by mu; promises broken at a publisher already
 }
 
-func newLedger() *ledger { return &ledger{messages: map[uint64]message{}} }
+// part is from the first to the last sequence of an epoch.
+type part struct{ first, last uint64 }
+
+func newLedger() *ledger { return &ledger{messages: map[uint64]message{}, epochs: map[string]part{}} }
+
+// extend adds a sequence to an epoch, and reports the other one that it is of
+// already.
+func (l *ledger) extend(epoch string, seq uint64) (other string, taken bool) {
+	p, ok := l.epochs[epoch]
+	if !ok {
+		p = part{seq, seq}
+	}
+	p = part{min(p.first, seq), max(p.last, seq)}
+	for name, o := range l.epochs {
+		if name != epoch && p.first <= o.last && o.first <= p.last {
+			return name, true
+		}
+	}
+	l.epochs[epoch] = p
+	return "", false
+}
 
 // accept notes that ingest answered with this id, and returns its sequence.
 func (l *ledger) accept(id string, m message) uint64 {
 	at, err := proto.ParseCursor(id)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.epoch == "" {
-		l.epoch = at.Epoch
+	var other string
+	mixed := false
+	if err == nil {
+		other, mixed = l.extend(at.Epoch, at.Seq)
 	}
 	before, taken := l.messages[at.Seq]
 	switch {
 	case err != nil:
 		l.faults = append(l.faults, fmt.Sprintf("message %d: %v", m.n, err))
-	case at.Epoch != l.epoch:
-		l.faults = append(l.faults, fmt.Sprintf("message %d got the id %s, those before it were of epoch %s", m.n, id, l.epoch))
+	case mixed:
+		l.faults = append(l.faults, fmt.Sprintf("message %d got the id %s, in the middle of epoch %s", m.n, id, other))
 	case taken:
 		l.faults = append(l.faults, fmt.Sprintf("messages %d and %d got the same id %s", before.n, m.n, id))
 	default:

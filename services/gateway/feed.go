@@ -44,13 +44,19 @@ type feed struct {
 	canary string         // subject of the feed's message to itself
 
 	started atomic.Bool // there is a stream, and the hub knows where it stands
+	// epochs are those of the ids that are given out; set before started. The
+	// epoch in at, and in the hub's places, only tells one beginning of the feed
+	// from another: ids are made by id.
+	epochs atomic.Pointer[natsx.Epochs]
 
 	// Owned by run.
-	subs   []*nats.Subscription
-	at     proto.Cursor // the newest message handed to the hub
-	quiet  bool         // nothing new came since the last tick
-	doubt  bool         // something came that should be known: the tick asks the stream
-	behind time.Time    // since when the stream says that it stands before at; zero: it does not
+	process string // id of the nats-server process that messages come from
+	settled bool   // its epoch has begun
+	subs    []*nats.Subscription
+	at      proto.Cursor // the newest message handed to the hub
+	quiet   bool         // nothing new came since the last tick
+	doubt   bool         // something came that should be known: the tick asks the stream
+	behind  time.Time    // since when the stream says that it stands before at; zero: it does not
 
 	heard atomic.Int64 // monotonic.Now when a canary came through run last
 	pulse *natsx.Pulse // of the stream
@@ -100,7 +106,10 @@ func (f *feed) start(ctx context.Context) error {
 		if err == nil {
 			f.heard.Store(monotonic.Now())
 			f.pulse.Answered(info.Cluster)
-			f.begin(info, false)
+			f.process = f.nc.ConnectedServerId()
+			state := natsx.StateOf(info)
+			f.settled = state.Epochs.Foresees(f.nc)
+			f.begin(state, false)
 			f.started.Store(true)
 			return nil
 		}
@@ -121,12 +130,18 @@ func (f *feed) stop() {
 }
 
 // begin starts after what is stored now.
-func (f *feed) begin(info *jetstream.StreamInfo, reset bool) {
-	f.at = proto.Cursor{Epoch: proto.EpochOf(info.Created), Seq: info.State.LastSeq}
+func (f *feed) begin(state natsx.State, reset bool) {
+	f.epochs.Store(&state.Epochs)
+	f.at = proto.Cursor{Epoch: state.Epochs.Newest(), Seq: state.Last}
 	f.behind = time.Time{}
 	f.hub.Start(f.at, reset)
 	f.m.position.Set(float64(f.at.Seq))
 	f.log.Info("following the stream", "epoch", f.at.Epoch, "seq", f.at.Seq)
+}
+
+// id is the id of a message, or of a place, of the stream.
+func (f *feed) id(seq uint64) proto.Cursor {
+	return proto.Cursor{Epoch: f.epochs.Load().At(seq), Seq: seq}
 }
 
 // run starts, and hands messages on until ctx ends.
@@ -144,9 +159,13 @@ func (f *feed) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case msg := <-f.live:
+			if f.moved(ctx) {
+				continue // msg may be of the old process
+			}
 			f.receive(ctx, msg)
 		case status, ok := <-lost:
 			if ok && status == nats.CONNECTED {
+				f.moved(ctx)
 				f.check(ctx)
 			} else if !ok {
 				lost = nil
@@ -192,6 +211,12 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 			return // fetched with the others, or its sequence was invented
 		}
 	}
+	if !f.settled {
+		f.check(ctx)
+		if r.Seq != f.at.Seq+1 {
+			return // check has repaired it
+		}
+	}
 	f.quiet = false
 	f.pulse.Alive()
 	f.m.received.WithLabelValues("live").Inc()
@@ -201,14 +226,13 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 func (f *feed) publish(r natsx.Received) {
 	f.at.Seq = r.Seq
 	f.m.position.Set(float64(r.Seq))
-	m := newMessage(f.at.Epoch, r)
+	m := newMessage(f.id(r.Seq), r)
 	f.trace(m, r.Trace)
 	f.hub.Publish(m)
 }
 
 // newMessage splices the id in, once for all clients.
-func newMessage(epoch string, r natsx.Received) *hub.Message {
-	id := proto.Cursor{Epoch: epoch, Seq: r.Seq}
+func newMessage(id proto.Cursor, r natsx.Received) *hub.Message {
 	return &hub.Message{
 		Seq:      r.Seq,
 		Channel:  r.Channel,
@@ -247,33 +271,87 @@ func (f *feed) check(ctx context.Context) {
 		f.doubt = true
 		return
 	}
-	last := info.State.LastSeq
-	if last >= f.at.Seq {
+	state := natsx.StateOf(info)
+	f.settled = state.Epochs.Foresees(f.nc)
+	if state.Last >= f.at.Seq {
 		f.behind = time.Time{}
 	} else if f.behind.IsZero() {
 		f.behind = time.Now()
 	}
 	switch {
-	case proto.EpochOf(info.Created) != f.at.Epoch:
-		f.log.Warn("the stream was made anew; clients are told to start over", "stream", proto.Stream)
-		f.begin(info, true)
-	case last < f.at.Seq && time.Since(f.behind) >= patienceWith(info.Cluster):
-		f.log.Error("the stream has lost its newest messages; clients are told to start over", "stream", proto.Stream, "seq", last+1, "upto", f.at.Seq)
-		f.begin(info, true)
-	case last < f.at.Seq:
+	case !state.Epochs.Same(*f.epochs.Load(), f.at.Seq):
+		f.log.Warn("the stream was made anew, or lost its newest messages; clients are told to start over", "stream", proto.Stream, "epoch", state.Epochs.Newest())
+		f.m.lost.Inc()
+		f.begin(state, true)
+	case state.Last < f.at.Seq && time.Since(f.behind) >= patienceWith(state):
+		f.log.Error("the stream has lost its newest messages; clients are told to start over", "stream", proto.Stream, "seq", state.Last+1, "upto", f.at.Seq)
+		f.m.lost.Inc()
+		f.begin(f.renewed(ctx, state), true)
+	case state.Last < f.at.Seq:
 		f.doubt = true // the next tick asks again
-	case last > f.at.Seq:
-		// Perhaps they are in the queue already: they will be dropped as known.
-		f.repair(ctx, last)
+	default:
+		f.epochs.Store(&state.Epochs) // another may have begun behind at
+		if state.Last > f.at.Seq {
+			// Perhaps they are in the queue already: they will be dropped as known.
+			f.repair(ctx, state.Last)
+		}
 	}
+}
+
+// renewed has ingest begin another epoch, because the stream ends before
+// something that was handed on. While no ingest is there, nothing of Herald's is
+// stored either.
+func (f *feed) renewed(ctx context.Context, state natsx.State) natsx.State {
+	if err := natsx.ReportLoss(ctx, f.nc, state.Epochs.Newest(), f.at.Seq); err != nil {
+		f.log.Warn("nobody begins another epoch for a stream that has lost messages; is ingest running?", "err", err)
+		return state
+	}
+	if now, err := f.reader.State(ctx); err == nil {
+		return now
+	}
+	return state
+}
+
+// epochWait is how long ingest may take to begin an epoch for a server that
+// was started anew. It does so before it publishes, so that only messages of
+// others can come meanwhile.
+const epochWait = 3 * time.Second
+
+// moved reports whether messages come from another nats-server process than
+// before. Those of the old one that are still queued are dropped: they may be
+// lost there, and what is not is repaired from the stream. If the new one is a
+// single server, the epoch of what it stores is waited for.
+func (f *feed) moved(ctx context.Context) bool {
+	process := f.nc.ConnectedServerId()
+	if process == f.process || process == "" { // not connected
+		return false
+	}
+	for len(f.live) > 0 {
+		<-f.live
+	}
+	f.process = process
+	wait, cancel := context.WithTimeout(ctx, epochWait)
+	defer cancel()
+	for wait.Err() == nil {
+		if state, err := f.reader.State(wait); err == nil && state.Epochs.Foresees(f.nc) {
+			break
+		}
+		select {
+		case <-wait.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	f.doubt = true // if the stream does not answer now, the next tick asks it
+	f.check(ctx)
+	return true
 }
 
 // patienceWith is how long a stream may say that it ends before a message that
 // it handed out, until that is believed. In a cluster a server that was cut
 // off may answer, or a leader that still catches up; a single server was
 // restored from a backup, or lost its last writes in a power cut.
-func patienceWith(cluster *jetstream.ClusterInfo) time.Duration {
-	if cluster == nil {
+func patienceWith(state natsx.State) time.Duration {
+	if state.Alone {
 		return tickEvery / 2
 	}
 	return natsx.StreamLate

@@ -100,7 +100,7 @@ func TestNATSRestarts(t *testing.T) {
 		b.Restart()
 		early := b.Connect() // perhaps sooner than the gateway
 		b.nc = early
-		b.js, _ = b.Stream(early)
+		b.declare()
 		last := b.publishMany(20, "broadcast")
 		c.ids(b.upTo(before, last, 1)...)
 		natstest.Eventually(t, patience, "the gateway is connected", g.nc.IsConnected)
@@ -128,11 +128,7 @@ func TestStalledHub(t *testing.T) {
 	nc := b.Connect()
 	dropped := make(chan struct{}, 1000)
 	nc.SetErrorHandler(func(*nats.Conn, *nats.Subscription, error) { dropped <- struct{}{} })
-	reader, err := natsx.NewReader(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := newFeed(nc, reader, h, natstest.Log(t), newMetrics(prometheus.NewRegistry()), nil, "test")
+	f := newFeed(nc, natsx.NewReader(nc), h, natstest.Log(t), newMetrics(prometheus.NewRegistry()), nil, "test")
 	f.live = make(chan *nats.Msg, 10)
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -315,7 +311,7 @@ func TestStreamMadeAnew(t *testing.T) {
 			if err := b.js.DeleteStream(context.Background(), proto.Stream); err != nil {
 				t.Fatal(err)
 			}
-			_, b.epoch = b.Stream(b.nc)
+			b.declare()
 			if b.epoch == old {
 				t.Fatal("the epoch is the same")
 			}
@@ -375,7 +371,7 @@ func TestReady(t *testing.T) {
 	if _, resp, err := g.try("", nil); err == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("before there is a stream: got %v, %v; want 503", resp, err)
 	}
-	b.js, b.epoch = b.Stream(b.nc)
+	b.declare()
 	eventually("200")
 	g.feed.heard.Store(monotonic.Now() - int64(canaryLate))
 	if got := ready(); !strings.Contains(got, "the canary has not come back for 5s") {

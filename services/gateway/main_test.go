@@ -44,21 +44,37 @@ const patience = 20 * time.Second
 // broker is a NATS server with the stream, and a connection of its own.
 type broker struct {
 	*natstest.Server
-	t     testing.TB
-	nc    *nats.Conn
-	js    jetstream.JetStream
-	epoch string
+	t  testing.TB
+	nc *nats.Conn
+	js jetstream.JetStream
+
+	// Of the stream when it was declared last.
+	epoch  string
+	epochs natsx.Epochs
 }
 
 func newBroker(t testing.TB) *broker {
 	t.Helper()
 	b := &broker{Server: natstest.Start(t), t: t}
 	b.nc = b.Connect()
-	b.js, b.epoch = b.Stream(b.nc)
+	b.declare()
 	return b
 }
 
-func (b *broker) id(seq uint64) string { return proto.Cursor{Epoch: b.epoch, Seq: seq}.String() }
+// declare declares the stream, as ingest does.
+func (b *broker) declare() {
+	b.t.Helper()
+	b.js, b.epoch = b.Stream(b.nc)
+	s, err := b.js.Stream(context.Background(), proto.Stream)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.epochs = natsx.EpochsOf(s.CachedInfo())
+}
+
+func (b *broker) id(seq uint64) string {
+	return proto.Cursor{Epoch: b.epochs.At(seq), Seq: seq}.String()
+}
 
 func message(channel, data string) *nats.Msg { return natsMessage(channel, data, false) }
 

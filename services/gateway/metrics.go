@@ -30,7 +30,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_lost_total",
-			Help: "Times that messages were gone from the stream before this gateway could fetch them; clients got a gap frame.",
+			Help: "Times that messages had expired before this gateway could fetch them, or that the stream lost its newest ones; clients were told.",
 		}),
 		foreign: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_foreign_total",

@@ -13,14 +13,15 @@ import (
 // plan is how a client is brought up to date.
 type plan struct {
 	names []string
-	epoch string // of every id that the client is given on the way
+	epoch string // of the hub's places: another one means that the feed began anew
 	since uint64 // everything after it is to be sent
 	last  bool   // the newest message of each channel comes first
 	gap   string // reason why messages before since are missing; empty: none
 	asked string // the client's own words, for the gap frame
 }
 
-func (p *plan) id(seq uint64) string { return proto.Cursor{Epoch: p.epoch, Seq: seq}.String() }
+// id is the id of a place in the stream.
+func (c *session) id(seq uint64) string { return c.s.feed.id(seq).String() }
 
 // streamWait bounds one question to the stream while a client waits.
 const streamWait = 10 * time.Second
@@ -49,11 +50,10 @@ func (c *session) plan(since string, names []string) (plan, error) {
 	}
 	p.since = cur.Seq
 	switch {
-	case cur.Epoch != at.Epoch:
-		p.since, p.gap = at.Seq, proto.GapEpoch
-	case cur.Seq > at.Seq:
-		// An id from a gateway that is ahead of this one, or an invented one.
-		stored, err := c.stored(cur.Seq)
+	case cur.Seq > at.Seq, !c.s.feed.epochs.Load().Known(cur.Epoch, cur.Seq):
+		// An id from a gateway that is ahead of this one, or of a message that is
+		// lost, or an invented one.
+		stored, err := c.stored(cur)
 		if err != nil {
 			return plan{}, err
 		}
@@ -72,16 +72,17 @@ func (c *session) plan(since string, names []string) (plan, error) {
 	return p, nil
 }
 
-// stored reports whether the stream has got as far as seq. A leader of a
-// cluster may have to catch up first.
-func (c *session) stored(seq uint64) (bool, error) {
+// stored reports whether the stream has the place that an id names. A leader of
+// a cluster may have to catch up first; a single server is believed at once.
+func (c *session) stored(id proto.Cursor) (bool, error) {
 	for deadline := time.Now().Add(streamWait / 2); ; {
 		state, err := c.streamState()
-		if err != nil || state.Last >= seq {
-			return err == nil, err
+		if err != nil {
+			return false, err
 		}
-		if state.Cluster == nil || time.Now().After(deadline) {
-			return false, nil
+		known := state.Epochs.Known(id.Epoch, id.Seq)
+		if !known || state.Last >= id.Seq || state.Alone || time.Now().After(deadline) {
+			return known && state.Last >= id.Seq, nil
 		}
 		select {
 		case <-c.s.sessions.Done():
@@ -170,9 +171,9 @@ func (c *session) goLive(r *replay) bool {
 	return c.join(r.had, since, r.names, func(j hub.Joined) {
 		switch {
 		case r.channel != "":
-			c.tell(subscribed(r.channel, r.complete, j.Position.String()))
+			c.tell(subscribed(r.channel, r.complete, c.id(j.Position.Seq)))
 		case r.last:
-			c.conn.Push(c.words.place(j.Position.String()))
+			c.conn.Push(c.words.place(c.id(j.Position.Seq)))
 		}
 	})
 }
@@ -181,7 +182,7 @@ func (c *session) goLive(r *replay) bool {
 func (c *session) gap(r *replay, reason, since string, upTo uint64) {
 	r.complete, r.had = false, upTo
 	c.s.m.resumes.WithLabelValues(reason).Inc()
-	c.tell(proto.Gap{Type: proto.FrameGap, Reason: reason, Since: since, ID: r.id(upTo), Channel: r.channel})
+	c.tell(proto.Gap{Type: proto.FrameGap, Reason: reason, Since: since, ID: c.id(upTo), Channel: r.channel})
 }
 
 // skip leaves out all but the newest messages, for a client that has been
@@ -190,7 +191,7 @@ func (c *session) skip(r *replay) {
 	tail := min(replayTail, c.s.cfg.ReplayMessages)
 	c.pay(time.Duration(c.s.cfg.RecentMessages) * scanCost)
 	if upTo := min(c.s.hub.Recent().Newest(r.names, tail), r.live); upTo > r.since {
-		c.gap(r, proto.GapLimit, r.id(r.since), upTo)
+		c.gap(r, proto.GapLimit, c.id(r.since), upTo)
 		r.since = upTo
 	}
 	r.messages, r.bytes = tail+chunk, c.s.cfg.ReplayBytes
@@ -254,11 +255,11 @@ func (c *session) sendStored(r *replay, upTo uint64) error {
 		return err
 	}
 	if page.Expired > 0 { // retention does not wait for slow clients
-		c.gap(r, proto.GapExpired, r.id(r.since), page.Expired)
+		c.gap(r, proto.GapExpired, c.id(r.since), page.Expired)
 	}
 	for _, received := range page.Messages {
 		c.s.m.replayed.Inc()
-		if err := c.send(r, newMessage(r.epoch, received), c.words.single); err != nil || r.spent() {
+		if err := c.send(r, newMessage(c.s.feed.id(received.Seq), received), c.words.single); err != nil || r.spent() {
 			return err
 		}
 	}
@@ -285,7 +286,7 @@ func (c *session) sendLast(r *replay) error {
 	}
 	since := r.since
 	for _, received := range newest {
-		if err := c.send(r, newMessage(r.epoch, received), c.words.single); err != nil {
+		if err := c.send(r, newMessage(c.s.feed.id(received.Seq), received), c.words.single); err != nil {
 			return err
 		}
 	}

@@ -76,7 +76,7 @@ const (
 // Deliver, Gap and Reset make a session a hub.Sink.
 func (c *session) Deliver(b *hub.Batch) { c.conn.Push(b.Encoded(c.words.message)) }
 func (c *session) Gap(since, upTo proto.Cursor) {
-	c.tell(proto.Gap{Type: proto.FrameGap, Reason: proto.GapExpired, Since: since.String(), ID: upTo.String()})
+	c.tell(proto.Gap{Type: proto.FrameGap, Reason: proto.GapExpired, Since: c.id(since.Seq), ID: c.id(upTo.Seq)})
 }
 func (c *session) Reset() { c.conn.Close(proto.CloseRestart) }
 
@@ -153,14 +153,14 @@ func (c *session) enter() {
 	}
 	if since == "" {
 		c.join(hub.Now, hub.Now, names, func(j hub.Joined) {
-			welcome.ID = j.Position.String()
+			welcome.ID = c.id(j.Position.Seq)
 			c.tell(welcome)
 		})
 		return
 	}
 	p, err := c.plan(since, names)
 	if err == nil {
-		welcome.ID, welcome.Resumed = p.id(p.since), p.gap == ""
+		welcome.ID, welcome.Resumed = c.id(p.since), p.gap == ""
 		c.conn.Push(c.words.welcome(welcome, p.last))
 		err = c.catchUp(p, "")
 	}
@@ -303,7 +303,7 @@ func (c *session) subscribe(name, since string) {
 	}
 	if since == "" {
 		c.join(hub.Now, hub.Now, []string{name}, func(j hub.Joined) {
-			c.tell(subscribed(name, false, j.Position.String()))
+			c.tell(subscribed(name, false, c.id(j.Position.Seq)))
 		})
 		return
 	}

@@ -49,7 +49,8 @@ type historyQuery struct {
 // it is complete. more says that the stream has further ones behind that.
 type historyPage struct {
 	messages []natsx.Received
-	end      proto.Cursor
+	epochs   natsx.Epochs // of the ids
+	end      uint64
 	more     bool
 }
 
@@ -139,7 +140,7 @@ func (s *Service) history(ctx context.Context, q historyQuery) (historyPage, err
 	if err != nil {
 		return historyPage{}, err
 	}
-	page := historyPage{end: proto.Cursor{Epoch: before.Epoch, Seq: before.Last}}
+	page := historyPage{epochs: before.Epochs, end: before.Last}
 	if q.since == proto.SinceLast {
 		page.messages, err = s.reader.Last(ctx, []string{q.pattern}, before.Last)
 		if err != nil {
@@ -156,7 +157,7 @@ func (s *Service) history(ctx context.Context, q historyQuery) (historyPage, err
 		if err != nil {
 			return historyPage{}, err
 		}
-		page.messages, page.more, page.end.Seq = got.Messages, got.End < before.Last, got.End
+		page.messages, page.more, page.end = got.Messages, got.End < before.Last, got.End
 	}
 	after, err := s.reader.State(ctx)
 	if err != nil {
@@ -167,7 +168,7 @@ func (s *Service) history(ctx context.Context, q historyQuery) (historyPage, err
 		if _, err := place(q, after); err != nil {
 			return historyPage{}, err
 		}
-	case after.Epoch != before.Epoch:
+	case !after.Epochs.Same(before.Epochs, before.Last):
 		return historyPage{}, proto.ProblemUnavailable.With("the stream was made anew meanwhile")
 	}
 	return page, nil
@@ -179,12 +180,16 @@ func place(q historyQuery, state natsx.State) (uint64, error) {
 	switch {
 	case q.since == proto.SinceAll:
 		return state.First - 1, nil
-	case q.id.Epoch != state.Epoch, q.id.Seq > state.Last:
+	case q.id.Seq > state.Last, !state.Epochs.Known(q.id.Epoch, q.id.Seq):
 		return 0, proto.ProblemGone.With("since: " + q.since + " is not in this stream: it is of another one, or was never given out; since=all starts over")
 	case q.id.Seq+1 < state.First:
 		return 0, proto.ProblemGone.With("since: what came after " + q.since + " is no longer kept; since=all starts over")
 	}
 	return q.id.Seq, nil
+}
+
+func (p *historyPage) id(seq uint64) proto.Cursor {
+	return proto.Cursor{Epoch: p.epochs.At(seq), Seq: seq}
 }
 
 // body writes the page, such as
@@ -207,10 +212,10 @@ func (p *historyPage) body() []byte {
 		if len(b) > begin {
 			b = append(b, ',')
 		}
-		b = proto.AppendWithID(b, proto.Cursor{Epoch: p.end.Epoch, Seq: m.Seq}, m.Body)
+		b = proto.AppendWithID(b, p.id(m.Seq), m.Body)
 	}
 	b = append(b, `],"next":"`...)
-	b = p.end.AppendTo(b)
+	b = p.id(p.end).AppendTo(b)
 	b = append(b, `","more":`...)
 	b = strconv.AppendBool(b, p.more)
 	return append(b, "}\n"...)

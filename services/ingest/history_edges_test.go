@@ -3,6 +3,7 @@ package ingest
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -74,15 +75,17 @@ func TestHistoryEpoch(t *testing.T) {
 
 // Where a page may begin.
 func TestHistoryPlace(t *testing.T) {
-	state := natsx.State{Epoch: "e", First: 5, Last: 9}
-	for since, want := range map[string]uint64{"all": 4, "e-4": 4, "e-8": 8, "e-9": 9} {
+	created := time.Now()
+	e := proto.EpochOf(created)
+	state := natsx.State{Epochs: natsx.EpochsOf(&jetstream.StreamInfo{Created: created}), First: 5, Last: 9}
+	for since, want := range map[string]uint64{"all": 4, e + "-4": 4, e + "-8": 8, e + "-9": 9} {
 		q := historyQuery{since: since}
 		q.id, _ = proto.ParseCursor(since)
 		if got, err := place(q, state); got != want || err != nil {
 			t.Errorf("since %s: got %d, %v, want %d", since, got, err, want)
 		}
 	}
-	for _, since := range []string{"e-3", "e-10", "f-7"} {
+	for _, since := range []string{e + "-3", e + "-10", "f-7"} {
 		q := historyQuery{since: since}
 		q.id, _ = proto.ParseCursor(since)
 		if got, err := place(q, state); err == nil {

@@ -254,6 +254,16 @@ func (a answered) decode(t testing.TB, status int, v any) {
 	}
 }
 
+// epochs are the stream's.
+func (r *rig) epochs() natsx.Epochs {
+	r.Helper()
+	state, err := natsx.NewReader(r.nc).State(context.Background())
+	if err != nil {
+		r.Fatal(err)
+	}
+	return state.Epochs
+}
+
 // stored reads everything in the stream, in order.
 func stored(t testing.TB, nc *nats.Conn) []natsx.Received {
 	t.Helper()

@@ -124,7 +124,7 @@ func TestRetriesOverAnOutage(t *testing.T) {
 	wg.Wait()
 	ids := map[string]int{}
 	for _, m := range stored(t, r.nc) {
-		ids[proto.Cursor{Epoch: r.publisher.Epoch(), Seq: m.Seq}.String()]++
+		ids[proto.Cursor{Epoch: r.epochs().At(m.Seq), Seq: m.Seq}.String()]++
 	}
 	if len(ids) != len(acked) {
 		t.Errorf("stored: got %d messages, want %d", len(ids), len(acked))
@@ -285,7 +285,7 @@ func anew(t *testing.T, nc *nats.Conn, messages int) string {
 			t.Fatal(err)
 		}
 	}
-	return proto.EpochOf(s.CachedInfo().Created)
+	return natsx.EpochsOf(s.CachedInfo()).Newest()
 }
 
 // When the stream is made anew under ingest, the very next id is of the new
@@ -304,10 +304,11 @@ func TestStreamMadeAnew(t *testing.T) {
 	}
 	// Its sequence does not, if others were quick; a reconnect does. The first
 	// attempt may be of either life by then, and is made again.
-	epoch = anew(t, other, 10)
+	anew(t, other, 10)
 	server.Restart()
-	if res := r.until200(`{"channel":"a","data":1,"id":"k"}`); res.ID != epoch+"-11" {
-		t.Errorf("id after a reconnect: got %s, want %s-11", res.ID, epoch)
+	res := r.until200(`{"channel":"a","data":1,"id":"k"}`)
+	if want := r.epochs().At(11) + "-11"; res.ID != want {
+		t.Errorf("id after a reconnect: got %s, want %s", res.ID, want)
 	}
 }
 

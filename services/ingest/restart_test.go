@@ -223,7 +223,7 @@ func TestRestarts(t *testing.T) {
 	wg.Wait()
 
 	natstest.Eventually(t, 10*time.Second, "ready", func() bool { return r.ready(t.Context()) == nil })
-	epoch, times := r.publisher.Epoch(), map[string]int{}
+	epochs, times := r.epochs(), map[string]int{}
 	for _, received := range stored(t, r.nc) {
 		m, err := proto.ParseMessage(received.Body)
 		var data string
@@ -234,7 +234,7 @@ func TestRestarts(t *testing.T) {
 			t.Fatalf("stored %s: %v", received.Body, err)
 		}
 		times[data]++
-		if id := (proto.Cursor{Epoch: epoch, Seq: received.Seq}).String(); l.ids[data] != id {
+		if id := (proto.Cursor{Epoch: epochs.At(received.Seq), Seq: received.Seq}).String(); l.ids[data] != id {
 			t.Errorf("%s: stored as %s, accepted as %q", data, id, l.ids[data])
 		}
 	}

@@ -32,6 +32,9 @@ func (s *session) batch(ctx context.Context, pull jetstream.ConsumeContext, in *
 			s.commit(ctx, s.collect(m, in))
 		case <-in.ended:
 			return errPullEnded
+		case <-in.other:
+			s.drain(ctx, pull, in)
+			return errMoved
 		}
 	}
 }
@@ -170,7 +173,7 @@ func (s *session) rows(batch []jetstream.Msg) (rows []store.Row, left uint64) {
 			s.log.Error("message without a sequence ignored", "err", err)
 			continue
 		}
-		r, ok := rowOf(s.epoch, stored{subject: m.Subject(), header: m.Headers(), body: m.Data(), seq: meta.Sequence.Stream, time: meta.Timestamp})
+		r, ok := rowOf(s.epochs.At(meta.Sequence.Stream), stored{subject: m.Subject(), header: m.Headers(), body: m.Data(), seq: meta.Sequence.Stream, time: meta.Timestamp})
 		if !ok {
 			s.metrics.foreign.Inc()
 			s.log.Debug("foreign message logged as it is", "channel", r.Channel, "seq", r.Seq)

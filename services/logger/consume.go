@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -89,6 +90,8 @@ func (c *consumer) run(ctx context.Context) {
 			return
 		}
 		switch {
+		case errors.Is(err, errMoved):
+			continue
 		case errors.Is(err, errStalled):
 			c.metrics.stalls.Inc()
 			c.log.Warn("the stream has messages but delivers none; asking anew")
@@ -115,7 +118,8 @@ func (c *consumer) wait(ctx context.Context, d time.Duration) {
 // session is one attachment to one life of the stream.
 type session struct {
 	*consumer
-	epoch   string
+	epochs  natsx.Epochs
+	process string // id of the nats-server process whose messages these epochs are of
 	durable jetstream.Consumer
 	// waiting is since when NATS is waited for, monotonic.Now; 0 while the
 	// batcher is. Set by the callback, read by the batcher.
@@ -130,10 +134,13 @@ func (c *consumer) session(ctx context.Context) error {
 		return err
 	}
 	s := &session{consumer: c}
+	if stream, err = s.awaitEpoch(ctx, stream); err != nil {
+		return err
+	}
 	if err := s.attach(ctx, stream); err != nil {
 		return err
 	}
-	in := &intake{messages: make(chan jetstream.Msg, batchRows), abandoned: make(chan struct{})}
+	in := &intake{messages: make(chan jetstream.Msg, batchRows), abandoned: make(chan struct{}), other: make(chan struct{})}
 	pull, err := s.durable.Consume(func(m jetstream.Msg) { s.take(in, m) },
 		jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes), jetstream.PullHeartbeat(c.timing.heartbeat),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
@@ -146,7 +153,7 @@ func (c *consumer) session(ctx context.Context) error {
 	in.ended = pull.Closed()
 	s.waiting.Store(monotonic.Now())
 	c.attached.Store(true)
-	c.log.Info("reading the stream", "stream", proto.Stream, "epoch", s.epoch)
+	c.log.Info("reading the stream", "stream", proto.Stream, "epoch", s.epochs.Newest())
 
 	err = s.batch(ctx, pull, in)
 	close(in.abandoned)
@@ -161,14 +168,31 @@ func (c *consumer) session(ctx context.Context) error {
 	return err
 }
 
+// epochWait is how long ingest may take to begin an epoch for a server that
+// was started anew. It publishes nothing before.
+const epochWait = 3 * time.Second
+
+func (s *session) awaitEpoch(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
+	for deadline := time.Now().Add(epochWait); !natsx.EpochsOf(stream.CachedInfo()).Foresees(s.nc) && time.Now().Before(deadline); {
+		s.wait(ctx, 50*time.Millisecond)
+		var err error
+		if stream, err = natsx.AwaitStream(ctx, s.js, s.pulse, s.log); err != nil {
+			return nil, err
+		}
+	}
+	return stream, nil
+}
+
 // intake is between the callback of nats.go, which fills it, and the batcher.
 // nats.go keeps what the callback has no time for, within what was asked for;
 // the other way to pull, an iterator, has room for exactly as many messages,
 // and drops some when heartbeats stand between them.
 type intake struct {
-	messages  chan jetstream.Msg    // never closed
-	abandoned chan struct{}         // closed by the session: nobody takes messages any more
-	ended     <-chan struct{}       // closed by nats.go after the last callback
+	messages  chan jetstream.Msg // never closed
+	abandoned chan struct{}      // closed by the session: nobody takes messages any more
+	ended     <-chan struct{}    // closed by nats.go after the last callback
+	other     chan struct{}      // closed by take: messages come from another process
+	moved     sync.Once
 	err       atomic.Pointer[error] // the last that the pull reported
 }
 
@@ -177,13 +201,11 @@ func (s *session) attach(ctx context.Context, stream jetstream.Stream) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	info := stream.CachedInfo() // AwaitStream just asked for it
-	s.epoch = proto.EpochOf(info.Created)
-	account, err := s.store.Begin(ctx, s.epoch, info.State.FirstSeq)
-	s.note(explain(err))
+	accounted, err := s.begin(ctx, info)
 	if err != nil {
 		return err
 	}
-	from := account.Accounted + 1
+	from := accounted + 1
 	old, err := stream.Consumer(ctx, durable)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound):
@@ -193,7 +215,9 @@ func (s *session) attach(ctx context.Context, stream jetstream.Stream) error {
 		// What is acknowledged and not in the file is in a file that was lost
 		// or replaced. While the stream has it, it is read again.
 		floor := old.CachedInfo().AckFloor.Stream
-		missing, ok, err := s.store.Missing(ctx, s.epoch, floor)
+		// What a server lost that was started anew is acknowledged, too: of its
+		// sequences none is stored yet.
+		missing, ok, err := s.missing(ctx, min(floor, info.State.LastSeq))
 		if err != nil {
 			return err
 		}
@@ -209,6 +233,58 @@ func (s *session) attach(ctx context.Context, stream jetstream.Stream) error {
 	}
 	s.durable, err = stream.CreateConsumer(ctx, s.config(from))
 	return wrap(err, "make consumer %s", durable)
+}
+
+// begin makes the stream's epochs known to the log, and returns the sequence up
+// to which everything is logged or counted as a hole. A log that has been
+// running before misses what the stream lost before the session began; a new one
+// begins with what the stream has.
+func (s *session) begin(ctx context.Context, info *jetstream.StreamInfo) (accounted uint64, err error) {
+	s.epochs, s.process = natsx.EpochsOf(info), s.nc.ConnectedServerId()
+	known, err := s.store.Epochs(ctx)
+	if err != nil {
+		return 0, err
+	}
+	kept := uint64(1)
+	if len(known) == 0 {
+		kept = info.State.FirstSeq
+	}
+	complete := true // so far
+	for _, e := range s.epochs.All() {
+		account, err := s.store.Begin(ctx, e.Name, max(e.From, kept), s.epochs.Names()...)
+		s.note(explain(err))
+		if err != nil {
+			return 0, err
+		}
+		if complete {
+			accounted = min(account.Accounted, e.Through)
+		}
+		complete = complete && accounted == e.Through
+	}
+	return accounted, nil
+}
+
+// missing is the first acknowledged sequence that the log does not have.
+func (s *session) missing(ctx context.Context, acknowledged uint64) (seq uint64, ok bool, err error) {
+	for _, e := range s.epochs.All() {
+		seq, ok, err = s.store.Missing(ctx, e.Name, min(acknowledged, e.Through))
+		if ok || err != nil {
+			return seq, ok, err
+		}
+	}
+	return 0, false, nil
+}
+
+// account counts the holes in what is acknowledged.
+func (s *session) account(ctx context.Context, acknowledged uint64) (holes uint64, err error) {
+	for _, e := range s.epochs.All() {
+		n, err := s.store.Account(ctx, e.Name, min(acknowledged, e.Through))
+		holes += n
+		if err != nil {
+			return holes, err
+		}
+	}
+	return holes, nil
 }
 
 func wrap(err error, format string, args ...any) error {
@@ -239,10 +315,17 @@ func (s *session) limits(cfg jetstream.ConsumerConfig) jetstream.ConsumerConfig 
 	return cfg
 }
 
-// take is the callback. It blocks while the batcher is busy; NATS then sends
+// take is the callback. What comes from another nats-server process than
+// before is of an epoch that is not known yet: it ends the session, and NATS
+// delivers the message again, to the next one. It blocks while the batcher is busy; NATS then sends
 // no more than was asked for.
 func (s *session) take(in *intake, m jetstream.Msg) {
 	s.waiting.Store(0)
+	if process := s.nc.ConnectedServerId(); process != "" && process != s.process {
+		in.moved.Do(func() { close(in.other) })
+		_ = m.Nak() // while NATS is away it delivers it again by itself
+		return
+	}
 	select {
 	case in.messages <- m:
 		s.waiting.Store(monotonic.Now())
@@ -254,6 +337,7 @@ func (s *session) take(in *intake, m jetstream.Msg) {
 var (
 	errPullEnded = errors.New("the pull ended")
 	errStalled   = errors.New("the consumer stalls")
+	errMoved     = errors.New("messages come from another NATS server")
 )
 
 // check looks at the consumer: it keeps the account of holes, measures the
@@ -270,7 +354,7 @@ func (s *session) check(ctx context.Context) error {
 		}
 		return nil
 	}
-	holes, err := s.store.Account(ctx, s.epoch, info.AckFloor.Stream)
+	holes, err := s.account(ctx, info.AckFloor.Stream)
 	if err != nil {
 		s.log.Debug("holes not counted", "err", err) // the next check does
 	}

@@ -5,6 +5,8 @@ package natstest
 import (
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -59,6 +61,28 @@ func (s *Server) Restart() {
 	s.t.Helper()
 	s.Stop()
 	s.start()
+}
+
+// Forget runs f and takes back what the server stored meanwhile, as a power cut
+// may: it is restarted before and after.
+func (s *Server) Forget(f func()) {
+	s.t.Helper()
+	kept := filepath.Join(s.t.TempDir(), "kept")
+	s.Stop()
+	s.must(os.CopyFS(kept, os.DirFS(s.cfg.Dir)))
+	s.start()
+	f()
+	s.Stop()
+	s.must(os.RemoveAll(s.cfg.Dir))
+	s.must(os.CopyFS(s.cfg.Dir, os.DirFS(kept)))
+	s.start()
+}
+
+func (s *Server) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // Connect dials the server as a service does; the connection closes with the test.

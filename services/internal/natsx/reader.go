@@ -21,48 +21,53 @@ import (
 // Safe for concurrent use.
 type Reader struct {
 	nc *nats.Conn
-	js jetstream.JetStream
 }
 
 // NewReader makes a reader over a connection, which the caller owns.
-func NewReader(nc *nats.Conn) (*Reader, error) {
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return nil, fmt.Errorf("JetStream: %w", err)
-	}
-	return &Reader{nc: nc, js: js}, nil
-}
+func NewReader(nc *nats.Conn) *Reader { return &Reader{nc: nc} }
 
 // State is where the stream stands, by the word of its leader.
 type State struct {
-	Epoch string
-	First uint64 // the oldest sequence that is kept; Last+1 when nothing is
-	Last  uint64 // the newest sequence ever stored, kept or not; 0: none
-	// Cluster is nil where there is a single server, whose word is final.
-	Cluster *jetstream.ClusterInfo
+	Epochs Epochs
+	First  uint64 // the oldest sequence that is kept; Last+1 when nothing is
+	Last   uint64 // the newest sequence ever stored, kept or not; 0: none
+	// Alone says that one server keeps the stream, whose word is final.
+	Alone bool
 }
 
 // State asks the leader where the stream stands. A leader that its cluster may
 // have left behind is an error; see Believable. Without a stream the error
 // wraps jetstream.ErrStreamNotFound.
 func (r *Reader) State(ctx context.Context) (State, error) {
-	s, err := r.js.Stream(ctx, proto.Stream)
+	info, err := r.info(ctx)
 	if err == nil {
-		err = Believable(s.CachedInfo().Cluster)
+		err = Believable(info.Cluster)
 	}
 	if err != nil {
 		return State{}, fmt.Errorf("read the state of stream %s: %w", proto.Stream, err)
 	}
-	return StateOf(s.CachedInfo()), nil
+	return StateOf(info), nil
+}
+
+func (r *Reader) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	js, err := jetstream.New(r.nc)
+	if err != nil {
+		return nil, err
+	}
+	s, err := js.Stream(ctx, proto.Stream)
+	if err != nil {
+		return nil, err
+	}
+	return s.CachedInfo(), nil
 }
 
 // StateOf is the state in an answer about the stream.
 func StateOf(info *jetstream.StreamInfo) State {
 	return State{
-		Epoch:   proto.EpochOf(info.Created),
-		First:   max(info.State.FirstSeq, 1), // 0 before the first message
-		Last:    info.State.LastSeq,
-		Cluster: info.Cluster,
+		Epochs: EpochsOf(info),
+		First:  max(info.State.FirstSeq, 1), // 0 before the first message
+		Last:   info.State.LastSeq,
+		Alone:  info.Cluster == nil || len(info.Cluster.Replicas) == 0,
 	}
 }
 

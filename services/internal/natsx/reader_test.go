@@ -17,10 +17,7 @@ import (
 // end, whichever bound cuts it.
 func TestReaderPages(t *testing.T) {
 	nc, _ := stream(t, "a", "b", "orders.eu", "a", "b", "orders.us", "a")
-	r, err := natsx.NewReader(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := natsx.NewReader(nc)
 	for _, c := range []struct {
 		names       []string
 		since, upTo uint64
@@ -51,10 +48,7 @@ func TestReaderPages(t *testing.T) {
 // What retention took is told, also when it took all that was asked for.
 func TestReaderTellsWhatExpired(t *testing.T) {
 	nc, js := stream(t, "a", "b", "a", "b", "a")
-	r, err := natsx.NewReader(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := natsx.NewReader(nc)
 	purge := func(keep uint64) {
 		t.Helper()
 		s, err := js.Stream(t.Context(), proto.Stream)
@@ -94,10 +88,7 @@ func TestReaderTellsWhatExpired(t *testing.T) {
 // caller likes.
 func TestReaderWaitsForAReplica(t *testing.T) {
 	nc, _ := stream(t, "a")
-	r, err := natsx.NewReader(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := natsx.NewReader(nc)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if got, err := r.Last(ctx, []string{"a"}, 9); !errors.Is(err, natsx.ErrBehind) || !errors.Is(err, context.DeadlineExceeded) {

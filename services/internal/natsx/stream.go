@@ -22,33 +22,64 @@ type StreamConfig struct {
 // DuplicateWindow is how long NATS remembers idempotency keys.
 const DuplicateWindow = 2 * time.Minute
 
-// ErrLimitsKept: NATS did not change how much the stream keeps (age, bytes),
-// mostly for want of room. The stream is there and works with the limits that
-// it has; whoever wants others calls EnsureStream again later.
+// ErrLimitsKept: NATS did not change how much the stream keeps (age, bytes), or
+// did not note that another epoch begins, mostly for want of room. The stream is
+// there and can be read; whoever wants others calls EnsureStream again later.
 var ErrLimitsKept = errors.New("the stream keeps the limits that it has")
 
 // EnsureStream declares the stream HERALD, or brings an existing one to this
-// configuration, and returns its epoch. Ingest owns the declaration; the
-// others wait for it with AwaitStream. With an epoch the error, if any, is
-// ErrLimitsKept.
+// configuration, and begins another epoch where the stream may have lost its
+// newest messages; see Epochs. It returns the newest epoch. Ingest owns the
+// declaration; the others wait for it with AwaitStream. With an epoch the error,
+// if any, is ErrLimitsKept.
 func EnsureStream(ctx context.Context, js jetstream.JetStream, cfg StreamConfig) (epoch string, err error) {
+	e, err := declare(ctx, js, cfg, "")
+	if err != nil && !errors.Is(err, ErrLimitsKept) {
+		return "", err
+	}
+	return e.Newest(), err
+}
+
+// RenewEpoch is EnsureStream for somebody who knows that the stream ends before
+// something that was stored: unless the newest epoch is another than lost
+// already, a new one begins.
+func RenewEpoch(ctx context.Context, js jetstream.JetStream, cfg StreamConfig, lost string) (Epochs, error) {
+	return declare(ctx, js, cfg, lost)
+}
+
+func declare(ctx context.Context, js jetstream.JetStream, cfg StreamConfig, lost string) (Epochs, error) {
 	want := cfg.stream()
 	old, err := js.Stream(ctx, proto.Stream)
-	if err == nil && sameStream(old.CachedInfo().Config, want) && sameLimits(old.CachedInfo().Config, want) {
-		// Changing nothing would write to the disk all the same, which may be full.
-		return proto.EpochOf(old.CachedInfo().Created), nil
+	var has jetstream.StreamConfig
+	var changed bool // the epochs
+	if err == nil {
+		info := old.CachedInfo()
+		has = info.Config
+		var e Epochs
+		if e, changed = EpochsOf(info).renew(info, js.Conn(), lost); !changed && sameStream(has, want) && sameLimits(has, want) {
+			// Changing nothing would write to the disk all the same, which may be full.
+			return e, nil
+		}
+		want.Metadata = e.metadata(has.Metadata)
+	} else if id, single := process(js.Conn()); single {
+		want.Metadata = map[string]string{metaServer: id}
 	}
 	s, err := js.CreateOrUpdateStream(ctx, want)
 	if err == nil {
-		return proto.EpochOf(s.CachedInfo().Created), nil
+		return EpochsOf(s.CachedInfo()), nil
 	}
 	err = fmt.Errorf("declare stream %s: %w", proto.Stream, err)
-	if old == nil || !sameStream(old.CachedInfo().Config, want) || old.CachedInfo().Config.Replicas != want.Replicas {
-		return "", err
+	if old == nil || !sameStream(has, want) || has.Replicas != want.Replicas {
+		return Epochs{}, err
 	}
-	has := old.CachedInfo().Config
-	return proto.EpochOf(old.CachedInfo().Created), fmt.Errorf("%w: %s and %d bytes, not %s and %d bytes: %w",
-		ErrLimitsKept, has.MaxAge, has.MaxBytes, want.MaxAge, want.MaxBytes, err)
+	err = fmt.Errorf("%w: %s and %d bytes, not %s and %d bytes: %w", ErrLimitsKept, has.MaxAge, has.MaxBytes, want.MaxAge, want.MaxBytes, err)
+	if changed { // perhaps it is the limits alone that cannot be changed
+		want.MaxAge, want.MaxBytes, want.Duplicates = has.MaxAge, has.MaxBytes, has.Duplicates
+		if s, failed := js.UpdateStream(ctx, want); failed == nil {
+			return EpochsOf(s.CachedInfo()), err
+		}
+	}
+	return EpochsOf(old.CachedInfo()), err
 }
 
 // stream is the whole configuration of the stream HERALD.

@@ -346,7 +346,7 @@ func (l *lane) send(f *flight) {
 // depart is one attempt.
 func (l *lane) depart(f *flight) {
 	f.left = time.Now()
-	if f.mark, f.again = l.stream.mark(); f.again != nil {
+	if f.mark, f.again = l.stream.departure(); f.again != nil {
 		l.stop(f.again)
 		return
 	}
@@ -402,7 +402,7 @@ func (l *lane) hear(m *nats.Msg) {
 	case out.err != nil:
 		l.failed(f, out.err)
 	case l.stream.certain(out, f.mark):
-		l.stored(f, f.mark.life.epoch, out)
+		l.stored(f, f.mark.life.epochs.At(out.seq), out)
 	default:
 		f.refs.Add(1)
 		l.asking.Go(func() { l.ask(f, number, out, f.mark) })
@@ -530,7 +530,7 @@ func (l *lane) giveUp(s *stage, now time.Time, err error) (empty bool) {
 // When nothing is in flight any more the trouble is over.
 func (l *lane) sendAgain(now time.Time) {
 	if len(l.out) == 0 {
-		if _, err := l.stream.mark(); err == nil {
+		if _, err := l.stream.departure(); err == nil {
 			l.trouble = nil
 		}
 	}

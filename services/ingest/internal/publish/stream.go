@@ -52,6 +52,8 @@ type stream struct {
 	// outages counts how often NATS was away, cleared those that came before
 	// the epoch was read: it is in doubt while they differ.
 	outages, cleared atomic.Uint64
+	// process is the id of the nats-server process that gave the epochs.
+	process atomic.Pointer[string]
 
 	// doubted holds one token when the stream is to be looked at; never closed.
 	doubted chan struct{}
@@ -63,10 +65,11 @@ type stream struct {
 	begun, known atomic.Uint64
 }
 
-// life is one life of the stream, from its creation to its deletion.
+// life is the time of one epoch of the stream.
 type life struct {
-	epoch string
-	last  atomic.Uint64 // the highest sequence known to be stored
+	epoch  string // the newest of epochs
+	epochs natsx.Epochs
+	last   atomic.Uint64 // the highest sequence known to be stored
 }
 
 // saw raises last.
@@ -97,6 +100,10 @@ const (
 	// it stays unready while publishers go on trying. Then it is ready, and the next
 	// publisher tries: without publishers there is nothing to tell it by.
 	overdueFor = 15 * time.Second
+	// othersBegin is how long ingest waits, once it has begun an epoch, before it
+	// believes that no other ingest overwrites it with one of its own: all read the
+	// stream and change it within milliseconds of their reconnect.
+	othersBegin = 100 * time.Millisecond
 	// askTimeout bounds one question to JetStream.
 	askTimeout = 5 * time.Second
 )
@@ -121,6 +128,12 @@ func newStream(nc *nats.Conn, js jetstream.JetStream, cfg Config, log *slog.Logg
 func (s *stream) run(ctx context.Context) {
 	status := s.nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED)
 	defer s.nc.RemoveStatusListener(status)
+	losses, failed := natsx.HearLosses(s.nc, s.js, s.cfg, s.log)
+	if failed != nil {
+		s.log.Error("losses of the stream that others report are not heard of", "err", failed)
+	} else {
+		defer func() { _ = losses.Unsubscribe() }() // fails on a closed connection only
+	}
 	var kept error // ErrLimitsKept: the stream has other limits than it should
 	for said := ""; ; {
 		err := s.declare(ctx)
@@ -189,11 +202,28 @@ func (s *stream) declare(ctx context.Context) error {
 	if err := natsx.CheckServer(s.nc); err != nil { // it may not have been there at the start
 		return err
 	}
-	_, err := natsx.EnsureStream(ask, s.js, s.cfg)
+	err := s.ensure(ask)
 	if err != nil && !errors.Is(err, natsx.ErrLimitsKept) {
 		return err
 	}
 	return cmp.Or(s.check(ask), err)
+}
+
+// ensure is natsx.EnsureStream. An epoch that has just begun is given time to be
+// replaced by that of another ingest.
+func (s *stream) ensure(ctx context.Context) error {
+	epoch, err := natsx.EnsureStream(ctx, s.js, s.cfg)
+	if err != nil && !errors.Is(err, natsx.ErrLimitsKept) {
+		return err
+	}
+	if time.Since(natsx.EpochBegan(epoch)).Abs() < othersBegin {
+		select {
+		case <-time.After(othersBegin):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return err
 }
 
 // check reads the stream's state, and declares the stream anew if it is gone.
@@ -210,37 +240,68 @@ func (s *stream) check(ctx context.Context) error {
 	if s.known.Load() > came {
 		return nil
 	}
-	number, outages := s.begun.Add(1), s.outages.Load()
+	number, outages, process := s.begun.Add(1), s.outages.Load(), s.nc.ConnectedServerId()
 	ask, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	found, err := s.js.Stream(ask, proto.Stream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		s.log.Warn("the stream is gone; declaring it anew", "stream", proto.Stream)
-		if _, err = natsx.EnsureStream(ask, s.js, s.cfg); err == nil {
-			found, err = s.js.Stream(ask, proto.Stream)
-		}
-	}
+	info, err := s.read(ask, s.unsure())
 	if err != nil {
 		return fmt.Errorf("read the state of stream %s: %w", proto.Stream, err)
 	}
-	info := found.CachedInfo()
 	s.pulse.Answered(info.Cluster)
-	now, old := &life{epoch: proto.EpochOf(info.Created)}, s.life.Load()
+	epochs, old := natsx.EpochsOf(info), s.life.Load()
+	now := &life{epoch: epochs.Newest(), epochs: epochs}
 	if old != nil && old.epoch == now.epoch {
 		now = old
 	} else if old != nil {
-		s.log.Warn("the stream was made anew; ids of the old one are gaps now", "was", old.epoch, "epoch", now.epoch)
+		s.log.Info("ids are of another epoch from now on", "was", old.epoch, "epoch", now.epoch, "seq", epochs.Begins())
 	}
-	// Also downwards: a server that lost its last writes in a power cut hands
-	// out the same sequences again.
+	// Also downwards: a server may have lost its last writes in a power cut.
 	now.last.Store(info.State.LastSeq)
 	s.life.Store(now)
 	s.found.Store(&info.State)
 	s.payload.Store(s.nc.MaxPayload())
 	s.clustered.Store(info.Cluster != nil && len(info.Cluster.Replicas) > 0)
+	s.process.Store(&process)
 	s.cleared.Store(outages)
 	s.known.Store(number)
 	return nil
+}
+
+// read asks for the stream's state. It declares the stream first if it is gone,
+// or if the server may be another one, or have been started anew: then another
+// epoch begins before anything is published to it.
+func (s *stream) read(ctx context.Context, doubt bool) (*jetstream.StreamInfo, error) {
+	if doubt && s.life.Load() != nil { // the first time it was declared just now
+		if err := s.ensure(ctx); err != nil && !errors.Is(err, natsx.ErrLimitsKept) {
+			return nil, err
+		}
+	}
+	old, acknowledged := s.life.Load(), uint64(0)
+	if old != nil {
+		acknowledged = old.last.Load() // before the question: more may be acknowledged meanwhile
+	}
+	found, err := s.js.Stream(ctx, proto.Stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		s.log.Warn("the stream is gone; declaring it anew", "stream", proto.Stream)
+		if err = s.ensure(ctx); err == nil {
+			found, err = s.js.Stream(ctx, proto.Stream)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	state := natsx.StateOf(found.CachedInfo())
+	if old == nil || !state.Alone || state.Epochs.Newest() != old.epoch || state.Last >= acknowledged {
+		return found.CachedInfo(), nil
+	}
+	s.log.Error("the stream has lost messages that it had acknowledged; ids are of another epoch from now on", "seq", state.Last+1, "upto", acknowledged)
+	if _, err := natsx.RenewEpoch(ctx, s.js, s.cfg, old.epoch); err != nil {
+		return nil, err
+	}
+	if found, err = s.js.Stream(ctx, proto.Stream); err != nil {
+		return nil, err
+	}
+	return found.CachedInfo(), nil
 }
 
 // state is the stream's when it was last read, some seconds ago at most while
@@ -252,8 +313,15 @@ func (s *stream) state() jetstream.StreamState {
 	return jetstream.StreamState{}
 }
 
-// mark is taken before a message is sent. Errors are ErrNoStream, and errStore
-// while NATS would leave the message unanswered.
+// unsure reports whether NATS was away since the epochs were read, or whether
+// one for this server could not be begun yet.
+func (s *stream) unsure() bool {
+	process, l := s.process.Load(), s.life.Load()
+	return s.outages.Load() != s.cleared.Load() || process == nil || *process != s.nc.ConnectedServerId() || l != nil && !l.epochs.Foresees(s.nc)
+}
+
+// mark is where the stream stands. Errors are ErrNoStream, and errStore while
+// NATS would leave a message unanswered.
 func (s *stream) mark() (mark, error) {
 	if err := s.takes(); err != nil {
 		return mark{}, err
@@ -265,12 +333,23 @@ func (s *stream) mark() (mark, error) {
 	return mark{l, l.last.Load()}, nil
 }
 
+// departure is mark for a message that is sent now. After NATS was away none
+// leaves before the epoch is known that a restarted server's sequences are of:
+// the error is errEpoch until then.
+func (s *stream) departure() (mark, error) {
+	if s.unsure() {
+		s.doubt()
+		return mark{}, errEpoch
+	}
+	return s.mark()
+}
+
 // certain reports whether an acknowledgement of what was sent at m is of m's
 // life of the stream, and notes its sequence. Otherwise epoch has to ask.
 func (s *stream) certain(out outcome, m mark) bool {
 	// The sequence of a duplicate is the first one's, old as it may be.
 	later := !out.duplicate && out.seq <= m.last
-	if later || s.outages.Load() != s.cleared.Load() || s.life.Load() != m.life {
+	if later || s.unsure() || s.life.Load() != m.life {
 		return false
 	}
 	m.life.saw(out.seq)
@@ -284,7 +363,7 @@ func (s *stream) certain(out outcome, m mark) bool {
 // the epoch is in doubt. The error wraps errEpoch: the id would be a guess.
 func (s *stream) epoch(ctx context.Context, out outcome, m mark) (string, error) {
 	later := !out.duplicate && out.seq <= m.last
-	if later || s.outages.Load() != s.cleared.Load() {
+	if later || s.unsure() {
 		if err := s.check(ctx); err != nil {
 			return "", fmt.Errorf("%w: %w", errEpoch, err)
 		}
@@ -295,7 +374,7 @@ func (s *stream) epoch(ctx context.Context, out outcome, m mark) (string, error)
 	}
 	l.saw(out.seq)
 	s.overdue.Store(0)
-	return l.epoch, nil
+	return l.epochs.At(out.seq), nil
 }
 
 // doubt has the stream looked at now, because it does not answer publishers.

@@ -68,7 +68,7 @@ func anew(t *testing.T, nc *nats.Conn, messages int) string {
 			t.Fatal(err)
 		}
 	}
-	return proto.EpochOf(s.CachedInfo().Created)
+	return natsx.EpochsOf(s.CachedInfo()).Newest()
 }
 
 // An id is only given where the epoch is certain.
@@ -77,11 +77,14 @@ func TestIDs(t *testing.T) {
 	other := server.Connect()
 	p, _ := running(t, server)
 	s := p.stream
-	for range 2 {
+	store := func() {
+		t.Helper()
 		if _, err := p.Settle(t.Context(), p.Send(&Origin{Sender: "shop"}, &proto.Publication{Event: "message", Data: []byte("1")}, "a", Whole)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	store()
+	store()
 	m, err := s.mark()
 	if err != nil || m.last != 2 {
 		t.Fatalf("mark: got %+v, %v, want 2", m, err)
@@ -101,6 +104,7 @@ func TestIDs(t *testing.T) {
 		}
 	}
 	old := m.life.epoch
+	store()
 	give("the next one", jetstream.PubAck{Sequence: 3}, old)
 	give("a duplicate", jetstream.PubAck{Sequence: 1, Duplicate: true}, old)
 	give("lower, but of the same life", jetstream.PubAck{Sequence: 2}, old)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Epoch says how complete the log of one life of the stream is.
@@ -20,24 +21,16 @@ type Epoch struct {
 	Holes uint64
 }
 
-// Begin makes an epoch known, with the first sequence that the stream still
-// had. A file that knew another epoch has been logging before: what this
-// stream lost until now is missing, so there the account begins at 1. It also
-// closes the accounts of the other epochs: nothing more can come of them.
-func (s *Store) Begin(ctx context.Context, epoch string, first uint64) (Epoch, error) {
+// Begin makes an epoch known, whose account begins with the sequence first.
+// With an epoch that is of another stream than those that are named it closes
+// the account: nothing more can come of it.
+func (s *Store) Begin(ctx context.Context, epoch string, first uint64, stream ...string) (Epoch, error) {
 	var e Epoch
 	err := s.write(ctx, func(tx *sql.Tx) error {
-		var others int
-		if err := tx.QueryRow("SELECT count(*) FROM epochs WHERE epoch <> ?", epoch).Scan(&others); err != nil {
+		if err := closeOthers(tx, append([]string{epoch}, stream...)); err != nil {
 			return err
 		}
-		if others > 0 {
-			first = 1
-			if err := closeOthers(tx, epoch); err != nil {
-				return err
-			}
-		}
-		first = max(1, first)
+		first := max(1, first)
 		if _, err := tx.Exec("INSERT INTO epochs VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING", epoch, int64(first), int64(first)-1); err != nil {
 			return err
 		}
@@ -50,8 +43,8 @@ func (s *Store) Begin(ctx context.Context, epoch string, first uint64) (Epoch, e
 	return e, nil
 }
 
-func closeOthers(tx *sql.Tx, epoch string) error {
-	rows, err := tx.Query("SELECT epoch, (SELECT max(seq) FROM messages m WHERE m.epoch = e.epoch) FROM epochs e WHERE epoch <> ?", epoch)
+func closeOthers(tx *sql.Tx, stream []string) error {
+	rows, err := tx.Query("SELECT epoch, (SELECT max(seq) FROM messages m WHERE m.epoch = e.epoch) FROM epochs e")
 	if err != nil {
 		return err
 	}
@@ -63,7 +56,9 @@ func closeOthers(tx *sql.Tx, epoch string) error {
 		if err := rows.Scan(&other, &seq); err != nil {
 			return err
 		}
-		last[other] = seq.Int64
+		if !slices.Contains(stream, other) {
+			last[other] = seq.Int64
+		}
 	}
 	if err := rows.Err(); err != nil {
 		return err
