@@ -48,8 +48,6 @@ const (
 	// CloseTokenInvalid: the token is malformed or forged, lacks a claim or has a
 	// wrong one.
 	CloseTokenInvalid CloseCode = 4500
-	// CloseKicked: an administrator ended the connection.
-	CloseKicked CloseCode = 4501
 	// CloseBadRequest: the URL's parameters are wrong or not known.
 	CloseBadRequest CloseCode = 4502
 )
@@ -72,7 +70,6 @@ var closeNames = map[CloseCode]string{
 	CloseTooManyFrames:      "too-many-frames",
 	CloseTokenEarly:         "token-early",
 	CloseTokenInvalid:       "token-invalid",
-	CloseKicked:             "kicked",
 	CloseBadRequest:         "bad-request",
 }
 

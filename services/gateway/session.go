@@ -235,13 +235,7 @@ func (c *session) failed(err error) {
 // with that token would be refused; anonymous connections have none.
 func (c *session) watchExpiry() {
 	if !c.anonymous {
-		// No connection lasts for a century, and a far date has no nanoseconds since
-		// 1970 that fit into 64 bits.
-		expires := c.principal.Expires.Add(auth.Leeway)
-		if century := time.Now().AddDate(100, 0, 0); expires.After(century) {
-			expires = century
-		}
-		c.conn.Expire(expires)
+		c.conn.Expire(c.principal.Expires.Add(auth.Leeway))
 	}
 }
 

@@ -134,7 +134,7 @@ func TestModel(t *testing.T) {
 							time.Sleep(time.Duration(r.IntN(2000)) * time.Microsecond) // a pace, not a wait
 						}
 						if r.IntN(400) == 0 {
-							m.close(proto.CloseKicked)
+							m.close(proto.CloseBadRequest)
 						}
 					}
 				})

@@ -154,14 +154,14 @@ func TestStream(t *testing.T) {
 			s.want(r, line)
 		}
 		c.Push([]byte("last\n"))
-		c.Close(proto.CloseKicked)
+		c.Close(proto.CloseBadRequest)
 		c.Push([]byte("too late\n"))
 		s.want(r, "last\n")
-		s.want(r, "bye kicked\n")
+		s.want(r, "bye bad-request\n")
 		if rest, err := io.ReadAll(r); len(rest) > 0 || err != nil {
 			t.Errorf("after the goodbye: got %q, %v; want the end of the body", rest, err)
 		}
-		s.ended(proto.CloseKicked)
+		s.ended(proto.CloseBadRequest)
 	})
 }
 
