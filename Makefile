@@ -7,7 +7,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X github.com/herald-push/herald/services/internal/telemetry.Version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: run build test tools check unit faults burst purego web fuzz bench scale microbench images containers compose-test kube-test clean
+.PHONY: run build test tools check unit faults burst cross web fuzz bench scale microbench images containers compose-test kube-test clean
 
 run: ## start everything in one process, on port 5000
 	@trap 'stopped=1' INT; go run ./services/allinone || [ "$$stopped" ]
@@ -16,7 +16,7 @@ build: ## bin/herald and one binary per service
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/herald ./services/allinone
 	$(foreach c,$(COMMANDS),go build -trimpath -ldflags '$(LDFLAGS)' -o bin/$(c) ./services/$(c)/cmd/$(c) &&) true
 
-test: tools check unit purego web containers ## everything
+test: tools check unit cross web containers ## everything
 
 tools: ## what the tests need and a fresh Debian lacks
 	@missing=; \
@@ -42,9 +42,7 @@ faults: ## the fault suite at full length; writes its table into README.md
 burst: ## a million messages through ingest into the log, as real processes: rows per CPU-second, memory, lag
 	cd services/faults && go test -count=1 -timeout 30m -v -run 'TestBurst$$' . -faults.long
 
-purego: ## without a C compiler: the same store tests, and binaries for other systems
-	cd services/logger && CGO_ENABLED=0 go test -timeout 10m ./...
-	CGO_ENABLED=0 go build -o /dev/null ./services/allinone
+cross: ## binaries for other systems; nothing needs a C compiler
 	GOOS=windows CGO_ENABLED=0 go build -o /dev/null ./services/allinone
 	GOOS=darwin CGO_ENABLED=0 go build -o /dev/null ./services/allinone
 

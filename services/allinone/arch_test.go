@@ -22,7 +22,7 @@ var bans = []struct {
 		"the pages are files; mains hand them in"},
 	{module + "services/internal/config", []string{module + "services/", "net/http"},
 		"settings are read before anything else exists"},
-	{module + "services/internal/...", []string{module + "services/ingest", module + "services/gateway", module + "services/logger", module + "services/allinone", module + "web", "github.com/gorilla/", "github.com/mattn/", "modernc.org/"},
+	{module + "services/internal/...", []string{module + "services/ingest", module + "services/gateway", module + "services/logger", module + "services/allinone", module + "web", "github.com/gorilla/", "modernc.org/"},
 		"arrows point one way: services depend on internal"},
 	{module + "services/gateway/internal/hub", []string{"github.com/nats-io/", "github.com/gorilla/", module + "services/"},
 		"the hub knows neither sockets nor NATS"},
@@ -34,11 +34,11 @@ var bans = []struct {
 		"a connection knows neither NATS nor subscriptions; of this project it knows the contract, the codec and the socket"},
 	{module + "services/gateway/internal/sse", []string{"github.com/gorilla/", "github.com/nats-io/", module + "services/"},
 		"a protocol is bytes in, bytes out"},
-	{module + "services/ingest/...", []string{module + "services/gateway", module + "services/logger", module + "services/allinone", module + "web", "github.com/gorilla/", "github.com/mattn/", "modernc.org/", "github.com/nats-io/nats-server/"},
+	{module + "services/ingest/...", []string{module + "services/gateway", module + "services/logger", module + "services/allinone", module + "web", "github.com/gorilla/", "modernc.org/", "github.com/nats-io/nats-server/"},
 		"services never import each other; sockets, SQLite and nats-server have one home each"},
 	{module + "services/ingest/internal/publish", []string{module + "services/internal/auth", module + "services/internal/keystore"},
 		"who may publish is decided before"},
-	{module + "services/gateway/...", []string{module + "services/ingest", module + "services/logger", module + "services/allinone", "github.com/mattn/", "modernc.org/", "github.com/nats-io/nats-server/"},
+	{module + "services/gateway/...", []string{module + "services/ingest", module + "services/logger", module + "services/allinone", "modernc.org/", "github.com/nats-io/nats-server/"},
 		"services never import each other; SQLite and nats-server have one home each"},
 	{module + "services/logger/...", []string{module + "services/ingest", module + "services/gateway", module + "services/allinone", module + "web", "github.com/gorilla/", "github.com/nats-io/nats-server/"},
 		"services never import each other; sockets and nats-server have one home each"},
@@ -62,7 +62,6 @@ func TestArchitecture(t *testing.T) {
 func TestOneHomeEach(t *testing.T) {
 	homes := map[string][]string{
 		"github.com/gorilla/websocket":             {"services/gateway/internal/ws", "services/allinone", "bench"},
-		"github.com/mattn/go-sqlite3":              {"services/logger/internal/store"},
 		"modernc.org/sqlite":                       {"services/logger/internal/store"},
 		"github.com/nats-io/nats-server/v2/server": {"services/internal/natsd"},
 	}

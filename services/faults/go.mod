@@ -9,9 +9,9 @@ require (
 	github.com/herald-push/herald/services/ingest v0.0.0
 	github.com/herald-push/herald/services/internal v0.0.0
 	github.com/herald-push/herald/services/logger v0.0.0
-	github.com/mattn/go-sqlite3 v1.14.53
 	github.com/nats-io/nats.go v1.55.0
 	go.uber.org/goleak v1.3.0
+	modernc.org/sqlite v1.61.1
 )
 
 require github.com/gofrs/flock v0.13.1 // indirect
@@ -69,7 +69,6 @@ require (
 	modernc.org/libc v1.79.0 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
-	modernc.org/sqlite v1.61.1 // indirect
 )
 
 tool (

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/mattn/go-sqlite3"
+	_ "modernc.org/sqlite"
 
 	"github.com/herald-push/herald/services/internal/natstest"
 )
@@ -267,7 +267,7 @@ func (s *system) number(query string) int {
 
 func (s *system) openLog() *sql.DB {
 	s.t.Helper()
-	db, err := sql.Open("sqlite3", "file:"+s.db+"?mode=ro&_busy_timeout=5000")
+	db, err := sql.Open("sqlite", "file:"+s.db+"?mode=ro&_pragma=busy_timeout(5000)")
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -26,8 +26,7 @@ import (
 // is told apart from that of NATS and of the publisher: it logs so many rows,
 // says what that took, and ends.
 const (
-	measuredRowsEnv  = "HERALD_TEST_MEASURED_ROWS"
-	measuredIndexEnv = "HERALD_TEST_MEASURED_INDEX"
+	measuredRowsEnv = "HERALD_TEST_MEASURED_ROWS"
 	// profileEnv names a file for the CPU profile of the measured process.
 	profileEnv = "HERALD_TEST_PROFILE"
 )
@@ -59,7 +58,6 @@ func logMeasured() {
 	if err != nil {
 		panic(err)
 	}
-	withIndex := os.Getenv(measuredIndexEnv) != ""
 	log, err := telemetry.NewLogger(os.Stderr, "logger", telemetry.LogConfig{Level: "warn", Format: "text"})
 	if err != nil {
 		panic(err)
@@ -72,10 +70,6 @@ func logMeasured() {
 	s, err := New(context.Background(), Config{DB: childFile()}, Deps{NATS: nc, Log: log, Registry: reg, Ops: telemetry.NewOps(reg)})
 	if err != nil {
 		panic(err)
-	}
-	segments := rows / segmentRows
-	if !withIndex {
-		segments, s.indexEvery = 0, 0
 	}
 	if path := os.Getenv(profileEnv); path != "" {
 		f, err := os.Create(path)
@@ -97,7 +91,7 @@ func logMeasured() {
 		}
 		return v
 	}
-	for metric("herald_logger_rows_total") < float64(rows) || metric("herald_logger_index_segments_total") < float64(segments) {
+	for metric("herald_logger_rows_total") < float64(rows) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	cancel()
@@ -110,52 +104,44 @@ func logMeasured() {
 	}
 }
 
-// segmentRows is how many rows of this size a segment of the index takes.
-const segmentRows = 4096
-
 // BenchmarkLogger drains a stream that is full already into the log; each op
 // is one row of 128 bytes of data. rows/cpu-s counts the logger's process
-// alone, from its start to its end: receiving, writing, acknowledging and,
-// in the second form, the search index of all rows. broker-µs/op is what NATS
-// needs to deliver them.
+// alone, from its start to its end: receiving, writing with the search index,
+// and acknowledging. broker-µs/op is what NATS needs to deliver them.
 //
 //	go test -run '^$' -bench Logger -benchtime 300000x .
 func BenchmarkLogger(b *testing.B) {
-	for _, form := range []struct{ name, index string }{{"without index", ""}, {"with index", "1"}} {
-		b.Run(form.name, func(b *testing.B) {
-			w := newWorld(b)
-			w.publishWords(b.N)
-			cmd := exec.Command(os.Args[0])
-			cmd.Env = append(os.Environ(), childFileEnv+"="+w.cfg.DB, childNATSEnv+"="+w.nats.URL,
-				measuredRowsEnv+"="+strconv.Itoa(b.N), measuredIndexEnv+"="+form.index)
-			cmd.Stderr = os.Stderr
-			broker := usage()
-			b.ResetTimer()
-			out, err := cmd.Output()
-			b.StopTimer()
-			brokerUsed := usage()
-			if err != nil {
-				b.Fatal(err)
-			}
-			var m measured
-			if err := json.Unmarshal(out, &m); err != nil {
-				b.Fatalf("the measured logger said %q: %v", out, err)
-			}
-			perRow := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / float64(b.N) }
-			b.ReportMetric(float64(b.N)/(m.User+m.System).Seconds(), "rows/cpu-s")
-			b.ReportMetric(perRow(m.User), "user-µs/op")
-			b.ReportMetric(perRow(m.System), "sys-µs/op")
-			b.ReportMetric(perRow(brokerUsed.User+brokerUsed.System-broker.User-broker.System), "broker-µs/op")
-			b.ReportMetric(float64(m.MaxRSS)/(1<<20), "MiB-RSS")
-			l, err := OpenLog(w.cfg.DB)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer l.Close()
-			if last, err := l.store.LastSeq(context.Background(), w.epoch); err != nil || last != uint64(b.N) {
-				b.Errorf("last row: got %d, %v, want %d", last, err, b.N)
-			}
-		})
+	w := newWorld(b)
+	w.publishWords(b.N)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childFileEnv+"="+w.cfg.DB, childNATSEnv+"="+w.nats.URL,
+		measuredRowsEnv+"="+strconv.Itoa(b.N))
+	cmd.Stderr = os.Stderr
+	broker := usage()
+	b.ResetTimer()
+	out, err := cmd.Output()
+	b.StopTimer()
+	brokerUsed := usage()
+	if err != nil {
+		b.Fatal(err)
+	}
+	var m measured
+	if err := json.Unmarshal(out, &m); err != nil {
+		b.Fatalf("the measured logger said %q: %v", out, err)
+	}
+	perRow := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 / float64(b.N) }
+	b.ReportMetric(float64(b.N)/(m.User+m.System).Seconds(), "rows/cpu-s")
+	b.ReportMetric(perRow(m.User), "user-µs/op")
+	b.ReportMetric(perRow(m.System), "sys-µs/op")
+	b.ReportMetric(perRow(brokerUsed.User+brokerUsed.System-broker.User-broker.System), "broker-µs/op")
+	b.ReportMetric(float64(m.MaxRSS)/(1<<20), "MiB-RSS")
+	l, err := OpenLog(w.cfg.DB)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	if last, err := l.store.LastSeq(context.Background(), w.epoch); err != nil || last != uint64(b.N) {
+		b.Errorf("last row: got %d, %v, want %d", last, err, b.N)
 	}
 }
 

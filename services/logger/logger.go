@@ -57,9 +57,6 @@ type Service struct {
 	// queryTimeout bounds one page, waiting for other queries included. The
 	// store cuts a long search short before that.
 	queryTimeout time.Duration
-	// indexEvery is how often the search index is brought up to the rows at
-	// least; 0: never, for who measures what the rest costs.
-	indexEvery time.Duration
 
 	// store is set before opened is, and neither changes afterwards.
 	store  *store.Store
@@ -75,7 +72,6 @@ type Service struct {
 
 const (
 	retainEvery = time.Minute
-	indexEvery  = time.Second
 	// queryTimeout is below the server's write timeout, so that the answer
 	// still gets out.
 	queryTimeout = 10 * time.Second
@@ -90,7 +86,7 @@ func New(_ context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: make(chan struct{}, maxExports), queryTimeout: queryTimeout, indexEvery: indexEvery}
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: make(chan struct{}, maxExports), queryTimeout: queryTimeout}
 	if s.js, err = jetstream.New(deps.NATS); err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
@@ -144,7 +140,6 @@ func (s *Service) Run(ctx context.Context) error {
 			return
 		}
 		wg.Go(func() { s.consumer.run(background) })
-		wg.Go(func() { s.keepIndex(background) })
 		wg.Go(func() { s.keepRetention(background) })
 	})
 	var err error
@@ -252,30 +247,28 @@ func (s *Service) holes() float64 {
 	return n
 }
 
-// keepIndex lets the search index follow the rows until ctx ends.
-func (s *Service) keepIndex(ctx context.Context) {
-	if s.indexEvery == 0 {
-		return
-	}
-	s.every(ctx, s.indexEvery, s.store.IndexDue(), "the search index cannot follow; searches read the rows meanwhile", func() error {
-		n, err := s.store.Index(ctx)
-		s.metrics.segments.Add(float64(n))
-		return err
-	})
-}
+// stuckBytes of the write-ahead log are more than a query leaves behind.
+const stuckBytes = 128 << 20
 
 // keepRetention deletes what is too old or too much until ctx ends.
 func (s *Service) keepRetention(ctx context.Context) {
-	s.every(ctx, retainEvery, nil, "rows beyond retention cannot be deleted; trying again", func() error {
+	warned := false
+	s.every(ctx, retainEvery, "rows beyond retention cannot be deleted; trying again", func() error {
 		n, err := s.store.Retain(ctx, s.cfg.MaxAge, s.cfg.MaxBytes, time.Now())
 		s.metrics.expired.Add(float64(n))
+		stuck := s.store.Stuck()
+		s.metrics.stuck.Set(float64(stuck))
+		if stuck >= stuckBytes && !warned {
+			s.log.Warn("the log's write-ahead log grows, since somebody reads the file in one long transaction; end that program", "file", s.cfg.DB, "bytes", stuck)
+		}
+		warned = stuck >= stuckBytes
 		return err
 	})
 }
 
-// every calls f at once and then each interval, and when it is due, until ctx
-// ends. Of faults in a row it reports the first.
-func (s *Service) every(ctx context.Context, interval time.Duration, due <-chan struct{}, complaint string, f func() error) {
+// every calls f at once and then each interval until ctx ends. Of faults in a
+// row it reports the first.
+func (s *Service) every(ctx context.Context, interval time.Duration, complaint string, f func() error) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for complained := false; ; {
@@ -291,7 +284,6 @@ func (s *Service) every(ctx context.Context, interval time.Duration, due <-chan 
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-due:
 		}
 	}
 }

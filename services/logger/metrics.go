@@ -14,7 +14,7 @@ type metrics struct {
 	redeliveries prometheus.Counter
 	foreign      prometheus.Counter
 	expired      prometheus.Counter
-	segments     prometheus.Counter
+	stuck        prometheus.Gauge
 	stalls       prometheus.Counter
 	batch        prometheus.Histogram
 	commit       prometheus.Histogram
@@ -46,7 +46,6 @@ func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *met
 		redeliveries: counter("redeliveries_total", "Messages that came again and were in the log already."),
 		foreign:      counter("foreign_messages_total", "Messages that Herald did not make; they are logged as they are."),
 		expired:      counter("expired_rows_total", "Rows deleted by retention."),
-		segments:     counter("index_segments_total", "Segments of the search index made."),
 		stalls:       counter("stalls_total", "Times that the stream had messages and delivered none, so that the logger asked anew."),
 		batch: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "herald_logger_batch_rows",
@@ -57,6 +56,10 @@ func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *met
 			Name:    "herald_logger_commit_seconds",
 			Help:    "Time to write and sync one batch.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}),
+		stuck: f.NewGauge(prometheus.GaugeOpts{
+			Name: "herald_logger_wal_stuck_bytes",
+			Help: "Bytes of the write-ahead log that cannot be written back into the file, since somebody reads it in one long transaction.",
 		}),
 		pending: f.NewGauge(prometheus.GaugeOpts{
 			Name: "herald_logger_pending_messages",

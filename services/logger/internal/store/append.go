@@ -12,7 +12,10 @@ import (
 // costs, and beyond some dozens there is nothing more to save.
 const insertRows = 50
 
-var insertMany, insertOne = insertSQL(insertRows), insertSQL(1)
+var (
+	insertMany, insertOne = insertSQL(insertRows), insertSQL(1)
+	indexMany, indexOne   = indexSQL(insertRows), indexSQL(1)
+)
 
 // rowArgs is how many parameters a row has of its own. Its epoch is the first
 // parameter of the statement, and its id SQLite puts together: each parameter
@@ -35,114 +38,172 @@ func insertSQL(n int) string {
 	return b.String()
 }
 
-// Append stores the rows in one transaction and returns how many were new.
-// After nil they are on the disk. The error wraps ErrFull when there was no
-// room; then, and after any error, none of them is in the file. The rows must
-// not be changed afterwards: they are kept until they are indexed.
+func indexSQL(n int) string {
+	return "INSERT INTO words (rowid, terms) VALUES (?, ?)" + strings.Repeat(", (?, ?)", n-1)
+}
+
+// ErrSequence: a row has a sequence that no stream gives out, so the index has
+// no place for it.
+var ErrSequence = errors.New("the sequence is out of range")
+
+// Append stores the rows, and what is searched of them, in one transaction and
+// returns how many were new. After nil they are on the disk. The error wraps
+// ErrFull when there was no room; then, and after any error, none of them is
+// in the file.
 func (s *Store) Append(ctx context.Context, rows []Row) (inserted int, err error) {
 	if len(rows) == 0 {
 		return 0, nil
 	}
-	err = s.write(ctx, func(tx *sql.Tx) error {
-		sealed, err := sealedThrough(tx, rows)
-		if err != nil {
+	write := func() error {
+		return s.write(ctx, func(tx *sql.Tx) (err error) {
+			a := appender{tx: tx, doc: &s.doc}
+			defer a.close()
+			inserted, err = a.insert(rows)
 			return err
+		})
+	}
+	err = write()
+	if resultCode(err) == sqliteCorruptIndex {
+		if err = s.rebuildIndex(ctx); err == nil {
+			err = write()
 		}
-		inserted, err = insert(tx, rows, sealed)
-		return err
-	})
+	}
 	if err != nil {
 		return 0, fmt.Errorf("append %d rows to the log: %w", len(rows), err)
 	}
-	s.tail.appended(rows, inserted == len(rows))
 	return inserted, nil
 }
 
-// sealedThrough makes the epochs of the rows known and returns up to which
-// sequence each of them is in the search index.
-func sealedThrough(tx *sql.Tx, rows []Row) (map[string]int64, error) {
-	sealed := map[string]int64{}
-	for i := range rows {
-		epoch := rows[i].Epoch
-		if _, ok := sealed[epoch]; ok {
-			continue
-		}
-		if _, err := tx.Exec("INSERT INTO epochs VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING", epoch, int64(rows[i].Seq), int64(rows[i].Seq)-1); err != nil {
-			return nil, err
-		}
-		var last int64
-		err := tx.QueryRow("SELECT last FROM segments WHERE epoch = ? ORDER BY first DESC LIMIT 1", epoch).Scan(&last)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return nil, err
-		}
-		sealed[epoch] = last
-	}
-	return sealed, nil
+// appender is one Append under way.
+type appender struct {
+	tx    *sql.Tx
+	doc   *document
+	stmts []*sql.Stmt
+	args  []any
+
+	rowsMany, rowsOne, termsMany, termsOne *sql.Stmt
 }
 
-func insert(tx *sql.Tx, rows []Row, sealed map[string]int64) (inserted int, err error) {
-	many, err := tx.Prepare(insertMany)
-	if err != nil {
-		return 0, err
+func (a *appender) prepare() error {
+	for _, p := range []struct {
+		stmt **sql.Stmt
+		sql  string
+	}{{&a.rowsMany, insertMany}, {&a.rowsOne, insertOne}, {&a.termsMany, indexMany}, {&a.termsOne, indexOne}} {
+		stmt, err := a.tx.Prepare(p.sql)
+		if err != nil {
+			return err
+		}
+		*p.stmt = stmt
+		a.stmts = append(a.stmts, stmt)
 	}
-	defer many.Close()
-	one, err := tx.Prepare(insertOne)
-	if err != nil {
-		return 0, err
-	}
-	defer one.Close()
+	return nil
+}
 
-	args := make([]any, 0, 1+insertRows*rowArgs)
+func (a *appender) close() {
+	for _, stmt := range a.stmts {
+		_ = stmt.Close() // its transaction is over
+	}
+}
+
+func (a *appender) insert(rows []Row) (inserted int, err error) {
+	if err := a.prepare(); err != nil {
+		return 0, err
+	}
 	for len(rows) > 0 {
-		n, stmt := 1, one
-		late := int64(rows[0].Seq) <= sealed[rows[0].Epoch]
-		if !late && len(rows) >= insertRows && alike(rows[:insertRows], sealed) {
-			n, stmt = insertRows, many
-		}
-		args = append(args[:0], rows[0].Epoch)
-		for i := range rows[:n] {
-			args = rows[i].appendArgs(args)
-		}
-		res, err := stmt.Exec(args...)
+		run := sameEpoch(rows)
+		number, err := a.number(&run[0])
 		if err != nil {
 			return 0, err
 		}
-		added, err := res.RowsAffected()
-		if err != nil {
-			return 0, err
-		}
-		if late && added > 0 {
-			if err := unseal(tx, rows[0].Epoch, int64(rows[0].Seq)); err != nil {
+		rows = rows[len(run):]
+		for len(run) > 0 {
+			n := 1
+			if len(run) >= insertRows {
+				fresh, err := a.fresh(run[:insertRows])
+				if err != nil {
+					return 0, err
+				}
+				if fresh {
+					n = insertRows
+				}
+			}
+			added, err := a.some(number, run[:n])
+			if err != nil {
 				return 0, err
 			}
+			inserted += added
+			run = run[n:]
 		}
-		inserted += int(added)
-		rows = rows[n:]
 	}
 	return inserted, nil
 }
 
-// alike reports whether the rows can be inserted at once: they have one epoch,
-// and none comes after its segment of the index was made.
-func alike(rows []Row, sealed map[string]int64) bool {
-	epoch := rows[0].Epoch
-	last := sealed[epoch]
+// sameEpoch is the longest beginning of rows with one epoch.
+func sameEpoch(rows []Row) []Row {
 	for i := range rows {
-		if rows[i].Epoch != epoch || int64(rows[i].Seq) <= last {
-			return false
+		if rows[i].Epoch != rows[0].Epoch {
+			return rows[:i]
 		}
 	}
-	return true
+	return rows
 }
 
-// unseal drops the segment that covers a row which came after it was made: a
-// redelivery after a crash. Index makes it anew.
-func unseal(tx *sql.Tx, epoch string, seq int64) error {
-	if _, err := tx.Exec("DELETE FROM terms WHERE segment IN (SELECT segment FROM segments WHERE epoch = ? AND first <= ? AND last >= ?)", epoch, seq, seq); err != nil {
-		return err
+// number makes the epoch of a row known and returns its number.
+func (a *appender) number(r *Row) (number int64, err error) {
+	if _, err := a.tx.Exec(insertEpoch, r.Epoch, int64(r.Seq), int64(r.Seq)-1); err != nil {
+		return 0, err
 	}
-	_, err := tx.Exec("DELETE FROM segments WHERE epoch = ? AND first <= ? AND last >= ?", epoch, seq, seq)
-	return err
+	err = a.tx.QueryRow("SELECT number FROM epochs WHERE epoch = ?", r.Epoch).Scan(&number)
+	if err == nil && number > maxEpochs {
+		err = fmt.Errorf("the log has rows of %d streams, and has no room for another; start with a new file", maxEpochs)
+	}
+	return number, err
+}
+
+// fresh reports whether rows, of one epoch, are in ascending order and none of
+// them can be in the file, so that they may be inserted and indexed at once.
+func (a *appender) fresh(rows []Row) (bool, error) {
+	for i := 1; i < len(rows); i++ {
+		if rows[i].Seq <= rows[i-1].Seq {
+			return false, nil
+		}
+	}
+	var there int
+	err := a.tx.QueryRow("SELECT EXISTS (SELECT 1 FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ?)",
+		rows[0].Epoch, int64(rows[0].Seq), int64(rows[len(rows)-1].Seq)).Scan(&there)
+	return there == 0, err
+}
+
+// some inserts one row, or insertRows of them that are fresh, and indexes what
+// was new.
+func (a *appender) some(number int64, rows []Row) (added int, err error) {
+	insert, index := a.rowsOne, a.termsOne
+	if len(rows) == insertRows {
+		insert, index = a.rowsMany, a.termsMany
+	}
+	a.args = append(a.args[:0], rows[0].Epoch)
+	for i := range rows {
+		if rows[i].Seq > maxSeq {
+			return 0, fmt.Errorf("%w: %s", ErrSequence, rows[i].ID())
+		}
+		a.args = rows[i].appendArgs(a.args)
+	}
+	res, err := insert.Exec(a.args...)
+	if err != nil {
+		return 0, err
+	}
+	n, err := res.RowsAffected()
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	a.args = a.args[:0]
+	for i := range rows {
+		a.args = append(a.args, rowid(number, int64(rows[i].Seq)), a.doc.of(&rows[i]))
+	}
+	if _, err := index.Exec(a.args...); err != nil {
+		return 0, err
+	}
+	return int(n), nil
 }
 
 // LastSeq is the highest sequence of the epoch that is stored; 0 if none is.

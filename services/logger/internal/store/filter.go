@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -53,8 +52,11 @@ type matcher struct {
 	cursor        proto.Cursor
 	phrases       []phrase
 	words         words
-	// clauses are what the index can answer: a row must have a term of each.
-	clauses [][]termRange
+	// match is what the index can answer: a query of FTS5 for a superset of the
+	// rows; "": nothing.
+	match string
+	// times are the sequences of the rows between After and Before, by epoch.
+	times map[string]span
 }
 
 func (f Filter) compile() (*matcher, error) {
@@ -64,16 +66,6 @@ func (f Filter) compile() (*matcher, error) {
 		if err := proto.CheckPattern(f.Channel); err != nil {
 			return nil, err
 		}
-		m.clauses = append(m.clauses, channelTerms([]string{f.Channel}))
-	}
-	if f.Allowed != nil && !proto.MatchAny(f.Allowed, ">") {
-		m.clauses = append(m.clauses, channelTerms(f.Allowed))
-	}
-	if f.Sender != "" {
-		m.clauses = append(m.clauses, []termRange{exactly(termSender, []byte(f.Sender))})
-	}
-	if f.Event != "" {
-		m.clauses = append(m.clauses, []termRange{exactly(termEvent, []byte(f.Event))})
 	}
 	if m.after, err = bound(f.After); err != nil {
 		return nil, err
@@ -85,7 +77,6 @@ func (f Filter) compile() (*matcher, error) {
 		if m.phrases, err = parseSearch(f.Search); err != nil {
 			return nil, err
 		}
-		m.clauses = append(m.clauses, wordTerms(m.phrases)...)
 	}
 	if f.Cursor != "" {
 		if m.cursor, err = proto.ParseCursor(f.Cursor); err != nil {
@@ -101,8 +92,12 @@ func (f Filter) compile() (*matcher, error) {
 	if f.Limit == 0 {
 		m.Limit = DefaultLimit
 	}
+	m.match = matchOf(m)
 	return m, nil
 }
+
+// Limits beyond what a row's timestamp can be, in the order of text.
+const beforeAll, afterAll = " ", "~"
 
 // bound writes a limit in the rows' layout. Rows have whole milliseconds, so
 // rounding up keeps both "at or after" and "before" true.
@@ -113,43 +108,13 @@ func bound(t time.Time) (string, error) {
 	if r := t.Truncate(time.Millisecond); r.Before(t) {
 		t = r.Add(time.Millisecond)
 	}
-	if y := t.UTC().Year(); y < 1 || y > 9999 {
-		return "", fmt.Errorf("%w: the year %d is out of range", ErrFilter, y)
+	switch y := t.UTC().Year(); { // rows have years of four digits
+	case y > 9999:
+		return afterAll, nil
+	case y < 0:
+		return beforeAll, nil
 	}
 	return proto.FormatTime(t), nil
-}
-
-// channelTerms finds the channels that one of the patterns takes in.
-func channelTerms(patterns []string) []termRange {
-	var out []termRange
-	for _, p := range patterns {
-		if !proto.IsPattern(p) {
-			out = append(out, exactly(termChannel, []byte(p)))
-			continue
-		}
-		r := prefixed(termChannel, []byte(p[:strings.IndexAny(p, "*>")]))
-		r.match = func(t []byte) bool {
-			return len(t) == maxTermBytes || proto.Match(p, string(t[1:]))
-		}
-		out = append(out, r)
-	}
-	return out
-}
-
-// wordTerms is one clause for each word of each phrase. Whether the words of
-// a phrase stand together is seen in the row.
-func wordTerms(phrases []phrase) [][]termRange {
-	var out [][]termRange
-	for _, p := range phrases {
-		for i, w := range p.words {
-			r := exactly(termWord, w)
-			if p.prefix && i == len(p.words)-1 {
-				r = prefixed(termWord, w)
-			}
-			out = append(out, []termRange{r})
-		}
-	}
-	return out
 }
 
 // matches checks the row itself.
@@ -172,9 +137,4 @@ func (m *matcher) matches(r *Row) bool {
 		}
 	}
 	return true
-}
-
-// skips reports whether no row of a segment with these timestamps can match.
-func (m *matcher) skips(oldest, newest string) bool {
-	return m.after != "" && newest < m.after || m.before != "" && oldest >= m.before
 }

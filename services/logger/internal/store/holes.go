@@ -21,6 +21,11 @@ type Epoch struct {
 	Holes uint64
 }
 
+// insertEpoch makes an epoch known, unless it is: its name, the first sequence,
+// and up to which sequence it is accounted for.
+const insertEpoch = "INSERT INTO epochs (epoch, first, accounted, holes, number) " +
+	"SELECT ?, ?, ?, 0, coalesce(max(number), 0) + 1 FROM epochs WHERE true ON CONFLICT (epoch) DO NOTHING"
+
 // Begin makes an epoch known, whose account begins with the sequence first.
 // With an epoch that is of another stream than those that are named it closes
 // the account: nothing more can come of it.
@@ -31,7 +36,7 @@ func (s *Store) Begin(ctx context.Context, epoch string, first uint64, stream ..
 			return err
 		}
 		first := max(1, first)
-		if _, err := tx.Exec("INSERT INTO epochs VALUES (?, ?, ?, 0) ON CONFLICT DO NOTHING", epoch, int64(first), int64(first)-1); err != nil {
+		if _, err := tx.Exec(insertEpoch, epoch, int64(first), int64(first)-1); err != nil {
 			return err
 		}
 		return tx.QueryRow("SELECT epoch, first, accounted, holes FROM epochs WHERE epoch = ?", epoch).

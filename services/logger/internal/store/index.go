@@ -3,228 +3,240 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
+	"strings"
+
+	"github.com/herald-push/herald/proto"
 )
 
-// A segment is made of this many rows, or of this much text. Searches read
-// the rows after the last segment one by one: these limits bound that time,
-// and the memory that making a segment takes.
+// Kinds of terms in the table words: the first byte of a term says what it was
+// made of, so that the word "shop" is not found for the sender "shop".
 const (
-	segmentRows  = 4096
-	segmentBytes = 2 << 20
+	termChannel = 'c'
+	termPrefix  = 'p' // the first tokens of a channel
+	termEvent   = 'e'
+	termSender  = 's'
+	termWord    = 'w'
 )
 
-// Index brings the search index up to the rows, as far as there are full
-// segments, and returns how many it made. It takes the writer for some
-// milliseconds a segment, so Append may run beside it; when it falls behind,
-// searches are slower, never short. Only one call may run at a time. It is to
-// be called now and then, and when IndexDue says so.
-func (s *Store) Index(ctx context.Context) (segments int, err error) {
-	epochs, err := s.Epochs(ctx)
-	if err != nil {
-		return 0, err
-	}
-	for i, e := range epochs {
-		n, err := s.indexEpoch(ctx, e.Epoch, i == len(epochs)-1)
-		segments += n
-		if err != nil {
-			return segments, fmt.Errorf("index epoch %s of the log: %w", e.Epoch, err)
-		}
-	}
-	return segments, nil
+const (
+	// maxTermBytes cuts longer terms off: hits are checked against the rows.
+	maxTermBytes = 48
+	// maxPrefixTokens is how many tokens of a channel the longest termPrefix
+	// has. Patterns that fix more of them are narrowed down by the rows.
+	maxPrefixTokens = 3
+)
+
+// The rowid of a document is the number of its epoch and the sequence of its
+// row, so that rowids have the order of the stream.
+const (
+	seqBits   = 48 // 2.8e11 packs of the stream, times 1024: 1,000 a second for eight years
+	maxSeq    = 1<<seqBits - 1
+	maxEpochs = 1<<(63-seqBits) - 1
+)
+
+func rowid(epoch, seq int64) int64 { return epoch<<seqBits | seq }
+
+// document writes the terms of rows. The zero value is usable; not for
+// concurrent use.
+type document struct {
+	words words
+	text  []byte
 }
 
-// IndexDue tells when there is a whole segment that Index can make without
-// reading its rows back. It is never closed.
-func (s *Store) IndexDue() <-chan struct{} { return s.tail.due }
-
-// indexEpoch fills first the gaps between segments, where late rows came,
-// then goes on after the last one. The newest epoch is the one that grows:
-// there the rest waits until it is a whole segment.
-func (s *Store) indexEpoch(ctx context.Context, epoch string, grows bool) (segments int, err error) {
-	gaps, end, err := s.gaps(ctx, epoch)
-	if err != nil {
-		return 0, err
+// of returns the terms of a row, separated by spaces. They consist of ASCII
+// letters and digits and of bytes above 127, which is what FTS5's tokenizer
+// "ascii" takes for one token.
+func (d *document) of(r *Row) string {
+	d.text = d.text[:0]
+	d.key(termChannel, r.Channel)
+	for at, n := 0, 0; n < maxPrefixTokens; n++ {
+		dot := strings.IndexByte(r.Channel[at:], '.')
+		if dot < 0 {
+			break
+		}
+		at += dot
+		d.key(termPrefix, r.Channel[:at])
+		at++
 	}
-	for _, g := range append(gaps, span{end, math.MaxInt64}) {
-		for {
-			tail := g.last == math.MaxInt64
-			made, err := s.seal(ctx, epoch, g, tail && grows)
-			if err != nil {
-				return segments, err
-			}
-			if made.last == 0 {
-				break
-			}
-			segments++
-			if made.last == g.last {
-				break
-			}
-			g.first = made.last + 1
+	d.key(termEvent, r.Event)
+	d.key(termSender, r.Sender)
+	for i := range d.words.split(searchable(r.text())) {
+		w := d.words.at(i)
+		d.text = append(append(append(d.text, termWord), w[:min(len(w), maxTermBytes)]...), ' ')
+	}
+	return string(d.text)
+}
+
+func (d *document) key(kind byte, value string) {
+	d.text = append(appendKey(d.text, kind, value), ' ')
+}
+
+// appendKey writes the term of a value that may have any character.
+func appendKey(b []byte, kind byte, value string) []byte {
+	return hex.AppendEncode(append(b, kind), []byte(value[:min(len(value), maxTermBytes)]))
+}
+
+func key(kind byte, value string) string { return `"` + string(appendKey(nil, kind, value)) + `"` }
+
+// maxAlternatives bounds a clause; beyond it the rows decide alone.
+const maxAlternatives = 200
+
+// matchOf is the query of FTS5 for what the index can answer of a filter: a
+// superset of its rows. Empty means that it can say nothing.
+func matchOf(m *matcher) string {
+	var clauses []string
+	for _, patterns := range [][]string{{m.Channel}, m.Allowed} {
+		if clause := channelClause(patterns); clause != "" {
+			clauses = append(clauses, clause)
 		}
 	}
-	return segments, nil
+	if m.Sender != "" {
+		clauses = append(clauses, key(termSender, m.Sender))
+	}
+	if m.Event != "" {
+		clauses = append(clauses, key(termEvent, m.Event))
+	}
+	for _, p := range m.phrases {
+		for i, w := range p.words {
+			term := `"` + string(rune(termWord)) + string(w[:min(len(w), maxTermBytes)]) + `"`
+			if p.prefix && i == len(p.words)-1 {
+				term += "*"
+			}
+			clauses = append(clauses, term)
+		}
+	}
+	return strings.Join(clauses, " AND ")
+}
+
+// channelClause finds the channels that one of the patterns takes in; "" if the
+// index cannot narrow them down.
+func channelClause(patterns []string) string {
+	if len(patterns) == 0 || len(patterns) > maxAlternatives {
+		return ""
+	}
+	var terms []string
+	for _, p := range patterns {
+		if p == "" {
+			return ""
+		}
+		if !proto.IsPattern(p) {
+			terms = append(terms, key(termChannel, p))
+			continue
+		}
+		tokens := strings.Split(p, ".")
+		n := 0
+		for n < len(tokens)-1 && n < maxPrefixTokens && tokens[n] != "*" {
+			n++
+		}
+		if n == 0 {
+			return ""
+		}
+		terms = append(terms, key(termPrefix, strings.Join(tokens[:n], ".")))
+	}
+	return "(" + strings.Join(terms, " OR ") + ")"
+}
+
+// indexMissing indexes the rows of a file that an earlier version of Herald
+// made, newest first, in small transactions; what a crash leaves is done by the
+// next Open.
+func (s *Store) indexMissing(ctx context.Context) error {
+	for {
+		var e Epoch
+		var number, upTo int64
+		err := s.writer.QueryRowContext(ctx, "SELECT epoch, number, unindexed FROM epochs WHERE unindexed > 0 ORDER BY number DESC LIMIT 1").
+			Scan(&e.Epoch, &number, &upTo)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("look for rows without index: %w", err)
+		}
+		err = s.transact(ctx, func(tx *sql.Tx) error {
+			rows, err := rowsBelow(tx, e.Epoch, upTo)
+			if err != nil {
+				return err
+			}
+			rest := int64(0)
+			if len(rows) == indexRows {
+				rest = int64(rows[len(rows)-1].Seq) - 1
+			}
+			if err := indexRowsOf(tx, number, rows); err != nil {
+				return err
+			}
+			_, err = tx.Exec("UPDATE epochs SET unindexed = ? WHERE epoch = ?", rest, e.Epoch)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("index epoch %s: %w", e.Epoch, err)
+		}
+	}
+}
+
+// rebuildIndex makes the index anew from the rows, since a damaged one takes no
+// more of them. The rows of a large log take minutes.
+func (s *Store) rebuildIndex(ctx context.Context) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.Exec("INSERT INTO words (words) VALUES ('delete-all')"); err != nil {
+			return err
+		}
+		_, err := tx.Exec("UPDATE epochs SET unindexed = coalesce((SELECT max(seq) FROM messages m WHERE m.epoch = epochs.epoch), 0)")
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("empty the damaged search index: %w", err)
+	}
+	return s.indexMissing(ctx)
+}
+
+// indexRows is how many rows indexMissing takes in one transaction.
+const indexRows = 1000
+
+func rowsBelow(tx *sql.Tx, epoch string, upTo int64) ([]Row, error) {
+	rows, err := tx.Query("SELECT "+readColumns+" FROM messages WHERE epoch = ? AND seq BETWEEN 1 AND ? ORDER BY seq DESC LIMIT ?", epoch, upTo, indexRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []Row
+	for rows.Next() {
+		var r Row
+		if err := r.scan(rows); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}
+
+func indexRowsOf(tx *sql.Tx, number int64, rows []Row) error {
+	var d document
+	stmt, err := tx.Prepare("INSERT INTO words (rowid, terms) VALUES (?, ?)")
+	if err != nil {
+		return err
+	}
+	defer stmt.Close()
+	for i := range rows {
+		if rows[i].Seq > maxSeq {
+			continue // no stream gives such a sequence out
+		}
+		if _, err := stmt.Exec(rowid(number, int64(rows[i].Seq)), d.of(&rows[i])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// numbered is an epoch with its number.
+type numbered struct {
+	epoch  string
+	number int64
 }
 
 // span is a range of sequences of one epoch, both ends included.
 type span struct{ first, last int64 }
 
-// gaps returns what lies between the segments, and where the rest begins.
-func (s *Store) gaps(ctx context.Context, epoch string) (gaps []span, end int64, err error) {
-	rows, err := s.readers.QueryContext(ctx, "SELECT first, last FROM segments WHERE epoch = ? ORDER BY first", epoch)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var seg span
-		if err := rows.Scan(&seg.first, &seg.last); err != nil {
-			return nil, 0, err
-		}
-		if seg.first > end {
-			gaps = append(gaps, span{end, seg.first - 1})
-		}
-		end = seg.last + 1
-	}
-	return gaps, end, rows.Err()
-}
-
-// sealed is what a segment is made of, and what must still be so when it is
-// written.
-type sealed struct {
-	span
-	size           amount
-	offsets        float64 // the sum of seq-first: with rows, it gives away any change
-	oldest, newest string
-	blocks         []block
-}
-
-// seal makes one segment at the beginning of the gap; one with last 0 means
-// that there was nothing to make. wait leaves alone what is not a whole one.
-func (s *Store) seal(ctx context.Context, epoch string, gap span, wait bool) (span, error) {
-	if wait && s.tail.isTooShort(epoch, gap.first) {
-		return span{}, nil
-	}
-	seen := s.tail.appendedSoFar()
-	seg, whole, err := s.build(ctx, epoch, gap)
-	if err != nil || seg.size.rows == 0 {
-		return span{}, err
-	}
-	if wait && !whole {
-		s.tail.tooShort(epoch, gap.first, seg.size, seen)
-		return span{}, nil
-	}
-	err = s.put(ctx, epoch, seg)
-	if errors.Is(err, errMoved) {
-		s.tail.moved()
-		return span{}, nil
-	}
-	return seg.span, err
-}
-
-// put writes a segment, unless its rows are not those it was made of: errMoved.
-func (s *Store) put(ctx context.Context, epoch string, seg sealed) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
-		var rows int64
-		var offsets float64
-		if err := tx.QueryRow("SELECT count(*), total(seq - ?) FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ?",
-			seg.first, epoch, seg.first, seg.last).Scan(&rows, &offsets); err != nil {
-			return err
-		}
-		if rows != int64(seg.size.rows) || offsets != seg.offsets {
-			return errMoved
-		}
-		res, err := tx.Exec("INSERT INTO segments (epoch, first, last, oldest, newest) VALUES (?, ?, ?, ?, ?)",
-			epoch, seg.first, seg.last, seg.oldest, seg.newest)
-		if err != nil {
-			return err
-		}
-		n, err := res.LastInsertId()
-		if err != nil {
-			return err
-		}
-		stmt, err := tx.Prepare("INSERT INTO terms (segment, first, entries) VALUES (?, ?, ?)")
-		if err != nil {
-			return err
-		}
-		defer stmt.Close()
-		for _, b := range seg.blocks {
-			if _, err := stmt.Exec(n, b.first, b.entries); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// errMoved: a late row or retention changed the rows while their segment was
-// made. The next Index makes it.
-var errMoved = errors.New("the rows changed")
-
-// build makes a segment of the rows at the beginning of the gap. whole says
-// that the gap may hold more than it takes.
-func (s *Store) build(ctx context.Context, epoch string, gap span) (seg sealed, whole bool, err error) {
-	s.builder.reset(uint64(gap.first))
-	seg.span = gap
-	if gap.last == math.MaxInt64 {
-		whole, err = s.buildFromTail(ctx, epoch, &seg)
-	}
-	if err == nil && seg.size.rows == 0 {
-		whole, err = s.buildFromFile(ctx, epoch, &seg)
-	}
-	if err != nil || seg.size.rows == 0 {
-		return sealed{}, false, err
-	}
-	if whole || gap.last == math.MaxInt64 {
-		seg.last = int64(s.builder.seqs[seg.size.rows-1])
-	}
-	seg.blocks = s.builder.blocks()
-	return seg, whole, nil
-}
-
-func (s *Store) buildFromTail(ctx context.Context, epoch string, seg *sealed) (whole bool, err error) {
-	var first int64
-	err = s.readers.QueryRowContext(ctx, "SELECT seq FROM messages WHERE epoch = ? AND seq >= ? ORDER BY seq LIMIT 1", epoch, seg.first).Scan(&first)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	batches, whole := s.tail.from(epoch, first)
-	for _, b := range batches {
-		for i := range b {
-			seg.add(&s.builder, &b[i])
-		}
-	}
-	return whole, nil
-}
-
-func (s *Store) buildFromFile(ctx context.Context, epoch string, seg *sealed) (whole bool, err error) {
-	rows, err := s.readers.QueryContext(ctx, "SELECT "+readColumns+" FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
-		epoch, seg.first, seg.last, segmentRows)
-	if err != nil {
-		return false, err
-	}
-	defer rows.Close()
-	for !seg.size.whole() && rows.Next() {
-		var r Row
-		if err := r.scan(rows); err != nil {
-			return false, err
-		}
-		seg.add(&s.builder, &r)
-	}
-	return seg.size.whole(), rows.Err()
-}
-
-func (g *sealed) add(b *builder, r *Row) {
-	b.add(r)
-	if g.size.rows == 0 || r.Timestamp < g.oldest {
-		g.oldest = r.Timestamp
-	}
-	g.newest = max(g.newest, r.Timestamp)
-	g.size.add(r)
-	g.offsets += float64(int64(r.Seq) - g.first)
-}
+var everything = span{0, math.MaxInt64}

@@ -67,15 +67,6 @@ func appendAll(t testing.TB, s *Store, rows []Row) int {
 	return n
 }
 
-func index(t testing.TB, s *Store) int {
-	t.Helper()
-	n, err := s.Index(context.Background())
-	if err != nil {
-		t.Fatalf("index: %v", err)
-	}
-	return n
-}
-
 func query(t testing.TB, s *Store, f Filter) Page {
 	t.Helper()
 	p, err := s.Query(context.Background(), f)

@@ -96,6 +96,9 @@ type scan struct {
 var errPage = errors.New("the page is complete")
 
 func (s *Store) query(ctx context.Context, m *matcher) (Page, error) {
+	if m.Allowed != nil && len(m.Allowed) == 0 {
+		return Page{Rows: []Row{}}, nil
+	}
 	tx, err := s.readers.BeginTx(ctx, nil)
 	if err != nil {
 		return Page{}, err
@@ -115,10 +118,10 @@ func (sc *scan) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, epoch := range epochs {
-		within := span{0, math.MaxInt64}
+	for _, e := range epochs {
+		within := everything
 		if sc.cursor.Epoch != "" {
-			switch c := compareEpochs(epoch, sc.cursor.Epoch); {
+			switch c := compareEpochs(e.epoch, sc.cursor.Epoch); {
 			case c == 0 && sc.Asc:
 				within.first = int64(sc.cursor.Seq) + 1
 			case c == 0:
@@ -130,23 +133,23 @@ func (sc *scan) run(ctx context.Context) error {
 		if within.first < 0 || within.last < within.first {
 			continue
 		}
-		if err := sc.epoch(ctx, epoch, within); err != nil {
+		if err := sc.epoch(ctx, e, within); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (sc *scan) epochs(ctx context.Context) ([]string, error) {
-	rows, err := sc.tx.QueryContext(ctx, "SELECT epoch FROM epochs ORDER BY length(epoch), epoch")
+func (sc *scan) epochs(ctx context.Context) ([]numbered, error) {
+	rows, err := sc.tx.QueryContext(ctx, "SELECT epoch, number FROM epochs ORDER BY length(epoch), epoch")
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var out []string
+	var out []numbered
 	for rows.Next() {
-		var e string
-		if err := rows.Scan(&e); err != nil {
+		var e numbered
+		if err := rows.Scan(&e.epoch, &e.number); err != nil {
 			return nil, err
 		}
 		out = append(out, e)
@@ -157,118 +160,109 @@ func (sc *scan) epochs(ctx context.Context) ([]string, error) {
 	return out, rows.Err()
 }
 
-// segment is a row of the table segments.
-type segment struct {
-	span
-	n              int64
-	oldest, newest string
+// epoch looks through one epoch, with the help of the index where it can say
+// something about the filter.
+func (sc *scan) epoch(ctx context.Context, e numbered, within span) error {
+	within, err := sc.timed(ctx, e.epoch, within)
+	if err != nil {
+		return err
+	}
+	if sc.match == "" || within.first > maxSeq {
+		return sc.read(ctx, e.epoch, within)
+	}
+	err = sc.search(ctx, e, within)
+	if resultCode(err)&0xff == sqliteCorrupt { // a damaged index costs time, never rows
+		return sc.read(ctx, e.epoch, sc.left(e.epoch, within))
+	}
+	return err
 }
 
-// epoch walks segments and the gaps between them in the order of the filter.
-func (sc *scan) epoch(ctx context.Context, epoch string, within span) error {
-	pos := within.first
-	if !sc.Asc {
-		pos = within.last
+// timed narrows a range to the sequences between the rows that the limits of
+// time let through. Sequences and timestamps need not have the same order.
+func (sc *scan) timed(ctx context.Context, epoch string, within span) (span, error) {
+	if sc.after == "" && sc.before == "" {
+		return within, nil
 	}
-	for {
-		segments, err := sc.segments(ctx, epoch, pos)
+	times, ok := sc.times[epoch]
+	if !ok {
+		before := sc.before
+		if before == "" {
+			before = afterAll
+		}
+		var first, last sql.NullInt64
+		if err := sc.tx.QueryRowContext(ctx, "SELECT min(seq), max(seq) FROM messages INDEXED BY messages_timestamp WHERE timestamp >= ? AND timestamp < ? AND epoch = ?",
+			sc.after, before, epoch).Scan(&first, &last); err != nil {
+			return span{}, err
+		}
+		if times = (span{first.Int64, last.Int64}); !first.Valid {
+			times = span{1, 0} // none
+		}
+		if sc.times == nil {
+			sc.times = map[string]span{}
+		}
+		sc.times[epoch] = times
+	}
+	return span{max(within.first, times.first), min(within.last, times.last)}, nil
+}
+
+// searchChunk is how many hits are asked of the index at once.
+const searchChunk = 256
+
+// search looks at the rows that the index names.
+func (sc *scan) search(ctx context.Context, e numbered, within span) error {
+	order := " ORDER BY rowid DESC LIMIT ?"
+	if sc.Asc {
+		order = " ORDER BY rowid LIMIT ?"
+	}
+	for within.first <= within.last {
+		seqs, err := sc.hits(ctx, "SELECT rowid FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ?"+order,
+			sc.match, rowid(e.number, within.first), rowid(e.number, min(within.last, maxSeq)), searchChunk)
 		if err != nil {
 			return err
 		}
-		for _, seg := range segments {
-			gap := span{pos, min(seg.first-1, within.last)}
-			if !sc.Asc {
-				gap = span{max(seg.last+1, within.first), pos}
-			}
-			if err := sc.read(ctx, epoch, gap); err != nil {
+		for _, seq := range seqs {
+			if err := sc.read(ctx, e.epoch, span{seq, seq}); err != nil {
 				return err
-			}
-			if err := sc.segment(ctx, epoch, seg, within); err != nil {
-				return err
-			}
-			if sc.Asc {
-				pos = max(pos, seg.last+1)
-			} else {
-				pos = min(pos, seg.first-1)
-			}
-			if pos < within.first || pos > within.last {
-				return nil
 			}
 		}
-		if len(segments) < segmentChunk {
+		if len(seqs) < searchChunk {
 			break
 		}
+		if last := seqs[len(seqs)-1]; sc.Asc {
+			within.first = last + 1
+		} else {
+			within.last = last - 1
+		}
 	}
-	rest := span{pos, within.last}
-	if !sc.Asc {
-		rest = span{within.first, pos}
-	}
-	return sc.read(ctx, epoch, rest)
+	return sc.past(e.epoch, within)
 }
 
-// segmentChunk is how many segments are looked up at once.
-const segmentChunk = 64
-
-// segments returns the next ones at or after pos, in the order of the filter.
-func (sc *scan) segments(ctx context.Context, epoch string, pos int64) ([]segment, error) {
-	query := "SELECT segment, first, last, oldest, newest FROM segments WHERE epoch = ?1 AND first <= ?2 ORDER BY first DESC LIMIT ?3"
-	if sc.Asc {
-		query = "SELECT segment, first, last, oldest, newest FROM segments WHERE epoch = ?1 AND last >= ?2 AND first >= " +
-			"coalesce((SELECT max(first) FROM segments WHERE epoch = ?1 AND first <= ?2), 0) ORDER BY first LIMIT ?3"
-	}
-	rows, err := sc.tx.QueryContext(ctx, query, epoch, pos, segmentChunk)
+func (sc *scan) hits(ctx context.Context, query string, args ...any) ([]int64, error) {
+	rows, err := sc.tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var out []segment
+	var seqs []int64
 	for rows.Next() {
-		var g segment
-		if err := rows.Scan(&g.n, &g.first, &g.last, &g.oldest, &g.newest); err != nil {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
 			return nil, err
 		}
-		out = append(out, g)
+		seqs = append(seqs, id&maxSeq)
 	}
-	return out, rows.Err()
+	return seqs, rows.Err()
 }
 
-// segment looks for rows with the help of the index.
-func (sc *scan) segment(ctx context.Context, epoch string, seg segment, within span) error {
-	part := span{max(seg.first, within.first), min(seg.last, within.last)}
-	if part.first > part.last || sc.skips(seg.oldest, seg.newest) {
-		return sc.past(epoch, part)
+// left is what of a range has not been looked at.
+func (sc *scan) left(epoch string, within span) span {
+	if sc.done.Epoch == epoch && sc.Asc {
+		within.first = max(within.first, int64(sc.done.Seq)+1)
+	} else if sc.done.Epoch == epoch {
+		within.last = min(within.last, int64(sc.done.Seq)-1)
 	}
-	if len(sc.clauses) == 0 {
-		return sc.read(ctx, epoch, part)
-	}
-	seqs, err := sc.candidates(ctx, seg)
-	if errors.Is(err, errSegment) {
-		return sc.read(ctx, epoch, part) // a damaged index costs time, never rows
-	}
-	if err != nil {
-		return err
-	}
-	seqs = slices.DeleteFunc(seqs, func(seq uint64) bool { return int64(seq) < part.first || int64(seq) > part.last })
-	if len(seqs) > fewRows {
-		if err := sc.read(ctx, epoch, span{int64(seqs[0]), int64(seqs[len(seqs)-1])}); err != nil {
-			return err
-		}
-		return sc.past(epoch, part)
-	}
-	if !sc.Asc {
-		slices.Reverse(seqs)
-	}
-	for _, seq := range seqs {
-		if err := sc.read(ctx, epoch, span{int64(seq), int64(seq)}); err != nil {
-			return err
-		}
-	}
-	return sc.past(epoch, part)
+	return within
 }
-
-// fewRows of a segment are read one by one, more in one go with what lies
-// between them: a look-up costs as much as reading some dozen rows in order.
-const fewRows = 128
 
 // past notes that a range is done with, and ends a page that took long.
 func (sc *scan) past(epoch string, part span) error {
@@ -320,69 +314,4 @@ func (sc *scan) read(ctx context.Context, epoch string, part span) error {
 		return err
 	}
 	return sc.past(epoch, part)
-}
-
-// candidates are the sequences of a segment that have a term of each clause,
-// in ascending order. The rows decide.
-func (sc *scan) candidates(ctx context.Context, seg segment) ([]uint64, error) {
-	var out []uint64
-	for i, ranges := range sc.clauses {
-		seqs, err := sc.anyOf(ctx, seg, ranges)
-		if err != nil {
-			return nil, err
-		}
-		if i == 0 {
-			out = seqs
-		} else {
-			out = slices.DeleteFunc(out, func(seq uint64) bool {
-				_, ok := slices.BinarySearch(seqs, seq)
-				return !ok
-			})
-		}
-		if len(out) == 0 {
-			return nil, nil
-		}
-	}
-	return out, nil
-}
-
-func (sc *scan) anyOf(ctx context.Context, seg segment, ranges []termRange) ([]uint64, error) {
-	var out []uint64
-	for _, r := range ranges {
-		var err error
-		if out, err = sc.lookup(ctx, seg, r, out); err != nil {
-			return nil, err
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out), nil
-}
-
-// lookup appends the postings of the terms in the range: those of the last
-// block that begins at or before lo, and of those that begin before hi.
-func (sc *scan) lookup(ctx context.Context, seg segment, want termRange, out []uint64) ([]uint64, error) {
-	rows, err := sc.tx.QueryContext(ctx, "SELECT entries FROM terms WHERE segment = ?1 AND first < ?3 AND first >= "+
-		"coalesce((SELECT max(first) FROM terms WHERE segment = ?1 AND first <= ?2), x'') ORDER BY first", seg.n, want.lo, want.hi)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var entries sql.RawBytes
-		if err := rows.Scan(&entries); err != nil {
-			return nil, err
-		}
-		err := readBlock(entries, func(term, seqs []byte) error {
-			if string(term) < string(want.lo) || string(term) >= string(want.hi) || want.match != nil && !want.match(term) {
-				return nil
-			}
-			var err error
-			out, err = appendSeqs(out, uint64(seg.first), uint64(seg.last), seqs)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return out, rows.Err()
 }

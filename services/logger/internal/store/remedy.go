@@ -22,7 +22,10 @@ func CheckWritable(ctx context.Context, path string) error {
 	if err := s.Close(); err != nil {
 		return err
 	}
-	writer := connect(path, mode{open: "rw", txlock: "immediate"})
+	writer, err := connect(path, mode{open: "rw", txlock: "immediate"})
+	if err != nil {
+		return fmt.Errorf("open the log %s: %w", path, err)
+	}
 	defer func() { _ = writer.Close() }() // nothing was written
 	tx, err := writer.BeginTx(ctx, nil)
 	if err != nil {
@@ -37,9 +40,9 @@ func Remedy(err error) string {
 	switch resultCode(err) & 0xff {
 	case 5, 6: // SQLITE_BUSY, SQLITE_LOCKED
 		return "another program has the file locked: end it, or its transaction (a sqlite3 shell, a backup)"
-	case 11, 26: // SQLITE_CORRUPT, SQLITE_NOTADB
+	case sqliteCorrupt, 26: // SQLITE_NOTADB
 		return "move the file away, and a new log is made from what the stream still has"
-	case 8, 14: // SQLITE_READONLY, SQLITE_CANTOPEN
+	case sqliteReadOnly, sqliteCantOpen:
 		return "let the user that runs Herald write the file and its folder"
 	}
 	switch {

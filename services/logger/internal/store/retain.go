@@ -25,6 +25,9 @@ const (
 // transactions, gives the room back to the file system, and returns how many
 // rows it deleted, also beside an error.
 func (s *Store) Retain(ctx context.Context, maxAge time.Duration, maxBytes int64, now time.Time) (deleted int, err error) {
+	if err = s.checkpoint(ctx); err != nil {
+		return 0, fmt.Errorf("retention of the log: %w", err)
+	}
 	if maxAge > 0 {
 		deleted, err = s.retainAge(ctx, proto.FormatTime(now.Add(-maxAge)))
 	}
@@ -42,89 +45,69 @@ func (s *Store) Retain(ctx context.Context, maxAge time.Duration, maxBytes int64
 	return deleted, nil
 }
 
-// stretch is a range of sequences that is in the index or is not.
-type stretch struct {
-	span
-	segment int64 // 0: no segment covers it
-	epoch   string
+// chunk is rows that one transaction deletes: those of an epoch.
+type chunk struct {
+	epoch string
+	seqs  []int64
 }
 
-// retainAge goes through every segment that has something old, and through
-// whatever is in none. It does not stop at the first young row: clocks differ.
+// retainAge deletes in the order of time, which need not be that of the stream:
+// clocks differ.
 func (s *Store) retainAge(ctx context.Context, cutoff string) (deleted int, err error) {
-	stretches, err := s.stretches(ctx, cutoff)
-	if err != nil {
-		return 0, err
-	}
-	for _, st := range stretches {
-		for {
-			chunk, err := s.oldRows(ctx, st, cutoff)
-			if err != nil {
-				return deleted, err
-			}
-			if chunk.last == 0 {
-				break
-			}
-			n, err := s.remove(ctx, st, chunk, "timestamp < ?", cutoff)
+	for {
+		chunks, err := s.oldRows(ctx, cutoff)
+		if err != nil || len(chunks) == 0 {
+			return deleted, err
+		}
+		for _, c := range chunks {
+			n, err := s.remove(ctx, c)
 			deleted += n
 			if err != nil {
 				return deleted, err
 			}
 		}
 	}
-	return deleted, nil
 }
 
-func (s *Store) stretches(ctx context.Context, cutoff string) ([]stretch, error) {
-	epochs, err := s.Epochs(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out []stretch
-	for _, e := range epochs {
-		gaps, end, err := s.gaps(ctx, e.Epoch)
-		if err != nil {
-			return nil, err
-		}
-		for _, g := range append(gaps, span{end, math.MaxInt64}) {
-			out = append(out, stretch{span: g, epoch: e.Epoch})
-		}
-	}
-	rows, err := s.readers.QueryContext(ctx, "SELECT segment, epoch, first, last FROM segments WHERE oldest < ? ORDER BY segment", cutoff)
+// oldRows is the next rows to delete for their age.
+func (s *Store) oldRows(ctx context.Context, cutoff string) ([]chunk, error) {
+	rows, err := s.readers.QueryContext(ctx, "SELECT epoch, seq FROM (SELECT epoch, seq FROM messages WHERE timestamp < ? ORDER BY timestamp LIMIT ?) ORDER BY epoch, seq",
+		cutoff, retainRows)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
+	var out []chunk
 	for rows.Next() {
-		var st stretch
-		if err := rows.Scan(&st.segment, &st.epoch, &st.first, &st.last); err != nil {
+		var epoch string
+		var seq int64
+		if err := rows.Scan(&epoch, &seq); err != nil {
 			return nil, err
 		}
-		out = append(out, st)
+		if n := len(out); n == 0 || out[n-1].epoch != epoch {
+			out = append(out, chunk{epoch: epoch})
+		}
+		c := &out[len(out)-1]
+		c.seqs = append(c.seqs, seq)
 	}
 	return out, rows.Err()
 }
 
-// oldRows is where the next chunk of old rows lies; last is 0 if there is none.
-func (s *Store) oldRows(ctx context.Context, st stretch, cutoff string) (span, error) {
-	var first, last sql.NullInt64
-	err := s.readers.QueryRowContext(ctx, "SELECT min(seq), max(seq) FROM (SELECT seq FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? AND timestamp < ? ORDER BY seq LIMIT ?)",
-		st.epoch, st.first, st.last, cutoff, retainRows).Scan(&first, &last)
-	return span{first.Int64, last.Int64}, err
-}
-
 // retainBytes deletes from the beginning of the oldest epoch on.
 func (s *Store) retainBytes(ctx context.Context, maxBytes int64) (deleted int, err error) {
+	// What cannot be written back from the WAL is on the disk too. Deleting rows
+	// does not free it, so it never takes more than half of what rows may have.
+	maxBytes -= min(s.stuck.Load(), maxBytes/2)
 	for {
 		used, err := s.usedBytes(ctx)
 		if err != nil || used <= maxBytes {
 			return deleted, err
 		}
-		chunk, err := s.firstRows(ctx, used-maxBytes)
-		if err != nil || chunk.last == 0 {
+		c, err := s.firstRows(ctx, used-maxBytes)
+		if err != nil || len(c.seqs) == 0 {
 			return deleted, err
 		}
-		n, err := s.remove(ctx, stretch{span: span{0, chunk.last}, epoch: chunk.epoch}, chunk.span, "true")
+		n, err := s.remove(ctx, c)
 		deleted += n
 		if err != nil {
 			return deleted, err
@@ -139,87 +122,84 @@ func (s *Store) usedBytes(ctx context.Context) (int64, error) {
 	return n, err
 }
 
-// rowBytes is what a row takes besides its message: the other columns, its
-// place in the primary key, and the index.
-const rowBytes = 150
+// rowBytes is what a row takes besides its message: the other columns, and its
+// places in the keys. The index of its words comes to about another message.
+const rowBytes = 200
 
-// firstRows is the next chunk from the beginning: enough to free this many
-// bytes, but no more rows than one transaction should delete.
-func (s *Store) firstRows(ctx context.Context, bytes int64) (stretch, error) {
+// firstRows is the next rows from the beginning: enough to free this many
+// bytes, but no more than one transaction should delete.
+func (s *Store) firstRows(ctx context.Context, bytes int64) (chunk, error) {
 	epochs, err := s.Epochs(ctx)
 	if err != nil {
-		return stretch{}, err
+		return chunk{}, err
 	}
 	for _, e := range epochs {
-		chunk, err := s.firstOf(ctx, e.Epoch, bytes)
-		if err != nil || chunk.last != 0 {
-			return stretch{span: chunk, epoch: e.Epoch}, err
+		c, err := s.firstOf(ctx, e.Epoch, bytes)
+		if err != nil || len(c.seqs) > 0 {
+			return c, err
 		}
 	}
-	return stretch{}, nil
+	return chunk{}, nil
 }
 
-func (s *Store) firstOf(ctx context.Context, epoch string, bytes int64) (span, error) {
+func (s *Store) firstOf(ctx context.Context, epoch string, bytes int64) (chunk, error) {
+	c := chunk{epoch: epoch}
 	rows, err := s.readers.QueryContext(ctx, "SELECT seq, octet_length(message) FROM messages WHERE epoch = ? ORDER BY seq LIMIT ?", epoch, retainRows)
 	if err != nil {
-		return span{}, err
+		return c, err
 	}
 	defer rows.Close()
-	var chunk span
 	for bytes > 0 && rows.Next() {
 		var seq, n int64
 		if err := rows.Scan(&seq, &n); err != nil {
-			return span{}, err
+			return c, err
 		}
-		if chunk.last == 0 {
-			chunk.first = seq
-		}
-		chunk.last = seq
+		c.seqs = append(c.seqs, seq)
 		bytes -= n + rowBytes
 	}
-	return chunk, rows.Err()
+	return c, rows.Err()
 }
 
-// remove deletes the rows of a chunk that fit the condition, and keeps the
-// account and the index in step, in one transaction.
-func (s *Store) remove(ctx context.Context, st stretch, chunk span, condition string, args ...any) (deleted int, err error) {
+// remove deletes rows, and keeps the account and the index in step, in one
+// transaction.
+func (s *Store) remove(ctx context.Context, c chunk) (deleted int, err error) {
 	err = s.write(ctx, func(tx *sql.Tx) error {
+		deleted = 0
 		// What is deleted can no longer be counted.
-		if _, err := account(tx, st.epoch, chunk.last); err != nil {
+		if _, err := account(tx, c.epoch, c.seqs[len(c.seqs)-1]); err != nil {
 			return err
 		}
-		res, err := tx.Exec("DELETE FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? AND "+condition,
-			append([]any{st.epoch, chunk.first, chunk.last}, args...)...)
+		var number int64
+		if err := tx.QueryRow("SELECT number FROM epochs WHERE epoch = ?", c.epoch).Scan(&number); err != nil {
+			return err
+		}
+		row, err := tx.Prepare("DELETE FROM messages WHERE epoch = ? AND seq = ?")
 		if err != nil {
 			return err
 		}
-		n, err := res.RowsAffected()
+		defer row.Close()
+		terms, err := tx.Prepare("DELETE FROM words WHERE rowid = ?")
 		if err != nil {
 			return err
 		}
-		deleted = int(n)
-		return trimIndex(tx, st)
+		defer terms.Close()
+		for _, seq := range c.seqs {
+			res, err := row.Exec(c.epoch, seq)
+			if err != nil {
+				return err
+			}
+			n, err := res.RowsAffected()
+			if err != nil {
+				return err
+			}
+			deleted += int(n)
+			if _, err := terms.Exec(rowid(number, seq)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	return deleted, err
-}
-
-// trimIndex drops the segments of a stretch that have no rows left, and
-// brings the lowest timestamp of the others up to date.
-func trimIndex(tx *sql.Tx, st stretch) error {
-	const within = " WHERE epoch = ? AND first BETWEEN ? AND ?"
-	const hasRows = "(SELECT 1 FROM messages m WHERE m.epoch = segments.epoch AND m.seq BETWEEN segments.first AND segments.last)"
-	if _, err := tx.Exec("DELETE FROM terms WHERE segment IN (SELECT segment FROM segments"+within+" AND NOT EXISTS "+hasRows+")",
-		st.epoch, st.first, st.last); err != nil {
-		return err
-	}
-	if _, err := tx.Exec("DELETE FROM segments"+within+" AND NOT EXISTS "+hasRows, st.epoch, st.first, st.last); err != nil {
-		return err
-	}
-	if st.segment == 0 {
-		return nil
-	}
-	_, err := tx.Exec("UPDATE segments SET oldest = (SELECT min(timestamp) FROM messages m WHERE m.epoch = segments.epoch AND m.seq BETWEEN segments.first AND segments.last) WHERE segment = ?", st.segment)
-	return err
 }
 
 // vacuum gives free pages back to the file system, but for some spare ones.
@@ -242,11 +222,27 @@ func (s *Store) vacuum(ctx context.Context) error {
 	if !shrunk {
 		return nil
 	}
-	// The file itself shrinks when the WAL is written back to it. PASSIVE
-	// waits for nobody: what a reader still needs is written back later.
-	var busy, log, done int
-	return s.writer.QueryRowContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &log, &done)
+	return s.checkpoint(ctx) // the file itself shrinks when the WAL is written back to it
 }
+
+// checkpoint writes the WAL back into the file, as far as that waits for
+// nobody: what a reader still needs is written back later.
+func (s *Store) checkpoint(ctx context.Context) error {
+	var busy, frames, done, page int64
+	if err := s.writer.QueryRowContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &frames, &done); err != nil {
+		return err
+	}
+	if err := s.writer.QueryRowContext(ctx, "PRAGMA page_size").Scan(&page); err != nil {
+		return err
+	}
+	s.stuck.Store(max(0, frames-done) * page)
+	return nil
+}
+
+// Stuck is how many bytes of the write-ahead log could not be written back into
+// the file when Retain last tried: somebody reads the file in one transaction,
+// such as a sqlite3 shell in the middle of one. The WAL grows meanwhile.
+func (s *Store) Stuck() int64 { return s.stuck.Load() }
 
 // vacuumSome frees one page for each row that the pragma returns, so it must
 // be read to the end.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql"
+	"encoding/json"
 	"strings"
 
 	"github.com/herald-push/herald/proto"
@@ -52,9 +53,23 @@ const (
 	readColumns = "message, sender, timestamp, channel, event, epoch, seq, source"
 )
 
+// text is the message as the file has it. A NUL would end the text for the
+// sqlite3 shell and most of SQLite's functions, so a message with one is written
+// as a JSON string: "a\u0000b", quotes included.
+func (r *Row) text() string {
+	if strings.IndexByte(r.Message, 0) < 0 {
+		return r.Message
+	}
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(r.Message) // a string can always be written
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
 // appendArgs appends what insertSQL wants for each row.
 func (r *Row) appendArgs(args []any) []any {
-	return append(args, r.Message, r.Sender, r.Timestamp, r.Channel, r.Event, int64(r.Seq), r.Source)
+	return append(args, r.text(), r.Sender, r.Timestamp, r.Channel, r.Event, int64(r.Seq), r.Source)
 }
 
 func (r *Row) scan(rows *sql.Rows) error {

@@ -8,13 +8,11 @@
 // Ordering: rows are read in stream order, (epoch, seq), which is not the
 // order in which they came. Pages stay stable under inserts.
 //
-// Search: mattn's driver has FTS4 without a build tag, modernc's only FTS5:
-// no virtual table would work in both, and a file with one could not be
-// written by the other. So the index is made of plain tables, filled and read
-// by code of this package (words.go, segment.go, index.go). It follows behind
-// the rows and only ever narrows the search: what it does not cover is read
-// row by row, and every hit is checked against its row. So a search is exact
-// at any time, and user input never meets a query language.
+// Search: the table words is SQLite's FTS5, written in the transaction of the
+// rows. Its documents are terms that index.go makes of channel, sender, event
+// and message, so the same code splits words for rows and for searches, and
+// what a person types never is FTS5's query language. The index only narrows a
+// search: every hit is checked against its row.
 //
 // Concurrency: all methods are safe for concurrent use. One connection
 // writes; a transaction holds it for milliseconds. Readers never wait for it.
@@ -60,7 +58,11 @@ var ErrVersion = errors.New("the log's file has another version")
 var migrations embed.FS
 
 // mode is how a pool opens the file, in SQLite's words; empty leaves the default.
-type mode struct{ open, journal, vacuum, queryOnly, txlock string }
+type mode struct {
+	open, journal, vacuum, queryOnly, txlock string
+	// immutable: nobody writes the file, and SQLite makes none beside it.
+	immutable bool
+}
 
 // Store is an open file. Open makes one, Close ends it.
 type Store struct {
@@ -70,8 +72,8 @@ type Store struct {
 	// pageTime is how long one page may look for rows before it is returned
 	// as it is, with a cursor to go on from.
 	pageTime time.Duration
-	tail     tail
-	builder  builder // of Index
+	doc      document     // owned by whoever has the writer's transaction
+	stuck    atomic.Int64 // see Stuck
 
 	preparing sync.Mutex
 	prepared  atomic.Bool // set under preparing; the file has its schema
@@ -84,10 +86,17 @@ const defaultPageTime = 2 * time.Second
 // they are missing, and brings its schema up to date. Where there is no room
 // for that, the first write for which there is does it; until then reads fail.
 func Open(ctx context.Context, path string) (*Store, error) {
-	s := &Store{path: path, pageTime: defaultPageTime, tail: tail{due: make(chan struct{}, 1)}}
-	s.writer = connect(path, mode{open: "rw", journal: "WAL", vacuum: "incremental", txlock: "immediate"})
+	s := &Store{path: path, pageTime: defaultPageTime}
+	var err error
+	s.writer, err = connect(path, mode{open: "rw", journal: "WAL", vacuum: "incremental", txlock: "immediate"})
+	if err != nil {
+		return nil, fmt.Errorf("open the log %s: %w", path, err)
+	}
 	s.writer.SetMaxOpenConns(1)
-	s.readers = connect(path, mode{open: "rw", queryOnly: "1"})
+	s.readers, err = connect(path, mode{open: "rw", queryOnly: "1"})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the log %s: %w", path, err), s.Close())
+	}
 	s.readers.SetMaxOpenConns(readers)
 	s.readers.SetMaxIdleConns(readers)
 	if err := s.prepare(ctx); err != nil && !errors.Is(err, ErrFull) {
@@ -121,18 +130,44 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err := s.migrate(ctx); err != nil {
 		return fmt.Errorf("open the log %s: %w", s.path, err)
 	}
+	if err := s.indexMissing(ctx); err != nil {
+		return fmt.Errorf("open the log %s: %w", s.path, err)
+	}
 	s.prepared.Store(true)
 	return nil
 }
 
 // OpenReader opens an existing file for reading only, while a service may be
 // writing it. Append and whatever else writes must not be called.
+//
+// SQLite keeps a shared memory file beside a log in WAL mode. Where it may make
+// none (a folder mounted read-only), the file is read as it is, if nothing
+// waits in a write-ahead log beside it: ErrReadOnlyFolder otherwise.
 func OpenReader(ctx context.Context, path string) (*Store, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
+	s, err := openReader(ctx, path, mode{open: "ro", queryOnly: "1"})
+	if code := resultCode(err) & 0xff; code == sqliteCantOpen || code == sqliteReadOnly {
+		if info, statErr := os.Stat(path + "-wal"); statErr == nil && info.Size() > 0 {
+			return nil, fmt.Errorf("%w: %s (%w)", ErrReadOnlyFolder, filepath.Dir(path), err)
+		}
+		s, err = openReader(ctx, path, mode{open: "ro", queryOnly: "1", immutable: true})
+	}
+	return s, err
+}
+
+// ErrReadOnlyFolder: the newest rows stand in a write-ahead log that SQLite
+// cannot read without writing beside it.
+var ErrReadOnlyFolder = errors.New("the log's folder is read-only, and rows wait in the file ending in -wal; " +
+	"copy both files to a folder where you may write, and read the copy")
+
+func openReader(ctx context.Context, path string, m mode) (*Store, error) {
 	s := &Store{path: path, pageTime: defaultPageTime}
-	s.readers = connect(path, mode{open: "ro", queryOnly: "1"})
+	var err error
+	if s.readers, err = connect(path, m); err != nil {
+		return nil, fmt.Errorf("open the log %s: %w", path, err)
+	}
 	s.readers.SetMaxOpenConns(readers)
 	want, err := schemaVersion()
 	if err == nil {
@@ -151,7 +186,9 @@ func OpenReader(ctx context.Context, path string) (*Store, error) {
 // Close waits for what runs and closes the file.
 func (s *Store) Close() error {
 	var errs []error
-	errs = append(errs, s.readers.Close())
+	if s.readers != nil {
+		errs = append(errs, s.readers.Close())
+	}
 	if s.writer != nil {
 		errs = append(errs, s.writer.Close()) // last: it moves the WAL into the file
 	}
@@ -186,8 +223,8 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
-// LimitPages lets the file grow to n pages of 4 KiB at most, so that a test
-// meets a real SQLITE_FULL; a large n takes the limit away.
+// LimitPages lets the file grow to n pages of 4 KiB at most, so that a test of
+// this package's users meets a real SQLITE_FULL; a large n takes the limit away.
 func (s *Store) LimitPages(ctx context.Context, n int) error {
 	var got int
 	if err := s.writer.QueryRowContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", n)).Scan(&got); err != nil {
@@ -268,12 +305,17 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	return fault(tx.Commit())
 }
 
-// SQLite's result codes that mean no room, or a disk that does not take what
-// is written: SQLITE_FULL, and SQLITE_IOERR where it comes from writing
-// (ENOSPC in the shared memory file, a quota).
+// Result codes of SQLite. No room, or a disk that does not take what is
+// written, is SQLITE_FULL, and SQLITE_IOERR where it comes from writing (ENOSPC
+// in the shared memory file, a quota): writeFaults.
 const (
-	sqliteFull  = 13
-	sqliteIOErr = 10
+	sqliteReadOnly = 8
+	sqliteIOErr    = 10
+	sqliteCorrupt  = 11
+	sqliteFull     = 13
+	sqliteCantOpen = 14
+	// sqliteCorruptIndex is SQLITE_CORRUPT_VTAB: the tables of FTS5 are damaged.
+	sqliteCorruptIndex = sqliteCorrupt | 1<<8
 )
 
 var writeFaults = map[int]bool{

@@ -146,7 +146,7 @@ func (p phrase) at(w *words, i int) bool {
 // searchable is the text of a message as people search it. In JSON, an escape
 // is not what it spells: "caf\u00e9" is found as café, and "a\nb" is two words.
 func searchable(message string) string {
-	if message == "" || message[0] != '{' && message[0] != '[' || strings.IndexByte(message, '\\') < 0 || !json.Valid([]byte(message)) {
+	if message == "" || strings.IndexByte(`{["`, message[0]) < 0 || strings.IndexByte(message, '\\') < 0 || !json.Valid([]byte(message)) {
 		return message
 	}
 	out := make([]byte, 0, len(message))

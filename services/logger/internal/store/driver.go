@@ -1,5 +1,3 @@
-//go:build !cgo
-
 package store
 
 import (
@@ -11,15 +9,15 @@ import (
 	"modernc.org/sqlite"
 )
 
-// Driver names the SQLite driver of this build.
-const Driver = "modernc.org/sqlite"
-
 // connect makes a pool over the file. Each of its connections gets the
 // pragmas from the DSN: an Exec would reach one pooled connection only.
-func connect(path string, m mode) *sql.DB {
+func connect(path string, m mode) (*sql.DB, error) {
 	q := url.Values{"mode": {m.open}}
 	if m.txlock != "" {
 		q.Set("_txlock", m.txlock)
+	}
+	if m.immutable {
+		q.Set("immutable", "1")
 	}
 	for _, p := range []struct{ name, value string }{
 		{"busy_timeout", fmt.Sprint(busyTimeout.Milliseconds())},
@@ -29,16 +27,15 @@ func connect(path string, m mode) *sql.DB {
 		{"query_only", m.queryOnly},
 		{"cache_size", fmt.Sprint(-cacheKiB)},
 		{"journal_size_limit", fmt.Sprint(walBytes)},
+		// Statement journals of large batches stay in memory: where the root
+		// file system is read-only there is no folder for temporary files.
+		{"temp_store", "MEMORY"},
 	} {
 		if p.value != "" {
 			q.Add("_pragma", p.name+"("+p.value+")")
 		}
 	}
-	db, err := sql.Open("sqlite", fileURI(path, q))
-	if err != nil {
-		panic(fmt.Sprintf("store: the SQLite driver is missing: %v", err)) // the import registers it
-	}
-	return db
+	return sql.Open("sqlite", fileURI(path, q))
 }
 
 // resultCode is SQLite's extended result code in err, or 0.
