@@ -43,6 +43,7 @@ func (g *greeting) write(w io.Writer) {
 		key = g.firstKey
 		fmt.Fprintf(&b, "  API key:    %s\n", key)
 		fmt.Fprint(&b, "              Keep it: it is shown this once, Herald stores only its digest.\n")
+		fmt.Fprint(&b, "              It may do everything; make narrower ones with: herald keys add NAME\n")
 	case g.cfg.Ingest.APIKey != "" && g.keyFile != "":
 		key = fmt.Sprintf("$(cat '%s')", g.keyFile)
 		fmt.Fprintf(&b, "  API key     the one in %s; its messages have the sender env\n", g.keyFile)

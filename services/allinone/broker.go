@@ -211,7 +211,7 @@ func (b *broker) declare(ctx context.Context, cfg Config) error {
 	if _, err := natsx.EnsureStream(ctx, js, stream); err != nil && !errors.Is(err, natsx.ErrLimitsKept) { // ingest sees to those
 		return err
 	}
-	_, err = keystore.Open(ctx, js, 1)
+	_, err = keystore.Make(ctx, js, 1)
 	return err
 }
 
@@ -229,7 +229,7 @@ func (b *broker) keyNames(ctx context.Context) (names []string) {
 	if err != nil {
 		return nil
 	}
-	store, err := keystore.Open(ctx, js, 1)
+	store, err := keystore.Open(ctx, js)
 	if err != nil {
 		return nil
 	}

@@ -326,7 +326,7 @@ func (p *patient) broker(ctx context.Context) {
 	} else if err != nil {
 		p.wrong("Is there a leader?", "%v", err)
 	}
-	store, err := keystore.Open(ctx, js, 1)
+	store, err := keystore.Open(ctx, js)
 	if err != nil {
 		p.wrong("Look at JetStream's own log.", "%v", err)
 		return

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -21,18 +22,20 @@ var keysCommand = command{
 	about: "Manages the API keys of the Herald that runs on this machine, or, with -nats, of another deployment.\n" +
 		"A change counts everywhere at once. A key is shown once, when it is made; only its digest is kept.",
 	examples: []string{
-		"herald keys add shop -channels 'orders.>' -rate 50 -expires 720h",
+		"herald keys add shop -channels 'orders.>' -rate 50 -expires 30d   # may publish, nothing else",
+		"herald keys add audit -may history,log",
 		"herald keys list",
 		"herald keys rotate shop -grace 24h",
 		"herald keys revoke shop          # its name, or the id of one key",
 	},
 	start: func(c *call) task {
-		k := &keyring{cfg: defaultConfig(), channels: []string{">"}, grace: 24 * time.Hour, out: c.std.out}
+		k := &keyring{cfg: defaultConfig(), channels: []string{">"}, may: []string{string(auth.Publish)}, grace: 24 * time.Hour, out: c.std.out}
 		return task{
 			settings: append([]config.Setting{
-				{Flag: "channels", Help: "add: patterns the key may publish to, comma-separated; > is all", Into: &k.channels},
-				{Flag: "rate", Help: "add: messages a second it may publish, per ingest; 0: no limit", Into: &k.rate},
-				{Flag: "expires", Help: "add: for how long the key is valid; 0s: until it is revoked", Into: &k.expires},
+				{Flag: "may", Help: "add: what the key may do, comma-separated: publish, history (read what the stream keeps), log (read who sent what), admin; with all four and all channels it also sees publishers' addresses", Into: &k.may},
+				{Flag: "channels", Help: "add: patterns that it may do this with, comma-separated; > is all", Into: &k.channels},
+				{Flag: "rate", Help: "add: messages a second it may publish, such as 50 or 0.5, per ingest; 0: no limit", Into: &k.rate},
+				{Flag: "expires", Help: "add: for how long the key is valid, such as 720h or 30d, or its last day (UTC), such as 2027-12-31; 0s: until it is revoked", Into: &k.expires},
 				{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &k.grace},
 				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", Into: &k.cfg.Data},
 				{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &k.cfg.NATS.URL},
@@ -44,11 +47,12 @@ var keysCommand = command{
 
 // keyring is what herald keys works on, and the settings of its verbs.
 type keyring struct {
-	cfg            Config // where NATS is
-	channels       []string
-	rate           int
-	expires, grace time.Duration
-	out            io.Writer
+	cfg           Config // where NATS is
+	channels, may []string
+	rate          float64
+	expires       expiry
+	grace         time.Duration
+	out           io.Writer
 }
 
 // run finds the key bucket and does what the first word says.
@@ -76,7 +80,7 @@ func (k *keyring) run(ctx context.Context, words []string) error {
 	if err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}
-	store, err := keystore.Open(ctx, js, 1)
+	store, err := keystore.Open(ctx, js)
 	if err != nil {
 		return err
 	}
@@ -106,15 +110,19 @@ func (k *keyring) do(ctx context.Context, store *keystore.Store, verb, name stri
 	now, out := time.Now(), k.out
 	switch verb {
 	case "add":
-		o := keystore.Options{Channels: k.channels, Rate: float64(k.rate)}
-		if k.expires > 0 {
-			o.Expires = now.Add(k.expires).UTC().Truncate(time.Second)
+		may, err := auth.ParseScopes(k.may)
+		if err != nil {
+			return err
+		}
+		o := keystore.Options{Channels: k.channels, May: may, Rate: k.rate}
+		if o.Expires, err = k.expires.after(now); err != nil {
+			return err
 		}
 		secret, made, err := store.Add(ctx, name, o, now)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "API key: %s\nKeep it: it is shown this once. Its id is %s; it may publish to %s.\n", secret, made.ID, strings.Join(made.Channels, ", "))
+		fmt.Fprintf(out, "API key: %s\nKeep it: it is shown this once. Its id is %s; its scopes are %s, on the channels %s.\n", secret, made.ID, auth.JoinScopes(made.May), strings.Join(made.Channels, ", "))
 	case "rotate":
 		secret, made, err := store.Rotate(ctx, name, k.grace, now)
 		if err != nil {
@@ -133,17 +141,58 @@ func (k *keyring) do(ctx context.Context, store *keystore.Store, verb, name stri
 			return err
 		}
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tID\tCHANNELS\tRATE\tCREATED\tEXPIRES\tLAST USED")
+		fmt.Fprintln(w, "NAME\tID\tMAY\tCHANNELS\tRATE\tCREATED\tEXPIRES\tLAST USED")
 		for _, key := range list {
 			rate := "-"
 			if key.Rate > 0 {
 				rate = fmt.Sprintf("%g/s", key.Rate)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", key.Name, key.ID, strings.Join(key.Channels, ","), rate, day(key.Created), day(key.Expires), day(key.LastUsed))
+			may := auth.JoinScopes(key.May)
+			if key.May == nil && !key.Damaged {
+				may = "everything (from before -may)"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", key.Name, key.ID, may, strings.Join(key.Channels, ","), rate, day(key.Created), day(key.Expires), day(key.LastUsed))
 		}
 		return w.Flush()
 	}
 	return nil
+}
+
+// expiry is when a key ends, as a person says it: a duration from now on, or its
+// last day.
+type expiry struct {
+	in  time.Duration
+	day time.Time // its begin, UTC; zero: in counts
+}
+
+func (e *expiry) UnmarshalText(b []byte) error {
+	if day, err := time.Parse(time.DateOnly, string(b)); err == nil {
+		*e = expiry{day: day}
+		return nil
+	}
+	d, err := config.Duration(string(b))
+	if err != nil || d < 0 {
+		return errors.New("want a duration such as 720h or 30d, or a day such as 2027-12-31")
+	}
+	*e = expiry{in: d}
+	return nil
+}
+
+func (e *expiry) MarshalText() ([]byte, error) { return []byte(e.in.String()), nil } // the default: 0s
+
+// after is the time of the end for a key that is made now; zero: none.
+func (e expiry) after(now time.Time) (time.Time, error) {
+	switch {
+	case e.day.IsZero() && e.in == 0:
+		return time.Time{}, nil
+	case e.day.IsZero():
+		return now.Add(e.in).UTC().Truncate(time.Second), nil
+	}
+	end := e.day.AddDate(0, 0, 1)
+	if !end.After(now) {
+		return time.Time{}, fmt.Errorf("expires: %s is over; a key that has ended is of no use", e.day.Format(time.DateOnly))
+	}
+	return end, nil
 }
 
 func day(t time.Time) string {

@@ -71,7 +71,7 @@ func DefaultConfig() Config {
 // Settings declares the gateway's own settings.
 func (c *Config) Settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Into: &c.Listen},
+		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, Into: &c.Listen},
 		{Flag: "tls-cert", Env: "HERALD_TLS_CERT", Help: "certificate file (PEM); with -tls-key the gateway speaks HTTPS and wss", Into: &c.CertFile},
 		{Flag: "tls-key", Env: "HERALD_TLS_KEY", Help: "private key file (PEM)", Into: &c.KeyFile},
 		{Env: "HERALD_JWT_SECRET", Help: "secret of HS256 tokens, at least 32 random characters; while you change it two, with a space or line break between them", Secret: true, Into: &c.JWTSecret, Path: &c.JWTSecretFile},
@@ -87,12 +87,12 @@ func (c *Config) Settings() []config.Setting {
 		{Flag: "drain", Env: "HERALD_DRAIN", Help: "window over which clients are told to leave when the gateway stops", Into: &c.Drain},
 		{Flag: "drain-delay", Env: "HERALD_DRAIN_DELAY", Help: "time from when a gateway that stops is unready to when the first client is told to leave", Into: &c.DrainDelay},
 		{Flag: "heartbeat", Env: "HERALD_HEARTBEAT", Help: "silence after which a client is pinged, in whole seconds", Into: &c.Heartbeat},
-		{Flag: "max-queue-bytes", Env: "HERALD_MAX_QUEUE_BYTES", Help: "bytes that may wait for one client before it is closed as too slow", Into: &c.MaxQueueBytes},
-		{Flag: "compress-above", Env: "HERALD_COMPRESS_ABOVE", Help: "bytes from which on a message is compressed for WebSocket clients that offer permessage-deflate; 0: none is", Into: &c.CompressAbove},
+		{Flag: "max-queue-bytes", Env: "HERALD_MAX_QUEUE_BYTES", Help: "bytes that may wait for one client before it is closed as too slow", Kind: config.Bytes, Into: &c.MaxQueueBytes},
+		{Flag: "compress-above", Env: "HERALD_COMPRESS_ABOVE", Help: "bytes from which on a message is compressed for WebSocket clients that offer permessage-deflate; 0: none is", Kind: config.Bytes, Into: &c.CompressAbove},
 		{Flag: "recent-messages", Env: "HERALD_RECENT_MESSAGES", Help: "messages kept in memory for clients that come back", Into: &c.RecentMessages},
-		{Flag: "recent-bytes", Env: "HERALD_RECENT_BYTES", Help: "bytes of messages kept in memory for clients that come back", Into: &c.RecentBytes},
+		{Flag: "recent-bytes", Env: "HERALD_RECENT_BYTES", Help: "bytes of messages kept in memory for clients that come back", Kind: config.Bytes, Into: &c.RecentBytes},
 		{Flag: "replay-messages", Env: "HERALD_REPLAY_MESSAGES", Help: "most messages sent to one client that comes back", Into: &c.ReplayMessages},
-		{Flag: "replay-bytes", Env: "HERALD_REPLAY_BYTES", Help: "most bytes sent to one client that comes back", Into: &c.ReplayBytes},
+		{Flag: "replay-bytes", Env: "HERALD_REPLAY_BYTES", Help: "most bytes sent to one client that comes back", Kind: config.Bytes, Into: &c.ReplayBytes},
 	}
 }
 

@@ -56,15 +56,15 @@ func DefaultConfig() Config {
 // Settings declares each setting of ingest.
 func (c *Config) Settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Into: &c.Listen},
+		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, Into: &c.Listen},
 		{Env: "HERALD_API_KEY", Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true, Into: &c.APIKey},
 		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES", Help: "addresses and prefixes, comma-separated, whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
 		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP", Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, sockets with each service; 0: no limit", Into: &c.MaxPerIP},
 		{Flag: "stream-max-age", Env: "HERALD_STREAM_MAX_AGE", Help: "how long messages are kept for clients that come back", Into: &c.StreamMaxAge},
-		{Flag: "stream-max-bytes", Env: "HERALD_STREAM_MAX_BYTES", Help: "how many bytes of messages are kept; the oldest go first", Into: &c.StreamMaxBytes},
+		{Flag: "stream-max-bytes", Env: "HERALD_STREAM_MAX_BYTES", Help: "how many bytes of messages are kept; the oldest go first", Kind: config.Bytes, Into: &c.StreamMaxBytes},
 		{Flag: "replicas", Env: "HERALD_REPLICAS", Help: "NATS servers that hold each message: 1, or 3 in a cluster", Into: &c.Replicas},
-		{Flag: "max-message-bytes", Env: "HERALD_MAX_MESSAGE_BYTES", Help: "largest data of one message in bytes; never above what NATS takes", Into: &c.MaxMessageBytes},
-		{Flag: "max-request-bytes", Env: "HERALD_MAX_REQUEST_BYTES", Help: "largest request in bytes, NDJSON streams excepted", Into: &c.MaxRequestBytes},
+		{Flag: "max-message-bytes", Env: "HERALD_MAX_MESSAGE_BYTES", Help: "largest data of one message in bytes; never above what NATS takes", Kind: config.Bytes, Into: &c.MaxMessageBytes},
+		{Flag: "max-request-bytes", Env: "HERALD_MAX_REQUEST_BYTES", Help: "largest request in bytes, NDJSON streams excepted", Kind: config.Bytes, Into: &c.MaxRequestBytes},
 		{Flag: "drain", Env: "HERALD_DRAIN", Help: "how long requests under way may take to finish when the service stops", Into: &c.Drain},
 	}
 }

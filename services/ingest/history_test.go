@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -225,7 +226,7 @@ func TestHistoryLast(t *testing.T) {
 func TestHistoryKeys(t *testing.T) {
 	r := start(t, startNATS(t))
 	ids := r.fill("orders.eu", "a", "orders.eu.paid")
-	shop := addKey(t, "shop", keystore.Options{Channels: []string{"orders.>"}, Rate: 1}, r)
+	shop := addKey(t, "shop", keystore.Options{Channels: []string{"orders.>"}, May: []auth.Scope{auth.History}, Rate: 1}, r)
 	for channel, want := range map[string][]string{"orders.eu": ids[:1], "orders.*": ids[:1], "orders.%3E": {ids[0], ids[2]}, "orders.nothing": {}} {
 		wantIDs(t, channel, r.page(channel, "", "X-API-KEY: "+shop).ids(), want)
 		wantIDs(t, channel+" by Bearer", r.page(channel, "", "X-API-KEY:", "Authorization: Bearer "+shop).ids(), want)

@@ -61,7 +61,6 @@ type Service struct {
 	metrics   *metrics
 	tracer    trace.Tracer // nil: no spans
 	announce  func(secret string)
-	envKey    string // id of Config.APIKey in the ring; empty without
 	openapi   []byte // JSON
 	server    *httpx.Server
 	stall     time.Duration // see stallTimeout
@@ -104,16 +103,6 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	s.metrics = newMetrics(deps.Registry)
 	if s.openapi, err = openAPI(); err != nil {
 		return nil, err
-	}
-	if cfg.APIKey != "" {
-		k, err := auth.NewKey(cfg.APIKey, "env", []string{">"}, time.Now())
-		if err == nil {
-			err = s.ring.Put(k)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("HERALD_API_KEY: %w", err)
-		}
-		s.envKey = k.ID
 	}
 	if cfg.Listen != "" {
 		router := httpx.NewRouter(s.log)

@@ -302,7 +302,7 @@ func (r *rig) keys() *keystore.Store {
 	if err != nil {
 		r.Fatal(err)
 	}
-	store, err := keystore.Open(r.Context(), js, 1)
+	store, err := keystore.Make(r.Context(), js, 1)
 	if err != nil {
 		r.Fatal(err)
 	}

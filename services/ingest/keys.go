@@ -21,6 +21,9 @@ const (
 	keysEvery = 500 * time.Millisecond
 	// keysTimeout bounds what is asked before the first key is known.
 	keysTimeout = 5 * time.Second
+	// replicateEvery is how often a bucket is tried that cannot be brought to
+	// the stream's replicas.
+	replicateEvery = 10 * time.Second
 )
 
 // keepKeys keeps the ring equal to the key bucket until ctx ends.
@@ -42,16 +45,20 @@ func (s *Service) keepKeys(ctx context.Context) {
 	}
 }
 
-// watchKeys opens the bucket, makes the first key if nobody has any, and
-// follows the bucket until ctx ends or the watch breaks.
+// watchKeys opens the bucket, or makes it, makes the first key if nobody has any,
+// and follows the bucket until ctx ends or the watch breaks.
 func (s *Service) watchKeys(ctx context.Context) error {
 	ask, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
-	store, err := keystore.Open(ask, s.js, s.cfg.Replicas)
+	store, err := keystore.Make(ask, s.js, s.cfg.Replicas)
 	if err != nil {
 		return err
 	}
-	if s.cfg.APIKey == "" {
+	env, err := s.admitEnvironment(ask, store)
+	if err != nil {
+		return err
+	}
+	if !env {
 		secret, k, err := store.First(ask, time.Now())
 		if err != nil {
 			return err
@@ -68,7 +75,57 @@ func (s *Service) watchKeys(ctx context.Context) error {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { uses.Run(watch, s.log) })
+	wg.Go(func() { s.keepReplicas(watch) })
 	return store.Watch(watch, &s.ring, s.log, func() { s.keysLoaded.Store(true) })
+}
+
+// admitEnvironment takes the key of HERALD_API_KEY into the ring, and reports
+// whether there is one that counts.
+func (s *Service) admitEnvironment(ctx context.Context, store *keystore.Store) (bool, error) {
+	if s.cfg.APIKey == "" {
+		return false, nil
+	}
+	k, stored, err := store.Environment(ctx, s.cfg.APIKey, time.Now())
+	if err != nil {
+		return false, err
+	}
+	if stored {
+		s.log.Warn("HERALD_API_KEY is a key that was made with herald keys: it may do what that key may, and nothing if it was revoked; unset it here", "key", k.ID)
+		return false, nil
+	}
+	if err := s.ring.Put(k); err != nil {
+		return false, fmt.Errorf("HERALD_API_KEY: %w", err)
+	}
+	return true, nil
+}
+
+// keepReplicas brings the key bucket to the stream's replicas, as often as it
+// takes: servers may still be starting. The keys are served meanwhile.
+func (s *Service) keepReplicas(ctx context.Context) {
+	for complained := false; ; complained = true {
+		ask, cancel := context.WithTimeout(ctx, keysTimeout)
+		err := keystore.Replicate(ask, s.js, s.cfg.Replicas)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if !complained {
+			s.log.Warn("the keys are not on as many servers as the messages yet; trying again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(replicateEvery):
+		}
+	}
+}
+
+// may refuses what the key's scopes do not allow. The error is a problem.
+func may(g auth.Grant, s auth.Scope) error {
+	if g.Can(s) {
+		return nil
+	}
+	return proto.ProblemForbidden.With(fmt.Sprintf("the key %q does not have the scope %s, only %s; one that has it is made with herald keys add NAME -may %s", g.Name, s, auth.JoinScopes(g.Scopes), s))
 }
 
 // banner shows the first key to whoever started the service.
@@ -83,6 +140,9 @@ func banner(w io.Writer, addr net.Addr, secret string) {
 Herald made its first API key. It is shown once: only its digest is kept.
 
     API key: %s
+
+It may do everything: publish, read history and the log, see publishers' addresses.
+Make narrower ones with: herald keys add NAME
 
 Try it:
 
@@ -114,7 +174,7 @@ func (s *Service) authenticate(r *http.Request) (auth.Grant, error) {
 		s.metrics.authFailures.WithLabelValues(reason).Inc()
 		return auth.Grant{}, proto.ProblemUnauthorized.With(err.Error())
 	}
-	if g.KeyID != s.envKey { // that one is in no bucket
+	if g.Name != keystore.EnvName { // that one is in no bucket
 		s.uses.Load().Touch(g.KeyID, now)
 	}
 	return g, nil

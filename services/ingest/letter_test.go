@@ -93,13 +93,28 @@ func TestLoneSurrogates(t *testing.T) {
 // Who writes a channel's slashes as they are is told how they are written.
 func TestSlashInPath(t *testing.T) {
 	r := start(t, startNATS(t))
-	for _, method := range []string{http.MethodPost, http.MethodGet} {
+	for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodHead} {
 		for _, path := range []string{"/v1/channels/home/kitchen", "/v1/channels/home/kitchen/messages"} {
 			a := r.do(method, path, nil)
-			if a.status != http.StatusNotFound || !strings.Contains(a.body, "/v1/channels/home%2Fkitchen") {
+			if a.status != http.StatusNotFound || method != http.MethodHead && !strings.Contains(a.body, "/v1/channels/home%2Fkitchen") {
 				t.Errorf("%s %s: got %d %s", method, path, a.status, a.body)
 			}
 		}
 	}
 	r.post("/v1/channels/home%2Fkitchen", `1`).result(t, http.StatusOK)
+}
+
+// HEAD answers as GET does, without the body.
+func TestHead(t *testing.T) {
+	r := start(t, startNATS(t))
+	r.post("/v1/channels/a", `1`).result(t, http.StatusOK)
+	for _, path := range []string{"/v1/channels/a/messages", "/v1/channels/a/messages?limit=x", "/openapi.json", "/healthz", "/readyz", "/metrics", "/v1/nothing"} {
+		get, got := r.do(http.MethodGet, path, nil), r.do(http.MethodHead, path, nil)
+		if got.status != get.status || got.body != "" || got.header.Get("Content-Type") != get.header.Get("Content-Type") {
+			t.Errorf("%s: got %d %s %q, want %d %s and no body", path, got.status, got.header.Get("Content-Type"), got.body, get.status, get.header.Get("Content-Type"))
+		}
+	}
+	if a := r.do(http.MethodHead, "/v1/channels/a/messages", nil, "X-API-KEY:"); a.status != http.StatusUnauthorized {
+		t.Errorf("without a key: got %d", a.status)
+	}
 }

@@ -16,21 +16,24 @@ import (
 
 // Mount adds ingest's routes: the HTTP API at a glance.
 func (s *Service) Mount(r chi.Router) {
-	r.Post("/v1/messages", s.count("messages", s.traced("/v1/messages", s.keyed(s.postMessages, s.writeProblem))))
-	r.Post("/v1/channels/{channel}", s.count("channels", s.traced("/v1/channels/{channel}", s.keyed(s.postChannel, s.writeProblem))))
-	r.Get("/v1/channels/{channel}/messages", s.count("history", s.keyed(s.getHistory, s.writeProblem)))
-	r.Post("/notify", s.count("notify", s.traced("/notify", s.keyed(s.notify, s.writeNotifyError))))
-	r.Get("/openapi.json", s.count("openapi", s.getOpenAPI))
+	r.Post("/v1/messages", s.count("messages", s.traced("/v1/messages", s.keyed(auth.Publish, s.postMessages, s.writeProblem))))
+	r.Post("/v1/channels/{channel}", s.count("channels", s.traced("/v1/channels/{channel}", s.keyed(auth.Publish, s.postChannel, s.writeProblem))))
+	httpx.Get(r, "/v1/channels/{channel}/messages", s.count("history", s.keyed(auth.History, s.getHistory, s.writeProblem)))
+	r.Post("/notify", s.count("notify", s.traced("/notify", s.keyed(auth.Publish, s.notify, s.writeNotifyError))))
+	httpx.Get(r, "/openapi.json", s.count("openapi", s.getOpenAPI))
 }
 
 // A keyedHandler answers by itself, or returns the error to answer with.
 type keyedHandler func(w http.ResponseWriter, r *http.Request, g auth.Grant) error
 
-// keyed lets only requests with a valid key through, before a byte of the
-// body is read, and answers errors with fail.
-func (s *Service) keyed(h keyedHandler, fail func(http.ResponseWriter, *http.Request, error)) http.HandlerFunc {
+// keyed lets only requests with a valid key that may do this through, before a
+// byte of the body is read, and answers errors with fail.
+func (s *Service) keyed(scope auth.Scope, h keyedHandler, fail func(http.ResponseWriter, *http.Request, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		g, err := s.authenticate(r)
+		if err == nil {
+			err = may(g, scope)
+		}
 		if err == nil {
 			err = h(w, r, g)
 		}

@@ -5,11 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/logger/internal/store"
 )
 
@@ -37,9 +40,13 @@ type page struct {
 	Next     string  `json:"next,omitempty"`
 }
 
-func newPage(p store.Page) page {
+// newPage leaves publishers' addresses out, unless addresses.
+func newPage(p store.Page, addresses bool) page {
 	out := page{Messages: make([]entry, len(p.Rows)), Next: p.Next}
 	for i := range p.Rows {
+		if !addresses {
+			p.Rows[i].Source = ""
+		}
 		out.Messages[i] = newEntry(&p.Rows[i])
 	}
 	return out
@@ -55,13 +62,15 @@ const (
 // export streams everything that fits the filter. An error means that nothing
 // is written yet; later ones break the connection off, so that nobody takes a
 // part for the whole.
-func (s *Service) export(w http.ResponseWriter, r *http.Request, f store.Filter, format string) error {
-	select {
-	case s.exports <- struct{}{}:
-		defer func() { <-s.exports }()
-	default:
+func (s *Service) export(w http.ResponseWriter, r *http.Request, g auth.Grant, f store.Filter, format string) error {
+	free, err := s.exports.Take(g.KeyID)
+	switch {
+	case errors.Is(err, httpx.ErrKeyHasPlaces):
+		return proto.ProblemTooManyRequests.With(fmt.Sprintf("%d exports of this key are running; try again when one is done", maxExportsOfKey))
+	case err != nil:
 		return proto.ProblemUnavailable.With("other exports are running; try again when they are done")
 	}
+	defer free()
 	out := &patient{w: w, deadline: http.NewResponseController(w).SetWriteDeadline}
 	buf := bufio.NewWriterSize(out, exportBytes)
 	h := w.Header()
@@ -71,7 +80,10 @@ func (s *Service) export(w http.ResponseWriter, r *http.Request, f store.Filter,
 		h.Set("Content-Type", "text/csv; charset=utf-8; header=present")
 		h.Set("Content-Disposition", `attachment; filename="herald-log.csv"`)
 	}
-	err := writeRows(r.Context(), s.store, f, format, buf)
+	if r.Method == http.MethodHead {
+		return nil // an export of everything, for nobody to read
+	}
+	err = writeRows(r.Context(), s.store, f, format, g.Everything(), buf)
 	if err == nil {
 		err = buf.Flush()
 	}
@@ -88,18 +100,27 @@ func (s *Service) export(w http.ResponseWriter, r *http.Request, f store.Filter,
 	panic(http.ErrAbortHandler)
 }
 
-// writeRows writes every row that fits the filter, as CSV or NDJSON.
-func writeRows(ctx context.Context, from *store.Store, f store.Filter, format string, w io.Writer) error {
+// writeRows writes every row that fits the filter, as CSV or NDJSON, with the
+// publishers' addresses or without.
+func writeRows(ctx context.Context, from *store.Store, f store.Filter, format string, addresses bool, w io.Writer) error {
+	each := func(write func(r *store.Row) error) error {
+		return from.Export(ctx, f, func(r *store.Row) error {
+			if !addresses {
+				r.Source = ""
+			}
+			return write(r)
+		})
+	}
 	if format != formatCSV {
 		enc := json.NewEncoder(w)
 		enc.SetEscapeHTML(false)
-		return from.Export(ctx, f, func(r *store.Row) error { return enc.Encode(newEntry(r)) })
+		return each(func(r *store.Row) error { return enc.Encode(newEntry(r)) })
 	}
 	if _, err := io.WriteString(w, csvHeader); err != nil {
 		return err
 	}
 	var line []byte
-	return from.Export(ctx, f, func(r *store.Row) error {
+	return each(func(r *store.Row) error {
 		line = appendCSV(line[:0], r)
 		_, err := w.Write(line)
 		return err

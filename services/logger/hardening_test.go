@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -130,13 +131,14 @@ func TestBeforeTheBucketIsThere(t *testing.T) {
 	if status, header, body := r.get("hk_00000000000000000000"); status != 503 || header.Get("Retry-After") == "" {
 		t.Errorf("a key that may be known later: got %d %s, want 503", status, body)
 	}
-	if status, _, body := r.get(envKey); status != 200 {
-		t.Errorf("the key of the environment: got %d %s, want 200", status, body)
+	// Nobody knows yet whether it is one that was revoked.
+	if status, _, body := r.get(envKey); status != 503 {
+		t.Errorf("the key of the environment: got %d %s, want 503", status, body)
 	}
 	if err := r.ops.Ready(context.Background()); err == nil {
 		t.Error("ready without keys")
 	}
-	if _, err := keystore.Open(context.Background(), w.js, 1); err != nil {
+	if _, err := keystore.Make(context.Background(), w.js, 1); err != nil {
 		t.Fatal(err)
 	}
 	r.eventually("ready", func() bool { return r.ops.Ready(context.Background()) == nil })
@@ -175,13 +177,27 @@ func TestFlood(t *testing.T) {
 		rows[i] = Row{Channel: "a", Message: strings.Repeat("full text ", 2000)}
 	}
 	r.fill(rows...)
-	for range maxExports {
+	other, _, err := w.keys.Add(context.Background(), "other", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.Log}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the key is known", func() bool { status, _, _ := r.get(other, "limit", "1"); return status == 200 })
+	for i := range maxExports {
+		key := envKey
+		if i == maxExportsOfKey { // which leaves room for others
+			if status, header, body := r.get(key, "format", "csv"); status != 429 || header.Get("Retry-After") == "" {
+				t.Errorf("one export more of a key: got %d %s, want 429", status, body[:min(len(body), 200)])
+			}
+		}
+		if i >= maxExportsOfKey {
+			key = other
+		}
 		conn, err := net.Dial("tcp", r.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		if _, err := conn.Write([]byte("GET /v1/log?format=ndjson HTTP/1.1\r\nHost: x\r\nX-API-KEY: " + envKey + "\r\n\r\n")); err != nil {
+		if _, err := conn.Write([]byte("GET /v1/log?format=ndjson HTTP/1.1\r\nHost: x\r\nX-API-KEY: " + key + "\r\n\r\n")); err != nil {
 			t.Fatal(err)
 		}
 		begin := make([]byte, len("HTTP/1.1 200"))
@@ -189,7 +205,15 @@ func TestFlood(t *testing.T) {
 			t.Fatalf("export: got %q, %v, want it to begin", begin, err)
 		}
 	}
-	if status, header, body := r.get(envKey, "format", "csv"); status != 503 || header.Get("Retry-After") == "" {
+	if status, _, _ := r.get(envKey, "format", "csv"); status != 429 {
+		t.Errorf("one export more: got %d, want 429", status)
+	}
+	third, _, err := w.keys.Add(context.Background(), "third", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.Log}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the key is known", func() bool { status, _, _ := r.get(third, "limit", "1"); return status == 200 })
+	if status, header, body := r.get(third, "format", "csv"); status != 503 || header.Get("Retry-After") == "" {
 		t.Errorf("one export more: got %d %s, want 503", status, body[:min(len(body), 200)])
 	}
 	var wg sync.WaitGroup
@@ -232,6 +256,13 @@ func TestQueryThatTakesTooLong(t *testing.T) {
 	}
 	defer s.store.Close()
 	s.queryTimeout = time.Nanosecond
+	k, err := auth.NewKey(envKey, keystore.EnvName, []string{">"}, auth.Scopes, time.Now())
+	if err == nil {
+		err = s.keys.Load().Put(k)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	router := chi.NewRouter()
 	s.Mount(router)
 	req := httptest.NewRequest(http.MethodGet, "/v1/log?q=full", nil)

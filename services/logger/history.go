@@ -51,7 +51,7 @@ func (s *Service) answerLog(w http.ResponseWriter, r *http.Request) (format stri
 		return "", proto.ProblemUnavailable.With("the log cannot be opened now; the operator sees why in /readyz")
 	}
 	if format != formatJSON {
-		return format, s.export(w, r, f, format)
+		return format, s.export(w, r, g, f, format)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), s.queryTimeout)
 	defer cancel()
@@ -59,7 +59,7 @@ func (s *Service) answerLog(w http.ResponseWriter, r *http.Request) (format stri
 	if err != nil {
 		return "", queryProblem(ctx, err)
 	}
-	httpx.WriteJSON(w, http.StatusOK, newPage(page))
+	httpx.WriteJSON(w, http.StatusOK, newPage(page, g.Everything()))
 	return format, nil
 }
 

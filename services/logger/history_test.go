@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/keystore"
 )
@@ -165,7 +166,7 @@ func TestKeysOfTheBucketAndWhatTheyCover(t *testing.T) {
 	r := w.startReady()
 	r.fill(orders()...)
 	ctx := context.Background()
-	narrow, _, err := w.keys.Add(ctx, "narrow", keystore.Options{Channels: []string{"orders.eu.>", "alerts"}}, time.Now())
+	narrow, _, err := w.keys.Add(ctx, "narrow", keystore.Options{Channels: []string{"orders.eu.>", "alerts"}, May: []auth.Scope{auth.Log}}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

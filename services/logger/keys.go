@@ -11,23 +11,10 @@ import (
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // askTimeout bounds one question to NATS.
 const askTimeout = 5 * time.Second
-
-// newRing is a ring with the key of the environment, if there is one.
-func (s *Service) newRing() (*auth.Ring, error) {
-	ring := &auth.Ring{}
-	if s.envKey == nil {
-		return ring, nil
-	}
-	if err := ring.Put(*s.envKey); err != nil {
-		return nil, fmt.Errorf("HERALD_API_KEY: %w", err)
-	}
-	return ring, nil
-}
 
 // keepKeys follows the key bucket until ctx ends.
 func (s *Service) keepKeys(ctx context.Context) {
@@ -55,19 +42,19 @@ func (s *Service) keepKeys(ctx context.Context) {
 func (s *Service) watchKeys(ctx context.Context) error {
 	ask, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if _, err := s.js.KeyValue(ask, keystore.Bucket); err != nil {
-		if errors.Is(err, jetstream.ErrBucketNotFound) {
-			return errors.New("their bucket is not there; ingest makes it")
+	keys, err := keystore.Open(ask, s.js)
+	if err != nil {
+		return err
+	}
+	ring := &auth.Ring{}
+	if s.cfg.APIKey != "" {
+		k, stored, err := keys.Environment(ask, s.cfg.APIKey, time.Now())
+		if err == nil && !stored { // ingest warns of one that is stored
+			err = ring.Put(k)
 		}
-		return fmt.Errorf("look for key bucket %s: %w", keystore.Bucket, err)
-	}
-	keys, err := keystore.Open(ask, s.js, 1)
-	if err != nil {
-		return err
-	}
-	ring, err := s.newRing()
-	if err != nil {
-		return err
+		if err != nil {
+			return fmt.Errorf("HERALD_API_KEY: %w", err)
+		}
 	}
 	return keys.Watch(ctx, ring, s.log, func() {
 		s.keys.Store(ring)
@@ -75,8 +62,9 @@ func (s *Service) watchKeys(ctx context.Context) error {
 	})
 }
 
-// authenticate finds the key of a request. Errors are problems: unauthorized,
-// or unavailable while no key but that of the environment is known yet.
+// authenticate finds the key of a request, which must be one that may read the
+// log. Errors are problems: unauthorized, forbidden, or unavailable while no key
+// is known yet: what that of the environment may do is for the bucket to say.
 func (s *Service) authenticate(r *http.Request) (auth.Grant, error) {
 	secret, err := httpx.APIKey(r)
 	if err != nil {
@@ -85,8 +73,10 @@ func (s *Service) authenticate(r *http.Request) (auth.Grant, error) {
 	loaded := s.keysLoaded.Load()
 	g, err := s.keys.Load().Authenticate(secret, time.Now())
 	switch {
-	case err == nil:
+	case err == nil && g.Can(auth.Log):
 		return g, nil
+	case err == nil:
+		return g, proto.ProblemForbidden.With(fmt.Sprintf("the key %q does not have the scope log, only %s; one that has it is made with herald keys add NAME -may log", g.Name, auth.JoinScopes(g.Scopes)))
 	case !loaded && errors.Is(err, auth.ErrUnknownKey):
 		return auth.Grant{}, proto.ProblemUnavailable.With("the API keys are not loaded yet")
 	}

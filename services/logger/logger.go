@@ -50,10 +50,9 @@ type Service struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	metrics  *metrics
-	envKey   *auth.Key // nil without Config.APIKey
 	consumer *consumer
 	server   *httpx.Server
-	exports  chan struct{} // a place each; never closed
+	exports  *httpx.Places
 	// queryTimeout bounds one page, waiting for other queries included. The
 	// store cuts a long search short before that.
 	queryTimeout time.Duration
@@ -76,8 +75,9 @@ const (
 	// still gets out.
 	queryTimeout = 10 * time.Second
 	// maxExports run at once: each keeps a processor busy for as long as its
-	// client reads.
-	maxExports = 4
+	// client reads. One key has so many of them that another finds a place.
+	maxExports      = 4
+	maxExportsOfKey = 2
 )
 
 // New wires the service, and binds its listener unless cfg.Listen is empty. It
@@ -86,22 +86,11 @@ func New(_ context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: make(chan struct{}, maxExports), queryTimeout: queryTimeout}
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: httpx.NewPlaces(maxExports, maxExportsOfKey), queryTimeout: queryTimeout}
 	if s.js, err = jetstream.New(deps.NATS); err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	if cfg.APIKey != "" {
-		k, err := auth.NewKey(cfg.APIKey, "env", []string{">"}, time.Now())
-		if err != nil {
-			return nil, fmt.Errorf("HERALD_API_KEY: %w", err)
-		}
-		s.envKey = &k
-	}
-	ring, err := s.newRing()
-	if err != nil {
-		return nil, err
-	}
-	s.keys.Store(ring)
+	s.keys.Store(&auth.Ring{})
 	s.metrics = newMetrics(deps.Registry, s.fileBytes, s.holes)
 	s.consumer = newConsumer(s.nc, s.js, s.metrics, s.log)
 	if cfg.Listen != "" {

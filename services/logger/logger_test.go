@@ -63,7 +63,7 @@ func newWorld(t testing.TB) *world {
 	w.nc = w.nats.Connect()
 	w.js, w.epoch = w.nats.Stream(w.nc)
 	var err error
-	if w.keys, err = keystore.Open(context.Background(), w.js, 1); err != nil {
+	if w.keys, err = keystore.Make(context.Background(), w.js, 1); err != nil {
 		t.Fatal(err)
 	}
 	w.cfg = DefaultConfig()
@@ -246,6 +246,7 @@ func (r *running) getRaw(key, path string) (int, http.Header, []byte) {
 // entries is a page that must be answered with 200.
 func (r *running) entries(key string, params ...string) page {
 	r.t.Helper()
+	r.eventually("the keys are loaded", r.keysLoaded.Load)
 	status, _, body := r.get(key, params...)
 	var p page
 	dec := json.NewDecoder(bytes.NewReader(body))

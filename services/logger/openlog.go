@@ -46,7 +46,7 @@ func (l *Log) Export(ctx context.Context, f Filter, format string, w io.Writer) 
 	if format != formatCSV && format != formatNDJSON {
 		return fmt.Errorf("format %q: want csv or ndjson", format)
 	}
-	return writeRows(ctx, l.store, f, format, w)
+	return writeRows(ctx, l.store, f, format, true, w)
 }
 
 // Close closes the file.

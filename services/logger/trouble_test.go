@@ -37,6 +37,7 @@ func TestFileThatIsNoDatabase(t *testing.T) {
 	if got := testutil.ToFloat64(r.metrics.unwritable); got != 1 {
 		t.Errorf("herald_logger_unwritable: got %v, want 1", got)
 	}
+	r.eventually("the keys are loaded", r.keysLoaded.Load)
 	if status, _, body := r.get(envKey); status != 503 || !strings.Contains(string(body), "cannot be opened") {
 		t.Errorf("GET /v1/log: got %d %s, want 503", status, body)
 	}

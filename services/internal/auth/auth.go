@@ -8,6 +8,7 @@ package auth
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -21,12 +22,29 @@ type Principal struct {
 	// Channels are the patterns that the principal may publish to, and read
 	// history and log of (a key), or follow (a token, an anonymous client).
 	Channels []string
+	// Scopes are what a key may do there. Nobody else has any.
+	Scopes []Scope
 	// Expires is when that ends; zero means never.
 	Expires time.Time
 }
 
 // May reports whether the principal's patterns cover the channel or pattern.
 func (p *Principal) May(channel string) bool { return proto.MatchAny(p.Channels, channel) }
+
+// Can reports whether the principal is a key that may do that, on the channels
+// that it covers.
+func (p *Principal) Can(s Scope) bool { return slices.Contains(p.Scopes, s) }
+
+// Everything reports whether the principal is a key for everything: it may do all
+// that there is, on all channels.
+func (p *Principal) Everything() bool {
+	for _, s := range Scopes {
+		if !p.Can(s) {
+			return false
+		}
+	}
+	return p.May(">")
+}
 
 // Errors of Ring.Authenticate and Verifier.Verify. They say no more than a
 // stranger may know.

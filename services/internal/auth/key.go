@@ -21,14 +21,16 @@ import (
 // Key is what is kept of an API key. The key itself is shown once, when it is
 // made, and kept nowhere.
 //
-//	{"id":"7f3a09c1","name":"shop","digest":"…64 hex digits…","channels":["orders.>"],"created":"2026-11-22T16:58:36.123Z"}
+//	{"id":"7f3a09c1","name":"shop","digest":"…64 hex digits…","may":["publish"],"channels":["orders.>"],"created":"2026-11-22T16:58:36.123Z"}
 type Key struct {
 	// ID is the first 8 hex digits of the digest: how people name one key.
 	ID     string `json:"id"`
 	Name   string `json:"name"`   // the sender of its messages; several keys may share it
 	Digest string `json:"digest"` // hex SHA-256 of the key
-	// Channels are the patterns that it may publish to, and read history and
-	// log of.
+	// May is what the key may do on its channels. Nil: it was made before keys
+	// had scopes, and may do everything.
+	May []Scope `json:"may,omitempty"`
+	// Channels are the patterns of what it may do that with.
 	Channels []string `json:"channels"`
 	// Rate is messages a second, per ingest process, with a burst of as many;
 	// 0 means no limit.
@@ -81,7 +83,7 @@ func NewSecret() string {
 }
 
 // NewKey describes a key for storing. It checks what a person typed.
-func NewKey(secret, name string, channels []string, now time.Time) (Key, error) {
+func NewKey(secret, name string, channels []string, may []Scope, now time.Time) (Key, error) {
 	if err := proto.CheckName(name); err != nil {
 		return Key{}, fmt.Errorf("key name: %w", err)
 	}
@@ -93,9 +95,12 @@ func NewKey(secret, name string, channels []string, now time.Time) (Key, error) 
 			return Key{}, err
 		}
 	}
+	if len(may) == 0 {
+		return Key{}, errors.New("a key that may do nothing is none")
+	}
 	digest := sha256.Sum256([]byte(secret))
 	d := hex.EncodeToString(digest[:])
-	return Key{ID: d[:8], Name: name, Digest: d, Channels: slices.Clone(channels), Created: now.UTC().Truncate(time.Millisecond)}, nil
+	return Key{ID: d[:8], Name: name, Digest: d, May: slices.Clone(may), Channels: slices.Clone(channels), Created: now.UTC().Truncate(time.Millisecond)}, nil
 }
 
 // Check reports whether a key that comes from a store is whole: a name that is
@@ -113,6 +118,9 @@ func (k *Key) Check() error {
 		if err := proto.CheckPattern(c); err != nil {
 			return fmt.Errorf("key %q: %w", k.ID, err)
 		}
+	}
+	if k.May != nil && len(k.May) == 0 { // stored again it would look like one from before scopes
+		return fmt.Errorf("key %q: it may do nothing", k.ID)
 	}
 	if !(k.Rate >= 0) { // NaN too
 		return fmt.Errorf("key %q: a rate of %v", k.ID, k.Rate)
@@ -141,7 +149,11 @@ func (r *Ring) Put(k Key) error {
 	if err := k.Check(); err != nil {
 		return err
 	}
-	rk := &ringKey{Key: k, principal: &Principal{Name: k.Name, Channels: k.Channels, Expires: k.Expires}}
+	scopes := k.May
+	if scopes == nil {
+		scopes = Scopes
+	}
+	rk := &ringKey{Key: k, principal: &Principal{Name: k.Name, Channels: k.Channels, Scopes: scopes, Expires: k.Expires}}
 	_, _ = hex.Decode(rk.digest[:], []byte(k.Digest)) // Check has decoded it
 	if k.Rate > 0 {
 		rk.limit = rate.NewLimiter(rate.Limit(k.Rate), max(1, int(min(k.Rate, math.MaxInt32))))

@@ -21,7 +21,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // newKey makes a key that may publish everywhere.
 func newKey(t testing.TB, secret, name string) auth.Key {
 	t.Helper()
-	k, err := auth.NewKey(secret, name, []string{">"}, noon)
+	k, err := auth.NewKey(secret, name, []string{">"}, auth.Scopes, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestNewSecret(t *testing.T) {
 
 func TestNewKey(t *testing.T) {
 	channels := []string{"orders.*"}
-	k, err := auth.NewKey("the-secret", "shop", channels, noon.Add(123456789))
+	k, err := auth.NewKey("the-secret", "shop", channels, []auth.Scope{auth.Publish}, noon.Add(123456789))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestNewKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf(`{"id":%q,"name":"shop","digest":%q,"channels":["orders.*"],"created":"2026-11-22T12:00:00.123Z"}`, k.ID, k.Digest)
+	want := fmt.Sprintf(`{"id":%q,"name":"shop","digest":%q,"may":["publish"],"channels":["orders.*"],"created":"2026-11-22T12:00:00.123Z"}`, k.ID, k.Digest)
 	if string(b) != want {
 		t.Errorf("got %s, want %s", b, want)
 	}
@@ -120,7 +120,7 @@ func TestNewKey(t *testing.T) {
 		{"shop", []string{"a.>.b"}, "invalid channel"},
 		{"shop", []string{"ok", ""}, "invalid channel: it is empty"},
 	} {
-		if _, err := auth.NewKey("the-secret", c.name, c.channels, noon); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+		if _, err := auth.NewKey("the-secret", c.name, c.channels, auth.Scopes, noon); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%q %q: got %v, want %q", c.name, c.channels, err, c.want)
 		}
 	}

@@ -10,11 +10,13 @@
 package config
 
 import (
+	"cmp"
 	"encoding"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sort"
 	"strconv"
@@ -34,7 +36,9 @@ type Setting struct {
 	// Path receives the path of that file, so that the service can read it again
 	// when it changes; nil: it does not.
 	Path *string
-	// Into receives the value: *string, *bool, *int, *int64, *time.Duration,
+	// Kind says how a *string, *int or *int64 is read and shown.
+	Kind Kind
+	// Into receives the value: *string, *bool, *int, *int64, *float64, *time.Duration,
 	// *[]string (comma-separated) or an encoding.TextUnmarshaler. What it
 	// holds before Parse is the default.
 	Into any
@@ -91,7 +95,7 @@ func Parse(name string, args []string, env Env, file map[string]string, out io.W
 	for _, s := range settings {
 		value, from, err := lookup(s, given, env, file)
 		if err == nil && from != "" {
-			err = assign(s.Into, value)
+			err = assign(s, value)
 			_, foreign := s.Into.(encoding.TextUnmarshaler)
 			switch {
 			case err == nil:
@@ -176,7 +180,7 @@ func lookup(s Setting, given map[string]string, env Env, file map[string]string)
 			}
 		}
 		// Where an empty text is no value, assign refuses it and changes nothing.
-		if v != "" || set && assign(s.Into, "") == nil {
+		if v != "" || set && assign(s, "") == nil {
 			return v, s.Env, nil
 		}
 	}
@@ -201,9 +205,15 @@ func ReadSecret(path string) (string, error) {
 	return secret, nil
 }
 
-func assign(into any, v string) error {
-	switch p := into.(type) {
+func assign(s Setting, v string) error {
+	switch p := s.Into.(type) {
 	case *string:
+		if s.Kind == Address {
+			var err error
+			if v, err = listenAddress(v); err != nil {
+				return err
+			}
+		}
 		*p = v
 	case *bool:
 		b, err := strconv.ParseBool(v)
@@ -212,21 +222,27 @@ func assign(into any, v string) error {
 		}
 		*p = b
 	case *int:
-		n, err := strconv.Atoi(v)
+		n, err := whole(s.Kind, v)
+		if err != nil || int64(int(n)) != n {
+			return cmp.Or(err, errSize)
+		}
+		*p = int(n)
+	case *int64:
+		n, err := whole(s.Kind, v)
 		if err != nil {
-			return errors.New("want a whole number")
+			return err
 		}
 		*p = n
-	case *int64:
-		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil {
-			return errors.New("want a whole number")
+	case *float64:
+		n, err := strconv.ParseFloat(v, 64)
+		if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+			return errors.New("want a number such as 50 or 0.5")
 		}
 		*p = n
 	case *time.Duration:
-		d, err := time.ParseDuration(v)
+		d, err := Duration(v)
 		if err != nil {
-			return errors.New("want a duration such as 10s, 5m or 24h")
+			return err
 		}
 		*p = d
 	case *[]string:
@@ -234,9 +250,21 @@ func assign(into any, v string) error {
 	case encoding.TextUnmarshaler:
 		return p.UnmarshalText([]byte(v))
 	default:
-		panic(fmt.Sprintf("config: no way to read a %T", into))
+		panic(fmt.Sprintf("config: no way to read a %T", p))
 	}
 	return nil
+}
+
+// whole reads a whole number, or a size.
+func whole(k Kind, v string) (int64, error) {
+	if k == Bytes {
+		return Size(v)
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		return 0, errors.New("want a whole number")
+	}
+	return n, nil
 }
 
 // List splits a comma-separated list; spaces around the items and empty items go.
@@ -293,9 +321,17 @@ func (s Setting) Default() string {
 	case *[]string:
 		return strings.Join(*p, ",")
 	case *int:
+		if s.Kind == Bytes {
+			return ShowSize(int64(*p))
+		}
 		return strconv.Itoa(*p)
 	case *int64:
+		if s.Kind == Bytes {
+			return ShowSize(*p)
+		}
 		return strconv.FormatInt(*p, 10)
+	case *float64:
+		return strconv.FormatFloat(*p, 'f', -1, 64)
 	case *time.Duration:
 		return shortDuration(*p)
 	case encoding.TextMarshaler:

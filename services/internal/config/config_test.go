@@ -260,7 +260,7 @@ func TestFaultsAreReportedAtOnce(t *testing.T) {
 		`T_VERBOSE: "perhaps": want true or false`,
 		`-workers: "many": want a whole number`,
 		`T_BYTES: "1e6": want a whole number`,
-		`T_DRAIN: "10": want a duration such as 10s, 5m or 24h`,
+		`T_DRAIN: "10": want a duration such as 10s, 5m, 24h or 30d`,
 		`level: "middle": no level: middle`,
 		"T_TOKEN and T_TOKEN_FILE are both set; set one",
 	}

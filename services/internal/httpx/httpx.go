@@ -126,6 +126,13 @@ func NewRouter(log *slog.Logger) *chi.Mux {
 	return r
 }
 
+// Get adds a route for GET, and for HEAD, which is answered alike: net/http
+// leaves the body out (RFC 9110 section 9.3.2).
+func Get(r chi.Router, pattern string, h http.HandlerFunc) {
+	r.Get(pattern, h)
+	r.Head(pattern, h)
+}
+
 // slashHint says how a channel with slashes is written, to whoever wrote it as
 // it is.
 func slashHint(path string) string {

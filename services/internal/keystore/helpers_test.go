@@ -52,7 +52,7 @@ func openOn(t testing.TB, nc *nats.Conn) (*keystore.Store, jetstream.JetStream) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := keystore.Open(t.Context(), js, 1)
+	store, err := keystore.Make(t.Context(), js, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

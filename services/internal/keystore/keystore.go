@@ -28,6 +28,8 @@ const Bucket = "herald_keys"
 var (
 	ErrNotFound = errors.New("no such key")
 	ErrExists   = errors.New("there is a key with that name already; rotate it, or choose another name")
+	ErrReserved = errors.New("that is the name of the key in HERALD_API_KEY; choose another one")
+	ErrNoBucket = errors.New("there are no keys yet: ingest makes their bucket when it first starts")
 )
 
 // Store reads and writes the bucket. Safe for concurrent use.
@@ -36,24 +38,75 @@ type Store struct {
 	nc *nats.Conn // whose reconnects Watch looks for; the caller owns it
 }
 
-// Open finds the bucket or makes it with this many replicas.
-func Open(ctx context.Context, js jetstream.JetStream, replicas int) (*Store, error) {
+// Open finds the bucket. The error is ErrNoBucket before ingest has made it.
+func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
 	kv, err := js.KeyValue(ctx, Bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket:      Bucket,
-			Description: "Digests of Herald's API keys",
-			History:     1,
-			Replicas:    max(1, replicas),
-		})
-		if errors.Is(err, jetstream.ErrBucketExists) { // another process was quicker
-			kv, err = js.KeyValue(ctx, Bucket)
-		}
+		err = ErrNoBucket
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open key bucket %s: %w", Bucket, err)
 	}
 	return &Store{kv, js.Conn()}, nil
+}
+
+// Make finds the bucket, or makes it with this many replicas. Only ingest does:
+// it knows on how many servers messages are, and keys are no less.
+func Make(ctx context.Context, js jetstream.JetStream, replicas int) (*Store, error) {
+	s, err := Open(ctx, js)
+	if !errors.Is(err, ErrNoBucket) {
+		return s, err
+	}
+	_, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket:      Bucket,
+		Description: "Digests of Herald's API keys",
+		History:     1,
+		Replicas:    max(1, replicas),
+	})
+	if err != nil && !errors.Is(err, jetstream.ErrBucketExists) { // another process was quicker
+		return nil, fmt.Errorf("make key bucket %s: %w", Bucket, err)
+	}
+	return Open(ctx, js)
+}
+
+// Replicate brings a bucket that was made with another number of replicas to
+// this one, and changes nothing else of it.
+func Replicate(ctx context.Context, js jetstream.JetStream, replicas int) error {
+	s, err := js.Stream(ctx, "KV_"+Bucket)
+	if err != nil {
+		return fmt.Errorf("look at key bucket %s: %w", Bucket, err)
+	}
+	cfg := s.CachedInfo().Config
+	if cfg.Replicas == max(1, replicas) {
+		return nil
+	}
+	has := cfg.Replicas
+	cfg.Replicas = max(1, replicas)
+	if _, err := js.UpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("bring key bucket %s from %d to %d replicas: %w", Bucket, has, cfg.Replicas, err)
+	}
+	return nil
+}
+
+// EnvName is the name of the key of HERALD_API_KEY. No other key gets it.
+const EnvName = "env"
+
+// Environment is the key for everything that HERALD_API_KEY is. But a key that
+// the bucket has, or had until it was revoked, stays what the bucket says:
+// whoever exported it to use it, and starts a server in that shell, must not make
+// more of it. Then stored is true, and the key of no use.
+func (s *Store) Environment(ctx context.Context, secret string, now time.Time) (k auth.Key, stored bool, err error) {
+	if k, err = auth.NewKey(secret, EnvName, []string{">"}, auth.Scopes, now); err != nil {
+		return k, false, err
+	}
+	_, err = s.kv.History(ctx, "key."+k.ID) // unlike Get it has the marker of a revoked one
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+		return k, false, nil
+	case err != nil:
+		return k, false, fmt.Errorf("look for the key of HERALD_API_KEY: %w", err)
+	}
+	return k, true, nil
 }
 
 // Info is a key as lists show it.
@@ -68,6 +121,7 @@ type Info struct {
 // Options are what a new key may do.
 type Options struct {
 	Channels []string
+	May      []auth.Scope // empty: publish only
 	Rate     float64
 	Expires  time.Time // zero: never
 }
@@ -92,8 +146,15 @@ func (s *Store) create(ctx context.Context, name string, o Options, now time.Tim
 	if o.Rate < 0 {
 		return "", auth.Key{}, fmt.Errorf("key rate %v: want messages a second, or 0 for no limit", o.Rate)
 	}
+	if name == EnvName {
+		return "", auth.Key{}, fmt.Errorf("key %q: %w", name, ErrReserved)
+	}
+	may := o.May
+	if len(may) == 0 {
+		may = []auth.Scope{auth.Publish}
+	}
 	secret := auth.NewSecret()
-	k, err := auth.NewKey(secret, name, o.Channels, now)
+	k, err := auth.NewKey(secret, name, o.Channels, may, now)
 	if err != nil {
 		return "", auth.Key{}, err
 	}
@@ -108,7 +169,7 @@ func (s *Store) create(ctx context.Context, name string, o Options, now time.Tim
 	return secret, k, nil
 }
 
-// First makes the very first key, once for all processes that start
+// First makes the very first key, which may do everything, once for all processes that start
 // together: only one of them gets a secret to print, the others an empty one.
 func (s *Store) First(ctx context.Context, now time.Time) (secret string, k auth.Key, err error) {
 	keys, err := s.List(ctx)
@@ -121,7 +182,7 @@ func (s *Store) First(ctx context.Context, now time.Time) (secret string, k auth
 		}
 		return "", auth.Key{}, fmt.Errorf("claim the first key: %w", err)
 	}
-	secret, k, err = s.create(ctx, "default", Options{Channels: []string{">"}}, now)
+	secret, k, err = s.create(ctx, "default", Options{Channels: []string{">"}, May: auth.Scopes}, now)
 	if err != nil { // let the next process try; this one may have failed because its context ended
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
@@ -255,7 +316,7 @@ func stop(w jetstream.KeyWatcher) {
 	}
 }
 
-// Rotate makes a new key with the name, channels and rate of the newest one
+// Rotate makes a new key with the name, channels, scopes and rate of the newest one
 // of that name, and lets the old ones end after grace. If err is not nil but
 // secret is not empty, the new key works, and an old one may not end.
 func (s *Store) Rotate(ctx context.Context, name string, grace time.Duration, now time.Time) (secret string, k auth.Key, err error) {
@@ -264,7 +325,11 @@ func (s *Store) Rotate(ctx context.Context, name string, grace time.Duration, no
 		return "", auth.Key{}, err
 	}
 	newest := old[len(old)-1]
-	secret, k, err = s.create(ctx, newest.Name, Options{Channels: newest.Channels, Rate: newest.Rate}, now)
+	may := newest.May
+	if may == nil { // from before there were scopes: what it could
+		may = auth.Scopes
+	}
+	secret, k, err = s.create(ctx, newest.Name, Options{Channels: newest.Channels, May: may, Rate: newest.Rate}, now)
 	if err != nil {
 		return "", auth.Key{}, err
 	}

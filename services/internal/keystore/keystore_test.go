@@ -82,7 +82,7 @@ func TestManyKeys(t *testing.T) { // more than the watcher's channel holds
 	secrets := make([]string, n)
 	for i := range secrets {
 		secrets[i] = auth.NewSecret()
-		k, err := auth.NewKey(secrets[i], fmt.Sprintf("k%03d", i), []string{">"}, noon)
+		k, err := auth.NewKey(secrets[i], fmt.Sprintf("k%03d", i), []string{">"}, auth.Scopes, noon)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func TestDamagedEntries(t *testing.T) {
 	var out syncBuffer
 	ring := watch(t, store, slog.New(slog.NewTextHandler(&out, nil)))
 	secret := auth.NewSecret()
-	d, err := auth.NewKey(secret, "evil", []string{">"}, noon)
+	d, err := auth.NewKey(secret, "evil", []string{">"}, auth.Scopes, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestBucketWithAHistory(t *testing.T) { // that an operator made
 	if _, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: keystore.Bucket, History: 5}); err != nil {
 		t.Fatal(err)
 	}
-	store, err := keystore.Open(t.Context(), js, 1)
+	store, err := keystore.Make(t.Context(), js, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,11 +261,11 @@ func TestOpenFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keystore.Open(t.Context(), js, 3); err == nil || !strings.HasPrefix(err.Error(), "open key bucket herald_keys: ") {
+	if _, err := keystore.Make(t.Context(), js, 3); err == nil || !strings.HasPrefix(err.Error(), "make key bucket herald_keys: ") {
 		t.Errorf("three replicas on one server: got %v", err)
 	}
 	nc.Close()
-	if _, err := keystore.Open(t.Context(), js, 1); err == nil {
+	if _, err := keystore.Make(t.Context(), js, 1); err == nil {
 		t.Error("opened on a closed connection")
 	}
 }

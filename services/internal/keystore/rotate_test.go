@@ -193,7 +193,7 @@ func TestFirstThatFailsCanBeTriedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := keystore.Open(t.Context(), js, 1)
+	store, err := keystore.Make(t.Context(), js, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func TestWatch(t *testing.T) {
 	}
 	var out syncBuffer
 	ring := watch(t, one, slog.New(slog.NewTextHandler(&out, nil)))
-	env, err := auth.NewKey("the-key-from-the-environment", "env", []string{">"}, noon)
+	env, err := auth.NewKey("the-key-from-the-environment", "env", []string{">"}, auth.Scopes, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestRevocationsWhileNATSIsAway(t *testing.T) {
 			}
 			// The server may still be clearing the old one's folder away.
 			natstest.Eventually(t, 5*time.Second, "the bucket is made anew", func() bool {
-				_, err := keystore.Open(t.Context(), js, 1)
+				_, err := keystore.Make(t.Context(), js, 1)
 				return err == nil
 			})
 			put(t, bucket(t, js), kept.Key(), string(kept.Value()))
@@ -268,7 +268,7 @@ func TestRevocationsWhileNATSIsAway(t *testing.T) {
 
 func keyOf(t *testing.T, js jetstream.JetStream, name string) string {
 	t.Helper()
-	store, err := keystore.Open(t.Context(), js, 1)
+	store, err := keystore.Make(t.Context(), js, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -157,10 +158,10 @@ func (o *Ops) Warnings(ctx context.Context) error {
 // nobody else: a NATS outage must not make Kubernetes kill the pods that
 // wait for it. /readyz runs the checks, and names what is wrong beside them. pprof answers loopback only.
 func (o *Ops) Mount(r chi.Router) {
-	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) {
+	httpx.Get(r, "/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeState(w, http.StatusOK, state{Status: "ok"})
 	})
-	r.Get("/readyz", func(w http.ResponseWriter, req *http.Request) {
+	httpx.Get(r, "/readyz", func(w http.ResponseWriter, req *http.Request) {
 		ctx, cancel := context.WithTimeout(req.Context(), 2*time.Second)
 		defer cancel()
 		if err := o.Ready(ctx); err != nil {
@@ -173,7 +174,7 @@ func (o *Ops) Mount(r chi.Router) {
 		}
 		writeState(w, http.StatusOK, state)
 	})
-	r.Method(http.MethodGet, "/metrics", promhttp.HandlerFor(o.reg, promhttp.HandlerOpts{}))
+	httpx.Get(r, "/metrics", promhttp.HandlerFor(o.reg, promhttp.HandlerOpts{}).ServeHTTP)
 	r.Route("/debug/pprof", func(r chi.Router) {
 		r.Use(loopbackOnly)
 		r.HandleFunc("/cmdline", pprof.Cmdline)

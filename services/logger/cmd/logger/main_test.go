@@ -74,7 +74,7 @@ func (l *lines) String() string {
 func TestRunServesAndStops(t *testing.T) {
 	nats := natstest.Start(t)
 	js, _ := nats.Stream(nats.Connect())
-	if _, err := keystore.Open(context.Background(), js, 1); err != nil {
+	if _, err := keystore.Make(context.Background(), js, 1); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -114,7 +114,7 @@ func TestRunServesAndStops(t *testing.T) {
 func TestRunBeginsWithoutNATS(t *testing.T) {
 	nats := natstest.Start(t)
 	js, _ := nats.Stream(nats.Connect())
-	if _, err := keystore.Open(context.Background(), js, 1); err != nil {
+	if _, err := keystore.Make(context.Background(), js, 1); err != nil {
 		t.Fatal(err)
 	}
 	nats.Stop()

@@ -1,0 +1,61 @@
+package config
+
+import (
+	"io"
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSize(t *testing.T) {
+	for v, want := range map[string]int64{
+		"0": 0, "1048576": 1 << 20, "64KiB": 64 << 10, "64 MiB": 64 << 20, "1.5GiB": 3 << 29, "2tib": 2 << 40, "8Mi": 8 << 20, "1kB": 1000, "10MB": 1e7, "7B": 7,
+		"9223372036854775807": math.MaxInt64,
+	} {
+		if got, err := Size(v); err != nil || got != want {
+			t.Errorf("%s: got %d, %v, want %d", v, got, err, want)
+		}
+	}
+	for _, v := range []string{"", "64M", "1g", "-1", "1e6", "MiB", "1.5", "1.5B", "8EiB", "9223372036854775808", "16777216TiB", "1 2", "0x10", "1KiBps"} {
+		if got, err := Size(v); err == nil {
+			t.Errorf("%q: got %d, want an error", v, got)
+		}
+	}
+	for n, want := range map[int64]string{0: "0", 1: "1", 256: "256", 1 << 10: "1KiB", 65536: "64KiB", 8 << 20: "8MiB", 1 << 30: "1GiB", 3 << 29: "1536MiB", 1000: "1000", math.MaxInt64: "9223372036854775807"} {
+		got := ShowSize(n)
+		if back, err := Size(got); got != want || err != nil || back != n {
+			t.Errorf("%d: shown as %s, want %s; read back as %d, %v", n, got, want, back, err)
+		}
+	}
+}
+
+func TestDurationWithDays(t *testing.T) {
+	for v, want := range map[string]time.Duration{"30d": 720 * time.Hour, "1d12h": 36 * time.Hour, "0.5d": 12 * time.Hour, "10s": 10 * time.Second, "1h1d": 25 * time.Hour, "-1d": -24 * time.Hour, "0": 0} {
+		if got, err := Duration(v); err != nil || got != want {
+			t.Errorf("%s: got %s, %v, want %s", v, got, err, want)
+		}
+	}
+	for _, v := range []string{"", "d", "1", "1day", "30 d", "1d1", "200000d", "."} {
+		if got, err := Duration(v); err == nil {
+			t.Errorf("%q: got %s, want an error", v, got)
+		}
+	}
+}
+
+func TestListenAddress(t *testing.T) {
+	parse := func(v string) (listen string, err error) {
+		_, err = Parse("x", []string{"-listen", v}, Vars(nil), nil, io.Discard, []Setting{{Flag: "listen", Kind: Address, Into: &listen}})
+		return listen, err
+	}
+	for v, want := range map[string]string{"5001": ":5001", ":5001": ":5001", "0": ":0", "127.0.0.1:80": "127.0.0.1:80", "[::1]:80": "[::1]:80", "localhost:80": "localhost:80", "": ""} {
+		if got, err := parse(v); err != nil || got != want {
+			t.Errorf("%q: got %q, %v, want %q", v, got, err, want)
+		}
+	}
+	for v, want := range map[string]string{"localhost": "want an address such as", "127.0.0.1": "want an address", "::1": "want an address", "65536": "not a port", ":http": "not a port", "a:70000": "not a port", "http://x:80": "want an address", ":": "not a port"} {
+		if got, err := parse(v); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "-listen: ") {
+			t.Errorf("%q: got %q, %v, want %q", v, got, err, want)
+		}
+	}
+}
