@@ -4,10 +4,19 @@
 MODULES  := proto services/internal services/ingest services/gateway services/logger services/allinone services/faults web bench
 COMMANDS := ingest gateway logger
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS  := -s -w -X github.com/herald-push/herald/services/internal/telemetry.Version=$(VERSION)
+REVISION := $(shell git rev-parse HEAD 2>/dev/null)$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
+# The date of the build is SOURCE_DATE_EPOCH, or the commit's time: the same sources make the same bytes.
+EPOCH    := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),$(shell date +%s))
+DATE     := $(shell date -u -d @$(EPOCH) +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -r $(EPOCH) +%Y-%m-%dT%H:%M:%SZ)
+TELEMETRY := github.com/herald-push/herald/services/internal/telemetry
+LDFLAGS  := -s -w -X $(TELEMETRY).Version=$(VERSION) -X $(TELEMETRY).Revision=$(REVISION) -X $(TELEMETRY).Date=$(DATE)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: run build test tools check unit faults burst cross web fuzz bench scale microbench images containers compose-test kube-test clean
+.DEFAULT_GOAL := run
+.PHONY: help run build test tools check unit faults burst cross web fuzz bench scale microbench images containers compose-test kube-test clean
+
+help: ## these verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 run: ## start everything in one process, on port 5000
 	@trap 'stopped=1' INT; go run ./services/allinone || [ "$$stopped" ]
@@ -67,7 +76,7 @@ microbench: ## publish and fan-out, per core
 images: ## herald/ingest, gateway, logger and allinone, tagged HERALD_VERSION or dev; needs a docker engine
 	@docker info >/dev/null 2>&1 || { echo "images and compose-test need a running docker engine, and there is none"; exit 1; }
 	@set -e; for s in $(COMMANDS) allinone; do \
-		docker build -f Dockerfile.$$s --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t herald/$$s:$(or $(HERALD_VERSION),dev) .; \
+		docker build -f Dockerfile.$$s --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg DATE=$(DATE) -t herald/$$s:$(or $(HERALD_VERSION),dev) .; \
 		docker image inspect -f "herald/$$s: {{.Size}} bytes" herald/$$s:$(or $(HERALD_VERSION),dev); done
 
 containers: ## compose-test where there is a docker engine; elsewhere it says what was not tested
@@ -81,5 +90,5 @@ compose-test: images ## docker-compose.yml from up to down, under load: scaled, 
 kube-test: ## deploy/ on the cluster of KUBECONFIG, which must have no namespace herald; under load, every part restarted
 	deploy/test/kube.sh
 
-clean:
+clean: ## take away what was built
 	rm -rf bin web/test/node_modules

@@ -46,7 +46,7 @@ func TestImages(t *testing.T) {
 		if c.User != "65532:65532" || len(c.Healthcheck.Test) == 0 {
 			t.Errorf("%s: got user %q and health check %q", image, c.User, c.Healthcheck.Test)
 		}
-		version := strings.TrimPrefix(strings.TrimSpace(docker(t, "run", "--rm", image, "-version")), "herald ")
+		version, _, _ := strings.Cut(strings.TrimPrefix(docker(t, "run", "--rm", image, "-version"), "herald "), " (") // revision, date
 		if got := c.Labels["org.opencontainers.image.version"]; got == "" || got != version {
 			t.Errorf("%s: the label says version %q, the binary %q", image, got, version)
 		}

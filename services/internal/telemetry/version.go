@@ -39,7 +39,7 @@ func BuildDetails() string {
 			case s.Key == "vcs.time" && Date == "":
 				date = "commit of " + s.Value
 			case s.Key == "vcs.modified":
-				modified = s.Value == "true"
+				modified = s.Value == "true" && Revision == "" // else the linker was told
 			}
 		}
 	}
