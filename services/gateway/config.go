@@ -153,6 +153,10 @@ func (c *Config) Validate() error {
 	return errors.Join(faults...)
 }
 
+// pageBytes is how much is read from the stream at once for a client that comes
+// back: no more than its queue takes.
+func (c *Config) pageBytes() int { return min(c.MaxQueueBytes/2, 512<<10) }
+
 // PerAddress is the bound on the connections of one address that the listener
 // keeps; 0: none.
 func (c *Config) PerAddress() int {

@@ -78,18 +78,14 @@ type Service struct {
 	strangers strangers // pages that were refused
 	forwarded sync.Once // X-Forwarded-For of a peer that is no trusted proxy was reported
 
-	// replays bounds how many clients read history from the stream at once.
-	replays  chan struct{}
+	// replays bounds what clients that read from the stream hold in memory.
+	replays  *budget
 	draining atomic.Bool
 
 	// sessions lives until every client is gone: replays end with it.
 	sessions context.Context
 	cut      context.CancelFunc
 }
-
-// maxReplays keeps a storm of clients that were away for long from asking
-// the stream for everything at once; the others wait their turn.
-const maxReplays = 64
 
 // New wires a gateway and binds its listener. ctx bounds the first fetch of a
 // JWKS URL.
@@ -116,7 +112,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		shares:   newShares(cfg.PerAddress() == 0),
 		verifier: verifier,
 		nobody:   &auth.Principal{Channels: cfg.AnonymousChannels},
-		replays:  make(chan struct{}, maxReplays),
+		replays:  newBudget(replayBudget),
 		sockets:  deps.Admission,
 	}
 	s.frames = newFrames(cfg.CompressAbove, s.m.compressed.Inc)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -108,6 +109,8 @@ type replay struct {
 	from     string // memory or stream, for the metric
 
 	messages, bytes int // what may still be sent
+
+	sending context.Context // while a page from the stream is sent: ends when that takes too long; else nil
 }
 
 func (r *replay) spent() bool { return r.messages <= 0 || r.bytes <= 0 }
@@ -115,6 +118,12 @@ func (r *replay) spent() bool { return r.messages <= 0 || r.bytes <= 0 }
 const (
 	// chunk is how many messages are taken from memory or from the stream at once.
 	chunk = 256
+	// replayBudget is what all pages from the stream may hold in memory, until
+	// they are sent; leastPage of it is for each name, and sendTime how long a
+	// client may take to read one.
+	replayBudget = 64 << 20
+	leastPage    = 64 << 10
+	sendTime     = 20 * time.Second
 	// replayTail is how many of the newest messages a client gets that missed
 	// more than it may be sent.
 	replayTail = 1000
@@ -206,7 +215,15 @@ func (c *session) send(r *replay, m *hub.Message, e *hub.Encoding) error {
 	}
 	r.messages--
 	r.bytes -= len(m.Body)
-	return c.conn.SendWait(c.s.sessions, m.Encoded(e))
+	if r.sending == nil {
+		return c.conn.SendWait(c.s.sessions, m.Encoded(e))
+	}
+	err := c.conn.SendWait(r.sending, m.Encoded(e))
+	if errors.Is(err, context.DeadlineExceeded) { // others need the memory
+		c.conn.Close(proto.CloseSlowConsumer)
+		return conn.ErrClosed
+	}
+	return err
 }
 
 // sendSome sends the next chunk, from memory if it reaches back that far,
@@ -240,17 +257,12 @@ func (c *session) sendSome(r *replay) error {
 // sendStored sends one page from the stream.
 func (c *session) sendStored(r *replay, upTo uint64) error {
 	r.from = "stream"
-	select {
-	case c.s.replays <- struct{}{}:
-	case <-c.s.sessions.Done():
-		return c.s.sessions.Err()
+	give, err := c.room(r, max(c.s.cfg.pageBytes(), len(r.names)*leastPage))
+	if err != nil {
+		return err
 	}
-	if c.conn.Reason() != 0 { // it left while it waited for its turn
-		<-c.s.replays
-		return conn.ErrClosed
-	}
+	defer give() // the page is sent
 	page, err := c.read(r.names, r.since, upTo)
-	<-c.s.replays
 	if err != nil {
 		return err
 	}
@@ -267,17 +279,43 @@ func (c *session) sendStored(r *replay, upTo uint64) error {
 	return nil
 }
 
+// room waits for memory for what is read from the stream. give returns it; from
+// now until then the client must read what it is sent: see sendTime.
+func (c *session) room(r *replay, bytes int) (give func(), err error) {
+	free, err := c.s.replays.take(c.s.sessions, c.conn.Remote(), bytes)
+	if err != nil {
+		return nil, err
+	}
+	if c.conn.Reason() != 0 { // it left while it waited for its turn
+		free()
+		return nil, conn.ErrClosed
+	}
+	ctx, cancel := context.WithTimeout(c.s.sessions, sendTime)
+	r.sending = ctx
+	return func() {
+		r.sending = nil
+		cancel()
+		free()
+	}, nil
+}
+
 func (c *session) read(names []string, since, upTo uint64) (natsx.Span, error) {
 	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
 	defer cancel()
 	return c.s.reader.Read(ctx, natsx.Range{
-		Names: names, Since: since, UpTo: upTo, Messages: chunk, Bytes: fetchBytes,
+		Names: names, Since: since, UpTo: upTo, Messages: chunk, Bytes: c.s.cfg.pageBytes(),
 	})
 }
 
 // sendLast sends the newest message of each channel, up to where the client
 // goes live.
 func (c *session) sendLast(r *replay) error {
+	c.pay(time.Duration(len(r.names)) * pageCost)
+	give, err := c.room(r, c.s.replays.each)
+	if err != nil {
+		return err
+	}
+	defer give()
 	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
 	defer cancel()
 	newest, err := c.s.reader.Last(ctx, r.names, r.since)

@@ -44,8 +44,12 @@ const maxAnswer = 8 << 20
 // setting for it).
 const maxLast = 1024
 
+// maxNewest is from how many bytes on a FetchLast asks for no further answer: it
+// holds two of them at most.
+const maxNewest = maxAnswer
+
 // ErrTooManyChannels is wrapped by FetchLast's error when its patterns take in
-// more than 1024 channels.
+// more than 1024 channels, or their messages need a third answer.
 var ErrTooManyChannels = errors.New("the patterns take in more than 1024 channels")
 
 // Fetch reads one page by batched direct get (NATS ADR-31): any replica
@@ -92,7 +96,8 @@ func Fetch(ctx context.Context, nc *nats.Conn, q Query) (Page, error) {
 
 // FetchLast reads the newest stored message of each channel that the patterns
 // take in, at most upTo (0: now), in stream order. upTo is a sequence that the
-// stream has reached. More than 1024 channels are ErrTooManyChannels.
+// stream has reached. More than 1024 channels, or more than maxNewest, are
+// ErrTooManyChannels.
 func FetchLast(ctx context.Context, nc *nats.Conn, patterns []string, upTo uint64) ([]Received, error) {
 	if len(patterns) == 0 {
 		return nil, nil
@@ -102,6 +107,7 @@ func FetchLast(ctx context.Context, nc *nats.Conn, patterns []string, upTo uint6
 		subjects[i] = proto.StoredSubject(p)
 	}
 	var out []Received
+	counted, bytes := 0, 0
 	for from := uint64(0); ; {
 		req, err := json.Marshal(struct {
 			Multi    []string `json:"multi_last"`
@@ -133,6 +139,12 @@ func FetchLast(ctx context.Context, nc *nats.Conn, patterns []string, upTo uint6
 		}
 		if end.pending == 0 || end.last < from {
 			return out, nil
+		}
+		for _, r := range out[counted:] {
+			bytes += len(r.Body)
+		}
+		if counted = len(out); bytes > maxNewest {
+			return nil, fmt.Errorf("%w, or their newest messages have more than %d MiB", ErrTooManyChannels, maxNewest>>20)
 		}
 		from, upTo = end.last+1, end.upTo // maxAnswer cut it
 	}
