@@ -3,10 +3,15 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/natstest"
 )
 
 func TestBudget(t *testing.T) {
@@ -55,4 +60,37 @@ func TestBudget(t *testing.T) {
 			t.Errorf("at the end: %d free, %v held, %d wait, turns %v", b.free, b.held, len(b.line), order)
 		}
 	})
+}
+
+// Clients that come back and do not read hold no more memory together than
+// SECURITY.md says, whether they ask for everything or for the newest of many.
+func TestReplaysOfClientsThatDoNotRead(t *testing.T) {
+	b := newBroker(t)
+	data := `"` + strings.Repeat("x", 60_000) + `"`
+	var last uint64
+	for i := range 400 { // 24 MB
+		last = b.publish(fmt.Sprintf("c.%d", i%200), data)
+	}
+	for _, query := range []string{channels("c.*") + "&since=all", channels("c.*") + "&since=last"} {
+		t.Run(query, func(t *testing.T) {
+			const clients = 60
+			g := b.gateway(func(c *Config) { c.RecentMessages, c.MaxQueueBytes = 1, 1<<20 })
+			g.connect("")
+			g.reached(last)
+			before := inUse()
+			for range clients {
+				g.dialSmall(query)
+			}
+			natstest.Eventually(t, patience, "all have come", func() bool { return g.conns.Len() >= clients })
+			most := 0
+			for range 20 { // while they are served as far as they read
+				time.Sleep(50 * time.Millisecond)
+				most = max(most, inUse()-before)
+			}
+			t.Logf("%d MiB for %d clients", most>>20, clients)
+			if limit := clients*(256<<10) + 48<<20; most > limit {
+				t.Errorf("%d clients that do not read hold %d bytes, want at most %d", clients, most, limit)
+			}
+		})
+	}
 }

@@ -46,7 +46,7 @@ const maxLast = 1024
 
 // maxNewest is from how many bytes on a FetchLast asks for no further answer: it
 // holds two of them at most.
-const maxNewest = maxAnswer
+const maxNewest = maxAnswer * 3 / 2
 
 // ErrTooManyChannels is wrapped by FetchLast's error when its patterns take in
 // more than 1024 channels, or their messages need a third answer.

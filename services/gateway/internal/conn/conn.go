@@ -158,19 +158,23 @@ func (c *Conn) exceeds(b []byte) bool {
 	return c.queued > 0 && c.queued+len(b) > c.set.cfg.MaxQueueBytes
 }
 
+// replayQueue is how many bytes SendWait queues: a replay is its client's own
+// memory, where live messages are shared.
+func (c *Config) replayQueue() int { return min(c.MaxQueueBytes/2, 128<<10) }
+
 // SendWait is Push for a replay: while much is queued for the client it waits.
 // ErrClosed means that the connection is closing, or that the client has said goodbye.
 func (c *Conn) SendWait(ctx context.Context, b []byte) error {
 	for {
 		c.mu.Lock()
-		if c.queued > 0 && c.queued+len(b) > c.set.cfg.MaxQueueBytes/2 {
+		if c.queued > 0 && c.queued+len(b) > c.set.cfg.replayQueue() {
 			c.flush() // the socket may have room by now
 		}
 		if c.phase >= closeQueued {
 			c.mu.Unlock()
 			return ErrClosed
 		}
-		if c.queued+len(b) <= c.set.cfg.MaxQueueBytes/2 || c.queued == 0 {
+		if c.queued+len(b) <= c.set.cfg.replayQueue() || c.queued == 0 {
 			c.push(b)
 			c.mu.Unlock()
 			return nil

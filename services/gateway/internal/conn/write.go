@@ -101,7 +101,7 @@ func (c *Conn) advance(n int) {
 	if len(c.queue) == 0 {
 		c.queue = nil // an idle client holds no memory for a queue
 	}
-	short := c.set.cfg.MaxQueueBytes / 4
+	short := c.set.cfg.replayQueue() / 2
 	if c.phase >= closeQueued {
 		short = 0 // flushed waits for the last byte
 	}
