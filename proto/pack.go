@@ -30,27 +30,30 @@ import (
 const (
 	// MaxPackMessages is how many messages a pack has at most: as many as the
 	// last ten bits of an id's number can tell apart.
-	MaxPackMessages = 1 << placeBits
+	MaxPackMessages = 1 << 10
 	// MaxPackBytes is how long the body of a pack of two or more messages is at
 	// most. A message that is longer by itself is a pack of one.
 	MaxPackBytes = 256 << 10
-
-	placeBits = 10
 )
+
+// PlaceBits is how many of the last bits of a number are the place in the pack.
+// 0 is for as long as not everything that reads the stream knows packs: then
+// nobody writes any, and a number is the stream sequence.
+const PlaceBits = 0
 
 // Number is the number in the id of a message: pack is the stream sequence of
 // its pack, place its place there, from 0.
-func Number(pack uint64, place int) uint64 { return pack<<placeBits | uint64(place) }
+func Number(pack uint64, place int) uint64 { return pack<<PlaceBits | uint64(place) }
 
 // PackOf is the stream sequence of the pack that a number is of.
-func PackOf(number uint64) uint64 { return number >> placeBits }
+func PackOf(number uint64) uint64 { return number >> PlaceBits }
 
 // PlaceOf is the place in its pack of the message that a number is of.
-func PlaceOf(number uint64) int { return int(number & (MaxPackMessages - 1)) }
+func PlaceOf(number uint64) int { return int(number & (1<<PlaceBits - 1)) }
 
 // EndOf is the highest number that a message of the pack can have: the place
 // at which everything up to and including the pack is known.
-func EndOf(pack uint64) uint64 { return Number(pack, MaxPackMessages-1) }
+func EndOf(pack uint64) uint64 { return Number(pack, 1<<PlaceBits-1) }
 
 // Private is what only Herald may know of a message. Clients never get it.
 type Private struct {

@@ -172,14 +172,14 @@ func TestNumbers(t *testing.T) {
 		pack  uint64
 		place int
 		want  uint64
-	}{{0, 0, 0}, {1, 0, 1024}, {1, 1023, 2047}, {2, 0, 2048}, {1 << 53, 7, 1<<63 + 7}} {
+	}{{0, 0, 0}, {1, 0, 1 << proto.PlaceBits}, {7, 1<<proto.PlaceBits - 1, 8<<proto.PlaceBits - 1}, {1 << 53, 0, 1 << (53 + proto.PlaceBits)}} {
 		n := proto.Number(c.pack, c.place)
 		if n != c.want || proto.PackOf(n) != c.pack || proto.PlaceOf(n) != c.place {
 			t.Errorf("pack %d, place %d: got number %d (pack %d, place %d), want %d", c.pack, c.place, n, proto.PackOf(n), proto.PlaceOf(n), c.want)
 		}
 	}
-	if got := proto.EndOf(1); got != 2047 {
-		t.Errorf("the end of pack 1: got %d, want 2047", got)
+	if got, want := proto.EndOf(1), proto.Number(2, 0)-1; got != want {
+		t.Errorf("the end of pack 1: got %d, want %d", got, want)
 	}
 }
 

@@ -14,13 +14,13 @@ import (
 
 // wired starts an ingest that reaches its NATS over a wire, and an own
 // connection to look into the stream.
-func wired(t *testing.T) (*rig, *wire, *nats.Conn) {
+func wired(t *testing.T) (*rig, *natstest.Wire, *nats.Conn) {
 	t.Helper()
 	server := startNATS(t)
-	w := newWire(t, server)
+	w := natstest.NewWire(t, server)
 	r := start(t, server, func(c *Config, d *Deps) {
 		c.patience = 3 * time.Second
-		nc, err := natsx.Connect(natsx.Config{URL: w.url, Name: "herald-ingest"}, d.Log)
+		nc, err := natsx.Connect(natsx.Config{URL: w.URL, Name: "herald-ingest"}, d.Log)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,12 +130,12 @@ func wantOnce(t *testing.T, nc *nats.Conn, answers []answered) {
 func TestLostAcknowledgement(t *testing.T) {
 	t.Parallel() // with the next one: both mostly wait
 	r, w, nc := wired(t)
-	w.deaf.Store(true)
+	w.Deaf.Store(true)
 	answers := publishKeyed(r)
 	awaitStored(t, nc, keyedMessages)
 	wantUnknown(t, answers())
-	w.deaf.Store(false)
-	w.cut() // half a line may be lost, too
+	w.Deaf.Store(false)
+	w.Cut() // half a line may be lost, too
 	natstest.Eventually(t, 10*time.Second, "ready again", func() bool { return r.ready(t.Context()) == nil })
 	wantOnce(t, nc, publishKeyed(r)())
 }
@@ -145,14 +145,14 @@ func TestLostAcknowledgement(t *testing.T) {
 func TestLostConnection(t *testing.T) {
 	t.Parallel()
 	r, w, nc := wired(t)
-	w.deaf.Store(true)
+	w.Deaf.Store(true)
 	answers := publishKeyed(r)
 	awaitStored(t, nc, keyedMessages)
-	w.closed.Store(true)
-	w.cut()
+	w.Closed.Store(true)
+	w.Cut()
 	wantUnknown(t, answers())
-	w.deaf.Store(false)
-	w.closed.Store(false)
+	w.Deaf.Store(false)
+	w.Closed.Store(false)
 	natstest.Eventually(t, 10*time.Second, "ready again", func() bool { return r.ready(t.Context()) == nil })
 	wantOnce(t, nc, publishKeyed(r)())
 }
@@ -161,13 +161,13 @@ func TestLostConnection(t *testing.T) {
 // and NATS, which has it already, says so.
 func TestLostConnectionIsBridged(t *testing.T) {
 	r, w, nc := wired(t)
-	w.deaf.Store(true)
+	w.Deaf.Store(true)
 	answers := publishKeyed(r)
 	plain := make(chan answered, 1)
 	go func() { plain <- r.post("/v1/messages", `{"channel":"plain","data":1}`) }()
 	awaitStored(t, nc, keyedMessages+1)
-	w.deaf.Store(false)
-	w.cut()
+	w.Deaf.Store(false)
+	w.Cut()
 	if res := (<-plain).result(t, http.StatusOK); res.Status != proto.StatusStored {
 		t.Errorf("without a key: got %+v, want stored", res)
 	}

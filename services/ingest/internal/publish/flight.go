@@ -74,7 +74,7 @@ func (f *flight) seal(subject, msgID string, channels []byte) []byte {
 
 // packing is whether messages without an idempotency key share packs, and all
 // are written as packs: whatever reads the stream has to know packs before.
-const packing = false
+const packing = proto.PlaceBits > 0
 
 // sealAlone makes the NATS message of a message that is in no pack.
 func (f *flight) sealAlone(m *proto.Message, private proto.Private, msgID string) {

@@ -202,19 +202,11 @@ func (p *Publisher) await(ctx context.Context, d *Delivery) (proto.Result, error
 		res.Status = proto.StatusSent
 		return res, nil
 	}
-	res.ID, res.Status = proto.Cursor{Epoch: f.epoch, Seq: number(f.seq, d.place)}.String(), proto.StatusStored
+	res.ID, res.Status = proto.Cursor{Epoch: f.epoch, Seq: proto.Number(f.seq, d.place)}.String(), proto.StatusStored
 	if f.duplicate && d.keyed {
 		res.Status = proto.StatusDuplicate
 	}
 	return res, nil
-}
-
-// number is the number in a message's id.
-func number(seq uint64, place int) uint64 {
-	if packing {
-		return proto.Number(seq, place)
-	}
-	return seq
 }
 
 // Error codes of JetStream (nats-server's server/errors.json).
@@ -237,7 +229,8 @@ func transient(err error) bool {
 	if errors.As(err, &api) {
 		return api.ErrorCode == codeUnavailable
 	}
-	return Disconnected(err) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, errEpoch) || errors.Is(err, errStore)
+	return Disconnected(err) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, errEpoch) || errors.Is(err, errStore) ||
+		errors.Is(err, jetstream.ErrInvalidJSAck) // whatever that says, it does not say what became of the message
 }
 
 // Disconnected reports whether err says that NATS is away.

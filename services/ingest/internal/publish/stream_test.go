@@ -21,11 +21,18 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func running(t testing.TB, server *natstest.Server) (*Publisher, *nats.Conn) {
 	t.Helper()
 	nc := server.Connect()
+	return runningOver(t, nc, Config{}), nc
+}
+
+// runningOver is running over a connection.
+func runningOver(t testing.TB, nc *nats.Conn, cfg Config) *Publisher {
+	t.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := New(nc, js, Config{Stream: natsx.StreamConfig{MaxAge: time.Hour, MaxBytes: 1 << 30}}, prometheus.NewRegistry(), natstest.Log(t))
+	cfg.Stream = natsx.StreamConfig{MaxAge: time.Hour, MaxBytes: 1 << 30}
+	p, err := New(nc, js, cfg, prometheus.NewRegistry(), natstest.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +45,7 @@ func running(t testing.TB, server *natstest.Server) (*Publisher, *nats.Conn) {
 		p.Close()
 	})
 	natstest.Eventually(t, 10*time.Second, "the stream is declared", func() bool { return p.Ready() == nil })
-	return p, nc
+	return p
 }
 
 // anew deletes the stream and has another client declare it again.

@@ -1,4 +1,4 @@
-package ingest
+package natstest
 
 import (
 	"io"
@@ -7,34 +7,32 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"github.com/herald-push/herald/services/internal/natstest"
 )
 
-// wire stands between an ingest and its NATS. What ingest sends always
-// arrives; what NATS answers may be lost.
-type wire struct {
-	url string // of the wire, with NATS's credentials
+// Wire stands between a client and its server. What the client sends always
+// arrives; what the server answers may be lost.
+type Wire struct {
+	URL string // of the wire, with NATS's credentials
 
 	listener net.Listener
 	server   string      // NATS's address
-	deaf     atomic.Bool // answers are lost
-	closed   atomic.Bool // new connections are refused
+	Deaf     atomic.Bool // answers are lost
+	Closed   atomic.Bool // new connections are refused
 	wg       sync.WaitGroup
 
 	mu    sync.Mutex
 	conns []net.Conn // guarded by mu
 }
 
-// newWire is a wire to the server; it ends with the test.
-func newWire(t testing.TB, server *natstest.Server) *wire {
+// NewWire is a wire to the server; it ends with the test.
+func NewWire(t testing.TB, server *Server) *Wire {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := strings.LastIndexByte(server.URL, '@') + 1
-	w := &wire{url: server.URL[:at] + l.Addr().String(), listener: l, server: server.URL[at:]}
+	w := &Wire{URL: server.URL[:at] + l.Addr().String(), listener: l, server: server.URL[at:]}
 	w.wg.Go(func() { // ends with the listener
 		for {
 			c, err := l.Accept()
@@ -46,16 +44,16 @@ func newWire(t testing.TB, server *natstest.Server) *wire {
 	})
 	t.Cleanup(func() {
 		_ = l.Close()
-		w.cut()
+		w.Cut()
 		w.wg.Wait()
 	})
 	return w
 }
 
 // carry joins one connection to the server until either end closes.
-func (w *wire) carry(client net.Conn) {
+func (w *Wire) carry(client net.Conn) {
 	defer func() { _ = client.Close() }()
-	if w.closed.Load() {
+	if w.Closed.Load() {
 		return
 	}
 	server, err := net.Dial("tcp", w.server)
@@ -73,7 +71,7 @@ func (w *wire) carry(client net.Conn) {
 	b := make([]byte, 32<<10)
 	for {
 		n, err := server.Read(b)
-		if n > 0 && !w.deaf.Load() {
+		if n > 0 && !w.Deaf.Load() {
 			_, _ = client.Write(b[:n])
 		}
 		if err != nil {
@@ -82,8 +80,8 @@ func (w *wire) carry(client net.Conn) {
 	}
 }
 
-// cut breaks every connection.
-func (w *wire) cut() {
+// Cut breaks every connection.
+func (w *Wire) Cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range w.conns {
