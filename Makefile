@@ -1,7 +1,7 @@
 # The verbs of this project. `make run` needs Go alone; `make test` needs Go,
 # Node and a Debian machine, and installs what else it needs.
 
-MODULES  := proto services/internal services/ingest services/gateway services/logger services/allinone services/faults web bench
+MODULES  := proto services/internal services/ingest services/gateway services/logger services/allinone services/faults deploy/test web bench
 COMMANDS := ingest gateway logger
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null)$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
@@ -85,7 +85,7 @@ containers: ## compose-test where there is a docker engine; elsewhere it says wh
 	@echo "NOT TESTED here, for want of a cluster: deploy/ on Kubernetes (make kube-test); its files were"
 
 compose-test: images ## docker-compose.yml from up to down, under load: scaled, killed, restarted; needs a docker engine
-	cd services/allinone && go vet -tags compose . && go test -tags compose -count=1 -timeout 20m -run 'TestCompose$$|TestImages|TestAllinoneImage' -v .
+	cd deploy/test && go vet -tags compose . && go test -tags compose -count=1 -timeout 20m -run 'TestCompose$$|TestImages|TestAllinoneImage' -v .
 
 kube-test: ## deploy/ on the cluster of KUBECONFIG, which must have no namespace herald; under load, every part restarted
 	deploy/test/kube.sh

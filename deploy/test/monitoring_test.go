@@ -1,4 +1,4 @@
-package main
+package deploy
 
 import (
 	"encoding/json"
@@ -262,7 +262,7 @@ func servedMetrics(t testing.TB) map[string]bool {
 		known[name] = true
 	}
 	quoted := regexp.MustCompile(`"(herald_[a-z_]+)"`)
-	err = filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+	err = filepath.WalkDir("../../services", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}

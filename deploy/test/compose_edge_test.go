@@ -1,6 +1,6 @@
 //go:build compose
 
-package main
+package deploy
 
 import (
 	"bufio"

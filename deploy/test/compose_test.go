@@ -1,6 +1,6 @@
 //go:build compose
 
-package main
+package deploy
 
 import (
 	"bytes"
@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/proctest"
 )
@@ -116,7 +115,7 @@ func (s *stack) awaitSpread(gateways, least, clients int) {
 	s.t.Logf("clients by gateway: %v", got)
 }
 
-// hearer is `herald listen` in this process.
+// hearer is what one `herald listen` printed.
 type hearer struct {
 	name string
 	mu   sync.Mutex
@@ -230,13 +229,16 @@ func TestCompose(t *testing.T) {
 	var listening sync.WaitGroup
 	defer listening.Wait()
 	defer cancel()
+	herald := proctest.Build(t, "github.com/herald-push/herald/services/allinone")
 	var hearers []*hearer
 	hear := func(since string) {
 		h := &hearer{name: fmt.Sprintf("client %d", len(hearers)+1)}
 		hearers = append(hearers, h)
 		listening.Go(func() {
-			args := []string{"listen", "-url", s.base, "-since", since, proto.Broadcast}
-			if err := run(ctx, args, config.Vars(nil), streams{out: h, err: &bytes.Buffer{}}); err != nil {
+			cmd := exec.CommandContext(ctx, herald, "listen", "-url", s.base, "-since", since, proto.Broadcast)
+			cmd.Stdout = h
+			cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+			if err := cmd.Run(); err != nil && ctx.Err() == nil {
 				t.Errorf("%s: %v", h.name, err)
 			}
 		})
