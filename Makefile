@@ -29,7 +29,7 @@ test: tools check unit cross web containers ## everything
 
 tools: ## what the tests need and a fresh Debian lacks
 	@missing=; \
-	for need in gcc:gcc libc-dev:libc6-dev chromium:chromium sqlite3:sqlite3 openssl:openssl; do \
+	for need in gcc:gcc libc-dev:libc6-dev chromium:chromium sqlite3:sqlite3 openssl:openssl mkfs.ext4:e2fsprogs; do \
 		command -v $${need%%:*} >/dev/null || dpkg -s $${need#*:} >/dev/null 2>&1 || missing="$$missing $${need#*:}"; done; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \

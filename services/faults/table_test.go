@@ -28,7 +28,7 @@ type row struct {
 var scenarios = []string{
 	"TestGatewayKilled", "TestGatewaysRestarted", "TestIngestKilled", "TestBrokerKilled",
 	"TestStreamLeaderKilled", "TestBrokerPartitioned", "TestBrokersRestarted",
-	"TestLoggerKilled", "TestDiskFull", "TestStreamDiskFull", "TestStreamDiskFullElsewhere", "TestFilesExhausted", "TestBurst", "TestNetwork", "TestSlowClients", "TestHerd", "TestRandom",
+	"TestLoggerKilled", "TestDiskFull", "TestStreamDiskFull", "TestStreamDiskFullElsewhere", "TestFilesExhausted", "TestPowerCut", "TestBurst", "TestNetwork", "TestSlowClients", "TestHerd", "TestRandom",
 }
 
 // report puts a scenario into the table.
