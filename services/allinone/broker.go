@@ -188,7 +188,10 @@ func (b *broker) prepare(ctx context.Context, cfg Config) error {
 		return nil
 	}
 	err := b.declare(ctx, cfg)
-	if err != nil && b.embedded.Fault() != nil {
+	if err == nil {
+		return nil
+	}
+	if hindrance := b.embedded.Hindrance(); hindrance != nil {
 		b.log.Warn("the stream cannot be declared yet; ingest tries again", "err", err)
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natsd"
 )
 
 // room is what the stream of the embedded NATS may take of the disk, in bytes.
@@ -48,10 +49,10 @@ func roomFor(cfg Config) (room, error) {
 		return r, fmt.Errorf("size of the stream: %w", err)
 	}
 	dir := cfg.Data
-	r.free, err = diskFree(dir)
+	r.free, err = natsd.Free(dir)
 	for parent := filepath.Dir(filepath.Clean(dir)); errors.Is(err, fs.ErrNotExist) && parent != dir; parent = filepath.Dir(dir) {
 		dir = parent
-		r.free, err = diskFree(dir)
+		r.free, err = natsd.Free(dir)
 	}
 	if err != nil {
 		return r, fmt.Errorf("free space of %s: %w", dir, err)

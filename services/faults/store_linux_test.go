@@ -103,8 +103,8 @@ func TestStreamDiskFull(t *testing.T) {
 		s.flowing()
 		free := fill(t, disk)
 		h.awaitReason("no space left on device")
-		if out := doctor(t, disk, h.addr); !strings.Contains(out, "WRONG the store of stream HERALD has failed") {
-			t.Errorf("herald doctor does not name the store:\n%s", out)
+		if out := doctor(t, disk, h.addr); !strings.Contains(out, "the store takes no messages") || !strings.Contains(out, "WRONG the disk of") {
+			t.Errorf("herald doctor does not name the store and its disk:\n%s", out)
 		}
 		free()
 		h.await()

@@ -44,6 +44,10 @@ func (s *Server) keep() {
 			}
 			continue
 		}
+		if errors.Is(err, errNoRoom) { // nothing has failed yet
+			s.ail(err)
+			continue
+		}
 		if hindrance := writable(s.cfg.Dir); hindrance != nil {
 			s.ail(fmt.Errorf("%w; %w", hindrance, err))
 			continue
@@ -82,7 +86,7 @@ func (s *Server) look() error {
 		return errors.New(strings.Join(reasons, "; "))
 	}
 	s.failed.Store(false)
-	return nil
+	return room(s.cfg.Dir)
 }
 
 // restart replaces the nats-server. Nothing that it acknowledged is lost by

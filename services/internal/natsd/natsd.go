@@ -89,6 +89,8 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 			return nil, fmt.Errorf("embedded NATS in %s: %w", filepath.Clean(cfg.Dir), err)
 		}
 		s.ail(err)
+	} else if err := room(cfg.Dir); err != nil {
+		s.ail(err)
 	}
 	if err := s.tell(); err != nil && !passes(err) {
 		s.halt()
@@ -210,6 +212,16 @@ func (s *Server) Port() int {
 func (s *Server) Fault() error {
 	if err := s.fault.Load(); err != nil {
 		return *err
+	}
+	return nil
+}
+
+// Hindrance is what keeps anything from being written to the folder at this
+// moment, and may pass by itself: a full disk, or no file left to open. It
+// tries.
+func (s *Server) Hindrance() error {
+	if err := writable(s.cfg.Dir); passes(err) {
+		return err
 	}
 	return nil
 }

@@ -10,6 +10,20 @@ import (
 	"syscall"
 )
 
+// errNoRoom: the disk is as good as full.
+var errNoRoom = errors.New("there is no room on the disk")
+
+// room says whether a message would be written still. While it is not, nothing is
+// given to nats-server, which would remember that it failed; and what is
+// left is for small things, such as the stream's settings.
+func room(dir string) error {
+	free, err := Free(dir)
+	if err != nil || free >= roomForRestart {
+		return nil // whether dir can be read is for others to say
+	}
+	return fmt.Errorf("%w: %d KiB are left and %d needed: %w", errNoRoom, free>>10, roomForRestart>>10, syscall.ENOSPC)
+}
+
 const (
 	// roomForRestart is what must fit on the disk before a nats-server is
 	// restarted: its own files (some KiB), and messages of a few seconds, so

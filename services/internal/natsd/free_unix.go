@@ -1,11 +1,11 @@
 //go:build unix
 
-package main
+package natsd
 
 import "golang.org/x/sys/unix"
 
-// diskFree is how many bytes an unprivileged process may still write there.
-func diskFree(path string) (uint64, error) {
+// Free is how many bytes an unprivileged process may still write there.
+func Free(path string) (uint64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(path, &s); err != nil {
 		return 0, err

@@ -1,9 +1,9 @@
-package main
+package natsd
 
 import "golang.org/x/sys/windows"
 
-// diskFree is how many bytes this user may still write there.
-func diskFree(path string) (uint64, error) {
+// Free is how many bytes this user may still write there.
+func Free(path string) (uint64, error) {
 	p, err := windows.UTF16PtrFromString(path)
 	if err != nil {
 		return 0, err
