@@ -32,7 +32,11 @@ func (s *server) attach(f *fake) *conn.Conn {
 	s.t.Helper()
 	f.watch = make(chan struct{})
 	c := new(conn.Conn)
-	if err := s.set.Attach(c, f, local, "test", conn.WebSocket); err != nil {
+	format := s.format
+	if format == nil {
+		format = conn.WebSocket
+	}
+	if err := s.set.Attach(c, f, local, "test", format); err != nil {
 		s.t.Fatal(err)
 	}
 	c.Start(&caller{s, c})

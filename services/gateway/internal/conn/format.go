@@ -13,6 +13,9 @@ type Format struct {
 	// is closed with CloseHeartbeat; whatever it sends is a sign of life. Examples: a
 	// WebSocket ping; a text frame of Engine.IO or Pusher; a comment of an event stream.
 	Heartbeat []byte
+	// Steady sends the heartbeat every interval, whatever else comes and goes: for clients
+	// that count nothing else as a sign of life (Engine.IO).
+	Steady bool
 	// Goodbye returns what a client is sent last: one or more whole frames, after which
 	// nothing follows. Over WebSocket the last one must be a close frame, with the
 	// dialect's code for this one.

@@ -16,7 +16,7 @@ const mutedBeats = 4
 
 // beat is called once per round of the wheel. It sends a heartbeat to a connection that
 // will have been silent in both directions for the interval by the next call, or from
-// which nothing has come for mutedBeats; and closes one that has sent nothing for the
+// which nothing has come for mutedBeats, or every interval if the Format is Steady; and closes one that has sent nothing for the
 // interval after a heartbeat. Nothing comes in over a response: there only what goes out
 // counts.
 func (c *Conn) beat(now int64, round, heartbeat time.Duration) {
@@ -36,10 +36,11 @@ func (c *Conn) beat(now int64, round, heartbeat time.Duration) {
 		} else if since(c.pinged) >= heartbeat-tickSlack {
 			c.Close(proto.CloseHeartbeat)
 		}
-	case since(last)+round >= heartbeat+tickSlack, !c.oneWay && since(in) >= mutedBeats*heartbeat:
+	case since(last)+round >= heartbeat+tickSlack, !c.oneWay && since(in) >= mutedBeats*heartbeat,
+		c.format.Steady && since(c.pinged)+round >= heartbeat+tickSlack:
 		c.pinged = now
 		c.Push(c.format.Heartbeat)
-	default:
+	case !c.format.Steady: // which needs to know when the last one was
 		c.pinged = 0
 	}
 }

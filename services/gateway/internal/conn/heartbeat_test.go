@@ -95,6 +95,46 @@ func TestHeartbeatBounds(t *testing.T) {
 	}
 }
 
+// A dialect may have a heartbeat sent every interval, however busy the client is.
+func TestSteadyHeartbeat(t *testing.T) {
+	for _, heartbeat := range []time.Duration{time.Second, 2 * time.Second, 25 * time.Second} {
+		inventedTime(t, heartbeat, func(s *server) {
+			ping, pong := textFrame([]byte("2")), masked(opText, []byte("3")) // as Engine.IO words them
+			s.format = &conn.Format{Heartbeat: ping, Goodbye: conn.WebSocket.Goodbye, Steady: true}
+			last, pings, answers := time.Now(), 0, true
+			f := &fake{room: -1}
+			f.wrote = func(b []byte) { // f.mu is held, which guards all of the above
+				if !bytes.Equal(b, ping) {
+					return
+				}
+				if gap := time.Since(last); gap > heartbeat+time.Second {
+					t.Errorf("heartbeat %s: none for %s", heartbeat, gap)
+				}
+				last = time.Now()
+				pings++
+				if answers {
+					time.AfterFunc(20*time.Millisecond, func() { f.say(pong) })
+				}
+			}
+			c := s.attach(f)
+			for range 500 {
+				time.Sleep(heartbeat / 10)
+				c.Push(textFrame([]byte("live")))
+				f.say(masked(opText, []byte("busy")))
+			}
+			f.mu.Lock()
+			if pings < 49 || pings > 60 {
+				t.Errorf("heartbeat %s: %d in 50 intervals", heartbeat, pings)
+			}
+			answers = false
+			f.mu.Unlock()
+			if code := <-s.codes; code != proto.CloseHeartbeat {
+				t.Errorf("heartbeat %s: who answers no more ended with %v", heartbeat, code)
+			}
+		})
+	}
+}
+
 // Heartbeats are spread evenly over the seconds, however the clients came.
 func TestHeartbeatsAreSpread(t *testing.T) {
 	const heartbeat, clients = 20 * time.Second, 100

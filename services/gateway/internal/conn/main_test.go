@@ -49,6 +49,7 @@ type server struct {
 	http   *httptest.Server
 	secure bool
 	frame  func(*conn.Conn, []byte) // set before the first client; nil: frames are ignored
+	format *conn.Format             // of sockets that are attached; nil: conn.WebSocket
 	greet  func(*conn.Conn)         // likewise; called when a client has arrived
 
 	conns   chan *conn.Conn      // every client as the server sees it
