@@ -63,8 +63,8 @@ type admission struct {
 	ok     bool // over may be ok: in a dry run
 }
 
-// enter counts a connection in, unless the address has as many as it may have.
-func (l *perIP) enter(ip netip.Addr) admission {
+// add counts a connection in, unless the address has as many as it may have.
+func (l *perIP) add(ip netip.Addr) admission {
 	g := httpx.AddressGroup(ip)
 	l.mu.Lock()
 	a := admission{total: l.count[g] + l.elsewhere(g)}
@@ -83,8 +83,8 @@ func (l *perIP) enter(ip netip.Addr) admission {
 	return a
 }
 
-// leave counts a connection out and returns what remains.
-func (l *perIP) leave(ip netip.Addr) (remaining, online int) {
+// remove counts a connection out and returns what remains.
+func (l *perIP) remove(ip netip.Addr) (remaining, online int) {
 	g := httpx.AddressGroup(ip)
 	l.mu.Lock()
 	r, due := l.report(g) // before: going below tell is news, too

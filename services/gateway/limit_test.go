@@ -22,7 +22,7 @@ func TestGroup(t *testing.T) {
 		}
 	}
 	l := newPerIP(2, false)
-	if a := l.enter(netip.Addr{}); !a.ok { // never seen over TCP, and no reason to panic
+	if a := l.add(netip.Addr{}); !a.ok { // never seen over TCP, and no reason to panic
 		t.Error("an unknown address may not connect at all")
 	}
 	for i, c := range []struct {
@@ -31,14 +31,14 @@ func TestGroup(t *testing.T) {
 		ok            bool
 	}{{"192.0.2.1", 1, 2, true}, {"192.0.2.1", 2, 3, true}, {"192.0.2.1", 2, 3, false}, {"192.0.2.2", 1, 4, true}, {"2001:db8::1", 1, 5, true}, {"2001:db8::2", 2, 6, true}, {"2001:db8::3", 2, 6, false}} {
 		want := admission{total: c.total, online: c.online, ok: c.ok, over: !c.ok}
-		if a := l.enter(netip.MustParseAddr(c.ip)); a != want {
+		if a := l.add(netip.MustParseAddr(c.ip)); a != want {
 			t.Errorf("%d, %s: got %+v, want %+v", i, c.ip, a, want)
 		}
 	}
 	for _, ip := range []string{"192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::9", "2001:db8::1"} {
-		l.leave(netip.MustParseAddr(ip))
+		l.remove(netip.MustParseAddr(ip))
 	}
-	if remaining, online := l.leave(netip.Addr{}); remaining != 0 || online != 0 || len(l.count) != 0 {
+	if remaining, online := l.remove(netip.Addr{}); remaining != 0 || online != 0 || len(l.count) != 0 {
 		t.Errorf("at the end: %d, %d online, %d groups", remaining, online, len(l.count))
 	}
 }

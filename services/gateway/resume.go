@@ -180,7 +180,7 @@ func (c *session) goLive(r *replay) bool {
 	return c.join(r.had, since, r.names, func(j hub.Joined) {
 		switch {
 		case r.channel != "":
-			c.tell(subscribed(r.channel, r.complete, c.id(j.Position.Seq)))
+			c.pushControl(subscribed(r.channel, r.complete, c.id(j.Position.Seq)))
 		case r.last:
 			c.conn.Push(c.words.place(c.id(j.Position.Seq)))
 		}
@@ -191,7 +191,7 @@ func (c *session) goLive(r *replay) bool {
 func (c *session) gap(r *replay, reason, since string, upTo uint64) {
 	r.complete, r.had = false, upTo
 	c.s.m.resumes.WithLabelValues(reason).Inc()
-	c.tell(proto.Gap{Type: proto.FrameGap, Reason: reason, Since: since, ID: c.id(upTo), Channel: r.channel})
+	c.pushControl(proto.Gap{Type: proto.FrameGap, Reason: reason, Since: since, ID: c.id(upTo), Channel: r.channel})
 }
 
 // skip leaves out all but the newest messages, for a client that has been

@@ -58,16 +58,17 @@ type session struct {
 	window    int64     // monotonic.Now
 }
 
-// follow is one live subscription: through it the client gets, or has got,
-// everything of the name after this sequence.
+// follow is one live subscription.
 type follow struct {
-	name  string
+	name string // a channel or pattern
+	// after is the sequence after which the client gets or has got every message of the
+	// name: by this subscription, or by the replay before it.
 	after uint64
 }
 
 const (
-	// maxFollowed bounds the subscriptions of one connection: whoever wants
-	// more wants a pattern.
+	// maxFollowed bounds the subscriptions of one connection; a pattern covers many
+	// channels.
 	maxFollowed = 1000
 	// maxFrames is how many frames a client may send in one second.
 	maxFrames = 50
@@ -76,20 +77,20 @@ const (
 // Deliver, Gap and Reset make a session a hub.Sink.
 func (c *session) Deliver(b *hub.Batch) { c.conn.Push(b.Encoded(c.words.message)) }
 func (c *session) Gap(since, upTo proto.Cursor) {
-	c.tell(proto.Gap{Type: proto.FrameGap, Reason: proto.GapExpired, Since: c.id(since.Seq), ID: c.id(upTo.Seq)})
+	c.pushControl(proto.Gap{Type: proto.FrameGap, Reason: proto.GapExpired, Since: c.id(since.Seq), ID: c.id(upTo.Seq)})
 }
 func (c *session) Reset() { c.conn.Close(proto.CloseRestart) }
 
-// tell sends a control frame at once.
-func (c *session) tell(frame any) { c.conn.Push(c.words.control(frame)) }
+// pushControl pushes a control frame.
+func (c *session) pushControl(frame any) { c.conn.Push(c.words.control(frame)) }
 
-// Arrived counts the client, unless its address has as many connections as it
-// may have, and lets it in. Arrived, Frame and Ended make a session a
-// conn.Client.
+// Arrived makes a session, with Frame and Ended, a conn.Client. It refuses a client whose
+// address has as many connections as it may have, and one whose URL asks for what it may
+// not have; it counts and subscribes the others.
 func (c *session) Arrived() {
 	defer c.recovered()
 	c.s.hub.Attach(&c.sub, c)
-	a := c.s.ips.enter(c.conn.Remote())
+	a := c.s.ips.add(c.conn.Remote())
 	if a.over {
 		c.s.m.overLimit.Inc()
 	}
@@ -104,7 +105,7 @@ func (c *session) Arrived() {
 		return
 	}
 	c.enter()
-	c.asked = nil // nothing of it is kept while the client only sits there
+	c.asked = nil // an idle client holds no memory for it
 }
 
 // Ended counts the client out.
@@ -119,13 +120,13 @@ func (c *session) Ended() {
 	if c.since == 0 {
 		return
 	}
-	remaining, online := c.s.ips.leave(c.conn.Remote())
+	remaining, online := c.s.ips.remove(c.conn.Remote())
 	c.s.log.Info("client disconnected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", remaining, "online", online,
 		"reason", c.conn.Reason().String(), "took", monotonic.Since(c.since).Round(time.Millisecond))
 }
 
-// recovered ends a session that panicked, so that one client's bad luck is not
-// everybody's.
+// recovered closes a connection whose session panicked, so that the gateway's other
+// clients stay.
 func (c *session) recovered() {
 	if v := recover(); v != nil {
 		c.s.log.Error("a session panicked", "conn", c.conn.ID(), "err", fmt.Sprint(v), "stack", string(debug.Stack()))
@@ -133,14 +134,15 @@ func (c *session) recovered() {
 	}
 }
 
-// refuse says why, and hangs up.
+// refuse pushes an error frame that says why, and closes the connection.
 func (c *session) refuse(r refusal) {
 	c.s.m.refused.WithLabelValues(r.code.String()).Inc()
 	c.complain(r.code.String(), r.channel, r.err)
 	c.conn.Close(r.code)
 }
 
-// enter subscribes a client that nothing is wrong with.
+// enter subscribes a client that is not refused to the channels in its URL, and replays
+// what it missed.
 func (c *session) enter() {
 	c.watchExpiry()
 	names, since := c.asked.channels, c.asked.since
@@ -154,7 +156,7 @@ func (c *session) enter() {
 	if since == "" {
 		c.join(hub.Now, hub.Now, names, func(j hub.Joined) {
 			welcome.ID = c.id(j.Position.Seq)
-			c.tell(welcome)
+			c.pushControl(welcome)
 		})
 		return
 	}
@@ -172,9 +174,10 @@ func (c *session) enter() {
 	}
 }
 
-// join subscribes, waits for the answer, and reports whether the names are
-// live. live is called by the shard exactly where they become so; a frame that
-// it queues stands there.
+// join joins history and live delivery of some names, waits until the shard has done so,
+// and reports whether it has: see hub.Subscriber.Join for had and since. live is called
+// in the shard's goroutine, between the last replayed message and the first live one; a
+// frame that it pushes comes between these.
 func (c *session) join(had, since uint64, names []string, live func(hub.Joined)) bool {
 	answer := make(chan hub.Joined, 1)
 	c.sub.Join(had, since, names, func(j hub.Joined) {
@@ -204,8 +207,7 @@ func (c *session) follow(name string, after uint64) {
 
 func (c *session) follows(name string) bool { return c.hasAfter(name) != hub.Now }
 
-// hasAfter is the sequence after which the client gets, or has got, everything
-// of a name; hub.Now for one that it does not follow.
+// hasAfter returns follow.after of a name; hub.Now if the client does not follow it.
 func (c *session) hasAfter(name string) uint64 {
 	for _, f := range c.followed {
 		if f.name == name {
@@ -215,14 +217,14 @@ func (c *session) hasAfter(name string) uint64 {
 	return hub.Now
 }
 
-// has reports whether the client got this message through a subscription that
-// is live already.
+// has reports whether the client gets or has got this message through a subscription
+// that is live, so that a replay must not push it again.
 func (c *session) has(channel string, seq uint64) bool {
 	return slices.ContainsFunc(c.followed, func(f follow) bool { return seq > f.after && proto.Match(f.name, channel) })
 }
 
-// failed ends a connection that could not be brought up to date: the client
-// comes back and resumes.
+// failed closes a connection whose replay failed, with a code that has the client come
+// back and resume.
 func (c *session) failed(err error) {
 	if errors.Is(err, conn.ErrClosed) || c.s.sessions.Err() != nil {
 		return
@@ -231,8 +233,9 @@ func (c *session) failed(err error) {
 	c.refuse(refusal{code: proto.CloseOverload, err: errors.New("the messages you missed cannot be read now; come back")})
 }
 
-// watchExpiry ends the connection when its token does, as late as a new one
-// with that token would be refused; anonymous connections have none.
+// watchExpiry has the connection closed when its token expires: with the same leeway
+// with which the token would be refused to a new connection. Anonymous clients have no
+// token.
 func (c *session) watchExpiry() {
 	if !c.anonymous {
 		c.conn.Expire(c.principal.Expires.Add(auth.Leeway))
@@ -257,7 +260,7 @@ func (c *session) Frame(b []byte, _ bool) {
 	}
 	switch f.Type {
 	case proto.FramePing:
-		c.tell(proto.Pong{Type: proto.FramePong})
+		c.pushControl(proto.Pong{Type: proto.FramePong})
 	case proto.FrameAuth:
 		c.reauthenticate(f.Token)
 	case proto.FrameSubscribe:
@@ -272,7 +275,7 @@ func (c *session) Frame(b []byte, _ bool) {
 }
 
 func (c *session) complain(code, channel string, err error) {
-	c.tell(proto.ErrorFrame{Type: proto.FrameError, Code: code, Detail: err.Error(), Channel: channel})
+	c.pushControl(proto.ErrorFrame{Type: proto.FrameError, Code: code, Detail: err.Error(), Channel: channel})
 }
 
 func (c *session) subscribe(name, since string) {
@@ -297,7 +300,7 @@ func (c *session) subscribe(name, since string) {
 	}
 	if since == "" {
 		c.join(hub.Now, hub.Now, []string{name}, func(j hub.Joined) {
-			c.tell(subscribed(name, false, c.id(j.Position.Seq)))
+			c.pushControl(subscribed(name, false, c.id(j.Position.Seq)))
 		})
 		return
 	}
@@ -328,13 +331,13 @@ func (c *session) unsubscribe(name, reason string) {
 		c.s.shares.release(c.conn.Remote(), weight(name))
 	}
 	c.followed = slices.DeleteFunc(c.followed, func(f follow) bool { return f.name == name })
-	c.sub.Leave([]string{name}, func() {
-		c.tell(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name, Reason: reason})
+	c.sub.Unsubscribe([]string{name}, func() {
+		c.pushControl(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name, Reason: reason})
 	})
 }
 
-// reauthenticate takes a fresh token of the same subject. One that is refused
-// changes nothing: the old one holds until it ends.
+// reauthenticate replaces the principal by that of a fresh token of the same subject, and
+// ends subscriptions that it does not cover. A token that is refused changes nothing.
 func (c *session) reauthenticate(token string) {
 	c.pay(tokenCost)
 	p, err := c.s.verifier.Verify(token)
@@ -347,7 +350,7 @@ func (c *session) reauthenticate(token string) {
 	}
 	c.adopt(p)
 	c.watchExpiry()
-	c.tell(proto.Authenticated{Type: proto.FrameAuthenticated, Subject: p.Name, Expires: proto.FormatTime(p.Expires)})
+	c.pushControl(proto.Authenticated{Type: proto.FrameAuthenticated, Subject: p.Name, Expires: proto.FormatTime(p.Expires)})
 	for _, f := range slices.Clone(c.followed) {
 		if !c.principal.May(f.name) {
 			c.unsubscribe(f.name, proto.ErrorForbidden)

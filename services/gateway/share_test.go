@@ -139,19 +139,19 @@ func TestReportsAreFew(t *testing.T) {
 	l.shared, l.say = true, func(report) { said++ }
 	ip := netip.MustParseAddr("192.0.2.1")
 	for range 9 {
-		l.enter(ip)
+		l.add(ip)
 	}
 	if said != 0 {
 		t.Errorf("%d reports of 9 connections, where 1000 are allowed", said)
 	}
-	l.enter(ip)
-	l.leave(ip)
+	l.add(ip)
+	l.remove(ip)
 	if said != 2 {
 		t.Errorf("got %d reports, want one when the tenth came and one when it went", said)
 	}
 	l.tell = 1
 	for i := range 2*reportGroups + 1 {
-		l.enter(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
+		l.add(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
 	}
 	reports, groups := l.all(), 0
 	for _, r := range reports {

@@ -1,21 +1,26 @@
 // Package hub holds the subscriptions and delivers messages to them. It knows
 // neither sockets nor NATS.
 //
-// A hub has as many shards as processors. A subscriber belongs to one shard
-// for life, and the shard's goroutine alone owns the map from channels to
-// subscribers. Messages and commands reach a shard through one inbox, so
-// their order is that in which they were handed in, and no lock is taken on
-// the way from a message to a subscriber.
+// A hub has as many shards as processors. A subscriber belongs to one shard for
+// life. The shard's goroutine alone delivers to it, and alone changes the map from
+// channels to subscribers. Messages and commands (Join, Unsubscribe, Detach) reach a
+// shard through one inbox. The shard puts each message into its window and walks the
+// lists of subscribers that it is for, in slices, taking turns between lists; a
+// command acts after every message before it in the inbox, because it first delivers
+// to its subscriber whatever the window holds for it. A message that nobody in a
+// shard follows does not wake that shard.
 //
 // Guarantees:
 //
-//   - Order. The one caller of Publish hands in stored messages in stream
-//     order; every shard delivers them in that order. A subscriber's newest
-//     sequence therefore never skips a message of any channel it follows.
-//   - Once. A subscriber with overlapping patterns gets a message once, and
-//     Join delivers what its subscription missed and then what is live,
-//     without gap or duplicate, since both happen in the shard's goroutine.
-//   - Blocking. Sinks must not block. Publish waits while a shard's inbox is
-//     full: the back pressure ends at the NATS subscription, whose overflow
-//     the feed notices and repairs from the stream.
+//   - Order. Publish is called for stored messages in the stream's order. Each
+//     subscriber gets its messages in that order, across all of its channels; two
+//     subscribers of one channel may get a message at different times. So the newest
+//     sequence that a subscriber has got never skips a message of a channel that it
+//     follows.
+//   - Once. A subscriber with overlapping subscriptions gets a message once. Join
+//     delivers what its subscription missed and then live messages, without gap or
+//     duplicate, since both happen in the shard's goroutine.
+//   - Blocking. A Sink must not block, and may have a lock of its own. Publish blocks
+//     while a shard's inbox is full. The feed then reads no further from NATS; what
+//     NATS drops because of that, the feed notices and repairs from the stream.
 package hub

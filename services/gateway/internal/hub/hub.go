@@ -27,11 +27,11 @@ type Hub struct {
 	m      *metrics
 }
 
-// Sink takes a connection's messages. The shard's goroutine calls it; no
-// method may block or call back into the hub.
+// Sink is a subscriber's connection. The shard's goroutine calls it; no method may
+// block or call back into the hub.
 type Sink interface {
-	// Deliver sends the messages, as far as the socket takes them, and queues
-	// the rest. The batch is the shard's.
+	// Deliver pushes the messages to the client, in their order. The batch is shared
+	// with other subscribers, and valid until Deliver returns; the messages stay valid.
 	Deliver(*Batch)
 	// Gap says that messages after since up to upTo are lost for everybody.
 	Gap(since, upTo proto.Cursor)
@@ -68,8 +68,8 @@ func (h *Hub) Shards() int { return len(h.shards) }
 // Recent is the ring of the newest messages.
 func (h *Hub) Recent() *Recent { return h.recent }
 
-// Publish hands in one message; stored ones in ascending order of their
-// sequence, which is the caller's promise. It waits while a shard is behind.
+// Publish puts one message into every shard's inbox, and blocks while one is full. The
+// caller promises that stored messages come in ascending order of their sequence.
 func (h *Hub) Publish(m *Message) {
 	if m.Seq > 0 {
 		h.recent.add(m)
@@ -79,9 +79,9 @@ func (h *Hub) Publish(m *Message) {
 	}
 }
 
-// Start sets the place from which on messages are handed in, and forgets
-// everything before: at the start, and, with reset, when the stream was made
-// anew.
+// Start sets the position after which Publish is called next, and forgets all
+// messages before it. The feed calls it when it begins and, with reset, when the
+// stream was made anew.
 func (h *Hub) Start(at proto.Cursor, reset bool) {
 	h.recent.reset(at)
 	for _, s := range h.shards {
@@ -99,19 +99,19 @@ func (h *Hub) Gap(since, upTo proto.Cursor) {
 	}
 }
 
-// Subscriber is a connection as the hub sees it: memory of the caller's, which
-// makes it part of what it has for each client anyway. Attach makes it usable;
-// from then on it must not be copied.
+// Subscriber is a connection as the hub knows it. Its memory is the caller's, who has
+// some for each client anyway. Attach makes it usable; from then on it must not be
+// copied.
 // Its methods are safe for concurrent use and act in the order in which they
 // are called.
 type Subscriber struct {
 	// Owned by the shard. What a visit looks at stands together: with many
 	// subscribers each cache line that it touches has to be fetched anew.
-	turn  uint64  // it has what it is to get of all messages up to this one: see window
+	turn  uint64  // every message up to this turn was delivered to it, if it was for it: see window
 	held  []held  // its subscriptions: few, so a slice
-	first [1]held // where held begins: most have one
+	first [1]held // the memory that held begins in: most have one subscription
 	place int     // index in shard.members
-	gone  bool
+	gone  bool    // Detach was called
 
 	shard *shard // fixed by Attach
 	sink  Sink   // likewise
@@ -127,36 +127,39 @@ func (h *Hub) Attach(sub *Subscriber, sink Sink) {
 
 // Joined is the answer to Join.
 type Joined struct {
-	// OK: the subscription is live. Otherwise nothing happened, since the
-	// messages missed are too many for one go, or older than the ring: fetch
-	// some of them, and join again with a later since. Never with Now, unless
-	// the subscriber is detached.
+	// OK means that the subscription is live. If it is false nothing has happened: the
+	// subscriber is detached, or has missed more messages than the shard delivers in
+	// one go, or older ones than the ring has. In the latter case the caller delivers
+	// some of them by itself, and joins again with a later since. With Now nothing was
+	// missed.
 	OK bool
-	// Position is the place from which the subscription is live: everything
-	// up to it was delivered or lies before since.
+	// Position is where the subscription begins to be live: every message up to it was
+	// delivered, or is not after since.
 	Position proto.Cursor
 }
 
-// Now as since means "from here on".
+// Now as since means that the subscription begins with the next message.
 const Now = ^uint64(0)
 
-// Join subscribes to the channels or patterns, delivers first what they
-// missed after since, and goes live, without gap or duplicate. What the
-// subscriber gets through another subscription is not delivered again; for
-// these names, that is everything after had, since or earlier: where the caller
-// itself has delivered what lies between them.
+// Join subscribes to channels or patterns: it delivers the messages after since that
+// the subscriber missed, and then live ones, without gap or duplicate. A message that
+// the subscriber got through another subscription is not delivered again.
 //
-// done is called in the shard's goroutine after the missed messages were
-// delivered and before any live one; it must not block. Names that are
-// subscribed already keep their subscription.
+// had is at most since. The caller says by it that it has delivered all messages of
+// these names after had and up to since itself, as a replay does; so a later Join with
+// other names that match the same channels does not deliver them again.
+//
+// done is called in the shard's goroutine after the missed messages were delivered and
+// before any live one; it must not block. Names that are subscribed already keep their
+// subscription.
 func (s *Subscriber) Join(had, since uint64, names []string, done func(Joined)) {
 	s.shard.put(item{command: func() { s.shard.join(s, had, since, names, done) }})
 }
 
-// Leave ends subscriptions. done is called in the shard's goroutine; after it
-// nothing of these channels is delivered.
-func (s *Subscriber) Leave(names []string, done func()) {
-	s.shard.put(item{command: func() { s.shard.leave(s, names); done() }})
+// Unsubscribe ends subscriptions. done is called in the shard's goroutine, when every
+// message before was delivered; after it none of these channels is.
+func (s *Subscriber) Unsubscribe(names []string, done func()) {
+	s.shard.put(item{command: func() { s.shard.unsubscribe(s, names); done() }})
 }
 
 // Detach ends everything. No method of the sink is called after done.

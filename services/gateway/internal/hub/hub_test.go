@@ -115,7 +115,7 @@ func TestPublishWaitsForASlowShard(t *testing.T) {
 		t.Errorf("%d messages were taken by a shard that takes %d at a time", n, inbox)
 	}
 	left := make(chan struct{})
-	slow.Leave([]string{"b"}, func() { close(left) }) // commands find room
+	slow.Unsubscribe([]string{"b"}, func() { close(left) }) // commands find room
 	close(busy.leave)
 	<-left
 	publisher.Wait()
@@ -208,9 +208,9 @@ func TestMetrics(t *testing.T) {
 	sub := &Subscriber{shard: s, sink: &sink{}}
 	s.attach(sub)
 	s.join(sub, Now, Now, []string{"a", "a.>", "a"}, func(Joined) {})
-	s.take(stored(1, "a"))
-	s.take(stored(2, "a.b"))
-	s.take(stored(3, "b"))
+	s.admit(stored(1, "a"))
+	s.admit(stored(2, "a.b"))
+	s.admit(stored(3, "b"))
 	s.finish()
 	if got := testutil.ToFloat64(m.deliveries); got != 2 {
 		t.Errorf("deliveries: got %v, want 2", got)
@@ -294,7 +294,7 @@ func BenchmarkLookup(b *testing.B) {
 // Messages that are for nobody here wait until something wakes the shard, and
 // are in their place then.
 func TestUnheardMessages(t *testing.T) {
-	h, stop := start(t, Config{Shards: 2, InboxMessages: 2 * unheard, RecentMessages: 1 << 12, RecentBytes: 1 << 20}, 0)
+	h, stop := start(t, Config{Shards: 2, InboxMessages: 2 * unfollowed, RecentMessages: 1 << 12, RecentBytes: 1 << 20}, 0)
 	late, follower := &sink{}, &sink{}
 	join(attach(h, follower), Now, "b")
 	sub := attach(h, late)
@@ -304,15 +304,15 @@ func TestUnheardMessages(t *testing.T) {
 	if got, want := join(sub, 8, "a"), (Joined{OK: true, Position: at(10)}); got != want {
 		t.Errorf("after ten messages: got %+v, want %+v", got, want)
 	}
-	for seq := uint64(11); seq <= 3*unheard; seq++ {
+	for seq := uint64(11); seq <= 3*unfollowed; seq++ {
 		h.Publish(stored(seq, "c"))
 	}
-	h.Publish(stored(3*unheard+1, "b"))
+	h.Publish(stored(3*unfollowed+1, "b"))
 	stop()
 	if want := []string{"9", "10"}; !slices.Equal(late.events, want) {
 		t.Errorf("who came late got %q, want %q", late.events, want)
 	}
-	if want := []string{strconv.Itoa(3*unheard + 1)}; !slices.Equal(follower.events, want) {
+	if want := []string{strconv.Itoa(3*unfollowed + 1)}; !slices.Equal(follower.events, want) {
 		t.Errorf("who follows another channel got %q, want %q", follower.events, want)
 	}
 }

@@ -157,7 +157,7 @@ func (m *model) leave(p *person) {
 		name = held[m.r.IntN(len(held))]
 	}
 	delete(p.held, name)
-	p.sub.Leave([]string{name}, func() {})
+	p.sub.Unsubscribe([]string{name}, func() {})
 }
 
 func (m *model) gap() {

@@ -29,7 +29,7 @@ type shard struct {
 
 	// Owned by run.
 	members  []*Subscriber
-	position proto.Cursor // the newest stored message taken in
+	position proto.Cursor // the newest stored message that was admitted to the window
 	window   window
 }
 
@@ -44,14 +44,14 @@ func newShard(r *Recent, maxMessages int, m *metrics) *shard {
 	return s
 }
 
-// unheard is how many messages that are for nobody here may wait before the
+// unfollowed is how many messages that nobody in the shard follows may wait before the
 // shard is woken for them.
-const unheard = 256
+const unfollowed = 256
 
-// put hands in a message or a command. For a message that concerns nobody here
-// a shard is not woken: it takes it in when something else wakes it, or when many
-// have come. With one subscriber per channel that spares all wake-ups but one,
-// and they are most of what such a message costs.
+// put appends a message or a command to the inbox. A message that nobody in this shard
+// follows does not wake it: it waits until something else does, or until unfollowed
+// have come. With one subscriber per channel that saves every shard but one a wake-up,
+// which is most of what such a message costs.
 func (s *shard) put(it item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +64,7 @@ func (s *shard) put(it item) {
 	s.inbox = append(s.inbox, it)
 	if m := it.message; m != nil {
 		s.messages++
-		if m.Written == nil && s.messages < min(unheard, s.maxMessages) && !s.follows(m.Channel) {
+		if m.Written == nil && s.messages < min(unfollowed, s.maxMessages) && !s.follows(m.Channel) {
 			return
 		}
 	}
@@ -86,9 +86,8 @@ func (s *shard) stop() {
 	s.cond.Broadcast()
 }
 
-// run takes the whole inbox at a time, so that messages which waited together
-// reach each subscriber in one write, and looks into it again after each
-// slice of a large fan-out.
+// run empties the whole inbox at a time, so that messages which waited together reach
+// each subscriber in one write, and looks into it again after each slice of the walks.
 func (s *shard) run() {
 	var batch []item
 	for {
@@ -98,7 +97,7 @@ func (s *shard) run() {
 		}
 		for i := range batch {
 			if m := batch[i].message; m != nil {
-				s.take(m)
+				s.admit(m)
 			} else {
 				batch[i].command()
 			}
@@ -108,9 +107,9 @@ func (s *shard) run() {
 	}
 }
 
-// next waits for items, unless there is something to deliver meanwhile, and
-// takes them in exchange for an empty slice. nil means that the shard was
-// stopped and everything is delivered.
+// next returns the items of the inbox, and puts an empty slice in their place. It waits
+// for some unless a walk is under way. nil means that the shard was stopped and that
+// everything is delivered.
 func (s *shard) next(empty []item) (batch []item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,19 +17,23 @@ type subscriptions struct {
 type held struct {
 	*subscriptions
 	place int // index in list
-	// after: live messages up to here are not for the subscriber, which has
-	// them. It is ahead of the shard where a client comes from a gateway that was.
+	// after is the sequence up to which live messages are not delivered through this
+	// subscription, because the client has got them. It may be newer than the shard's
+	// position: the client got them from another gateway, which had received them
+	// earlier.
 	after uint64
-	// had: what is after this comes, or came, through this subscription.
+	// had is the sequence after which every message of this name was or will be
+	// delivered, by this subscription or by the replay before it. It is at most after.
 	had uint64
 }
 
-// replayMax and replayBytes are how much Join delivers in the shard's own time:
-// nobody waits here until the client has read, so it must fit into a queue.
-// More is sent by the connection's goroutine, chunk by chunk.
+// replayMax, replayReach and replayBytes bound what Join delivers in the shard's
+// goroutine, which cannot wait until the client has read: it must fit into a
+// connection's queue, and must not hold up the shard's other subscribers. The session
+// delivers more than that by itself, page by page, before it joins.
 const (
 	replayMax   = 256
-	replayReach = 4096     // messages of any channel, of which some are missed
+	replayReach = 4096     // messages of any channel that are searched
 	replayBytes = 32 << 10 // or one message
 )
 
@@ -39,7 +43,7 @@ func (s *shard) attach(sub *Subscriber) {
 }
 
 func (s *shard) detach(sub *Subscriber) {
-	s.visit(sub) // as when it leaves
+	s.visit(sub) // the messages that were published before
 	for len(sub.held) > 0 {
 		s.drop(sub, len(sub.held)-1)
 	}
@@ -56,7 +60,7 @@ func (s *shard) join(sub *Subscriber, had, since uint64, names []string, done fu
 		done(Joined{})
 		return
 	}
-	s.visit(sub) // what comes now, comes after what it is owed
+	s.visit(sub) // the missed messages come behind those of other subscriptions
 	fresh := make([]string, 0, len(names))
 	for _, name := range names {
 		if i := sub.holds(name); i >= 0 {
@@ -66,7 +70,7 @@ func (s *shard) join(sub *Subscriber, had, since uint64, names []string, done fu
 		}
 	}
 	position := s.position
-	if since != Now { // the ring may have moved past a shard that is behind; now is now all the same
+	if since != Now { // with Now the ring is not asked: it may be ahead of this shard
 		missed, more, ok := s.recent.between(proto.Cursor{Epoch: position.Epoch, Seq: since}, position.Seq, fresh, replayMax, s.reach())
 		if !ok || more || tooLarge(missed) {
 			done(Joined{})
@@ -101,13 +105,14 @@ func (s *Subscriber) holds(name string) int {
 	return slices.IndexFunc(s.held, func(h held) bool { return h.name == name })
 }
 
-// has reports whether the subscriber got m through a subscription that it holds.
+// has reports whether m was or will be delivered through a subscription that the
+// subscriber has.
 func (s *Subscriber) has(m *Message) bool {
 	return slices.ContainsFunc(s.held, func(h held) bool { return m.Seq > h.had && proto.Match(h.name, m.Channel) })
 }
 
-func (s *shard) leave(sub *Subscriber, names []string) {
-	s.visit(sub) // what was published before comes before
+func (s *shard) unsubscribe(sub *Subscriber, names []string) {
+	s.visit(sub) // the messages that were published before
 	for _, name := range names {
 		if i := sub.holds(name); i >= 0 {
 			s.drop(sub, i)
@@ -122,7 +127,8 @@ func (s *shard) add(sub *Subscriber, name string, after, had uint64) {
 	s.m.subscriptions.Inc()
 }
 
-// list finds or makes that of a name.
+// list returns the list of subscribers of a channel or pattern, and makes it if there is
+// none.
 func (s *shard) list(name string) *subscriptions {
 	if proto.IsPattern(name) {
 		s.mu.Lock()
@@ -139,7 +145,7 @@ func (s *shard) list(name string) *subscriptions {
 	return l
 }
 
-// forget is for a list without subscribers.
+// forget removes the list of a channel or pattern that nobody follows any more.
 func (s *shard) forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,8 +156,8 @@ func (s *shard) forget(name string) {
 	}
 }
 
-// drop ends the i-th subscription of sub by moving the last one of the
-// channel into its place: constant time, however many follow the channel.
+// drop ends the i-th subscription of sub. It moves the last subscriber of the list to
+// the free place, which takes constant time however long the list is.
 func (s *shard) drop(sub *Subscriber, i int) {
 	l, place := sub.held[i].subscriptions, sub.held[i].place
 	last := len(l.list) - 1

@@ -6,58 +6,59 @@ import (
 	"time"
 )
 
-// window is the messages that a shard is delivering: few enough that one word
-// of bits says which of them somebody is owed.
+// window holds the messages that a shard is delivering: at most as many as a word has
+// bits, so that one word says which of them are for a list of subscribers.
 //
-// Each message that is taken in has a turn, and marks the lists of
-// subscriptions that it is for. Each such list is walked, from its end to its
-// beginning, in slices, so that no large one keeps a small one waiting. A
-// visit gives a subscriber everything that it is owed by now, through all of
-// its subscriptions, in order, in one write per joinBytes, and notes the newest turn:
-// later visits of the same walk or of others find nothing left to do. That
-// gives three things at once: a subscriber sees stream order however the walks
-// interleave; overlapping patterns deliver once; and messages that wait
-// together leave together.
+// A message that is admitted gets a turn, a number that grows, and is marked in every
+// list of subscribers that it is for. Each marked list is walked from its end to its
+// beginning, in slices, so that a long list does not hold up short ones. A walk visits
+// one subscriber after the other. A visit delivers everything in the window that is for
+// the subscriber, through all of its subscriptions, in order, in one write per
+// joinBytes, and then sets the subscriber's turn to the newest one; later visits, of
+// this walk or another, find nothing more to deliver. Hence a subscriber sees the
+// stream's order however walks interleave; a message that matches two of its
+// subscriptions is delivered once; and messages that wait together leave together.
 //
-// When all is delivered the window is emptied. When it is full, all walks are
-// taken to their end before the next message is.
+// When every walk is over the window is emptied. When it is full, all walks are
+// finished before the next message is admitted.
 type window struct {
-	turn    uint64 // of the newest message taken in
+	turn    uint64 // of the newest message that was admitted
 	first   uint64 // turn of entries[0]
-	oldest  uint64 // the least sequence of a stored message here, or 0
+	oldest  uint64 // the lowest sequence of a stored message in entries; 0: there is none
 	entries [windowSize]transit
-	n       int
+	n       int // how many of entries are used
 
 	walks   []*subscriptions // lists that are being walked
-	marked  []*subscriptions // lists that a message is for, walked or not
-	sent    int              // deliveries since the metric was told
-	since   int              // subscribers that were given something since the processor was last offered to others
-	joined  uint64           // what batches is for
-	batches []Batch          // made for the last subscriber that got several messages
+	marked  []*subscriptions // lists that a message in entries is for, walked or not
+	sent    int              // deliveries since the metric was updated
+	since   int              // deliveries since the processor was last yielded
+	joined  uint64           // the set of messages that batches is made of
+	batches []Batch          // what the last subscriber got that got several messages
 }
 
-// transit is one message on its way through the window.
+// transit is one message in the window.
 type transit struct {
 	alone       [1]*Message
-	batch       Batch // of it alone
+	batch       Batch // of this message alone
 	seq         uint64
-	walks       int // lists whose walk has not come past it
-	subscribers int // that got it
+	walks       int // lists that are not yet walked for it
+	subscribers int // to which it was delivered
 }
 
-// walk is a list's way through the window.
+// walk is how far a list of subscribers has come. Its words are sets: bit i is
+// window.entries[i].
 type walk struct {
-	owed    uint64 // bits of the messages that are for the list
-	due     uint64 // those of them that no walk has brought to all yet
-	brings  uint64 // those of them that the walk under way will have brought to all
-	at      int    // who stands before this is still to be visited
-	walking bool
+	pending uint64 // messages that are for the list
+	undone  uint64 // those of pending that some subscriber may not have got yet
+	current uint64 // those of undone that everybody has got when the walk under way ends
+	at      int    // the walk under way has visited all subscribers from this index on
+	walking bool   // the list is in window.walks
 }
 
 const (
 	windowSize = 64 // bits of a word
-	// quantum is how many subscribers of a list are visited before another
-	// list, and the inbox, have their turn: some 2 ms of writes.
+	// quantum is how many subscribers of a list are visited before other lists and the
+	// inbox have their turn: some 2 ms of writes.
 	quantum = 256
 	// joinBytes is how much is joined into one write, unless one message has more.
 	joinBytes = 64 << 10
@@ -65,10 +66,10 @@ const (
 
 func (w *window) idle() bool { return len(w.walks) == 0 }
 
-// last is the newest turn among these messages.
+// last returns the newest turn of a set of messages.
 func (w *window) last(set uint64) uint64 { return w.first + uint64(63-bits.LeadingZeros64(set)) }
 
-// newer is the messages whose turn is after this one.
+// newer returns the set of messages whose turn is after this one.
 func (w *window) newer(turn uint64) uint64 {
 	if turn < w.first {
 		return ^uint64(0)
@@ -76,7 +77,7 @@ func (w *window) newer(turn uint64) uint64 {
 	return ^uint64(0) << (turn - w.first + 1) // 64 and more: none
 }
 
-// upTo is the stored messages up to a sequence.
+// upTo returns the set of stored messages up to a sequence.
 func (w *window) upTo(seq uint64) (set uint64) {
 	for i := range w.entries[:w.n] {
 		if s := w.entries[i].seq; s > 0 && s <= seq {
@@ -86,15 +87,18 @@ func (w *window) upTo(seq uint64) (set uint64) {
 	return set
 }
 
-// shrunk: one has left, the last has moved into its place, and n remain.
+// shrunk records that a subscriber was removed, that the last one was moved to its place,
+// and that n remain. If the walk has visited the last one already, it will visit that
+// again, and find nothing to deliver.
 func (w *walk) shrunk(n int) { w.at = min(w.at, n) }
 
-// begin walks from the end, for everything that is due.
-func (l *subscriptions) begin() { l.brings, l.at = l.due, len(l.list) }
+// begin starts a walk at the end of the list, for all messages that are undone.
+func (l *subscriptions) begin() { l.current, l.at = l.undone, len(l.list) }
 
-// take marks a message as owed to everybody whom it is for. The position is
-// past it from now on: commands that follow see it as delivered.
-func (s *shard) take(m *Message) {
+// admit puts a message into the window and marks it in the lists that it is for. The
+// shard's position is past it from now on; commands that follow see it as delivered,
+// because they visit their subscriber first.
+func (s *shard) admit(m *Message) {
 	w := &s.window
 	if w.n == windowSize {
 		s.finish()
@@ -114,18 +118,18 @@ func (s *shard) take(m *Message) {
 	e.alone[0], e.seq = m, m.Seq
 	e.batch.Messages = e.alone[:]
 	mark := func(l *subscriptions) {
-		if l.owed == 0 {
+		if l.pending == 0 {
 			w.marked = append(w.marked, l)
 		}
-		l.owed |= bit
-		l.due |= bit
+		l.pending |= bit
+		l.undone |= bit
 		e.walks++
 		switch {
 		case !l.walking:
 			l.walking = true
 			w.walks = append(w.walks, l)
 			l.begin()
-		case l.at == len(l.list): // nobody was visited yet
+		case l.at == len(l.list): // the walk has visited nobody yet: it can deliver this message, too
 			l.begin()
 		}
 	}
@@ -138,7 +142,7 @@ func (s *shard) take(m *Message) {
 	}
 }
 
-// slice takes each walk a little further.
+// slice continues each walk for s.quantum subscribers.
 func (s *shard) slice() {
 	w := &s.window
 	going := w.walks[:0]
@@ -156,7 +160,7 @@ func (s *shard) slice() {
 	}
 }
 
-// finish takes all walks to their end.
+// finish continues all walks to their end.
 func (s *shard) finish() {
 	for !s.window.idle() {
 		s.slice()
@@ -166,7 +170,7 @@ func (s *shard) finish() {
 
 func (w *window) empty() {
 	for _, l := range w.marked {
-		l.owed = 0
+		l.pending = 0
 	}
 	clear(w.marked)
 	w.marked = w.marked[:0]
@@ -177,76 +181,78 @@ func (w *window) empty() {
 	w.joined, w.batches = 0, nil
 }
 
-// advance visits the next few of a list, and reports whether more are left.
+// advance visits the next s.quantum subscribers of a list, and reports whether the list
+// must be walked further.
 func (s *shard) advance(l *subscriptions) (more bool) {
 	w := &s.window
-	last := w.last(l.brings)
+	last := w.last(l.current)
 	for range min(s.quantum, l.at) {
 		l.at--
 		if sub := l.list[l.at]; sub.turn < last {
 			s.visit(sub)
 		}
 	}
-	if w.since >= s.quantum { // the runtime cannot interrupt the system calls that writes are
+	if w.since >= s.quantum { // deliveries are raw system calls, which the runtime cannot preempt
 		w.since = 0
 		runtime.Gosched()
 	}
 	if l.at > 0 {
 		return true
 	}
-	for set := l.brings; set != 0; set &= set - 1 {
+	for set := l.current; set != 0; set &= set - 1 {
 		e := &w.entries[bits.TrailingZeros64(set)]
 		if e.walks--; e.walks == 0 {
 			s.delivered(e)
 		}
 	}
-	l.due &^= l.brings
-	if l.due == 0 {
+	l.undone &^= l.current
+	if l.undone == 0 {
 		l.walking = false
 		return false
 	}
-	l.begin() // for what came after the first were visited
+	l.begin() // for messages that were admitted after this walk had visited somebody
 	return true
 }
 
-// visit gives a subscriber everything that it is owed.
+// visit delivers to a subscriber everything in the window that is for it and that it
+// has not got.
 func (s *shard) visit(sub *Subscriber) {
 	w := &s.window
-	var owed uint64
+	var due uint64
 	for i := range sub.held {
 		h := &sub.held[i]
-		set := h.owed
+		set := h.pending
 		if set != 0 && h.after >= w.oldest && w.oldest > 0 {
 			set &^= w.upTo(h.after)
 		}
-		owed |= set
+		due |= set
 	}
-	owed &= w.newer(sub.turn)
+	due &= w.newer(sub.turn)
 	sub.turn = w.turn
-	if owed == 0 {
+	if due == 0 {
 		return
 	}
-	w.sent += bits.OnesCount64(owed)
+	w.sent += bits.OnesCount64(due)
 	w.since++
-	if owed&(owed-1) == 0 {
-		e := &w.entries[bits.TrailingZeros64(owed)]
+	if due&(due-1) == 0 {
+		e := &w.entries[bits.TrailingZeros64(due)]
 		e.subscribers++
 		sub.sink.Deliver(&e.batch)
 		return
 	}
-	for set := owed; set != 0; set &= set - 1 {
+	for set := due; set != 0; set &= set - 1 {
 		w.entries[bits.TrailingZeros64(set)].subscribers++
 	}
-	if w.joined != owed {
-		w.join(owed)
+	if w.joined != due {
+		w.join(due)
 	}
 	for i := range w.batches {
 		sub.sink.Deliver(&w.batches[i])
 	}
 }
 
-// join makes the batches of some messages. Most often the next subscribers get
-// the same ones.
+// join makes batches of at most joinBytes of a set of messages. They are kept, because
+// the next subscribers most often get the same set.
 func (w *window) join(set uint64) {
 	w.joined, w.batches = set, nil
 	bytes := joinBytes
@@ -261,7 +267,8 @@ func (w *window) join(set uint64) {
 	}
 }
 
-// delivered: everybody of this shard has got the message, or has it queued.
+// delivered is called when a message was delivered to every subscriber in this shard that
+// it is for: it is written to their sockets or in their queues.
 func (s *shard) delivered(e *transit) {
 	m := e.alone[0]
 	if e.subscribers > 0 && !m.Accepted.IsZero() {

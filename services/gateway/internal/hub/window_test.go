@@ -41,9 +41,9 @@ func TestSmallChannelsDoNotWait(t *testing.T) {
 	}
 	small := &calls{}
 	s.follower(small, "small")
-	s.take(stored(1, "big"))
+	s.admit(stored(1, "big"))
 	s.slice()
-	s.take(stored(2, "small"))
+	s.admit(stored(2, "small"))
 	s.slice()
 	got := 0
 	for i := range crowd {
@@ -79,7 +79,7 @@ func TestOneWriteForABurst(t *testing.T) {
 	s.follower(sinks[0], "a", "b")
 	s.follower(sinks[1], "a", "b.>", "*")
 	for i := range 5 {
-		s.take(stored(uint64(i+1), []string{"a", "b"}[i%2]))
+		s.admit(stored(uint64(i+1), []string{"a", "b"}[i%2]))
 	}
 	s.finish()
 	for i, k := range sinks {
@@ -110,7 +110,7 @@ func TestBatchesAreBounded(t *testing.T) {
 	s.follower(c, "a")
 	sizes := []int{joinBytes / 2, joinBytes / 2, 10, 2 * joinBytes, 10}
 	for i, n := range sizes {
-		s.take(&Message{Seq: uint64(i + 1), Channel: "a", Body: make([]byte, n)})
+		s.admit(&Message{Seq: uint64(i + 1), Channel: "a", Body: make([]byte, n)})
 	}
 	s.finish()
 	if want := []string{"1", "2", "3", "4", "5"}; !slices.Equal(c.events, want) || c.n != 4 {
@@ -127,7 +127,7 @@ func TestFullWindow(t *testing.T) {
 	}
 	var want []string
 	for i := range 3*windowSize + 1 {
-		s.take(stored(uint64(i+1), "a"))
+		s.admit(stored(uint64(i+1), "a"))
 		want = append(want, fmt.Sprint(i+1))
 		if i%7 == 0 {
 			s.slice()
@@ -139,7 +139,7 @@ func TestFullWindow(t *testing.T) {
 			t.Errorf("follower %d got %q", i, sinks[i].events)
 		}
 	}
-	if s.window.n != 0 || len(s.window.marked) != 0 || s.channels["a"].owed != 0 {
+	if s.window.n != 0 || len(s.window.marked) != 0 || s.channels["a"].pending != 0 {
 		t.Errorf("the window keeps %d messages and %d lists", s.window.n, len(s.window.marked))
 	}
 }
@@ -169,7 +169,7 @@ func TestAllocsPerMessage(t *testing.T) {
 			}
 			got := testing.AllocsPerRun(100, func() {
 				for _, m := range messages {
-					s.take(m)
+					s.admit(m)
 				}
 				s.finish()
 			})
