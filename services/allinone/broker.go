@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natsd"
@@ -32,12 +33,12 @@ type dataFolder struct {
 // openData makes the folder if it is missing and locks it.
 func openData(path string) (*dataFolder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil { // it holds secrets and everybody's messages
-		return nil, fmt.Errorf("data folder: %w", err)
+		return nil, fmt.Errorf("data folder: %w", config.Denied(filepath.Dir(path), err))
 	}
 	d := &dataFolder{path: path, lock: flock.New(filepath.Join(path, "herald.lock"))}
 	ok, err := d.lock.TryLock()
 	if err != nil {
-		return nil, fmt.Errorf("data folder %s: lock it: %w", path, err)
+		return nil, fmt.Errorf("data folder %s: lock it: %w", path, config.Denied(path, err))
 	}
 	if !ok {
 		return nil, fmt.Errorf("data folder %s: another Herald uses it; stop that one, or choose another folder with -data", path)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -167,7 +166,7 @@ func readFile(path string, settings []config.Setting) (values map[string]string,
 	if !named {
 		path = defaultFile
 	}
-	b, err := os.ReadFile(path)
+	b, err := config.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return nil, nil, nil
 	}

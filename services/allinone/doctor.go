@@ -125,7 +125,7 @@ func (p *patient) certificate() {
 			return
 		}
 	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
+	pair, err := httpx.LoadKeyPair(cert, key)
 	if err != nil {
 		p.wrong("Both files are PEM, and the key must be the certificate's own.", "certificate %s with key %s: %v", cert, key, err)
 		return
@@ -201,7 +201,7 @@ func (p *patient) data() {
 		p.fine("data folder %s will be made", dir)
 		dir = filepath.Dir(filepath.Clean(dir))
 	case err != nil:
-		p.wrong("Let this user into it, or choose another one with -data.", "data folder: %v", err)
+		p.wrong("Let this user into it, or choose another one with -data.", "data folder: %v", config.Denied(dir, err))
 		return
 	case !info.IsDir():
 		p.wrong("Choose another one with -data.", "data folder %s is a file", dir)
@@ -209,7 +209,7 @@ func (p *patient) data() {
 	}
 	probe, err := os.CreateTemp(dir, ".herald-doctor-*")
 	if err != nil {
-		p.wrong("Let this user write there, or choose another folder with -data.", "data folder: %v", err)
+		p.wrong("Let this user write there, or choose another folder with -data.", "data folder: %v", config.Denied(dir, err))
 		return
 	}
 	_ = probe.Close()

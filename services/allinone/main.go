@@ -20,6 +20,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	std := streams{os.Stdin, os.Stdout, os.Stderr}
+	for _, sentence := range config.Misspelt(os.Environ()) {
+		fmt.Fprintln(os.Stderr, "herald: WARN", sentence)
+	}
 	if err := run(ctx, os.Args[1:], os.LookupEnv, std); err != nil {
 		fmt.Fprintln(os.Stderr, "herald:", err)
 		os.Exit(1)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -121,6 +122,20 @@ func TestMetricsInReadme(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?m)^\\| `(herald_[a-z_]+)`").FindAllStringSubmatch(text, -1) {
 		if !known[m[1]] {
 			t.Errorf("README.md has the metric %s, which nobody serves", m[1])
+		}
+	}
+}
+
+// Every variable of a setting is one that is not taken for a spelling mistake.
+func TestVariablesAreKnown(t *testing.T) {
+	cfg := defaultConfig()
+	settings := cfg.settings()
+	for _, c := range commands() {
+		settings = append(settings, c.start(&call{env: config.Vars(nil), std: streams{out: io.Discard, err: io.Discard}}).settings...)
+	}
+	for _, s := range settings {
+		if s.Env != "" && (!config.Known(s.Env) || s.Secret && !config.Known(s.Env+"_FILE")) {
+			t.Errorf("config does not know %s", s.Env)
 		}
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"sort"
 	"strconv"
 	"strings"
@@ -194,11 +193,11 @@ func lookup(s Setting, given map[string]string, env Env, file map[string]string)
 // space around it. An empty file is an error: it is a secret that never
 // arrived, and taken for "not set" it would switch off what it was to protect.
 func ReadSecret(path string) (string, error) {
-	b, err := os.ReadFile(path)
+	b, err := ReadFile(path)
 	if err != nil {
 		return "", err
 	}
-	secret := strings.TrimSpace(strings.TrimPrefix(string(b), "\ufeff"))
+	secret := strings.TrimSpace(string(b))
 	if secret == "" {
 		return "", fmt.Errorf("%s is empty", path)
 	}

@@ -54,6 +54,21 @@ func write(t *testing.T, path string, b []byte) {
 	}
 }
 
+// Editors put a byte order mark in front of a file.
+func TestCertificateWithByteOrderMark(t *testing.T) {
+	cert, key := pair(t, t.TempDir(), "a")
+	for _, path := range []string{cert, key} {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, append([]byte("\ufeff"), b...))
+	}
+	if _, err := NewCertReloader(cert, key, quiet); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMissingFilesAreNamed(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := pair(t, dir, "a")

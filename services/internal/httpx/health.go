@@ -10,9 +10,10 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/herald-push/herald/services/internal/config"
 )
 
 // Health asks the service that listens at listen (":8080", "[::1]:8080") on
@@ -60,7 +61,7 @@ func Health(ctx context.Context, listen, certFile string) error {
 // expired is not what readiness says. The file itself is what the service
 // serves, within a second of its renewal.
 func pinned(certFile string) (*tls.Config, error) {
-	b, err := os.ReadFile(certFile)
+	b, err := config.ReadFile(certFile)
 	if err != nil {
 		return nil, fmt.Errorf("HTTPS certificate: %w", err)
 	}

@@ -13,6 +13,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/herald-push/herald/services/internal/config"
 )
 
 // ServerConfig is how one listener serves.
@@ -182,17 +184,32 @@ func NewCertReloader(certFile, keyFile string, log *slog.Logger) (*CertReloader,
 		if f.path == "" {
 			return nil, fmt.Errorf("HTTPS needs a %s file, and none is named", f.what)
 		}
-		if _, err := os.ReadFile(f.path); err != nil {
+		if _, err := config.ReadFile(f.path); err != nil {
 			return nil, fmt.Errorf("HTTPS %s: %w", f.what, err)
 		}
 	}
 	stamp := c.fileStamp() // before loading: files that change in between are loaded again
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	cert, err := LoadKeyPair(certFile, keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("HTTPS certificate %s with key %s: %w", certFile, keyFile, err)
 	}
 	c.cert, c.stamp, c.checked = &cert, stamp, time.Now()
 	return c, nil
+}
+
+// LoadKeyPair is tls.LoadX509KeyPair of files that may begin with a byte order
+// mark.
+func LoadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := config.ReadFile(certFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := config.ReadFile(keyFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	defer clear(key)
+	return tls.X509KeyPair(cert, key)
 }
 
 func (c *CertReloader) fileStamp() string {
@@ -222,7 +239,7 @@ func (c *CertReloader) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, e
 	if stamp == loaded {
 		return current, nil
 	}
-	cert, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	cert, err := LoadKeyPair(c.certFile, c.keyFile)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {

@@ -4,8 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"os"
 
+	"github.com/herald-push/herald/services/internal/config"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 )
@@ -42,11 +42,11 @@ func (c *Config) security() ([]nats.Option, error) {
 }
 
 func (c *Config) certificate() (tls.Certificate, error) {
-	cert, err := os.ReadFile(c.CertFile)
+	cert, err := config.ReadFile(c.CertFile)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("nats-cert: %w", err)
 	}
-	key, err := os.ReadFile(c.KeyFile)
+	key, err := config.ReadFile(c.KeyFile)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("nats-key: %w", err)
 	}
@@ -58,7 +58,7 @@ func (c *Config) certificate() (tls.Certificate, error) {
 }
 
 func (c *Config) authority() (*x509.CertPool, error) {
-	b, err := os.ReadFile(c.CAFile)
+	b, err := config.ReadFile(c.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("nats-ca: %w", err)
 	}
@@ -71,7 +71,7 @@ func (c *Config) authority() (*x509.CertPool, error) {
 
 // checkCreds reads the file as nats.go does, whose errors do not name it.
 func (c *Config) checkCreds() error {
-	b, err := os.ReadFile(c.CredsFile)
+	b, err := config.ReadFile(c.CredsFile)
 	if err != nil {
 		return fmt.Errorf("nats-creds: %w", err)
 	}

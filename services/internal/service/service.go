@@ -61,6 +61,9 @@ type Runner interface {
 func Main(spec Spec) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	for _, sentence := range config.Misspelt(os.Environ()) {
+		slog.New(slog.NewJSONHandler(os.Stderr, nil)).Warn(sentence, "service", spec.Name)
+	}
 	if err := Run(ctx, spec, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, spec.Name+":", err)
 		os.Exit(1)

@@ -43,7 +43,7 @@ func Remedy(err error) string {
 	case sqliteCorrupt, 26: // SQLITE_NOTADB
 		return "move the file away, and a new log is made from what the stream still has"
 	case sqliteReadOnly, sqliteCantOpen:
-		return "let the user that runs Herald write the file and its folder"
+		return owner()
 	}
 	switch {
 	case errors.Is(err, ErrFull):
@@ -51,7 +51,17 @@ func Remedy(err error) string {
 	case errors.Is(err, ErrVersion):
 		return "or name another file with -db"
 	case errors.Is(err, fs.ErrPermission):
-		return "let the user that runs Herald write the file and its folder"
+		return owner()
 	}
 	return ""
+}
+
+// owner says whom the file and its folder must let in, and how: a folder that is
+// mounted into a container most often belongs to somebody else.
+func owner() string {
+	uid := os.Geteuid()
+	if uid < 0 { // Windows has no such numbers
+		return "let the user that runs Herald write the file and its folder"
+	}
+	return fmt.Sprintf("let user %d, which Herald runs as, write the file and its folder: sudo chown -R %d:%d FOLDER, on the machine that has it", uid, uid, os.Getegid())
 }
