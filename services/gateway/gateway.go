@@ -107,7 +107,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		origins: origins,
 		cfg:     cfg, deps: deps, log: deps.Log,
 		m:        newMetrics(deps.Registry),
-		conns:    conn.NewSet(conn.Config{MaxQueueBytes: cfg.MaxQueueBytes, Heartbeat: cfg.Heartbeat, Deflate: cfg.CompressAbove > 0}, deps.Registry),
+		conns:    conn.NewSet(conn.Config{MaxQueueBytes: cfg.MaxQueueBytes, Heartbeat: cfg.Heartbeat, Deflate: cfg.CompressAbove > 0, MaxSmallFrames: maxSmallFrames}, deps.Registry),
 		ips:      newPerIP(cfg.MaxPerIP, cfg.LimitDryRun),
 		shares:   newShares(cfg.PerAddress() == 0),
 		verifier: verifier,

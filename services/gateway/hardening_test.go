@@ -66,6 +66,21 @@ func TestHostileFrames(t *testing.T) {
 			t.Errorf("got %d, want %d", code, proto.CloseProtocolError)
 		}
 	})
+	for name, frame := range map[string]string{
+		"a flood of pings": "\x89\x80\x00\x00\x00\x00", "of pongs": "\x8a\x80\x00\x00\x00\x00", "of empty fragments": "\x00\x80\x00\x00\x00\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			cl, _ := g.connect("")
+			flood := strings.Repeat(frame, 4*maxSmallFrames) // more than in two seconds
+			if frame[0] == 0 {
+				flood = "\x01\x80\x00\x00\x00\x00" + flood
+			}
+			_, _ = io.WriteString(cl.ws.NetConn(), flood) // the gateway may hang up in the middle of it
+			if code, _ := cl.closed(); code != proto.CloseTooManyFrames {
+				t.Errorf("got %d, want %d", code, proto.CloseTooManyFrames)
+			}
+		})
+	}
 	t.Run("a flood", func(t *testing.T) {
 		cl, _ := g.connect("")
 		for range 10 * maxFrames {

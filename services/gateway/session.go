@@ -72,6 +72,8 @@ const (
 	maxFollowed = 1000
 	// maxFrames is how many frames a client may send in one second.
 	maxFrames = 50
+	// maxSmallFrames is how many pings, pongs and fragments it may send besides.
+	maxSmallFrames = 200
 )
 
 // Deliver, Gap and Reset make a session a hub.Sink.

@@ -2,6 +2,7 @@ package conn
 
 import (
 	"io"
+	"time"
 	"unicode/utf8"
 
 	"github.com/herald-push/herald/proto"
@@ -27,6 +28,8 @@ type incoming struct {
 	decoder    ws.Decoder
 	handling   bool         // a goroutine calls the Client, and will look at inbox again
 	paused     bool         // inbox is full: the socket is not read from
+	small      int32        // control frames and fragments that came within the second
+	second     int64        // Unix seconds
 	inbox      []ws.Message // messages for the Client; with opcode Close: the answer to a close frame
 	inboxBytes int          // bytes in inbox, each message counted with messageCost
 	pongs      []byte       // the answers to the pings in what is being decoded
@@ -159,6 +162,9 @@ func (c *Conn) pong() {
 
 // receivedFrame handles one frame. more is false after the client's close frame.
 func (c *Conn) receivedFrame(f ws.Frame) (more bool, code proto.CloseCode) {
+	if c.tooMany(f) {
+		return false, proto.CloseTooManyFrames
+	}
 	switch {
 	case f.Op == ws.Ping:
 		c.pongs = ws.AppendFrame(c.pongs, ws.Pong, f.Payload)
@@ -181,6 +187,20 @@ func (c *Conn) receivedFrame(f ws.Frame) (more bool, code proto.CloseCode) {
 		}
 	}
 	return c.phase != closed, 0
+}
+
+// tooMany counts a frame of which the Client does not hear: nothing else bounds how
+// many of them a client sends.
+func (c *Conn) tooMany(f ws.Frame) bool {
+	most := c.set.cfg.MaxSmallFrames
+	if most == 0 || f.Op == ws.Close || f.Fin && f.Op != ws.Ping && f.Op != ws.Pong {
+		return false
+	}
+	if second := c.lastIn.Load() / int64(time.Second); second != c.second {
+		c.second, c.small = second, 0
+	}
+	c.small++
+	return int(c.small) > most
 }
 
 // receivedClose handles the client's close frame. Messages that came before it are

@@ -19,6 +19,9 @@ type Config struct {
 	// Heartbeat is after how long a silence a client is sent a heartbeat, in whole
 	// seconds.
 	Heartbeat time.Duration
+	// MaxSmallFrames is how many control frames and fragments a WebSocket client may
+	// send in one second before it is closed with CloseTooManyFrames; 0: no bound.
+	MaxSmallFrames int
 	// WriteStall is how long a socket may have no room at all before its client is closed
 	// as slow; 0: 10 s. The queue's bound usually ends a slow client sooner.
 	WriteStall time.Duration
