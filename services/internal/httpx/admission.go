@@ -25,7 +25,8 @@ import (
 //
 // The address is the socket's peer, IPv6 by /64. The socket of a trusted proxy
 // carries many clients: it counts as a socket, and each request under way by
-// it counts for the address that the proxy names.
+// it counts for the address that the proxy names. Over HTTP/2 each request
+// under way counts for the address of the peer, besides the socket.
 type Admission struct {
 	// Fixed after newAdmission.
 	max        int // sockets that are served
@@ -252,12 +253,12 @@ func Refused(r *http.Request) *proto.Problem {
 
 type visitKey struct{}
 
-// serve counts requests that come by a trusted proxy, and answers those that
+// serve counts requests that come by a trusted proxy or over HTTP/2, and answers those that
 // are refused, unless words reports that next does so in words of its own.
 func (a *Admission) serve(next http.Handler, words func(*http.Request) bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		socket, _ := r.Context().Value(placeKey{}).(*place)
-		if socket != nil && !socket.named {
+		if socket != nil && (!socket.named || r.ProtoMajor >= 2) { // one socket, many clients or requests
 			if client := a.proxies.ClientIP(r); client.IsValid() && !a.proxies.trust(client) {
 				visit := &place{a: a, peer: client, named: true}
 				if a.enter(visit) {

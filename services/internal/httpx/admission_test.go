@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -189,6 +190,44 @@ func TestSocketsOfOneAddress(t *testing.T) {
 		}
 		within(t, "requests that ended do not count", func() bool { return count() == 0 })
 	})
+}
+
+// Requests over HTTP/2 share a socket, and count one by one.
+func TestStreamsOfOneAddress(t *testing.T) {
+	cert, key := pair(t, t.TempDir(), "localhost")
+	leave, arrived := make(chan struct{}), make(chan struct{})
+	s := startServer(t, ServerConfig{MaxPerAddress: 1, CertFile: cert, KeyFile: key}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-leave
+	}))
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+	get := func() int {
+		resp, err := client.Get("https://" + s.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		_ = resp.Body.Close()
+		if resp.ProtoMajor != 2 {
+			t.Errorf("got %s", resp.Proto)
+		}
+		return resp.StatusCode
+	}
+	var under sync.WaitGroup
+	for range besides { // and the socket
+		under.Go(func() {
+			if status := get(); status != http.StatusOK {
+				t.Errorf("below the bound: got %d", status)
+			}
+		})
+		<-arrived
+	}
+	if status := get(); status != http.StatusTooManyRequests {
+		t.Errorf("beyond the bound: got %d, want 429", status)
+	}
+	close(leave)
+	under.Wait()
 }
 
 // The handler may word a refusal itself, and a hijacked connection keeps its

@@ -98,7 +98,8 @@ func NewServer(cfg ServerConfig, h http.Handler, slogger *slog.Logger) (*Server,
 			ReadTimeout:       cfg.ReadTimeout,
 			WriteTimeout:      60 * time.Second,
 			IdleTimeout:       cfg.IdleTimeout,
-			MaxHeaderBytes:    16 << 10, // a JWT of several KiB fits into the URL
+			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100}, // net/http's own default is 250
+			MaxHeaderBytes:    16 << 10,                                     // a JWT of several KiB fits into the URL
 			TLSConfig:         tlsConfig,
 			ErrorLog:          log.New(errorLog{slogger}, "", 0),
 		},
