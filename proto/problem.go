@@ -58,6 +58,7 @@ var (
 	ProblemMethod           = problem("method-not-allowed", http.StatusMethodNotAllowed, "This path does not take that method")
 	ProblemGone             = problem("gone", http.StatusGone, "The id is older than what is kept, or not of this stream")
 	ProblemTooLarge         = problem("too-large", http.StatusRequestEntityTooLarge, "The body is too large")
+	ProblemHeaderTooLarge   = problem("header-too-large", http.StatusRequestHeaderFieldsTooLarge, "The headers are too large")
 	ProblemMediaType        = problem("unsupported-media-type", http.StatusUnsupportedMediaType, "The content type is not supported")
 	ProblemUpgrade          = problem("upgrade-required", http.StatusUpgradeRequired, "This path speaks WebSocket")
 	ProblemTooManyRequests  = problem("too-many-requests", http.StatusTooManyRequests, "Too many requests")
@@ -71,7 +72,7 @@ var (
 func Problems() []*Problem {
 	return []*Problem{
 		ProblemInvalidJSON, ProblemInvalidMessage, ProblemInvalidParameter, ProblemUnauthorized, ProblemForbidden,
-		ProblemOrigin, ProblemNotFound, ProblemMethod, ProblemGone, ProblemTooLarge, ProblemMediaType,
+		ProblemOrigin, ProblemNotFound, ProblemMethod, ProblemGone, ProblemTooLarge, ProblemHeaderTooLarge, ProblemMediaType,
 		ProblemUpgrade, ProblemTooManyRequests, ProblemTimeout, ProblemInternal, ProblemUnavailable, ProblemNotStored,
 	}
 }

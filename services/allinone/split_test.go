@@ -54,6 +54,9 @@ func TestSplit(t *testing.T) {
 		if _, b, err := ws.ReadMessage(); err != nil || !strings.Contains(string(b), `"type":"welcome"`) {
 			t.Fatalf("client %d: got %s, %v; want a welcome", i, b, err)
 		}
+		if _, b, err := ws.ReadMessage(); err != nil || !strings.Contains(string(b), `"type":"subscribed"`) {
+			t.Fatalf("client %d: got %s, %v; want the channel confirmed", i, b, err)
+		}
 		wg.Go(func() { faults <- expect(ws, messages) })
 	}
 

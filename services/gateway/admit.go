@@ -16,6 +16,7 @@ import (
 // the HTTP request lives on.
 type request struct {
 	channels []string
+	named    bool // in the URL; false: channels is what a client gets that names none
 	since    string
 	token    string
 	refused  *refusal // what check found; nil: nothing
@@ -40,7 +41,8 @@ func (s *Service) parseRequest(r *http.Request, p page) (*request, error) {
 			req.channels = append(req.channels, strings.Clone(c))
 		}
 	}
-	if !q.Has("channel") {
+	req.named = q.Has("channel")
+	if !req.named {
 		req.channels = append(req.channels, proto.Broadcast)
 	}
 	// The newest first: an EventSource that comes back keeps the since in its

@@ -263,6 +263,10 @@ type frame struct {
 type client struct {
 	t  testing.TB
 	ws *websocket.Conn
+	// named: the URL names channels, and read passes over the subscribed frames
+	// for them, unless raw is set; confirmed counts those that have yet to come.
+	named, raw bool
+	confirmed  int
 }
 
 // try connects with a query such as "channel=a&since=b".
@@ -273,7 +277,7 @@ func (g *gate) try(query string, header http.Header) (*client, *http.Response, e
 		return nil, resp, err
 	}
 	g.t.Cleanup(func() { _ = ws.Close() })
-	return &client{t: g.t, ws: ws}, resp, nil
+	return &client{t: g.t, ws: ws, named: strings.Contains(query, "channel=")}, resp, nil
 }
 
 // dialSmall connects with a socket that takes little more than it is read.
@@ -291,7 +295,7 @@ func (g *gate) dialSmall(query string) *client {
 		g.t.Fatalf("connect with %q: %v", query, err)
 	}
 	g.t.Cleanup(func() { _ = ws.Close() })
-	return &client{t: g.t, ws: ws}
+	return &client{t: g.t, ws: ws, named: strings.Contains(query, "channel=")}
 }
 
 func (g *gate) dial(query string) *client {
@@ -319,6 +323,14 @@ func (c *client) read() (frame, error) {
 	f := frame{raw: string(b)}
 	if err := json.Unmarshal(b, &f); err != nil || kind != websocket.TextMessage {
 		return f, fmt.Errorf("frame of kind %d: %.200q: %w", kind, b, err)
+	}
+	switch {
+	case c.raw:
+	case f.Type == proto.FrameWelcome && c.named:
+		c.confirmed = len(f.Channels)
+	case f.Type == proto.FrameSubscribed && c.confirmed > 0:
+		c.confirmed--
+		return c.read()
 	}
 	return f, nil
 }

@@ -22,6 +22,9 @@ func TestOrder(t *testing.T) {
 	var running sync.WaitGroup
 	for i := range clients {
 		c, _ := g.connect(channels([]string{"a.*", ">", "*.x"}[i%3]))
+		if _, _, err := c.ws.ReadMessage(); err != nil { // subscribed
+			t.Fatal(err)
+		}
 		running.Go(func() {
 			seq, step := uint64(1), uint64(1)
 			if i%3 == 2 {

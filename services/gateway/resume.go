@@ -181,8 +181,15 @@ func (c *session) goLive(r *replay) bool {
 		switch {
 		case r.channel != "":
 			c.pushControl(subscribed(r.channel, r.complete, c.id(j.Position.Seq)))
-		case r.last:
-			c.conn.Push(c.words.place(c.id(j.Position.Seq)))
+		default:
+			id := c.id(j.Position.Seq)
+			var frames []byte
+			if r.last {
+				frames = append(frames, c.words.place(id)...)
+			}
+			if frames = append(frames, c.confirm(r.complete, id)...); len(frames) > 0 {
+				c.conn.Push(frames)
+			}
 		}
 	})
 }

@@ -158,7 +158,7 @@ func (c *session) enter() {
 	if since == "" {
 		c.join(hub.Now, hub.Now, names, func(j hub.Joined) {
 			welcome.ID = c.id(j.Position.Seq)
-			c.pushControl(welcome)
+			c.conn.Push(append(c.words.control(welcome), c.confirm(false, welcome.ID)...))
 		})
 		return
 	}
@@ -174,6 +174,19 @@ func (c *session) enter() {
 	case err != nil:
 		c.failed(err)
 	}
+}
+
+// confirm words, for a client that named channels in its URL, what a subscribe
+// frame for each of them would have been answered; nil for others.
+func (c *session) confirm(resumed bool, id string) []byte {
+	if !c.asked.named || c.words.parse == nil {
+		return nil
+	}
+	var frames []byte
+	for _, name := range c.asked.channels {
+		frames = append(frames, c.words.control(subscribed(name, resumed, id))...)
+	}
+	return frames
 }
 
 // join joins history and live delivery of some names, waits until the shard has done so,

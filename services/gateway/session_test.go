@@ -236,3 +236,35 @@ func TestSessionSize(t *testing.T) {
 		t.Errorf("a session has %d bytes, want at most 576", got)
 	}
 }
+
+// Channels named while connecting are confirmed as those of subscribe frames are.
+func TestSubscribedForTheURL(t *testing.T) {
+	b := newBroker(t)
+	g := b.gateway()
+	b.publishMany(3, "a")
+	frames := func(query string, want ...string) {
+		t.Helper()
+		c := g.dial(query)
+		c.raw = true
+		for _, w := range want {
+			f := c.next()
+			if got := strings.TrimSpace(f.Type + " " + f.Channel); got != w {
+				t.Errorf("%s: got %s, want %s", query, f.raw, w)
+			}
+			if f.Type == proto.FrameSubscribed && (f.ID != b.id(3) || f.Resumed != strings.Contains(query, "since")) {
+				t.Errorf("%s: got %s", query, f.raw)
+			}
+		}
+		c.send(`{"type":"ping"}`)
+		c.want(proto.FramePong)
+	}
+	frames("channel=a&channel=b.*", "welcome", "subscribed a", "subscribed b.*")
+	frames("channel=a&channel=b&since="+b.id(2), "welcome", "a", "subscribed a", "subscribed b")
+	frames("channel=a&since=last", "welcome", "a", "subscribed a")
+	frames("channel=", "welcome")
+	frames("", "welcome") // none was named
+	e := g.events("channel=a")
+	e.want(proto.FrameWelcome)
+	b.publish("a", "4")
+	e.ids(b.id(4)) // a stream has no subscribe frames, and no answers to them
+}

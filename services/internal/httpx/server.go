@@ -51,6 +51,10 @@ type Server struct {
 	admission *Admission
 }
 
+// maxHeaderBytes bounds the request line and the headers of a request: a token
+// of several KiB fits into the URL.
+const maxHeaderBytes = 20 << 10
+
 // keepAlive probes idle sockets after two minutes. Go's default of 15 s would
 // mean thousands of kernel probes a second at 100,000 idle clients; dead
 // clients are found by heartbeats anyway.
@@ -99,7 +103,7 @@ func NewServer(cfg ServerConfig, h http.Handler, slogger *slog.Logger) (*Server,
 			WriteTimeout:      60 * time.Second,
 			IdleTimeout:       cfg.IdleTimeout,
 			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100}, // net/http's own default is 250
-			MaxHeaderBytes:    16 << 10,                                     // a JWT of several KiB fits into the URL
+			MaxHeaderBytes:    maxHeaderBytes - 4096,                        // net/http allows 4096 more
 			TLSConfig:         tlsConfig,
 			ErrorLog:          log.New(errorLog{slogger}, "", 0),
 		},

@@ -1,8 +1,10 @@
 package httpx
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -13,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/herald-push/herald/proto"
 )
 
 // syncBuffer is a buffer that a server may log into.
@@ -224,6 +228,19 @@ func TestHugeHeaderIsRefused(t *testing.T) {
 	}
 	if got := talk(t, s, head(64<<10)); !strings.HasPrefix(got, "HTTP/1.1 431") {
 		t.Errorf("64 KiB: got %.100q", got)
+	}
+	for name, raw := range map[string]string{
+		"header-too-large":  head(64 << 10),
+		"invalid-parameter": "GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+	} {
+		resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader(talk(t, s, raw))), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var p proto.Problem
+		if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Type != "urn:herald:problem:"+name || p.Status != resp.StatusCode || resp.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: got %s %v %+v, %v", name, resp.Status, resp.Header, p, err)
+		}
 	}
 }
 
