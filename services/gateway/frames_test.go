@@ -91,7 +91,7 @@ func (g *gate) dialDeflating(query string) (*client, *counted) {
 	if got := resp.Header.Get("Sec-WebSocket-Extensions"); !strings.HasPrefix(got, "permessage-deflate;") {
 		g.t.Fatalf("negotiated %q", got)
 	}
-	return &client{t: g.t, ws: ws}, nc
+	return &client{t: g.t, ws: ws, named: true}, nc
 }
 
 // text is a JSON string of n bytes such as people write.
@@ -189,7 +189,7 @@ func TestCompressionTurnedOff(t *testing.T) {
 		t.Fatalf("got %v, %v", resp, err)
 	}
 	defer func() { _ = ws.Close() }()
-	c := &client{t: t, ws: ws}
+	c := &client{t: t, ws: ws, named: true}
 	c.want(proto.FrameWelcome)
 	b.publish("a", text(1000))
 	c.want("")
