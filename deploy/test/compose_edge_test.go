@@ -20,7 +20,7 @@ import (
 // outside checks what a stranger gets to see.
 func (s *stack) outside() {
 	s.t.Helper()
-	if page := get(s.t, s.base+"/"); !strings.Contains(page, "<title>") {
+	if page := proctest.Get(s.t, s.base+"/"); !strings.Contains(page, "<title>") {
 		s.t.Errorf("the demo page: got %s", proctest.Tail(page, 200))
 	}
 	for _, path := range []string{"/metrics", "/%6Detrics", "/readyz", "/debug/pprof/"} {

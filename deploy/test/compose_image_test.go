@@ -83,7 +83,7 @@ func TestAllinoneImage(t *testing.T) {
 	if shown == nil {
 		t.Fatalf("no API key in the log:\n%s", docker(t, "logs", name))
 	}
-	if status, body := post(t, "http://127.0.0.1:"+port+"/v1/channels/broadcast", shown[1], "text/plain", "from outside"); status != 200 {
+	if status, body := proctest.Post(t, "http://127.0.0.1:"+port+"/v1/channels/broadcast", shown[1], "text/plain", "from outside"); status != 200 {
 		t.Fatalf("publish: got %d %s", status, body)
 	}
 	natstest.Eventually(t, 10*time.Second, "the log has the message", func() bool {

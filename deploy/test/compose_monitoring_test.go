@@ -79,7 +79,7 @@ func (s *stack) logHas(key string, n int) {
 // fetch reads an answer of Prometheus' API.
 func (s *stack) fetch(path string, into any) {
 	s.t.Helper()
-	if err := json.Unmarshal([]byte(get(s.t, s.prometheus+path)), into); err != nil {
+	if err := json.Unmarshal([]byte(proctest.Get(s.t, s.prometheus+path)), into); err != nil {
 		s.t.Fatalf("%s: %v", path, err)
 	}
 }

@@ -2,9 +2,5 @@ package deploy
 
 import "github.com/herald-push/herald/services/internal/proctest"
 
-// Real processes, and what they answer.
-var (
-	start = proctest.Command
-	post  = proctest.Post
-	get   = proctest.Get
-)
+// start runs a command of this project as a real process.
+var start = proctest.Command
