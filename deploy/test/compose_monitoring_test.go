@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/proctest"
 	"go.yaml.in/yaml/v3"
 )
 
