@@ -80,9 +80,13 @@ func AppendWithID(b []byte, id Cursor, body []byte) []byte {
 	return append(b, body[1:]...)
 }
 
-// ParseMessage reads what AppendBody or AppendWithID wrote.
+// ParseMessage reads what AppendBody or AppendWithID wrote. The result keeps no
+// reference to b.
 func ParseMessage(b []byte) (Message, error) {
-	var m Message
+	m, ok := quickMessage(b)
+	if ok {
+		return m, nil
+	}
 	if err := json.Unmarshal(b, &m); err != nil {
 		return Message{}, fmt.Errorf("message: %w", err)
 	}
@@ -90,6 +94,33 @@ func ParseMessage(b []byte) (Message, error) {
 		return Message{}, fmt.Errorf("message: %w", err)
 	}
 	return m, nil
+}
+
+// quickMessage is ParseMessage of a body that looks exactly like what AppendBody
+// writes: no name in it can have a quote, so the data lies between the first and
+// the last members. It takes a third of the time. Whatever else b is, it declines.
+func quickMessage(b []byte) (Message, bool) {
+	tail := len(b) - len(beforeTime) - len(TimeLayout) - len(atEnd)
+	if tail < 0 || string(b[tail:tail+len(beforeTime)]) != beforeTime || string(b[len(b)-len(atEnd):]) != atEnd {
+		return Message{}, false
+	}
+	at := b[tail+len(beforeTime) : len(b)-len(atEnd)]
+	rest, ok := bytes.CutPrefix(b[:tail], []byte(beforeChannel))
+	if !ok || bytes.ContainsAny(at, "\"\\") {
+		return Message{}, false
+	}
+	channel, rest, ok := bytes.Cut(rest, []byte(beforeEvent))
+	event, rest, more := bytes.Cut(rest, []byte(beforeData))
+	i := bytes.LastIndex(rest, []byte(beforeSender))
+	if !ok || !more || i <= 0 || space(rest[:1], 0) == 1 || space(rest[i-1:i], 0) == 1 {
+		return Message{}, false
+	}
+	m := Message{Channel: string(channel), Event: string(event), Sender: string(rest[i+len(beforeSender):]), Time: string(at)}
+	if CheckChannel(m.Channel) != nil || CheckName(m.Event) != nil || CheckName(m.Sender) != nil || !utf8.ValidString(m.Time) || !json.Valid(rest[:i]) {
+		return Message{}, false
+	}
+	m.Data = bytes.Clone(rest[:i])
+	return m, true
 }
 
 // FormatTime writes t in TimeLayout.

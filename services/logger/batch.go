@@ -1,6 +1,7 @@
 package logger
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -82,14 +83,15 @@ func (s *session) collect(first jetstream.Msg, in *intake) []jetstream.Msg {
 		s.metrics.oldest.Store(meta.Timestamp.UnixNano())
 	}
 	batch := append(make([]jetstream.Msg, 0, 1+len(in.messages)), first)
-	size := len(first.Data())
+	size, rows := len(first.Data()), messages(first)
 	t := time.NewTimer(batchWait)
 	defer t.Stop()
-	for ended := in.ended; len(batch) < batchRows && size < batchBytes; {
+	for ended := in.ended; rows < batchRows && size < batchBytes; {
 		select {
 		case m := <-in.messages:
 			batch = append(batch, m)
 			size += len(m.Data())
+			rows += messages(m)
 			continue
 		default:
 		}
@@ -100,6 +102,7 @@ func (s *session) collect(first jetstream.Msg, in *intake) []jetstream.Msg {
 		case m := <-in.messages:
 			batch = append(batch, m)
 			size += len(m.Data())
+			rows += messages(m)
 		case <-t.C:
 			return batch
 		case <-ended:
@@ -108,6 +111,9 @@ func (s *session) collect(first jetstream.Msg, in *intake) []jetstream.Msg {
 	}
 	return batch
 }
+
+// messages is about how many messages are in a pack.
+func messages(m jetstream.Msg) int { return max(1, bytes.Count(m.Data(), []byte{'\n'})) }
 
 // commit writes a batch and acknowledges it. While that cannot be done it
 // holds the batch and tries again; when ctx ends before, NATS keeps it.
@@ -163,22 +169,23 @@ func (s *session) tell(ctx context.Context, rows []store.Row) {
 	}
 }
 
-// rows makes the rows of a batch. left is how many messages the stream had
-// after the last one when it was delivered.
+// rows makes the rows of a batch. left is how many packs the stream had after
+// the last one when it was delivered.
 func (s *session) rows(batch []jetstream.Msg) (rows []store.Row, left uint64) {
-	rows = make([]store.Row, 0, len(batch))
+	rows = make([]store.Row, 0, max(len(batch), batchRows))
 	for _, m := range batch {
 		meta, err := m.Metadata()
 		if err != nil { // no message of a consumer: there is no sequence to store it by
 			s.log.Error("message without a sequence ignored", "err", err)
 			continue
 		}
-		r, ok := rowOf(s.epochs.At(meta.Sequence.Stream), stored{subject: m.Subject(), header: m.Headers(), body: m.Data(), seq: meta.Sequence.Stream, time: meta.Timestamp})
-		if !ok {
-			s.metrics.foreign.Inc()
-			s.log.Debug("foreign message logged as it is", "channel", r.Channel, "seq", r.Seq)
+		seq, foreign := meta.Sequence.Stream, 0
+		rows, foreign = appendRows(rows, s.epochs.At(seq), stored{subject: m.Subject(), header: m.Headers(), body: m.Data(), seq: seq, time: meta.Timestamp})
+		if foreign > 0 {
+			s.metrics.foreign.Add(float64(foreign))
+			s.log.Debug("foreign message logged as it is", "subject", m.Subject(), "seq", seq)
 		}
-		rows, left = append(rows, r), meta.NumPending
+		left = meta.NumPending
 	}
 	return rows, left
 }

@@ -302,8 +302,7 @@ func (s *session) config(from uint64) jetstream.ConsumerConfig {
 		OptStartSeq:   max(1, from),
 		// Each by itself: acknowledging all up to one would also acknowledge
 		// what was lost on the way here, in a reconnect, and never came.
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		FilterSubject: proto.SubjectStored + ">",
+		AckPolicy: jetstream.AckExplicitPolicy,
 	})
 }
 
@@ -312,6 +311,7 @@ func (s *session) limits(cfg jetstream.ConsumerConfig) jetstream.ConsumerConfig 
 	cfg.AckWait = s.timing.ackWait
 	cfg.MaxDeliver = -1 // a full disk must not use up the attempts
 	cfg.MaxAckPending = maxAckPending
+	cfg.FilterSubject = "" // before there were packs it was that of single messages
 	return cfg
 }
 

@@ -63,7 +63,7 @@ func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *met
 		}),
 		pending: f.NewGauge(prometheus.GaugeOpts{
 			Name: "herald_logger_pending_messages",
-			Help: "Messages in the stream that are not acknowledged as logged yet.",
+			Help: "Packs of messages in the stream that are not acknowledged as logged yet.",
 		}),
 		diskFull: f.NewGauge(prometheus.GaugeOpts{
 			Name: "herald_logger_disk_full",
@@ -84,7 +84,7 @@ func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *met
 	}
 	f.NewCounterFunc(prometheus.CounterOpts{
 		Name: "herald_logger_holes_total",
-		Help: "Messages that the stream lost before the logger saw them, as the file has counted since it was made.",
+		Help: "Packs of messages that the stream lost before the logger saw them, as the file has counted since it was made.",
 	}, holes)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "herald_logger_lag_seconds",

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/herald-push/herald/proto"
 )
 
 // insertRows is how many rows one INSERT takes: calls into SQLite are what
@@ -150,7 +152,7 @@ func sameEpoch(rows []Row) []Row {
 
 // number makes the epoch of a row known and returns its number.
 func (a *appender) number(r *Row) (number int64, err error) {
-	if _, err := a.tx.Exec(insertEpoch, r.Epoch, int64(r.Seq), int64(r.Seq)-1); err != nil {
+	if _, err := a.tx.Exec(insertEpoch, r.Epoch, int64(proto.PackOf(r.Seq)), int64(proto.PackOf(r.Seq))-1); err != nil {
 		return 0, err
 	}
 	err = a.tx.QueryRow("SELECT number FROM epochs WHERE epoch = ?", r.Epoch).Scan(&number)

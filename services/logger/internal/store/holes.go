@@ -7,17 +7,20 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/herald-push/herald/proto"
 )
 
 // Epoch says how complete the log of one life of the stream is.
 type Epoch struct {
 	Epoch string
-	// First is the sequence with which the log of this epoch begins.
+	// First is the stream sequence, that of a pack, with which the log of this
+	// epoch begins.
 	First uint64
-	// Accounted is the sequence up to which every one is either logged or
+	// Accounted is the stream sequence up to which every pack is either logged or
 	// counted as a hole.
 	Accounted uint64
-	// Holes is how many were stored in the stream but never seen.
+	// Holes is how many packs were stored in the stream but never seen.
 	Holes uint64
 }
 
@@ -62,7 +65,7 @@ func closeOthers(tx *sql.Tx, stream []string) error {
 			return err
 		}
 		if !slices.Contains(stream, other) {
-			last[other] = seq.Int64
+			last[other] = int64(proto.PackOf(uint64(seq.Int64)))
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -76,10 +79,10 @@ func closeOthers(tx *sql.Tx, stream []string) error {
 	return nil
 }
 
-// Account closes the account of the epoch up to a sequence: the caller knows
-// that nothing up to there is still to come (it is acknowledged, or gone from
-// the stream). It returns how many of them are not in the log. A repeat with
-// the same or a lower sequence counts nothing.
+// Account closes the account of the epoch up to a stream sequence: the caller
+// knows that nothing up to there is still to come (it is acknowledged, or gone from
+// the stream). It returns how many packs are not in the log. A repeat with the
+// same or a lower sequence counts nothing.
 func (s *Store) Account(ctx context.Context, epoch string, upTo uint64) (holes uint64, err error) {
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		holes, err = account(tx, epoch, int64(min(upTo, math.MaxInt64)))
@@ -91,6 +94,15 @@ func (s *Store) Account(ctx context.Context, epoch string, upTo uint64) (holes u
 	return holes, nil
 }
 
+// firstOfPack is true of the first message of each pack. A pack is logged whole or
+// not at all.
+var firstOfPack = fmt.Sprintf("seq & %d = 0", proto.EndOf(0))
+
+// number is that of the first message of a pack, as SQLite has it.
+func number(pack int64) int64 {
+	return int64(min(proto.Number(min(uint64(pack), math.MaxInt64>>proto.PlaceBits), 0), math.MaxInt64))
+}
+
 func account(tx *sql.Tx, epoch string, upTo int64) (uint64, error) {
 	var from, stored int64
 	err := tx.QueryRow("SELECT accounted FROM epochs WHERE epoch = ?", epoch).Scan(&from)
@@ -100,7 +112,7 @@ func account(tx *sql.Tx, epoch string, upTo int64) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := tx.QueryRow("SELECT count(*) FROM messages WHERE epoch = ? AND seq > ? AND seq <= ?", epoch, from, upTo).Scan(&stored); err != nil {
+	if err := tx.QueryRow("SELECT count(*) FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? AND "+firstOfPack, epoch, number(from+1), number(upTo)).Scan(&stored); err != nil {
 		return 0, err
 	}
 	holes := upTo - from - stored
@@ -108,8 +120,8 @@ func account(tx *sql.Tx, epoch string, upTo int64) (uint64, error) {
 	return uint64(holes), err
 }
 
-// Missing returns the first sequence up to upTo that is neither accounted for
-// nor stored; ok is false when there is none.
+// Missing returns the stream sequence of the first pack up to upTo that is
+// neither accounted for nor stored; ok is false when there is none.
 func (s *Store) Missing(ctx context.Context, epoch string, upTo uint64) (seq uint64, ok bool, err error) {
 	seq, ok, err = s.missing(ctx, epoch, upTo)
 	if err != nil {
@@ -123,8 +135,8 @@ func (s *Store) missing(ctx context.Context, epoch string, upTo uint64) (uint64,
 	if err := s.readers.QueryRowContext(ctx, "SELECT accounted + 1 FROM epochs WHERE epoch = ?", epoch).Scan(&next); err != nil {
 		return 0, false, err
 	}
-	rows, err := s.readers.QueryContext(ctx, "SELECT seq FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? ORDER BY seq",
-		epoch, int64(next), int64(min(upTo, math.MaxInt64)))
+	rows, err := s.readers.QueryContext(ctx, "SELECT seq FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? AND "+firstOfPack+" ORDER BY seq",
+		epoch, number(int64(next)), number(int64(min(upTo, math.MaxInt64))))
 	if err != nil {
 		return 0, false, err
 	}
@@ -134,7 +146,7 @@ func (s *Store) missing(ctx context.Context, epoch string, upTo uint64) (uint64,
 		if err := rows.Scan(&seq); err != nil {
 			return 0, false, err
 		}
-		if seq != next {
+		if proto.PackOf(seq) != next {
 			break
 		}
 		next++
