@@ -76,8 +76,8 @@ func TestPingsUnread(t *testing.T) {
 	}
 }
 
-// What a client says after our goodbye is not heard.
-func TestDeafAfterGoodbye(t *testing.T) {
+// What a client sends after our goodbye is not handled.
+func TestNothingHandledAfterGoodbye(t *testing.T) {
 	forms(t, conn.Config{}, func(t *testing.T, s *server) {
 		var calls atomic.Int32
 		s.frame = func(c *conn.Conn, _ []byte) {
