@@ -127,7 +127,7 @@ func TestMetricsInReadme(t *testing.T) {
 }
 
 // Every variable of a setting is one that is not taken for a spelling mistake.
-func TestVariablesAreKnown(t *testing.T) {
+func TestSettingsHaveKnownVariables(t *testing.T) {
 	cfg := defaultConfig()
 	settings := cfg.settings()
 	for _, c := range commands() {
