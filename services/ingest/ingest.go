@@ -70,6 +70,7 @@ type Service struct {
 
 	ring       auth.Ring
 	keysLoaded atomic.Bool
+	forwarded  sync.Once                     // X-Forwarded-For of a peer that is no trusted proxy was reported
 	uses       atomic.Pointer[keystore.Uses] // nil until the key bucket is open
 
 	// draining ends when Run's context does: NDJSON streams then finish.

@@ -134,27 +134,27 @@ func (k *keySet) fetch(ctx context.Context) {
 	k.mu.Lock()
 	waiting := k.done // nil: who asks from now on may need what this fetch is too early for
 	k.mu.Unlock()
+	first := k.ready() != nil
 	b, err := k.get(ctx)
 	if err == nil {
 		err = k.load(b)
 	}
-	k.mu.Lock()
-	if waiting != nil {
-		close(waiting)
-		k.done = nil
-	}
-	k.failed = err != nil
-	first := k.missing != nil
-	if err != nil && first {
-		k.missing = err
-	}
-	k.mu.Unlock()
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case first:
 		k.log.Warn("JWKS could not be fetched; tokens are refused until it is, and clients told to come back", "err", err)
 	default:
 		k.log.Warn("JWKS could not be refreshed; the keys known so far stay", "err", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.failed = err != nil
+	if err != nil && first {
+		k.missing = err
+	}
+	if waiting != nil {
+		close(waiting)
+		k.done = nil
 	}
 }
 
