@@ -34,9 +34,8 @@ func TestStreamLosesItsTail(t *testing.T) {
 			})
 			b.nc = b.Connect()
 			b.declare()
-			last := kept
 			if c.later > 0 {
-				last = b.publishMany(c.later, "broadcast")
+				b.publishMany(c.later, "broadcast")
 			}
 			if f, err := cl.read(); !websocket.IsCloseError(err, int(proto.CloseRestart)) {
 				t.Fatalf("got %s, %v after %s; want to be told to come back", f.raw, err, lost)
@@ -50,7 +49,7 @@ func TestStreamLosesItsTail(t *testing.T) {
 			}
 			before := g.dial("since=" + b.id(kept-1))
 			before.resumed(true, b.id(kept-1))
-			last = b.publish("broadcast", "1")
+			last := b.publish("broadcast", "1")
 			before.ids(b.upTo(kept, last, 1)...)
 			back.ids(b.id(last))
 		})
