@@ -24,12 +24,17 @@ const heraldCommand = module + "allinone"
 func newSingle(t testing.TB, data string, env ...string) (*system, *service) {
 	t.Helper()
 	s := &system{t: t, ledger: newLedger(), db: filepath.Join(t.TempDir(), "herald.db")}
-	h := newService(t, heraldCommand, t.TempDir(), "", append([]string{"HERALD_DATA=" + data, "HERALD_DB=" + s.db}, env...)...)
+	h := newHerald(t, data, append([]string{"HERALD_DB=" + s.db}, env...)...)
 	s.ingests, s.gateways, s.logger = []*service{h}, []*service{h}, h
 	s.publisher = newPublisher(s.ledger, []string{h.addr})
 	t.Cleanup(s.publisher.http.CloseIdleConnections)
 	h.await()
 	return s, h
+}
+
+func newHerald(t testing.TB, data string, env ...string) *service {
+	t.Helper()
+	return newService(t, heraldCommand, t.TempDir(), "", append([]string{"HERALD_DATA=" + data}, env...)...)
 }
 
 // fill takes all room of a disk; the function that it returns gives it back.
@@ -124,6 +129,36 @@ func TestStreamDiskFull(t *testing.T) {
 	l.stop()
 	s.settle(names)
 	report(t, s.verdict(), "it says so, keeps its clients, goes on by itself, and starts on a full disk", "single binary: the stream's disk full, and freed, ×%d", rounds+1)
+}
+
+// Herald starts whatever is free: with a folder that is new, and with one that
+// it used before, which holds the stream and the log.
+func TestStartsOnFullDisk(t *testing.T) {
+	disk := smallDisk(t, "24m")
+	var h *service
+	for round := range 3 {
+		free := fill(t, disk)
+		if h == nil {
+			h = newHerald(t, filepath.Join(disk, "data"))
+		} else {
+			h.start()
+		}
+		h.awaitReason("no space left on device")
+		free()
+		h.await()
+		l := newLedger()
+		p := newPublisher(l, []string{h.addr})
+		p.n.Store(uint64(round) * 1000) // its messages must be other ones than in the round before
+		if _, err := p.publish(t.Context(), "public.c0", 1000); err != nil {
+			t.Error(err)
+		}
+		p.http.CloseIdleConnections()
+		if round == 0 {
+			h.kill()
+		} else {
+			h.stop()
+		}
+	}
 }
 
 // doctor is what `herald doctor` says of the Herald at an address. It finds

@@ -243,6 +243,7 @@ func (s *session) begin(ctx context.Context, info *jetstream.StreamInfo) (accoun
 	s.epochs, s.process = natsx.EpochsOf(info), s.nc.ConnectedServerId()
 	known, err := s.store.Epochs(ctx)
 	if err != nil {
+		s.note(explain(err))
 		return 0, err
 	}
 	kept := uint64(1)

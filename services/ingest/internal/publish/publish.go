@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -107,6 +108,9 @@ func (p *Publisher) Recheck(ctx context.Context) error { return p.stream.check(c
 // stream is declared.
 func (p *Publisher) Ready() error {
 	if p.stream.life.Load() == nil {
+		if err := p.stream.takes(); err != nil {
+			return fmt.Errorf("%w: %w", ErrNoStream, err)
+		}
 		return ErrNoStream
 	}
 	return p.stream.err()

@@ -156,6 +156,9 @@ func (s *Store) missing(ctx context.Context, epoch string, upTo uint64) (uint64,
 
 // Epochs lists every epoch of the file, oldest first.
 func (s *Store) Epochs(ctx context.Context) ([]Epoch, error) {
+	if err := s.prepare(ctx); err != nil {
+		return nil, fmt.Errorf("list the epochs of the log: %w", err)
+	}
 	rows, err := s.readers.QueryContext(ctx, "SELECT epoch, first, accounted, holes FROM epochs ORDER BY length(epoch), epoch")
 	if err != nil {
 		return nil, fmt.Errorf("list the epochs of the log: %w", err)

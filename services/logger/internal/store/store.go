@@ -84,7 +84,8 @@ const defaultPageTime = 2 * time.Second
 
 // Open opens the file, makes it and its folder (for the owner only) where
 // they are missing, and brings its schema up to date. Where there is no room
-// for that, the first write for which there is does it; until then reads fail.
+// for that, the first write or look at Epochs for which there is does it; until
+// then queries fail.
 func Open(ctx context.Context, path string) (*Store, error) {
 	s := &Store{path: path, pageTime: defaultPageTime}
 	var err error
@@ -164,6 +165,7 @@ var ErrReadOnlyFolder = errors.New("the log's folder is read-only, and rows wait
 
 func openReader(ctx context.Context, path string, m mode) (*Store, error) {
 	s := &Store{path: path, pageTime: defaultPageTime}
+	s.prepared.Store(true) // by its writer
 	var err error
 	if s.readers, err = connect(path, m); err != nil {
 		return nil, fmt.Errorf("open the log %s: %w", path, err)
