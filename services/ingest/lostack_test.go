@@ -134,6 +134,9 @@ func TestLostAcknowledgement(t *testing.T) {
 	answers := publishKeyed(r)
 	awaitStored(t, nc, keyedMessages)
 	wantUnknown(t, answers())
+	if err := r.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "does not acknowledge messages") {
+		t.Errorf("ready while acknowledgements are missing: got %v", err)
+	}
 	w.Deaf.Store(false)
 	w.Cut() // half a line may be lost, too
 	natstest.Eventually(t, 10*time.Second, "ready again", func() bool { return r.ready(t.Context()) == nil })
