@@ -1,7 +1,11 @@
 package main
 
 import (
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -89,4 +93,29 @@ func golist(t *testing.T, args ...string) string {
 		t.Fatalf("go list %v: %v\n%s", args, err, stderr.String())
 	}
 	return string(out)
+}
+
+// Elapsed time is measured on the clock that nobody sets (services/internal/monotonic);
+// the wall clock says when something happened, in files and messages.
+func TestElapsedTimeIsMonotonic(t *testing.T) {
+	wall := regexp.MustCompile(`time\.Since\(time\.Unix|time\.Now\(\)\.Unix(Nano|Micro|Milli)?\(\) *-|Store\(time\.Now\(\)\.Unix`)
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		// metrics.go of the logger has the age of a message, whose time is NATS's.
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || path == filepath.Join("..", "logger", "metrics.go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for n, line := range strings.Split(string(b), "\n") {
+			if wall.MatchString(line) {
+				t.Errorf("%s:%d measures elapsed time on the wall clock: %s", path, n+1, strings.TrimSpace(line))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
