@@ -23,23 +23,24 @@ type candidate struct {
 	command func(b *bench, s setup) (binary string, args []string)
 	// hello is the text frame with which a client asks for a channel, where
 	// the URL does not say it.
-	hello   func(channel string) string
-	secure  bool // speaks TLS
-	reads   bool // notices what clients do: answers, and leaving
-	resumes bool // brings clients up to date that come back
+	hello     func(channel string) string
+	operators bool // has its figures on a port of their own
+	secure    bool // speaks TLS
+	reads     bool // notices what clients do: answers, and leaving
+	resumes   bool // brings clients up to date that come back
 }
 
 // setup is how a candidate is started for one measurement.
 type setup struct {
-	addr string
-	ping time.Duration // interval of keepalives; 0: none during the measurement
-	tls  bool
+	addr, ops string
+	ping      time.Duration // interval of keepalives; 0: none during the measurement
+	tls       bool
 }
 
 // candidates stand in the table in this order; the first is the one that the
 // others are compared with.
 var candidates = []*candidate{
-	{name: "herald", title: "Herald", command: heraldCommand, secure: true, reads: true, resumes: true},
+	{name: "herald", title: "Herald", command: heraldCommand, operators: true, secure: true, reads: true, resumes: true},
 	{name: textbookName, title: "textbook gorilla " + version("github.com/gorilla/websocket"), command: comparison(textbookName), secure: true, reads: true},
 	{name: centrifugeName, title: "centrifuge " + version("github.com/centrifugal/centrifuge"), command: comparison(centrifugeName), hello: centrifugeHello, secure: true, reads: true},
 	{name: bareName, title: "bare write(2)", command: comparison(bareName)},
@@ -77,6 +78,7 @@ type server struct {
 	of   *candidate
 	addr string
 	base string // URL
+	ops  string // URL of its figures
 	http *http.Client
 }
 
@@ -87,10 +89,18 @@ func (c *candidate) start(ctx context.Context, b *bench, s setup) (*server, erro
 		return nil, err
 	}
 	s.addr = "127.0.0.1:" + port
+	if port, err = freePort(); err != nil {
+		return nil, err
+	}
+	s.ops = "127.0.0.1:" + port
 	v := &server{of: c, addr: s.addr, base: "http://" + s.addr, http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}} // a certificate of this run's own
 	if s.tls {
 		v.base = "https://" + s.addr
+	}
+	v.ops = v.base
+	if c.operators {
+		v.ops = "http://" + s.ops
 	}
 	binary, args := c.command(b, s)
 	if v.process, err = startProcess(c.name, nil, nil, nil, binary, args...); err != nil {
@@ -109,7 +119,11 @@ func (v *server) get(ctx context.Context, path string) error {
 }
 
 func (v *server) read(ctx context.Context, path string) (body string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, v.base+path, nil)
+	base := v.base
+	if strings.HasPrefix(path, "/debug/") {
+		base = v.ops
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
 	if err != nil {
 		return "", err
 	}

@@ -11,7 +11,7 @@ func heraldCommand(b *bench, s setup) (string, []string) {
 	if heartbeat == 0 {
 		heartbeat = time.Hour
 	}
-	args := []string{"-listen", s.addr, "-nats", b.broker.url, "-max-connections-per-ip", "0", "-log-level", "warn", "-heartbeat", heartbeat.String()}
+	args := []string{"-listen", s.addr, "-ops-listen", s.ops, "-nats", b.broker.url, "-max-connections-per-ip", "0", "-log-level", "warn", "-heartbeat", heartbeat.String()}
 	if s.tls {
 		args = append(args, "-tls-cert", b.cert, "-tls-key", b.key)
 	}

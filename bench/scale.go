@@ -161,14 +161,14 @@ func (s *scale) startNATS(ctx context.Context) error {
 	if err := s.startBroker(ctx); err != nil {
 		return err
 	}
-	s.nats = &server{process: s.broker.nats, base: s.broker.pprof, http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
+	s.nats = &server{process: s.broker.nats, base: s.broker.pprof, ops: s.broker.pprof, http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
 	return nil
 }
 
 // shipped is the gateway with its default settings, the limit of connections per
 // address among them: each client has an address of its own.
-var shipped = &candidate{name: "gateway", command: func(b *bench, s setup) (string, []string) {
-	args := []string{"-listen", s.addr, "-nats", b.broker.url, "-log-level", "warn"}
+var shipped = &candidate{name: "gateway", operators: true, command: func(b *bench, s setup) (string, []string) {
+	args := []string{"-listen", s.addr, "-ops-listen", s.ops, "-nats", b.broker.url, "-log-level", "warn"}
 	if s.ping > 0 {
 		args = append(args, "-heartbeat", s.ping.String())
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/herald-push/herald/services/ingest"
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/service"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/herald-push/herald/services/logger"
 )
@@ -28,6 +29,7 @@ type Config struct {
 	Sync       syncInterval
 	NATS       natsx.Config // URL empty: embedded
 	Log        telemetry.LogConfig
+	Ops        service.OpsConfig
 	Ingest     ingest.Config
 	Gateway    gateway.Config
 	Logger     logger.Config
@@ -63,6 +65,7 @@ func defaultConfig() Config {
 		Data:    "data",
 		Sync:    0, // always
 		Log:     telemetry.LogConfig{Level: "info", Format: "text"},
+		Ops:     service.NewOpsConfig("127.0.0.1:5010"),
 		Ingest:  ingest.DefaultConfig(),
 		Gateway: gateway.DefaultConfig(),
 		Logger:  logger.DefaultConfig(),
@@ -90,6 +93,7 @@ func (c *Config) settings() []config.Setting {
 		config.Setting{Flag: "drain", Env: "HERALD_DRAIN", Help: "window over which requests finish and clients are told to leave when Herald stops", Into: &c.Ingest.Drain},
 	)
 	own = append(own, c.Log.Settings()...)
+	own = append(own, c.Ops.Settings()...)
 	for _, s := range slices.Concat(c.NATS.SecuritySettings(), c.Ingest.Settings(), c.Gateway.Settings(), c.Logger.Settings()) {
 		if !slices.ContainsFunc(own, func(o config.Setting) bool { return o.Flag == s.Flag && o.Env == s.Env }) {
 			own = append(own, s)

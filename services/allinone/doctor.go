@@ -175,6 +175,11 @@ func (p *patient) port(ctx context.Context) {
 	}
 	defer func() { _ = resp.Body.Close() }() // only read from
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	if p.cfg.Ops.Listen != "" { // where the reasons are
+		if status, reasons, err := httpx.Readiness(ctx, p.cfg.Ops.Listen, ""); err == nil && status == resp.StatusCode {
+			body = []byte(reasons)
+		}
+	}
 	switch {
 	case resp.StatusCode == http.StatusOK:
 		p.running = true

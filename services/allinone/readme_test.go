@@ -65,10 +65,10 @@ func settingRows(settings []config.Setting) []string {
 
 // The README's table of metrics is what the binary serves.
 func TestMetricsInReadme(t *testing.T) {
-	port := proctest.FreePort(t)
-	p := start(t, "allinone", t.TempDir(), nil, "-listen", "127.0.0.1:"+port)
+	port, ops := proctest.FreePort(t), proctest.FreePort(t)
+	p := start(t, "allinone", t.TempDir(), nil, "-listen", "127.0.0.1:"+port, "-ops-listen", "127.0.0.1:"+ops)
 	p.WaitFor("is ready")
-	resp, err := http.Get("http://127.0.0.1:" + port + "/metrics")
+	resp, err := http.Get("http://127.0.0.1:" + ops + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ var serveCommand = command{
 			case len(words) > 0:
 				return fmt.Errorf("serve takes no arguments, only settings: %q", words)
 			case health:
-				return httpx.Health(ctx, cfg.Listen, cfg.Gateway.CertFile)
+				return httpx.Health(ctx, cfg.Listen, cfg.Gateway.CertFile, cfg.Ops.Listen)
 			}
 			return serve(ctx, cfg, notes, c)
 		}
@@ -88,6 +88,13 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 	}
 	if err != nil {
 		return err
+	}
+	operators, err := cfg.Ops.Server(ops, log)
+	if err != nil {
+		return errors.Join(fmt.Errorf("ops-listen: %w", err), server.Close())
+	}
+	if operators != nil {
+		defer func() { _ = operators.Close() }() // Run closes it, too
 	}
 	folder, err := openData(cfg.Data)
 	if err != nil {
@@ -151,7 +158,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 	greet := func(ctx context.Context) error {
 		if awaitReady(ctx, ops) {
 			started()
-			log.Info("ready", "addr", server.Addr().String(), "version", telemetry.BuildVersion())
+			log.Info("ready", "addr", server.Addr().String(), "ops", addrOf(operators), "version", telemetry.BuildVersion())
 			g := greeting{cfg: cfg, addr: server.Addr(), keyFile: c.env.Get("HERALD_API_KEY_FILE"), keys: broker.keyNames(ctx)}
 			if secret := firstKey.Load(); secret != nil {
 				g.firstKey = *secret
@@ -162,13 +169,25 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 		return nil
 	}
 	defer context.AfterFunc(ctx, started)() // what happens from now on is of interest: it stops
-	return lifecycle.Run(ctx, log, cfg.Gateway.DrainDelay+cfg.Ingest.Drain+stopTimeout,
-		lifecycle.Part{Name: "logger", Run: lg.Run}, // last to stop: it stores what the others still publish
-		lifecycle.Part{Name: "ingest", Run: in.Run},
-		lifecycle.Part{Name: "http", Run: server.Run},
-		lifecycle.Part{Name: "gateway", Run: gw.Run}, // first to stop: http would cut its event streams off
-		lifecycle.Part{Name: "greeting", Run: greet},
-	)
+	parts := []lifecycle.Part{
+		{Name: "logger", Run: lg.Run}, // last to stop: it stores what the others still publish
+		{Name: "ingest", Run: in.Run},
+		{Name: "http", Run: server.Run},
+		{Name: "gateway", Run: gw.Run}, // first to stop: http would cut its event streams off
+		{Name: "greeting", Run: greet},
+	}
+	if operators != nil {
+		parts = append([]lifecycle.Part{{Name: "ops", Run: operators.Run}}, parts...) // it tells how the others stop
+	}
+	return lifecycle.Run(ctx, log, cfg.Gateway.DrainDelay+cfg.Ingest.Drain+stopTimeout, parts...)
+}
+
+// addrOf is where a server listens that may not be there.
+func addrOf(s *httpx.Server) string {
+	if s == nil {
+		return "none"
+	}
+	return s.Addr().String()
 }
 
 // awaitReady waits until every service is ready; false means that ctx ended.

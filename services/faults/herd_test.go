@@ -64,7 +64,7 @@ func mib(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
 // settledRSS is the resident memory after a garbage collection.
 func (s *service) settledRSS() int64 {
 	s.t.Helper()
-	resp, err := http.Get("http://" + s.addr + "/debug/pprof/heap?gc=1")
+	resp, err := http.Get("http://" + s.ops + "/debug/pprof/heap?gc=1")
 	if err != nil {
 		s.t.Fatalf("collect garbage: %v", err)
 	}

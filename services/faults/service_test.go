@@ -37,6 +37,7 @@ type service struct {
 	dir     string
 	env     []string
 	addr    string // host:port
+	ops     string // host:port of the operators' port
 	args    []string
 	ready   func() bool // whether it does its work
 	files   int         // how many files it may have open; 0: as many as this process
@@ -47,9 +48,9 @@ type service struct {
 // variables win over earlier ones.
 func newService(t testing.TB, command, dir, natsURL string, env ...string) *service {
 	t.Helper()
-	addr := "127.0.0.1:" + proctest.FreePort(t)
+	addr, ops := "127.0.0.1:"+proctest.FreePort(t), "127.0.0.1:"+proctest.FreePort(t)
 	s := &service{
-		t: t, command: command, dir: dir, addr: addr, args: []string{"-listen", addr},
+		t: t, command: command, dir: dir, addr: addr, ops: ops, args: []string{"-listen", addr, "-ops-listen", ops},
 		env: append([]string{
 			"HERALD_NATS_URL=" + natsURL, "HERALD_API_KEY=" + apiKey,
 			"HERALD_LOG_FORMAT=text", "HERALD_LOG_LEVEL=info", "HERALD_DRAIN=3s",
@@ -87,7 +88,7 @@ func (s *service) stop() { s.p.Stop(20 * time.Second) }
 // metric adds up a metric over its labels; what the service does not serve is 0.
 func (s *service) metric(name string) float64 {
 	s.t.Helper()
-	resp, err := http.Get("http://" + s.addr + "/metrics")
+	resp, err := http.Get("http://" + s.ops + "/metrics")
 	if err != nil {
 		s.t.Fatalf("metrics of %s: %v", s.command, err)
 	}

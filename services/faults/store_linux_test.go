@@ -62,7 +62,7 @@ func fill(t testing.TB, disk string) (free func()) {
 // reasons are why a service says that it is not ready; empty if it is.
 func (s *service) reasons() string {
 	s.t.Helper()
-	resp, err := http.Get("http://" + s.addr + "/readyz")
+	resp, err := http.Get("http://" + s.ops + "/readyz")
 	if err != nil {
 		return err.Error()
 	}

@@ -149,7 +149,7 @@ func TestHead(t *testing.T) {
 	b := newBroker(t)
 	g := b.gatewayWith(pages)
 	for path, want := range map[string]int{
-		"/": 200, "/client/herald.js": 200, "/favicon.ico": 200, "/nothing": 404, "/healthz": 200, "/readyz": 200, "/metrics": 200,
+		"/": 200, "/client/herald.js": 200, "/favicon.ico": 200, "/nothing": 404, "/healthz": 200, "/readyz": 200, "/metrics": 404, "/debug/pprof/": 404,
 		"/sse": 200, "/sse?x=1": 400, "/ws": http.StatusUpgradeRequired,
 	} {
 		get := http.Header{}

@@ -359,7 +359,7 @@ func TestReady(t *testing.T) {
 	ready := func() string {
 		w := httptest.NewRecorder()
 		r := chi.NewRouter()
-		g.ops.Mount(r)
+		g.ops.MountOps(r)
 		r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
 		return fmt.Sprint(w.Code, " ", strings.TrimSpace(w.Body.String()))
 	}

@@ -51,7 +51,7 @@ suite("compressed messages", { timeout: 180_000 }, () => {
       assert.deepEqual(await received(), sent, name);
     }
 
-    const { text: metrics } = await server.request("GET", "/metrics");
+    const metrics = await (await fetch(`http://${server.ops()}/metrics`)).text();
     assert.equal(metrics.match(/^herald_gateway_compressed_total (\d+)$/m)?.[1], "4", "once for each message that is long");
     for (const { name, extensions } of clients) assert.match(await extensions(), /^permessage-deflate/, name);
   });

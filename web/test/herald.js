@@ -62,7 +62,7 @@ export async function herald(t, { secure = false } = {}) {
     args = ["-data", data];
   }
 
-  const self = { origin, key: "", start, kill, stop, renew, request, notify, publish, rows };
+  const self = { origin, key: "", start, kill, stop, renew, request, ops, notify, publish, rows };
   let child;
   let output = "";
   t.after(async () => {
@@ -75,6 +75,11 @@ export async function herald(t, { secure = false } = {}) {
 
   async function readKey() {
     self.key = await until(() => [...output.matchAll(/API key:\s+(\S+)/g)].at(-1)?.[1]);
+  }
+
+  /** host:port of the operators' port, as the log names it. */
+  function ops() {
+    return [...output.matchAll(/ ops=(\S+)/g)].at(-1)?.[1];
   }
 
   async function start() {

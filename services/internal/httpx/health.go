@@ -20,39 +20,54 @@ import (
 // this machine whether it is ready, and reports why if it is not. It is what
 // -health does: the health check of a container that has no shell and no
 // curl. certFile is the certificate (PEM) that the service shows; empty: it
-// speaks plain HTTP.
-func Health(ctx context.Context, listen, certFile string) error {
-	_, _, err := net.SplitHostPort(listen)
+// speaks plain HTTP. The reasons come from the operators' port, ops; empty, or
+// no answer there: without them.
+func Health(ctx context.Context, listen, certFile, ops string) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	status, body, err := Readiness(ctx, listen, certFile)
 	if err != nil {
-		return fmt.Errorf("listen address %q: %w", listen, err)
+		return err
+	}
+	if status == http.StatusOK {
+		return nil
+	}
+	if ops != "" {
+		if same, reasons, err := Readiness(ctx, ops, ""); err == nil && same == status {
+			body = reasons
+		}
+	}
+	return fmt.Errorf("%d %s: %s", status, http.StatusText(status), body)
+}
+
+// Readiness asks the service that listens at listen, as Health does, and
+// returns the answer.
+func Readiness(ctx context.Context, listen, certFile string) (status int, body string, err error) {
+	if _, _, err := net.SplitHostPort(listen); err != nil {
+		return 0, "", fmt.Errorf("listen address %q: %w", listen, err)
 	}
 	transport, scheme := &http.Transport{DisableKeepAlives: true}, "http"
 	DialReach(transport, listen)
 	if certFile != "" {
 		scheme = "https"
 		if transport.TLSClientConfig, err = pinned(certFile); err != nil {
-			return err
+			return 0, "", err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost/readyz", nil)
 	if err != nil {
-		return err
+		return 0, "", err
 	}
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return fmt.Errorf("ask for readiness at %s: %w", Reach(listen), err)
+		return 0, "", fmt.Errorf("ask for readiness at %s: %w", Reach(listen), err)
 	}
 	defer func() { _ = resp.Body.Close() }() // only read from
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
 	if err != nil {
-		return fmt.Errorf("ask for readiness: %w", err)
+		return 0, "", fmt.Errorf("ask for readiness: %w", err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(body)))
-	}
-	return nil
+	return resp.StatusCode, strings.TrimSpace(string(b)), nil
 }
 
 // pinned takes the certificate of the file and no other. Its name, authority

@@ -27,23 +27,23 @@ func TestHealth(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, listen := range []string{":" + port, "0.0.0.0:" + port, "127.0.0.1:" + port} {
-		if err := Health(t.Context(), listen, ""); err != nil {
+		if err := Health(t.Context(), listen, "", ""); err != nil {
 			t.Errorf("%s: %v", listen, err)
 		}
 	}
 	status, body = http.StatusServiceUnavailable, `{"status":"not ready","reasons":["nats: not connected"]}`+"\n"
-	if err := Health(t.Context(), ":"+port, ""); err == nil || err.Error() != "503 Service Unavailable: "+strings.TrimSpace(body) {
+	if err := Health(t.Context(), ":"+port, "", ""); err == nil || err.Error() != "503 Service Unavailable: "+strings.TrimSpace(body) {
 		t.Errorf("not ready: got %v", err)
 	}
 	for _, listen := range []string{"", "8080", ":1"} {
 		begin := time.Now()
-		if err := Health(t.Context(), listen, ""); err == nil || time.Since(begin) > 4*time.Second {
+		if err := Health(t.Context(), listen, "", ""); err == nil || time.Since(begin) > 4*time.Second {
 			t.Errorf("%q: got %v after %s", listen, err, time.Since(begin))
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Health(ctx, ":"+port, ""); err == nil {
+	if err := Health(ctx, ":"+port, "", ""); err == nil {
 		t.Error("cancelled: no error")
 	}
 }
@@ -72,7 +72,7 @@ func TestHealthOverTLS(t *testing.T) {
 		{"plain HTTP", "", "400 Bad Request"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := Health(t.Context(), ":"+port, c.certFile)
+			err := Health(t.Context(), ":"+port, c.certFile, "")
 			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
@@ -80,6 +80,6 @@ func TestHealthOverTLS(t *testing.T) {
 	}
 	pair(t, dir, "push.example.com") // renewed
 	natstest.Eventually(t, 10*time.Second, "the renewed certificate is the one", func() bool {
-		return Health(t.Context(), ":"+port, certFile) == nil
+		return Health(t.Context(), ":"+port, certFile, "") == nil
 	})
 }

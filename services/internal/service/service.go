@@ -31,6 +31,7 @@ type Spec struct {
 	Settings []config.Setting
 	Validate func() error
 	Listen   *string // its address, among Settings
+	Ops      string  // the operators' port where nobody chooses: 127.0.0.1:8091
 	CertFile *string // the certificate that it shows; nil: it speaks plain HTTP
 	// Trace, if set, starts tracing before New; stop ends it after Run. Only who
 	// makes spans links the exporter.
@@ -75,7 +76,8 @@ func Main(spec Spec) {
 func Run(ctx context.Context, spec Spec, args []string, env config.Env, stdout, stderr io.Writer) error {
 	broker := natsx.Config{URL: "nats://127.0.0.1:4222", Name: "herald-" + spec.Name}
 	logs := telemetry.LogConfig{Level: "info", Format: "json"}
-	version, health, err := spec.read(args, env, stdout, &broker, &logs)
+	operators := NewOpsConfig(spec.Ops)
+	version, health, err := spec.read(args, env, stdout, &broker, &logs, &operators)
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		return nil
@@ -89,7 +91,7 @@ func Run(ctx context.Context, spec Spec, args []string, env config.Env, stdout, 
 		if spec.CertFile != nil {
 			certFile = *spec.CertFile
 		}
-		return httpx.Health(ctx, *spec.Listen, certFile)
+		return httpx.Health(ctx, *spec.Listen, certFile, operators.Listen)
 	}
 
 	live := Live{Registry: telemetry.NewRegistry(), Stdout: stdout}
@@ -114,15 +116,26 @@ func Run(ctx context.Context, spec Spec, args []string, env config.Env, stdout, 
 	if err != nil {
 		return err
 	}
-	live.Log.Info("listening", "addr", svc.Addr().String(), "version", telemetry.BuildVersion())
-	return lifecycle.Run(ctx, live.Log, spec.StopWithin(), lifecycle.Part{Name: spec.Name, Run: svc.Run})
+	parts := []lifecycle.Part{{Name: spec.Name, Run: svc.Run}}
+	ops, err := operators.Server(live.Ops, live.Log)
+	if err != nil {
+		return fmt.Errorf("ops-listen: %w", err)
+	}
+	opsAddr := "none"
+	if ops != nil {
+		opsAddr = ops.Addr().String()
+		parts = append([]lifecycle.Part{{Name: "ops", Run: ops.Run}}, parts...) // last to stop: it tells how the service does
+	}
+	live.Log.Info("listening", "addr", svc.Addr().String(), "ops", opsAddr, "version", telemetry.BuildVersion())
+	return lifecycle.Run(ctx, live.Log, spec.StopWithin(), parts...)
 }
 
 // read reads and checks all settings.
-func (s *Spec) read(args []string, env config.Env, stdout io.Writer, broker *natsx.Config, logs *telemetry.LogConfig) (version, health bool, err error) {
+func (s *Spec) read(args []string, env config.Env, stdout io.Writer, broker *natsx.Config, logs *telemetry.LogConfig, operators *OpsConfig) (version, health bool, err error) {
 	example := *s.Listen // the default
 	settings := append(s.Settings, broker.Settings()...)
 	settings = append(settings, logs.Settings()...)
+	settings = append(settings, operators.Settings()...)
 	settings = append(settings,
 		config.Setting{Flag: "version", Help: "print the version and exit", Into: &version},
 		config.Setting{Flag: "health", Help: "ask the running service whether it is ready, and exit with 0 if it is", Into: &health},

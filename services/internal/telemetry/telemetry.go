@@ -154,26 +154,18 @@ func (o *Ops) Warnings(ctx context.Context) error {
 	return c.run(ctx)
 }
 
-// Mount adds the routes. /healthz says that this process answers, and asks
-// nobody else: a NATS outage must not make Kubernetes kill the pods that
-// wait for it. /readyz runs the checks, and names what is wrong beside them. pprof answers loopback only.
+// Mount adds the routes that stand on the public port. /healthz says that this
+// process answers, and asks nobody else: a NATS outage must not make Kubernetes
+// kill the pods that wait for it. /readyz runs the checks, and does not say why
+// one fails: reasons name servers and paths. MountOps has everything.
 func (o *Ops) Mount(r chi.Router) {
-	httpx.Get(r, "/healthz", func(w http.ResponseWriter, _ *http.Request) {
-		writeState(w, http.StatusOK, state{Status: "ok"})
-	})
-	httpx.Get(r, "/readyz", func(w http.ResponseWriter, req *http.Request) {
-		ctx, cancel := context.WithTimeout(req.Context(), 2*time.Second)
-		defer cancel()
-		if err := o.Ready(ctx); err != nil {
-			writeState(w, http.StatusServiceUnavailable, state{Status: "not ready", Reasons: strings.Split(err.Error(), "\n")})
-			return
-		}
-		state := state{Status: "ready"}
-		if err := o.Warnings(ctx); err != nil {
-			state.Warnings = strings.Split(err.Error(), "\n")
-		}
-		writeState(w, http.StatusOK, state)
-	})
+	o.mountState(r, func(s state) state { return state{Status: s.Status} })
+}
+
+// MountOps adds the routes of the operators' port: those of Mount, with
+// reasons and warnings, /metrics, and pprof, which answers this machine only.
+func (o *Ops) MountOps(r chi.Router) {
+	o.mountState(r, func(s state) state { return s })
 	httpx.Get(r, "/metrics", promhttp.HandlerFor(o.reg, promhttp.HandlerOpts{}).ServeHTTP)
 	r.Route("/debug/pprof", func(r chi.Router) {
 		r.Use(loopbackOnly)
@@ -182,6 +174,25 @@ func (o *Ops) Mount(r chi.Router) {
 		r.HandleFunc("/symbol", pprof.Symbol)
 		r.HandleFunc("/trace", pprof.Trace)
 		r.HandleFunc("/*", pprof.Index)
+	})
+}
+
+func (o *Ops) mountState(r chi.Router, show func(state) state) {
+	httpx.Get(r, "/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		writeState(w, http.StatusOK, state{Status: "ok"})
+	})
+	httpx.Get(r, "/readyz", func(w http.ResponseWriter, req *http.Request) {
+		ctx, cancel := context.WithTimeout(req.Context(), 2*time.Second)
+		defer cancel()
+		if err := o.Ready(ctx); err != nil {
+			writeState(w, http.StatusServiceUnavailable, show(state{Status: "not ready", Reasons: strings.Split(err.Error(), "\n")}))
+			return
+		}
+		state := state{Status: "ready"}
+		if err := o.Warnings(ctx); err != nil {
+			state.Warnings = strings.Split(err.Error(), "\n")
+		}
+		writeState(w, http.StatusOK, show(state))
 	})
 }
 

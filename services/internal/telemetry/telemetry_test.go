@@ -122,7 +122,7 @@ func ops(checks ...func(*telemetry.Ops)) http.Handler {
 		add(o)
 	}
 	r := chi.NewRouter()
-	o.Mount(r)
+	o.MountOps(r)
 	return r
 }
 

@@ -24,6 +24,7 @@ func spec() service.Spec {
 		Settings:   cfg.Settings(),
 		Validate:   cfg.Validate,
 		Listen:     &cfg.Listen,
+		Ops:        "127.0.0.1:8091",
 		CertFile:   &cfg.CertFile,
 		StopWithin: func() time.Duration { return cfg.DrainDelay + cfg.Drain + 10*time.Second },
 		Trace: func(ctx context.Context, env config.Env, log *slog.Logger) (stop func(), err error) {

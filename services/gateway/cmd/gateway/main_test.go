@@ -133,11 +133,11 @@ func TestStartWithoutNATS(t *testing.T) {
 	server := natstest.Start(t)
 	server.Stream(server.Connect())
 	server.Stop()
-	listen := free(t)
+	listen, ops := free(t), free(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL), io.Discard, io.Discard)
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen, "-ops-listen", ops}, env("HERALD_NATS_URL", server.URL), io.Discard, io.Discard)
 	}()
 	status := func(path string) int {
 		resp, err := http.Get("http://" + listen + path)
@@ -148,8 +148,15 @@ func TestStartWithoutNATS(t *testing.T) {
 		return resp.StatusCode
 	}
 	natstest.Eventually(t, 10*time.Second, "alive", func() bool { return status("/healthz") == http.StatusOK })
-	if got := get(t, "http://"+listen+"/readyz"); !strings.Contains(got, "not connected to NATS") {
+	if got := get(t, "http://"+listen+"/readyz"); strings.Contains(got, "NATS") {
+		t.Errorf("/readyz: got %s, want no reason on the public port", got)
+	}
+	if got := get(t, "http://"+ops+"/readyz"); !strings.Contains(got, "not connected to NATS") {
 		t.Errorf("/readyz: got %s, want the reason", got)
+	}
+	err := service.Run(ctx, spec(), []string{"-health", "-listen", listen, "-ops-listen", ops}, env(), io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "not connected to NATS") {
+		t.Errorf("-health: got %v, want the reason", err)
 	}
 	server.Restart()
 	natstest.Eventually(t, 20*time.Second, "ready", func() bool { return status("/readyz") == http.StatusOK })
@@ -165,20 +172,23 @@ func TestStartWithoutNATS(t *testing.T) {
 func TestRun(t *testing.T) {
 	server := natstest.Start(t)
 	js, _ := server.Stream(server.Connect())
-	listen := free(t)
+	listen, ops := free(t), free(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var logged output
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL), io.Discard, &logged)
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen, "-ops-listen", ops}, env("HERALD_NATS_URL", server.URL), io.Discard, &logged)
 	}()
 	natstest.Eventually(t, 15*time.Second, "-health says ready", func() bool {
 		return service.Run(ctx, spec(), []string{"-health", "-listen", listen}, env(), io.Discard, io.Discard) == nil
 	})
-	for path, want := range map[string]string{"/": "<title>Herald</title>", "/client/herald.js": "WebSocket", "/healthz": `"status":"ok"`, "/metrics": "herald_gateway_connections 0"} {
+	for path, want := range map[string]string{"/": "<title>Herald</title>", "/client/herald.js": "WebSocket", "/healthz": `"status":"ok"`} {
 		if got := get(t, "http://"+listen+path); !strings.Contains(got, want) {
 			t.Errorf("%s has no %q: %.200q", path, want, got)
 		}
+	}
+	if got := get(t, "http://"+ops+"/metrics"); !strings.Contains(got, "herald_gateway_connections 0") {
+		t.Errorf("/metrics: %.200q", got)
 	}
 	http.DefaultClient.CloseIdleConnections()
 

@@ -23,6 +23,7 @@ func spec() service.Spec {
 		Settings:   cfg.Settings(),
 		Validate:   cfg.Validate,
 		Listen:     &cfg.Listen,
+		Ops:        "127.0.0.1:8090",
 		StopWithin: func() time.Duration { return cfg.Drain + 5*time.Second },
 		Trace: func(ctx context.Context, env config.Env, log *slog.Logger) (stop func(), err error) {
 			tracer, stop, err = tracing.Start(ctx, "herald-ingest", env, log)
