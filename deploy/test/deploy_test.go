@@ -16,6 +16,7 @@ import (
 	"github.com/herald-push/herald/services/ingest"
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/service"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/herald-push/herald/services/logger"
 )
@@ -248,6 +249,7 @@ func TestDeploySettings(t *testing.T) {
 	nats, logs := natsx.Config{}, telemetry.LogConfig{Level: "info", Format: "json"}
 	in, out, log := ingest.DefaultConfig(), gateway.DefaultConfig(), logger.DefaultConfig()
 	known := map[string]bool{}
+	var ops service.OpsConfig
 	for _, s := range []struct {
 		id       string
 		settings []config.Setting
@@ -257,7 +259,7 @@ func TestDeploySettings(t *testing.T) {
 		{"Deployment/gateway", out.Settings(), out.Validate},
 		{"StatefulSet/logger", log.Settings(), log.Validate},
 	} {
-		settings := slices.Concat(s.settings, nats.Settings(), logs.Settings())
+		settings := slices.Concat(s.settings, nats.Settings(), logs.Settings(), ops.Settings())
 		own := map[string]bool{}
 		for _, setting := range settings {
 			known[setting.Env], own[setting.Env] = true, true

@@ -244,10 +244,10 @@ func TestMonitoringAsksForMetricsThatExist(t *testing.T) {
 // vector without a value is not served, those in the code.
 func servedMetrics(t testing.TB) map[string]bool {
 	t.Helper()
-	port := proctest.FreePort(t)
-	p := start(t, "allinone", t.TempDir(), nil, "-listen", "127.0.0.1:"+port)
+	port, ops := proctest.FreePort(t), proctest.FreePort(t)
+	p := start(t, "allinone", t.TempDir(), nil, "-listen", "127.0.0.1:"+port, "-ops-listen", "127.0.0.1:"+ops)
 	p.WaitFor("is ready")
-	resp, err := http.Get("http://127.0.0.1:" + port + "/metrics")
+	resp, err := http.Get("http://127.0.0.1:" + ops + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

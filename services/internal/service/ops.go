@@ -45,7 +45,7 @@ func (c *OpsConfig) Server(ops *telemetry.Ops, log *slog.Logger) (*httpx.Server,
 	if errors.Is(err, syscall.EADDRINUSE) && c.Listen == c.Default {
 		cfg.Listen = "127.0.0.1:0"
 		if s, err = httpx.NewServer(cfg, router, log); err == nil {
-			log.Warn("the port for operators is taken, so it is another one; -ops-listen chooses it", "taken", c.Listen, "addr", s.Addr().String())
+			log.Debug("the port for operators is taken, so it is another one", "taken", c.Listen, "addr", s.Addr().String())
 		}
 	}
 	return s, err
