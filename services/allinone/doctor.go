@@ -175,8 +175,8 @@ func (p *patient) port(ctx context.Context) {
 	}
 	defer func() { _ = resp.Body.Close() }() // only read from
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-	if p.cfg.Ops.Listen != "" { // where the reasons are
-		if status, reasons, err := httpx.Readiness(ctx, p.cfg.Ops.Listen, ""); err == nil && status == resp.StatusCode {
+	if ops := p.cfg.operatorsAddress(); ops != "" { // where the reasons are
+		if status, reasons, err := httpx.Readiness(ctx, ops, ""); err == nil && status == resp.StatusCode {
 			body = []byte(reasons)
 		}
 	}

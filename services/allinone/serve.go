@@ -47,7 +47,7 @@ var serveCommand = command{
 			case len(words) > 0:
 				return fmt.Errorf("serve takes no arguments, only settings: %q", words)
 			case health:
-				return httpx.Health(ctx, cfg.Listen, cfg.Gateway.CertFile, cfg.Ops.Listen)
+				return httpx.Health(ctx, cfg.Listen, cfg.Gateway.CertFile, cfg.operatorsAddress())
 			}
 			return serve(ctx, cfg, notes, c)
 		}
@@ -101,6 +101,11 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 		return errors.Join(err, server.Close())
 	}
 	defer folder.close()
+	forget, err := noteOperators(cfg.Data, operators)
+	if err != nil {
+		return errors.Join(err, server.Close())
+	}
+	defer forget()
 	if err := cfg.ownTokenSecret(log); err != nil {
 		return errors.Join(err, server.Close())
 	}
@@ -180,14 +185,6 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 		parts = append([]lifecycle.Part{{Name: "ops", Run: operators.Run}}, parts...) // it tells how the others stop
 	}
 	return lifecycle.Run(ctx, log, cfg.Gateway.DrainDelay+cfg.Ingest.Drain+stopTimeout, parts...)
-}
-
-// addrOf is where a server listens that may not be there.
-func addrOf(s *httpx.Server) string {
-	if s == nil {
-		return "none"
-	}
-	return s.Addr().String()
 }
 
 // awaitReady waits until every service is ready; false means that ctx ended.

@@ -57,7 +57,7 @@ func TestHelp(t *testing.T) {
 	}
 	for _, want := range []string{
 		"-listen", "HERALD_LISTEN", "(default :8080)", "HERALD_API_KEY, HERALD_API_KEY_FILE", "-trusted-proxies", "-stream-max-age", "(default 24h)",
-		"-stream-max-bytes", "(default 1073741824)", "-replicas", "-max-message-bytes", "(default 65536)", "-max-request-bytes", "(default 8388608)",
+		"-stream-max-bytes", "(default 1GiB)", "-replicas", "-max-message-bytes", "(default 64KiB)", "-max-request-bytes", "(default 8MiB)",
 		"-drain", "(default 10s)", "-nats", "HERALD_NATS_URL", "-log-level", "-log-format", "-version", "-health",
 	} {
 		if !strings.Contains(out.String(), want) {
