@@ -32,7 +32,8 @@ var keysCommand = command{
 		k := &keyring{cfg: defaultConfig(), channels: []string{">"}, may: []string{string(auth.Publish)}, grace: 24 * time.Hour, out: c.std.out}
 		return task{
 			settings: append([]config.Setting{
-				{Flag: "may", Help: "add: what the key may do, comma-separated: publish, history (read what the stream keeps), log (read who sent what), admin; with all four and all channels it also sees publishers' addresses", Into: &k.may},
+				{Flag: "may", Help: "add: what the key may do, comma-separated: publish, history (read what the stream keeps), log (read who sent what), " +
+					"admin; with all four and all channels it also sees publishers' addresses", Into: &k.may},
 				{Flag: "channels", Help: "add: patterns that it may do this with, comma-separated; > is all", Into: &k.channels},
 				{Flag: "rate", Help: "add: messages a second it may publish, such as 50 or 0.5, per ingest; 0: no limit", Into: &k.rate},
 				{Flag: "expires", Help: "add: for how long the key is valid, such as 720h or 30d, or its last day (UTC), such as 2027-12-31; 0s: until it is revoked", Into: &k.expires},

@@ -125,7 +125,9 @@ func may(g auth.Grant, s auth.Scope) error {
 	if g.Can(s) {
 		return nil
 	}
-	return proto.ProblemForbidden.With(fmt.Sprintf("the key %q does not have the scope %s, only %s; one that has it is made with herald keys add NAME -may %s", g.Name, s, auth.JoinScopes(g.Scopes), s))
+	return proto.ProblemForbidden.With(fmt.Sprintf(
+		"the key %q does not have the scope %s, only %s; one that has it is made with herald keys add NAME -may %s",
+		g.Name, s, auth.JoinScopes(g.Scopes), s))
 }
 
 // banner shows the first key to whoever started the service.

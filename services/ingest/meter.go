@@ -46,7 +46,8 @@ func (m *meter) count(p *proto.Publication, at string) error {
 	case m.messages > maxMessages:
 		return proto.ProblemTooLarge.With(fmt.Sprintf("more than %d messages, counted per channel; send them as application/x-ndjson", maxMessages)).At(at)
 	case m.bytes > m.maxBytes:
-		return proto.ProblemTooLarge.With(fmt.Sprintf("more than %d bytes of data, counted per channel; send less at once, or a stream (application/x-ndjson)", m.maxBytes)).At(at)
+		return proto.ProblemTooLarge.With(fmt.Sprintf(
+			"more than %d bytes of data, counted per channel; send less at once, or a stream (application/x-ndjson)", m.maxBytes)).At(at)
 	}
 	return m.charge(m.messages - m.charged)
 }
@@ -60,7 +61,8 @@ func (m *meter) charge(n int) error {
 	if burst > 0 && m.charged+n > burst {
 		httpx.RetryAfter(m.w, m.grant.Refill(now))
 		return proto.ProblemTooManyRequests.With(fmt.Sprintf(
-			"the request has more messages, counted per channel, than the %d that the key may publish at once; send fewer, or a stream (application/x-ndjson), which is read at the key's rate", burst))
+			"the request has more messages, counted per channel, than the %d that the key may publish at once; "+
+				"send fewer, or a stream (application/x-ndjson), which is read at the key's rate", burst))
 	}
 	wait, ok := m.grant.Take(n, now)
 	if ok {
