@@ -486,6 +486,9 @@ func (l *lane) look(now time.Time) {
 	for _, f := range l.out {
 		switch {
 		case now.Sub(f.born) >= l.patience && f.sent:
+			if now.Sub(f.left) >= l.patience/2 && l.nc.IsConnected() { // it was NATS, not the way there
+				l.stream.missed()
+			}
 			l.land(f, errUnknown)
 		case now.Sub(f.born) >= l.patience:
 			l.land(f, errors.Join(errUnsent, f.again))
