@@ -112,6 +112,7 @@ func (c *Config) settings() []config.Setting {
 func (c *Config) share() {
 	c.Gateway.TrustedProxies = c.Ingest.TrustedProxies
 	c.Gateway.MaxPerIP = c.Ingest.MaxPerIP
+	c.Gateway.Hosts = nil // one listener, ingest's list
 	c.Gateway.Drain = c.Ingest.Drain
 	c.Ingest.Listen, c.Gateway.Listen, c.Logger.Listen = "", "", ""
 	if c.Logger.DB == "" {

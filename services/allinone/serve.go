@@ -81,7 +81,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 	router := httpx.NewRouter(log)
 	server, err := httpx.NewServer(httpx.ServerConfig{
 		Listen: cfg.Listen, CertFile: cfg.Gateway.CertFile, KeyFile: cfg.Gateway.KeyFile, Grace: cfg.Ingest.Drain,
-		MaxPerAddress: cfg.Gateway.PerAddress(), Proxies: cfg.Ingest.TrustedProxies, Words: gateway.Words,
+		MaxPerAddress: cfg.Gateway.PerAddress(), Proxies: cfg.Ingest.TrustedProxies, Hosts: cfg.Ingest.Hosts, Words: gateway.Words,
 	}, router, log)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w; another program has the port: stop it, or choose another one with -listen :5001", err)

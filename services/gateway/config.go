@@ -32,6 +32,7 @@ type Config struct {
 	// would be refused.
 	MaxPerIP       int
 	LimitDryRun    bool
+	Hosts          httpx.Hosts
 	TrustedProxies httpx.Proxies
 	// Drain is the window over which clients are told to leave at the end.
 	Drain time.Duration
@@ -83,6 +84,7 @@ func (c *Config) Settings() []config.Setting {
 		{Flag: "token-cookie", Env: "HERALD_TOKEN_COOKIE", Help: "name of a cookie that may hold a client's token; it counts for pages of the same host and of allowed-origins", Into: &c.TokenCookie},
 		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP", Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, sockets with each service; 0: no limit", Into: &c.MaxPerIP},
 		{Flag: "connection-limit-dry-run", Env: "HERALD_CONNECTION_LIMIT_DRY_RUN", Help: "count connections over the limit, and refuse none", Into: &c.LimitDryRun},
+		{Flag: "hosts", Env: "HERALD_HOSTS", Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for other names are refused; none: any", Into: (*[]string)(&c.Hosts)},
 		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES", Help: "addresses and prefixes whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
 		{Flag: "drain", Env: "HERALD_DRAIN", Help: "window over which clients are told to leave when the gateway stops", Into: &c.Drain},
 		{Flag: "drain-delay", Env: "HERALD_DRAIN_DELAY", Help: "time from when a gateway that stops is unready to when the first client is told to leave", Into: &c.DrainDelay},
@@ -120,6 +122,9 @@ func (c *Config) Validate() error {
 		if _, err := auth.TokenSecrets("HERALD_JWT_SECRET", c.JWTSecret); err != nil {
 			faults = append(faults, err)
 		}
+	}
+	if err := c.Hosts.Validate(); err != nil {
+		faults = append(faults, err)
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		fault("tls-cert and tls-key belong together; only one is set")

@@ -131,7 +131,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		deps.Ops.Mount(r)
 		s.server, err = httpx.NewServer(httpx.ServerConfig{
 			Listen: cfg.Listen, CertFile: cfg.CertFile, KeyFile: cfg.KeyFile,
-			MaxPerAddress: cfg.PerAddress(), Proxies: cfg.TrustedProxies, Words: Words,
+			MaxPerAddress: cfg.PerAddress(), Proxies: cfg.TrustedProxies, Hosts: cfg.Hosts, Words: Words,
 		}, r, deps.Log)
 		if err != nil {
 			return nil, err

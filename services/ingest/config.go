@@ -21,6 +21,8 @@ type Config struct {
 	APIKey string
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies httpx.Proxies
+	// Hosts are the names that requests may be for; empty: any.
+	Hosts httpx.Hosts
 	// MaxPerIP bounds the connections of one address; 0: no limit.
 	MaxPerIP int
 	// StreamMaxAge and StreamMaxBytes bound what the stream keeps.
@@ -58,6 +60,7 @@ func (c *Config) Settings() []config.Setting {
 	return []config.Setting{
 		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, Into: &c.Listen},
 		{Env: "HERALD_API_KEY", Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true, Into: &c.APIKey},
+		{Flag: "hosts", Env: "HERALD_HOSTS", Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for other names are refused; none: any", Into: (*[]string)(&c.Hosts)},
 		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES", Help: "addresses and prefixes, comma-separated, whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
 		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP", Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, sockets with each service; 0: no limit", Into: &c.MaxPerIP},
 		{Flag: "stream-max-age", Env: "HERALD_STREAM_MAX_AGE", Help: "how long messages are kept for clients that come back", Into: &c.StreamMaxAge},
@@ -88,6 +91,9 @@ func (c *Config) Validate() error {
 		if err := auth.CheckSecret("HERALD_API_KEY", c.APIKey); err != nil {
 			faults = append(faults, err)
 		}
+	}
+	if err := c.Hosts.Validate(); err != nil {
+		faults = append(faults, err)
 	}
 	fault(c.MaxPerIP < 0, "max-connections-per-ip: %d is negative; 0 means no limit", c.MaxPerIP)
 	fault(c.StreamMaxAge < time.Second, "stream-max-age: %s; want at least 1s", c.StreamMaxAge)

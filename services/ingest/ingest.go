@@ -109,7 +109,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 		router := httpx.NewRouter(s.log)
 		deps.Ops.Mount(router)
 		s.Mount(router)
-		if s.server, err = httpx.NewServer(httpx.ServerConfig{Listen: cfg.Listen, Grace: cfg.Drain, MaxPerAddress: cfg.MaxPerIP, Proxies: cfg.TrustedProxies}, router, s.log); err != nil {
+		if s.server, err = httpx.NewServer(httpx.ServerConfig{Listen: cfg.Listen, Grace: cfg.Drain, MaxPerAddress: cfg.MaxPerIP, Proxies: cfg.TrustedProxies, Hosts: cfg.Hosts}, router, s.log); err != nil {
 			return nil, err
 		}
 	}

@@ -32,6 +32,8 @@ type ServerConfig struct {
 	// they name. See Admission.
 	MaxSockets, MaxPerAddress int
 	Proxies                   Proxies
+	// Hosts are the names that requests may be for; empty: any.
+	Hosts Hosts
 	// Words reports that the handler itself words a refusal of this request:
 	// see Refused. Nil: a problem refuses every request.
 	Words func(*http.Request) bool
@@ -95,7 +97,7 @@ func NewServer(cfg ServerConfig, h http.Handler, slogger *slog.Logger) (*Server,
 		listener:  listener{l, a},
 		admission: a,
 		server: &http.Server{
-			Handler:     a.serve(h, cfg.Words),
+			Handler:     guardHosts(a.serve(h, cfg.Words), cfg.Hosts, &cfg.Proxies, slogger),
 			ConnContext: a.remember,
 			// Slow loris: a header that drips in is cut off.
 			ReadHeaderTimeout: min(10*time.Second, cfg.ReadTimeout),
