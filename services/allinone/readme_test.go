@@ -100,7 +100,7 @@ func TestMetricsInReadme(t *testing.T) {
 			known[name] = true
 		}
 	}
-	quoted := regexp.MustCompile(`"(herald_(?:gateway|ingest|logger|build)_[a-z_]+)"`)
+	quoted := regexp.MustCompile(`"(herald_(?:gateway|ingest|logger|build|nats|stream)_[a-z_]+)"`)
 	err = filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err

@@ -76,7 +76,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 
 	// The port comes first: it is what most often is taken, and nothing has
 	// been touched yet.
-	registry := telemetry.NewRegistry()
+	registry := telemetry.NewRegistry("herald")
 	ops := telemetry.NewOps(registry)
 	router := httpx.NewRouter(log)
 	server, err := httpx.NewServer(httpx.ServerConfig{

@@ -229,6 +229,9 @@ func (f *feed) publish(r natsx.Received) {
 	m := newMessage(f.id(r.Seq), r)
 	f.trace(m, r.Trace)
 	f.hub.Publish(m)
+	if !r.Accepted.IsZero() {
+		f.m.age.Set(max(0, time.Since(r.Accepted).Seconds()))
+	}
 }
 
 // newMessage splices the id in, once for all clients.
@@ -242,13 +245,16 @@ func newMessage(id proto.Cursor, r natsx.Received) *hub.Message {
 	}
 }
 
+// errNoStream: ingest has not declared it.
+var errNoStream = fmt.Errorf("stream %s is not there yet; ingest declares it", proto.Stream)
+
 // ready is the check behind /readyz.
 func (f *feed) ready(context.Context) error {
 	if !f.nc.IsConnected() {
 		return errors.New("not connected to NATS")
 	}
 	if !f.started.Load() {
-		return fmt.Errorf("stream %s is not there yet; ingest declares it", proto.Stream)
+		return errNoStream
 	}
 	if silent := monotonic.Since(f.heard.Load()); silent > canaryLate {
 		return fmt.Errorf("the canary has not come back for %s", silent.Round(time.Second))

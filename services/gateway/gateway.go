@@ -139,6 +139,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		s.sockets = s.server.Admission()
 	}
 	deps.Ops.AddCheck("gateway", s.ready)
+	telemetry.Broker(deps.Registry, "gateway", deps.NATS.IsConnected, s.feed.reachable)
 	// Who needs no token is served without the keys.
 	deps.Ops.AddWarning("tokens", func(context.Context) error { return s.verifier.Ready() })
 	return s, nil
@@ -196,6 +197,7 @@ func (s *Service) Run(ctx context.Context) error {
 			failed <- err
 		}
 	})
+	wg.Go(func() { s.feed.watchEnd(feed) })
 	serving, stopServing := context.WithCancel(inner)
 	defer stopServing()
 	if s.server != nil {

@@ -1,6 +1,19 @@
 package gateway
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"math"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// figure is a number that one goroutine sets and Prometheus reads, when it
+// must also be compared with another one. The zero value is 0.
+type figure struct{ bits atomic.Uint64 }
+
+func (f *figure) Set(v float64) { f.bits.Store(math.Float64bits(v)) }
+
+func (f *figure) value() float64 { return math.Float64frombits(f.bits.Load()) }
 
 // metrics are the gateway's own figures; hub and conn have theirs.
 type metrics struct {
@@ -8,7 +21,9 @@ type metrics struct {
 	repaired  prometheus.Counter
 	lost      prometheus.Counter
 	foreign   prometheus.Counter
-	position  prometheus.Gauge
+	position  figure // of the feed in the stream
+	end       figure // of the stream, as it was last read, and so never ahead of it
+	age       figure // of the newest message when it was handed on, seconds
 	refused   *prometheus.CounterVec
 	resumes   *prometheus.CounterVec
 	replayed  prometheus.Counter
@@ -36,10 +51,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "herald_gateway_foreign_total",
 			Help: "NATS messages under Herald's subjects that are no Herald messages, and were ignored.",
 		}),
-		position: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "herald_gateway_position",
-			Help: "Sequence of the newest stored message handed to the hub.",
-		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_gateway_refused_total",
 			Help: "Clients refused, by reason.",
@@ -65,6 +76,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Messages compressed, once for all WebSocket clients that negotiated it.",
 		}),
 	}
-	reg.MustRegister(m.received, m.repaired, m.lost, m.foreign, m.position, m.refused, m.resumes, m.replayed, m.overLimit, m.slowed, m.compressed)
+	for _, g := range []struct {
+		name, help string
+		value      func() float64
+	}{
+		{"herald_gateway_position", "Stream sequence of the newest pack of messages handed to the hub.", m.position.value},
+		{"herald_gateway_behind_messages", "Packs of messages that the stream had some seconds ago and that this gateway has not handed on: its distance from the stream's end.",
+			func() float64 { return max(0, m.end.value()-m.position.value()) }},
+		{"herald_gateway_age_seconds", "Age of the newest stored message when this gateway handed it on, since ingest accepted it. Clocks of different machines are compared.", m.age.value},
+	} {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value))
+	}
+	reg.MustRegister(m.received, m.repaired, m.lost, m.foreign, m.refused, m.resumes, m.replayed, m.overLimit, m.slowed, m.compressed)
 	return m
 }

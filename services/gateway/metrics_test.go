@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,13 +35,13 @@ func TestMetricNames(t *testing.T) {
 	found := map[string]bool{}
 	for _, f := range families {
 		found[f.GetName()] = true
-		if !strings.HasPrefix(f.GetName(), "herald_gateway_") {
+		if shared := []string{"herald_ready", "herald_nats_connected", "herald_stream_reachable"}; !strings.HasPrefix(f.GetName(), "herald_gateway_") && !slices.Contains(shared, f.GetName()) {
 			t.Errorf("%s is not ours", f.GetName())
 		}
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
 				switch l.GetName() {
-				case "from", "reason", "result", "code": // of which there are few values
+				case "from", "reason", "result", "code", "service": // of which there are few values
 				default:
 					t.Errorf("%s has the label %s", f.GetName(), l.GetName())
 				}
@@ -60,7 +61,57 @@ func TestMetricNames(t *testing.T) {
 	if n := testutil.ToFloat64(g.m.refused.WithLabelValues(code.String())); n != 1 {
 		t.Errorf("refused for %s: %v, want 1", code, n)
 	}
-	if n := testutil.ToFloat64(g.m.position); n != 1 {
+	if n := g.m.position.value(); n != 1 {
 		t.Errorf("position: %v, want 1", n)
 	}
+}
+
+// gauge is what a scrape would find.
+func (g *gate) gauge(name string) float64 {
+	g.t.Helper()
+	families, err := g.reg.Gather()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	g.t.Fatalf("nobody serves %s", name)
+	return 0
+}
+
+// A gateway says by itself how far it is from the stream's end, and how old the
+// newest message was: what is on its way is no distance.
+func TestDistanceFromTheEnd(t *testing.T) {
+	b := newBroker(t)
+	g := b.gateway()
+	c, _ := g.connect("channel=a")
+	c.ids(b.id(b.publish("a", "1")), b.id(b.publish("a", "2")), b.id(b.publish("a", "3")))
+	end := g.m.position.value()
+	g.feed.readEnd(t.Context())
+	if got := g.gauge("herald_gateway_behind_messages"); got != 0 {
+		t.Errorf("up to date: got a distance of %v, want 0", got)
+	}
+	g.m.position.Set(end - 2) // two that the stream had are not handed on
+	if got := g.gauge("herald_gateway_behind_messages"); got != 2 {
+		t.Errorf("two not handed on: got a distance of %v, want 2", got)
+	}
+	g.m.position.Set(end + 5) // five have come since the end was read
+	if got := g.gauge("herald_gateway_behind_messages"); got != 0 {
+		t.Errorf("ahead of what was read: got a distance of %v, want 0", got)
+	}
+	if got := g.gauge("herald_gateway_age_seconds"); got < 0 || got > 60 {
+		t.Errorf("age of the newest message: got %v s", got)
+	}
+	for _, name := range []string{"herald_ready", "herald_nats_connected", "herald_stream_reachable"} {
+		if got := g.gauge(name); got != 1 {
+			t.Errorf("%s: got %v, want 1", name, got)
+		}
+	}
+	b.Stop()
+	natstest.Eventually(t, patience, "it says that NATS is gone", func() bool {
+		return g.gauge("herald_nats_connected") == 0 && g.gauge("herald_stream_reachable") == 0 && g.gauge("herald_ready") == 0
+	})
 }

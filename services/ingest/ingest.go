@@ -117,6 +117,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 		s.announce = func(secret string) { banner(deps.Stdout, s.Addr(), secret) }
 	}
 	deps.Ops.AddCheck("ingest", s.ready)
+	telemetry.Broker(deps.Registry, "ingest", s.nc.IsConnected, s.publisher.Ready)
 	return s, nil
 }
 

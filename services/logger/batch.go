@@ -197,16 +197,22 @@ func (c *consumer) note(err error) {
 		full = 1
 	}
 	c.metrics.diskFull.Set(full)
-	c.metrics.unwritable.Set(0)
+	reason := store.Reason(err)
+	for _, r := range store.Reasons() {
+		is := 0.0
+		if r == reason {
+			is = 1
+		}
+		c.metrics.unwritable.WithLabelValues(r).Set(is)
+	}
 	var now *error
 	if err != nil {
 		now = &err
-		c.metrics.unwritable.Set(1)
 	}
 	was := c.broken.Swap(now)
 	switch {
 	case err != nil && (was == nil || (*was).Error() != err.Error()):
-		c.log.Warn("the log cannot be written; messages wait in the stream", "err", err)
+		c.log.Warn("the log cannot be written; messages wait in the stream", "reason", reason, "err", err)
 	case was != nil && err == nil:
 		c.log.Info("the log can be written again")
 	}

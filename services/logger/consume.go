@@ -75,9 +75,17 @@ func (c *consumer) fault() error {
 		return *err
 	}
 	if !c.attached.Load() {
-		return errors.New("the stream is not being read yet")
+		return errNotReading
 	}
 	return nil
+}
+
+// reachable says why the stream does not answer; nil means that it does.
+func (c *consumer) reachable() error {
+	if !c.attached.Load() {
+		return errNotReading
+	}
+	return c.pulse.Err()
 }
 
 // run reads the stream until ctx ends, after the last commit.
@@ -120,6 +128,7 @@ type session struct {
 	*consumer
 	epochs  natsx.Epochs
 	process string // id of the nats-server process whose messages these epochs are of
+	stream  jetstream.Stream
 	durable jetstream.Consumer
 	// waiting is since when NATS is waited for, monotonic.Now; 0 while the
 	// batcher is. Set by the callback, read by the batcher.
@@ -137,6 +146,7 @@ func (c *consumer) session(ctx context.Context) error {
 	if stream, err = s.awaitEpoch(ctx, stream); err != nil {
 		return err
 	}
+	s.stream = stream
 	if err := s.attach(ctx, stream); err != nil {
 		return err
 	}
@@ -334,66 +344,12 @@ func (s *session) take(in *intake, m jetstream.Msg) {
 	}
 }
 
+// errNotReading: no session is attached to the stream.
+var errNotReading = errors.New("the stream is not being read yet")
+
 // Errors that end a session.
 var (
 	errPullEnded = errors.New("the pull ended")
 	errStalled   = errors.New("the consumer stalls")
 	errMoved     = errors.New("messages come from another NATS server")
 )
-
-// check looks at the consumer: it keeps the account of holes, measures the
-// lag, and notices when the consumer is gone or stalls (a pull that NATS
-// forgot after a leader change: nats-server #5679, nats.go #2063).
-func (s *session) check(ctx context.Context) error {
-	info, err := s.look(ctx)
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound):
-		return fmt.Errorf("look at consumer %s: %w", durable, err)
-	case err != nil: // NATS is away, and the connection comes back by itself; or its server is cut off
-		if since := s.waiting.Load(); since != 0 { // that silence has its reason
-			s.waiting.CompareAndSwap(since, monotonic.Now())
-		}
-		return nil
-	}
-	holes, err := s.account(ctx, info.AckFloor.Stream)
-	if err != nil {
-		s.log.Debug("holes not counted", "err", err) // the next check does
-	}
-	if holes > 0 {
-		s.log.Warn("the stream lost messages before they were logged", "messages", holes, "seq", info.AckFloor.Stream)
-	}
-	if s.stalls(info) {
-		return errStalled
-	}
-	return nil
-}
-
-// look asks NATS about the consumer, and measures what waits.
-func (s *session) look(ctx context.Context) (*jetstream.ConsumerInfo, error) {
-	ask, cancel := context.WithTimeout(ctx, s.timing.check)
-	defer cancel()
-	info, err := s.durable.Info(ask)
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound):
-		return nil, err
-	case err != nil:
-		s.log.Debug("consumer not seen", "err", err)
-		s.pulse.Missed(err)
-		return nil, err
-	}
-	s.pulse.Answered(info.Cluster)
-	s.metrics.pending.Set(float64(info.NumPending) + float64(info.NumAckPending))
-	return info, nil
-}
-
-// stalls reports whether NATS has been silent for too long: there are
-// messages that it may send, or some that it should have sent again.
-func (s *session) stalls(info *jetstream.ConsumerInfo) bool {
-	since := s.waiting.Load()
-	if since == 0 { // a full disk holds the batcher: the silence is ours
-		return false
-	}
-	silent := monotonic.Since(since)
-	return info.NumPending > 0 && info.NumAckPending < maxAckPending && silent > s.timing.stall ||
-		info.NumAckPending > 0 && silent > s.timing.ackWait+s.timing.stall
-}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -261,10 +262,13 @@ func TestHolesAreCounted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 2 { // a restart does not count them again
+	for restarts, found := range []float64{3, 0} { // a restart does not count them again
 		r = w.startReady()
 		r.eventually("the rest is logged", func() bool { return r.count() == 197 })
-		r.eventually("holes are counted", func() bool { return r.metric("herald_logger_holes_total") == 3 })
+		r.eventually("holes are counted", func() bool { return r.metric("herald_logger_missing_messages") == 3 })
+		if got := r.metric("herald_logger_holes_total"); got != found {
+			t.Errorf("after %d restarts: this process found %v holes, want %v", restarts, got, found)
+		}
 		r.stop()
 	}
 }
@@ -278,6 +282,7 @@ type (
 	lostPull          struct {
 		jetstream.ConsumeContext
 		stopped chan struct{}
+		end     *sync.Once
 	}
 )
 
@@ -292,11 +297,12 @@ func (f forgetfulStream) CreateConsumer(ctx context.Context, cfg jetstream.Consu
 }
 
 func (forgetfulConsumer) Consume(jetstream.MessageHandler, ...jetstream.PullConsumeOpt) (jetstream.ConsumeContext, error) {
-	return lostPull{stopped: make(chan struct{})}, nil
+	return lostPull{stopped: make(chan struct{}), end: new(sync.Once)}, nil
 }
 
 func (l lostPull) Closed() <-chan struct{} { return l.stopped }
-func (l lostPull) Stop()                   { close(l.stopped) }
+func (l lostPull) Stop()                   { l.end.Do(func() { close(l.stopped) }) }
+func (l lostPull) Drain()                  { l.Stop() }
 
 func TestStalledPullIsMadeAnew(t *testing.T) {
 	w := newWorld(t)
@@ -307,4 +313,16 @@ func TestStalledPullIsMadeAnew(t *testing.T) {
 	if got := r.metric("herald_logger_stalls_total"); got != 1 {
 		t.Errorf("stalls: got %v, want 1", got)
 	}
+}
+
+// The lag is that of the stream, too: a message that NATS does not deliver is as
+// late as one that waits for the disk.
+func TestLagOfWhatIsNotDelivered(t *testing.T) {
+	w := newWorld(t)
+	w.publish(1, 1)
+	w.broker = func(js jetstream.JetStream) jetstream.JetStream { return forgetfulJS{js} }
+	w.timing.stall, w.timing.ackWait = time.Hour, time.Hour
+	r := w.start()
+	r.eventually("the lag grows", func() bool { return r.metric("herald_logger_lag_seconds") > 0.2 })
+	r.stop()
 }

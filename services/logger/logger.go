@@ -101,6 +101,7 @@ func New(_ context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 			return nil, err
 		}
 	}
+	telemetry.Broker(deps.Registry, "logger", s.nc.IsConnected, s.consumer.reachable)
 	if deps.Optional {
 		deps.Ops.AddCheck("logger", s.starting)
 		deps.Ops.AddWarning("logger", s.ready)

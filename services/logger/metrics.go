@@ -1,9 +1,11 @@
 package logger
 
 import (
+	"cmp"
 	"sync/atomic"
 	"time"
 
+	"github.com/herald-push/herald/services/logger/internal/store"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -20,16 +22,20 @@ type metrics struct {
 	commit       prometheus.Histogram
 	pending      prometheus.Gauge
 	diskFull     prometheus.Gauge
-	unwritable   prometheus.Gauge
+	unwritable   *prometheus.GaugeVec
+	holes        prometheus.Counter
 	queries      *prometheus.HistogramVec
 	// oldest is when the stream stored the oldest message in hand that is not
 	// committed, Unix nanoseconds; 0 without any. Set by the batcher.
 	oldest atomic.Int64
+	// waits is the same of what the stream has for the logger and has not
+	// delivered. Set by who looks at the consumer.
+	waits atomic.Int64
 }
 
-// lag is how old that message is, in seconds.
+// lag is how old the oldest message is that is not in the log, in seconds.
 func (m *metrics) lag() float64 {
-	oldest := m.oldest.Load()
+	oldest := cmp.Or(m.oldest.Load(), m.waits.Load())
 	if oldest == 0 {
 		return 0
 	}
@@ -46,6 +52,7 @@ func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *met
 		redeliveries: counter("redeliveries_total", "Messages that came again and were in the log already."),
 		foreign:      counter("foreign_messages_total", "Messages that Herald did not make; they are logged as they are."),
 		expired:      counter("expired_rows_total", "Rows deleted by retention."),
+		holes:        counter("holes_total", "Packs of messages that this process found to be lost by the stream before the logger saw them."),
 		stalls:       counter("stalls_total", "Times that the stream had messages and delivered none, so that the logger asked anew."),
 		batch: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "herald_logger_batch_rows",
@@ -69,26 +76,29 @@ func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *met
 			Name: "herald_logger_disk_full",
 			Help: "1 while the log has no room to grow; messages then wait in the stream.",
 		}),
-		unwritable: f.NewGauge(prometheus.GaugeOpts{
+		unwritable: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "herald_logger_unwritable",
-			Help: "1 while the log cannot be opened or written, for whatever reason; messages then wait in the stream.",
-		}),
+			Help: "1 while the log cannot be opened or written, by reason: full, denied, locked, damaged, io or other; messages then wait in the stream.",
+		}, []string{"reason"}),
 		queries: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "herald_logger_query_seconds",
 			Help:    "Time to answer GET /v1/log, by format.",
 			Buckets: []float64{.001, .005, .01, .05, .1, .5, 1, 2.5, 5, 10, 60},
 		}, []string{"format"}),
 	}
+	for _, reason := range store.Reasons() {
+		m.unwritable.WithLabelValues(reason)
+	}
 	for _, format := range []string{formatJSON, formatNDJSON, formatCSV} {
 		m.queries.WithLabelValues(format) // at 0 from the start, so that rates work
 	}
-	f.NewCounterFunc(prometheus.CounterOpts{
-		Name: "herald_logger_holes_total",
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "herald_logger_missing_messages",
 		Help: "Packs of messages that the stream lost before the logger saw them, as the file has counted since it was made.",
 	}, holes)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "herald_logger_lag_seconds",
-		Help: "Age of the oldest message that the logger has and has not written yet, since the stream stored it; 0 if there is none. Clocks of different machines are compared.",
+		Help: "Age of the oldest message that is in the stream and not in the log, since the stream stored it; 0 if there is none. Clocks of different machines are compared.",
 	}, m.lag)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "herald_logger_file_bytes",

@@ -34,8 +34,8 @@ func TestFileThatIsNoDatabase(t *testing.T) {
 		err := r.ready(context.Background())
 		return err != nil && strings.Contains(err.Error(), "not a database") && strings.Contains(err.Error(), "move the file away")
 	})
-	if got := testutil.ToFloat64(r.metrics.unwritable); got != 1 {
-		t.Errorf("herald_logger_unwritable: got %v, want 1", got)
+	if got := testutil.ToFloat64(r.metrics.unwritable.WithLabelValues("damaged")); got != 1 {
+		t.Errorf("herald_logger_unwritable: got %v for a damaged file, want 1", got)
 	}
 	r.eventually("the keys are loaded", r.keysLoaded.Load)
 	if status, _, body := r.get(envKey); status != 503 || !strings.Contains(string(body), "cannot be opened") {
@@ -46,7 +46,7 @@ func TestFileThatIsNoDatabase(t *testing.T) {
 	}
 	natstest.Eventually(t, patience, "a new log has the message", func() bool { return r.opened.Load() && r.last(w.epoch) == 1 })
 	natstest.Eventually(t, patience, "it is ready", func() bool { return r.ready(context.Background()) == nil })
-	if got := testutil.ToFloat64(r.metrics.unwritable); got != 0 {
+	if got := testutil.ToFloat64(r.metrics.unwritable.WithLabelValues("damaged")); got != 0 {
 		t.Errorf("herald_logger_unwritable: got %v, want 0", got)
 	}
 	r.stop()

@@ -94,7 +94,7 @@ func Run(ctx context.Context, spec Spec, args []string, env config.Env, stdout, 
 		return httpx.Health(ctx, *spec.Listen, certFile, operators.Listen)
 	}
 
-	live := Live{Registry: telemetry.NewRegistry(), Stdout: stdout}
+	live := Live{Registry: telemetry.NewRegistry(spec.Name), Stdout: stdout}
 	live.Ops = telemetry.NewOps(live.Registry)
 	if live.Log, err = telemetry.NewLogger(stderr, spec.Name, logs); err != nil {
 		return err

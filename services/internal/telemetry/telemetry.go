@@ -61,13 +61,15 @@ func NewLogger(w io.Writer, service string, cfg LogConfig) (*slog.Logger, error)
 }
 
 // NewRegistry makes a metrics registry with the process's and Go's own
-// figures and herald_build_info.
-func NewRegistry() *prometheus.Registry {
+// figures and herald_build_info, which says what the process is (service):
+// rules and dashboards go by that, since what Prometheus calls a job is the
+// operator's choice.
+func NewRegistry(service string) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "herald_build_info",
-		Help:        "1; the version that runs is in the label.",
-		ConstLabels: prometheus.Labels{"version": BuildVersion()},
+		Help:        "1; the version that runs is in the label, and the service: ingest, gateway, logger, or herald for all of them in one process.",
+		ConstLabels: prometheus.Labels{"version": BuildVersion(), "service": service},
 	})
 	info.Set(1)
 	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -117,9 +119,46 @@ func (c checks) run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// NewOps makes the handler around a registry.
-func NewOps(reg prometheus.Gatherer) *Ops {
-	return &Ops{reg: reg}
+// NewOps makes the handler around a registry, and registers herald_ready.
+func NewOps(reg *prometheus.Registry) *Ops {
+	o := &Ops{reg: reg}
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "herald_ready",
+		Help: "1 while /readyz says that this process is ready.",
+	}, func() float64 {
+		ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+		defer cancel()
+		return number(o.Ready(ctx) == nil)
+	}))
+	return o
+}
+
+// readyWithin is how long the checks of readiness may take together.
+const readyWithin = 2 * time.Second
+
+// Broker registers what one service of this process finds of NATS: whether it is
+// connected, and whether the stream answers it. stream says why not; nil means
+// that it does. Neither may block.
+func Broker(reg prometheus.Registerer, service string, connected func() bool, stream func() error) {
+	label := prometheus.Labels{"service": service}
+	reg.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "herald_nats_connected", ConstLabels: label,
+			Help: "1 while the service has a connection to a NATS server.",
+		}, func() float64 { return number(connected()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "herald_stream_reachable", ConstLabels: label,
+			Help: "1 while the stream answers the service; for ingest: while it stores, too.",
+		}, func() float64 { return number(connected() && stream() == nil) }),
+	)
+}
+
+// number is a condition as Prometheus writes it.
+func number(holds bool) float64 {
+	if holds {
+		return 1
+	}
+	return 0
 }
 
 // AddCheck adds one condition of readiness under a name that says what it is
@@ -159,6 +198,7 @@ func (o *Ops) Warnings(ctx context.Context) error {
 // kill the pods that wait for it. /readyz runs the checks, and does not say why
 // one fails: reasons name servers and paths. MountOps has everything.
 func (o *Ops) Mount(r chi.Router) {
+<<<<<<< HEAD
 	o.mountState(r, func(s state) state { return state{Status: s.Status} })
 }
 
@@ -166,6 +206,24 @@ func (o *Ops) Mount(r chi.Router) {
 // reasons and warnings, /metrics, and pprof, which answers this machine only.
 func (o *Ops) MountOps(r chi.Router) {
 	o.mountState(r, func(s state) state { return s })
+=======
+	httpx.Get(r, "/healthz", func(w http.ResponseWriter, _ *http.Request) {
+		writeState(w, http.StatusOK, state{Status: "ok"})
+	})
+	httpx.Get(r, "/readyz", func(w http.ResponseWriter, req *http.Request) {
+		ctx, cancel := context.WithTimeout(req.Context(), readyWithin)
+		defer cancel()
+		if err := o.Ready(ctx); err != nil {
+			writeState(w, http.StatusServiceUnavailable, state{Status: "not ready", Reasons: strings.Split(err.Error(), "\n")})
+			return
+		}
+		state := state{Status: "ready"}
+		if err := o.Warnings(ctx); err != nil {
+			state.Warnings = strings.Split(err.Error(), "\n")
+		}
+		writeState(w, http.StatusOK, state)
+	})
+>>>>>>> 980062c (services: ready, NATS connected and stream reachable are metrics; the log's lag is the stream's; a gateway tells its own distance)
 	httpx.Get(r, "/metrics", promhttp.HandlerFor(o.reg, promhttp.HandlerOpts{}).ServeHTTP)
 	r.Route("/debug/pprof", func(r chi.Router) {
 		r.Use(loopbackOnly)

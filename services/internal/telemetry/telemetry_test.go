@@ -91,7 +91,7 @@ func TestLogSettings(t *testing.T) {
 }
 
 func TestRegistry(t *testing.T) {
-	reg := telemetry.NewRegistry()
+	reg := telemetry.NewRegistry("test")
 	problems, err := testutil.GatherAndLint(reg)
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestRegistry(t *testing.T) {
 }
 
 func ops(checks ...func(*telemetry.Ops)) http.Handler {
-	o := telemetry.NewOps(telemetry.NewRegistry())
+	o := telemetry.NewOps(telemetry.NewRegistry("test"))
 	for _, add := range checks {
 		add(o)
 	}
@@ -184,7 +184,7 @@ func TestReady(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	w := get(ops(), "/metrics")
-	if w.Code != 200 || !strings.Contains(w.Body.String(), `herald_build_info{version="`) {
+	if w.Code != 200 || !strings.Contains(w.Body.String(), `herald_build_info{service="test",version="`) || !strings.Contains(w.Body.String(), "\nherald_ready 1\n") {
 		t.Errorf("got %d %.200s", w.Code, w.Body)
 	}
 }

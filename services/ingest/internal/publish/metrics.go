@@ -27,7 +27,7 @@ func oldest(s jetstream.StreamState) float64 {
 	return max(0, time.Since(s.FirstTime).Seconds())
 }
 
-func newMetrics(reg prometheus.Registerer, pending func() int, stream func() jetstream.StreamState) *metrics {
+func newMetrics(reg prometheus.Registerer, pending func() int, s *stream) *metrics {
 	f := promauto.With(reg)
 	messages := f.NewCounterVec(prometheus.CounterOpts{
 		Name: "herald_ingest_messages_total",
@@ -66,7 +66,18 @@ func newMetrics(reg prometheus.Registerer, pending func() int, stream func() jet
 		{"herald_ingest_stream_last_sequence", "Sequence of the newest message of the stream.", func(s jetstream.StreamState) float64 { return float64(s.LastSeq) }},
 		{"herald_ingest_stream_oldest_seconds", "Age of the oldest message that the stream keeps; 0 if it keeps none.", oldest},
 	} {
-		f.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, func() float64 { return g.value(stream()) })
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, func() float64 { return g.value(s.state()) })
+	}
+	for _, g := range []struct {
+		name, help string
+		value      func() float64
+	}{
+		{"herald_ingest_stream_max_bytes", "Bytes that the stream may keep, by this ingest's settings.", func() float64 { return float64(s.cfg.MaxBytes) }},
+		{"herald_ingest_stream_max_age_seconds", "How long the stream may keep messages, by this ingest's settings.", func() float64 { return s.cfg.MaxAge.Seconds() }},
+		{"herald_ingest_stream_replicas", "NATS servers that are to keep the stream, by this ingest's settings.", func() float64 { return float64(max(1, s.cfg.Replicas)) }},
+		{"herald_ingest_stream_current_replicas", "NATS servers that keep the stream and are up to date; 0 without a leader.", func() float64 { return float64(s.current.Load()) }},
+	} {
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value)
 	}
 	return m
 }

@@ -74,7 +74,7 @@ type Delivery struct {
 // New makes a Publisher, which asks NATS nothing before Run. Close ends it.
 func New(nc *nats.Conn, js jetstream.JetStream, cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Publisher, error) {
 	p := &Publisher{stream: newStream(nc, js, cfg, log), log: log}
-	p.metrics = newMetrics(reg, func() int { return p.lane.pending() }, p.stream.state)
+	p.metrics = newMetrics(reg, func() int { return p.lane.pending() }, p.stream)
 	var err error
 	p.lane, err = newLane(nc, p.stream, p.metrics, cmp.Or(cfg.Patience, Patience), log)
 	return p, err

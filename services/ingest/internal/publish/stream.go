@@ -49,6 +49,8 @@ type stream struct {
 	// while it writes.
 	payload   atomic.Int64
 	clustered atomic.Bool // the stream has replicas
+	// current is how many servers keep the stream and are up to date.
+	current atomic.Int64
 	// outages counts how often NATS was away, cleared those that came before
 	// the epoch was read: it is in doubt while they differ.
 	outages, cleared atomic.Uint64
@@ -261,10 +263,29 @@ func (s *stream) check(ctx context.Context) error {
 	s.found.Store(&info.State)
 	s.payload.Store(s.nc.MaxPayload())
 	s.clustered.Store(info.Cluster != nil && len(info.Cluster.Replicas) > 0)
+	s.current.Store(current(info.Cluster))
 	s.process.Store(&process)
 	s.cleared.Store(outages)
 	s.known.Store(number)
 	return nil
+}
+
+// current counts the servers that keep the stream and are up to date, of an
+// answer about it; cluster is nil where there is a single one.
+func current(cluster *jetstream.ClusterInfo) int64 {
+	if cluster == nil {
+		return 1
+	}
+	if cluster.Leader == "" {
+		return 0
+	}
+	n := int64(1)
+	for _, r := range cluster.Replicas {
+		if r.Current && !r.Offline {
+			n++
+		}
+	}
+	return n
 }
 
 // read asks for the stream's state. It declares the stream first if it is gone,

@@ -34,16 +34,47 @@ func CheckWritable(ctx context.Context, path string) error {
 	return tx.Rollback()
 }
 
+// Reasons are the values of Reason.
+func Reasons() []string { return []string{"full", "denied", "locked", "damaged", "io", "other"} }
+
+// Reason sorts an error of this package by what is wrong, in a word that is a
+// label of a metric; empty without an error.
+func Reason(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, ErrFull):
+		return "full"
+	case errors.Is(err, fs.ErrPermission):
+		return "denied"
+	}
+	switch resultCode(err) & 0xff {
+	case sqliteBusy, sqliteLocked:
+		return "locked"
+	case sqliteCorrupt, sqliteNotADB:
+		return "damaged"
+	case sqliteReadOnly, sqliteCantOpen:
+		return "denied"
+	case sqliteIOErr:
+		return "io"
+	}
+	return "other"
+}
+
 // Remedy says what a person can do about an error of this package; empty: it
 // says all there is to say.
 func Remedy(err error) string {
 	switch resultCode(err) & 0xff {
-	case 5, 6: // SQLITE_BUSY, SQLITE_LOCKED
+	case sqliteBusy, sqliteLocked:
 		return "another program has the file locked: end it, or its transaction (a sqlite3 shell, a backup)"
-	case sqliteCorrupt, 26: // SQLITE_NOTADB
+	case sqliteCorrupt, sqliteNotADB:
 		return "move the file away, and a new log is made from what the stream still has"
 	case sqliteReadOnly, sqliteCantOpen:
 		return owner()
+	case sqliteIOErr:
+		if !errors.Is(err, ErrFull) {
+			return "its disk answers with an error, which the kernel's log names (dmesg)"
+		}
 	}
 	switch {
 	case errors.Is(err, ErrFull):

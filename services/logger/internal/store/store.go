@@ -311,9 +311,12 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 // written, is SQLITE_FULL, and SQLITE_IOERR where it comes from writing (ENOSPC
 // in the shared memory file, a quota): writeFaults.
 const (
+	sqliteBusy     = 5
+	sqliteLocked   = 6
 	sqliteReadOnly = 8
 	sqliteIOErr    = 10
 	sqliteCorrupt  = 11
+	sqliteNotADB   = 26
 	sqliteFull     = 13
 	sqliteCantOpen = 14
 	// sqliteCorruptIndex is SQLITE_CORRUPT_VTAB: the tables of FTS5 are damaged.
