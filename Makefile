@@ -13,7 +13,7 @@ LDFLAGS  := -s -w -X $(TELEMETRY).Version=$(VERSION) -X $(TELEMETRY).Revision=$(
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := run
-.PHONY: help run build test tools check unit faults burst cross web fuzz bench scale microbench images containers compose-test kube-test clean
+.PHONY: help run build test tools check unit faults burst cross web fuzz bench scale microbench images rules containers compose-test kube-test clean
 
 help: ## these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -25,7 +25,7 @@ build: ## bin/herald and one binary per service
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/herald ./services/allinone
 	$(foreach c,$(COMMANDS),go build -trimpath -ldflags '$(LDFLAGS)' -o bin/$(c) ./services/$(c)/cmd/$(c) &&) true
 
-test: tools check unit cross web containers ## everything
+test: tools check unit cross web rules containers ## everything
 
 tools: ## what the tests need and a fresh Debian lacks
 	@missing=; \
@@ -78,6 +78,16 @@ images: ## herald/ingest, gateway, logger and allinone, tagged HERALD_VERSION or
 	@set -e; for s in $(COMMANDS) allinone; do \
 		docker build -f Dockerfile.$$s --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg DATE=$(DATE) -t herald/$$s:$(or $(HERALD_VERSION),dev) .; \
 		docker image inspect -f "herald/$$s: {{.Size}} bytes" herald/$$s:$(or $(HERALD_VERSION),dev); done
+
+# Programs that some checks need and that are no libraries: where they are, or are kept.
+TOOLBOX := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/herald-tools
+
+rules: ## every alert made to fire by promtool, which Debian's package prometheus has; elsewhere it says what was not tested
+	@PATH="$$PATH:$(TOOLBOX)"; if ! command -v promtool >/dev/null && command -v dpkg-deb >/dev/null; then \
+		echo "unpacking promtool, of the package prometheus, into $(TOOLBOX)"; d=$$(mktemp -d); \
+		(cd $$d && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && mkdir -p $(TOOLBOX) && cp usr/bin/promtool $(TOOLBOX)/) || true; rm -rf $$d; fi; \
+	if command -v promtool >/dev/null; then promtool test rules deploy/monitoring/tests/herald.yml && promtool check rules deploy/monitoring/rules/*.yml; \
+	else echo "NOT TESTED here, for want of promtool (it comes with Prometheus): whether each alert fires, deploy/monitoring/tests/herald.yml"; fi
 
 containers: ## compose-test where there is a docker engine; elsewhere it says what was not tested
 	@if docker info >/dev/null 2>&1; then $(MAKE) compose-test; \

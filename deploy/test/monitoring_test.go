@@ -169,7 +169,7 @@ func TestDashboards(t *testing.T) {
 // Whoever is woken finds a paragraph on what to do, and no paragraph is left
 // over.
 func TestAlerts(t *testing.T) {
-	const runbook = "deploy/monitoring/RUNBOOK.md"
+	const runbook = "https://github.com/herald-push/herald/blob/main/deploy/monitoring/RUNBOOK.md"
 	paragraphs := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^### (Herald\w+)$`).FindAllSubmatch(read(t, monitoring+"RUNBOOK.md"), -1) {
 		paragraphs[string(m[1])] = true
@@ -179,14 +179,20 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("%s: no paragraph in the runbook, or two alerts of the name", a.Alert)
 		}
 		delete(paragraphs, a.Alert)
-		if got, want := a.Annotations["runbook"], runbook+"#"+strings.ToLower(a.Alert); got != want {
-			t.Errorf("%s: runbook: got %q, want %q", a.Alert, got, want)
+		if got, want := a.Annotations["runbook_url"], runbook+"#"+strings.ToLower(a.Alert); got != want {
+			t.Errorf("%s: runbook_url: got %q, want %q", a.Alert, got, want)
 		}
-		if s := a.Labels["severity"]; s != "page" && s != "ticket" {
-			t.Errorf("%s: severity: got %q, want page or ticket", a.Alert, s)
+		if s := a.Labels["severity"]; s != "critical" && s != "warning" && s != "info" {
+			t.Errorf("%s: severity: got %q, want critical, warning or info", a.Alert, s)
 		}
 		if a.Annotations["summary"] == "" || a.Annotations["description"] == "" {
 			t.Errorf("%s: want a summary and a description", a.Alert)
+		}
+	}
+	tried := string(read(t, monitoring+"tests/herald.yml"))
+	for _, a := range alerts(t) {
+		if !strings.Contains(tried, `exp_samples: [{ labels: 'ALERTS{alertname="`+a.Alert+`",alertstate="firing"`) {
+			t.Errorf("%s: tests/herald.yml does not make it fire", a.Alert)
 		}
 	}
 	for name := range paragraphs {

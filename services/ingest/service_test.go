@@ -232,7 +232,8 @@ func TestStreamMetrics(t *testing.T) {
 		}
 		return got
 	}
-	want := map[string]float64{"messages": 0, "bytes": 0, "last_sequence": 0, "oldest_seconds": 0}
+	want := map[string]float64{"messages": 0, "bytes": 0, "last_sequence": 0, "oldest_seconds": 0,
+		"max_bytes": float64(r.cfg.StreamMaxBytes), "max_age_seconds": r.cfg.StreamMaxAge.Seconds(), "replicas": 1, "current_replicas": 1}
 	if got := figures(); !maps.Equal(got, want) {
 		t.Errorf("empty: got %v, want %v", got, want)
 	}

@@ -198,7 +198,6 @@ func (o *Ops) Warnings(ctx context.Context) error {
 // kill the pods that wait for it. /readyz runs the checks, and does not say why
 // one fails: reasons name servers and paths. MountOps has everything.
 func (o *Ops) Mount(r chi.Router) {
-<<<<<<< HEAD
 	o.mountState(r, func(s state) state { return state{Status: s.Status} })
 }
 
@@ -206,24 +205,6 @@ func (o *Ops) Mount(r chi.Router) {
 // reasons and warnings, /metrics, and pprof, which answers this machine only.
 func (o *Ops) MountOps(r chi.Router) {
 	o.mountState(r, func(s state) state { return s })
-=======
-	httpx.Get(r, "/healthz", func(w http.ResponseWriter, _ *http.Request) {
-		writeState(w, http.StatusOK, state{Status: "ok"})
-	})
-	httpx.Get(r, "/readyz", func(w http.ResponseWriter, req *http.Request) {
-		ctx, cancel := context.WithTimeout(req.Context(), readyWithin)
-		defer cancel()
-		if err := o.Ready(ctx); err != nil {
-			writeState(w, http.StatusServiceUnavailable, state{Status: "not ready", Reasons: strings.Split(err.Error(), "\n")})
-			return
-		}
-		state := state{Status: "ready"}
-		if err := o.Warnings(ctx); err != nil {
-			state.Warnings = strings.Split(err.Error(), "\n")
-		}
-		writeState(w, http.StatusOK, state)
-	})
->>>>>>> 980062c (services: ready, NATS connected and stream reachable are metrics; the log's lag is the stream's; a gateway tells its own distance)
 	httpx.Get(r, "/metrics", promhttp.HandlerFor(o.reg, promhttp.HandlerOpts{}).ServeHTTP)
 	r.Route("/debug/pprof", func(r chi.Router) {
 		r.Use(loopbackOnly)
@@ -240,7 +221,7 @@ func (o *Ops) mountState(r chi.Router, show func(state) state) {
 		writeState(w, http.StatusOK, state{Status: "ok"})
 	})
 	httpx.Get(r, "/readyz", func(w http.ResponseWriter, req *http.Request) {
-		ctx, cancel := context.WithTimeout(req.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(req.Context(), readyWithin)
 		defer cancel()
 		if err := o.Ready(ctx); err != nil {
 			writeState(w, http.StatusServiceUnavailable, show(state{Status: "not ready", Reasons: strings.Split(err.Error(), "\n")}))
