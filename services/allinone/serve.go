@@ -101,7 +101,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 		return errors.Join(err, server.Close())
 	}
 	defer folder.close()
-	forget, err := noteOperators(cfg.Data, operators)
+	forget, err := noteOperators(cfg.Data, operators, log)
 	if err != nil {
 		return errors.Join(err, server.Close())
 	}

@@ -85,14 +85,14 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 		stop: make(chan struct{}), stopped: make(chan struct{}), stirred: make(chan struct{}, 1),
 	}
 	if err := s.launch(); err != nil {
-		if !passes(writable(cfg.Dir)) {
+		if !Passes(writable(cfg.Dir)) {
 			return nil, fmt.Errorf("embedded NATS in %s: %w", filepath.Clean(cfg.Dir), err)
 		}
 		s.ail(err)
 	} else if err := room(cfg.Dir); err != nil {
 		s.ail(err)
 	}
-	if err := s.tell(); err != nil && !passes(err) {
+	if err := s.tell(); err != nil && !Passes(err) {
 		s.halt()
 		return nil, err
 	}
@@ -220,7 +220,7 @@ func (s *Server) Fault() error {
 // moment, and may pass by itself: a full disk, or no file left to open. It
 // tries.
 func (s *Server) Hindrance() error {
-	if err := writable(s.cfg.Dir); passes(err) {
+	if err := writable(s.cfg.Dir); Passes(err) {
 		return err
 	}
 	return nil

@@ -79,9 +79,9 @@ func openable(dir string) error {
 	return f.Close()
 }
 
-// passes reports whether a fault may pass without anybody correcting a
+// Passes reports whether a fault may pass without anybody correcting a
 // setting: no room on the disk, none in the quota, or no file left to open.
-func passes(err error) bool {
+func Passes(err error) bool {
 	var n syscall.Errno
 	if !errors.As(err, &n) {
 		return false
