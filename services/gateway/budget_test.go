@@ -73,7 +73,7 @@ func TestReplaysOfClientsThatDoNotRead(t *testing.T) {
 	}
 	for _, query := range []string{channels("c.*") + "&since=all", channels("c.*") + "&since=last"} {
 		t.Run(query, func(t *testing.T) {
-			const clients = 60
+			const clients = 120
 			g := b.gateway(func(c *Config) { c.RecentMessages, c.MaxQueueBytes = 1, 1<<20 })
 			g.connect("")
 			g.reached(last)
@@ -88,7 +88,7 @@ func TestReplaysOfClientsThatDoNotRead(t *testing.T) {
 				most = max(most, inUse()-before)
 			}
 			t.Logf("%d MiB for %d clients", most>>20, clients)
-			if limit := clients*(256<<10) + 48<<20; most > limit {
+			if limit := clients*(256<<10) + 80<<20; most > limit {
 				t.Errorf("%d clients that do not read hold %d bytes, want at most %d", clients, most, limit)
 			}
 		})

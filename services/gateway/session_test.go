@@ -241,7 +241,7 @@ func TestSessionSize(t *testing.T) {
 func TestSubscribedForTheURL(t *testing.T) {
 	b := newBroker(t)
 	g := b.gateway()
-	b.publishMany(3, "a")
+	g.reached(b.publishMany(3, "a"))
 	frames := func(query string, want ...string) {
 		t.Helper()
 		c := g.dial(query)

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func operators(t *testing.T, c OpsConfig) (*httpx.Server, error) {
 	t.Helper()
-	registry := telemetry.NewRegistry()
+	registry := telemetry.NewRegistry("test")
 	ops := telemetry.NewOps(registry)
 	ops.AddCheck("store", func(context.Context) error { return io.ErrUnexpectedEOF })
 	s, err := c.Server(ops, slog.New(slog.DiscardHandler))
