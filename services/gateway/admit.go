@@ -20,6 +20,10 @@ type request struct {
 	since    string
 	token    string
 	refused  *refusal // what check found; nil: nothing
+	// greet words the welcome of a dialect that says it only when the client has got
+	// everything that it missed: Resumed says whether it has, and ID is where it is live. It
+	// is called in the shard's goroutine. Nil: wording.welcome comes first.
+	greet func(proto.Welcome) []byte
 }
 
 // parseRequest reads the URL. What it does not know is an error, since a client

@@ -103,6 +103,7 @@ func (c *session) streamState() (natsx.State, error) {
 type replay struct {
 	plan
 	channel  string // the one subscription that is meant; empty: the connection's first ones
+	say      say    // answers for channel
 	live     uint64 // what is after it comes, or came, through the subscription of this name that there is; hub.Now: none
 	had      uint64 // what is after it was sent without a gap
 	complete bool   // nothing had to be left out so far
@@ -133,14 +134,14 @@ const (
 // live. It returns once the client is live, or with the reason why it cannot
 // be: conn.ErrClosed, natsx.ErrTooManyChannels, or that the stream does not
 // answer. channel names the one subscription that is meant; empty means the
-// connection's first ones.
+// connection's first ones; say answers for a single one.
 //
 // Chunks are sent from the stream (long away), then from memory, each waiting
 // until the client has read enough; the last few messages and the step to
 // live happen in the hub's shard, so that nothing can come between.
-func (c *session) catchUp(p plan, channel string) error {
+func (c *session) catchUp(p plan, channel string, say say) error {
 	r := &replay{
-		plan: p, channel: channel, live: c.hasAfter(channel), had: p.since, complete: true, from: "memory",
+		plan: p, channel: channel, say: say, live: c.hasAfter(channel), had: p.since, complete: true, from: "memory",
 		messages: c.s.cfg.ReplayMessages, bytes: c.s.cfg.ReplayBytes,
 	}
 	if p.gap != "" {
@@ -180,7 +181,9 @@ func (c *session) goLive(r *replay) bool {
 	return c.join(r.had, since, r.names, func(j hub.Joined) {
 		switch {
 		case r.channel != "":
-			c.pushControl(subscribed(r.channel, r.complete, c.id(j.Position.Seq)))
+			r.say(subscribed(r.channel, r.complete, c.id(j.Position.Seq)))
+		case c.asked.greet != nil:
+			c.conn.Push(c.asked.greet(proto.Welcome{Type: proto.FrameWelcome, Connection: c.conn.ID(), Channels: r.names, Resumed: r.complete, ID: c.id(j.Position.Seq)}))
 		default:
 			id := c.id(j.Position.Seq)
 			var frames []byte

@@ -86,28 +86,43 @@ func (c *session) Reset() { c.conn.Close(proto.CloseRestart) }
 // pushControl pushes a control frame.
 func (c *session) pushControl(frame any) { c.conn.Push(c.words.control(frame)) }
 
+// say answers what a client asked for with a control frame, in the client's order. A
+// dialect that answers otherwise than by a frame of its own (an acknowledgement) has
+// another one than pushControl. Like the callbacks of package hub it may be called in
+// the shard's goroutine, and must not block.
+type say func(frame any)
+
 // Arrived makes a session, with Frame and Ended, a conn.Client. It refuses a client whose
 // address has as many connections as it may have, and one whose URL asks for what it may
 // not have; it counts and subscribes the others.
 func (c *session) Arrived() {
 	defer c.recovered()
-	c.s.hub.Attach(&c.sub, c)
-	a := c.s.ips.add(c.conn.Remote())
-	if a.over {
-		c.s.m.overLimit.Inc()
-	}
-	if !a.ok {
-		c.refuse(refusal{code: proto.CloseTooManyConnections, err: fmt.Errorf("this IP address has %d connections already", a.total)})
+	if r := c.countIn(); r != nil {
+		c.refuse(*r)
 		return
 	}
-	c.since = monotonic.Now()
-	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", a.total, "online", a.online)
 	if c.asked.refused != nil {
 		c.refuse(*c.asked.refused)
 		return
 	}
 	c.enter()
 	c.asked = nil // an idle client holds no memory for it
+}
+
+// countIn makes the session known to the hub and counts it, unless its address has as
+// many connections as it may have.
+func (c *session) countIn() *refusal {
+	c.s.hub.Attach(&c.sub, c)
+	a := c.s.ips.add(c.conn.Remote())
+	if a.over {
+		c.s.m.overLimit.Inc()
+	}
+	if !a.ok {
+		return &refusal{code: proto.CloseTooManyConnections, err: fmt.Errorf("this IP address has %d connections already", a.total)}
+	}
+	c.since = monotonic.Now()
+	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", a.total, "online", a.online)
+	return nil
 }
 
 // Ended counts the client out.
@@ -139,7 +154,7 @@ func (c *session) recovered() {
 // refuse pushes an error frame that says why, and closes the connection.
 func (c *session) refuse(r refusal) {
 	c.s.m.refused.WithLabelValues(r.code.String()).Inc()
-	c.complain(r.code.String(), r.channel, r.err)
+	c.pushControl(complaint(r.code.String(), r.channel, r.err))
 	c.conn.Close(r.code)
 }
 
@@ -158,6 +173,10 @@ func (c *session) enter() {
 	if since == "" {
 		c.join(hub.Now, hub.Now, names, func(j hub.Joined) {
 			welcome.ID = c.id(j.Position.Seq)
+			if c.asked.greet != nil {
+				c.conn.Push(c.asked.greet(welcome))
+				return
+			}
 			c.conn.Push(append(c.words.control(welcome), c.confirm(false, welcome.ID)...))
 		})
 		return
@@ -165,8 +184,10 @@ func (c *session) enter() {
 	p, err := c.plan(since, names)
 	if err == nil {
 		welcome.ID, welcome.Resumed = c.id(p.since), p.gap == ""
-		c.conn.Push(c.words.welcome(welcome, p.last))
-		err = c.catchUp(p, "")
+		if c.asked.greet == nil {
+			c.conn.Push(c.words.welcome(welcome, p.last))
+		}
+		err = c.catchUp(p, "", nil)
 	}
 	switch {
 	case errors.Is(err, natsx.ErrTooManyChannels):
@@ -260,72 +281,87 @@ func (c *session) watchExpiry() {
 // Frame handles one frame of the client. None is binary: no format here accepts that.
 func (c *session) Frame(b []byte, _ bool) {
 	defer c.recovered()
-	if now := monotonic.Now(); now-c.window >= int64(time.Second) {
-		c.window, c.frames = now, 0
-	}
-	if c.frames++; c.frames > maxFrames {
-		c.refuse(refusal{code: proto.CloseTooManyFrames, err: fmt.Errorf("more than %d frames in a second", maxFrames)})
+	if !c.admit(len(b)) {
 		return
 	}
-	c.pay(frameCost + time.Duration(len(b))*byteCost)
 	f, err := c.words.parse(b)
 	if err != nil {
 		c.refuse(refusal{code: proto.CloseInvalidPayload, err: err})
 		return
 	}
+	c.handle(f, c.pushControl)
+}
+
+// admit counts and charges for a frame of the client, and waits until its address has
+// the time for it. It refuses, and reports false, when too many come.
+func (c *session) admit(bytes int) bool {
+	if now := monotonic.Now(); now-c.window >= int64(time.Second) {
+		c.window, c.frames = now, 0
+	}
+	if c.frames++; c.frames > maxFrames {
+		c.refuse(refusal{code: proto.CloseTooManyFrames, err: fmt.Errorf("more than %d frames in a second", maxFrames)})
+		return false
+	}
+	c.pay(frameCost + time.Duration(bytes)*byteCost)
+	return true
+}
+
+// handle does what a frame asks for. say is called in the order of the frame, perhaps
+// after handle has returned: in the shard, by what was last asked of it.
+func (c *session) handle(f proto.ClientFrame, say say) {
 	switch f.Type {
 	case proto.FramePing:
-		c.pushControl(proto.Pong{Type: proto.FramePong})
+		say(proto.Pong{Type: proto.FramePong})
 	case proto.FrameAuth:
-		c.reauthenticate(f.Token)
+		c.reauthenticate(f.Token, say)
 	case proto.FrameSubscribe:
 		for _, name := range f.Targets() {
-			c.subscribe(name, f.Since)
+			c.subscribe(name, f.Since, say)
 		}
 	case proto.FrameUnsubscribe:
 		for _, name := range f.Targets() {
-			c.unsubscribe(name, "")
+			c.unsubscribe(name, "", say)
 		}
 	}
 }
 
-func (c *session) complain(code, channel string, err error) {
-	c.pushControl(proto.ErrorFrame{Type: proto.FrameError, Code: code, Detail: err.Error(), Channel: channel})
+func complaint(code, channel string, err error) proto.ErrorFrame {
+	return proto.ErrorFrame{Type: proto.FrameError, Code: code, Detail: err.Error(), Channel: channel}
 }
 
-func (c *session) subscribe(name, since string) {
+func (c *session) subscribe(name, since string, say say) {
 	c.pay(nameCost + time.Duration(len(c.followed))*followedCost)
 	if err := proto.CheckPattern(name); err != nil {
-		c.complain(proto.ErrorBadChannel, "", err)
+		say(complaint(proto.ErrorBadChannel, "", err))
 		return
 	}
 	if !c.principal.May(name) {
-		c.complain(proto.ErrorForbidden, name, c.forbidden(name))
+		say(complaint(proto.ErrorForbidden, name, c.forbidden(name)))
 		return
 	}
 	if len(c.followed) >= maxFollowed && !c.follows(name) {
-		c.complain(proto.ErrorLimit, name, fmt.Errorf("a connection may have %d subscriptions; a pattern covers many channels", maxFollowed))
+		say(complaint(proto.ErrorLimit, name, fmt.Errorf("a connection may have %d subscriptions; a pattern covers many channels", maxFollowed)))
 		return
 	}
 	if !c.follows(name) {
 		if r := c.hold(name); r != nil {
-			c.complain(proto.ErrorLimit, name, r.err)
+			say(complaint(proto.ErrorLimit, name, r.err))
 			return
 		}
 	}
 	if since == "" {
 		c.join(hub.Now, hub.Now, []string{name}, func(j hub.Joined) {
-			c.pushControl(subscribed(name, false, c.id(j.Position.Seq)))
+			say(subscribed(name, false, c.id(j.Position.Seq)))
 		})
 		return
 	}
 	p, err := c.plan(since, []string{name})
 	if err == nil {
-		err = c.catchUp(p, name)
+		err = c.catchUp(p, name, say)
 	}
 	switch {
 	case errors.Is(err, proto.ErrCursor), errors.Is(err, natsx.ErrTooManyChannels):
-		c.complain(proto.ErrorBadSince, name, err)
+		say(complaint(proto.ErrorBadSince, name, err))
 	case err != nil:
 		c.failed(err)
 	}
@@ -335,9 +371,9 @@ func subscribed(name string, resumed bool, id string) proto.Subscribed {
 	return proto.Subscribed{Type: proto.FrameSubscribed, Channel: name, Resumed: resumed, ID: id}
 }
 
-func (c *session) unsubscribe(name, reason string) {
+func (c *session) unsubscribe(name, reason string, say say) {
 	if err := proto.CheckPattern(name); err != nil {
-		c.complain(proto.ErrorBadChannel, "", err)
+		say(complaint(proto.ErrorBadChannel, "", err))
 		return
 	}
 	c.pay(nameCost + time.Duration(len(c.followed))*followedCost)
@@ -347,28 +383,28 @@ func (c *session) unsubscribe(name, reason string) {
 	}
 	c.followed = slices.DeleteFunc(c.followed, func(f follow) bool { return f.name == name })
 	c.sub.Unsubscribe([]string{name}, func() {
-		c.pushControl(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name, Reason: reason})
+		say(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name, Reason: reason})
 	})
 }
 
 // reauthenticate replaces the principal by that of a fresh token of the same subject, and
 // ends subscriptions that it does not cover. A token that is refused changes nothing.
-func (c *session) reauthenticate(token string) {
+func (c *session) reauthenticate(token string, say say) {
 	c.pay(tokenCost)
 	p, err := c.s.verifier.Verify(token)
 	if err == nil && c.principal.Name != "" && p.Name != c.principal.Name {
 		err = errors.New("it belongs to another subject; open another connection for that")
 	}
 	if err != nil {
-		c.complain(proto.ErrorBadToken, "", err)
+		say(complaint(proto.ErrorBadToken, "", err))
 		return
 	}
 	c.adopt(p)
 	c.watchExpiry()
-	c.pushControl(proto.Authenticated{Type: proto.FrameAuthenticated, Subject: p.Name, Expires: proto.FormatTime(p.Expires)})
+	say(proto.Authenticated{Type: proto.FrameAuthenticated, Subject: p.Name, Expires: proto.FormatTime(p.Expires)})
 	for _, f := range slices.Clone(c.followed) {
 		if !c.principal.May(f.name) {
-			c.unsubscribe(f.name, proto.ErrorForbidden)
+			c.unsubscribe(f.name, proto.ErrorForbidden, c.pushControl)
 		}
 	}
 }

@@ -62,3 +62,12 @@ func (s *Set) add(c *Conn, sk socket.Socket, remote netip.Addr, id string, forma
 		c.Close(proto.CloseGoingAway) // Drain has not seen it
 	}
 }
+
+// Polls reports whether pollers watch sockets here: see Poll.
+func (s *Set) Polls() bool { return s.polls }
+
+// Poll returns nc as a socket that a poller watches, in memory of the caller's; nil if
+// none can, and then nc is unchanged.
+func (s *Set) Poll(memory *socket.Parked, nc net.Conn) socket.Polled {
+	return s.pollers.Adopt(memory, nc)
+}

@@ -47,6 +47,7 @@ type Set struct {
 	cfg     Config
 	m       *metrics
 	pollers socket.Pollers // may be none: then goroutines wait for every socket
+	polls   bool           // fixed; there are pollers
 	began   time.Time      // fixed; see now
 	clock   atomic.Int64   // now at Run's last tick: to ask for the time costs as much as the rest of a delivery outside the kernel
 
@@ -71,7 +72,7 @@ func NewSet(cfg Config, reg prometheus.Registerer) *Set {
 	s := &Set{cfg: cfg, began: time.Now(), m: newMetrics(reg), slots: make([][]*Conn, max(1, int(cfg.Heartbeat/(2*time.Second))))}
 	s.clock.Store(s.now())
 	if !cfg.Blocking {
-		_ = s.pollers.Start(runtime.GOMAXPROCS(0)) // if there are none, goroutines wait
+		s.polls = s.pollers.Start(runtime.GOMAXPROCS(0)) == nil // if there are none, goroutines wait
 	}
 	return s
 }

@@ -1,0 +1,141 @@
+package engineio
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// Error is why a request is refused, in the protocol's own words (the reference
+// server's Server.errors).
+type Error int
+
+// The protocol's errors.
+const (
+	UnknownTransport   Error = 0
+	UnknownSID         Error = 1
+	BadHandshakeMethod Error = 2
+	BadRequest         Error = 3
+	Forbidden          Error = 4
+	UnsupportedVersion Error = 5
+)
+
+var errorTexts = [...]string{
+	"Transport unknown", "Session ID unknown", "Bad handshake method", "Bad request", "Forbidden", "Unsupported protocol version",
+}
+
+func (e Error) Error() string { return errorTexts[e] }
+
+func (e Error) response() Response {
+	status := http.StatusBadRequest
+	if e == Forbidden {
+		status = http.StatusForbidden
+	}
+	return Refusal(status, int(e), e.Error())
+}
+
+// Refusal is a response that a client takes for an error: {"code":1,"message":…}.
+func Refusal(status, code int, text string) Response {
+	b, _ := json.Marshal(struct { // plain values always marshal
+		Code    int    `json:"code"`
+		Message string `json:"message"`
+	}{code, text})
+	return Response{Status: status, Body: b}
+}
+
+// Response is the answer to a request of a session that polls.
+type Response struct {
+	Status int
+	Binary bool // Body is a payload of bytes (V3)
+	Body   []byte
+}
+
+// Query is what the URL of a request says.
+type Query struct {
+	Version   Version
+	WebSocket bool   // the transport; false: polling
+	SID       string // empty: a session is to begin
+	B64       bool   // V3: binary data comes and goes in base64
+	Script    string // V3: the response is a script that calls ___eio[Script] (JSONP); empty: it is not
+}
+
+var digits = regexp.MustCompile(`^[0-9]{1,9}$`)
+
+// ParseQuery reads a URL's parameters; others than the protocol's are the caller's.
+// allowV3 allows revision 3.
+func ParseQuery(values url.Values, allowV3 bool) (Query, error) {
+	q := Query{SID: values.Get("sid")}
+	switch values.Get("EIO") {
+	case "4":
+		q.Version = V4
+	case "3":
+		q.Version = V3
+	default:
+		return q, UnsupportedVersion
+	}
+	switch values.Get("transport") {
+	case "polling":
+	case "websocket":
+		q.WebSocket = true
+	default: // webtransport, too: it is not spoken
+		return q, UnknownTransport
+	}
+	if q.Version == V4 {
+		return q, nil
+	}
+	if !allowV3 {
+		return q, UnsupportedVersion
+	}
+	q.B64 = values.Get("b64") != ""
+	if values.Has("j") && !q.WebSocket {
+		if q.Script = values.Get("j"); !digits.MatchString(q.Script) {
+			return q, BadRequest
+		}
+		q.B64 = true
+	}
+	return q, nil
+}
+
+// Write writes the response. jsonp is Query.Script.
+func (r Response) Write(w http.ResponseWriter, post bool, jsonp string) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	body := r.Body
+	switch {
+	case r.Status != http.StatusOK:
+		h.Set("Content-Type", "application/json")
+	case r.Binary:
+		h.Set("Content-Type", "application/octet-stream")
+	case jsonp != "" && post:
+		h.Set("Content-Type", "text/html") // it lands in a hidden frame; anything else would be offered as a download
+	case jsonp != "":
+		h.Set("Content-Type", "text/javascript; charset=UTF-8")
+		body = script(jsonp, body)
+	default:
+		h.Set("Content-Type", "text/plain; charset=UTF-8")
+	}
+	w.WriteHeader(r.Status)
+	_, _ = w.Write(body) // who hung up comes back with what it has
+}
+
+// script is a payload as JavaScript (protocol v3, "JSONP"). encoding/json escapes U+2028
+// and U+2029, which JSON allows in a text and old JavaScript does not.
+func script(index string, payload []byte) []byte {
+	text, _ := json.Marshal(string(payload)) // a string always marshals
+	return []byte("___eio[" + index + "](" + string(text) + ");")
+}
+
+// FromForm returns the payload of a form that a page without XMLHttpRequest posts: d=….
+// Browsers change line feeds in forms, so clients send \n for a line feed and \\n for
+// a backslash and n.
+func FromForm(body []byte) ([]byte, error) {
+	values, err := url.ParseQuery(string(body))
+	if err != nil || !values.Has("d") {
+		return nil, BadRequest
+	}
+	return []byte(formEscapes.Replace(values.Get("d"))), nil
+}
+
+var formEscapes = strings.NewReplacer(`\\n`, `\n`, `\n`, "\n")

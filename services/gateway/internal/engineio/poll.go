@@ -1,0 +1,355 @@
+package engineio
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/herald-push/herald/services/gateway/internal/socket"
+	"github.com/herald-push/herald/services/gateway/internal/ws"
+)
+
+// poll is the socket of a session that polls, or did: see the package comment. Its
+// owner is a conn.Conn, which holds its own lock when it calls the methods of
+// socket.Polled.
+type poll struct {
+	// Fixed.
+	server  *Server
+	sid     string
+	version Version
+	b64     bool // V3: no payloads of bytes
+
+	mu       sync.Mutex
+	owner    socket.Owner  // guarded by mu; nil until Watch
+	in       []byte        // guarded by mu; frames that are not read yet
+	read     chan struct{} // guarded by mu; closed when in is empty; nil: nobody waits for that
+	get      *exchange     // guarded by mu; the GET that is open; nil: none
+	gathers  bool          // guarded by mu; what waits is being written: the response is sent after all of it
+	out      []content     // guarded by mu; of the response
+	outBytes int           // guarded by mu
+	posting  bool          // guarded by mu; a POST is under way
+	probing  bool          // guarded by mu; a WebSocket has asked for the session
+	upgrades bool          // guarded by mu; it was answered: no GET is to stay open
+	leaves   bool          // guarded by mu; the client said that it closes
+	ended    bool          // guarded by mu; nothing comes in any more
+	closed   bool          // guarded by mu
+
+	websocket socket.Polled // guarded by mu; after the upgrade
+	parked    socket.Parked // memory of websocket
+	release   func()        // guarded by mu; gives back what the WebSocket took; nil: nothing
+}
+
+// exchange is a GET that waits for its response.
+type exchange struct {
+	answer chan Response // one is sent
+}
+
+// maxResponse is from how many bytes on a response takes no further packet. A single one
+// may be longer.
+const maxResponse = 256 << 10
+
+// Watch makes *poll a socket.Polled.
+func (s *poll) Watch(o socket.Owner) (readable bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.owner = o
+	return len(s.in) > 0 || s.ended, nil
+}
+
+// Write makes packets of the frames in b, for the response to the open GET. It takes all
+// of b or, if there is no GET or its response is full, nothing.
+func (s *poll) Write(b []byte) (n int, full bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.websocket != nil:
+		return s.websocket.Write(b)
+	case s.closed:
+		return 0, false, net.ErrClosed
+	case len(b) == 0:
+		return 0, false, nil
+	case s.get == nil || s.outBytes >= maxResponse:
+		return 0, true, nil
+	}
+	for rest := b; len(rest) > 0; {
+		op, payload, after := cutFrame(rest)
+		rest = after
+		switch op {
+		case ws.Text, ws.Binary:
+			s.add(content{append([]byte(nil), payload...), op == ws.Binary})
+		case ws.Close: // the connection's goodbye
+			s.forget()
+			if s.leaves {
+				s.add(content{[]byte{Noop}, false})
+			} else {
+				s.add(content{[]byte{Close}, false})
+			}
+			s.ended = true
+		}
+	}
+	if !s.gathers && len(s.out) > 0 {
+		s.respond()
+	}
+	return len(b), false, nil
+}
+
+// cutFrame takes the first frame off b, as a server writes frames: whole, with no mask.
+func cutFrame(b []byte) (op ws.Opcode, payload, rest []byte) {
+	head, size := 2, int(b[1])
+	switch size {
+	case 126:
+		head, size = 4, int(b[2])<<8|int(b[3])
+	case 127:
+		head, size = 10, 0
+		for _, digit := range b[2:10] {
+			size = size<<8 | int(digit)
+		}
+	}
+	return ws.Opcode(b[0] & 0x0f), b[head : head+size], b[head+size:]
+}
+
+func (s *poll) add(c content) {
+	s.out = append(s.out, c)
+	s.outBytes += len(c.data)
+}
+
+// respond answers the open GET with what there is.
+func (s *poll) respond() {
+	payload, binary := s.version.join(s.out, s.b64)
+	s.get.answer <- Response{Status: http.StatusOK, Binary: binary, Body: payload}
+	s.get, s.out, s.outBytes = nil, nil, 0
+}
+
+// Read makes *poll a socket.Polled: what came by POST, as frames.
+func (s *poll) Read(b []byte) (n int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n = copy(b, s.in)
+	if s.in = s.in[n:]; len(s.in) == 0 {
+		s.in = nil
+		s.wake()
+	}
+	switch {
+	case len(s.in) > 0:
+		return n, nil
+	case s.websocket != nil && n == 0:
+		return s.websocket.Read(b)
+	case s.websocket != nil:
+		return n, nil
+	case s.ended:
+		return n, io.EOF
+	}
+	return n, socket.ErrNothing
+}
+
+// wake has a POST answered whose packets were read, or never will be.
+func (s *poll) wake() {
+	if s.read != nil {
+		close(s.read)
+		s.read = nil
+	}
+}
+
+// CloseWrite makes *poll a socket.Polled.
+func (s *poll) CloseWrite() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.websocket != nil {
+		return s.websocket.CloseWrite()
+	}
+	return nil
+}
+
+// Close makes *poll a socket.Polled.
+func (s *poll) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed, s.ended, s.in = true, true, nil
+	s.forget()
+	s.wake()
+	if s.websocket != nil {
+		s.websocket.Close()
+	}
+	if s.get != nil {
+		if len(s.out) == 0 {
+			s.add(content{[]byte{Close}, false})
+		}
+		s.respond()
+	}
+	if s.release != nil {
+		s.release()
+	}
+}
+
+// forget takes the session out of the server's table: from now on its sid is unknown.
+func (s *poll) forget() {
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	if s.server.sessions[s.sid] == s {
+		delete(s.server.sessions, s.sid)
+	}
+}
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 4<<10); return &b }}
+
+// ready calls the owner, without mu.
+func (s *poll) ready(e socket.Event) {
+	s.mu.Lock()
+	owner := s.owner
+	s.mu.Unlock()
+	if owner == nil {
+		return // Watch is told
+	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	owner.Ready(e, *buf)
+}
+
+// breakOff ends the session: the client broke the protocol, or has hung up.
+func (s *poll) breakOff() {
+	s.mu.Lock()
+	s.ended = true
+	s.forget()
+	if s.get != nil {
+		s.add(content{[]byte{Close}, false})
+		s.respond()
+	}
+	s.wake()
+	s.mu.Unlock()
+	s.ready(socket.Event{Readable: true, Ending: true})
+}
+
+// receive answers a GET, when there is something to say. ctx ends when the client hangs
+// up.
+func (s *poll) receive(ctx context.Context) Response {
+	s.mu.Lock()
+	switch {
+	case s.websocket != nil || s.ended:
+		s.mu.Unlock()
+		return BadRequest.response()
+	case s.get != nil: // protocol v4, "Receiving data": at most one
+		s.mu.Unlock()
+		s.breakOff()
+		return BadRequest.response()
+	}
+	get := s.open()
+	s.gathers = true
+	s.mu.Unlock()
+	s.ready(socket.Event{Writable: true})
+	s.mu.Lock()
+	s.gathers = false
+	if s.get == get {
+		if s.upgrades && len(s.out) == 0 {
+			s.add(content{[]byte{Noop}, false})
+		}
+		if len(s.out) > 0 {
+			s.respond()
+		}
+	}
+	s.mu.Unlock()
+	return s.await(ctx, get)
+}
+
+// open makes a GET the one that is open. mu is held, or nobody else knows s.
+func (s *poll) open() *exchange {
+	s.get = &exchange{make(chan Response, 1)}
+	return s.get
+}
+
+// await waits for the response to an open GET.
+func (s *poll) await(ctx context.Context, get *exchange) Response {
+	select {
+	case response := <-get.answer:
+		s.mu.Lock()
+		ended := s.ended
+		s.mu.Unlock()
+		if ended { // this was the goodbye: the client is known to have it
+			s.ready(socket.Event{Readable: true, Ending: true})
+		}
+		return response
+	case <-ctx.Done():
+		s.breakOff() // what would be written now might get lost
+		return BadRequest.response()
+	}
+}
+
+// errClosing stops Split after a close packet.
+var errClosing = errors.New("the client closes the session")
+
+// send hands the packets of a POST to the session, and answers when it has read them.
+func (s *poll) send(ctx context.Context, body []byte, binary bool) Response {
+	s.mu.Lock()
+	switch {
+	case s.websocket != nil || s.ended:
+		s.mu.Unlock()
+		return BadRequest.response()
+	case s.posting: // protocol v4, "Sending data": at most one
+		s.mu.Unlock()
+		s.breakOff()
+		return BadRequest.response()
+	}
+	s.posting = true
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.posting = false
+		s.mu.Unlock()
+	}()
+	var frames []byte
+	packets := 0
+	err := s.version.Split(body, binary, func(b []byte, binary bool) error {
+		if packets++; packets > maxPackets {
+			return ErrPacket
+		}
+		frames = appendClientFrame(frames, b, binary)
+		if !binary && b[0] == Close {
+			return errClosing
+		}
+		return nil
+	})
+	if err != nil && err != errClosing {
+		s.breakOff()
+		return BadRequest.response()
+	}
+	s.mu.Lock()
+	s.leaves = s.leaves || err == errClosing
+	read := make(chan struct{})
+	s.in, s.read = frames, read
+	s.mu.Unlock()
+	s.ready(socket.Event{Readable: true})
+	select {
+	case <-read:
+		if err == errClosing {
+			s.mu.Lock()
+			s.forget()
+			s.mu.Unlock()
+		}
+		return Response{Status: http.StatusOK, Body: []byte("ok")}
+	case <-ctx.Done():
+		return BadRequest.response()
+	}
+}
+
+// maxPackets bounds the packets of one POST: each costs more memory than its bytes.
+const maxPackets = 256
+
+// appendClientFrame appends a frame as clients send them, with a mask of zeroes.
+func appendClientFrame(b, payload []byte, binary bool) []byte {
+	const fin, masked = 0x80, 0x80
+	op := byte(ws.Text)
+	if binary {
+		op = byte(ws.Binary)
+	}
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, fin|op, masked|byte(n))
+	case n <= 0xffff:
+		b = append(b, fin|op, masked|126, byte(n>>8), byte(n))
+	default:
+		b = append(b, fin|op, masked|127, 0, 0, 0, 0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+	}
+	return append(append(b, 0, 0, 0, 0), payload...)
+}

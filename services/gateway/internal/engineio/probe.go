@@ -1,0 +1,158 @@
+package engineio
+
+import (
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/herald-push/herald/services/gateway/internal/socket"
+	"github.com/herald-push/herald/services/gateway/internal/ws"
+)
+
+// upgradeTimeout is how long a client may take from the handshake of the WebSocket to the
+// upgrade packet; the reference server has the same.
+const upgradeTimeout = 10 * time.Second
+
+// Probe serves a WebSocket that asks for a session that polls (protocol v4, "Upgrade"): it
+// answers the probe, and makes the WebSocket the session's socket once the client says
+// so. It returns when that has happened or will not. refuse answers instead of the
+// handshake; handOver, which may be nil, is called before the WebSocket becomes the
+// session's, and what it returns when the session has ended.
+func (s *Server) Probe(w http.ResponseWriter, r *http.Request, q Query, refuse func(Response), handOver func() (release func())) {
+	p := s.find(q.SID)
+	if p == nil {
+		refuse(UnknownSID.response())
+		return
+	}
+	begun := s.cfg.Conns.Polls() && p.beginProbe(q.Version)
+	if begun {
+		defer p.endProbe()
+	}
+	nc, _, err := ws.Upgrade(w, r, "", false, func(status int, reason error) {
+		refuse(Refusal(status, int(BadRequest), reason.Error()))
+	})
+	if err != nil {
+		return
+	}
+	if !begun { // protocol v4, "WebSocket": a further one is closed
+		_ = nc.Close()
+		return
+	}
+	if rest, ok := p.probe(nc); !ok || !p.upgrade(nc, rest, handOver) {
+		_ = nc.Close() // the session goes on polling
+	}
+}
+
+// beginProbe reports whether the session can be upgraded: only one WebSocket may try at a
+// time.
+func (p *poll) beginProbe(v Version) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.probing || p.websocket != nil || p.ended || p.version != v {
+		return false
+	}
+	p.probing = true
+	return true
+}
+
+func (p *poll) endProbe() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.probing, p.upgrades = false, false
+}
+
+// probe reads what the client says until it asks for the upgrade, and returns what it
+// has sent after that. All frames of a probe are short.
+func (p *poll) probe(nc net.Conn) (rest []byte, ok bool) {
+	if nc.SetDeadline(time.Now().Add(upgradeTimeout)) != nil {
+		return nil, false
+	}
+	buf := make([]byte, 0, 512)
+	for answers := 0; ; {
+		n, err := nc.Read(buf[len(buf):cap(buf)])
+		if err != nil {
+			return nil, false
+		}
+		buf = buf[:len(buf)+n]
+		for len(buf) >= probeHead {
+			size := int(buf[1] &^ 0x80)
+			if buf[0] != 0x80|byte(ws.Text) || buf[1]&0x80 == 0 || size > len("2probe") {
+				return nil, false // fragmented, not masked, too long, or no text
+			}
+			if len(buf) < probeHead+size {
+				break
+			}
+			packet := buf[probeHead:][:size]
+			for i := range packet {
+				packet[i] ^= buf[2+i%4]
+			}
+			buf = buf[probeHead+size:]
+			switch string(packet) {
+			case "2probe":
+				if answers++; answers > maxProbes || p.answerProbe(nc) != nil {
+					return nil, false
+				}
+			case string(Upgrade):
+				return buf, nc.SetDeadline(time.Time{}) == nil
+			default:
+				return nil, false
+			}
+		}
+		if len(buf) == cap(buf) { // only after many probes: what is left of them is short
+			buf = append(make([]byte, 0, 512), buf...)
+		}
+	}
+}
+
+const (
+	probeHead = 2 + 4 // of a short frame with a mask (RFC 6455 section 5.2)
+	maxProbes = 3     // clients send one
+)
+
+// answerProbe answers a probe, and ends the open GET, so that the client can go over to
+// the WebSocket.
+func (p *poll) answerProbe(nc net.Conn) error {
+	if _, err := nc.Write(frame("3probe")); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.upgrades = true
+	if p.get != nil && !p.gathers {
+		p.add(content{[]byte{Noop}, false})
+		p.respond()
+	}
+	return nil
+}
+
+// upgrade makes a WebSocket the session's socket, unless the session has ended. rest is
+// what came over it already.
+func (p *poll) upgrade(nc net.Conn, rest []byte, handOver func() func()) bool {
+	p.mu.Lock()
+	if p.ended || p.owner == nil {
+		p.mu.Unlock()
+		return false
+	}
+	sk := p.server.cfg.Conns.Poll(&p.parked, nc)
+	if sk == nil {
+		p.mu.Unlock()
+		return false
+	}
+	if handOver != nil {
+		p.release = handOver()
+	}
+	p.websocket = sk
+	p.in = append(p.in, rest...)
+	if p.get != nil {
+		p.add(content{[]byte{Noop}, false})
+		p.respond()
+	}
+	owner := p.owner
+	p.mu.Unlock()
+	if _, err := sk.Watch(owner); err != nil {
+		p.breakOff()
+		return true
+	}
+	p.ready(socket.Event{Readable: true, Writable: true, Ending: true})
+	return true
+}
