@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -84,6 +85,7 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 		cfg: cfg, log: log, port: max(0, cfg.Port),
 		stop: make(chan struct{}), stopped: make(chan struct{}), stirred: make(chan struct{}, 1),
 	}
+	_ = os.Remove(probeFile(cfg.Dir))
 	if err := s.launch(); err != nil {
 		if !Passes(writable(cfg.Dir)) {
 			return nil, fmt.Errorf("embedded NATS in %s: %w", filepath.Clean(cfg.Dir), err)

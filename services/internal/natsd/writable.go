@@ -49,7 +49,7 @@ func writable(dir string) (err error) {
 		}
 		defer func() { _ = f.Close() }() // only opened
 	}
-	f, err := os.OpenFile(filepath.Join(dir, ".herald-room"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(probeFile(dir), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -66,6 +66,10 @@ func writable(dir string) (err error) {
 	}
 	return f.Sync()
 }
+
+// probeFile is what writable writes. One that a killed process left is removed
+// at the next start.
+func probeFile(dir string) string { return filepath.Join(dir, ".herald-room") }
 
 // openable says whether a file can be opened.
 func openable(dir string) error {
