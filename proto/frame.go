@@ -85,6 +85,7 @@ type Authenticated struct {
 // Reasons for a gap.
 const (
 	GapExpired = "expired" // messages after since are no longer kept
+	GapDamaged = "damaged" // the stream is damaged there: messages that it kept cannot be read
 	GapEpoch   = "epoch"   // since is of another stream; nothing can be said
 	GapLimit   = "limit"   // more was missed than one connection is sent
 )

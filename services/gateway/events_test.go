@@ -148,7 +148,7 @@ func TestEvents(t *testing.T) {
 	b := newBroker(t)
 	g := b.gateway()
 	e := g.events("channel=a&channel=b.>")
-	if f := e.want(proto.FrameWelcome); f.ID != b.id(0) || e.lastID != f.ID || strings.Join(f.Channels, " ") != "a b.>" || e.retry < 500*time.Millisecond {
+	if f := e.want(proto.FrameWelcome); f.ID != b.place(0) || e.lastID != f.ID || strings.Join(f.Channels, " ") != "a b.>" || e.retry < 500*time.Millisecond {
 		t.Errorf("welcome: got %s, event id %s, retry %s", f.raw, e.lastID, e.retry)
 	}
 	ws, _ := g.connect("channel=a&channel=b.>")
@@ -218,7 +218,7 @@ func TestEventsSinceLast(t *testing.T) {
 	g := b.gateway()
 	g.reached(b.publishMany(10, "a", "b", "x"))
 	e := g.events("channel=a&channel=b&since=last")
-	if f := e.want(proto.FrameWelcome); e.lastID != "" || f.ID != b.id(10) {
+	if f := e.want(proto.FrameWelcome); e.lastID != "" || f.ID != b.place(10) {
 		t.Errorf("welcome: got %s, event id %q; want none before the older messages", f.raw, e.lastID)
 	}
 	e.ids(b.id(8), b.id(10))
@@ -229,7 +229,7 @@ func TestEventsSinceLast(t *testing.T) {
 	e.ids(b.id(11))
 	e = g.events("channel=none2&since=last")
 	e.want(proto.FrameWelcome)
-	for line := ""; line != "id: "+b.id(11)+"\n"; { // no message, but a place to come back to
+	for line := ""; line != "id: "+b.place(11)+"\n"; { // no message, but a place to come back to
 		var err error
 		if line, err = e.lines.ReadString('\n'); err != nil {
 			t.Fatalf("the place: %v", err)
@@ -246,7 +246,7 @@ func TestEventsGap(t *testing.T) {
 	if f := e.want(proto.FrameWelcome); f.Resumed {
 		t.Errorf("welcome: got %s, want it not resumed", f.raw)
 	}
-	if f := e.want(proto.FrameGap); f.Reason != proto.GapExpired || f.ID != b.id(5) || e.lastID != b.id(5) {
+	if f := e.want(proto.FrameGap); f.Reason != proto.GapExpired || f.ID != b.place(5) || e.lastID != b.place(5) {
 		t.Errorf("gap: got %s, event id %s", f.raw, e.lastID)
 	}
 	e.ids(b.upTo(6, 10, 1)...)

@@ -53,10 +53,10 @@ type feed struct {
 	process string // id of the nats-server process that messages come from
 	settled bool   // its epoch has begun
 	subs    []*nats.Subscription
-	at      proto.Cursor // the newest message handed to the hub
-	quiet   bool         // nothing new came since the last tick
-	doubt   bool         // something came that should be known: the tick asks the stream
-	behind  time.Time    // since when the stream says that it stands before at; zero: it does not
+	at      uint64    // the stream sequence of the newest pack handed to the hub
+	quiet   bool      // nothing new came since the last tick
+	doubt   bool      // something came that should be known: the tick asks the stream
+	behind  time.Time // since when the stream says that it stands before at; zero: it does not
 
 	heard atomic.Int64 // monotonic.Now when a canary came through run last
 	pulse *natsx.Pulse // of the stream
@@ -69,9 +69,6 @@ const (
 	liveBuffer = 16 << 10
 	// tickEvery is how soon a silent tail is noticed, and how often the canary sings.
 	tickEvery = time.Second
-	// fetchBatch and fetchBytes bound one page of a repair.
-	fetchBatch = 512
-	fetchBytes = 4 << 20
 	// canaryLate is after how long without its canary the feed is not ready.
 	canaryLate = 5 * time.Second
 )
@@ -129,19 +126,20 @@ func (f *feed) stop() {
 	}
 }
 
-// begin starts after what is stored now.
+// begin starts after what is stored now. The epoch in the hub's places only
+// tells one beginning from another.
 func (f *feed) begin(state natsx.State, reset bool) {
 	f.epochs.Store(&state.Epochs)
-	f.at = proto.Cursor{Epoch: state.Epochs.Newest(), Seq: state.Last}
+	f.at = state.Last
 	f.behind = time.Time{}
-	f.hub.Start(f.at, reset)
-	f.m.position.Set(float64(f.at.Seq))
-	f.log.Info("following the stream", "epoch", f.at.Epoch, "seq", f.at.Seq)
+	f.hub.Start(f.id(proto.EndOf(f.at)), reset)
+	f.m.position.Set(float64(f.at))
+	f.log.Info("following the stream", "epoch", state.Epochs.Newest(), "seq", f.at)
 }
 
 // id is the id of a message, or of a place, of the stream.
-func (f *feed) id(seq uint64) proto.Cursor {
-	return proto.Cursor{Epoch: f.epochs.Load().At(seq), Seq: seq}
+func (f *feed) id(number uint64) proto.Cursor {
+	return proto.Cursor{Epoch: f.epochs.Load().At(proto.PackOf(number)), Seq: number}
 }
 
 // run starts, and hands messages on until ctx ends.
@@ -186,62 +184,82 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 		f.heard.Store(monotonic.Now())
 		return
 	}
-	r, err := natsx.Read(msg)
-	if err != nil {
-		// Its sequence, if it has one, may be invented. If it is not, it is a
-		// hole before the next message, and passed over with the stream's word.
+	p, err := natsx.OpenPack(msg)
+	switch {
+	case err != nil:
+		// Its sequence, if it has one, may be invented. If it is not, it is a hole
+		// before the next message, and found to hold nothing.
 		f.m.foreign.Inc()
 		f.log.Debug("ignored a NATS message that is not Herald's", "err", err)
 		return
-	}
-	if r.Seq == 0 {
-		f.m.received.WithLabelValues("ephemeral").Inc()
-		f.hub.Publish(&hub.Message{Channel: r.Channel, Body: r.Body, Accepted: r.Accepted})
+	case p.Seq == 0:
+		f.publish(&p, "ephemeral")
 		return
-	}
-	if r.Seq <= f.at.Seq { // fetched already, or the stream was made anew
+	case p.Seq <= f.at: // fetched already, or the stream was made anew
 		f.doubt = true
 		return
-	}
-	if r.Seq > f.at.Seq+1 {
-		f.log.Warn("live messages are missing; fetching them from the stream", "seq", f.at.Seq+1, "upto", r.Seq-1)
+	case p.Seq > f.at+1:
+		f.log.Warn("live messages are missing; fetching them from the stream", "seq", f.at+1, "upto", p.Seq-1)
 		f.m.repaired.Inc()
-		f.repair(ctx, r.Seq-1)
-		if r.Seq != f.at.Seq+1 {
+		f.repair(ctx, p.Seq-1)
+		if p.Seq != f.at+1 {
 			return // fetched with the others, or its sequence was invented
 		}
 	}
 	if !f.settled {
 		f.check(ctx)
-		if r.Seq != f.at.Seq+1 {
+		if p.Seq != f.at+1 {
 			return // check has repaired it
 		}
 	}
 	f.quiet = false
 	f.pulse.Alive()
-	f.m.received.WithLabelValues("live").Inc()
-	f.publish(r)
+	f.publish(&p, "live")
 }
 
-func (f *feed) publish(r natsx.Received) {
-	f.at.Seq = r.Seq
-	f.m.position.Set(float64(r.Seq))
-	m := newMessage(f.id(r.Seq), r)
-	f.trace(m, r.Trace)
-	f.hub.Publish(m)
-	if !r.Accepted.IsZero() {
-		f.m.age.Set(max(0, time.Since(r.Accepted).Seconds()))
+// publish hands the messages of a pack on, in order.
+func (f *feed) publish(p *natsx.Pack, from string) {
+	n := 0
+	for ; p.Next(); n++ {
+		r, ok := natsx.ReceivedOf(p)
+		if !ok {
+			f.m.foreign.Inc()
+			f.log.Debug("ignored a line that is no Herald message", "seq", p.Seq, "place", p.Place())
+			continue
+		}
+		if r.Number == 0 {
+			f.hub.Publish(&hub.Message{Channel: r.Channel, Body: r.Body, Accepted: r.Accepted})
+			continue
+		}
+		m := newMessage(f.id(r.Number), r)
+		f.trace(m, r.Trace)
+		f.hub.Publish(m)
+		if !r.Accepted.IsZero() {
+			f.m.age.Set(max(0, time.Since(r.Accepted).Seconds()))
+		}
 	}
+	f.m.received.WithLabelValues(from).Add(float64(n))
+	if p.Seq > 0 {
+		f.pass(p.Seq)
+	}
+}
+
+// pass moves on past everything up to and including a pack.
+func (f *feed) pass(seq uint64) {
+	f.at = seq
+	f.hub.Pass(proto.EndOf(seq))
+	f.m.position.Set(float64(seq))
 }
 
 // newMessage splices the id in, once for all clients.
 func newMessage(id proto.Cursor, r natsx.Received) *hub.Message {
 	return &hub.Message{
-		Seq:      r.Seq,
+		Seq:      r.Number,
 		Channel:  r.Channel,
 		ID:       id.String(),
 		Body:     proto.AppendWithID(make([]byte, 0, len(r.Body)+48), id, r.Body),
 		Accepted: r.Accepted,
+		Expires:  r.Expires,
 	}
 }
 
@@ -279,25 +297,25 @@ func (f *feed) check(ctx context.Context) {
 	}
 	state := natsx.StateOf(info)
 	f.settled = state.Epochs.Foresees(f.nc)
-	if state.Last >= f.at.Seq {
+	if state.Last >= f.at {
 		f.behind = time.Time{}
 	} else if f.behind.IsZero() {
 		f.behind = time.Now()
 	}
 	switch {
-	case !state.Epochs.Same(*f.epochs.Load(), f.at.Seq):
+	case !state.Epochs.Same(*f.epochs.Load(), f.at):
 		f.log.Warn("the stream was made anew, or lost its newest messages; clients are told to start over", "stream", proto.Stream, "epoch", state.Epochs.Newest())
 		f.m.lost.Inc()
 		f.begin(state, true)
-	case state.Last < f.at.Seq && time.Since(f.behind) >= patienceWith(state):
-		f.log.Error("the stream has lost its newest messages; clients are told to start over", "stream", proto.Stream, "seq", state.Last+1, "upto", f.at.Seq)
+	case state.Last < f.at && time.Since(f.behind) >= patienceWith(state):
+		f.log.Error("the stream has lost its newest messages; clients are told to start over", "stream", proto.Stream, "seq", state.Last+1, "upto", f.at)
 		f.m.lost.Inc()
 		f.begin(f.renewed(ctx, state), true)
-	case state.Last < f.at.Seq:
+	case state.Last < f.at:
 		f.doubt = true // the next tick asks again
 	default:
 		f.epochs.Store(&state.Epochs) // another may have begun behind at
-		if state.Last > f.at.Seq {
+		if state.Last > f.at {
 			// Perhaps they are in the queue already: they will be dropped as known.
 			f.repair(ctx, state.Last)
 		}
@@ -308,7 +326,7 @@ func (f *feed) check(ctx context.Context) {
 // something that was handed on. While no ingest is there, nothing of Herald's is
 // stored either.
 func (f *feed) renewed(ctx context.Context, state natsx.State) natsx.State {
-	if err := natsx.ReportLoss(ctx, f.nc, state.Epochs.Newest(), f.at.Seq); err != nil {
+	if err := natsx.ReportLoss(ctx, f.nc, state.Epochs.Newest(), f.at); err != nil {
 		f.log.Warn("nobody begins another epoch for a stream that has lost messages; is ingest running?", "err", err)
 		return state
 	}
@@ -368,7 +386,7 @@ func patienceWith(state natsx.State) time.Duration {
 // ended. Clients are told of what retention took meanwhile.
 func (f *feed) repair(ctx context.Context, upTo uint64) {
 	pause := 20 * time.Millisecond
-	for f.at.Seq < upTo && ctx.Err() == nil {
+	for f.at < upTo && ctx.Err() == nil {
 		err := f.repairPage(ctx, upTo)
 		switch {
 		case err == nil:
@@ -398,24 +416,26 @@ func (f *feed) repairPage(ctx context.Context, upTo uint64) error {
 	}
 	// The stream is read as far as it goes: upTo may be invented.
 	end := min(upTo, state.Last)
-	if end <= f.at.Seq {
+	if end <= f.at {
 		return errBeyond
 	}
-	page, err := f.reader.Read(ctx, natsx.Range{
-		Names: []string{">"}, Since: f.at.Seq, UpTo: end, Messages: fetchBatch, Bytes: fetchBytes,
-	})
+	run, err := f.reader.Packs(ctx, f.at+1, end)
 	if err != nil {
 		return err
 	}
-	if page.Expired > 0 {
-		f.log.Warn("messages expired before this gateway could fetch them; clients are told", "seq", f.at.Seq+1, "upto", page.Expired)
-		f.m.lost.Inc()
-		f.hub.Gap(f.at, proto.Cursor{Epoch: f.at.Epoch, Seq: page.Expired})
+	if run.Missing > 0 {
+		if run.Why == natsx.Damaged {
+			f.log.Error("the stream is damaged: messages that it stored are gone; clients are told", "seq", f.at+1, "upto", run.Missing)
+			f.m.damaged.Add(float64(run.Missing - f.at))
+		} else {
+			f.log.Warn("messages expired before this gateway could fetch them; clients are told", "seq", f.at+1, "upto", run.Missing)
+			f.m.lost.Inc()
+		}
+		f.hub.Gap(proto.EndOf(f.at), proto.EndOf(run.Missing), run.Why)
+		f.pass(run.Missing)
 	}
-	for _, r := range page.Messages {
-		f.m.received.WithLabelValues("fetched").Inc()
-		f.publish(r)
+	for i := range run.Packs {
+		f.publish(&run.Packs[i], "fetched")
 	}
-	f.at.Seq = page.End
 	return nil
 }

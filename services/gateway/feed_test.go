@@ -128,7 +128,7 @@ func TestStalledHub(t *testing.T) {
 	nc := b.Connect()
 	dropped := make(chan struct{}, 1000)
 	nc.SetErrorHandler(func(*nats.Conn, *nats.Subscription, error) { dropped <- struct{}{} })
-	f := newFeed(nc, natsx.NewReader(nc), h, natstest.Log(t), newMetrics(prometheus.NewRegistry()), nil, "test")
+	f := newFeed(nc, natsx.NewReader(nc, nil), h, natstest.Log(t), newMetrics(prometheus.NewRegistry()), nil, "test")
 	f.live = make(chan *nats.Msg, 10)
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -155,7 +155,7 @@ func TestStalledHub(t *testing.T) {
 		t.Fatal("NATS dropped nothing: the test proves nothing")
 	}
 	close(stalled.leave)
-	natstest.Eventually(t, patience, "all is handed on", func() bool { return h.Recent().Last().Seq == last })
+	natstest.Eventually(t, patience, "all is handed on", func() bool { return h.Recent().Last().Seq == proto.EndOf(last) })
 	stopFeed()
 	if err := <-fed; err != nil {
 		t.Errorf("the feed ended with %v", err)
@@ -163,7 +163,7 @@ func TestStalledHub(t *testing.T) {
 	stop()
 	running.Wait()
 	for i, seq := range seen.seqs {
-		if seq != uint64(i)+1 {
+		if seq != proto.Number(uint64(i)+1, 0) {
 			t.Fatalf("message %d is %d", i+1, seq)
 		}
 	}
@@ -196,12 +196,12 @@ func TestExpiredBeforeItWasFetched(t *testing.T) {
 	b.purge(6)
 	g.hear()
 	last := b.publish("broadcast", "2")
-	c.gap("expired", b.id(1), b.id(6), "")
+	c.gap("expired", b.place(1), b.place(6), "")
 	c.ids(b.upTo(7, last, 1)...)
 
 	back := g.dial("since=" + b.id(3))
-	back.resumed(false, b.id(6))
-	back.gap("expired", b.id(3), b.id(6), "")
+	back.resumed(false, b.place(6))
+	back.gap("expired", b.id(3), b.place(6), "")
 	back.ids(b.upTo(7, last, 1)...)
 	near := g.dial("since=" + b.id(8))
 	near.resumed(true, b.id(8))
@@ -287,8 +287,8 @@ func TestStreamBehind(t *testing.T) {
 		t.Errorf("got %d, want %d", code, proto.CloseRestart)
 	}
 	c = g.dial("since=" + b.id(last+1))
-	c.resumed(false, b.id(last))
-	c.gap("epoch", b.id(last+1), b.id(last), "")
+	c.resumed(false, b.place(last))
+	c.gap("epoch", b.id(last+1), b.place(last), "")
 	c.ids(b.id(b.publish("broadcast", "2")))
 }
 

@@ -120,7 +120,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Shards: shards(), InboxMessages: liveBuffer,
 		RecentMessages: cfg.RecentMessages, RecentBytes: cfg.RecentBytes,
 	}, hub.NewMetrics(deps.Registry))
-	s.reader = natsx.NewReader(deps.NATS)
+	s.reader = natsx.NewReader(deps.NATS, nil)
 	id := httpx.NewID()
 	s.feed = newFeed(deps.NATS, s.reader, s.hub, deps.Log, s.m, deps.Tracer, id)
 	s.sharing = &sharing{ips: s.ips, nc: deps.NATS, log: deps.Log, id: id, known: map[string]time.Time{}}

@@ -72,8 +72,14 @@ func (b *broker) declare() {
 	b.epochs = natsx.EpochsOf(s.CachedInfo())
 }
 
+// id is the id of the message that is alone in its pack.
 func (b *broker) id(seq uint64) string {
-	return proto.Cursor{Epoch: b.epochs.At(seq), Seq: seq}.String()
+	return proto.Cursor{Epoch: b.epochs.At(seq), Seq: proto.Number(seq, 0)}.String()
+}
+
+// place is the id of the place behind a pack.
+func (b *broker) place(seq uint64) string {
+	return proto.Cursor{Epoch: b.epochs.At(seq), Seq: proto.EndOf(seq)}.String()
 }
 
 func message(channel, data string) *nats.Msg { return natsMessage(channel, data, false) }
@@ -203,7 +209,7 @@ func (g *gate) reached(seq uint64) {
 			answer := make(chan hub.Joined, 1)
 			probe.Join(hub.Now, hub.Now, nil, func(j hub.Joined) { answer <- j })
 			probe.Detach(func() {})
-			if (<-answer).Position.Seq < seq {
+			if (<-answer).Position.Seq < proto.Number(seq, 0) {
 				return false
 			}
 		}
@@ -214,9 +220,9 @@ func (g *gate) reached(seq uint64) {
 // nobody is a subscriber that only asks.
 type nobody struct{}
 
-func (nobody) Deliver(*hub.Batch)    {}
-func (nobody) Gap(_, _ proto.Cursor) {}
-func (nobody) Reset()                {}
+func (nobody) Deliver(*hub.Batch)        {}
+func (nobody) Gap(_, _ uint64, _ string) {}
+func (nobody) Reset()                    {}
 
 // lines is the log of a gateway.
 type lines struct {

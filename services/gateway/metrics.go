@@ -20,6 +20,7 @@ type metrics struct {
 	received  *prometheus.CounterVec
 	repaired  prometheus.Counter
 	lost      prometheus.Counter
+	damaged   prometheus.Counter
 	foreign   prometheus.Counter
 	position  figure // of the feed in the stream
 	end       figure // of the stream, as it was last read, and so never ahead of it
@@ -46,6 +47,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		lost: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_lost_total",
 			Help: "Times that messages had expired before this gateway could fetch them, or that the stream lost its newest ones; clients were told.",
+		}),
+		damaged: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "herald_gateway_damaged_total",
+			Help: "Packs of messages that are gone from the middle of the stream, where Herald deletes nothing; clients got a gap frame.",
 		}),
 		foreign: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_foreign_total",
@@ -87,6 +92,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	} {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value))
 	}
-	reg.MustRegister(m.received, m.repaired, m.lost, m.foreign, m.refused, m.resumes, m.replayed, m.overLimit, m.slowed, m.compressed)
+	reg.MustRegister(m.received, m.repaired, m.lost, m.damaged, m.foreign, m.refused, m.resumes, m.replayed, m.overLimit, m.slowed, m.compressed)
 	return m
 }

@@ -15,7 +15,7 @@ func TestMetricNames(t *testing.T) {
 	g := b.gateway()
 	c, _ := g.connect("channel=a")
 	c.ids(b.id(b.publish("a", "1")))
-	g.dial("since=all").resumed(true, b.id(0))
+	g.dial("since=all").resumed(true, b.place(0))
 	code, _ := g.dial("channel=..").closed()
 	natstest.Eventually(t, patience, "the refused client is counted", func() bool {
 		n, err := testutil.GatherAndCount(g.reg, "herald_gateway_connections_closed_total")

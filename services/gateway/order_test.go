@@ -159,7 +159,7 @@ func TestHammer(t *testing.T) {
 				}
 				for range 1 + r.IntN(20) {
 					channel := names[r.IntN(len(names))]
-					h.add(b.publish(channel, "1"), channel)
+					h.add(proto.Number(b.publish(channel, "1"), 0), channel)
 				}
 				time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond) // bursts and pauses
 			}

@@ -39,7 +39,7 @@ func (c *session) plan(since string, names []string) (plan, error) {
 		if err != nil {
 			return plan{}, err
 		}
-		p.since = state.First - 1
+		p.since = proto.EndOf(state.First - 1)
 		return p, nil
 	case proto.SinceLast:
 		p.since, p.last = at.Seq, true
@@ -51,7 +51,7 @@ func (c *session) plan(since string, names []string) (plan, error) {
 	}
 	p.since = cur.Seq
 	switch {
-	case cur.Seq > at.Seq, !c.s.feed.epochs.Load().Known(cur.Epoch, cur.Seq):
+	case cur.Seq > at.Seq, !c.s.feed.epochs.Load().Known(cur.Epoch, proto.PackOf(cur.Seq)):
 		// An id from a gateway that is ahead of this one, or of a message that is
 		// lost, or an invented one.
 		stored, err := c.stored(cur)
@@ -66,8 +66,8 @@ func (c *session) plan(since string, names []string) (plan, error) {
 		if err != nil {
 			return plan{}, err
 		}
-		if cur.Seq+1 < state.First {
-			p.since, p.gap = state.First-1, proto.GapExpired
+		if natsx.FirstAfter(cur.Seq) < state.First {
+			p.since, p.gap = proto.EndOf(state.First-1), proto.GapExpired
 		}
 	}
 	return p, nil
@@ -81,9 +81,10 @@ func (c *session) stored(id proto.Cursor) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		known := state.Epochs.Known(id.Epoch, id.Seq)
-		if !known || state.Last >= id.Seq || state.Alone || time.Now().After(deadline) {
-			return known && state.Last >= id.Seq, nil
+		pack := proto.PackOf(id.Seq)
+		known := state.Epochs.Known(id.Epoch, pack)
+		if !known || state.Last >= pack || state.Alone || time.Now().After(deadline) {
+			return known && state.Last >= pack, nil
 		}
 		select {
 		case <-c.s.sessions.Done():
@@ -132,7 +133,7 @@ const (
 
 // catchUp sends what the plan says is missed and makes the subscriptions
 // live. It returns once the client is live, or with the reason why it cannot
-// be: conn.ErrClosed, natsx.ErrTooManyChannels, or that the stream does not
+// be: conn.ErrClosed, or that the stream does not
 // answer. channel names the one subscription that is meant; empty means the
 // connection's first ones; say answers for a single one.
 //
@@ -220,7 +221,7 @@ func (c *session) skip(r *replay) {
 // subscription that is live.
 func (c *session) send(r *replay, m *hub.Message, e *hub.Encoding) error {
 	r.since = m.Seq
-	if c.has(m.Channel, m.Seq) {
+	if c.has(m.Channel, m.Seq) || m.Expired() {
 		return nil
 	}
 	r.messages--
@@ -252,7 +253,7 @@ func (c *session) sendSome(r *replay) error {
 	if more && len(missed) > 0 {
 		end = missed[len(missed)-1].Seq
 	}
-	c.pay(time.Duration(max(end, r.since)-r.since)*scanCost + time.Duration(len(missed))*replayCost)
+	c.pay(time.Duration(c.s.hub.Recent().Count(r.since, end))*scanCost + time.Duration(len(missed))*replayCost)
 	for _, m := range missed {
 		if err := c.send(r, m, c.words.message); err != nil || r.spent() {
 			return err
@@ -276,12 +277,12 @@ func (c *session) sendStored(r *replay, upTo uint64) error {
 	if err != nil {
 		return err
 	}
-	if page.Expired > 0 { // retention does not wait for slow clients
-		c.gap(r, proto.GapExpired, c.id(r.since), page.Expired)
+	if page.Missing > 0 { // retention does not wait for slow clients
+		c.gap(r, page.Why, c.id(r.since), page.Missing)
 	}
 	for _, received := range page.Messages {
 		c.s.m.replayed.Inc()
-		if err := c.send(r, newMessage(c.s.feed.id(received.Seq), received), c.words.single); err != nil || r.spent() {
+		if err := c.send(r, newMessage(c.s.feed.id(received.Number), received), c.words.single); err != nil || r.spent() {
 			return err
 		}
 	}
@@ -328,13 +329,13 @@ func (c *session) sendLast(r *replay) error {
 	defer give()
 	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
 	defer cancel()
-	newest, err := c.s.reader.Last(ctx, r.names, r.since)
+	newest, err := c.s.reader.Last(ctx, r.names, r.since, c.s.replays.each)
 	if err != nil {
 		return err
 	}
 	since := r.since
 	for _, received := range newest {
-		if err := c.send(r, newMessage(c.s.feed.id(received.Seq), received), c.words.single); err != nil {
+		if err := c.send(r, newMessage(c.s.feed.id(received.Number), received), c.words.single); err != nil {
 			return err
 		}
 	}

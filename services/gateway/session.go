@@ -12,7 +12,6 @@ import (
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/monotonic"
-	"github.com/herald-push/herald/services/internal/natsx"
 )
 
 // wording is a dialect: how the clients of one protocol word the same session. What
@@ -78,8 +77,8 @@ const (
 
 // Deliver, Gap and Reset make a session a hub.Sink.
 func (c *session) Deliver(b *hub.Batch) { c.conn.Push(b.Encoded(c.words.message)) }
-func (c *session) Gap(since, upTo proto.Cursor) {
-	c.pushControl(proto.Gap{Type: proto.FrameGap, Reason: proto.GapExpired, Since: c.id(since.Seq), ID: c.id(upTo.Seq)})
+func (c *session) Gap(since, upTo uint64, why string) {
+	c.pushControl(proto.Gap{Type: proto.FrameGap, Reason: why, Since: c.id(since), ID: c.id(upTo)})
 }
 func (c *session) Reset() { c.conn.Close(proto.CloseRestart) }
 
@@ -189,10 +188,7 @@ func (c *session) enter() {
 		}
 		err = c.catchUp(p, "", nil)
 	}
-	switch {
-	case errors.Is(err, natsx.ErrTooManyChannels):
-		c.refuse(refusal{code: proto.CloseBadRequest, err: fmt.Errorf("since: %w", err)})
-	case err != nil:
+	if err != nil {
 		c.failed(err)
 	}
 }
@@ -360,7 +356,7 @@ func (c *session) subscribe(name, since string, say say) {
 		err = c.catchUp(p, name, say)
 	}
 	switch {
-	case errors.Is(err, proto.ErrCursor), errors.Is(err, natsx.ErrTooManyChannels):
+	case errors.Is(err, proto.ErrCursor):
 		say(complaint(proto.ErrorBadSince, name, err))
 	case err != nil:
 		c.failed(err)

@@ -74,8 +74,8 @@ func (g *target) holds(t *testing.T, res proto.Result) {
 	if err != nil {
 		t.Fatalf("result %+v: %v", res, err)
 	}
-	page, err := natsx.Fetch(t.Context(), g.nc, natsx.Query{Pattern: res.Channel, From: id.Seq, Batch: 1})
-	if err != nil || len(page.Messages) != 1 || page.Messages[0].Seq != id.Seq {
+	page, err := natsx.NewReader(g.nc, nil).Read(t.Context(), natsx.Range{Names: []string{res.Channel}, Since: id.Seq - 1, UpTo: id.Seq, Messages: 1})
+	if err != nil || len(page.Messages) != 1 || page.Messages[0].Number != id.Seq {
 		t.Fatalf("result %+v: got %+v, %v", res, page, err)
 	}
 	body := page.Messages[0].Body
@@ -98,11 +98,11 @@ func (g *target) unchanged(t *testing.T, before uint64) {
 
 func (g *target) lastSeq(t *testing.T) uint64 {
 	t.Helper()
-	seq, err := natsx.LastSeq(t.Context(), g.nc)
+	state, err := natsx.NewReader(g.nc, nil).State(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return seq
+	return state.Last
 }
 
 func FuzzMessages(f *testing.F) {

@@ -140,9 +140,9 @@ func (s *Service) history(ctx context.Context, q historyQuery) (historyPage, err
 	if err != nil {
 		return historyPage{}, err
 	}
-	page := historyPage{epochs: before.Epochs, end: before.Last}
+	page := historyPage{epochs: before.Epochs, end: proto.EndOf(before.Last)}
 	if q.since == proto.SinceLast {
-		page.messages, err = s.reader.Last(ctx, []string{q.pattern}, before.Last)
+		page.messages, err = s.reader.Last(ctx, []string{q.pattern}, page.end, pageBytes)
 		if err != nil {
 			return historyPage{}, err
 		}
@@ -152,12 +152,16 @@ func (s *Service) history(ctx context.Context, q historyQuery) (historyPage, err
 			return historyPage{}, err
 		}
 		got, err := s.reader.Read(ctx, natsx.Range{
-			Names: []string{q.pattern}, Since: since, UpTo: before.Last, Messages: q.limit, Bytes: pageBytes,
+			Names: []string{q.pattern}, Since: since, UpTo: page.end, Messages: q.limit, Bytes: pageBytes,
 		})
 		if err != nil {
 			return historyPage{}, err
 		}
-		page.messages, page.more, page.end = got.Messages, got.End < before.Last, got.End
+		if got.Missing > 0 && got.Why == natsx.Damaged && q.since != proto.SinceAll {
+			return historyPage{}, proto.ProblemGone.With("since: some of what came after " + q.since + " is lost, since the stream is damaged there; since=" +
+				page.id(got.Missing).String() + " goes on behind it")
+		}
+		page.messages, page.more, page.end = got.Messages, got.End < page.end, got.End
 	}
 	after, err := s.reader.State(ctx)
 	if err != nil {
@@ -179,17 +183,17 @@ func (s *Service) history(ctx context.Context, q historyQuery) (historyPage, err
 func place(q historyQuery, state natsx.State) (uint64, error) {
 	switch {
 	case q.since == proto.SinceAll:
-		return state.First - 1, nil
-	case q.id.Seq > state.Last, !state.Epochs.Known(q.id.Epoch, q.id.Seq):
+		return proto.EndOf(state.First - 1), nil
+	case proto.PackOf(q.id.Seq) > state.Last, !state.Epochs.Known(q.id.Epoch, proto.PackOf(q.id.Seq)):
 		return 0, proto.ProblemGone.With("since: " + q.since + " is not in this stream: it is of another one, or was never given out; since=all starts over")
-	case q.id.Seq+1 < state.First:
+	case natsx.FirstAfter(q.id.Seq) < state.First:
 		return 0, proto.ProblemGone.With("since: what came after " + q.since + " is no longer kept; since=all starts over")
 	}
 	return q.id.Seq, nil
 }
 
-func (p *historyPage) id(seq uint64) proto.Cursor {
-	return proto.Cursor{Epoch: p.epochs.At(seq), Seq: seq}
+func (p *historyPage) id(number uint64) proto.Cursor {
+	return proto.Cursor{Epoch: p.epochs.At(proto.PackOf(number)), Seq: number}
 }
 
 // body writes the page, such as
@@ -212,7 +216,7 @@ func (p *historyPage) body() []byte {
 		if len(b) > begin {
 			b = append(b, ',')
 		}
-		b = proto.AppendWithID(b, p.id(m.Seq), m.Body)
+		b = proto.AppendWithID(b, p.id(m.Number), m.Body)
 	}
 	b = append(b, `],"next":"`...)
 	b = p.id(p.end).AppendTo(b)

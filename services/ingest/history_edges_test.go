@@ -76,16 +76,16 @@ func TestHistoryEpoch(t *testing.T) {
 // Where a page may begin.
 func TestHistoryPlace(t *testing.T) {
 	created := time.Now()
-	e := proto.EpochOf(created)
+	at := func(number uint64) string { return proto.Cursor{Epoch: proto.EpochOf(created), Seq: number}.String() }
 	state := natsx.State{Epochs: natsx.EpochsOf(&jetstream.StreamInfo{Created: created}), First: 5, Last: 9}
-	for since, want := range map[string]uint64{"all": 4, e + "-4": 4, e + "-8": 8, e + "-9": 9} {
+	for since, want := range map[string]uint64{"all": proto.EndOf(4), at(proto.EndOf(4)): proto.EndOf(4), at(proto.Number(8, 0)): proto.Number(8, 0), at(proto.EndOf(9)): proto.EndOf(9)} {
 		q := historyQuery{since: since}
 		q.id, _ = proto.ParseCursor(since)
 		if got, err := place(q, state); got != want || err != nil {
 			t.Errorf("since %s: got %d, %v, want %d", since, got, err, want)
 		}
 	}
-	for _, since := range []string{e + "-3", e + "-10", "f-7"} {
+	for _, since := range []string{at(proto.EndOf(3)), at(proto.Number(10, 0)), "f-7"} {
 		q := historyQuery{since: since}
 		q.id, _ = proto.ParseCursor(since)
 		if got, err := place(q, state); err == nil {

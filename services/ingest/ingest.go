@@ -93,7 +93,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, tracer: deps.Tracer, announce: deps.Announce, stall: stallTimeout,
 		pages: httpx.NewPlaces(maxPages, maxPagesOfKey), large: httpx.NewPlaces(largeBodies, largeBodiesOfKey)}
-	s.reader = natsx.NewReader(s.nc)
+	s.reader = natsx.NewReader(s.nc, nil)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	if s.publisher, err = publish.New(s.nc, js, publish.Config{
 		Stream:  natsx.StreamConfig{MaxAge: cfg.StreamMaxAge, MaxBytes: cfg.StreamMaxBytes, Replicas: cfg.Replicas},

@@ -257,7 +257,7 @@ func (a answered) decode(t testing.TB, status int, v any) {
 // epochs are the stream's.
 func (r *rig) epochs() natsx.Epochs {
 	r.Helper()
-	state, err := natsx.NewReader(r.nc).State(context.Background())
+	state, err := natsx.NewReader(r.nc, nil).State(context.Background())
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -267,18 +267,20 @@ func (r *rig) epochs() natsx.Epochs {
 // stored reads everything in the stream, in order.
 func stored(t testing.TB, nc *nats.Conn) []natsx.Received {
 	t.Helper()
-	var all []natsx.Received
-	for from := uint64(1); ; {
-		page, err := natsx.Fetch(t.Context(), nc, natsx.Query{Pattern: ">", From: from, Batch: 1000})
-		if err != nil {
-			t.Fatalf("fetch: %v", err)
-		}
-		all = append(all, page.Messages...)
-		if !page.More {
-			return all
-		}
-		from = all[len(all)-1].Seq + 1
+	reader := natsx.NewReader(nc, nil)
+	state, err := reader.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
+	var all []natsx.Received
+	for since := proto.EndOf(state.First - 1); since < proto.EndOf(state.Last); {
+		page, err := reader.Read(t.Context(), natsx.Range{Names: []string{">"}, Since: since, UpTo: proto.EndOf(state.Last), Messages: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, since = append(all, page.Messages...), page.End
+	}
+	return all
 }
 
 // last is the newest stored message.

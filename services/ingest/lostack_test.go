@@ -34,8 +34,8 @@ func wired(t *testing.T) (*rig, *natstest.Wire, *nats.Conn) {
 func awaitStored(t *testing.T, nc *nats.Conn, n uint64) {
 	t.Helper()
 	natstest.Eventually(t, 5*time.Second, "the messages are stored", func() bool {
-		seq, err := natsx.LastSeq(t.Context(), nc)
-		return err == nil && seq >= n
+		state, err := natsx.NewReader(nc, nil).State(t.Context())
+		return err == nil && state.Last >= n
 	})
 }
 

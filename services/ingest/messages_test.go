@@ -265,7 +265,7 @@ func TestPublishLongArray(t *testing.T) {
 		t.Fatalf("got %d results and %d stored, want %d", len(results), len(all), n)
 	}
 	for i, m := range all {
-		if want := fmt.Sprintf(`"data":%d,`, i); !strings.Contains(string(m.Body), want) || results[i].ID != (proto.Cursor{Epoch: r.epochs().At(m.Seq), Seq: m.Seq}).String() {
+		if want := fmt.Sprintf(`"data":%d,`, i); !strings.Contains(string(m.Body), want) || results[i].ID != (proto.Cursor{Epoch: r.epochs().At(proto.PackOf(m.Number)), Seq: m.Number}).String() {
 			t.Fatalf("place %d: got %s and %+v", i, m.Body, results[i])
 		}
 	}

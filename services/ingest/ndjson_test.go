@@ -62,7 +62,7 @@ func TestStream(t *testing.T) {
 			sent++
 			want.Status = proto.StatusSent
 		default:
-			want.ID = (proto.Cursor{Epoch: epoch, Seq: all[next].Seq}).String()
+			want.ID = (proto.Cursor{Epoch: epoch, Seq: all[next].Number}).String()
 			if data := fmt.Sprintf(`"data":%d,`, i); !strings.Contains(string(all[next].Body), data) {
 				t.Fatalf("line %d: stored %s", i, all[next].Body)
 			}

@@ -124,7 +124,7 @@ func TestRetriesOverAnOutage(t *testing.T) {
 	wg.Wait()
 	ids := map[string]int{}
 	for _, m := range stored(t, r.nc) {
-		ids[proto.Cursor{Epoch: r.epochs().At(m.Seq), Seq: m.Seq}.String()]++
+		ids[proto.Cursor{Epoch: r.epochs().At(proto.PackOf(m.Number)), Seq: m.Number}.String()]++
 	}
 	if len(ids) != len(acked) {
 		t.Errorf("stored: got %d messages, want %d", len(ids), len(acked))

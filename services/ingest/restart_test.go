@@ -234,7 +234,7 @@ func TestRestarts(t *testing.T) {
 			t.Fatalf("stored %s: %v", received.Body, err)
 		}
 		times[data]++
-		if id := (proto.Cursor{Epoch: epochs.At(received.Seq), Seq: received.Seq}).String(); l.ids[data] != id {
+		if id := (proto.Cursor{Epoch: epochs.At(proto.PackOf(received.Number)), Seq: received.Number}).String(); l.ids[data] != id {
 			t.Errorf("%s: stored as %s, accepted as %q", data, id, l.ids[data])
 		}
 	}

@@ -26,8 +26,8 @@ func TestRestart(t *testing.T) {
 	}
 	natstest.Eventually(t, 10*time.Second, "connected again", nc.IsConnected)
 	natstest.Eventually(t, 10*time.Second, "the message is there", func() bool {
-		seq, err := natsx.LastSeq(t.Context(), nc)
-		return err == nil && seq == 1
+		state, err := natsx.NewReader(nc, nil).State(t.Context())
+		return err == nil && state.Last == 1
 	})
 	if _, again := s.Stream(nc); again == epoch {
 		t.Errorf("epoch %s did not change: a server that was restarted may have lost messages", epoch)

@@ -49,7 +49,7 @@ func ReportLoss(ctx context.Context, nc *nats.Conn, epoch string, seq uint64) er
 // when somebody reports a loss that the stream's leader confirms. The caller
 // ends the subscription.
 func HearLosses(nc *nats.Conn, js jetstream.JetStream, cfg StreamConfig, log *slog.Logger) (*nats.Subscription, error) {
-	reader := NewReader(nc)
+	reader := NewReader(nc, nil)
 	return nc.QueueSubscribe(subjectLoss, "ingest", func(m *nats.Msg) {
 		ctx, cancel := context.WithTimeout(context.Background(), lossWait)
 		defer cancel()

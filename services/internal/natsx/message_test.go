@@ -2,7 +2,7 @@ package natsx_test
 
 import (
 	"errors"
-	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,9 +64,9 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range []struct {
-		channel   string
-		seq, last uint64
-	}{{"orders.eu", 1, 0}, {"orders.us", 2, 0}, {"orders.eu", 3, 1}, {"orders.eu", 0, 0}} {
+		channel string
+		seq     uint64
+	}{{"orders.eu", 1}, {"orders.us", 2}, {"orders.eu", 3}, {"orders.eu", 0}} {
 		msg := next(t, sub)
 		if got := msg.Header["Nats-Subject"]; want.seq != 0 && (len(got) != 1 || got[0] != "herald.msg."+want.channel) {
 			t.Errorf("%d: Nats-Subject is %q", i, got)
@@ -76,15 +76,12 @@ func TestRoundTrip(t *testing.T) {
 				t.Errorf("%d: %d headers %s", i, got, h)
 			}
 		}
-		r, err := natsx.Read(msg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Channel != want.channel || r.Seq != want.seq || r.Last != want.last || !r.Accepted.Equal(accepted) || r.Source != headers.Source || r.Trace != headers.Traceparent {
+		r := received(t, msg)
+		if r.Channel != want.channel || r.Number != proto.Number(want.seq, 0) || !r.Accepted.Equal(accepted) || r.Source != headers.Source || r.Trace != headers.Traceparent {
 			t.Errorf("%d: got %+v, want %+v", i, r, want)
 		}
-		back, err := proto.ParseMessage(proto.AppendWithID(nil, proto.Cursor{Epoch: "e", Seq: r.Seq}, r.Body))
-		if err != nil || back.ID != fmt.Sprintf("e-%d", r.Seq) || back.Channel != want.channel || back.Sender != "shop" || back.Event != "created" {
+		back, err := proto.ParseMessage(proto.AppendWithID(nil, proto.Cursor{Epoch: "e", Seq: r.Number}, r.Body))
+		if err != nil || want.seq > 0 && back.ID != (proto.Cursor{Epoch: "e", Seq: r.Number}).String() || back.Channel != want.channel || back.Sender != "shop" || back.Event != "created" {
 			t.Errorf("%d: got %+v, %v", i, back, err)
 		}
 	}
@@ -104,19 +101,37 @@ func TestNewMsgLeavesOutWhatIsNotGiven(t *testing.T) {
 	}
 }
 
+// received is the one message of a NATS message.
+func received(t *testing.T, msg *nats.Msg) natsx.Received {
+	t.Helper()
+	p, err := natsx.OpenPack(msg)
+	if err != nil || !p.Next() {
+		t.Fatalf("got %+v, %v", p, err)
+	}
+	r, ok := natsx.ReceivedOf(&p)
+	if !ok || p.Next() {
+		t.Fatalf("got %+v, %v", r, ok)
+	}
+	return r
+}
+
 func TestTTL(t *testing.T) {
 	s := natstest.Start(t)
 	nc := s.Connect()
 	js, _ := s.Stream(nc)
-	for _, ttl := range []int64{1, 3600} {
-		if _, err := js.PublishMsg(t.Context(), natsx.NewMsg(message("a", "1"), natsx.Headers{TTL: ttl}, false)); err != nil {
+	store := func(ttl int64, accepted time.Time) {
+		t.Helper()
+		if _, err := js.PublishMsg(t.Context(), natsx.NewMsg(message("a", "1"), natsx.Headers{TTL: ttl, Accepted: accepted}, false)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	natstest.Eventually(t, 15*time.Second, "the first one is gone", func() bool {
-		page, err := natsx.Fetch(t.Context(), nc, natsx.Query{Pattern: "a", Batch: 10})
-		return err == nil && len(page.Messages) == 1 && page.Messages[0].Seq == 2
-	})
+	store(60, time.Now().Add(-time.Hour))
+	store(60, time.Now())
+	store(0, time.Now())
+	page, err := natsx.NewReader(nc, nil).Read(t.Context(), natsx.Range{Names: []string{"a"}, UpTo: proto.EndOf(3), Messages: 10})
+	if err != nil || !slices.Equal(seqs(page.Messages), []uint64{2, 3}) || page.End != proto.EndOf(3) || page.Missing != 0 {
+		t.Errorf("got %v, %v; want what has not expired, and nothing missing", page, err)
+	}
 }
 
 func TestReadRefusesForeignMessages(t *testing.T) {
@@ -147,17 +162,17 @@ func TestReadRefusesForeignMessages(t *testing.T) {
 		{"inbox with a live subject, which is never stored", "_INBOX.x", `{"a":1}`, nats.Header{"Nats-Subject": {"herald.live.msg.a"}}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, err := natsx.Read(&nats.Msg{Subject: c.subject, Header: c.header, Data: []byte(c.body)})
+			p, err := natsx.OpenPack(&nats.Msg{Subject: c.subject, Header: c.header, Data: []byte(c.body)})
 			if !errors.Is(err, natsx.ErrForeign) {
-				t.Errorf("got %+v, %v", r, err)
+				t.Errorf("got %+v, %v", p, err)
 			}
-			if r.Seq != c.seq || r.Channel != "" || r.Body != nil {
-				t.Errorf("got %+v, want nothing but sequence %d", r, c.seq)
+			if p.Seq != c.seq || p.Next() {
+				t.Errorf("got %+v, want nothing but sequence %d", p, c.seq)
 			}
 		})
 	}
 	for _, body := range []string{`{"a":1}`, "{ \n\"channel\": \"a\" }"} {
-		if _, err := natsx.Read(&nats.Msg{Subject: "herald.live.msg.a", Data: []byte(body)}); err != nil {
+		if _, err := natsx.OpenPack(&nats.Msg{Subject: "herald.live.msg.a", Data: []byte(body)}); err != nil {
 			t.Errorf("%s: %v", body, err)
 		}
 	}
@@ -179,28 +194,24 @@ func TestForgedServerHeaders(t *testing.T) {
 		}
 	}
 	for want := uint64(1); want <= 2; want++ {
-		r, err := natsx.Read(next(t, sub))
-		if err != nil || r.Channel != "public.a" || r.Seq != want || r.Last != want-1 {
-			t.Errorf("live: got %+v, %v", r, err)
+		if r := received(t, next(t, sub)); r.Channel != "public.a" || r.Number != proto.Number(want, 0) {
+			t.Errorf("live: got %+v", r)
 		}
 	}
-	page, err := natsx.Fetch(t.Context(), nc, natsx.Query{Pattern: ">", Batch: 10})
-	if err != nil || len(page.Messages) != 2 || page.More {
+	page, err := natsx.NewReader(nc, nil).Read(t.Context(), natsx.Range{Names: []string{">"}, UpTo: proto.EndOf(2), Messages: 10})
+	if err != nil || len(page.Messages) != 2 {
 		t.Fatalf("got %+v, %v", page, err)
 	}
 	for i, r := range page.Messages {
-		if r.Channel != "public.a" || r.Seq != uint64(i)+1 {
+		if r.Channel != "public.a" || r.Number != proto.Number(uint64(i)+1, 0) {
 			t.Errorf("fetched: got %+v", r)
 		}
-	}
-	if seq, err := natsx.LastSeq(t.Context(), nc); err != nil || seq != 2 {
-		t.Errorf("last: got %d, %v", seq, err)
 	}
 	forged.Subject = "herald.live.msg.public.a"
 	if err := nc.PublishMsg(&nats.Msg{Subject: forged.Subject, Data: forged.Data, Header: nats.Header{"Nats-Subject": {"herald.msg.secret"}}}); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := natsx.Read(next(t, sub)); err != nil || r.Channel != "public.a" {
-		t.Errorf("ephemeral: got %+v, %v", r, err)
+	if r := received(t, next(t, sub)); r.Channel != "public.a" || r.Number != 0 {
+		t.Errorf("ephemeral: got %+v", r)
 	}
 }

@@ -18,7 +18,6 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // MinServer is the oldest nats-server that Herald runs on: per-message TTL
@@ -203,19 +202,23 @@ func Fill(msg *nats.Msg, m *proto.Message, h Headers, ephemeral bool) {
 	if msg.Header == nil {
 		msg.Header = nats.Header{}
 	}
-	id, ttl, accepted := h.MsgID, "", ""
+	id, expires, accepted := h.MsgID, "", ""
 	msg.Subject = proto.StoredSubject(m.Channel)
 	switch {
 	case ephemeral:
 		id, msg.Subject = "", proto.LiveSubject(m.Channel)
 	case h.TTL > 0:
-		ttl = strconv.FormatInt(h.TTL, 10) + "s"
+		begin := h.Accepted
+		if begin.IsZero() {
+			begin = time.Now()
+		}
+		expires = strconv.FormatInt(begin.Add(time.Duration(h.TTL)*time.Second).UnixMilli(), 10)
 	}
 	if !h.Accepted.IsZero() {
 		accepted = strconv.FormatInt(h.Accepted.UnixMicro(), 10)
 	}
 	set(msg.Header, nats.MsgIdHdr, id)
-	set(msg.Header, jetstream.MsgTTLHeader, ttl)
+	set(msg.Header, proto.HeaderExpires, expires)
 	set(msg.Header, proto.HeaderSource, h.Source)
 	set(msg.Header, proto.HeaderAccepted, accepted)
 	set(msg.Header, proto.HeaderTraceparent, h.Traceparent)
@@ -238,54 +241,8 @@ func set(h nats.Header, name, value string) {
 	}
 }
 
-// Received is a message as it comes from NATS, republished or fetched. Body
-// is the NATS message's own memory: shared, never to be changed.
-type Received struct {
-	Channel  string
-	Seq      uint64 // 0: ephemeral
-	Last     uint64 // live messages: the sequence before it on this channel; 0: none or unknown
-	Body     []byte
-	Accepted time.Time // zero if the publisher did not say
-	Source   string
-	Trace    string // traceparent
-}
-
 // ErrForeign: the NATS message is none of Herald's.
 var ErrForeign = errors.New("not a Herald message")
-
-// Read takes a live or fetched NATS message apart without parsing its body.
-// It refuses what cannot be spliced: others may publish under herald.live and
-// herald.msg too. The result then has the sequence alone, if it is stored.
-// The channel is that of the subject; only an answer to Fetch, which comes to
-// an inbox, has it from a header.
-func Read(msg *nats.Msg) (Received, error) {
-	seq, err := sequence(msg)
-	if err != nil {
-		return Received{}, err
-	}
-	r := Received{Seq: seq}
-	channel, ok := proto.ChannelOf(msg.Subject)
-	if !ok {
-		channel, ok = strings.CutPrefix(last(msg.Header, nats.JSSubject), proto.SubjectStored)
-	}
-	if !ok || proto.CheckChannel(channel) != nil {
-		return r, fmt.Errorf("%w: subject %q", ErrForeign, msg.Subject)
-	}
-	if !spliceable(msg.Data) {
-		return r, fmt.Errorf("%w: the body on %q is not a JSON object with members", ErrForeign, msg.Subject)
-	}
-	r.Channel, r.Body = channel, msg.Data
-	r.Source, r.Trace = first(msg.Header, proto.HeaderSource), first(msg.Header, proto.HeaderTraceparent)
-	if s := last(msg.Header, "Nats-Last-Sequence"); s != "" {
-		r.Last, _ = strconv.ParseUint(s, 10, 64) // unknown is 0
-	}
-	if s := first(msg.Header, proto.HeaderAccepted); s != "" {
-		if us, err := strconv.ParseInt(s, 10, 64); err == nil {
-			r.Accepted = time.UnixMicro(us)
-		}
-	}
-	return r, nil
-}
 
 // spliceable reports whether proto.AppendWithID can put the id in front of the
 // first member: there must be one, or a lone comma would remain.

@@ -14,6 +14,7 @@ import (
 // read message by message.
 type Pack struct {
 	Seq         uint64 // of the stream; 0: ephemeral
+	Bytes       int    // of the body
 	proto.Lines        // none where OpenPack fails
 }
 
@@ -36,7 +37,7 @@ func OpenPack(msg *nats.Msg) (Pack, error) {
 		subject = stored
 	}
 	lines, err := OpenLines(subject, msg.Header, msg.Data)
-	return Pack{Seq: seq, Lines: lines}, err
+	return Pack{Seq: seq, Bytes: len(msg.Data), Lines: lines}, err
 }
 
 // OpenLines is OpenPack where the subject is known and the sequence is of no

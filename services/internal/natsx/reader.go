@@ -1,11 +1,10 @@
 package natsx
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -20,11 +19,27 @@ import (
 //
 // Safe for concurrent use.
 type Reader struct {
-	nc *nats.Conn
+	nc    *nats.Conn
+	index Index // nil: none
 }
 
-// NewReader makes a reader over a connection, which the caller owns.
-func NewReader(nc *nats.Conn) *Reader { return &Reader{nc: nc} }
+// NewReader makes a reader over a connection, which the caller owns. index may
+// be nil; then whatever is not in memory is read.
+func NewReader(nc *nats.Conn, index Index) *Reader { return &Reader{nc: nc, index: index} }
+
+// Index knows in which packs messages of a channel may be.
+type Index interface {
+	// Ranges are those packs from one stream sequence up to another that may hold
+	// messages of the channels or patterns: ascending, apart from each other.
+	// What the index does not know it names, too.
+	Ranges(names []string, from, upTo uint64) []PackRange
+	// Await waits until the index knows the packs from a stream sequence on, for
+	// as long as that may take in earnest, or until ctx ends.
+	Await(ctx context.Context, from uint64)
+}
+
+// PackRange is packs from one stream sequence to another, both included.
+type PackRange struct{ From, Through uint64 }
 
 // State is where the stream stands, by the word of its leader.
 type State struct {
@@ -71,27 +86,34 @@ func StateOf(info *jetstream.StreamInfo) State {
 	}
 }
 
-// Range is what a page is wanted of.
-type Range struct {
-	Names []string // channels or patterns; ">" is all
-	// Since is the sequence after which messages are wanted, UpTo the last one.
-	// The stream must have reached UpTo: the caller has a State that says so, or
-	// has received that message.
-	Since, UpTo uint64
-	// Messages bounds the page per name, Bytes the whole of it; at least 64 KiB
-	// and one message, however large, are read per name. Bytes 0 is 8 MiB.
-	Messages, Bytes int
+// Received is a stored message.
+type Received struct {
+	Number   uint64 // proto.Number
+	Channel  string
+	Body     []byte    // what subscribers get, without the id; the receiver's own
+	Accepted time.Time // zero if unknown
+	Source   string    // the publisher's IP address; empty if unknown
+	Trace    string    // traceparent; empty without
+	Expires  int64     // Unix milliseconds; 0: never
 }
 
-// Span is the part of the stream that a page is about.
-type Span struct {
-	Messages []Received // in stream order, each once
-	// End is the sequence up to which Messages is complete: after Since, at
-	// most UpTo. More of what was asked for stands behind it if End < UpTo.
-	End uint64
-	// Expired is not 0 if retention has taken messages after Since: those up to
-	// Expired, of which none is in Messages, may be missing. It is at most End.
-	Expired uint64
+// ReceivedOf is the current message of a pack, or of ephemeral ones; ok is
+// false for a line that is none of Herald's.
+func ReceivedOf(p *Pack) (r Received, ok bool) {
+	body := p.Message()
+	if body == nil || proto.CheckChannel(string(p.Channel())) != nil {
+		return Received{}, false
+	}
+	r = Received{
+		Channel: string(p.Channel()), Body: bytes.Clone(body), Source: string(p.Source()), Trace: string(p.Traceparent()), Expires: p.Expires(),
+	}
+	if p.Seq > 0 {
+		r.Number = proto.Number(p.Seq, p.Place())
+	}
+	if us := p.Accepted(); us > 0 {
+		r.Accepted = time.UnixMicro(us)
+	}
+	return r, true
 }
 
 // lagPause is how long a replica is given to catch up with its leader.
@@ -101,45 +123,71 @@ const lagPause = 20 * time.Millisecond
 // Asking again a moment later may find it there, or ask another replica.
 var ErrBehind = errors.New("the replica that answered is behind the sequence asked for")
 
-// Read reads one page. It waits for replicas that are behind until ctx ends;
-// the error then wraps ErrBehind.
-func (r *Reader) Read(ctx context.Context, q Range) (Span, error) {
-	var s Span
-	err := patiently(ctx, func() (err error) {
-		s, err = r.pages(ctx, q)
-		return err
-	})
-	if err != nil {
-		return Span{}, err
-	}
-	// Retention does not wait for readers. Asked after the messages were read:
-	// what is kept now was kept then.
-	state, err := r.State(ctx)
-	if err != nil {
-		return Span{}, err
-	}
-	if state.First > q.Since+1 {
-		s.Expired = min(state.First-1, q.UpTo)
-		s.End = max(s.End, s.Expired)
-		for len(s.Messages) > 0 && s.Messages[0].Seq <= s.Expired {
-			s.Messages = s.Messages[1:]
-		}
-	}
-	return s, nil
+// Why something is missing.
+const (
+	Expired = proto.GapExpired // retention took it
+	Damaged = proto.GapDamaged // it is gone from the middle of the stream, where Herald deletes nothing
+)
+
+// Run is packs that follow each other in the stream without a hole.
+type Run struct {
+	Packs []Pack // the first one is the one asked for, unless that is missing
+	// Missing is not 0 if the pack asked for is not there, and why says why: it
+	// and those up to Missing are gone. Then there are no Packs.
+	Missing uint64
+	Why     string
 }
 
-// Last reads the newest message up to upTo of each channel that the names take
-// in, in stream order. upTo is as in Range. More than 1024 channels are
-// ErrTooManyChannels. It waits as Read does.
-func (r *Reader) Last(ctx context.Context, names []string, upTo uint64) (newest []Received, err error) {
-	if upTo == 0 {
-		return nil, nil // nothing was stored
-	}
+const (
+	// runPacks and runBytes bound one answer of NATS.
+	runPacks = 512
+	runBytes = 4 << 20
+)
+
+// Packs reads packs from one stream sequence up to another, which the stream
+// has reached, or as many of them as one answer holds. It waits for replicas that
+// are behind until ctx ends; the error then wraps ErrBehind.
+func (r *Reader) Packs(ctx context.Context, from, upTo uint64) (run Run, err error) {
+	return r.patientRun(ctx, from, upTo, runBytes)
+}
+
+func (r *Reader) patientRun(ctx context.Context, from, upTo uint64, maxBytes int) (run Run, err error) {
 	err = patiently(ctx, func() (err error) {
-		newest, err = FetchLast(ctx, r.nc, names, upTo)
+		run, err = r.run(ctx, from, upTo, maxBytes)
 		return err
 	})
-	return newest, err
+	return run, err
+}
+
+func (r *Reader) run(ctx context.Context, from, upTo uint64, maxBytes int) (Run, error) {
+	packs, err := fetchPacks(ctx, r.nc, from, int(min(upTo-from+1, runPacks)), maxBytes)
+	if err != nil {
+		return Run{}, err
+	}
+	n := 0
+	for n < len(packs) && packs[n].Seq == from+uint64(n) && packs[n].Seq <= upTo {
+		n++
+	}
+	if n > 0 {
+		return Run{Packs: packs[:n]}, nil
+	}
+	// Only the leader may say that it is gone.
+	next, err := nextPack(ctx, r.nc, from)
+	if err != nil {
+		return Run{}, err
+	}
+	state, err := r.State(ctx)
+	switch {
+	case err != nil:
+		return Run{}, err
+	case state.First > from:
+		return Run{Missing: min(state.First-1, upTo), Why: Expired}, nil
+	case next == from || state.Last < from:
+		return Run{}, ErrBehind
+	case next == 0:
+		return Run{Missing: upTo, Why: Damaged}, nil
+	}
+	return Run{Missing: min(next-1, upTo), Why: Damaged}, nil
 }
 
 // patiently repeats what fails with ErrBehind until ctx ends.
@@ -155,43 +203,4 @@ func patiently(ctx context.Context, ask func() error) error {
 		case <-time.After(lagPause):
 		}
 	}
-}
-
-// pages reads a page of each name and merges them, up to where the shortest
-// ends.
-func (r *Reader) pages(ctx context.Context, q Range) (Span, error) {
-	s := Span{End: q.UpTo}
-	maxBytes := max(cmp.Or(q.Bytes, maxAnswer)/max(1, len(q.Names)), 64<<10)
-	for _, name := range q.Names {
-		page, err := Fetch(ctx, r.nc, Query{Pattern: name, From: q.Since + 1, Batch: q.Messages, MaxBytes: maxBytes})
-		if err != nil {
-			return Span{}, err
-		}
-		s.Messages = append(s.Messages, page.Messages...)
-		last := q.Since
-		if n := len(page.Messages); n > 0 {
-			last = page.Messages[n-1].Seq
-		}
-		if page.More {
-			s.End = min(s.End, last)
-			continue
-		}
-		// The end of what a replica has; its leader may have more.
-		next, err := Next(ctx, r.nc, name, last+1)
-		if err != nil {
-			return Span{}, err
-		}
-		if next != 0 {
-			s.End = min(s.End, next-1)
-		}
-	}
-	if s.End <= q.Since && q.Since < q.UpTo {
-		return Span{}, ErrBehind
-	}
-	slices.SortFunc(s.Messages, func(a, b Received) int { return cmp.Compare(a.Seq, b.Seq) })
-	s.Messages = slices.CompactFunc(s.Messages, func(a, b Received) bool { return a.Seq == b.Seq }) // overlapping names
-	for n := len(s.Messages); n > 0 && s.Messages[n-1].Seq > s.End; n-- {
-		s.Messages = s.Messages[:n-1]
-	}
-	return s, nil
 }

@@ -33,8 +33,9 @@ type Sink interface {
 	// Deliver pushes the messages to the client, in their order. The batch is shared
 	// with other subscribers, and valid until Deliver returns; the messages stay valid.
 	Deliver(*Batch)
-	// Gap says that messages after since up to upTo are lost for everybody.
-	Gap(since, upTo proto.Cursor)
+	// Gap says that messages after since up to upTo are missing for everybody, and
+	// why (proto.GapExpired, proto.GapDamaged).
+	Gap(since, upTo uint64, why string)
 	// Reset says that the stream was made anew: every sequence is void.
 	Reset()
 }
@@ -90,14 +91,17 @@ func (h *Hub) Start(at proto.Cursor, reset bool) {
 }
 
 // Gap tells every subscriber that the messages after since up to upTo are
-// lost; upTo is the new position. Recent forgets what is before it, so that
+// missing; upTo is the new position. Recent forgets what is before it, so that
 // nobody is served across the hole.
-func (h *Hub) Gap(since, upTo proto.Cursor) {
-	h.recent.reset(upTo)
+func (h *Hub) Gap(since, upTo uint64, why string) {
+	h.recent.forget(upTo)
 	for _, s := range h.shards {
-		s.put(item{command: func() { s.gap(since, upTo) }})
+		s.put(item{command: func() { s.gap(since, upTo, why) }})
 	}
 }
+
+// Pass says that everything up to a place has been handed in.
+func (h *Hub) Pass(upTo uint64) { h.recent.pass(upTo) }
 
 // Subscriber is a connection as the hub knows it. Its memory is the caller's, who has
 // some for each client anyway. Attach makes it usable; from then on it must not be

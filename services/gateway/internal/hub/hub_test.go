@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/herald-push/herald/proto"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -80,8 +79,8 @@ func (n *numbers) Deliver(b *Batch) {
 		n.seqs = append(n.seqs, m.Seq)
 	}
 }
-func (*numbers) Gap(_, _ proto.Cursor) {}
-func (*numbers) Reset()                {}
+func (*numbers) Gap(_, _ uint64, _ string) {}
+func (*numbers) Reset()                    {}
 
 // A shard that is behind lets Publish wait, and nobody else.
 func TestPublishWaitsForASlowShard(t *testing.T) {
@@ -248,9 +247,9 @@ func TestEncodedOnce(t *testing.T) {
 // discard is a subscriber that costs nothing.
 type discard struct{ n int }
 
-func (d *discard) Deliver(b *Batch)    { d.n += len(b.Messages) }
-func (*discard) Gap(_, _ proto.Cursor) {}
-func (*discard) Reset()                {}
+func (d *discard) Deliver(b *Batch)        { d.n += len(b.Messages) }
+func (*discard) Gap(_, _ uint64, _ string) {}
+func (*discard) Reset()                    {}
 
 // One operation is one message to all subscribers of one channel.
 func BenchmarkFanout(b *testing.B) {

@@ -95,8 +95,8 @@ func (s *sink) Deliver(b *Batch) {
 		}
 	}
 }
-func (s *sink) Gap(since, upTo proto.Cursor) { s.note("gap %s %s", since, upTo) }
-func (s *sink) Reset()                       { s.note("reset") }
+func (s *sink) Gap(since, upTo uint64, _ string) { s.note("gap %d %d", since, upTo) }
+func (s *sink) Reset()                           { s.note("reset") }
 
 func attach(h *Hub, sink Sink) *Subscriber {
 	sub := new(Subscriber)

@@ -9,7 +9,8 @@ import (
 // Message is one message on its way to subscribers. Nobody changes it after
 // Publish; all connections share it.
 type Message struct {
-	// Seq is the stream sequence; 0 for an ephemeral message.
+	// Seq is the number in the message's id, which grows with the stream; 0 for an
+	// ephemeral message.
 	Seq     uint64
 	Channel string
 	// Body is the client-ready JSON with the id spliced in.
@@ -18,6 +19,9 @@ type Message struct {
 	ID string
 	// Accepted is when ingest took the message; zero if unknown.
 	Accepted time.Time
+	// Expires is until when the message is kept, Unix milliseconds; 0 is as long
+	// as others.
+	Expires int64
 	// Written, if not nil, is called once by each shard, when what its sockets
 	// take of the message at once is written, with how many of its subscribers
 	// the message was for. Shards call at the same time; it must not block.
@@ -26,6 +30,9 @@ type Message struct {
 	encoded [maxEncodings]atomic.Pointer[[]byte]
 	costly  sync.Mutex // held while a costly encoding is made
 }
+
+// Expired reports whether the message is not for those who come back now.
+func (m *Message) Expired() bool { return m.Expires != 0 && m.Expires <= time.Now().UnixMilli() }
 
 const maxEncodings = 4
 

@@ -161,13 +161,13 @@ func (m *model) leave(p *person) {
 }
 
 func (m *model) gap() {
-	since := proto.Cursor{Epoch: m.epoch, Seq: m.seq}
+	since := m.seq
 	m.seq += 1 + uint64(m.r.IntN(20))
-	m.hub.Gap(since, proto.Cursor{Epoch: m.epoch, Seq: m.seq})
+	m.hub.Gap(since, m.seq, proto.GapExpired)
 	m.ring.all, m.ring.floor, m.ring.last = nil, m.seq, m.seq
 	for _, p := range m.people {
 		if len(p.held) > 0 {
-			p.expect("gap %s %s-%d", since, m.epoch, m.seq)
+			p.expect("gap %d %d", since, m.seq)
 		}
 	}
 }

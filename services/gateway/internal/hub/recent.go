@@ -2,6 +2,7 @@ package hub
 
 import (
 	"runtime"
+	"sort"
 	"sync"
 
 	"github.com/herald-push/herald/proto"
@@ -49,6 +50,33 @@ func (r *Recent) reset(at proto.Cursor) {
 	clear(r.ends)
 	r.head, r.tail, r.bytes = 0, 0, 0
 	r.floor, r.last = at.Seq, at
+}
+
+// forget empties the ring, in the same epoch.
+func (r *Recent) forget(upTo uint64) {
+	at := r.Last()
+	at.Seq = upTo
+	r.reset(at)
+}
+
+// pass moves last on over places without a message.
+func (r *Recent) pass(upTo uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last.Seq = max(r.last.Seq, upTo)
+}
+
+// Count is how many messages after since, up to and including upTo, the ring
+// has.
+func (r *Recent) Count(since, upTo uint64) int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return max(0, r.after(upTo)-r.after(since))
+}
+
+// after is how many entries stand up to and including a place. mu is held.
+func (r *Recent) after(seq uint64) int {
+	return sort.Search(r.tail-r.head, func(i int) bool { return r.ring[(r.head+i)%len(r.ring)].Seq > seq })
 }
 
 func (r *Recent) add(m *Message) {

@@ -129,9 +129,7 @@ func (r *Recent) copyAfter(since proto.Cursor, upTo uint64, into []*Message) (n 
 	if !r.has(since) {
 		return 0, false
 	}
-	all := r.tail - r.head
-	first := sort.Search(all, func(i int) bool { return r.ring[(r.head+i)%len(r.ring)].Seq > since.Seq })
-	for i := r.head + first; i < r.tail && n < len(into); i++ {
+	for i := r.head + r.after(since.Seq); i < r.tail && n < len(into); i++ {
 		e := &r.ring[i%len(r.ring)]
 		if e.Seq > upTo {
 			break

@@ -140,12 +140,12 @@ func (s *shard) start(at proto.Cursor, reset bool) {
 	}
 }
 
-func (s *shard) gap(since, upTo proto.Cursor) {
+func (s *shard) gap(since, upTo uint64, why string) {
 	s.finish()
-	s.position = upTo
+	s.position.Seq = upTo
 	for _, sub := range s.members {
 		if len(sub.held) > 0 {
-			sub.sink.Gap(since, upTo)
+			sub.sink.Gap(since, upTo, why)
 		}
 	}
 }

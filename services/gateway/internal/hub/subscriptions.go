@@ -76,7 +76,7 @@ func (s *shard) join(sub *Subscriber, had, since uint64, names []string, done fu
 			done(Joined{})
 			return
 		}
-		missed = slices.DeleteFunc(missed, sub.has)
+		missed = slices.DeleteFunc(missed, func(m *Message) bool { return sub.has(m) || m.Expired() })
 		if len(missed) > 0 {
 			sub.sink.Deliver(&Batch{Messages: missed})
 		}
