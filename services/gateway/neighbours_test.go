@@ -138,6 +138,20 @@ func TestNeighboursOfHostileClients(t *testing.T) {
 				s.paced(ctx, deflated, func(int) []byte { return bomb })
 			}
 		}},
+		{"requests for what is not there", 8, func(ctx context.Context, g *gate, _ string) {
+			nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", g.Addr().String())
+			if err != nil {
+				return
+			}
+			context.AfterFunc(ctx, func() { _ = nc.Close() })
+			lines := bufio.NewReader(nc)
+			repeat(ctx, func() {
+				_, _ = io.WriteString(nc, "GET /nothing HTTP/1.1\r\nHost: "+g.Addr().String()+"\r\n\r\n")
+				if resp, err := http.ReadResponse(lines, nil); err == nil {
+					_, _ = io.Copy(io.Discard, resp.Body)
+				}
+			})
+		}},
 		{"idle sockets and half handshakes", 1, func(ctx context.Context, g *gate, _ string) {
 			for i := 0; i < 1000 && ctx.Err() == nil; i++ {
 				nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", g.Addr().String())

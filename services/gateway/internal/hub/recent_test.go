@@ -92,6 +92,15 @@ func compareRecent(t *testing.T, r *rand.Rand, recent *Recent, s *slice) {
 		return
 	}
 	want := s.between(since, upTo, names)
+	looked := 0
+	for _, m := range s.all {
+		if m.Seq > since && m.Seq <= upTo {
+			looked++
+		}
+	}
+	if n := recent.Count(since, upTo); n != looked {
+		t.Fatalf("after %d up to %d: %d entries, want %d", since, upTo, n, looked)
+	}
 	if more != (len(want) > most) {
 		t.Fatalf("%d found, at most %d wanted: more %t", len(want), most, more)
 	}
