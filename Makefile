@@ -13,7 +13,7 @@ LDFLAGS  := -s -w -X $(TELEMETRY).Version=$(VERSION) -X $(TELEMETRY).Revision=$(
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := run
-.PHONY: help run build test tools check unit faults burst cross web fuzz bench scale microbench images rules containers compose-test kube-test clean
+.PHONY: help up run build test tools check unit faults burst cross web fuzz bench scale microbench images rules containers compose-test kube-test clean
 
 help: ## these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -72,6 +72,9 @@ microbench: ## publish and fan-out, per core
 	cd services/ingest && go test -run '^$$' -bench . -benchmem .
 	cd services/gateway && go test -run '^$$' -bench . -benchmem ./...
 	cd services/logger && go test -run '^$$' -bench . -benchmem ./...
+
+up: ## docker-compose.yml, built from this tree, its images with the version and revision in them
+	HERALD_BUILD_VERSION=$(VERSION) HERALD_BUILD_REVISION=$(REVISION) HERALD_BUILD_DATE=$(DATE) docker compose up -d --build --wait
 
 images: ## herald/ingest, gateway, logger and allinone, tagged HERALD_VERSION or dev; needs a docker engine
 	@docker info >/dev/null 2>&1 || { echo "images and compose-test need a running docker engine, and there is none"; exit 1; }

@@ -5,6 +5,7 @@
 #   nats.conf          included by nats.conf: the one user of NATS
 #   nats-url           HERALD_NATS_URL_FILE of the services
 #   grafana-password   of Grafana's user admin
+#   alert-webhook      where Alertmanager sends alerts: HERALD_ALERT_WEBHOOK
 #
 # Runs as root of group 65532, which is Herald's and NATS's, with CHOWN as its
 # only capability.
@@ -33,6 +34,10 @@ if ! [ -s /run/herald/grafana-password ]; then
     chown 472 /run/herald/grafana-password # Grafana's user
     echo "Grafana's password is shown this once: user admin, password $grafana"
 fi
+
+# At each start, since it is a setting. Nobody listens at the default: alerts are
+# shown by Alertmanager's page alone then.
+printf %s "${HERALD_ALERT_WEBHOOK:-http://127.0.0.1:9/}" | install alert-webhook
 
 # Volumes are made as root's. Grafana must be able to pass through the first.
 chmod 751 /run/herald

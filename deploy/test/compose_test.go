@@ -49,7 +49,8 @@ func newStack(t testing.TB) *stack {
 		}
 	}
 	s.env = append(s.env, "COMPOSE_PROJECT_NAME="+s.project, "HERALD_SUBNET=10.217.84.0/24",
-		"HERALD_PORT="+balancer, "GRAFANA_PORT="+grafana, "PROMETHEUS_PORT="+prometheus)
+		"HERALD_PORT="+balancer, "GRAFANA_PORT="+grafana, "PROMETHEUS_PORT="+prometheus,
+		"COMPOSE_FILE=docker-compose.yml:deploy/test/docker-compose.test.yml", "HERALD_TEST_RULES="+impatientRules(t))
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("docker compose ps:\n%s", s.compose("ps", "-a"))
@@ -64,7 +65,7 @@ func newStack(t testing.TB) *stack {
 // compose runs docker compose and returns what it wrote to standard output.
 func (s *stack) compose(args ...string) string {
 	s.t.Helper()
-	return s.run("docker", append([]string{"compose", "-f", "docker-compose.yml", "-f", "deploy/test/docker-compose.test.yml"}, args...)...)
+	return s.run("docker", append([]string{"compose"}, args...)...)
 }
 
 func (s *stack) run(name string, args ...string) string {
@@ -103,7 +104,7 @@ func (s *stack) awaitSpread(gateways, least, clients int) {
 	s.t.Helper()
 	var got []float64
 	natstest.Eventually(s.t, time.Minute, fmt.Sprintf("%d clients on %d gateways", clients, gateways), func() bool {
-		samples, err := s.ask(`herald_gateway_connections and on (instance) up{job="gateway"} == 1`)
+		samples, err := s.ask(`herald_gateway_connections and on (job, instance) up == 1`)
 		sum := 0.0
 		got = got[:0]
 		for _, g := range samples {
@@ -253,6 +254,12 @@ func TestCompose(t *testing.T) {
 	if keys := s.compose("run", "--rm", "-T", "herald", "keys", "list"); !strings.Contains(keys, "default") {
 		t.Errorf("herald keys list: got %q, want the key that ingest made", keys)
 	}
+	findings := s.compose("run", "--rm", "-T", "herald", "doctor", "-idle", "1s")
+	for _, want := range []string{"ok    gateway", "ok    ingest", "ok    logger", "ok    stream HERALD"} {
+		if !strings.Contains(findings, want) {
+			t.Errorf("herald doctor: want %q in\n%s", want, findings)
+		}
+	}
 
 	p := s.publish(key)
 	for _, format := range []string{"json", "ndjson", "csv"} {
@@ -276,6 +283,9 @@ func TestCompose(t *testing.T) {
 	for _, service := range []string{"gateway", "ingest", "logger", "nats", "balancer"} {
 		s.restart(service)
 	}
+	begin = time.Now()
+	s.run("deploy/compose/upgrade.sh")
+	t.Logf("upgraded, one container after the other, in %s", time.Since(begin).Round(time.Second))
 	s.awaitSpread(3, 0, early+late)
 
 	n, retries := p.finish()
@@ -289,8 +299,11 @@ func TestCompose(t *testing.T) {
 		}
 	}
 	s.logHas(key, n)
+	s.burst(key)
 	s.monitoringWorks()
+	s.alertsSpeak()
 	s.withoutGateways()
+	s.fires("HeraldNobodyServes")
 	if !t.Failed() { // else the containers' own words are wanted
 		s.downLeavesNothing()
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,6 +25,7 @@ type dashboard struct {
 	UID         string
 	Title       string
 	Annotations struct{ List []struct{ Name, Expr string } }
+	Templating  struct{ List []struct{ Name, Type string } }
 	Panels      []panel
 }
 
@@ -115,22 +117,29 @@ func read(t testing.TB, path string) []byte {
 	return b
 }
 
+// source is what every query asks: the variable, so that a dashboard can be
+// imported wherever there is a Prometheus.
+const source = "${datasource}"
+
+// chosen are the matchers of a query's metrics: by the operator's own names.
+const chosen = `job=~"$job",namespace=~"$namespace",instance=~"$instance"`
+
 // Each panel can be read without asking its author: a title, a sentence, a
-// unit, a place that no other has; and it asks the data source that is there.
+// unit, a place that no other has. And it can be imported anywhere: no fixed
+// uid, the data source and what is shown are variables.
 func TestDashboards(t *testing.T) {
-	var source struct {
-		Datasources []struct{ UID string }
-	}
-	if err := yaml.Unmarshal(read(t, monitoring+"grafana/datasources/prometheus.yml"), &source); err != nil || len(source.Datasources) != 1 {
-		t.Fatalf("data sources: got %v, %v; want one", source, err)
-	}
-	want := source.Datasources[0].UID
-	uids := map[string]string{}
+	const want = source
 	for file, d := range dashboards(t) {
-		if other, taken := uids[d.UID]; taken || d.UID == "" || d.Title == "" {
-			t.Errorf("%s: uid %q (also of %q), title %q; want both, and of its own", file, d.UID, other, d.Title)
+		if d.UID != "" || d.Title == "" {
+			t.Errorf("%s: got the uid %q and the title %q; want a title, and no uid: it would replace somebody else's dashboard", file, d.UID, d.Title)
 		}
-		uids[d.UID] = file
+		var variables []string
+		for _, v := range d.Templating.List {
+			variables = append(variables, v.Name)
+		}
+		if names := []string{"datasource", "job", "namespace", "instance"}; !slices.Equal(variables, names) {
+			t.Errorf("%s: got the variables %q, want %q", file, variables, names)
+		}
 		ids := map[int]bool{}
 		taken := map[[2]int]string{}
 		for _, p := range d.Panels {
@@ -161,10 +170,21 @@ func TestDashboards(t *testing.T) {
 					t.Errorf("%s: query %q: want an expression, a name of its own and the data source %q", at, q.RefID, want)
 				}
 				refs[q.RefID] = true
+				for _, m := range regexp.MustCompile(`\b(?:herald|process|go)_[a-z0-9_]+(\{[^}]*\})?`).FindAllStringSubmatch(inStrings.ReplaceAllString(q.Expr, ""), -1) {
+					if !strings.Contains(m[1], "{") {
+						t.Errorf("%s: query %q asks for all of %s; want {%s}", at, q.RefID, m[0], chosen)
+					}
+				}
+				if n := strings.Count(q.Expr, "{"); strings.Count(q.Expr, chosen) != n && !strings.HasPrefix(q.Expr, "ALERTS{") {
+					t.Errorf("%s: query %q: not all of its metrics are those of the variables: %s", at, q.RefID, q.Expr)
+				}
 			}
 		}
 	}
 }
+
+// inStrings are label values, which may look like names of metrics.
+var inStrings = regexp.MustCompile(`"[^"]*"`)
 
 // Whoever is woken finds a paragraph on what to do, and no paragraph is left
 // over.
@@ -246,6 +266,21 @@ func TestMonitoringAsksForMetricsThatExist(t *testing.T) {
 	}
 }
 
+// Nothing is measured that nobody looks at.
+func TestMonitoringShowsEveryMetric(t *testing.T) {
+	asked := map[string]bool{}
+	for _, q := range queries(t) {
+		for _, name := range metricName.FindAllString(q.expr, -1) {
+			asked[name], asked[histogram.ReplaceAllString(name, "")] = true, true
+		}
+	}
+	for name := range servedMetrics(t) {
+		if strings.HasPrefix(name, "herald_") && !asked[name] {
+			t.Errorf("%s is on no panel and in no rule: show it or drop it", name)
+		}
+	}
+}
+
 // servedMetrics are the names on /metrics of a running Herald, and, since a
 // vector without a value is not served, those in the code.
 func servedMetrics(t testing.TB) map[string]bool {
@@ -267,7 +302,7 @@ func servedMetrics(t testing.TB) map[string]bool {
 	for name := range families {
 		known[name] = true
 	}
-	quoted := regexp.MustCompile(`"(herald_[a-z_]+)"`)
+	quoted := regexp.MustCompile(`"(herald_(?:gateway|ingest|logger|build|nats|stream)_[a-z_]*[a-z])"`)
 	err = filepath.WalkDir("../../services", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
