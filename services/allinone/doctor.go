@@ -55,16 +55,20 @@ var doctorCommand = command{
 	about: "Checks everything that keeps the Herald of this machine from running: settings, certificate, port, data folder,\n" +
 		"disk, open files, NATS, keys, the log. It takes the settings of serve, changes nothing, and exits with 1 if\n" +
 		"something is wrong. With -url it looks at a public address instead, through whatever proxies stand before it:\n" +
-		"WebSocket, SSE, buffering, idle connections.",
+		"WebSocket, SSE, buffering, idle connections. With -services it looks at a deployment in parts: NATS, and every\n" +
+		"process behind those operators' addresses.",
 	examples: []string{
 		"herald doctor",
 		"herald doctor -data /var/lib/herald",
+		"herald doctor -nats nats://nats:4222 -services http://ingest:9090,http://gateway:9090,http://logger:9090",
 		"herald doctor -url https://push.example.com    # through its proxy; with HERALD_API_KEY it sends a message, too",
 	},
 	start: func(c *call) task {
 		p := &patient{cfg: defaultConfig(), out: c.std.out}
 		probe := &outside{patient: p, idle: 75 * time.Second}
+		services := ""
 		t := task{refused: p.unreadable, settings: []config.Setting{
+			{Flag: "services", Env: "HERALD_SERVICES", Help: "operators' addresses of a deployment in parts, such as http://ingest:9090,http://gateway:9090", Into: &services},
 			{Flag: "url", Help: "a public address to look at from outside, such as https://push.example.com", Into: &probe.URL},
 			{Flag: "ca", Env: "HERALD_CA", Help: "for -url: file of the authorities (PEM) that may sign its certificate, in place of the system's", Into: &probe.CA},
 			{Flag: "idle", Help: "for -url: for how long idle connections are watched; many proxies end them after 60s", Into: &probe.idle},
@@ -77,6 +81,9 @@ var doctorCommand = command{
 			if probe.URL != "" {
 				probe.Key = p.cfg.Ingest.APIKey
 				return probe.examine(ctx)
+			}
+			if services != "" {
+				return p.examineServices(ctx, services, c.env.Get("HERALD_URL"))
 			}
 			if err := p.cfg.complete(); err != nil {
 				return p.unreadable(err)
