@@ -161,6 +161,26 @@ func TestStartsOnFullDisk(t *testing.T) {
 	}
 }
 
+// Who lowers -stream-max-bytes on a full disk gets room by that.
+func TestLimitLoweredOnFullDisk(t *testing.T) {
+	disk := smallDisk(t, "48m")
+	s, h := newSingle(t, filepath.Join(disk, "data"))
+	for range 360 { // 21 MiB: two files of the stream, and some
+		if _, err := s.publisher.publish(t.Context(), "public.c0", 60000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(t, disk)
+	h.awaitReason("no space left on device")
+	h.kill()
+	h.env = append(h.env, "HERALD_STREAM_MAX_BYTES=4194304")
+	h.start()
+	h.await()
+	if _, err := s.publisher.publish(t.Context(), "public.c0", 60000); err != nil {
+		t.Error(err)
+	}
+}
+
 // doctor is what `herald doctor` says of the Herald at an address. It finds
 // things that are wrong.
 func doctor(t testing.TB, data, addr string) string {

@@ -65,6 +65,9 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg StreamConfig, lost
 		want.Metadata = map[string]string{metaServer: id}
 	}
 	s, err := js.CreateOrUpdateStream(ctx, want)
+	if err != nil && old != nil && sameStream(has, want) && shrink(ctx, old, want.MaxBytes) {
+		s, err = js.CreateOrUpdateStream(ctx, want)
+	}
 	if err == nil {
 		return EpochsOf(s.CachedInfo()), nil
 	}
@@ -80,6 +83,18 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg StreamConfig, lost
 		}
 	}
 	return EpochsOf(old.CachedInfo()), err
+}
+
+// shrink removes the oldest messages of a stream that has more than maxBytes, and
+// reports whether it did. A lower limit does so by itself; but to note it needs
+// room on the disk, which may be full, and that may be why it was lowered.
+func shrink(ctx context.Context, s jetstream.Stream, maxBytes int64) bool {
+	state := s.CachedInfo().State
+	if maxBytes <= 0 || state.Bytes <= uint64(maxBytes) {
+		return false
+	}
+	keep := uint64(float64(state.Msgs) * float64(maxBytes) / float64(state.Bytes)) // as they are on average
+	return s.Purge(ctx, jetstream.WithPurgeKeep(max(1, keep))) == nil
 }
 
 // stream is the whole configuration of the stream HERALD.
