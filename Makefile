@@ -10,10 +10,11 @@ EPOCH    := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/nul
 DATE     := $(shell date -u -d @$(EPOCH) +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -r $(EPOCH) +%Y-%m-%dT%H:%M:%SZ)
 TELEMETRY := github.com/herald-push/herald/services/internal/telemetry
 LDFLAGS  := -s -w -X $(TELEMETRY).Version=$(VERSION) -X $(TELEMETRY).Revision=$(REVISION) -X $(TELEMETRY).Date=$(DATE)
+HELM     := helm.sh/helm/v3/cmd/helm@v3.22.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := run
-.PHONY: help up run build test tools check unit faults burst cross web fuzz bench scale microbench images rules containers compose-test kube-test clean
+.PHONY: help up run build test tools check unit faults burst cross web fuzz bench scale microbench images rules chart chart-readme containers compose-test kube-test clean
 
 help: ## these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -25,7 +26,7 @@ build: ## bin/herald and one binary per service
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/herald ./services/allinone
 	$(foreach c,$(COMMANDS),go build -trimpath -ldflags '$(LDFLAGS)' -o bin/$(c) ./services/$(c)/cmd/$(c) &&) true
 
-test: tools check unit cross web rules containers ## everything
+test: tools check unit cross web rules chart containers ## everything
 
 tools: ## what the tests need and a fresh Debian lacks
 	@missing=; \
@@ -91,6 +92,13 @@ rules: ## every alert made to fire by promtool, which Debian's package prometheu
 		(cd $$d && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && mkdir -p $(TOOLBOX) && cp usr/bin/promtool $(TOOLBOX)/) || true; rm -rf $$d; fi; \
 	if command -v promtool >/dev/null; then promtool test rules deploy/monitoring/tests/herald.yml && promtool check rules deploy/monitoring/rules/*.yml; \
 	else echo "NOT TESTED here, for want of promtool (it comes with Prometheus): whether each alert fires, deploy/monitoring/tests/herald.yml"; fi
+
+chart: ## the Helm chart against the plain manifests, where there is helm; elsewhere it says what was not tested
+	@export PATH="$$PATH:$(TOOLBOX)"; if command -v helm >/dev/null; then cd deploy/test && go test -tags helm -count=1 -run TestChart .; \
+	else echo "NOT TESTED here, for want of helm (GOBIN=$(TOOLBOX) go install $(HELM)): what deploy/chart renders; its files were"; fi
+
+chart-readme: ## the table of values in deploy/chart/README.md, from values.yaml
+	cd deploy/test && go test -count=1 -run TestChartReadme . -write-chart
 
 containers: ## compose-test where there is a docker engine; elsewhere it says what was not tested
 	@if docker info >/dev/null 2>&1; then $(MAKE) compose-test; \
