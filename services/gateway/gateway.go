@@ -34,6 +34,7 @@ import (
 	"github.com/herald-push/herald/services/gateway/internal/conn"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/chanindex"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/telemetry"
@@ -48,8 +49,10 @@ type Deps struct {
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 	Ops      *telemetry.Ops
-	Pages    fs.FS        // the demo page; nil: none
-	Tracer   trace.Tracer // nil: no spans
+	// Index is kept by the caller, for several services; nil: the gateway has its own.
+	Index  *chanindex.Index
+	Pages  fs.FS        // the demo page; nil: none
+	Tracer trace.Tracer // nil: no spans
 	// Admission is that of the server that Mount's routes are on, unless the
 	// gateway has a listener of its own. Nil: nobody counts the sockets.
 	Admission *httpx.Admission
@@ -62,7 +65,9 @@ type Service struct {
 	log      *slog.Logger
 	m        *metrics
 	hub      *hub.Hub
-	reader   *natsx.Reader // of the stream
+	index    *chanindex.Index
+	follow   func(ctx context.Context) // keeps index; nil: somebody else does
+	reader   *natsx.Reader             // of the stream
 	feed     *feed
 	conns    *conn.Set
 	ips      *perIP
@@ -120,7 +125,11 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Shards: shards(), InboxMessages: liveBuffer,
 		RecentMessages: cfg.RecentMessages, RecentBytes: cfg.RecentBytes,
 	}, hub.NewMetrics(deps.Registry))
-	s.reader = natsx.NewReader(deps.NATS, nil)
+	if s.index = deps.Index; s.index == nil {
+		s.index = chanindex.New()
+		s.follow = func(ctx context.Context) { s.index.Run(ctx, deps.NATS, deps.Log) }
+	}
+	s.reader = natsx.NewReader(deps.NATS, s.index)
 	id := httpx.NewID()
 	s.feed = newFeed(deps.NATS, s.reader, s.hub, deps.Log, s.m, deps.Tracer, id)
 	s.sharing = &sharing{ips: s.ips, nc: deps.NATS, log: deps.Log, id: id, known: map[string]time.Time{}}
@@ -188,6 +197,9 @@ func (s *Service) Run(ctx context.Context) error {
 			failed <- err
 		}
 	})
+	if s.follow != nil {
+		wg.Go(func() { s.follow(inner) })
+	}
 	feed, stopFeed := context.WithCancel(inner)
 	defer stopFeed()
 	feedDone := make(chan struct{})
