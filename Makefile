@@ -11,6 +11,7 @@ DATE     := $(shell date -u -d @$(EPOCH) +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date
 TELEMETRY := github.com/herald-push/herald/services/internal/telemetry
 LDFLAGS  := -s -w -X $(TELEMETRY).Version=$(VERSION) -X $(TELEMETRY).Revision=$(REVISION) -X $(TELEMETRY).Date=$(DATE)
 HELM     := helm.sh/helm/v3/cmd/helm@v3.22.0
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := run
@@ -37,11 +38,12 @@ tools: ## what the tests need and a fresh Debian lacks
 		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing; fi
 	cd web/test && npm ci --silent --no-fund --no-audit
 
-check: ## formatting, vet with and without the workspace, staticcheck
+check: ## formatting, vet with and without the workspace, staticcheck, workflows
 	@unformatted=$$(gofmt -l $(MODULES)); [ -z "$$unformatted" ] || { echo "not gofmt-clean: $$unformatted"; exit 1; }
 	go vet work
 	$(foreach m,$(MODULES),(cd $(m) && GOWORK=off go vet ./...) &&) true
 	$(foreach m,$(MODULES),(cd $(m) && go run $(STATICCHECK) ./...) &&) true
+	go run $(ACTIONLINT) .github/workflows/*.yml
 
 unit: ## all Go tests, under the race detector; end-to-end tests too
 	go test -race -timeout 20m work
