@@ -68,8 +68,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 bench: ## Herald against other servers on this machine, in under ten minutes; writes its table into README.md
 	cd bench && go run . -readme ../README.md
 
-scale: ## N connections (60,000; 0: as many as this machine lets) over several gateways, and what a million cost; writes its tables into deploy/README.md
-	cd bench && go run . scale -n $(or $(N),60000) -readme ../deploy/README.md
+scale: ## N connections (60,000; 0: as many as this machine lets) over several gateways, and what a million cost; writes its tables into deploy/SCALING.md
+	cd bench && go run . scale -n $(or $(N),60000) -readme ../deploy/SCALING.md
 
 microbench: ## publish and fan-out, per core
 	cd services/ingest && go test -run '^$$' -bench . -benchmem .
