@@ -32,7 +32,9 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/engineio"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/gateway/internal/socketio"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/chanindex"
 	"github.com/herald-push/herald/services/internal/httpx"
@@ -78,7 +80,10 @@ type Service struct {
 	server   *httpx.Server    // nil without a listener of its own
 	sockets  *httpx.Admission // nil: nobody counts them
 	frames   frames           // for WebSocket clients
-	origins  allowedOrigins   // of pages of other hosts
+	engine   *engineio.Server // for Socket.IO clients
+	// pids signs what they show to recover their state; nil until shareSecret has the secret.
+	pids    atomic.Pointer[socketio.Signer]
+	origins allowedOrigins // of pages of other hosts
 
 	strangers strangers // pages that were refused
 	forwarded sync.Once // X-Forwarded-For of a peer that is no trusted proxy was reported
@@ -131,6 +136,9 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	}
 	s.reader = natsx.NewReader(deps.NATS, s.index)
 	id := httpx.NewID()
+	s.engine = engineio.NewServer(engineio.Config{
+		Conns: s.conns, Node: id, PingInterval: cfg.Heartbeat, PingTimeout: cfg.Heartbeat * 4 / 5, MaxPayload: maxPayload,
+	})
 	s.feed = newFeed(deps.NATS, s.reader, s.hub, deps.Log, s.m, deps.Tracer, id)
 	s.sharing = &sharing{ips: s.ips, nc: deps.NATS, log: deps.Log, id: id, known: map[string]time.Time{}}
 	s.sessions, s.cut = context.WithCancel(context.Background())
@@ -192,6 +200,7 @@ func (s *Service) Run(ctx context.Context) error {
 	wg.Go(func() { s.conns.Run(inner) })
 	refresh := s.verifier.Run
 	wg.Go(func() { refresh(inner) })
+	wg.Go(func() { s.shareSecret(inner) })
 	wg.Go(func() {
 		if err := s.sharing.run(inner); err != nil {
 			failed <- err

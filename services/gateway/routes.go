@@ -10,11 +10,21 @@ import (
 func (s *Service) Mount(r chi.Router) {
 	r.Get("/ws", s.serveWebSocket)
 	r.Get("/sse", s.serveEvents)
-	r.Options("/sse", s.allowPreflight)
+	r.Options("/sse", s.allowReadingPreflight)
+	for _, path := range []string{"/socket.io", "/socket.io/"} {
+		r.HandleFunc(path, s.serveSocketIO)
+		r.Options(path, s.allowSocketIOPreflight)
+	}
 	s.mountPages(r)
 }
 
 // Words reports whether the gateway itself tells this request that there is no
 // room for it, in the
 // words of the client's protocol.
-func Words(r *http.Request) bool { return r.URL.Path == "/ws" || r.URL.Path == "/sse" }
+func Words(r *http.Request) bool {
+	switch r.URL.Path {
+	case "/ws", "/sse", "/socket.io", "/socket.io/":
+		return true
+	}
+	return false
+}
