@@ -58,7 +58,7 @@ type keyring struct {
 
 // run finds the key bucket and does what the first word says.
 func (k *keyring) run(ctx context.Context, words []string) error {
-	verb, name, err := keyVerb(words)
+	verb, name, err := keyVerb("keys", words)
 	if err != nil {
 		return err
 	}
@@ -89,9 +89,9 @@ func (k *keyring) run(ctx context.Context, words []string) error {
 }
 
 // keyVerb takes the words apart: a verb, and the name that all but list need.
-func keyVerb(words []string) (verb, name string, err error) {
+func keyVerb(command string, words []string) (verb, name string, err error) {
 	if len(words) == 0 {
-		return "", "", errors.New("want add NAME, list, rotate NAME, or revoke NAME; herald keys -h explains them")
+		return "", "", fmt.Errorf("want add NAME, list, rotate NAME, or revoke NAME; herald %s -h explains them", command)
 	}
 	switch verb, rest := words[0], words[1:]; {
 	case verb == "list" && len(rest) == 0:
@@ -99,9 +99,9 @@ func keyVerb(words []string) (verb, name string, err error) {
 	case verb == "list":
 		return "", "", fmt.Errorf("list takes no name: %q", rest)
 	case verb != "add" && verb != "rotate" && verb != "revoke":
-		return "", "", fmt.Errorf("%q: want add, list, rotate or revoke; herald keys -h explains them", verb)
+		return "", "", fmt.Errorf("%q: want add, list, rotate or revoke; herald %s -h explains them", verb, command)
 	case len(rest) != 1:
-		return "", "", fmt.Errorf("%s takes one name, such as: herald keys %s shop", verb, verb)
+		return "", "", fmt.Errorf("%s takes one name, such as: herald %s %s shop", verb, command, verb)
 	default:
 		return verb, rest[0], nil
 	}

@@ -214,6 +214,13 @@ type Grant struct {
 	limit *rate.Limiter
 }
 
+// NewGrant is what a caller has who was authenticated in another way than by a key
+// of a Ring: an app that signs its requests. id is what Places and logs know it by,
+// limit its rate in messages; nil: none.
+func NewGrant(p *Principal, id string, limit *rate.Limiter) Grant {
+	return Grant{Principal: p, KeyID: id, limit: limit}
+}
+
 // Take spends n messages of the key's rate. If there are too few, it spends
 // none and says when to try again. More than Burst never pass.
 func (g Grant) Take(n int, now time.Time) (wait time.Duration, ok bool) {

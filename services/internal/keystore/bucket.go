@@ -12,12 +12,16 @@ import (
 
 // Open finds the bucket. The error is ErrNoBucket before ingest has made it.
 func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
-	kv, err := js.KeyValue(ctx, Bucket)
+	return openBucket(ctx, js, Bucket)
+}
+
+func openBucket(ctx context.Context, js jetstream.JetStream, bucket string) (*Store, error) {
+	kv, err := js.KeyValue(ctx, bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		err = ErrNoBucket
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open key bucket %s: %w", Bucket, err)
+		return nil, fmt.Errorf("open key bucket %s: %w", bucket, err)
 	}
 	return &Store{kv, js.Conn()}, nil
 }
@@ -25,28 +29,39 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
 // Make finds the bucket, or makes it with this many replicas. Only ingest does:
 // it knows on how many servers messages are, and keys are no less.
 func Make(ctx context.Context, js jetstream.JetStream, replicas int) (*Store, error) {
-	s, err := Open(ctx, js)
+	return makeBucket(ctx, js, Bucket, "Digests of Herald's API keys", replicas)
+}
+
+func makeBucket(ctx context.Context, js jetstream.JetStream, bucket, description string, replicas int) (*Store, error) {
+	s, err := openBucket(ctx, js, bucket)
 	if !errors.Is(err, ErrNoBucket) {
 		return s, err
 	}
 	_, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket:      Bucket,
-		Description: "Digests of Herald's API keys",
+		Bucket:      bucket,
+		Description: description,
 		History:     1,
 		Replicas:    max(1, replicas),
 	})
 	if err != nil && !errors.Is(err, jetstream.ErrBucketExists) { // another process was quicker
-		return nil, fmt.Errorf("make key bucket %s: %w", Bucket, err)
+		return nil, fmt.Errorf("make key bucket %s: %w", bucket, err)
 	}
-	return Open(ctx, js)
+	return openBucket(ctx, js, bucket)
 }
 
-// Replicate brings a bucket that was made with another number of replicas to
-// this one, and changes nothing else of it.
+// Replicate brings the buckets of keys and apps, made with another number of
+// replicas, to this one, and changes nothing else of them.
 func Replicate(ctx context.Context, js jetstream.JetStream, replicas int) error {
-	s, err := js.Stream(ctx, "KV_"+Bucket)
+	return errors.Join(replicate(ctx, js, Bucket, replicas), replicate(ctx, js, AppBucket, replicas))
+}
+
+func replicate(ctx context.Context, js jetstream.JetStream, bucket string, replicas int) error {
+	s, err := js.Stream(ctx, "KV_"+bucket)
+	if bucket == AppBucket && errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil // whoever makes it makes it with the right number
+	}
 	if err != nil {
-		return fmt.Errorf("look at key bucket %s: %w", Bucket, err)
+		return fmt.Errorf("look at key bucket %s: %w", bucket, err)
 	}
 	cfg := s.CachedInfo().Config
 	if cfg.Replicas == max(1, replicas) {
@@ -55,7 +70,7 @@ func Replicate(ctx context.Context, js jetstream.JetStream, replicas int) error 
 	has := cfg.Replicas
 	cfg.Replicas = max(1, replicas)
 	if _, err := js.UpdateStream(ctx, cfg); err != nil {
-		return fmt.Errorf("bring key bucket %s from %d to %d replicas: %w", Bucket, has, cfg.Replicas, err)
+		return fmt.Errorf("bring key bucket %s from %d to %d replicas: %w", bucket, has, cfg.Replicas, err)
 	}
 	return nil
 }

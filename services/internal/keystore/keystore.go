@@ -126,30 +126,39 @@ func (s *Store) First(ctx context.Context, now time.Time) (secret string, k auth
 // written in that moment may come after it (seen with nats-server 2.15.2). So
 // List counts, and reads again what is not whole.
 func (s *Store) List(ctx context.Context) ([]Info, error) {
+	entries, err := s.entries(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	return infos(entries), nil
+}
+
+// entries is the whole bucket by its entries' names, with the markers of deleted
+// ones.
+func (s *Store) entries(ctx context.Context) (map[string]jetstream.KeyValueEntry, error) {
 	for range listAttempts {
 		entries, err := s.snapshot(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("list keys: %w", err)
+			return nil, err
 		}
 		status, err := s.kv.Status(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("list keys: %w", err)
+			return nil, err
 		}
 		// One value an entry, revoked ones too; a bucket that somebody made
 		// with a longer history cannot be counted.
 		if uint64(len(entries)) >= status.Values() || status.History() > 1 {
-			return infos(entries), nil
+			return entries, nil
 		}
 	}
-	return nil, fmt.Errorf("list keys: bucket %s changes faster than it can be read", Bucket)
+	return nil, fmt.Errorf("bucket %s changes faster than it can be read", s.kv.Bucket())
 }
 
 // listAttempts is far more than it takes: with one writer that never paused, 1
 // reading in 20 was not whole.
 const listAttempts = 20
 
-// snapshot reads the bucket's entries by their names, with the markers of
-// deleted ones.
+// snapshot reads the bucket once, as far as a watcher gives it.
 func (s *Store) snapshot(ctx context.Context) (map[string]jetstream.KeyValueEntry, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends a goroutine that nats.go starts per watcher

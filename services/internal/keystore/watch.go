@@ -35,22 +35,36 @@ var errResync = errors.New("start over")
 // or restored. So Watch reads the whole bucket again after each reconnect and
 // once a minute, and takes the keys away that are no longer in it.
 func (s *Store) Watch(ctx context.Context, ring *auth.Ring, log *slog.Logger, ready func()) error {
+	return s.watch(ctx, &follower{
+		prefix: "key.", what: "API key", log: log, known: map[string]uint64{}, ready: sync.OnceFunc(ready),
+		put: func(id string, value []byte) (name string, err error) {
+			k, err := parse(id, value)
+			if err == nil {
+				err = ring.Put(k)
+			}
+			return k.Name, err
+		},
+		remove: ring.Delete,
+	})
+}
+
+// watch follows the bucket until ctx ends: see Watch.
+func (s *Store) watch(ctx context.Context, f *follower) error {
 	reconnected := s.nc.StatusChanged(nats.CONNECTED)
 	defer s.nc.RemoveStatusListener(reconnected)
-	f := follower{ring: ring, log: log, known: map[string]uint64{}, ready: sync.OnceFunc(ready)}
 	for {
 		err := f.follow(ctx, s.kv, reconnected)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case s.nc.IsClosed():
-			return fmt.Errorf("watch keys: %w", nats.ErrConnectionClosed)
+			return fmt.Errorf("watch %ss: %w", f.what, nats.ErrConnectionClosed)
 		case errors.Is(err, errResync):
 			continue
 		}
 		if !f.failing {
 			f.failing = true
-			log.Warn("keys cannot be watched; trying again", "err", err)
+			f.log.Warn(f.what+"s cannot be watched; trying again", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -61,11 +75,16 @@ func (s *Store) Watch(ctx context.Context, ring *auth.Ring, log *slog.Logger, re
 
 // follower is the state of one Watch. Its goroutine owns it.
 type follower struct {
-	ring    *auth.Ring
-	log     *slog.Logger
+	// Fixed.
+	prefix string                                                 // of the entries, such as "key."
+	what   string                                                 // one entry is, in the log
+	put    func(id string, value []byte) (name string, err error) // takes an entry in, or says why not
+	remove func(id string)                                        // takes it away
+	log    *slog.Logger
+
 	known   map[string]uint64 // revision of each entry that was taken in, also of damaged ones
 	ready   func()
-	loaded  bool // what was stored at the start is in the ring
+	loaded  bool // what was stored at the start is taken in
 	failing bool // the log has it
 }
 
@@ -74,7 +93,7 @@ type follower struct {
 func (f *follower) follow(ctx context.Context, kv jetstream.KeyValue, reconnected <-chan nats.Status) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends a goroutine that nats.go starts per watcher
-	w, err := kv.Watch(ctx, "key.*")
+	w, err := kv.Watch(ctx, f.prefix+"*")
 	if err != nil {
 		return err
 	}
@@ -105,11 +124,11 @@ func (f *follower) follow(ctx context.Context, kv jetstream.KeyValue, reconnecte
 				stored = nil
 				if f.failing {
 					f.failing = false
-					f.log.Info("keys are watched again")
+					f.log.Info(f.what + "s are watched again")
 				}
 				if !f.loaded {
 					f.loaded = true
-					f.log.Info("API keys loaded", "keys", len(f.known))
+					f.log.Info(f.what+"s loaded", "count", len(f.known))
 				}
 				f.ready()
 			}
@@ -138,7 +157,7 @@ func (f *follower) dropMissing(ctx context.Context, kv jetstream.KeyValue, store
 	return nil
 }
 
-// take brings one entry into the ring, and reports whether it exists.
+// take brings one entry in, and reports whether it exists.
 func (f *follower) take(e jetstream.KeyValueEntry) bool {
 	if e.Operation() != jetstream.KeyValuePut {
 		f.drop(e.Key())
@@ -148,31 +167,28 @@ func (f *follower) take(e jetstream.KeyValueEntry) bool {
 		return true // read again
 	}
 	f.known[e.Key()] = e.Revision()
-	id := strings.TrimPrefix(e.Key(), "key.")
-	k, err := parse(id, e.Value())
-	if err == nil {
-		err = f.ring.Put(k)
-	}
+	id := strings.TrimPrefix(e.Key(), f.prefix)
+	name, err := f.put(id, e.Value())
 	if err != nil {
-		f.ring.Delete(id) // a damaged entry opens no door
-		f.log.Error("API key ignored", "key", id, "err", err)
+		f.remove(id) // a damaged entry opens no door
+		f.log.Error(f.what+" ignored", "key", id, "err", err)
 		return true
 	}
 	level := slog.LevelDebug // at the start a count says enough
 	if f.loaded {
 		level = slog.LevelInfo
 	}
-	f.log.Log(context.Background(), level, "API key known", "key", id, "name", k.Name)
+	f.log.Log(context.Background(), level, f.what+" known", "key", id, "name", name)
 	return true
 }
 
-// drop takes away a key that Watch put into the ring.
+// drop takes away what watch has taken in.
 func (f *follower) drop(key string) {
 	if _, ok := f.known[key]; !ok {
 		return // revoked before this process began
 	}
 	delete(f.known, key)
-	id := strings.TrimPrefix(key, "key.")
-	f.ring.Delete(id)
-	f.log.Info("API key revoked", "key", id)
+	id := strings.TrimPrefix(key, f.prefix)
+	f.remove(id)
+	f.log.Info(f.what+" revoked", "key", id)
 }

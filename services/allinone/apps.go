@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"text/tabwriter"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/pusher"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+var appsCommand = command{
+	name: "apps", args: "add|list|rotate|revoke [NAME]", does: "manage apps of the Pusher protocol",
+	about: "Manages the apps that Pusher's clients and server SDKs use, of the Herald that runs on this machine, or, with\n" +
+		"-nats, of another deployment. A change counts everywhere at once.\n" +
+		"Who comes from Pusher, Soketi or Reverb keeps id, key and secret: -id, -key, and the secret in HERALD_APP_SECRET.",
+	examples: []string{
+		"herald apps add shop                 # makes an id, a key and a secret",
+		"HERALD_APP_SECRET_FILE=secret.txt herald apps add shop -id 1234567 -key 278d425bdf160c739803",
+		"herald apps list",
+		"herald apps rotate shop -grace 24h   # a new key and secret; the old ones end after a day",
+		"herald apps revoke shop              # its name or id: its clients are closed",
+	},
+	start: func(c *call) task {
+		a := &appShelf{cfg: defaultConfig(), grace: 24 * time.Hour, out: c.std.out}
+		return task{
+			settings: append([]config.Setting{
+				{Flag: "id", Help: "add: its id in URLs of the HTTP API; without it a number is made", Into: &a.id},
+				{Flag: "key", Help: "add: its key, which clients have in their URL; without it one is made", Into: &a.key},
+				{Env: "HERALD_APP_SECRET", Help: "add: the secret of -key, as its backends have it; without it one is made", Secret: true, Into: &a.secret},
+				{Flag: "prefix", Help: "add: the channel below which its channels are for everybody else; without it pusher.ID", Into: &a.prefix},
+				{Flag: "rate", Help: "add: messages a second it may publish, per ingest; 0: no limit", Into: &a.rate},
+				{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &a.grace},
+				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", Into: &a.cfg.Data},
+				{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &a.cfg.NATS.URL},
+			}, a.cfg.NATS.SecuritySettings()...),
+			run: a.run,
+		}
+	},
+}
+
+// appShelf is what herald apps works on, and the settings of its verbs.
+type appShelf struct {
+	cfg                     Config // where NATS is
+	id, key, secret, prefix string
+	rate                    float64
+	grace                   time.Duration
+	out                     io.Writer
+}
+
+// run finds the bucket of apps and does what the first word says.
+func (a *appShelf) run(ctx context.Context, words []string) error {
+	verb, name, err := keyVerb("apps", words)
+	if err != nil {
+		return err
+	}
+	where, err := findNATS(a.cfg)
+	if err != nil {
+		return err
+	}
+	nc, err := natsx.Connect(where, slog.New(slog.DiscardHandler))
+	if err != nil {
+		if a.cfg.NATS.URL == "" {
+			return fmt.Errorf("%w: the Herald of %s does not answer; start it", errNotRunning, a.cfg.Data)
+		}
+		return err
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("JetStream: %w", err)
+	}
+	store, err := keystore.OpenApps(ctx, js)
+	if err != nil {
+		return err
+	}
+	return a.do(ctx, store, verb, name)
+}
+
+func (a *appShelf) do(ctx context.Context, store *keystore.AppStore, verb, name string) error {
+	now, out := time.Now(), a.out
+	switch verb {
+	case "add":
+		app, err := a.app(name, now)
+		if err == nil {
+			err = store.Add(ctx, app)
+		}
+		if err != nil {
+			return err
+		}
+		k := app.Keys[0]
+		secret := k.Secret
+		if a.secret != "" {
+			secret = "(as given)"
+		}
+		fmt.Fprintf(out, "app id: %s\nkey:    %s\nsecret: %s\nIts channel orders is %s.orders for native clients and publishers.\n", app.ID, k.Key, secret, app.Prefix)
+	case "rotate":
+		k, app, err := store.Rotate(ctx, name, a.grace, now)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "app id: %s\nkey:    %s\nsecret: %s\nThe old ones end in %s.\n", app.ID, k.Key, k.Secret, a.grace)
+	case "revoke":
+		if err := store.Revoke(ctx, name); err != nil {
+			return err
+		}
+		fmt.Fprintln(out, "revoked")
+	case "list":
+		list, err := store.List(ctx)
+		if err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "NAME\tID\tCHANNELS\tRATE\tKEY\tCREATED\tEXPIRES")
+		for _, app := range list {
+			rate := "-"
+			if app.Rate > 0 {
+				rate = fmt.Sprintf("%g/s", app.Rate)
+			}
+			if app.Damaged {
+				fmt.Fprintf(w, "(damaged)\t%s\t-\t-\t-\t-\t-\n", app.ID)
+			}
+			for _, k := range app.Keys {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", app.Name, app.ID, app.Pattern(), rate, k.Key, day(k.Created), day(k.Expires))
+			}
+		}
+		return w.Flush()
+	}
+	return nil
+}
+
+// app is what add makes of the settings.
+func (a *appShelf) app(name string, now time.Time) (pusher.App, error) {
+	k := pusher.NewKey(now)
+	switch {
+	case a.secret != "" && a.key == "":
+		return pusher.App{}, errors.New("HERALD_APP_SECRET is the secret of a key; give that with -key, or unset it and have both made")
+	case a.secret == "" && a.key != "":
+		return pusher.App{}, errors.New("-key comes with its secret, in HERALD_APP_SECRET or the file that HERALD_APP_SECRET_FILE names; leave both out to have them made")
+	case a.key != "":
+		k.Key, k.Secret = a.key, a.secret
+	}
+	app := pusher.App{ID: a.id, Name: name, Prefix: a.prefix, Keys: []pusher.Key{k}, Rate: a.rate, Created: now.UTC().Truncate(time.Millisecond)}
+	if app.ID == "" {
+		app.ID = pusher.NewID()
+	}
+	if app.Prefix == "" {
+		app.Prefix = pusher.DefaultPrefix(app.ID)
+	}
+	return app, app.Check()
+}
