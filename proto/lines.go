@@ -163,6 +163,15 @@ func (l *Lines) Traceparent() []byte {
 	return l.trace
 }
 
+// Except is the connection that does not get the current message; empty: none.
+func (l *Lines) Except() []byte {
+	if l.single != nil {
+		return []byte(l.single.private.Except)
+	}
+	v, _ := l.field('e')
+	return v
+}
+
 // private is the private part of the current line.
 func (l *Lines) private() []byte {
 	if l.single != nil {

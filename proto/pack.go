@@ -24,6 +24,7 @@ import (
 //	   second line on the difference to the first line's
 //	s  the publisher's IP address; without it that of the first line
 //	t  the W3C trace context of the POST; without it that of the first line
+//	e  the connection that does not get the message, each line for itself
 //
 // s and t without a value mean that there is none. A pack is stored whole or
 // not at all.
@@ -61,9 +62,10 @@ type Private struct {
 	Accepted    time.Time // when ingest accepted the message, to the microsecond
 	Traceparent string    // W3C trace context of the POST, or empty
 	Expires     time.Time // zero: never
+	Except      string    // the connection that does not get it; empty: none
 }
 
-// maxPrivateBytes bounds Source and Traceparent, which have 55 at most.
+// maxPrivateBytes bounds Source, Traceparent and Except, which have 55 at most.
 const maxPrivateBytes = 64
 
 // Pack is a pack that is being filled. Its zero value is empty. The memory of
@@ -99,7 +101,7 @@ func (p *Pack) HasRoom(m *Message, maxBytes int) bool {
 
 // lineBytes is how long the line of a message is at most.
 func lineBytes(m *Message) int {
-	const members, private = 64, 2*maxPrivateBytes + 48
+	const members, private = 64, 3*maxPrivateBytes + 48
 	return len(m.Channel) + len(m.Event) + len(m.Data) + len(m.Sender) + len(m.Time) + members + private
 }
 
@@ -127,6 +129,7 @@ func (p *Pack) Add(m *Message, private Private) (place int) {
 	}
 	b = appendField(b, 's', source, p.source)
 	b = appendField(b, 't', trace, p.trace)
+	b = appendField(b, 'e', printable(private.Except), "")
 	if p.n == 0 {
 		p.source, p.trace = source, trace
 	}

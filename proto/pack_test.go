@@ -33,6 +33,7 @@ func somePacked() []packed {
 		{packMessage("orders.eu", `"the same publisher, later"`), proto.Private{Source: "203.0.113.7", Accepted: packTime.Add(57 * time.Microsecond), Traceparent: trace}},
 		{packMessage("user.4711.inbox", "[1,\t2]"), proto.Private{Source: "2001:db8::1", Accepted: packTime.Add(-3 * time.Microsecond), Traceparent: other}},
 		{packMessage("a.b.c.d.e.f", `"\"time\":\"x\"}\tx1 s2"`), proto.Private{Accepted: packTime, Expires: time.UnixMilli(1795370316000)}},
+		{packMessage("pusher.3.a", `1`), proto.Private{Source: "203.0.113.7", Accepted: packTime, Traceparent: trace, Except: "1234.1234"}},
 		{packMessage("broadcast", `null`), proto.Private{Source: "203.0.113.7", Accepted: packTime, Expires: time.UnixMilli(1)}},
 	}
 }
@@ -53,7 +54,7 @@ func checkLines(t *testing.T, body []byte, all []packed) {
 			t.Fatalf("the pack has more than its %d messages; the next line is %q", n, lines.Raw())
 		}
 		want := all[n]
-		got := packed{proto.Message{}, proto.Private{Source: string(lines.Source()), Traceparent: string(lines.Traceparent()), Accepted: time.UnixMicro(lines.Accepted())}}
+		got := packed{proto.Message{}, proto.Private{Source: string(lines.Source()), Traceparent: string(lines.Traceparent()), Except: string(lines.Except()), Accepted: time.UnixMicro(lines.Accepted())}}
 		if e := lines.Expires(); e != 0 {
 			got.p.Expires = time.UnixMilli(e)
 		}

@@ -31,6 +31,8 @@ type Publication struct {
 	// TTL is how many seconds the message is kept for clients that come back;
 	// 0 means as long as the stream keeps any.
 	TTL int64 `json:"ttl,omitempty"`
+	// Except is the connection that does not get the message. Only dialects set it.
+	Except string `json:"-"`
 }
 
 // MaxTTL is a year in seconds; more is surely another unit.

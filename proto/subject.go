@@ -52,6 +52,8 @@ const (
 	HeaderAccepted = "Herald-Accepted"
 	// HeaderTraceparent is the W3C trace context of the POST, passed through.
 	HeaderTraceparent = "traceparent"
+	// HeaderExcept is the connection that does not get the message.
+	HeaderExcept = "Herald-Except"
 	// HeaderExpires is until when the message is kept, Unix time in milliseconds,
 	// decimal.
 	HeaderExpires = "Herald-Expires"

@@ -219,7 +219,7 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 
 // publish hands the messages of a pack on, in order.
 func (f *feed) publish(p *natsx.Pack, from string) {
-	n, newest := 0, time.Time{}
+	n := 0
 	for ; p.Next(); n++ {
 		r, ok := natsx.ReceivedOf(p)
 		if !ok {
@@ -234,14 +234,13 @@ func (f *feed) publish(p *natsx.Pack, from string) {
 		m := newMessage(f.id(r.Number), r)
 		f.trace(m, r.Trace)
 		f.hub.Publish(m)
-		newest = r.Accepted
+		if !r.Accepted.IsZero() {
+			f.m.age.Set(max(0, time.Since(r.Accepted).Seconds()))
+		}
 	}
 	f.m.received.WithLabelValues(from).Add(float64(n))
 	if p.Seq > 0 {
 		f.pass(p.Seq)
-	}
-	if !newest.IsZero() {
-		f.m.age.Set(max(0, time.Since(newest).Seconds()))
 	}
 }
 
@@ -261,6 +260,7 @@ func newMessage(id proto.Cursor, r natsx.Received) *hub.Message {
 		Body:     proto.AppendWithID(make([]byte, 0, len(r.Body)+48), id, r.Body),
 		Accepted: r.Accepted,
 		Expires:  r.Expires,
+		Except:   r.Except,
 	}
 }
 

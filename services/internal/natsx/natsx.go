@@ -186,6 +186,7 @@ type Headers struct {
 	Source      string // the publisher's IP
 	Accepted    time.Time
 	Traceparent string
+	Except      string // the connection that does not get it
 }
 
 // NewMsg makes the NATS message for m, which has no ID: to be stored, or, if
@@ -222,6 +223,7 @@ func Fill(msg *nats.Msg, m *proto.Message, h Headers, ephemeral bool) {
 	set(msg.Header, proto.HeaderSource, h.Source)
 	set(msg.Header, proto.HeaderAccepted, accepted)
 	set(msg.Header, proto.HeaderTraceparent, h.Traceparent)
+	set(msg.Header, proto.HeaderExcept, h.Except)
 	if msg.Data == nil {
 		msg.Data = make([]byte, 0, len(m.Data)+len(m.Channel)+len(m.Event)+len(m.Sender)+96)
 	}

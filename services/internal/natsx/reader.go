@@ -95,6 +95,7 @@ type Received struct {
 	Source   string    // the publisher's IP address; empty if unknown
 	Trace    string    // traceparent; empty without
 	Expires  int64     // Unix milliseconds; 0: never
+	Except   string    // the connection that does not get it; empty: none
 }
 
 // ReceivedOf is the current message of a pack, or of ephemeral ones; ok is
@@ -105,7 +106,7 @@ func ReceivedOf(p *Pack) (r Received, ok bool) {
 		return Received{}, false
 	}
 	r = Received{
-		Channel: string(p.Channel()), Body: bytes.Clone(body), Source: string(p.Source()), Trace: string(p.Traceparent()), Expires: p.Expires(),
+		Channel: string(p.Channel()), Body: bytes.Clone(body), Source: string(p.Source()), Trace: string(p.Traceparent()), Expires: p.Expires(), Except: string(p.Except()),
 	}
 	if p.Seq > 0 {
 		r.Number = proto.Number(p.Seq, p.Place())

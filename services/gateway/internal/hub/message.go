@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,9 @@ type Message struct {
 	Body []byte
 	// ID is the message's id; empty for an ephemeral message.
 	ID string
+	// Except is the id of the connection that does not get the message; empty: none.
+	// Sinks heed it.
+	Except string
 	// Accepted is when ingest took the message; zero if unknown.
 	Accepted time.Time
 	// Expires is until when the message is kept, Unix milliseconds; 0 is as long
@@ -93,6 +97,21 @@ type Batch struct {
 	Messages []*Message
 
 	joined [maxEncodings][]byte
+
+	searched bool // for messages that are not for everybody
+	excepts  bool // there is one
+}
+
+// Excepts reports whether the connection does not get all of the messages.
+func (b *Batch) Excepts(id string) bool {
+	if len(b.Messages) == 1 {
+		return b.Messages[0].Except == id
+	}
+	if !b.searched {
+		b.searched = true
+		b.excepts = slices.ContainsFunc(b.Messages, func(m *Message) bool { return m.Except != "" })
+	}
+	return b.excepts && slices.ContainsFunc(b.Messages, func(m *Message) bool { return m.Except == id })
 }
 
 // Encoded is the messages in this encoding, one after the other, joined once

@@ -83,7 +83,7 @@ func (f *flight) sealAlone(m *proto.Message, private proto.Private, msgID string
 	if !private.Expires.IsZero() {
 		ttl = int64(private.Expires.Sub(private.Accepted) / time.Second)
 	}
-	natsx.Fill(&f.msg, m, natsx.Headers{MsgID: msgID, TTL: ttl, Source: private.Source, Accepted: private.Accepted, Traceparent: private.Traceparent}, false)
+	natsx.Fill(&f.msg, m, natsx.Headers{MsgID: msgID, TTL: ttl, Source: private.Source, Accepted: private.Accepted, Traceparent: private.Traceparent, Except: private.Except}, false)
 	delete(f.msg.Header, proto.HeaderChannels)
 }
 

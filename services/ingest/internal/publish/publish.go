@@ -132,7 +132,7 @@ func (p *Publisher) Send(o *Origin, pub *proto.Publication, channel string, plac
 	now := time.Now()
 	*d = Delivery{channel: channel, trace: o.Traceparent, ephemeral: pub.Ephemeral, accepted: now}
 	m := proto.Message{Channel: channel, Event: pub.Event, Data: pub.Data, Sender: o.Sender}
-	private := proto.Private{Source: o.Source, Accepted: now, Traceparent: o.Traceparent}
+	private := proto.Private{Source: o.Source, Accepted: now, Traceparent: o.Traceparent, Except: pub.Except}
 	if pub.Ephemeral {
 		if packing {
 			d.flight = p.lane.addLive(&m, private)
