@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	fromLine  = regexp.MustCompile(`(?m)^FROM (?:--platform=\S+ )?(\S+)`)
+	fromLine  = regexp.MustCompile(`(?m)^FROM (\S+)`)
 	pinnedTag = regexp.MustCompile(`:[^:/]*\d[^:/]*$|:nonroot$`)
 )
 

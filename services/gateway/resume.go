@@ -111,6 +111,7 @@ type replay struct {
 	from     string // memory or stream, for the metric
 
 	messages, bytes int // what may still be sent
+	sent            int // messages
 
 	sending context.Context // while a page from the stream is sent: ends when that takes too long; else nil
 }
@@ -181,6 +182,8 @@ func (c *session) goLive(r *replay) bool {
 	}
 	return c.join(r.had, since, r.names, func(j hub.Joined) {
 		switch {
+		case r.channel != "" && c.words.caughtUp != nil:
+			c.conn.Push(c.words.caughtUp(r.channel, r.last && r.sent == 0))
 		case r.channel != "":
 			r.say(subscribed(r.channel, r.complete, c.id(j.Position.Seq)))
 		case c.asked.greet != nil:
@@ -221,10 +224,11 @@ func (c *session) skip(r *replay) {
 // subscription that is live.
 func (c *session) send(r *replay, m *hub.Message, e *hub.Encoding) error {
 	r.since = m.Seq
-	if c.has(m.Channel, m.Seq) || m.Expired() {
+	if c.has(m.Channel, m.Seq) || m.Expired() || m.Except == c.conn.ID() {
 		return nil
 	}
 	r.messages--
+	r.sent++
 	r.bytes -= len(m.Body)
 	if r.sending == nil {
 		return c.conn.SendWait(c.s.sessions, m.Encoded(e))

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -10,10 +11,9 @@ import (
 func (s *Service) Mount(r chi.Router) {
 	r.Get("/ws", s.serveWebSocket)
 	r.Get("/sse", s.serveEvents)
-	r.Options("/sse", s.allowReadingPreflight)
-	for _, path := range []string{"/socket.io", "/socket.io/"} {
-		r.HandleFunc(path, s.serveSocketIO)
-		r.Options(path, s.allowSocketIOPreflight)
+	r.Options("/sse", s.allowPreflight)
+	for _, path := range []string{"/app", "/app/*"} {
+		r.Get(path, s.servePusher)
 	}
 	s.mountPages(r)
 }
@@ -22,9 +22,5 @@ func (s *Service) Mount(r chi.Router) {
 // room for it, in the
 // words of the client's protocol.
 func Words(r *http.Request) bool {
-	switch r.URL.Path {
-	case "/ws", "/sse", "/socket.io", "/socket.io/":
-		return true
-	}
-	return false
+	return r.URL.Path == "/ws" || r.URL.Path == "/sse" || strings.HasPrefix(r.URL.Path, "/app/")
 }

@@ -22,6 +22,11 @@ type wording struct {
 	// parse reads a client's frame; nil: these clients send none. An error closes the
 	// connection with CloseInvalidPayload.
 	parse func(b []byte) (proto.ClientFrame, error)
+	// frame is for clients whose frames are not Herald's in other words: it does what
+	// parse and session.handle do otherwise.
+	frame func(c *session, b []byte)
+	// maxFrames is how many frames a client may send in one second; 0: maxFrames.
+	maxFrames int32
 	// message words a message, once for all clients of the dialect.
 	message *hub.Encoding
 	// single words a message that no other client shares.
@@ -33,6 +38,18 @@ type wording struct {
 	welcome func(f proto.Welcome, last bool) []byte
 	// place words the id from which the client resumes from now on; it may be empty.
 	place func(id string) []byte
+	// catchingUp is what precedes the messages that a subscription had missed, and
+	// caughtUp what follows them; none: its newest message was asked for, and there is
+	// none. Nil: what follows is the answer to a subscribe frame.
+	catchingUp func(name string) []byte
+	caughtUp   func(name string, none bool) []byte
+}
+
+func (w *wording) mostFrames() int32 {
+	if w.maxFrames > 0 {
+		return w.maxFrames
+	}
+	return maxFrames
 }
 
 // session is one client. Its connection calls it with the client's frames, and
@@ -50,6 +67,7 @@ type session struct {
 	principal *auth.Principal
 	anonymous bool
 	counted   bool // its socket is, beyond the request that brought it: see httpx.Admission
+	app       *app // of a Pusher client; else nil
 	followed  []follow
 	first     [1]follow // where followed begins: most have one
 	frames    int32     // in the second that began at window
@@ -76,7 +94,17 @@ const (
 )
 
 // Deliver, Gap and Reset make a session a hub.Sink.
-func (c *session) Deliver(b *hub.Batch) { c.conn.Push(b.Encoded(c.words.message)) }
+func (c *session) Deliver(b *hub.Batch) {
+	if !b.Excepts(c.conn.ID()) {
+		c.conn.Push(b.Encoded(c.words.message))
+		return
+	}
+	for _, m := range b.Messages {
+		if m.Except != c.conn.ID() {
+			c.conn.Push(m.Encoded(c.words.message))
+		}
+	}
+}
 func (c *session) Gap(since, upTo uint64, why string) {
 	c.pushControl(proto.Gap{Type: proto.FrameGap, Reason: why, Since: c.id(since), ID: c.id(upTo)})
 }
@@ -132,6 +160,9 @@ func (c *session) Ended() {
 	c.s.shares.release(c.conn.Remote(), int(c.held))
 	if c.counted {
 		c.s.sockets.Leave(c.conn.Remote())
+	}
+	if c.app != nil {
+		c.app.leave(c)
 	}
 	if c.since == 0 {
 		return
@@ -280,6 +311,10 @@ func (c *session) Frame(b []byte, _ bool) {
 	if !c.admit(len(b)) {
 		return
 	}
+	if c.words.frame != nil {
+		c.words.frame(c, b)
+		return
+	}
 	f, err := c.words.parse(b)
 	if err != nil {
 		c.refuse(refusal{code: proto.CloseInvalidPayload, err: err})
@@ -294,8 +329,9 @@ func (c *session) admit(bytes int) bool {
 	if now := monotonic.Now(); now-c.window >= int64(time.Second) {
 		c.window, c.frames = now, 0
 	}
-	if c.frames++; c.frames > maxFrames {
-		c.refuse(refusal{code: proto.CloseTooManyFrames, err: fmt.Errorf("more than %d frames in a second", maxFrames)})
+	most := c.words.mostFrames()
+	if c.frames++; c.frames > most {
+		c.refuse(refusal{code: proto.CloseTooManyFrames, err: fmt.Errorf("more than %d frames in a second", most)})
 		return false
 	}
 	c.pay(frameCost + time.Duration(bytes)*byteCost)
@@ -353,6 +389,9 @@ func (c *session) subscribe(name, since string, say say) {
 	}
 	p, err := c.plan(since, []string{name})
 	if err == nil {
+		if c.words.catchingUp != nil {
+			c.conn.Push(c.words.catchingUp(name))
+		}
 		err = c.catchUp(p, name, say)
 	}
 	switch {

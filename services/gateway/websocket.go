@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"net/netip"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/httpx"
@@ -11,40 +12,57 @@ import (
 // the gateway (draining) is refused before the handshake; everything else is
 // told after it, since a browser shows a page no HTTP answer to a handshake.
 func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
-	refuse := func(reason string, p *proto.Problem) {
-		s.m.refused.WithLabelValues(reason).Inc()
-		httpx.WriteProblem(w, r, s.log, p)
-	}
-	if reason, away := s.away(); away {
-		refuse(reason, proto.ProblemUnavailable.With("this gateway is "+reason+"; connect again"))
-		return
-	}
-	page := s.pageOf(r)
-	if !page.allowed {
-		s.refuseOrigin(w, r, page)
+	page, ok := s.admitSocket(w, r)
+	if !ok {
 		return
 	}
 	if err := checkSubprotocols(r); err != nil {
-		refuse("handshake", proto.ProblemInvalidParameter.With(err.Error()))
+		s.refuseSocket(w, r, "handshake", proto.ProblemInvalidParameter.With(err.Error()))
 		return
 	}
 	remote := s.clientIP(r)
 	s.wait(s.shares.pay(remote, costOf(r)), func() bool { return r.Context().Err() != nil })
 	sess := s.newSession(r, page, inFrames)
-	err := s.conns.Accept(&sess.conn, w, r, remote, httpx.NewID(), inFrames.format, func(status int, reason error) {
+	if s.acceptSocket(w, r, sess, remote, httpx.NewID()) {
+		sess.words = s.frames.of(&sess.conn)
+		sess.conn.Start(sess)
+	}
+}
+
+// admitSocket refuses, before the handshake, what concerns the gateway or the page.
+func (s *Service) admitSocket(w http.ResponseWriter, r *http.Request) (page, bool) {
+	if reason, away := s.away(); away {
+		s.refuseSocket(w, r, reason, proto.ProblemUnavailable.With("this gateway is "+reason+"; connect again"))
+		return page{}, false
+	}
+	p := s.pageOf(r)
+	if !p.allowed {
+		s.refuseOrigin(w, r, p)
+	}
+	return p, p.allowed
+}
+
+// acceptSocket does the handshake, with the session's wording, and reports whether
+// there is a client now. The caller then starts its connection.
+func (s *Service) acceptSocket(w http.ResponseWriter, r *http.Request, sess *session, remote netip.Addr, id string) bool {
+	err := s.conns.Accept(&sess.conn, w, r, remote, id, sess.words.format, func(status int, reason error) {
 		if status == http.StatusServiceUnavailable {
-			refuse("stopping", proto.ProblemUnavailable.With("this gateway is stopping; connect again"))
+			s.refuseSocket(w, r, "stopping", proto.ProblemUnavailable.With("this gateway is stopping; connect again"))
 			return
 		}
-		refuse("handshake", proto.ProblemUpgrade.With(reason.Error()))
+		s.refuseSocket(w, r, "handshake", proto.ProblemUpgrade.With(reason.Error()))
 	})
 	if err != nil {
-		return // refuse has answered, or the client is gone
+		return false // refuse has answered, or the client is gone
 	}
 	if s.sockets != nil {
 		s.sockets.HandOver(r, sess.conn.Remote()) // Ended gives the place back
 		sess.counted = true
 	}
-	sess.words = s.frames.of(&sess.conn)
-	sess.conn.Start(sess)
+	return true
+}
+
+func (s *Service) refuseSocket(w http.ResponseWriter, r *http.Request, reason string, p *proto.Problem) {
+	s.m.refused.WithLabelValues(reason).Inc()
+	httpx.WriteProblem(w, r, s.log, p)
 }

@@ -112,17 +112,18 @@ func (s *spec) validate(place string, value []byte) error {
 func (s *spec) operation(method, path string) []string {
 	path, _, _ = strings.Cut(path, "?")
 	for template := range s.docs["openapi.yaml"]["paths"].(map[string]any) {
-		prefix, rest, isTemplate := strings.Cut(template, "{")
-		_, suffix, _ := strings.Cut(rest, "}")
-		channel, ok := strings.CutPrefix(path, prefix)
-		if ok {
-			channel, ok = strings.CutSuffix(channel, suffix)
-		}
-		if path == template || isTemplate && ok && !strings.Contains(channel, "/") {
+		if matchesPath(template, path) {
 			return []string{"paths", template, strings.ToLower(method)}
 		}
 	}
 	return nil
+}
+
+// matchesPath reports whether a path is one of a template's, in which a segment may
+// be a parameter.
+func matchesPath(template, path string) bool {
+	want, got := strings.Split(template, "/"), strings.Split(path, "/")
+	return len(want) == len(got) && slices.EqualFunc(want, got, func(w, g string) bool { return w == g || strings.HasPrefix(w, "{") })
 }
 
 // conforms returns a function that holds an answer against openapi.yaml: the

@@ -24,10 +24,10 @@ import (
 
 	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/herald-push/herald/services/internal/auth"
-	"github.com/herald-push/herald/services/internal/chanindex"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/pusher"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -65,13 +65,14 @@ type Service struct {
 	openapi   []byte // JSON
 	server    *httpx.Server
 	stall     time.Duration // see stallTimeout
-	index     *chanindex.Index
 	reader    *natsx.Reader // of the stream
 	pages     *httpx.Places // of history under way
 	large     *httpx.Places // of large bodies in memory
 
 	ring       auth.Ring
 	keysLoaded atomic.Bool
+	apps       pusher.Apps
+	appsLoaded atomic.Bool
 	forwarded  sync.Once                     // X-Forwarded-For of a peer that is no trusted proxy was reported
 	uses       atomic.Pointer[keystore.Uses] // nil until the key bucket is open
 
@@ -95,8 +96,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, tracer: deps.Tracer, announce: deps.Announce, stall: stallTimeout,
 		pages: httpx.NewPlaces(maxPages, maxPagesOfKey), large: httpx.NewPlaces(largeBodies, largeBodiesOfKey)}
-	s.index = chanindex.New()
-	s.reader = natsx.NewReader(s.nc, s.index)
+	s.reader = natsx.NewReader(s.nc, nil)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	if s.publisher, err = publish.New(s.nc, js, publish.Config{
 		Stream:  natsx.StreamConfig{MaxAge: cfg.StreamMaxAge, MaxBytes: cfg.StreamMaxBytes, Replicas: cfg.Replicas},
@@ -124,9 +124,6 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	return s, nil
 }
 
-// Index is where a channel's past is, as long as Run does.
-func (s *Service) Index() *chanindex.Index { return s.index }
-
 // Addr is where the service listens; nil without a listener of its own.
 func (s *Service) Addr() net.Addr {
 	if s.server == nil {
@@ -149,7 +146,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}()
 	wg.Go(func() { s.publisher.Run(background) })
 	wg.Go(func() { s.keepKeys(background) })
-	wg.Go(func() { s.index.Run(background, s.nc, s.log) })
+	wg.Go(func() { s.keepApps(background) })
 	defer context.AfterFunc(ctx, s.drain)()
 	if s.server != nil {
 		if err := s.server.Run(ctx); err != nil {

@@ -17,6 +17,8 @@ const (
 	reasonMissing = "missing"
 	reasonUnknown = "unknown"
 	reasonExpired = "expired"
+	// reasonSignature: a request of an app is not signed as it should be.
+	reasonSignature = "signature"
 )
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -28,10 +30,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"route", "code"}),
 		authFailures: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_ingest_auth_failures_total",
-			Help: "Requests refused for their API key, by reason.",
+			Help: "Requests refused for their API key or signature, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, reason := range []string{reasonMissing, reasonUnknown, reasonExpired} {
+	for _, reason := range []string{reasonMissing, reasonUnknown, reasonExpired, reasonSignature} {
 		m.authFailures.WithLabelValues(reason)
 	}
 	return m

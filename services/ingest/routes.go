@@ -20,6 +20,7 @@ func (s *Service) Mount(r chi.Router) {
 	r.Post("/v1/channels/{channel}", s.count("channels", s.traced("/v1/channels/{channel}", s.keyed(auth.Publish, s.postChannel, s.writeProblem))))
 	httpx.Get(r, "/v1/channels/{channel}/messages", s.count("history", s.keyed(auth.History, s.getHistory, s.writeProblem)))
 	r.Post("/notify", s.count("notify", s.traced("/notify", s.keyed(auth.Publish, s.notify, s.writeNotifyError))))
+	s.mountApps(r)
 	httpx.Get(r, "/openapi.json", s.count("openapi", s.getOpenAPI))
 }
 

@@ -42,10 +42,11 @@ func TestMetrics(t *testing.T) {
 	natstest.Eventually(t, 5*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
 	r.post("/v1/messages", `[{"channel":"a","data":1},{"channel":"a","data":1}]`).problem(t, proto.ProblemNotStored)
 	want := `
-# HELP herald_ingest_auth_failures_total Requests refused for their API key, by reason.
+# HELP herald_ingest_auth_failures_total Requests refused for their API key or signature, by reason.
 # TYPE herald_ingest_auth_failures_total counter
 herald_ingest_auth_failures_total{reason="expired"} 0
 herald_ingest_auth_failures_total{reason="missing"} 1
+herald_ingest_auth_failures_total{reason="signature"} 0
 herald_ingest_auth_failures_total{reason="unknown"} 1
 # HELP herald_ingest_messages_total Messages by what became of them; sent are ephemeral, invalid are lines of NDJSON streams.
 # TYPE herald_ingest_messages_total counter

@@ -35,8 +35,8 @@ func TestRoutesAreInOpenAPI(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || n != 5 {
-		t.Errorf("walked %d routes, want 5: %v", n, err)
+	if err != nil || n != 11 {
+		t.Errorf("walked %d routes, want 11: %v", n, err)
 	}
 }
 

@@ -28,8 +28,7 @@ var errorTexts = [...]string{
 
 func (e Error) Error() string { return errorTexts[e] }
 
-// Response is the answer to a request that is refused so.
-func (e Error) Response() Response {
+func (e Error) response() Response {
 	status := http.StatusBadRequest
 	if e == Forbidden {
 		status = http.StatusForbidden

@@ -1,0 +1,179 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/pusher"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// apps are those of the Pusher protocol: as the bucket has them, and those that have
+// clients here.
+type apps struct {
+	s      *Service
+	known  *pusher.Apps
+	loaded atomic.Bool // known has what the bucket has
+
+	mu      sync.Mutex
+	running map[string]*app // guarded by mu; by id
+}
+
+// app is one app, for as long as it is not revoked. What stands in it cannot change:
+// its keys are asked for in apps.known.
+type app struct {
+	id, prefix string
+	words      [2]*wording     // of protocol 5, and of later ones
+	principal  *auth.Principal // of every client
+	known      *pusher.Apps
+
+	mu       sync.Mutex
+	clients  map[*session]struct{} // guarded by mu
+	channels map[string]int        // guarded by mu; subscriptions by the channel's Pusher name
+	revoked  bool                  // guarded by mu
+}
+
+// retryApps is how often the bucket of apps is tried until it is there.
+const retryApps = time.Second
+
+// run keeps the apps equal to the bucket, and answers who asks for their channels,
+// until ctx ends.
+func (a *apps) run(ctx context.Context) {
+	if sub, err := a.s.deps.NATS.Subscribe(pusher.SubjectChannels, a.answer); err == nil { // else the connection is closed
+		defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
+	}
+	for {
+		if js, err := jetstream.New(a.s.deps.NATS); err == nil {
+			ask, cancel := context.WithTimeout(ctx, streamWait)
+			store, err := keystore.OpenApps(ask, js)
+			cancel()
+			if err == nil {
+				err = store.Watch(ctx, a.known, a.s.log, func() { a.loaded.Store(true) }, a.changed)
+			}
+			if err != nil && ctx.Err() == nil {
+				a.s.log.Debug("the apps cannot be watched yet; trying again", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(retryApps):
+		}
+	}
+}
+
+// changed closes the clients of an app that was revoked, or that is another one with
+// the same id.
+func (a *apps) changed(id string) {
+	a.mu.Lock()
+	app := a.running[id]
+	e := a.known.ByID(id)
+	if app == nil || e != nil && e.Prefix == app.prefix {
+		a.mu.Unlock()
+		return
+	}
+	delete(a.running, id)
+	a.mu.Unlock()
+	app.mu.Lock()
+	defer app.mu.Unlock()
+	app.revoked = true
+	for c := range app.clients {
+		c.conn.Close(proto.CloseForbidden)
+	}
+}
+
+// of is the app of a known one.
+func (a *apps) of(e *pusher.Entry) *app {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	found := a.running[e.ID]
+	if found == nil {
+		found = &app{
+			id: e.ID, prefix: e.Prefix, known: a.known, clients: map[*session]struct{}{}, channels: map[string]int{},
+			principal: &auth.Principal{Name: e.Name, Channels: []string{e.Pattern()}},
+		}
+		found.words = pusherWords(&pusher.App{ID: e.ID, Prefix: e.Prefix})
+		a.running[e.ID] = found
+	}
+	return found
+}
+
+// join counts a client in. Of an app that was revoked since it was found the client
+// is closed.
+func (a *app) join(c *session) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.clients[c] = struct{}{}
+	if a.revoked {
+		c.conn.Close(proto.CloseForbidden)
+	}
+}
+
+// leave counts a client and its subscriptions out.
+func (a *app) leave(c *session) {
+	for _, f := range c.followed {
+		a.count(f.name, -1)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.clients, c)
+}
+
+// count adds to the subscriptions of a Herald channel.
+func (a *app) count(channel string, n int) {
+	name, _ := (&pusher.App{Prefix: a.prefix}).ChannelName(channel)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.channels[name] += n; a.channels[name] <= 0 {
+		delete(a.channels, name)
+	}
+}
+
+// answer tells an ingest which channels of an app have subscribers here.
+func (a *apps) answer(msg *nats.Msg) {
+	var q pusher.ChannelsQuery
+	if json.Unmarshal(msg.Data, &q) != nil || msg.Reply == "" {
+		return
+	}
+	a.mu.Lock()
+	app := a.running[q.App]
+	a.mu.Unlock()
+	out := pusher.ChannelsAnswer{Channels: map[string]int{}}
+	if app != nil {
+		app.mu.Lock()
+		defer app.mu.Unlock()
+		if q.Names != nil {
+			for _, name := range q.Names {
+				if n := app.channels[name]; n > 0 {
+					out.Channels[name] = n
+				}
+			}
+		} else {
+			for name, n := range app.channels {
+				if !strings.HasPrefix(name, q.Prefix) {
+					continue
+				}
+				if len(out.Channels) == pusher.MaxListed {
+					out.More = true
+					break
+				}
+				out.Channels[name] = n
+			}
+		}
+	}
+	b, err := proto.Marshal(out)
+	if err == nil {
+		err = msg.Respond(b)
+	}
+	if err != nil { // who asked goes on without
+		a.s.log.Warn("could not tell which channels of an app have subscribers", "app", q.App, "err", err)
+	}
+}

@@ -1,0 +1,444 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/pusher"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	shopKey    = "278d425bdf160c739803" // that of the documentation's worked examples
+	shopSecret = "7ad3773142a6692b25b8"
+)
+
+// shelf is the bucket of apps, as ingest makes it.
+func (b *broker) shelf() *keystore.AppStore {
+	b.t.Helper()
+	js, err := jetstream.New(b.nc)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	store, err := keystore.MakeApps(context.Background(), js, 1)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return store
+}
+
+func shop() pusher.App {
+	return pusher.App{ID: "3", Name: "shop", Prefix: "pusher.3", Keys: []pusher.Key{{Key: shopKey, Secret: shopSecret}}}
+}
+
+// shopGateway starts a gateway that knows the app shop.
+func shopGateway(t testing.TB, change ...func(*Config)) (*broker, *gate, *keystore.AppStore) {
+	t.Helper()
+	b := newBroker(t)
+	store := b.shelf()
+	if err := store.Add(t.Context(), shop()); err != nil {
+		t.Fatal(err)
+	}
+	g := b.gateway(change...)
+	natstest.Eventually(t, patience, "the apps are known", func() bool { return g.apps.known.ByKey(shopKey, time.Now()) != nil && g.apps.loaded.Load() })
+	return b, g, store
+}
+
+// pusherEvent is what a client of the protocol receives.
+type pusherEvent struct {
+	Event, Channel, ID string
+	Data               json.RawMessage
+	raw                string
+}
+
+// text is data that is a string, as most is.
+func (e pusherEvent) text() (s string) {
+	_ = json.Unmarshal(e.Data, &s) // else empty
+	return s
+}
+
+type pusherClient struct {
+	t      testing.TB
+	ws     *websocket.Conn
+	socket string // its id
+}
+
+func (g *gate) dialPusher(path string) *pusherClient {
+	g.t.Helper()
+	d := websocket.Dialer{HandshakeTimeout: patience}
+	ws, resp, err := d.Dial("ws://"+g.Addr().String()+path, nil)
+	if err != nil {
+		g.t.Fatalf("connect to %s: %v (%v)", path, err, resp)
+	}
+	g.t.Cleanup(func() { _ = ws.Close() })
+	return &pusherClient{t: g.t, ws: ws}
+}
+
+// pusher connects a client of the app shop.
+func (g *gate) pusher() *pusherClient {
+	g.t.Helper()
+	c := g.dialPusher("/app/" + shopKey + "?client=js&version=8.4.0&protocol=7&flash=false")
+	var data struct {
+		SocketID string `json:"socket_id"`
+		Activity int    `json:"activity_timeout"`
+	}
+	e := c.want("pusher:connection_established")
+	if err := json.Unmarshal([]byte(e.text()), &data); err != nil || data.Activity < leastActivity {
+		g.t.Fatalf("established: %s: %v", e.raw, err)
+	}
+	c.socket = data.SocketID
+	return c
+}
+
+func (c *pusherClient) read() (e pusherEvent, err error) {
+	_ = c.ws.SetReadDeadline(time.Now().Add(patience))
+	_, b, err := c.ws.ReadMessage()
+	if err == nil {
+		err = json.Unmarshal(b, &e)
+	}
+	e.raw = string(b)
+	return e, err
+}
+
+func (c *pusherClient) want(event string) pusherEvent {
+	c.t.Helper()
+	e, err := c.read()
+	if err != nil || e.Event != event {
+		c.t.Fatalf("got %s, %v; want the event %s", e.raw, err, event)
+	}
+	return e
+}
+
+func (c *pusherClient) send(format string, args ...any) {
+	c.t.Helper()
+	if err := c.ws.WriteMessage(websocket.TextMessage, fmt.Appendf(nil, format, args...)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// subscribe sends pusher:subscribe and reads the answer.
+func (c *pusherClient) subscribe(channel, more string) {
+	c.t.Helper()
+	c.send(`{"event":"pusher:subscribe","data":{"channel":%q%s}}`, channel, more)
+	if e := c.want("pusher_internal:subscription_succeeded"); e.Channel != channel {
+		c.t.Fatalf("got %s, want the channel %s", e.raw, channel)
+	}
+}
+
+// closed reads up to the end, and returns the code and the last event before it.
+func (c *pusherClient) closed() (code int, reason string, last pusherEvent) {
+	c.t.Helper()
+	for {
+		e, err := c.read()
+		var closed *websocket.CloseError
+		switch {
+		case errors.As(err, &closed):
+			return closed.Code, closed.Text, last
+		case err != nil:
+			c.t.Fatalf("the connection ended without a goodbye: %v", err)
+		}
+		last = e
+	}
+}
+
+// The codes of the protocol, each with its rule of "Error codes".
+func TestPusherCloseCodes(t *testing.T) {
+	_, g, _ := shopGateway(t)
+	for _, c := range []struct {
+		rule, path string
+		code       int
+	}{
+		{"4001: application does not exist", "/app/unknown-key?protocol=7", 4001},
+		{"4005: path not found", "/app?protocol=7", 4005},
+		{"4005: path not found, below", "/app/" + shopKey + "/more?protocol=7", 4005},
+		{"4006: invalid version string format", "/app/" + shopKey + "?protocol=seven", 4006},
+		{"4007: unsupported protocol version", "/app/" + shopKey + "?protocol=4", 4007},
+		{"4007: unsupported protocol version, later", "/app/" + shopKey + "?protocol=8", 4007},
+		{"4008: no protocol version supplied", "/app/" + shopKey, 4008},
+	} {
+		client := g.dialPusher(c.path)
+		code, reason, last := client.closed()
+		if code != c.code || reason == "" {
+			t.Errorf("%s: got %d %q", c.rule, code, reason)
+		}
+		if last.Event != "" { // "Version 6: a pusher:error event is only sent if an old WebSocket draft is in use"
+			t.Errorf("%s: got the event %s before", c.rule, last.raw)
+		}
+	}
+	five := g.dialPusher("/app/unknown-key?protocol=5")
+	code, _, last := five.closed() // "Legacy protocols: a pusher:error event is also sent before the connection is closed"
+	if code != 4001 || last.Event != "pusher:error" || !strings.Contains(string(last.Data), `"code":4001`) {
+		t.Errorf("protocol 5: got %d after %s", code, last.raw)
+	}
+}
+
+// What a client asks for, and what it is answered: each case names its rule.
+func TestPusherRules(t *testing.T) {
+	_, g, _ := shopGateway(t)
+	key := shop().Keys[0]
+	c := g.pusher()
+	auth := func(channel string) string { return key.SignChannel(c.socket, channel) }
+	for _, rule := range []struct {
+		name, send string
+		want       []string // parts of the answers, in order
+	}{
+		{"ping: it will respond to a pusher:ping event with a pusher:pong event", `{"event":"pusher:ping","data":{}}`, []string{`{"event":"pusher:pong","data":"{}"}`}},
+		{"subscribe: public", `{"event":"pusher:subscribe","data":{"auth":"","channel":"a"}}`, []string{`"event":"pusher_internal:subscription_succeeded","channel":"a"`}},
+		{"subscribe: again", `{"event":"pusher:subscribe","data":{"channel":"a"}}`, []string{`"event":"pusher_internal:subscription_succeeded","channel":"a"`}},
+		{"double encoding: data of a pusher: event may be a string", `{"event":"pusher:subscribe","data":"{\"channel\":\"b\"}"}`, []string{`subscription_succeeded","channel":"b"`}},
+		{"subscribe: private, signed", fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":%q}}`, auth("private-x")), []string{`subscription_succeeded","channel":"private-x"`}},
+		{"subscribe: private, the signature of another channel", fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":"private-y","auth":%q}}`, auth("private-x")), []string{`"code":4009`, `"event":"pusher:subscription_error"`}},
+		{"subscribe: private, without", `{"event":"pusher:subscribe","data":{"channel":"private-y"}}`, []string{`"code":4009`, `"status":401`}},
+		{"subscribe: presence", `{"event":"pusher:subscribe","data":{"channel":"presence-y"}}`, []string{`presence channels are not supported`, `"status":501`}},
+		{"subscribe: encrypted", `{"event":"pusher:subscribe","data":{"channel":"private-encrypted-y"}}`, []string{`encrypted channels are not supported`, `"status":501`}},
+		{"channel naming conventions", `{"event":"pusher:subscribe","data":{"channel":"a b"}}`, []string{`invalid channel name`}},
+		{"channel naming conventions: # is reserved", `{"event":"pusher:subscribe","data":{"channel":"#server-to-user-1"}}`, []string{`invalid channel name`}},
+		{"channel naming conventions: no wildcards", `{"event":"pusher:subscribe","data":{"channel":"*"}}`, []string{`invalid channel name`}},
+		{"channel naming conventions: length", `{"event":"pusher:subscribe","data":{"channel":"` + strings.Repeat("a", 165) + `"}}`, []string{`invalid channel name`}},
+		{"cache miss", `{"event":"pusher:subscribe","data":{"channel":"cache-x"}}`, []string{`subscription_succeeded","channel":"cache-x"`, `"event":"pusher:cache_miss","channel":"cache-x"`}},
+		{"client events", `{"event":"client-typing","channel":"private-x","data":{}}`, []string{`"code":4301`}},
+		{"signin", `{"event":"pusher:signin","data":{"auth":"x","user_data":"{}"}}`, []string{`user authentication`}},
+		{"unknown event", `{"event":"pusher:nonsense","data":{}}`, []string{`pusher:error`}},
+		{"no event", `{"data":{}}`, []string{`pusher:error`}},
+		{"no JSON", `hello`, []string{`pusher:error`}},
+		{"a wrong place to resume from", `{"event":"pusher:subscribe","data":{"channel":"c","since":"?"}}`, []string{`pusher:error`, `"BadSince"`}},
+		{"unsubscribe, and it goes on", `{"event":"pusher:unsubscribe","data":{"channel":"a"}}`, nil},
+		{"unsubscribe what is not there", `{"event":"pusher:unsubscribe","data":{"channel":"z"}}`, nil},
+		{"pong", `{"event":"pusher:pong","data":{}}`, nil},
+		{"ping", `{"event":"pusher:ping"}`, []string{`pusher:pong`}},
+	} {
+		c.send("%s", rule.send)
+		for _, part := range rule.want {
+			e, err := c.read()
+			if err != nil || !strings.Contains(e.raw, part) {
+				t.Fatalf("%s: got %s, %v; want %s", rule.name, e.raw, err, part)
+			}
+		}
+	}
+	if err := c.ws.WriteMessage(websocket.BinaryMessage, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, _ := c.closed(); code != 1003 { // "Binary WebSocket frames are not supported"
+		t.Errorf("binary: got %d", code)
+	}
+}
+
+// Messages arrive in Pusher's words, whoever published them, to who follows their
+// channel; a native client follows the same one.
+func TestPusherMessages(t *testing.T) {
+	b, g, _ := shopGateway(t)
+	c, native := g.pusher(), g.dial(channels("pusher.3.>"))
+	native.want("welcome")
+	c.subscribe("orders", "")
+	c.subscribe("a..b", "")
+	b.publish("pusher.3.other", `1`)
+	b.publish("pusher.3.orders", `{"n":"a\"b"}`)
+	b.publish("pusher.3.orders", `"plain \u00e9"`)
+	b.publish("pusher.3.orders", `[1,2]`)
+	last := b.publish("pusher.3.a.~.b", `7`)
+	b.publish("pusher.4.orders", `"of another app"`)
+	for _, want := range []string{
+		`"channel":"orders","data":"{\"n\":\"a\\\"b\"}"`, `"channel":"orders","data":"plain \u00e9"`, `"channel":"orders","data":"[1,2]"`, `"channel":"a..b","data":"7"`,
+	} {
+		if e := c.want("message"); !strings.Contains(e.raw, want) || e.ID == "" {
+			t.Errorf("got %s, want %s", e.raw, want)
+		}
+	}
+	for range 5 {
+		native.want("")
+	}
+	later := g.pusher()
+	later.subscribe("orders", `,"since":"all"`)
+	for range 3 {
+		later.want("message")
+	}
+	later.send(`{"event":"pusher:ping"}`)
+	later.want("pusher:pong")
+	resumed := g.pusher()
+	resumed.subscribe("a..b", fmt.Sprintf(`,"since":%q`, b.id(last-1)))
+	if e := resumed.want("message"); e.Channel != "a..b" {
+		t.Errorf("resumed: got %s", e.raw)
+	}
+}
+
+// The first event on a cache channel is the newest there is.
+func TestPusherCacheChannels(t *testing.T) {
+	b, g, _ := shopGateway(t)
+	for _, name := range []string{"cache-x", "private-cache-x"} {
+		for i := range 3 {
+			b.publish("pusher.3."+name, fmt.Sprint(i))
+		}
+		last := b.publish("pusher.3.other", `1`)
+		g.reached(last)
+		c := g.pusher()
+		k := shop().Keys[0]
+		c.subscribe(name, fmt.Sprintf(`,"auth":%q`, k.SignChannel(c.socket, name)))
+		if e := c.want("message"); e.text() != "2" || e.Channel != name {
+			t.Errorf("%s: got %s, want the newest event", name, e.raw)
+		}
+		b.publish("pusher.3."+name, `3`)
+		if e := c.want("message"); e.text() != "3" {
+			t.Errorf("%s: got %s", name, e.raw)
+		}
+	}
+}
+
+// Draining says come back at once, a revoked app stay away.
+func TestPusherGoodbyes(t *testing.T) {
+	_, g, store := shopGateway(t, func(c *Config) { c.MaxPerIP = 2 })
+	one, _ := g.pusher(), g.pusher()
+	full := g.dialPusher("/app/" + shopKey + "?protocol=7")
+	if code, _, _ := full.closed(); code != 4100 { // "4100: over capacity"
+		t.Errorf("over the limit: got %d", code)
+	}
+	if err := store.Revoke(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	if code, reason, _ := one.closed(); code != 4001 || !strings.Contains(reason, "revoked") {
+		t.Errorf("revoked: got %d %s", code, reason)
+	}
+	if err := store.Add(t.Context(), shop()); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, patience, "the app is there again", func() bool { return g.apps.known.ByID("3") != nil && g.conns.Len() == 0 })
+	again := g.pusher()
+	if err := g.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, _ := again.closed(); code != 4200 { // "4200: generic reconnect immediately"
+		t.Errorf("drained: got %d", code)
+	}
+	if g.apps.running["3"] != nil && len(g.apps.running["3"].clients) > 0 {
+		t.Error("clients that left are still known")
+	}
+}
+
+// A client that does not answer is closed with the code for it.
+func TestPusherHeartbeat(t *testing.T) {
+	_, g, _ := shopGateway(t, func(c *Config) { c.Heartbeat = time.Second })
+	c := g.pusher()
+	c.ws.SetPingHandler(func(string) error { return nil })
+	if code, _, _ := c.closed(); code != 4201 { // "4201: pong reply not received"
+		t.Errorf("got %d", code)
+	}
+	five := g.dialPusher("/app/" + shopKey + "?protocol=5")
+	five.want("pusher:connection_established")
+	for range 3 {
+		five.want("pusher:ping")
+		five.send(`{"event":"pusher:pong","data":{}}`)
+	}
+}
+
+// A page with many channels subscribes to all of them at once when it comes back.
+func TestPusherManyChannels(t *testing.T) {
+	_, g, _ := shopGateway(t)
+	c := g.pusher()
+	for i := range 300 {
+		c.send(`{"event":"pusher:subscribe","data":{"channel":"c%d"}}`, i)
+	}
+	for range 300 {
+		c.want("pusher_internal:subscription_succeeded")
+	}
+	msg, err := g.nc.Request(pusher.SubjectChannels, []byte(`{"app":"3","prefix":"c29"}`), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a pusher.ChannelsAnswer
+	if err := json.Unmarshal(msg.Data, &a); err != nil || len(a.Channels) != 11 || a.Channels["c29"] != 1 {
+		t.Errorf("channels: got %s, %v", msg.Data, err)
+	}
+	_ = c.ws.Close()
+	natstest.Eventually(t, patience, "nobody follows them", func() bool {
+		app := g.apps.running["3"]
+		app.mu.Lock()
+		defer app.mu.Unlock()
+		return len(app.channels) == 0 && len(app.clients) == 0
+	})
+}
+
+// What is no handshake, or of a page that may not connect, is refused before it.
+func TestPusherHandshake(t *testing.T) {
+	_, g, _ := shopGateway(t)
+	resp, err := http.Get("http://" + g.Addr().String() + "/app/" + shopKey + "?protocol=7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusUpgradeRequired {
+		t.Errorf("got %d", resp.StatusCode)
+	}
+	d := websocket.Dialer{HandshakeTimeout: patience}
+	if _, resp, err := d.Dial("ws://"+g.Addr().String()+"/app/"+shopKey+"?protocol=7", http.Header{"Origin": {"https://evil.example"}}); err == nil || resp.StatusCode != http.StatusForbidden {
+		t.Errorf("another origin: got %v, %v", resp, err)
+	}
+	if app := g.apps.running["3"]; app != nil && len(app.clients) > 0 {
+		t.Error("a handshake that failed left a client behind")
+	}
+}
+
+// "Excluding event recipients": one connection does not get the event, live or from
+// the stream, and all others do.
+func TestPusherExcludedSocket(t *testing.T) {
+	b, g, _ := shopGateway(t)
+	one, other := g.pusher(), g.pusher()
+	one.subscribe("a", "")
+	other.subscribe("a", "")
+	var last uint64
+	for i, except := range []string{"", one.socket, "", "9.9", one.socket, other.socket} {
+		m := proto.Message{Channel: "pusher.3.a", Event: "message", Data: json.RawMessage(fmt.Sprint(i)), Sender: "shop", Time: "2026-11-22T16:58:36.123Z"}
+		ack, err := b.js.PublishMsg(t.Context(), natsx.NewMsg(&m, natsx.Headers{Except: except}, false))
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = ack.Sequence
+	}
+	g.reached(last)
+	for c, want := range map[*pusherClient]string{one: "0 2 3 5", other: "0 1 2 3 4"} {
+		var got []string
+		c.send(`{"event":"pusher:ping"}`)
+		for {
+			e, err := c.read()
+			if err != nil || e.Event == "pusher:pong" {
+				break
+			}
+			got = append(got, e.text())
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	one.send(`{"event":"pusher:unsubscribe","data":{"channel":"a"}}`)
+	one.subscribe("a", `,"since":"all"`)
+	for _, want := range []string{"0", "2", "3", "5"} {
+		if e := one.want("message"); e.text() != want {
+			t.Errorf("replayed: got %s, want %s", e.raw, want)
+		}
+	}
+}
+
+// A client that talks without end is closed, with the code for it.
+func TestPusherFlood(t *testing.T) {
+	_, g, _ := shopGateway(t)
+	c := g.pusher()
+	go func() {
+		for range 20 * maxPusherFrames {
+			if c.ws.WriteMessage(websocket.TextMessage, []byte(`{"event":"pusher:pong"}`)) != nil {
+				return // it is closed
+			}
+		}
+	}()
+	if code, _, _ := c.closed(); code != 4100 {
+		t.Errorf("got %d", code)
+	}
+}

@@ -1,0 +1,239 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/pusher"
+)
+
+// appEvent is an event as an SDK of Pusher sends it.
+type appEvent struct {
+	Name     string          `json:"name"`
+	Data     json.RawMessage `json:"data"`
+	Channel  string          `json:"channel"`
+	Channels []string        `json:"channels"`
+	SocketID string          `json:"socket_id"`
+	Info     string          `json:"info"`
+}
+
+// postEvents is POST /apps/{app}/events.
+func (s *Service) postEvents(w http.ResponseWriter, r *http.Request, c *appCall) error {
+	var e appEvent
+	answer, err := s.publishEvents(w, r, c, func(body []byte) ([]appEvent, error) {
+		err := decodeStrictly(body, &e)
+		return []appEvent{e}, err
+	}, func(int) string { return "" })
+	if err != nil {
+		return err
+	}
+	if e.Info == "" {
+		httpx.WriteJSON(w, http.StatusOK, struct{}{})
+		return nil
+	}
+	httpx.WriteJSON(w, http.StatusOK, map[string]any{"channels": answer})
+	return nil
+}
+
+// postBatch is POST /apps/{app}/batch_events.
+func (s *Service) postBatch(w http.ResponseWriter, r *http.Request, c *appCall) error {
+	var batch struct {
+		Batch []appEvent `json:"batch"`
+	}
+	answer, err := s.publishEvents(w, r, c, func(body []byte) ([]appEvent, error) {
+		err := decodeStrictly(body, &batch)
+		if err == nil && len(batch.Batch) == 0 {
+			err = proto.ProblemInvalidMessage.With("batch: missing or empty").At("/batch")
+		}
+		for i, e := range batch.Batch {
+			if len(e.Channels) > 0 && err == nil {
+				err = proto.ProblemInvalidMessage.With("an event of a batch has one channel").At("/batch/" + strconv.Itoa(i) + "/channels")
+			}
+		}
+		return batch.Batch, err
+	}, func(i int) string { return "/batch/" + strconv.Itoa(i) })
+	if err != nil {
+		return err
+	}
+	asked := false
+	list := make([]attributes, len(batch.Batch))
+	for i, e := range batch.Batch {
+		if e.Info != "" {
+			asked = true
+			list[i] = answer[e.Channel]
+		}
+	}
+	if !asked {
+		httpx.WriteJSON(w, http.StatusOK, struct{}{})
+		return nil
+	}
+	httpx.WriteJSON(w, http.StatusOK, map[string]any{"batch": list})
+	return nil
+}
+
+// publishEvents checks all events of a request, publishes them in their order, and
+// returns the attributes that were asked for, by channel. at is the pointer to an
+// event in the body. Errors are problems.
+func (s *Service) publishEvents(w http.ResponseWriter, r *http.Request, c *appCall, parse func([]byte) ([]appEvent, error), at func(int) string) (map[string]attributes, error) {
+	m, err := s.newMeter(w, c.grant) // before the request is looked at: one that is refused counts, too
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.origin(r, c.grant)
+	if err != nil {
+		return nil, err
+	}
+	body, free, err := s.body(w, r, c)
+	defer free()
+	if err != nil {
+		return nil, err
+	}
+	events, err := parse(body)
+	if err != nil {
+		return nil, err
+	}
+	pubs := make([]proto.Publication, len(events))
+	counts := map[string]bool{} // of the channels for which it was asked
+	for i := range events {
+		if pubs[i], err = s.publication(c, &events[i], at(i)); err == nil {
+			err = m.count(&pubs[i], at(i))
+		}
+		wanted := false
+		if err == nil {
+			wanted, err = info(events[i].Info)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if events[i].Info != "" {
+			for _, name := range events[i].targets() {
+				counts[name] = counts[name] || wanted
+			}
+		}
+	}
+	_, err = s.sendAll(r.Context(), o, slices.All(pubs), m.messages)
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout)) // without deadlines the server's own holds
+	if err != nil || len(counts) == 0 {
+		return nil, err
+	}
+	return s.attributesAfter(r, c, counts)
+}
+
+// attributesAfter asks for the attributes of channels that were published to. The
+// events are stored by now, so that what cannot be asked is left out.
+func (s *Service) attributesAfter(r *http.Request, c *appCall, counts map[string]bool) (map[string]attributes, error) {
+	out := map[string]attributes{}
+	var names []string
+	for name, wanted := range counts {
+		out[name] = attributes{}
+		if wanted {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return out, nil
+	}
+	found, err := s.askGateways(r.Context(), c.grant.KeyID, pusher.ChannelsQuery{App: c.app.ID, Names: names})
+	if err != nil {
+		s.log.Warn("an app's event is stored, and its subscribers cannot be counted", "app", c.app.ID, "err", err)
+		return out, nil
+	}
+	for _, name := range names {
+		out[name] = attributesOf(found[name], true)
+	}
+	return out, nil
+}
+
+// targets are the channels of an event, each once.
+func (e *appEvent) targets() []string {
+	if e.Channel != "" {
+		return []string{e.Channel}
+	}
+	var out []string
+	for _, name := range e.Channels {
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// socketID is what a connection of this protocol is called.
+var socketID = regexp.MustCompile(`^[0-9]{1,20}\.[0-9]{1,20}$`)
+
+// publication checks an event, and returns it in Herald's words. Errors are problems
+// that point below at.
+func (s *Service) publication(c *appCall, e *appEvent, at string) (p proto.Publication, err error) {
+	fault := func(field, format string, args ...any) (proto.Publication, error) {
+		return p, proto.ProblemInvalidMessage.With(fmt.Sprintf(format, args...)).At(at + field)
+	}
+	if e.Name == "" {
+		return fault("/name", "name: missing; every event has one")
+	}
+	if p.Event, err = pusher.Event(e.Name); err != nil {
+		return fault("/name", "name: %s", err)
+	}
+	if len(e.Data) == 0 || string(e.Data) == "null" {
+		return fault("/data", "data: missing; every event has some, as a string")
+	}
+	switch {
+	case e.Channel != "" && len(e.Channels) > 0:
+		return fault("/channels", "channel and channels: want one of them")
+	case e.Channel == "" && len(e.Channels) == 0:
+		return fault("/channel", "channel: missing; an event goes to a channel")
+	case len(e.Channels) > proto.MaxChannels:
+		return fault("/channels", "%d channels, at most %d are allowed", len(e.Channels), proto.MaxChannels)
+	case e.SocketID != "" && !socketID.MatchString(e.SocketID):
+		return fault("/socket_id", "socket_id: %.40q; want two numbers with a point between", e.SocketID)
+	}
+	p.Except = e.SocketID
+	for _, name := range e.targets() {
+		channel, err := c.app.Channel(name)
+		if err != nil {
+			return fault("/channels", "%s", err)
+		}
+		switch kind, _ := pusher.KindOf(name); kind {
+		case pusher.Presence, pusher.Encrypted:
+			return fault("/channels", "%s: presence and encrypted channels are not supported by this server", name)
+		}
+		p.Channels = append(p.Channels, channel)
+	}
+	p.Data = pusher.Data(e.Data)
+	if err := s.checkSize(p.Data, at+"/data"); err != nil {
+		return p, err
+	}
+	if err := p.Check(math.MaxInt); err != nil {
+		return fault("/data", "%s", err)
+	}
+	return p, nil
+}
+
+// decodeStrictly reads one JSON object without members that are not known. Errors are
+// problems.
+func decodeStrictly(body []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
+	if err == nil {
+		if _, more := d.Token(); errors.Is(more, io.EOF) {
+			return nil
+		}
+		return proto.ProblemInvalidJSON.With("the body has more than one JSON value")
+	}
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return invalidJSON(body, nil)
+	}
+	return proto.ProblemInvalidMessage.With(err.Error())
+}
