@@ -10,10 +10,12 @@ EPOCH    := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/nul
 DATE     := $(shell date -u -d @$(EPOCH) +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -r $(EPOCH) +%Y-%m-%dT%H:%M:%SZ)
 TELEMETRY := github.com/herald-push/herald/services/internal/telemetry
 LDFLAGS  := -s -w -X $(TELEMETRY).Version=$(VERSION) -X $(TELEMETRY).Revision=$(REVISION) -X $(TELEMETRY).Date=$(DATE)
+HELM     := helm.sh/helm/v3/cmd/helm@v3.22.0
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := run
-.PHONY: help up run build test tools check unit faults burst cross web fuzz bench scale microbench images rules containers compose-test kube-test clean
+.PHONY: help up run build test tools check unit faults burst cross web fuzz bench scale microbench images rules chart chart-readme containers compose-test kube-test clean
 
 help: ## these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -25,7 +27,7 @@ build: ## bin/herald and one binary per service
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/herald ./services/allinone
 	$(foreach c,$(COMMANDS),go build -trimpath -ldflags '$(LDFLAGS)' -o bin/$(c) ./services/$(c)/cmd/$(c) &&) true
 
-test: tools check unit cross web rules containers ## everything
+test: tools check unit cross web rules chart containers ## everything
 
 tools: ## what the tests need and a fresh Debian lacks
 	@missing=; \
@@ -36,11 +38,12 @@ tools: ## what the tests need and a fresh Debian lacks
 		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing; fi
 	cd web/test && npm ci --silent --no-fund --no-audit
 
-check: ## formatting, vet with and without the workspace, staticcheck
+check: ## formatting, vet with and without the workspace, staticcheck, workflows
 	@unformatted=$$(gofmt -l $(MODULES)); [ -z "$$unformatted" ] || { echo "not gofmt-clean: $$unformatted"; exit 1; }
 	go vet work
 	$(foreach m,$(MODULES),(cd $(m) && GOWORK=off go vet ./...) &&) true
 	$(foreach m,$(MODULES),(cd $(m) && go run $(STATICCHECK) ./...) &&) true
+	go run $(ACTIONLINT) .github/workflows/*.yml
 
 unit: ## all Go tests, under the race detector; end-to-end tests too
 	go test -race -timeout 20m work
@@ -65,8 +68,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 bench: ## Herald against other servers on this machine, in under ten minutes; writes its table into README.md
 	cd bench && go run . -readme ../README.md
 
-scale: ## N connections (60,000; 0: as many as this machine lets) over several gateways, and what a million cost; writes its tables into deploy/README.md
-	cd bench && go run . scale -n $(or $(N),60000) -readme ../deploy/README.md
+scale: ## N connections (60,000; 0: as many as this machine lets) over several gateways, and what a million cost; writes its tables into deploy/SCALING.md
+	cd bench && go run . scale -n $(or $(N),60000) -readme ../deploy/SCALING.md
 
 microbench: ## publish and fan-out, per core
 	cd services/ingest && go test -run '^$$' -bench . -benchmem .
@@ -91,6 +94,13 @@ rules: ## every alert made to fire by promtool, which Debian's package prometheu
 		(cd $$d && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && mkdir -p $(TOOLBOX) && cp usr/bin/promtool $(TOOLBOX)/) || true; rm -rf $$d; fi; \
 	if command -v promtool >/dev/null; then promtool test rules deploy/monitoring/tests/herald.yml && promtool check rules deploy/monitoring/rules/*.yml; \
 	else echo "NOT TESTED here, for want of promtool (it comes with Prometheus): whether each alert fires, deploy/monitoring/tests/herald.yml"; fi
+
+chart: ## the Helm chart against the plain manifests, where there is helm; elsewhere it says what was not tested
+	@export PATH="$$PATH:$(TOOLBOX)"; if command -v helm >/dev/null; then cd deploy/test && go test -tags helm -count=1 -run TestChart .; \
+	else echo "NOT TESTED here, for want of helm (GOBIN=$(TOOLBOX) go install $(HELM)): what deploy/chart renders; its files were"; fi
+
+chart-readme: ## the table of values in deploy/chart/README.md, from values.yaml
+	cd deploy/test && go test -count=1 -run TestChartReadme . -write-chart
 
 containers: ## compose-test where there is a docker engine; elsewhere it says what was not tested
 	@if docker info >/dev/null 2>&1; then $(MAKE) compose-test; \

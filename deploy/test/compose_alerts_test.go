@@ -100,7 +100,7 @@ func (s *stack) burst(key string) {
 	}
 	answer, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
-	if stored := bytes.Count(answer, []byte(`"stored"`)); err != nil || resp.StatusCode != http.StatusOK || stored != lines {
+	if stored := bytes.Count(answer, []byte(`"status":"stored"`)); err != nil || resp.StatusCode != http.StatusOK || stored != lines {
 		s.t.Fatalf("the burst: %s, %d of %d lines stored, %v: %.300s", resp.Status, stored, lines, err, answer)
 	}
 	sent := time.Since(begin)

@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	fromLine  = regexp.MustCompile(`(?m)^FROM (\S+)`)
+	fromLine  = regexp.MustCompile(`(?m)^FROM (?:--platform=\S+ )?(\S+)`)
 	pinnedTag = regexp.MustCompile(`:[^:/]*\d[^:/]*$|:nonroot$`)
 )
 

@@ -208,4 +208,36 @@ say "$last messages, $clients clients, $reconnects reconnects: nothing lost, dou
 rows() { [ "$(curl -fsS -H "X-API-KEY: $key" "http://127.0.0.1:28083/v1/log?channel=$channel&format=ndjson" | wc -l)" = "$last" ]; }
 wait_for 60 "the log has not $last rows" rows
 say "the log has $last rows"
+
+# --- the chart --------------------------------------------------------------------
+helm=$(command -v helm || echo "${XDG_CACHE_HOME:-$HOME/.cache}/herald-tools/helm")
+if [ ! -x "$helm" ]; then
+  say "NOT TESTED: deploy/chart; helm is not installed"
+  say "passed"
+  exit 0
+fi
+for p in "${pids[@]}"; do kill -- "-$p" 2>/dev/null || true; done
+wait 2>/dev/null || true
+pids=()
+kubectl delete namespace herald --timeout=5m >/dev/null || fail "the namespace does not go away"
+begin=$SECONDS
+"$helm" install herald deploy/chart --namespace herald --create-namespace --set ingress.enabled=false --wait --timeout "$rollout" >/dev/null 2>"$work/err" ||
+  fail "helm install: $(grep -v 'symbolic link' "$work/err")"
+start forward ingest 8080 28080 1
+start forward gateway 8081 28081 1
+for port in 28080 28081; do
+  wait_for 60 "nothing of the chart is ready behind 127.0.0.1:$port" curl -fsS "http://127.0.0.1:$port/readyz"
+done
+key=$(k logs -l app.kubernetes.io/name=ingest --tail=-1 | sed -n 's/^ *API key: //p' | head -1)
+[ -n "$key" ] || fail "the chart's ingest has not printed an API key"
+start "$work/herald" listen -url http://127.0.0.1:28081 "$channel" >"$work/chart" 2>"$work/chart.err"
+wait_for 30 "the chart's gateway welcomes nobody: $(cat "$work/chart.err")" grep -q listening "$work/chart.err"
+publish '"from the chart"' || fail "the chart's ingest takes no message: $(tail -1 "$work/publish.err")"
+wait_for 30 "a client of the chart's gateway did not get the message" grep -q 'from the chart' "$work/chart"
+say "the chart was installed in $((SECONDS - begin)) s, and delivers a message"
+before=$(k get deployment/gateway -o jsonpath='{.spec.template.metadata.annotations.herald\.io/config}')
+"$helm" upgrade herald deploy/chart --namespace herald --set ingress.enabled=false --set config.HERALD_LOG_LEVEL=debug --wait --timeout "$rollout" >/dev/null 2>"$work/err" ||
+  fail "helm upgrade: $(grep -v 'symbolic link' "$work/err")"
+[ "$before" != "$(k get deployment/gateway -o jsonpath='{.spec.template.metadata.annotations.herald\.io/config}')" ] || fail "a changed setting rolls nothing"
+say "a changed setting rolled its pods"
 say "passed"

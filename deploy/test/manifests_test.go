@@ -57,7 +57,7 @@ type object struct {
 			}
 		}
 		Template *struct {
-			Metadata struct{ Labels map[string]string }
+			Metadata struct{ Labels, Annotations map[string]string }
 			Spec     podSpec
 		}
 		VolumeClaimTemplates []struct {

@@ -139,7 +139,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 			return err
 		}},
 		{"gateway", func(nc *nats.Conn) (err error) {
-			gw, err = gateway.New(ctx, cfg.Gateway, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS, Tracer: tracer, Admission: server.Admission()})
+			gw, err = gateway.New(ctx, cfg.Gateway, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS, Tracer: tracer, Index: in.Index(), Admission: server.Admission()})
 			return err
 		}},
 		{"logger", func(nc *nats.Conn) (err error) {

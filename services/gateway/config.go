@@ -28,6 +28,8 @@ type Config struct {
 	AllowedOrigins    []string
 	// TokenCookie is the name of a cookie that may hold a token; empty: none.
 	TokenCookie string
+	// EngineIO3 serves Socket.IO clients of the older protocol, too.
+	EngineIO3 bool
 	// MaxPerIP is counted over all gateways. LimitDryRun only reports who
 	// would be refused.
 	MaxPerIP       int
@@ -56,6 +58,7 @@ func DefaultConfig() Config {
 	return Config{
 		Listen:            ":8081",
 		AnonymousChannels: []string{proto.Broadcast, "public.>"},
+		EngineIO3:         true,
 		MaxPerIP:          2000, // the predecessor's limit
 		Drain:             10 * time.Second,
 		DrainDelay:        time.Second,
@@ -82,6 +85,7 @@ func (c *Config) Settings() []config.Setting {
 		{Flag: "anonymous-channels", Env: "HERALD_ANONYMOUS_CHANNELS", Help: "patterns that clients without a token may follow", Into: &c.AnonymousChannels},
 		{Flag: "allowed-origins", Env: "HERALD_ALLOWED_ORIGINS", Help: "origins of pages that may connect, besides the same host, such as https://app.example.com, https://*.example.com or http://localhost:*; * for all", Into: &c.AllowedOrigins},
 		{Flag: "token-cookie", Env: "HERALD_TOKEN_COOKIE", Help: "name of a cookie that may hold a client's token; it counts for pages of the same host and of allowed-origins", Into: &c.TokenCookie},
+		{Flag: "engineio-3", Env: "HERALD_ENGINEIO_3", Help: "serve Socket.IO clients of the older protocol (JavaScript 2.x, python-socketio 4), too", Into: &c.EngineIO3},
 		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP", Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, sockets with each service; 0: no limit", Into: &c.MaxPerIP},
 		{Flag: "connection-limit-dry-run", Env: "HERALD_CONNECTION_LIMIT_DRY_RUN", Help: "count connections over the limit, and refuse none", Into: &c.LimitDryRun},
 		{Flag: "hosts", Env: "HERALD_HOSTS", Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for other names are refused; none: any", Into: (*[]string)(&c.Hosts)},

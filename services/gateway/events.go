@@ -107,6 +107,11 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// allowReadingPreflight is allowPreflight where nothing but reading is allowed.
+func (s *Service) allowReadingPreflight(w http.ResponseWriter, r *http.Request) {
+	s.allowPreflight(w, r, "GET, HEAD")
+}
+
 // turnAway ends a stream that has not begun.
 func (s *Service) turnAway(w http.ResponseWriter, reason string, code proto.CloseCode) {
 	s.m.refused.WithLabelValues(reason).Inc()

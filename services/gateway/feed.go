@@ -219,7 +219,7 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 
 // publish hands the messages of a pack on, in order.
 func (f *feed) publish(p *natsx.Pack, from string) {
-	n := 0
+	n, newest := 0, time.Time{}
 	for ; p.Next(); n++ {
 		r, ok := natsx.ReceivedOf(p)
 		if !ok {
@@ -234,13 +234,14 @@ func (f *feed) publish(p *natsx.Pack, from string) {
 		m := newMessage(f.id(r.Number), r)
 		f.trace(m, r.Trace)
 		f.hub.Publish(m)
-		if !r.Accepted.IsZero() {
-			f.m.age.Set(max(0, time.Since(r.Accepted).Seconds()))
-		}
+		newest = r.Accepted
 	}
 	f.m.received.WithLabelValues(from).Add(float64(n))
 	if p.Seq > 0 {
 		f.pass(p.Seq)
+	}
+	if !newest.IsZero() {
+		f.m.age.Set(max(0, time.Since(newest).Seconds()))
 	}
 }
 

@@ -32,8 +32,11 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/engineio"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/gateway/internal/socketio"
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/chanindex"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/pusher"
@@ -49,8 +52,10 @@ type Deps struct {
 	Log      *slog.Logger
 	Registry prometheus.Registerer
 	Ops      *telemetry.Ops
-	Pages    fs.FS        // the demo page; nil: none
-	Tracer   trace.Tracer // nil: no spans
+	// Index is kept by the caller, for several services; nil: the gateway has its own.
+	Index  *chanindex.Index
+	Pages  fs.FS        // the demo page; nil: none
+	Tracer trace.Tracer // nil: no spans
 	// Admission is that of the server that Mount's routes are on, unless the
 	// gateway has a listener of its own. Nil: nobody counts the sockets.
 	Admission *httpx.Admission
@@ -63,7 +68,9 @@ type Service struct {
 	log      *slog.Logger
 	m        *metrics
 	hub      *hub.Hub
-	reader   *natsx.Reader // of the stream
+	index    *chanindex.Index
+	follow   func(ctx context.Context) // keeps index; nil: somebody else does
+	reader   *natsx.Reader             // of the stream
 	feed     *feed
 	conns    *conn.Set
 	ips      *perIP
@@ -74,8 +81,11 @@ type Service struct {
 	server   *httpx.Server    // nil without a listener of its own
 	sockets  *httpx.Admission // nil: nobody counts them
 	frames   frames           // for WebSocket clients
-	origins  allowedOrigins   // of pages of other hosts
-	apps     *apps            // of the Pusher protocol
+	engine   *engineio.Server // for Socket.IO clients
+	// pids signs what they show to recover their state; nil until shareSecret has the secret.
+	pids    atomic.Pointer[socketio.Signer]
+	origins allowedOrigins // of pages of other hosts
+	apps    *apps          // of the Pusher protocol
 
 	strangers strangers // pages that were refused
 	forwarded sync.Once // X-Forwarded-For of a peer that is no trusted proxy was reported
@@ -123,8 +133,15 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Shards: shards(), InboxMessages: liveBuffer,
 		RecentMessages: cfg.RecentMessages, RecentBytes: cfg.RecentBytes,
 	}, hub.NewMetrics(deps.Registry))
-	s.reader = natsx.NewReader(deps.NATS, nil)
+	if s.index = deps.Index; s.index == nil {
+		s.index = chanindex.New()
+		s.follow = func(ctx context.Context) { s.index.Run(ctx, deps.NATS, deps.Log) }
+	}
+	s.reader = natsx.NewReader(deps.NATS, s.index)
 	id := httpx.NewID()
+	s.engine = engineio.NewServer(engineio.Config{
+		Conns: s.conns, Node: id, PingInterval: cfg.Heartbeat, PingTimeout: cfg.Heartbeat * 4 / 5, MaxPayload: maxPayload,
+	})
 	s.feed = newFeed(deps.NATS, s.reader, s.hub, deps.Log, s.m, deps.Tracer, id)
 	s.sharing = &sharing{ips: s.ips, nc: deps.NATS, log: deps.Log, id: id, known: map[string]time.Time{}}
 	s.sessions, s.cut = context.WithCancel(context.Background())
@@ -187,11 +204,15 @@ func (s *Service) Run(ctx context.Context) error {
 	wg.Go(func() { s.apps.run(inner) })
 	refresh := s.verifier.Run
 	wg.Go(func() { refresh(inner) })
+	wg.Go(func() { s.shareSecret(inner) })
 	wg.Go(func() {
 		if err := s.sharing.run(inner); err != nil {
 			failed <- err
 		}
 	})
+	if s.follow != nil {
+		wg.Go(func() { s.follow(inner) })
+	}
 	feed, stopFeed := context.WithCancel(inner)
 	defer stopFeed()
 	feedDone := make(chan struct{})

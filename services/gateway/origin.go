@@ -100,7 +100,7 @@ func (s *Service) shareWith(w http.ResponseWriter, p page) {
 // allowPreflight answers what browsers ask before they send more headers than
 // are safe for any page: a token, an id, or what a tracing script adds. None of
 // them has an effect that the origin's check does not guard.
-func (s *Service) allowPreflight(w http.ResponseWriter, r *http.Request) {
+func (s *Service) allowPreflight(w http.ResponseWriter, r *http.Request, methods string) {
 	if _, ok := s.allowPage(w, r); !ok {
 		return
 	}
@@ -110,7 +110,7 @@ func (s *Service) allowPreflight(w http.ResponseWriter, r *http.Request) {
 		headers = "Authorization, Last-Event-ID, Cache-Control"
 	}
 	w.Header().Set("Access-Control-Allow-Headers", headers)
-	w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD")
+	w.Header().Set("Access-Control-Allow-Methods", methods)
 	w.Header().Set("Access-Control-Max-Age", "86400") // seconds; browsers cap it
 	w.WriteHeader(http.StatusNoContent)
 }

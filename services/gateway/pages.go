@@ -31,7 +31,7 @@ func (s *Service) mountPages(r chi.Router) {
 	r.Get("/", func(w http.ResponseWriter, r *http.Request) { s.servePage(w, r, "demo/index.html") })
 	// Pages of allowed origins may import the client; for others it is a file that
 	// their browser does not let them use.
-	r.Options("/client/*", s.allowPreflight)
+	r.Options("/client/*", s.allowReadingPreflight)
 	r.Get("/client/*", func(w http.ResponseWriter, r *http.Request) {
 		p := s.pageOf(r)
 		if !p.allowed {

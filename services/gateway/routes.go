@@ -11,7 +11,11 @@ import (
 func (s *Service) Mount(r chi.Router) {
 	r.Get("/ws", s.serveWebSocket)
 	r.Get("/sse", s.serveEvents)
-	r.Options("/sse", s.allowPreflight)
+	r.Options("/sse", s.allowReadingPreflight)
+	for _, path := range []string{"/socket.io", "/socket.io/"} {
+		r.HandleFunc(path, s.serveSocketIO)
+		r.Options(path, s.allowSocketIOPreflight)
+	}
 	for _, path := range []string{"/app", "/app/*"} {
 		r.Get(path, s.servePusher)
 	}
@@ -22,5 +26,9 @@ func (s *Service) Mount(r chi.Router) {
 // room for it, in the
 // words of the client's protocol.
 func Words(r *http.Request) bool {
-	return r.URL.Path == "/ws" || r.URL.Path == "/sse" || strings.HasPrefix(r.URL.Path, "/app/")
+	switch r.URL.Path {
+	case "/ws", "/sse", "/socket.io", "/socket.io/":
+		return true
+	}
+	return strings.HasPrefix(r.URL.Path, "/app/")
 }

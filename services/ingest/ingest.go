@@ -24,6 +24,7 @@ import (
 
 	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/chanindex"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -65,6 +66,7 @@ type Service struct {
 	openapi   []byte // JSON
 	server    *httpx.Server
 	stall     time.Duration // see stallTimeout
+	index     *chanindex.Index
 	reader    *natsx.Reader // of the stream
 	pages     *httpx.Places // of history under way
 	large     *httpx.Places // of large bodies in memory
@@ -96,7 +98,8 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, tracer: deps.Tracer, announce: deps.Announce, stall: stallTimeout,
 		pages: httpx.NewPlaces(maxPages, maxPagesOfKey), large: httpx.NewPlaces(largeBodies, largeBodiesOfKey)}
-	s.reader = natsx.NewReader(s.nc, nil)
+	s.index = chanindex.New()
+	s.reader = natsx.NewReader(s.nc, s.index)
 	s.draining, s.drain = context.WithCancel(context.Background())
 	if s.publisher, err = publish.New(s.nc, js, publish.Config{
 		Stream:  natsx.StreamConfig{MaxAge: cfg.StreamMaxAge, MaxBytes: cfg.StreamMaxBytes, Replicas: cfg.Replicas},
@@ -124,6 +127,9 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	return s, nil
 }
 
+// Index is where a channel's past is, as long as Run does.
+func (s *Service) Index() *chanindex.Index { return s.index }
+
 // Addr is where the service listens; nil without a listener of its own.
 func (s *Service) Addr() net.Addr {
 	if s.server == nil {
@@ -146,6 +152,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}()
 	wg.Go(func() { s.publisher.Run(background) })
 	wg.Go(func() { s.keepKeys(background) })
+	wg.Go(func() { s.index.Run(background, s.nc, s.log) })
 	wg.Go(func() { s.keepApps(background) })
 	defer context.AfterFunc(ctx, s.drain)()
 	if s.server != nil {

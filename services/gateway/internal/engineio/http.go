@@ -28,7 +28,8 @@ var errorTexts = [...]string{
 
 func (e Error) Error() string { return errorTexts[e] }
 
-func (e Error) response() Response {
+// Response is the answer to a request that is refused so.
+func (e Error) Response() Response {
 	status := http.StatusBadRequest
 	if e == Forbidden {
 		status = http.StatusForbidden

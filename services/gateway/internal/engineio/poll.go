@@ -229,11 +229,11 @@ func (s *poll) receive(ctx context.Context) Response {
 	switch {
 	case s.websocket != nil || s.ended:
 		s.mu.Unlock()
-		return BadRequest.response()
+		return BadRequest.Response()
 	case s.get != nil: // protocol v4, "Receiving data": at most one
 		s.mu.Unlock()
 		s.breakOff()
-		return BadRequest.response()
+		return BadRequest.Response()
 	}
 	get := s.open()
 	s.gathers = true
@@ -272,7 +272,7 @@ func (s *poll) await(ctx context.Context, get *exchange) Response {
 		return response
 	case <-ctx.Done():
 		s.breakOff() // what would be written now might get lost
-		return BadRequest.response()
+		return BadRequest.Response()
 	}
 }
 
@@ -285,11 +285,11 @@ func (s *poll) send(ctx context.Context, body []byte, binary bool) Response {
 	switch {
 	case s.websocket != nil || s.ended:
 		s.mu.Unlock()
-		return BadRequest.response()
+		return BadRequest.Response()
 	case s.posting: // protocol v4, "Sending data": at most one
 		s.mu.Unlock()
 		s.breakOff()
-		return BadRequest.response()
+		return BadRequest.Response()
 	}
 	s.posting = true
 	s.mu.Unlock()
@@ -312,7 +312,7 @@ func (s *poll) send(ctx context.Context, body []byte, binary bool) Response {
 	})
 	if err != nil && err != errClosing {
 		s.breakOff()
-		return BadRequest.response()
+		return BadRequest.Response()
 	}
 	s.mu.Lock()
 	s.leaves = s.leaves || err == errClosing
@@ -329,7 +329,7 @@ func (s *poll) send(ctx context.Context, body []byte, binary bool) Response {
 		}
 		return Response{Status: http.StatusOK, Body: []byte("ok")}
 	case <-ctx.Done():
-		return BadRequest.response()
+		return BadRequest.Response()
 	}
 }
 

@@ -21,7 +21,7 @@ const upgradeTimeout = 10 * time.Second
 func (s *Server) Probe(w http.ResponseWriter, r *http.Request, q Query, refuse func(Response), handOver func() (release func())) {
 	p := s.find(q.SID)
 	if p == nil {
-		refuse(UnknownSID.response())
+		refuse(UnknownSID.Response())
 		return
 	}
 	begun := s.cfg.Conns.Polls() && p.beginProbe(q.Version)

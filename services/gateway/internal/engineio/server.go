@@ -108,9 +108,9 @@ func (s *Server) Serve(ctx context.Context, q Query, method string, body []byte,
 	p := s.find(q.SID)
 	switch {
 	case p == nil:
-		return UnknownSID.response()
+		return UnknownSID.Response()
 	case p.version != q.Version:
-		return BadRequest.response()
+		return BadRequest.Response()
 	case method == http.MethodGet:
 		return p.receive(ctx)
 	case method == http.MethodPost && len(body) > s.cfg.MaxPayload:
@@ -119,8 +119,26 @@ func (s *Server) Serve(ctx context.Context, q Query, method string, body []byte,
 	case method == http.MethodPost:
 		return p.send(ctx, body, binary)
 	}
-	return BadRequest.response()
+	return BadRequest.Response()
 }
 
 // frame is a packet as a WebSocket frame.
 func frame(packet string) []byte { return ws.Encode(ws.Text, []byte(packet)) }
+
+// Waiting is how many GETs are open.
+func (s *Server) Waiting() (n int) {
+	s.mu.Lock()
+	polls := make([]*poll, 0, len(s.sessions))
+	for _, p := range s.sessions {
+		polls = append(polls, p)
+	}
+	s.mu.Unlock()
+	for _, p := range polls {
+		p.mu.Lock()
+		if p.get != nil && !p.gathers {
+			n++
+		}
+		p.mu.Unlock()
+	}
+	return n
+}

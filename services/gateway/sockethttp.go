@@ -1,0 +1,219 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
+	"github.com/herald-push/herald/services/gateway/internal/engineio"
+	"github.com/herald-push/herald/services/gateway/internal/socketio"
+	"github.com/herald-push/herald/services/internal/httpx"
+)
+
+// serveSocketIO is every request of Socket.IO clients.
+func (s *Service) serveSocketIO(w http.ResponseWriter, r *http.Request) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		writeEngineError(w, engineio.BadRequest)
+		return
+	}
+	if values.Has("j") {
+		nameOrigin(r)
+	}
+	page, ok := s.allowPage(w, r)
+	if !ok {
+		return
+	}
+	q, err := engineio.ParseQuery(values, s.cfg.EngineIO3)
+	switch {
+	case err != nil:
+		writeEngineError(w, err)
+	case q.SID != "" && q.WebSocket:
+		s.upgradeSocketIO(w, r, q)
+	case q.SID != "":
+		s.pollSocketIO(w, r, q)
+	case r.Method != http.MethodGet:
+		writeEngineError(w, engineio.BadHandshakeMethod)
+	default:
+		s.beginSocketIO(w, r, q, page)
+	}
+}
+
+// nameOrigin has a page judged that loads an answer as a script: such a request has
+// no Origin, and a page that may not connect could read the answer. The Referer says
+// where the page is from; a request without either is taken for one of a page without
+// an origin.
+func nameOrigin(r *http.Request) {
+	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") == "same-origin" {
+		return
+	}
+	origin := "null"
+	if u, err := url.Parse(r.Referer()); err == nil && u.Scheme != "" && u.Host != "" {
+		origin = u.Scheme + "://" + u.Host
+	}
+	r.Header.Set("Origin", origin)
+}
+
+func writeEngineError(w http.ResponseWriter, err error) {
+	code := engineio.BadRequest
+	_ = errors.As(err, &code) // any other error is a bad request, too
+	code.Response().Write(w, false, "")
+}
+
+// allowSocketIOPreflight answers what browsers ask before they send more than any page
+// may.
+func (s *Service) allowSocketIOPreflight(w http.ResponseWriter, r *http.Request) {
+	s.allowPreflight(w, r, "GET, POST")
+}
+
+// beginSocketIO begins a session.
+func (s *Service) beginSocketIO(w http.ResponseWriter, r *http.Request, q engineio.Query, p page) {
+	refuse := func(reason string, response engineio.Response) {
+		s.m.refused.WithLabelValues(reason).Inc()
+		response.Write(w, false, "")
+	}
+	reason, away := s.away()
+	if !away && s.pids.Load() == nil {
+		reason, away = "starting", true
+	}
+	if away {
+		refuse(reason, engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), "this gateway is "+reason+"; connect again"))
+		return
+	}
+	remote := s.clientIP(r)
+	s.wait(s.shares.pay(remote, costOf(r)), func() bool { return r.Context().Err() != nil })
+	sid := s.engine.NewSID()
+	c := s.newSocketClient(r, q, p)
+	c.pending.greeting = s.engine.Greeting(sid, !q.WebSocket)
+	format := socketFormats[q.Version]
+	if !q.WebSocket {
+		lastLonger(w)
+		response, err := s.engine.Begin(r.Context(), q, sid, &c.conn, remote, httpx.NewID(), format, c)
+		if err != nil {
+			refuse("stopping", engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), "this gateway is stopping; connect again"))
+			return
+		}
+		response.Write(w, false, q.Script)
+		return
+	}
+	err := s.conns.Accept(&c.conn, w, r, remote, httpx.NewID(), format, func(status int, reason error) {
+		text := "this gateway is stopping; connect again"
+		if !errors.Is(reason, conn.ErrClosed) {
+			text = reason.Error()
+		}
+		refuse("handshake", engineio.Refusal(status, int(engineio.BadRequest), text))
+	})
+	if err != nil {
+		return // refuse has answered, or the client is gone
+	}
+	if s.sockets != nil {
+		s.sockets.HandOver(r, c.conn.Remote()) // Ended gives the place back
+		c.counted = true
+	}
+	c.conn.Start(c)
+}
+
+// newSocketClient makes the client of a request. Clients of revision 4 say later what
+// they want; what the URL asks for counts unless they do.
+func (s *Service) newSocketClient(r *http.Request, q engineio.Query, p page) *socketClient {
+	c := &socketClient{version: q.Version, form: formOf(r, q), pending: &pending{}}
+	c.s, c.words = s, connectingWords[q.Version == engineio.V3][c.form]
+	c.followed = c.first[:0]
+	c.asked = &request{channels: []string{proto.Broadcast}}
+	if c.asked.refused = crowded(r); c.asked.refused != nil { // first: what cannot stay costs no signature
+		return c
+	}
+	values := r.URL.Query()
+	if named := values["channel"]; len(named) > 0 {
+		c.asked.channels = []string{}
+		for _, name := range named {
+			if name != "" {
+				c.asked.channels = append(c.asked.channels, strings.Clone(name))
+			}
+		}
+	}
+	c.asked.since = strings.Clone(values.Get("since"))
+	var err error
+	if len(c.asked.channels) > proto.MaxChannels {
+		err = errors.New("too many channels in the URL; subscribe events take more")
+	} else if err = checkSubprotocols(r); err == nil {
+		c.asked.token, err = s.tokenOf(r, values, p)
+	}
+	if err != nil {
+		c.asked.refused = &refusal{code: proto.CloseBadRequest, err: err}
+	}
+	return c
+}
+
+// formOf tells how many arguments a client takes by what its HTTP library says.
+// Browsers and Node.js run the JavaScript client, whose handlers ignore arguments that they
+// do not know: browsers and most servers have a User-Agent, and the package ws, by which
+// Node.js opens WebSockets, has none and offers compression with this parameter. Of all
+// others nothing is known, so they get the data alone.
+func formOf(r *http.Request, q engineio.Query) socketio.Form {
+	agent := r.UserAgent()
+	javaScript := agent == "" && strings.Contains(r.Header.Get("Sec-WebSocket-Extensions"), "client_max_window_bits")
+	for _, prefix := range []string{"Mozilla/", "node", "Node.js", "Bun/", "Deno/"} {
+		javaScript = javaScript || strings.HasPrefix(agent, prefix)
+	}
+	switch {
+	case !javaScript:
+		return socketio.Plain
+	case q.Version == engineio.V3:
+		return socketio.Detailed
+	}
+	return socketio.Recovering
+}
+
+// upgradeSocketIO serves the WebSocket that a session which polls goes over to.
+func (s *Service) upgradeSocketIO(w http.ResponseWriter, r *http.Request, q engineio.Query) {
+	var handOver func() func()
+	if s.sockets != nil {
+		remote := s.clientIP(r)
+		handOver = func() func() {
+			s.sockets.HandOver(r, remote)
+			return func() { s.sockets.Leave(remote) }
+		}
+	}
+	s.engine.Probe(w, r, q, func(response engineio.Response) { response.Write(w, false, "") }, handOver)
+}
+
+// pollSocketIO serves a GET or POST of a session that polls.
+func (s *Service) pollSocketIO(w http.ResponseWriter, r *http.Request, q engineio.Query) {
+	post := r.Method == http.MethodPost
+	var body []byte
+	if post {
+		var err error
+		limit := int64(maxPayload)
+		if q.Script != "" {
+			limit *= 3 // a form percent-encodes
+		}
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit+1))
+		if err == nil && q.Script != "" {
+			body, err = engineio.FromForm(body)
+		}
+		if tooBig := new(http.MaxBytesError); err != nil && !errors.As(err, &tooBig) {
+			writeEngineError(w, engineio.BadRequest)
+			return
+		}
+	} else {
+		lastLonger(w)
+	}
+	binary := strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream")
+	s.engine.Serve(r.Context(), q, r.Method, body, binary).Write(w, post, q.Script)
+}
+
+// maxPayload is what Socket.IO clients may send in one POST, and are told: as much as in
+// one frame.
+const maxPayload = proto.MaxFrameBytes
+
+// lastLonger lifts the server's deadline for a response that waits for something to
+// say; heartbeats end it.
+func lastLonger(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // fails only if there is none
+}

@@ -1,0 +1,398 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/engineio"
+	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/gateway/internal/socketio"
+)
+
+// socketClient is a session whose client speaks Socket.IO: a conn.Client, whose frames are
+// Engine.IO packets. It is connected when the client has entered the main namespace,
+// the only one that there is. In revision 3 of Engine.IO it does so by connecting, in
+// revision 4 by a CONNECT packet, which may say who it is and what it wants to follow.
+type socketClient struct {
+	session
+	version engineio.Version
+
+	// Owned by whoever calls it as a conn.Client.
+	form        socketio.Form
+	attachments int16    // binary messages that are still to come, and passed over
+	pending     *pending // nil while it is connected: what is needed for that
+}
+
+// pending is what a client that is not connected to the namespace needs.
+type pending struct {
+	greeting []byte      // the first packet; nil: it was sent
+	timer    *time.Timer // closes who does not connect; nil: it may wait
+}
+
+// connectWait is how long a client may stay outside of the namespace. Clients
+// connect at once; the reference server waits 45 s.
+const connectWait = 10 * time.Second
+
+// tooManyText is what the predecessor said to who had too many connections.
+const tooManyText = "Too many connections from this IP!"
+
+// Arrived, Frame and Ended make it a conn.Client.
+func (c *socketClient) Arrived() {
+	defer c.recovered()
+	if refused := c.countIn(); refused != nil {
+		c.asked.refused = refused
+	}
+	c.conn.Push(engineText(c.pending.greeting))
+	c.pending.greeting = nil
+	if c.version == engineio.V3 {
+		c.connect(nil)
+		return
+	}
+	c.pending.timer = time.AfterFunc(connectWait, func() { c.conn.Close(proto.CloseHeartbeat) }) // ends with connect or Ended
+}
+
+// Ended counts the client out.
+func (c *socketClient) Ended() {
+	c.stopWaiting()
+	c.session.Ended()
+}
+
+func (c *socketClient) stopWaiting() {
+	if c.pending != nil && c.pending.timer != nil {
+		c.pending.timer.Stop()
+	}
+}
+
+// Frame handles one Engine.IO packet.
+func (c *socketClient) Frame(b []byte, binary bool) {
+	defer c.recovered()
+	if !c.admit(len(b)) {
+		return
+	}
+	p, err := c.version.Parse(b, binary)
+	if err != nil {
+		c.broken(err)
+		return
+	}
+	switch heartbeat := p.Type == engineio.Ping || p.Type == engineio.Pong; {
+	case heartbeat && (p.Type == engineio.Ping) != (c.version == engineio.V3):
+		c.broken(fmt.Errorf("%w: in revision %d this side sends no %c", engineio.ErrPacket, c.version, p.Type))
+	case p.Type == engineio.Ping:
+		c.conn.Push(engineText(append([]byte{engineio.Pong}, p.Data...)))
+	case p.Type == engineio.Close:
+		c.conn.Close(proto.CloseNormal)
+	case p.Type == engineio.Message && p.Binary:
+		if c.attachments--; c.attachments < 0 {
+			c.broken(fmt.Errorf("%w: a binary message that no packet has announced", socketio.ErrPacket))
+		}
+	case p.Type == engineio.Message:
+		c.packet(p.Data)
+	}
+}
+
+// broken closes the connection of a client that broke the protocol.
+func (c *socketClient) broken(err error) {
+	c.refuse(refusal{code: proto.CloseInvalidPayload, err: err})
+}
+
+// packet handles one Socket.IO packet.
+func (c *socketClient) packet(b []byte) {
+	p, err := socketio.Parse(b)
+	if err == nil && c.attachments > 0 {
+		err = fmt.Errorf("%w: %d binary messages should have come first", socketio.ErrPacket, c.attachments)
+	}
+	if err != nil {
+		c.broken(err)
+		return
+	}
+	namespace, _, _ := strings.Cut(p.Namespace, "?")
+	switch {
+	case p.Type == socketio.Connect && namespace != "/":
+		c.conn.Push(messagePacket(c.refusedText(p.Namespace, "Invalid namespace", nil)))
+	case p.Type == socketio.Connect && c.pending != nil:
+		c.connect(p.Data)
+	case p.Type == socketio.Connect || namespace != "/" || c.pending != nil:
+		c.broken(fmt.Errorf("%w: type %c is not expected now in namespace %.60q", socketio.ErrPacket, p.Type, namespace))
+	case p.Type == socketio.Disconnect:
+		c.leave()
+	case p.Type == socketio.Event:
+		c.event(p)
+	case p.Type == socketio.BinaryEvent:
+		c.attachments = int16(p.Attachments)
+		c.answer(p.ID, complaint("unsupported", "", errors.New("binary data is not taken from clients")))
+	case p.Type == socketio.BinaryAck: // nothing asks for acknowledgements
+		c.attachments = int16(p.Attachments)
+	}
+}
+
+// refusedText words that the client is not let into a namespace.
+func (c *socketClient) refusedText(namespace, text string, more any) []byte {
+	if c.version == engineio.V3 {
+		return socketio.RefusedV4(namespace, text)
+	}
+	return socketio.Refused(namespace, text, more)
+}
+
+// connect lets the client into the main namespace, with the subscriptions that it asks
+// for, and what it missed. data is the payload of CONNECT.
+func (c *socketClient) connect(data []byte) {
+	c.stopWaiting()
+	if r := c.asked.refused; r != nil && r.code == proto.CloseTooManyConnections {
+		c.s.m.refused.WithLabelValues(r.code.String()).Inc()
+		c.conn.Push(append(messagePacket(c.connectedText("")), messagePacket(socketio.NewEvent(socketio.EventError, errorText{Data: tooManyText, Code: r.code.String()}))...))
+		c.conn.Close(r.code)
+		return
+	}
+	if c.asked.refused != nil {
+		c.refuse(*c.asked.refused)
+		return
+	}
+	pid, err := c.parseAuth(data)
+	if err != nil {
+		c.refuse(refusal{code: proto.CloseBadRequest, err: err})
+		return
+	}
+	c.pay(nameCost * time.Duration(len(c.asked.channels)))
+	if c.asked.token != "" {
+		c.pay(tokenCost)
+	}
+	if r := c.check(); r != nil {
+		c.refuse(*r)
+		return
+	}
+	session := socketio.Session{Channels: c.asked.channels, Subject: c.principal.Name}
+	signer := c.s.pids.Load()
+	recovers := pid != "" && signer.Valid(pid, session, time.Now())
+	if pid != "" && !recovers {
+		c.asked.since = "" // the offset belongs to other subscriptions
+	}
+	c.words = connectingWords[c.version == engineio.V3][c.form]
+	c.asked.greet = func(w proto.Welcome) []byte {
+		c.words = socketWords[c.form]
+		if c.form < socketio.Recovering {
+			return messagePacket(c.connectedText(""))
+		}
+		if !recovers || !w.Resumed {
+			pid = signer.Sign(session, time.Now())
+		}
+		return append(messagePacket(c.connectedText(pid)), messagePacket(socketio.NewEvent(socketio.EventPlace, w.ID))...)
+	}
+	c.enter()
+	c.asked, c.pending = nil, nil // an idle client holds no memory for them
+}
+
+func (c *socketClient) connectedText(pid string) []byte {
+	if c.version == engineio.V3 {
+		return []byte{socketio.Connect}
+	}
+	return socketio.Connected(c.conn.ID(), pid)
+}
+
+// parseAuth takes over what a client says about itself in CONNECT, and returns the pid
+// that it shows: of a session whose state it wants back. Its offset is then asked.since.
+func (c *socketClient) parseAuth(data []byte) (pid string, err error) {
+	if len(data) == 0 {
+		return "", nil
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(data, &members); err != nil {
+		return "", fmt.Errorf("auth: %w", err)
+	}
+	text := func(name string, into *string) error {
+		if json.Unmarshal(members[name], into) != nil {
+			return fmt.Errorf("auth: %s is not a text", name)
+		}
+		return nil
+	}
+	var offset string
+	for name, value := range members {
+		switch name {
+		case "token":
+			err = text(name, &c.asked.token)
+		case "since":
+			err = text(name, &c.asked.since)
+		case "pid":
+			err = text(name, &pid)
+		case "offset":
+			err = text(name, &offset)
+		case "details":
+			var wanted bool
+			if json.Unmarshal(value, &wanted) != nil {
+				return "", errors.New("auth: details is neither true nor false")
+			}
+			c.form = socketio.Plain
+			if wanted {
+				c.form = socketio.Recovering
+			}
+		case "channel", "channels":
+			var names []string
+			if names, err = namesIn(value); err == nil {
+				c.asked.channels = names
+			}
+		default:
+			err = fmt.Errorf("auth: %.60q is not known; known are token, channels, since and details", name)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	if len(c.asked.channels) > proto.MaxChannels {
+		return "", fmt.Errorf("auth: %d channels, at most %d are allowed; subscribe events take more", len(c.asked.channels), proto.MaxChannels)
+	}
+	if pid == "" {
+		return "", nil
+	}
+	c.form = socketio.Recovering // who shows a pid was given it
+	if _, err := proto.ParseCursor(offset); err != nil {
+		return "", nil // it followed other channels than it had asked for here: see unrecoverable
+	}
+	c.asked.since = offset
+	return pid, nil
+}
+
+// namesIn reads one name or an array of names, and drops repetitions.
+func namesIn(value json.RawMessage) (names []string, err error) {
+	var one string
+	var all []string
+	if json.Unmarshal(value, &one) == nil {
+		all = []string{one}
+	} else if err := json.Unmarshal(value, &all); err != nil {
+		return nil, errors.New("channels is neither a text nor an array of texts")
+	}
+	names = []string{}
+	seen := map[string]bool{}
+	for _, name := range all {
+		if name != "" && !seen[name] {
+			names, seen[name] = append(names, name), true
+		}
+	}
+	return names, nil
+}
+
+// leave takes the client out of the namespace. The connection stays, and may connect
+// again, as with the reference server.
+func (c *socketClient) leave() {
+	for len(c.followed) > 0 {
+		c.unsubscribe(c.followed[0].name, "", func(any) {})
+	}
+	c.settled()
+	c.asked, c.pending = &request{channels: []string{proto.Broadcast}}, &pending{}
+}
+
+// settled waits until the shard has done what it was asked for.
+func (c *socketClient) settled() { c.join(hub.Now, hub.Now, nil, func(hub.Joined) {}) }
+
+// event handles an event that a client emits.
+func (c *socketClient) event(p socketio.Packet) {
+	name, args, err := p.Event()
+	if err != nil {
+		c.broken(err)
+		return
+	}
+	f, many, err := frameOf(name, args)
+	if err != nil {
+		c.answer(p.ID, complaint("bad-event", "", err))
+		return
+	}
+	if f.Type == proto.FrameAuth {
+		c.handle(f, func(frame any) { c.answer(p.ID, frame) })
+		return
+	}
+	c.unrecoverable()
+	results := []any{}
+	for _, name := range f.Targets() {
+		if c.conn.Reason() != 0 {
+			return
+		}
+		c.handle(proto.ClientFrame{Type: f.Type, Channel: name, Since: f.Since}, func(frame any) { results = append(results, resultOf(frame)) })
+		c.settled()
+	}
+	switch {
+	case len(results) < len(f.Targets()): // it is being closed
+	case p.ID == socketio.NoID:
+		for _, r := range results {
+			if r, failed := r.(failure); failed {
+				c.pushControl(proto.ErrorFrame{Code: r.Error, Detail: r.Detail, Channel: r.Channel})
+			}
+		}
+	case many:
+		c.conn.Push(messagePacket(socketio.NewAck(p.ID, results)))
+	default:
+		c.conn.Push(messagePacket(socketio.NewAck(p.ID, results[0])))
+	}
+}
+
+// answer answers one event: by an acknowledgement if the client asked for one, else only
+// what went wrong, by an event.
+func (c *socketClient) answer(id int64, frame any) {
+	if id != socketio.NoID {
+		c.conn.Push(messagePacket(socketio.NewAck(id, resultOf(frame))))
+	} else if f, failed := frame.(proto.ErrorFrame); failed {
+		c.pushControl(f)
+	}
+}
+
+// unrecoverable has a client whose subscriptions are no longer those of its pid come
+// back without recovery, so that its page subscribes again: from now on messages bring
+// no offset, and the one that the client keeps is replaced by none.
+func (c *socketClient) unrecoverable() {
+	if c.form != socketio.Recovering {
+		return
+	}
+	c.form = socketio.Detailed
+	c.join(hub.Now, hub.Now, nil, func(hub.Joined) {
+		c.words = socketWords[socketio.Detailed]
+		c.conn.Push(messagePacket(socketio.NewEvent(socketio.EventPlace, "")))
+	})
+}
+
+// frameOf is the client frame that an event means. many: the answer is an array.
+//
+//	subscribe    "orders.*" | ["a","b"] | {"channels": …, "since": …}
+//	unsubscribe  the same
+//	auth         "TOKEN" | {"token": "TOKEN"}
+func frameOf(event string, args []json.RawMessage) (f proto.ClientFrame, many bool, err error) {
+	switch event {
+	case proto.FrameSubscribe, proto.FrameUnsubscribe, proto.FrameAuth:
+	default:
+		return f, false, fmt.Errorf("%.60q is not an event that clients may emit; these are subscribe, unsubscribe and auth", event)
+	}
+	if len(args) != 1 {
+		return f, false, fmt.Errorf("%s takes one argument", event)
+	}
+	var text string
+	f.Type = event
+	if json.Unmarshal(args[0], &text) == nil {
+		if event == proto.FrameAuth {
+			f.Token = text
+		} else {
+			f.Channel = text
+		}
+		if text == "" {
+			err = fmt.Errorf("%s: the text is empty", event)
+		}
+		return f, false, err
+	}
+	if args[0][0] == '[' && event != proto.FrameAuth {
+		if f.Channels, err = namesIn(args[0]); err != nil {
+			return f, true, fmt.Errorf("%s: %w", event, err)
+		}
+	} else {
+		var members map[string]json.RawMessage
+		if json.Unmarshal(args[0], &members) != nil {
+			return f, false, fmt.Errorf("%s: the argument is of the wrong kind", event)
+		}
+		members["type"], _ = json.Marshal(event) // a text always marshals
+		whole, _ := json.Marshal(members)        // so does what was unmarshalled
+		f, err = proto.ParseClientFrame(whole)
+		return f, len(f.Channels) > 0, err
+	}
+	if n := len(f.Channels); n == 0 || n > proto.MaxChannels {
+		err = fmt.Errorf("%s: %d channels; from 1 to %d are allowed", event, n, proto.MaxChannels)
+	}
+	return f, true, err
+}

@@ -1,0 +1,166 @@
+package chanindex
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// retryEvery is the pause before the stream is followed again.
+	retryEvery = 500 * time.Millisecond
+	// lookEvery is how often the stream is compared with what is known.
+	lookEvery = 15 * time.Second
+)
+
+// Run follows the stream until ctx ends: by the headers of its packs, from the
+// oldest one on. What is stored while it runs costs a header twice over the
+// wire; bodies are not read.
+func (x *Index) Run(ctx context.Context, nc *nats.Conn, log *slog.Logger) {
+	reader := natsx.NewReader(nc, nil)
+	var epochs natsx.Epochs
+	for begun := false; ctx.Err() == nil; {
+		state, err := reader.State(ctx)
+		if err == nil {
+			if begun && !state.Epochs.Same(epochs, x.last()) || x.last() > state.Last {
+				x.reset()
+			}
+			begun, epochs = true, state.Epochs
+			err = x.follow(ctx, nc, reader, state)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		log.Debug("the index of channels does not follow the stream; trying again", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryEvery):
+		}
+	}
+}
+
+// last is the newest pack that is known; 0: none.
+func (x *Index) last() uint64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return max(x.next, 1) - 1
+}
+
+// errMoved: what is known is not what the stream has.
+var errMoved = errors.New("the stream is another one than before")
+
+// follow takes in what is stored, until the stream is another one, or nothing
+// comes though there is something.
+func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader, state natsx.State) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	from := max(x.last()+1, state.First)
+	if x.last() > 0 && from > x.last()+1 { // retention took what was to come
+		x.reset()
+	}
+	if from > state.Last {
+		x.built()
+	}
+	cons, err := js.OrderedConsumer(ctx, proto.Stream, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from, HeadersOnly: true,
+		InactiveThreshold: time.Minute,
+	})
+	if err != nil {
+		return err
+	}
+	pull, err := cons.Consume(func(m jetstream.Msg) {
+		meta, err := m.Metadata()
+		if err != nil {
+			return
+		}
+		x.take(meta.Sequence.Stream, m)
+		if meta.NumPending == 0 || meta.Sequence.Stream >= state.Last {
+			x.built()
+		}
+	}, jetstream.PullMaxMessages(16<<10))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		pull.Stop()
+		<-pull.Closed()
+	}()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for stuck := uint64(0); ; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-pull.Closed():
+			return errors.New("the consumer ended")
+		case <-tick.C:
+		}
+		now, err := reader.State(ctx)
+		if err != nil {
+			continue // NATS is away; the consumer comes back by itself
+		}
+		last := x.last()
+		switch {
+		case !now.Epochs.Same(state.Epochs, last) || last > now.Last, last > 0 && last < now.Last && last == stuck:
+			return errMoved
+		}
+		stuck = last
+		x.forget(now.First)
+	}
+}
+
+// take notes one pack. What is missing before it is named to whoever asks, so
+// that readers find the hole.
+func (x *Index) take(seq uint64, m jetstream.Msg) {
+	next := x.last() + 1
+	if next > 1 && seq < next {
+		return // it came before
+	}
+	if next > 1 && seq > next {
+		x.add(next, nil, true)
+		x.pass(seq)
+	}
+	if m.Subject() == proto.SubjectPacks {
+		hashes, ok := proto.ReadChannels(nil, m.Headers().Get(proto.HeaderChannels))
+		x.add(seq, hashes, !ok)
+		return
+	}
+	channel, ok := proto.ChannelOf(m.Subject())
+	x.add(seq, hashesOf(channel), !ok)
+}
+
+// pass extends the newest block up to before seq.
+func (x *Index) pass(seq uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.next = seq
+}
+
+// hashesOf are those that a pack with a message of the channel names.
+func hashesOf(channel string) (hashes []uint32) {
+	for i := 0; i < len(channel) && len(hashes) < 4; i++ {
+		if channel[i] == '.' {
+			hashes = append(hashes, proto.ChannelHash(channel[:i+1]))
+		}
+	}
+	return append(hashes, proto.ChannelHash(channel))
+}
+
+// forget drops segments of which the stream keeps nothing.
+func (x *Index) forget(first uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for len(x.segments) > 1 && x.segments[1].begins[0] <= first {
+		x.segments[0] = nil
+		x.segments = x.segments[1:]
+		x.first = x.segments[0].begins[0]
+	}
+}
