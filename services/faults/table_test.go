@@ -26,7 +26,7 @@ type row struct {
 
 // scenarios in the order of the table, which is not that of their running.
 var scenarios = []string{
-	"TestGatewayKilled", "TestGatewaysRestarted", "TestIngestKilled", "TestBrokerKilled",
+	"TestGatewayKilled", "TestGatewaysRestarted", "TestPollingWithoutStickySessions", "TestIngestKilled", "TestBrokerKilled",
 	"TestStreamLeaderKilled", "TestBrokerPartitioned", "TestBrokersRestarted",
 	"TestLoggerKilled", "TestDiskFull", "TestStreamDiskFull", "TestStreamDiskFullElsewhere", "TestFilesExhausted", "TestPowerCut", "TestBurst", "TestNetwork", "TestSlowClients", "TestHerd", "TestRandom",
 }

@@ -82,6 +82,7 @@ type Service struct {
 	sockets  *httpx.Admission // nil: nobody counts them
 	frames   frames           // for WebSocket clients
 	engine   *engineio.Server // for Socket.IO clients
+	hops     *hops
 	// pids signs what they show to recover their state; nil until shareSecret has the secret.
 	pids    atomic.Pointer[socketio.Signer]
 	origins allowedOrigins // of pages of other hosts
@@ -142,6 +143,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	s.engine = engineio.NewServer(engineio.Config{
 		Conns: s.conns, Node: id, PingInterval: cfg.Heartbeat, PingTimeout: cfg.Heartbeat * 4 / 5, MaxPayload: maxPayload,
 	})
+	s.hops = &hops{nc: deps.NATS, engine: s.engine, node: id, wait: cfg.Heartbeat * 9 / 5, cuts: map[string]context.CancelFunc{}}
 	s.feed = newFeed(deps.NATS, s.reader, s.hub, deps.Log, s.m, deps.Tracer, id)
 	s.sharing = &sharing{ips: s.ips, nc: deps.NATS, log: deps.Log, id: id, known: map[string]time.Time{}}
 	s.sessions, s.cut = context.WithCancel(context.Background())
@@ -198,13 +200,19 @@ func (s *Service) Run(ctx context.Context) error {
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var wg sync.WaitGroup
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	wg.Go(func() { s.hub.Run(inner) })
 	wg.Go(func() { s.conns.Run(inner) })
 	wg.Go(func() { s.apps.run(inner) })
 	refresh := s.verifier.Run
 	wg.Go(func() { refresh(inner) })
 	wg.Go(func() { s.shareSecret(inner) })
+	// Before the feed starts, which clients wait for: NATS knows by then who answers here.
+	if wait, err := s.hops.listen(inner); err != nil {
+		failed <- err
+	} else {
+		wg.Go(wait)
+	}
 	wg.Go(func() {
 		if err := s.sharing.run(inner); err != nil {
 			failed <- err

@@ -205,7 +205,7 @@ func (s *Service) pollSocketIO(w http.ResponseWriter, r *http.Request, q enginei
 		lastLonger(w)
 	}
 	binary := strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream")
-	s.engine.Serve(r.Context(), q, r.Method, body, binary).Write(w, post, q.Script)
+	s.hops.pass(r.Context(), q, r.Method, body, binary).Write(w, post, q.Script)
 }
 
 // maxPayload is what Socket.IO clients may send in one POST, and are told: as much as in

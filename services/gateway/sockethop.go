@@ -1,0 +1,136 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/herald-push/herald/services/gateway/internal/engineio"
+	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/nats-io/nats.go"
+)
+
+// hops passes requests of sessions that poll on to the gateway that has the session, so
+// that a balancer may send each request anywhere. The sid names that gateway, which
+// answers on a NATS subject of its own. When it is gone, NATS says that nobody
+// listens, the client is told that its session is unknown, and it begins another one.
+//
+// A request is small (one frame of a client), a response at most what one poll takes. Who
+// waits for a response is the client's HTTP request, for as long as the client
+// itself would; when the client hangs up, the owner is told, since what it would
+// answer would be lost.
+type hops struct {
+	nc     *nats.Conn
+	engine *engineio.Server
+	node   string
+	wait   time.Duration // longest for a response
+
+	running sync.WaitGroup // requests that are served for other gateways
+
+	mu   sync.Mutex
+	cuts map[string]context.CancelFunc // guarded by mu; of what is running, by id
+}
+
+// hop is one request on its way, as JSON.
+type hop struct {
+	ID  string         `json:"id"`
+	Cut bool           `json:"cut,omitempty"` // the client of the request with this id has hung up
+	Q   engineio.Query `json:"q"`
+	// Method, Body and Binary are those of engineio.Server.Serve.
+	Method string `json:"method,omitempty"`
+	Body   []byte `json:"body,omitempty"`
+	Binary bool   `json:"binary,omitempty"`
+}
+
+// hopSubject is where a gateway answers.
+func hopSubject(node string) string { return "herald.socketio." + node }
+
+// node is the form of a gateway's id: what a client sends must not become another subject.
+var node = regexp.MustCompile(`^[0-9a-z]{1,40}$`)
+
+// listen answers other gateways until ctx ends; wait returns when the last answer is
+// given.
+func (h *hops) listen(ctx context.Context) (wait func(), err error) {
+	sub, err := h.nc.Subscribe(hopSubject(h.node), func(m *nats.Msg) { h.take(ctx, m) })
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to %s: %w", hopSubject(h.node), err)
+	}
+	return func() {
+		<-ctx.Done()
+		_ = sub.Unsubscribe() // fails only when the connection is closed
+		h.running.Wait()
+	}, nil
+}
+
+// take serves one request. NATS calls it, so it does not block.
+func (h *hops) take(ctx context.Context, m *nats.Msg) {
+	var r hop
+	if json.Unmarshal(m.Data, &r) != nil { // no gateway's
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if ctx.Err() != nil { // the last answers are waited for by now
+		return
+	}
+	if r.Cut {
+		if cut := h.cuts[r.ID]; cut != nil {
+			cut()
+		}
+		return
+	}
+	if !h.engine.Has(r.Q.SID) {
+		respond(m, engineio.UnknownSID.Response())
+		return
+	}
+	ctx, cut := context.WithTimeout(ctx, h.wait)
+	h.cuts[r.ID] = cut
+	h.running.Go(func() { // ends with its response, or with ctx
+		defer func() {
+			cut()
+			h.mu.Lock()
+			delete(h.cuts, r.ID)
+			h.mu.Unlock()
+		}()
+		respond(m, h.engine.Serve(ctx, r.Q, r.Method, r.Body, r.Binary))
+	})
+}
+
+func respond(m *nats.Msg, response engineio.Response) {
+	b, _ := json.Marshal(response) // a plain struct always marshals
+	_ = m.Respond(b)               // the other gateway waits no longer than its client
+}
+
+// pass serves a request of a session that polls: here, or where the session is.
+func (h *hops) pass(ctx context.Context, q engineio.Query, method string, body []byte, binary bool) engineio.Response {
+	owner, _, _ := strings.Cut(q.SID, ".")
+	if owner == h.node || !node.MatchString(owner) {
+		return h.engine.Serve(ctx, q, method, body, binary)
+	}
+	id := httpx.NewID()
+	send := func(r hop) *nats.Msg {
+		b, _ := json.Marshal(r) // a plain struct always marshals
+		return &nats.Msg{Subject: hopSubject(owner), Data: b}
+	}
+	waiting, stop := context.WithTimeout(ctx, h.wait)
+	defer stop()
+	m, err := h.nc.RequestMsgWithContext(waiting, send(hop{ID: id, Q: q, Method: method, Body: body, Binary: binary}))
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return engineio.UnknownSID.Response()
+	case err != nil:
+		_ = h.nc.PublishMsg(send(hop{ID: id, Cut: true})) // if it does not arrive, the session ends by its heartbeat
+		return engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), "the gateway that has this session does not answer; connect again")
+	}
+	var response engineio.Response
+	if json.Unmarshal(m.Data, &response) != nil || response.Status < http.StatusOK {
+		return engineio.Refusal(http.StatusBadGateway, int(engineio.BadRequest), "the gateway that has this session speaks another version; connect again")
+	}
+	return response
+}
