@@ -32,6 +32,7 @@ const (
 	FrameGap           = "gap"
 	FrameError         = "error"
 	FramePong          = "pong"
+	FramePosition      = "position"
 	// From the client.
 	FrameSubscribe   = "subscribe"
 	FrameUnsubscribe = "unsubscribe"
@@ -119,6 +120,13 @@ const (
 	ErrorBadToken   = "bad-token"   // the auth frame's token was refused; the old one still holds
 	ErrorLimit      = "limit"       // too many subscriptions
 )
+
+// Position says that the client has everything of its channels up to ID: the id
+// to come back with, if it is newer than the one that the client keeps.
+type Position struct {
+	Type string `json:"type"`
+	ID   string `json:"id"`
+}
 
 // Pong answers a ping frame.
 type Pong struct {

@@ -46,6 +46,7 @@ var goldens = []struct {
 	{file: "error.json", parse: into[proto.ErrorFrame], value: proto.ErrorFrame{
 		Type: proto.FrameError, Code: proto.ErrorBadChannel, Detail: proto.CheckPattern("orders..eu").Error(), Channel: "orders..eu",
 	}},
+	{file: "position.json", parse: into[proto.Position], value: proto.Position{Type: proto.FramePosition, ID: "mib3k2x9-2047"}},
 	{file: "pong.json", parse: into[proto.Pong], value: proto.Pong{Type: proto.FramePong}},
 	{file: "client-subscribe.json", parse: parseClientFrame, quoted: true, value: proto.ClientFrame{
 		Type: proto.FrameSubscribe, Channels: []string{"a", "b"}, Since: "mib3k2x9-1024",

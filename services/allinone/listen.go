@@ -182,6 +182,8 @@ func (l *listener) frame(b []byte) error {
 			l.since = f.ID
 		}
 		fmt.Fprintf(l.std.err, "herald: listening to %s\n", onOneLine(strings.Join(l.channels, ", ")))
+	case proto.FramePosition:
+		l.since = f.ID
 	case proto.FrameGap:
 		l.since = f.ID
 		fmt.Fprintf(l.std.err, "herald: messages after %s up to %s are missing: %s\n", onOneLine(f.Since), onOneLine(f.ID), onOneLine(f.Reason))

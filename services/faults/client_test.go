@@ -246,6 +246,8 @@ func (c *client) receive(s stream, b []byte) {
 	case f.Type == proto.FrameWelcome:
 		s.heartbeat(f.Heartbeat)
 		c.welcomed(s, id)
+	case f.Type == proto.FramePosition:
+		c.newer(id)
 	case f.Type == proto.FrameSubscribed:
 		c.confirm(f.Channel, id.Seq)
 	case f.Type == proto.FrameUnsubscribed:

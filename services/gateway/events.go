@@ -23,6 +23,7 @@ var inEvents = &wording{
 	control: event,
 	welcome: eventWelcome,
 	place:   sse.Place,
+	moved:   sse.Place,
 }
 
 var eventFormat = &conn.Format{Heartbeat: sse.Heartbeat, Goodbye: func(code proto.CloseCode) []byte {

@@ -49,6 +49,8 @@ type feed struct {
 	// from another: ids are made by id.
 	epochs atomic.Pointer[natsx.Epochs]
 
+	maxAge atomic.Int64 // of the stream, nanoseconds; 0: none
+
 	// Owned by run.
 	process string // id of the nats-server process that messages come from
 	settled bool   // its epoch has begun
@@ -105,6 +107,7 @@ func (f *feed) start(ctx context.Context) error {
 			f.pulse.Answered(info.Cluster)
 			f.process = f.nc.ConnectedServerId()
 			state := natsx.StateOf(info)
+			f.maxAge.Store(int64(info.Config.MaxAge))
 			f.settled = state.Epochs.Foresees(f.nc)
 			f.begin(state, false)
 			f.started.Store(true)
@@ -299,6 +302,7 @@ func (f *feed) check(ctx context.Context) {
 	}
 	state := natsx.StateOf(info)
 	f.settled = state.Epochs.Foresees(f.nc)
+	f.maxAge.Store(int64(info.Config.MaxAge))
 	if state.Last >= f.at {
 		f.behind = time.Time{}
 	} else if f.behind.IsZero() {

@@ -19,6 +19,7 @@ var inFrames = &wording{
 	control: controlFrame,
 	welcome: func(f proto.Welcome, _ bool) []byte { return controlFrame(f) },
 	place:   func(string) []byte { return nil }, // the client keeps welcome's id
+	moved:   func(id string) []byte { return controlFrame(proto.Position{Type: proto.FramePosition, ID: id}) },
 }
 
 var asFrame = hub.NewEncoding(0, func(m *hub.Message) []byte { return ws.Encode(ws.Text, m.Body) })

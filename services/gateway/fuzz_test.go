@@ -65,7 +65,7 @@ func FuzzSession(f *testing.F) {
 	b.publishMany(6, "a.x", "a.y", "b")
 	g := b.gateway(func(c *Config) { c.Listen, c.JWTSecret, c.MaxPerIP = "", jwtSecret, 0 })
 	dial := overUnix(f, g)
-	known := []string{"", proto.FrameWelcome, proto.FrameSubscribed, proto.FrameUnsubscribed, proto.FrameAuthenticated, proto.FrameGap, proto.FrameError, proto.FramePong}
+	known := []string{"", proto.FrameWelcome, proto.FrameSubscribed, proto.FrameUnsubscribed, proto.FrameAuthenticated, proto.FrameGap, proto.FrameError, proto.FramePong, proto.FramePosition}
 	f.Fuzz(func(t *testing.T, query, one, two string) {
 		if strings.ContainsAny(query, " #\r\n\x00") || (&url.URL{RawQuery: query}).RequestURI() == "" {
 			return // no URL that a client would send

@@ -221,6 +221,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if s.follow != nil {
 		wg.Go(func() { s.follow(inner) })
 	}
+	wg.Go(func() { s.tellPlaces(inner) })
 	feed, stopFeed := context.WithCancel(inner)
 	defer stopFeed()
 	feedDone := make(chan struct{})
@@ -268,6 +269,7 @@ func (s *Service) drain() {
 	}
 	begin := time.Now()
 	n := s.conns.Len()
+	s.tellPlacesNow()
 	window := min(s.cfg.Drain, time.Duration(n)*drainPace)
 	s.conns.Drain(context.Background(), window, proto.CloseGoingAway)
 	s.cut()

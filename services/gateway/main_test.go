@@ -222,6 +222,7 @@ type nobody struct{}
 
 func (nobody) Deliver(*hub.Batch)        {}
 func (nobody) Gap(_, _ uint64, _ string) {}
+func (nobody) Passed(uint64)             {}
 func (nobody) Reset()                    {}
 
 // lines is the log of a gateway.
@@ -273,6 +274,7 @@ type client struct {
 	// for them, unless raw is set; confirmed counts those that have yet to come.
 	named, raw bool
 	confirmed  int
+	places     bool // read does not pass over position frames
 }
 
 // try connects with a query such as "channel=a&since=b".
@@ -331,6 +333,8 @@ func (c *client) read() (frame, error) {
 		return f, fmt.Errorf("frame of kind %d: %.200q: %w", kind, b, err)
 	}
 	switch {
+	case f.Type == proto.FramePosition && !c.places:
+		return c.read()
 	case c.raw:
 	case f.Type == proto.FrameWelcome && c.named:
 		c.confirmed = len(f.Channels)

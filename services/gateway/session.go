@@ -38,6 +38,9 @@ type wording struct {
 	welcome func(f proto.Welcome, last bool) []byte
 	// place words the id from which the client resumes from now on; it may be empty.
 	place func(id string) []byte
+	// moved words the id up to which the client has everything, though nothing of its
+	// channels came lately; nil: the dialect has no words for that.
+	moved func(id string) []byte
 	// catchingUp is what precedes the messages that a subscription had missed, and
 	// caughtUp what follows them; none: its newest message was asked for, and there is
 	// none. Nil: what follows is the answer to a subscribe frame.
@@ -93,7 +96,7 @@ const (
 	maxSmallFrames = 200
 )
 
-// Deliver, Gap and Reset make a session a hub.Sink.
+// Deliver, Gap, Passed and Reset make a session a hub.Sink.
 func (c *session) Deliver(b *hub.Batch) {
 	if !b.Excepts(c.conn.ID()) {
 		c.conn.Push(b.Encoded(c.words.message))
@@ -107,6 +110,11 @@ func (c *session) Deliver(b *hub.Batch) {
 }
 func (c *session) Gap(since, upTo uint64, why string) {
 	c.pushControl(proto.Gap{Type: proto.FrameGap, Reason: why, Since: c.id(since), ID: c.id(upTo)})
+}
+func (c *session) Passed(upTo uint64) {
+	if c.words.moved != nil {
+		c.conn.Push(c.words.moved(c.id(upTo)))
+	}
 }
 func (c *session) Reset() { c.conn.Close(proto.CloseRestart) }
 

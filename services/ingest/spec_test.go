@@ -71,6 +71,7 @@ var goldens = map[string]string{
 	"authenticated.json":      "asyncapi.yaml#/components/schemas/Authenticated",
 	"gap.json":                "asyncapi.yaml#/components/schemas/Gap",
 	"error.json":              "asyncapi.yaml#/components/schemas/Error",
+	"position.json":           "asyncapi.yaml#/components/schemas/Position",
 	"pong.json":               "asyncapi.yaml#/components/schemas/Pong",
 	"client-subscribe.json":   "asyncapi.yaml#/components/schemas/Subscribe",
 	"client-unsubscribe.json": "asyncapi.yaml#/components/schemas/Unsubscribe",

@@ -47,7 +47,7 @@ suite("golden frames", { timeout }, () => {
 
   test("no golden is overlooked", () => {
     const http = ["message-body", "publication", "result", "problem"]; // not on this socket
-    const others = ["client-subscribe", "client-unsubscribe", "client-ping", "client-auth", "pong", "names"];
+    const others = ["client-subscribe", "client-unsubscribe", "client-ping", "client-auth", "pong", "position", "names"];
     const files = readdirSync(new URL("testdata/", proto)).filter((file) => file.endsWith(".json")).map((file) => file.slice(0, -5));
     assert.deepEqual(files.sort(), [...Object.keys(fromGateway), ...others, ...http].sort());
   });

@@ -36,6 +36,9 @@ type Sink interface {
 	// Gap says that messages after since up to upTo are missing for everybody, and
 	// why (proto.GapExpired, proto.GapDamaged).
 	Gap(since, upTo uint64, why string)
+	// Passed says that the subscriber has everything of its channels up to a place,
+	// though nothing of them may have come lately.
+	Passed(upTo uint64)
 	// Reset says that the stream was made anew: every sequence is void.
 	Reset()
 }
@@ -97,6 +100,20 @@ func (h *Hub) Gap(since, upTo uint64, why string) {
 	h.recent.forget(upTo)
 	for _, s := range h.shards {
 		s.put(item{command: func() { s.gap(since, upTo, why) }})
+	}
+}
+
+// Places tells a part of the subscribers how far they are, unless that is where
+// they were when that part was told last. done, which may be nil, is called by each
+// shard afterwards.
+func (h *Hub) Places(part, parts int, done func()) {
+	for _, s := range h.shards {
+		s.put(item{command: func() {
+			s.places(part, parts)
+			if done != nil {
+				done()
+			}
+		}})
 	}
 }
 

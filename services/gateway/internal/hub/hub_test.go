@@ -80,6 +80,7 @@ func (n *numbers) Deliver(b *Batch) {
 	}
 }
 func (*numbers) Gap(_, _ uint64, _ string) {}
+func (*numbers) Passed(uint64)             {}
 func (*numbers) Reset()                    {}
 
 // A shard that is behind lets Publish wait, and nobody else.
@@ -249,6 +250,7 @@ type discard struct{ n int }
 
 func (d *discard) Deliver(b *Batch)        { d.n += len(b.Messages) }
 func (*discard) Gap(_, _ uint64, _ string) {}
+func (*discard) Passed(uint64)             {}
 func (*discard) Reset()                    {}
 
 // One operation is one message to all subscribers of one channel.

@@ -96,6 +96,7 @@ func (s *sink) Deliver(b *Batch) {
 	}
 }
 func (s *sink) Gap(since, upTo uint64, _ string) { s.note("gap %d %d", since, upTo) }
+func (s *sink) Passed(upTo uint64)               { s.note("passed %d", upTo) }
 func (s *sink) Reset()                           { s.note("reset") }
 
 func attach(h *Hub, sink Sink) *Subscriber {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/herald-push/herald/proto"
@@ -29,7 +30,9 @@ type shard struct {
 
 	// Owned by run.
 	members  []*Subscriber
-	position proto.Cursor // the newest stored message that was admitted to the window
+	position proto.Cursor   // the newest stored message that was admitted to the window
+	begun    proto.Cursor   // where position began
+	told     []proto.Cursor // position when each part of the members was told of it
 	window   window
 }
 
@@ -132,10 +135,26 @@ func (s *shard) next(empty []item) (batch []item) {
 
 func (s *shard) start(at proto.Cursor, reset bool) {
 	s.finish()
-	s.position = at
+	s.position, s.begun = at, at
 	if reset {
 		for _, sub := range s.members {
 			sub.sink.Reset()
+		}
+	}
+}
+
+func (s *shard) places(part, parts int) {
+	if len(s.told) != parts {
+		s.told = slices.Repeat([]proto.Cursor{s.begun}, parts)
+	}
+	if s.told[part] == s.position {
+		return
+	}
+	s.told[part] = s.position
+	s.finish() // position is what was taken in
+	for i := part; i < len(s.members); i += parts {
+		if sub := s.members[i]; len(sub.held) > 0 {
+			sub.sink.Passed(s.position.Seq)
 		}
 	}
 }
