@@ -18,11 +18,13 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/chanindex"
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/logger"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -333,6 +335,7 @@ func (p *patient) broker(ctx context.Context) {
 	}
 	state := s.CachedInfo().State
 	p.fine("stream %s keeps %d messages, %s", proto.Stream, state.Msgs, mebibytes(state.Bytes))
+	defer p.whole(nc) // it may take longer than the questions below
 	if fault, err := natsx.AskStore(ctx, nc); fault != nil {
 		p.wrong("Make room on NATS' disk. An embedded NATS goes on by itself then; restart one that is elsewhere.", "%v", fault)
 	} else if err != nil {
@@ -351,5 +354,28 @@ func (p *patient) broker(ctx context.Context) {
 		p.wrong("Make one: herald keys add NAME.", "there is no API key, so nobody can publish")
 	default:
 		p.fine("%d API keys are stored", len(list))
+	}
+}
+
+// wholeWithin bounds how long the stream is looked through.
+const wholeWithin = 30 * time.Second
+
+// whole looks through the stream for packs that are gone from its middle, which
+// NATS passes over without a word.
+func (p *patient) whole(nc *nats.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), wholeWithin)
+	index, ended := chanindex.New(), make(chan struct{})
+	go func() { defer close(ended); index.Run(ctx, nc, slog.New(slog.DiscardHandler)) }()
+	looked := index.Complete(ctx)
+	cancel()
+	<-ended
+	switch n := index.Damaged(); {
+	case n > 0:
+		p.wrong("Look at the disk under NATS, and its log. Clients are told of the gap; the log may have what is gone.",
+			"stream %s is damaged: %d of the packs that it stored are gone from its middle", proto.Stream, n)
+	case looked:
+		p.fine("stream %s has no holes", proto.Stream)
+	default:
+		p.fine("stream %s has no holes as far as could be looked at in %s", proto.Stream, wholeWithin)
 	}
 }

@@ -32,7 +32,7 @@ func (x *Index) Run(ctx context.Context, nc *nats.Conn, log *slog.Logger) {
 				x.reset()
 			}
 			begun, epochs = true, state.Epochs
-			err = x.follow(ctx, nc, reader, state)
+			err = x.follow(ctx, nc, reader, state, log)
 		}
 		if ctx.Err() != nil {
 			return
@@ -57,7 +57,7 @@ var errMoved = errors.New("the stream is another one than before")
 
 // follow takes in what is stored, until the stream is another one, or nothing
 // comes though there is something.
-func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader, state natsx.State) error {
+func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader, state natsx.State, log *slog.Logger) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return err
@@ -81,7 +81,13 @@ func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader,
 		if err != nil {
 			return
 		}
-		x.take(meta.Sequence.Stream, m)
+		if from, through, hole := x.take(meta.Sequence.Stream, m); hole {
+			now, err := reader.State(ctx)
+			if err == nil && now.First <= from { // else retention took it
+				x.count(through - from + 1)
+				log.Error("the stream is damaged: messages that it stored are gone; who asks for them is told", "seq", from, "upto", through)
+			}
+		}
 		if meta.NumPending == 0 || meta.Sequence.Stream >= state.Last {
 			x.built()
 		}
@@ -119,22 +125,30 @@ func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader,
 
 // take notes one pack. What is missing before it is named to whoever asks, so
 // that readers find the hole.
-func (x *Index) take(seq uint64, m jetstream.Msg) {
+func (x *Index) take(seq uint64, m jetstream.Msg) (from, through uint64, hole bool) {
 	next := x.last() + 1
 	if next > 1 && seq < next {
-		return // it came before
+		return 0, 0, false // it came before
 	}
 	if next > 1 && seq > next {
+		from, through, hole = next, seq-1, true
 		x.add(next, nil, true)
 		x.pass(seq)
 	}
 	if m.Subject() == proto.SubjectPacks {
 		hashes, ok := proto.ReadChannels(nil, m.Headers().Get(proto.HeaderChannels))
 		x.add(seq, hashes, !ok)
-		return
+		return from, through, hole
 	}
 	channel, ok := proto.ChannelOf(m.Subject())
 	x.add(seq, hashesOf(channel), !ok)
+	return from, through, hole
+}
+
+func (x *Index) count(packs uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.damaged += packs
 }
 
 // pass extends the newest block up to before seq.

@@ -42,7 +42,8 @@ type Index struct {
 	open     open          // guarded by mu; behind them
 	first    uint64        // guarded by mu; packs before it are not known
 	next     uint64        // guarded by mu; nor are this one and those after it; 0: none is known
-	complete chan struct{} // guarded by mu; closed once everything is known that was stored when Run began
+	damaged  uint64        // guarded by mu; packs found to be missing from the middle
+	complete chan struct{} // never replaced; closed once everything is known that was stored when Run began
 }
 
 // New makes an index that knows nothing.
@@ -212,13 +213,10 @@ func (r *ranges) add(from, through uint64) {
 
 // Await is natsx.Index's.
 func (x *Index) Await(ctx context.Context, from uint64) {
-	x.mu.RLock()
-	complete := x.complete
-	x.mu.RUnlock()
 	t := time.NewTimer(awaitBuild)
 	defer t.Stop()
 	select {
-	case <-complete:
+	case <-x.complete:
 	case <-ctx.Done():
 	case <-t.C:
 	}
@@ -239,6 +237,24 @@ func (x *Index) built() {
 	case <-x.complete:
 	default:
 		close(x.complete)
+	}
+}
+
+// Damaged is how many packs are missing from the middle of the stream.
+func (x *Index) Damaged() uint64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.damaged
+}
+
+// Complete waits until everything is known that was stored when Run began; false
+// means that ctx ended before.
+func (x *Index) Complete(ctx context.Context) bool {
+	select {
+	case <-x.complete:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -177,3 +177,34 @@ func TestIndexFollowsTheStream(t *testing.T) {
 	fill()
 	found("after a restart", "late.1", 1, 4)
 }
+
+// What a disk took from the middle of the stream is found and counted, and
+// named to readers, who tell of it.
+func TestIndexFindsDamage(t *testing.T) {
+	s := natstest.Start(t)
+	nc := s.Connect()
+	js, _ := s.Stream(nc)
+	for _, c := range []string{"a", "a", "b", "a"} {
+		if _, err := js.Publish(t.Context(), proto.StoredSubject(c), []byte(`{"channel":"`+c+`"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream, err := js.Stream(t.Context(), proto.Stream)
+	if err == nil {
+		err = stream.DeleteMsg(t.Context(), 3)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := New()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); x.Run(ctx, nc, natstest.Log(t)) }()
+	defer func() { stop(); <-ended }()
+	if !x.Complete(t.Context()) || x.Damaged() != 1 {
+		t.Errorf("%d packs are damaged, want 1", x.Damaged())
+	}
+	if got := x.Ranges([]string{"quiet"}, 1, 4); len(got) != 1 || got[0].From != 3 {
+		t.Errorf("got %v, want the hole, so that it is told", got)
+	}
+}

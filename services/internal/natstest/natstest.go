@@ -4,6 +4,7 @@ package natstest
 
 import (
 	"context"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -76,6 +77,27 @@ func (s *Server) Forget(f func()) {
 	s.must(os.RemoveAll(s.cfg.Dir))
 	s.must(os.CopyFS(s.cfg.Dir, os.DirFS(kept)))
 	s.start()
+}
+
+// Damage has f change a file of the stopped server's folder: each is offered
+// until f says that it changed one.
+func (s *Server) Damage(f func(path string, content []byte) bool) {
+	s.t.Helper()
+	done := false
+	s.must(filepath.WalkDir(s.cfg.Dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || done {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil || !f(path, b) {
+			return err
+		}
+		done = true
+		return os.WriteFile(path, b, 0o600)
+	}))
+	if !done {
+		s.t.Fatal("there is nothing to damage")
+	}
 }
 
 func (s *Server) must(err error) {
