@@ -62,7 +62,7 @@ export async function herald(t, { secure = false } = {}) {
     args = ["-data", data];
   }
 
-  const self = { origin, key: "", start, kill, stop, renew, request, ops, notify, publish, rows };
+  const self = { origin, port, key: "", command, start, kill, stop, renew, request, ops, notify, publish, rows };
   let child;
   let output = "";
   t.after(async () => {
@@ -92,6 +92,12 @@ export async function herald(t, { secure = false } = {}) {
       assert.equal(started.exitCode, null, `herald ended by itself:\n${output}`);
       return request("GET", "/readyz").then(({ status }) => status === 200, () => false);
     });
+  }
+
+  /** Runs a command of herald on this server, and returns what it says. */
+  async function command(...words) {
+    const { stdout } = await run(BIN, [...words, "-data", data], { cwd: folder });
+    return stdout;
   }
 
   async function kill() {
