@@ -21,7 +21,8 @@ func cpu(b *testing.B) (user, system float64) {
 }
 
 // One operation is one message of 128 bytes, published, stored, and delivered
-// to 1,000 clients: "paced" one every 10 ms, "bursts" five every 50 ms.
+// to 1,000 clients: "paced" one every 10 ms, "bursts" five every 50 ms; "pusher" as
+// paced, to clients of the Pusher protocol.
 // Reported is what this process, NATS included, uses for a million deliveries.
 func BenchmarkFanout(b *testing.B) {
 	const clients = 1000
@@ -30,11 +31,12 @@ func BenchmarkFanout(b *testing.B) {
 		name  string
 		burst int
 		pause time.Duration
-	}{{"paced", 1, 10 * time.Millisecond}, {"bursts", 5, 50 * time.Millisecond}} {
+		path  string
+	}{{"paced", 1, 10 * time.Millisecond, "/ws"}, {"bursts", 5, 50 * time.Millisecond, "/ws"}, {"pusher", 1, 10 * time.Millisecond, shopPath}} {
 		b.Run(c.name, func(b *testing.B) {
-			br := newBroker(b)
-			g := br.gateway()
-			read := g.bring(clients)
+			br, g, _ := shopGateway(b)
+			channel := map[bool]string{true: "broadcast", false: "pusher.3.orders"}[c.path == "/ws"]
+			read := g.bringTo(c.path, clients)
 			acks := br.js.Conn().NewInbox() // nobody listens: the messages below come in order, and the last one is awaited
 			user, system := cpu(b)
 			pace := time.NewTicker(c.pause)
@@ -44,13 +46,13 @@ func BenchmarkFanout(b *testing.B) {
 				if n++; n%c.burst == 0 {
 					<-pace.C
 				}
-				msg := message("broadcast", data)
+				msg := message(channel, data)
 				msg.Reply = acks
 				if err := br.js.Conn().PublishMsg(msg); err != nil {
 					b.Fatal(err)
 				}
 			}
-			br.publish("broadcast", `"the end"`)
+			br.publish(channel, `"the end"`)
 			read("done")
 			u, s := cpu(b)
 			millions := float64(n+1) * clients / 1e6

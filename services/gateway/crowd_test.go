@@ -13,17 +13,18 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/herald-push/herald/services/gateway/internal/wstest"
 	"github.com/herald-push/herald/services/internal/natstest"
 )
 
-// crowdEnv makes the test binary a crowd of clients: "ADDRESS NUMBER". They
+// crowdEnv makes the test binary a crowd of clients: "ADDRESS NUMBER PATH". They
 // live in a process of their own, so that this one's figures are the server's.
 const crowdEnv = "HERALD_TEST_CROWD"
 
 // crowd connects, says "here", says "done" when each client has read the
 // message that is the end, and leaves when its input ends.
 func crowd(s string) {
-	var addr string
+	var addr, path string
 	var n int
 	fail := func(err error) {
 		if err != nil {
@@ -31,20 +32,30 @@ func crowd(s string) {
 			os.Exit(1)
 		}
 	}
-	_, err := fmt.Sscan(s, &addr, &n)
+	_, err := fmt.Sscan(s, &addr, &n, &path)
 	fail(err)
 	var reading sync.WaitGroup
 	for range n {
 		nc, err := net.Dial("tcp", addr)
 		fail(err)
-		_, err = io.WriteString(nc, "GET /ws HTTP/1.1\r\nHost: "+addr+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		_, err = io.WriteString(nc, "GET "+path+" HTTP/1.1\r\nHost: "+addr+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 		fail(err)
 		b := make([]byte, 2048)
-		for got := 0; !bytes.Contains(b[:got], []byte("welcome")); {
-			k, err := nc.Read(b[got:])
+		await := func(word string) {
+			for got := 0; !bytes.Contains(b[:got], []byte(word)); {
+				k, err := nc.Read(b[got:])
+				fail(err)
+				got += k
+			}
+		}
+		if path == "/ws" {
+			await("welcome")
+		} else { // of the Pusher protocol
+			await("connection_established")
+			_, err = nc.Write(wstest.Masked(0x81, []byte(`{"event":"pusher:subscribe","data":{"auth":"","channel":"orders"}}`)))
 			fail(err)
-			got += k
+			await("subscription_succeeded")
 		}
 		reading.Go(func() {
 			b := make([]byte, 4096)
@@ -66,11 +77,14 @@ func crowd(s string) {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// bring starts a crowd of n clients. read waits for its next word.
-func (g *gate) bring(n int) (read func(want string)) {
+// bring starts a crowd of n clients of /ws, which follow broadcast. read waits for
+// its next word.
+func (g *gate) bring(n int) (read func(want string)) { return g.bringTo("/ws", n) }
+
+func (g *gate) bringTo(path string, n int) (read func(want string)) {
 	g.t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", crowdEnv, g.Addr(), n))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %s", crowdEnv, g.Addr(), n, path))
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -22,6 +24,7 @@ import (
 const (
 	shopKey    = "278d425bdf160c739803" // that of the documentation's worked examples
 	shopSecret = "7ad3773142a6692b25b8"
+	shopPath   = "/app/" + shopKey + "?protocol=7"
 )
 
 // shelf is the bucket of apps, as ingest makes it.
@@ -440,5 +443,36 @@ func TestPusherFlood(t *testing.T) {
 	}()
 	if code, _, _ := c.closed(); code != 4100 {
 		t.Errorf("got %d", code)
+	}
+}
+
+// An idle client of the Pusher protocol costs no more than others, and is parked as
+// they are.
+func TestPusherIdleClient(t *testing.T) {
+	const clients = 2500
+	mostBytes, mostGoroutines := 1600, 50
+	if runtime.GOOS != "linux" {
+		mostBytes, mostGoroutines = 12<<10, clients
+	}
+	_, g, _ := shopGateway(t, func(c *Config) { c.MaxPerIP = 0 })
+	g.pusher().subscribe("orders", "")
+	goroutines, before := runtime.NumGoroutine(), inUse()
+	g.bringTo(shopPath, clients)
+	natstest.Eventually(t, patience, "the goroutines of the handshakes have ended", func() bool { return runtime.NumGoroutine()-goroutines <= mostGoroutines })
+	each := (inUse() - before) / clients
+	t.Logf("%d bytes of heap and stack for each of %d idle clients", each, clients)
+	if each > mostBytes {
+		t.Errorf("an idle client costs %d bytes, want at most %d", each, mostBytes)
+	}
+}
+
+// A message is encoded once for all clients of the protocol.
+func TestPusherEncodedOnce(t *testing.T) {
+	a := shop()
+	m := &hub.Message{Channel: "pusher.3.orders", ID: "e-1", Body: []byte(`{"id":"e-1","channel":"pusher.3.orders","event":"message","data":{"n":1},"sender":"shop","time":"2026-11-22T16:58:36.123Z"}`)}
+	words := pusherWords(&a)
+	first := m.Encoded(words[0].message)
+	if again := m.Encoded(words[1].message); len(first) == 0 || &first[0] != &again[0] {
+		t.Error("two clients got bytes of their own")
 	}
 }
