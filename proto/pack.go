@@ -31,16 +31,14 @@ import (
 const (
 	// MaxPackMessages is how many messages a pack has at most: as many as the
 	// last ten bits of an id's number can tell apart.
-	MaxPackMessages = 1 << 10
+	MaxPackMessages = 1 << PlaceBits
 	// MaxPackBytes is how long the body of a pack of two or more messages is at
 	// most. A message that is longer by itself is a pack of one.
 	MaxPackBytes = 256 << 10
 )
 
 // PlaceBits is how many of the last bits of a number are the place in the pack.
-// 0 is for as long as not everything that reads the stream knows packs: then
-// nobody writes any, and a number is the stream sequence.
-const PlaceBits = 0
+const PlaceBits = 10
 
 // Number is the number in the id of a message: pack is the stream sequence of
 // its pack, place its place there, from 0.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	herald "github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/proctest"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
@@ -145,8 +146,8 @@ func TestTrace(t *testing.T) {
 		t.Errorf("the gateway's span: got parent %x, kind %s; want ingest's %x and a consumer's", second.ParentSpanId, second.Kind, first.SpanId)
 	}
 	got := attributes(second)
-	if got["herald.channel"] != "public.a" || got["herald.seq"] != "2" || got["herald.subscribers"] != "1" {
-		t.Errorf("the gateway's span: got %v, want channel public.a, sequence 2, one subscriber", got)
+	if got["herald.channel"] != "public.a" || got["herald.seq"] != fmt.Sprint(herald.Number(2, 0)) || got["herald.subscribers"] != "1" {
+		t.Errorf("the gateway's span: got %v, want channel public.a, the number of sequence 2, one subscriber", got)
 	}
 
 	// One id leads through the logs of all three.

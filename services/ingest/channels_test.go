@@ -130,8 +130,9 @@ func TestChannelParameters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if msg.Header.Get("Nats-TTL") != "60s" || msg.Header.Get("Nats-Msg-Id") != "env/a/k" {
-		t.Errorf("headers: got %v", msg.Header)
+	lines := proto.ReadPack(msg.Data)
+	if !lines.Next() || lines.Expires() != lines.Accepted()/1000+60_000 || msg.Header.Get("Nats-Msg-Id") != "env/a/k" {
+		t.Errorf("got %s with the headers %v", msg.Data, msg.Header)
 	}
 	for _, query := range []string{
 		"event=", "event=it%27s", "event=" + strings.Repeat("e", 65), "event=a&event=b", "ttl=", "ttl=-1", "ttl=1.5", "ttl=1h", "ttl=86400000",

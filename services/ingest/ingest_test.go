@@ -297,6 +297,11 @@ func (r *rig) last() (natsx.Received, proto.Message) {
 	return all[len(all)-1], m
 }
 
+// idAt is the id of the first message of a pack.
+func idAt(epoch string, seq uint64) string {
+	return proto.Cursor{Epoch: epoch, Seq: proto.Number(seq, 0)}.String()
+}
+
 // keys opens the key bucket.
 func (r *rig) keys() *keystore.Store {
 	r.Helper()

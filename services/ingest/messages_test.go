@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go"
 )
 
@@ -24,7 +24,7 @@ func TestPublishOne(t *testing.T) {
 	a := r.post("/v1/messages", `{"channel": "orders.eu", "data": {"n": 1}, "event": "created", "id": "order-17", "ttl": 3600}`,
 		"traceparent: "+trace)
 	res := a.result(t, http.StatusOK)
-	if want := (proto.Result{Status: proto.StatusStored, ID: r.publisher.Epoch() + "-1", Channel: "orders.eu"}); res != want {
+	if want := (proto.Result{Status: proto.StatusStored, ID: idAt(r.publisher.Epoch(), 1), Channel: "orders.eu"}); res != want {
 		t.Errorf("result: got %+v, want %+v", res, want)
 	}
 
@@ -36,29 +36,30 @@ func TestPublishOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var m proto.Message
-	if err := json.Unmarshal(msg.Data, &m); err != nil {
-		t.Fatalf("body %s: %v", msg.Data, err)
+	lines := proto.ReadPack(msg.Data)
+	if !lines.Next() || lines.Channel() == nil {
+		t.Fatalf("stored: %s", msg.Data)
+	}
+	m, err := proto.ParseMessage(lines.Message())
+	if err != nil {
+		t.Fatalf("body %s: %v", lines.Message(), err)
 	}
 	at, err := time.Parse(proto.TimeLayout, m.Time)
 	if err != nil || at.Before(before) || at.After(time.Now()) {
 		t.Errorf("time: got %q", m.Time)
 	}
-	if want := fmt.Sprintf(`{"channel":"orders.eu","event":"created","data":{"n": 1},"sender":"env","time":%q}`, m.Time); string(msg.Data) != want {
-		t.Errorf("body:\n got %s\nwant %s", msg.Data, want)
+	if want := fmt.Sprintf(`{"channel":"orders.eu","event":"created","data":{"n": 1},"sender":"env","time":%q}`, m.Time); string(lines.Message()) != want {
+		t.Errorf("body:\n got %s\nwant %s", lines.Message(), want)
 	}
-	for name, want := range map[string]string{
-		"Nats-Msg-Id": "env/orders.eu/order-17", "Nats-TTL": "3600s", proto.HeaderSource: "127.0.0.1", proto.HeaderTraceparent: trace,
-	} {
-		if got := msg.Header.Get(name); got != want {
-			t.Errorf("header %s: got %q, want %q", name, got, want)
-		}
+	if got := msg.Header.Get(nats.MsgIdHdr); got != "env/orders.eu/order-17" {
+		t.Errorf("message id: got %q", got)
 	}
-	us, err := strconv.ParseInt(msg.Header.Get(proto.HeaderAccepted), 10, 64)
-	if err != nil || time.UnixMicro(us).UnixMilli() != at.UnixMilli() {
-		t.Errorf("header %s: got %q, want the message's time %s", proto.HeaderAccepted, msg.Header.Get(proto.HeaderAccepted), m.Time)
+	accepted := time.UnixMicro(lines.Accepted())
+	if accepted.UnixMilli() != at.UnixMilli() || lines.Expires() != accepted.Add(time.Hour).UnixMilli() || string(lines.Source()) != "127.0.0.1" || string(lines.Traceparent()) != trace {
+		t.Errorf("private part: %s, accepted %s", lines.Message(), accepted)
 	}
-	if err := theSpec(t).validate("asyncapi.yaml#/components/schemas/Body", msg.Data); err != nil {
+
+	if err := theSpec(t).validate("asyncapi.yaml#/components/schemas/Body", lines.Message()); err != nil {
 		t.Errorf("body: %v", err)
 	}
 }
@@ -217,14 +218,15 @@ func TestPublishArray(t *testing.T) {
 	}
 	got := r.post("/v1/messages", ` [{"channel":"a","data":1},{"channels":["b","c"],"data":2},{"channel":"d","data":3,"ephemeral":true}]`).results(t, http.StatusOK)
 	epoch := r.publisher.Epoch()
+	inPack := func(place int) string { return proto.Cursor{Epoch: epoch, Seq: proto.Number(1, place)}.String() }
 	want := []proto.Result{
-		{Status: proto.StatusStored, ID: epoch + "-1", Channel: "a"}, {Status: proto.StatusStored, ID: epoch + "-2", Channel: "b"},
-		{Status: proto.StatusStored, ID: epoch + "-3", Channel: "c"}, {Status: proto.StatusSent, Channel: "d"},
+		{Status: proto.StatusStored, ID: inPack(0), Channel: "a"}, {Status: proto.StatusStored, ID: inPack(1), Channel: "b"},
+		{Status: proto.StatusStored, ID: inPack(2), Channel: "c"}, {Status: proto.StatusSent, Channel: "d"},
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("array:\n got %+v\nwant %+v", got, want)
 	}
-	if got := r.post("/v1/messages", `{"channels":["a"],"data":1}`).results(t, http.StatusOK); len(got) != 1 || got[0].ID != epoch+"-4" {
+	if got := r.post("/v1/messages", `{"channels":["a"],"data":1}`).results(t, http.StatusOK); len(got) != 1 || got[0].ID != idAt(epoch, 2) {
 		t.Errorf("one of channels: got %+v, want an array of one", got)
 	}
 	if got := r.post("/v1/messages", `{"channels":["a","b"],"data":1,"ephemeral":true}`).results(t, http.StatusOK); len(got) != 2 || got[1].Status != proto.StatusSent {
@@ -237,13 +239,19 @@ func TestPublishArray(t *testing.T) {
 		t.Errorf("stored: got %d messages, want 4", n)
 	}
 	ephemeral := 0
-	for range 7 {
+	for range 4 { // packs: of three and of one, of one and of two ephemeral ones
 		msg, err := live.NextMsg(5 * time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if msg.Header.Get("Nats-Sequence") == "" {
-			ephemeral++
+		pack, err := natsx.OpenPack(msg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for pack.Next() {
+			if pack.Seq == 0 {
+				ephemeral++
+			}
 		}
 	}
 	if ephemeral != 3 {
@@ -287,7 +295,7 @@ func TestPublishTooMany(t *testing.T) {
 // An ephemeral message is heard and not stored, and has no id.
 func TestPublishEphemeral(t *testing.T) {
 	r := start(t, startNATS(t))
-	live, err := r.nc.SubscribeSync(proto.LiveSubject("cursors"))
+	live, err := r.nc.SubscribeSync(proto.SubjectLivePacks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,10 +311,15 @@ func TestPublishEphemeral(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if msg.Header.Get(nats.MsgIdHdr) != "" || msg.Header.Get("Nats-TTL") != "" || msg.Header.Get(proto.HeaderSource) != "127.0.0.1" {
+		if msg.Header.Get(nats.MsgIdHdr) != "" || msg.Header.Get("Nats-Sequence") != "" {
 			t.Errorf("headers: got %v", msg.Header)
 		}
-		if m, err := proto.ParseMessage(msg.Data); err != nil || string(m.Data) != "[1,2]" || m.ID != "" {
+		lines := proto.ReadPack(msg.Data)
+		lines.Next()
+		if len(lines.Source()) != 0 || lines.Expires() != 0 {
+			t.Errorf("heard %s", msg.Data)
+		}
+		if m, err := proto.ParseMessage(lines.Message()); err != nil || string(m.Data) != "[1,2]" || m.ID != "" {
 			t.Errorf("heard %s: %v", msg.Data, err)
 		}
 	}

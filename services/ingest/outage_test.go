@@ -299,15 +299,15 @@ func TestStreamMadeAnew(t *testing.T) {
 		r.post("/v1/messages", message).result(t, http.StatusOK)
 	}
 	epoch := anew(t, other, 2)
-	if res := r.post("/v1/messages", message).result(t, http.StatusOK); res.ID != epoch+"-3" {
-		t.Errorf("id: got %s, want %s-3", res.ID, epoch)
+	if res := r.post("/v1/messages", message).result(t, http.StatusOK); res.ID != idAt(epoch, 3) {
+		t.Errorf("id: got %s, want %s", res.ID, idAt(epoch, 3))
 	}
 	// Its sequence does not, if others were quick; a reconnect does. The first
 	// attempt may be of either life by then, and is made again.
 	anew(t, other, 10)
 	server.Restart()
 	res := r.until200(`{"channel":"a","data":1,"id":"k"}`)
-	if want := r.epochs().At(11) + "-11"; res.ID != want {
+	if want := idAt(r.epochs().At(11), 11); res.ID != want {
 		t.Errorf("id after a reconnect: got %s, want %s", res.ID, want)
 	}
 }
@@ -341,7 +341,8 @@ func TestStreamRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	message := `{"channel":"a","data":1}`
-	p := r.post("/v1/messages", "["+strings.Repeat(message+",", 4)+message+"]").problem(t, proto.ProblemNotStored)
+	keyed := func(n int) string { return fmt.Sprintf(`{"channel":"a","data":1,"id":"k%d"}`, n) } // each is a pack of its own
+	p := r.post("/v1/messages", "["+keyed(1)+","+keyed(2)+","+keyed(3)+","+message+","+message+"]").problem(t, proto.ProblemNotStored)
 	var got []string
 	for _, res := range p.Results {
 		got = append(got, res.Status)

@@ -16,7 +16,7 @@ func (r *rig) swallow(t *testing.T) <-chan *nats.Msg {
 		t.Fatal(err)
 	}
 	heard := make(chan *nats.Msg, 8192)
-	if _, err := r.nc.ChanSubscribe(proto.SubjectStored+">", heard); err != nil {
+	if _, err := r.nc.ChanSubscribe(proto.SubjectPacks, heard); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.nc.Flush(); err != nil {

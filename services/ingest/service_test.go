@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -184,7 +185,7 @@ func TestSettings(t *testing.T) {
 	env := map[string]string{
 		"HERALD_LISTEN": ":1", "HERALD_API_KEY": "k", "HERALD_TRUSTED_PROXIES": "10.0.0.0/8", "HERALD_STREAM_MAX_AGE": "1h", "HERALD_STREAM_MAX_BYTES": "5",
 		"HERALD_REPLICAS": "3", "HERALD_MAX_MESSAGE_BYTES": "7", "HERALD_MAX_REQUEST_BYTES": "8", "HERALD_DRAIN": "9s",
-		"HERALD_MAX_CONNECTIONS_PER_IP": "10",
+		"HERALD_MAX_CONNECTIONS_PER_IP": "10", "HERALD_HOSTS": "push.example.com",
 	}
 	c := DefaultConfig()
 	if _, err := config.Parse("ingest", []string{"-listen", ":2"}, config.Vars(env), nil, io.Discard, c.Settings()); err != nil {
@@ -192,7 +193,8 @@ func TestSettings(t *testing.T) {
 	}
 	proxies, _ := c.TrustedProxies.MarshalText()
 	if c.Listen != ":2" || c.APIKey != "k" || string(proxies) != "10.0.0.0/8" || c.StreamMaxAge != time.Hour || c.StreamMaxBytes != 5 ||
-		c.Replicas != 3 || c.MaxMessageBytes != 7 || c.MaxRequestBytes != 8 || c.Drain != 9*time.Second || c.MaxPerIP != 10 {
+		c.Replicas != 3 || c.MaxMessageBytes != 7 || c.MaxRequestBytes != 8 || c.Drain != 9*time.Second || c.MaxPerIP != 10 ||
+		reflect.ValueOf(c.Hosts).IsZero() {
 		t.Errorf("got %+v", c)
 	}
 	if n := len(c.Settings()); n != len(env) {

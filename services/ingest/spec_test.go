@@ -171,7 +171,7 @@ func TestListsInSpecs(t *testing.T) {
 	same("results", listed("openapi.yaml", "components", "schemas", "LineResult", "properties", "status", "enum"),
 		[]string{proto.StatusStored, proto.StatusDuplicate, proto.StatusSent, proto.StatusFailed, proto.StatusInvalid})
 	same("gaps", listed("asyncapi.yaml", "components", "schemas", "Gap", "properties", "reason", "enum"),
-		[]string{proto.GapExpired, proto.GapEpoch, proto.GapLimit})
+		[]string{proto.GapExpired, proto.GapEpoch, proto.GapLimit, proto.GapDamaged})
 
 	codes := []string{proto.ErrorForbidden, proto.ErrorBadChannel, proto.ErrorBadSince, proto.ErrorBadToken, proto.ErrorLimit}
 	var closes []string

@@ -140,7 +140,7 @@ func BenchmarkLogger(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer l.Close()
-	if last, err := l.store.LastSeq(context.Background(), w.epoch); err != nil || last != uint64(b.N) {
+	if last, err := l.store.LastSeq(context.Background(), w.epoch); err != nil || last != proto.Number(uint64(b.N), 0) {
 		b.Errorf("last row: got %d, %v, want %d", last, err, b.N)
 	}
 }

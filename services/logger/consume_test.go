@@ -22,8 +22,8 @@ func (r *running) checkComplete(epoch string, n int) {
 	next := uint64(1)
 	err := r.store.Export(context.Background(), Filter{Asc: true}, func(row *Row) error {
 		if row.Epoch == epoch {
-			if row.Seq != next {
-				r.t.Fatalf("got sequence %d, want %d", row.Seq, next)
+			if row.Seq != proto.Number(next, 0) {
+				r.t.Fatalf("got number %d, want that of sequence %d", row.Seq, next)
 			}
 			next++
 		}
@@ -91,7 +91,7 @@ func TestAStopLogsWhatWasDelivered(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if last, err := l.store.LastSeq(ctx, w.epoch); err != nil || last != 2500 {
+	if last, err := l.store.LastSeq(ctx, w.epoch); err != nil || last != proto.Number(2500, 0) {
 		t.Errorf("last row: got %d, %v, want 2500", last, err)
 	}
 	natstest.Eventually(t, 20*time.Second, "all is acknowledged", func() bool {
@@ -186,8 +186,8 @@ func TestStreamMadeAnewIsTheNextEpoch(t *testing.T) {
 	if got := r.last(w.epoch); got != 500 || r.count() != 800 {
 		t.Errorf("first epoch: got %d, all rows %d, want 500 and 800", got, r.count())
 	}
-	if p := r.entries(envKey, "limit", "1"); p.Messages[0].ID != second+"-300" {
-		t.Errorf("newest: got %s, want %s-300", p.Messages[0].ID, second)
+	if p := r.entries(envKey, "limit", "1"); p.Messages[0].ID != (proto.Cursor{Epoch: second, Seq: proto.Number(300, 0)}).String() {
+		t.Errorf("newest: got %s, want message 300 of %s", p.Messages[0].ID, second)
 	}
 }
 

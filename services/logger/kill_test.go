@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/telemetry"
@@ -61,7 +62,7 @@ func TestKilledInTheMiddleOfBatches(t *testing.T) {
 			}
 			defer s.Close()
 			last, err := s.LastSeq(context.Background(), w.epoch)
-			return err == nil && last > uint64(round*part+round*300)
+			return err == nil && last > proto.Number(uint64(round*part+round*300), 0)
 		})
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)

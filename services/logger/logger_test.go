@@ -177,14 +177,14 @@ func (r *running) count() int {
 	return n
 }
 
-// last is the highest sequence of an epoch.
+// last is the stream sequence of the newest row of an epoch.
 func (r *running) last(epoch string) int {
 	r.t.Helper()
 	seq, err := r.store.LastSeq(context.Background(), epoch)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return int(seq)
+	return int(proto.PackOf(seq))
 }
 
 // metric reads the value of a counter or gauge.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/prometheus/client_golang/prometheus"
@@ -114,7 +115,7 @@ func TestFileLockedByAnotherProgram(t *testing.T) {
 	lock()
 	natstest.Eventually(t, patience, "both messages are logged", func() bool {
 		last, err := s.store.LastSeq(context.Background(), w.epoch)
-		return err == nil && last == 2
+		return err == nil && last == proto.Number(2, 0)
 	})
 }
 

@@ -1,9 +1,6 @@
 package publish
 
-import (
-	"github.com/herald-push/herald/proto"
-	"github.com/nats-io/nats.go"
-)
+import "github.com/herald-push/herald/proto"
 
 // addLive puts an ephemeral message into the pack that leaves for the live
 // subject at the next pushLive, or when it is full. It shares packs with those that
@@ -51,18 +48,4 @@ func (l *lane) publishLive(f *flight) {
 	f.err = l.nc.PublishMsg(&f.msg)
 	close(f.done)
 	l.release(f)
-}
-
-// publishLiveAlone publishes an ephemeral message that is in no pack.
-func (l *lane) publishLiveAlone(m *proto.Message, private proto.Private) *flight {
-	f := l.newFlight(private.Accepted)
-	f.refs.Add(1)
-	m.Time = proto.FormatTime(private.Accepted)
-	f.sealAlone(m, private, "")
-	f.msg.Subject, f.msg.Reply = proto.LiveSubject(m.Channel), ""
-	delete(f.msg.Header, nats.MsgIdHdr)
-	f.err = l.nc.PublishMsg(&f.msg)
-	close(f.done)
-	l.release(f)
-	return f
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go"
 )
 
@@ -70,21 +69,6 @@ func (f *flight) seal(subject, msgID string, channels []byte) []byte {
 	setHeader(f.msg.Header, nats.MsgIdHdr, msgID)
 	setHeader(f.msg.Header, proto.HeaderChannels, string(channels))
 	return channels
-}
-
-// packing is whether messages without an idempotency key share packs, and all
-// are written as packs: whatever reads the stream has to know packs before.
-const packing = proto.PlaceBits > 0
-
-// sealAlone makes the NATS message of a message that is in no pack.
-func (f *flight) sealAlone(m *proto.Message, private proto.Private, msgID string) {
-	f.msg.Data = nil
-	var ttl int64
-	if !private.Expires.IsZero() {
-		ttl = int64(private.Expires.Sub(private.Accepted) / time.Second)
-	}
-	natsx.Fill(&f.msg, m, natsx.Headers{MsgID: msgID, TTL: ttl, Source: private.Source, Accepted: private.Accepted, Traceparent: private.Traceparent, Except: private.Except}, false)
-	delete(f.msg.Header, proto.HeaderChannels)
 }
 
 // setHeader writes one header, in place if the name is there already. Without a

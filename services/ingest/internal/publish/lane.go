@@ -71,8 +71,6 @@ type lane struct {
 	hashes   []byte             // guarded by mu; memory for a header
 	clock    clock              // guarded by mu
 
-	singles uint64 // guarded by mu
-
 	live *flight // guarded by mu; the ephemeral pack that takes messages; nil: none
 }
 
@@ -138,9 +136,12 @@ func (l *lane) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case s, ok := <-status:
-			if !ok {
+			switch {
+			case !ok:
 				status = nil
-			} else if s != nats.CONNECTED {
+			case s == nats.CONNECTED:
+				l.back()
+			default:
 				l.lost()
 			}
 		case <-tick.C:
@@ -200,14 +201,14 @@ func acquire(s *semaphore.Weighted, n int64) bool {
 // leaves at the next push, or when the pack in flight has landed.
 func (l *lane) add(m *proto.Message, private proto.Private, msgID string) (f *flight, place int, err error) {
 	cost := 1 + int64(len(m.Data))/roomUnit
-	if err := l.enter(msgID != "" || !packing, cost); err != nil {
+	if err := l.enter(msgID != "", cost); err != nil {
 		return nil, 0, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
 		l.room.Release(cost)
-		if msgID != "" || !packing {
+		if msgID != "" {
 			l.keyed.Release(1)
 		}
 		return nil, 0, jetstream.ErrJetStreamPublisherClosed
@@ -215,18 +216,11 @@ func (l *lane) add(m *proto.Message, private proto.Private, msgID string) (f *fl
 	l.waiting++
 	m.Time = l.clock.text(private.Accepted)
 	channel := proto.ChannelHash(m.Channel)
-	if msgID == "" && !packing {
-		l.singles++
-		msgID = l.ids + strconv.FormatUint(l.singles, 36)
-	}
 	if msgID != "" {
 		f = l.newFlight(private.Accepted)
 		f.keyed, f.channel, f.cost = true, channel, cost
 		f.pack.Add(m, private)
 		l.hashes = f.seal(proto.SubjectPacks, msgID, l.hashes)
-		if !packing {
-			f.sealAlone(m, private, msgID)
-		}
 		f.refs.Add(1)
 		l.queue(f)
 		return f, 0, nil
@@ -474,6 +468,13 @@ func (l *lane) lost() {
 	l.stop(nats.ErrDisconnected)
 }
 
+// back has what was in flight sent again at once.
+func (l *lane) back() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.retry, l.pause = time.Time{}, retryFirst
+}
+
 // look gives up what has waited for too long, finds what was lost on the way,
 // and sends again what is due.
 func (l *lane) look(now time.Time) {
@@ -551,10 +552,11 @@ func (l *lane) sendAgain(now time.Time) {
 	}
 	slices.SortFunc(again, byNumber)
 	for _, f := range again {
-		l.metrics.retries.Inc()
-		if l.depart(f); f.again != nil {
-			break
+		if l.depart(f); f.again != nil { // nothing can leave yet; that costs nobody anything
+			l.retry = now.Add(retryFirst)
+			return
 		}
+		l.metrics.retries.Inc()
 	}
 	l.pause = min(2*l.pause, retryLast)
 	l.retry = now.Add(l.pause)

@@ -134,12 +134,7 @@ func (p *Publisher) Send(o *Origin, pub *proto.Publication, channel string, plac
 	m := proto.Message{Channel: channel, Event: pub.Event, Data: pub.Data, Sender: o.Sender}
 	private := proto.Private{Source: o.Source, Accepted: now, Traceparent: o.Traceparent, Except: pub.Except}
 	if pub.Ephemeral {
-		if packing {
-			d.flight = p.lane.addLive(&m, private)
-		} else {
-			d.flight = p.lane.publishLiveAlone(&m, private)
-			d.err = d.flight.err
-		}
+		d.flight = p.lane.addLive(&m, private)
 		return d
 	}
 	if pub.TTL > 0 {
