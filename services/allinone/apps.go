@@ -38,7 +38,7 @@ var appsCommand = command{
 				{Flag: "prefix", Help: "add: the channel below which its channels are for everybody else; without it pusher.ID", Into: &a.prefix},
 				{Flag: "rate", Help: "add: messages a second it may publish, per ingest; 0: no limit", Into: &a.rate},
 				{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &a.grace},
-				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", Into: &a.cfg.Data},
+				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", NotEmpty: true, Into: &a.cfg.Data},
 				{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &a.cfg.NATS.URL},
 			}, a.cfg.NATS.SecuritySettings()...),
 			run: a.run,

@@ -82,9 +82,9 @@ const defaultFile = "config/socket_config.json"
 // copies it.
 func (c *Config) settings() []config.Setting {
 	own := []config.Setting{
-		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, Into: &c.Listen},
+		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true, Into: &c.Listen},
 		{Flag: "config", Env: "HERALD_CONFIG", Help: "JSON file with settings; " + defaultFile + " if it is there", Into: &c.ConfigFile},
-		{Flag: "data", Env: "HERALD_DATA", Help: "folder of the embedded NATS, the log and generated secrets", Into: &c.Data},
+		{Flag: "data", Env: "HERALD_DATA", Help: "folder of the embedded NATS, the log and generated secrets", NotEmpty: true, Into: &c.Data},
 		{Flag: "sync", Env: "HERALD_SYNC", Help: "when the embedded NATS forces messages to disk: always, before they are acknowledged, or how often: a duration, the most that a power cut can take", Into: &c.Sync},
 		{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers, comma-separated, in place of the embedded one", Secret: true, Into: &c.NATS.URL},
 	}

@@ -36,9 +36,9 @@ var keysCommand = command{
 					"admin; with all four and all channels it also sees publishers' addresses", Into: &k.may},
 				{Flag: "channels", Help: "add: patterns that it may do this with, comma-separated; > is all", Into: &k.channels},
 				{Flag: "rate", Help: "add: messages a second it may publish, such as 50 or 0.5, per ingest; 0: no limit", Into: &k.rate},
-				{Flag: "expires", Help: "add: for how long the key is valid, such as 720h or 30d, or its last day (UTC), such as 2027-12-31; 0s: until it is revoked", Into: &k.expires},
+				{Flag: "expires", Help: "add: for how long the key is valid, such as 720h or 30d, or its last day (UTC), such as 2027-12-31, or when it ends (RFC 3339); 0s: until it is revoked", Into: &k.expires},
 				{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &k.grace},
-				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", Into: &k.cfg.Data},
+				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", NotEmpty: true, Into: &k.cfg.Data},
 				{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &k.cfg.NATS.URL},
 			}, k.cfg.NATS.SecuritySettings()...),
 			run: k.run,
@@ -159,41 +159,45 @@ func (k *keyring) do(ctx context.Context, store *keystore.Store, verb, name stri
 	return nil
 }
 
-// expiry is when a key ends, as a person says it: a duration from now on, or its
-// last day.
+// expiry is when a key or a token ends, as a person says it: a duration from now
+// on, its last day, or a time.
 type expiry struct {
-	in  time.Duration
-	day time.Time // its begin, UTC; zero: in counts
+	in   time.Duration
+	at   time.Time // of the end; zero: in counts
+	text string    // that at was read from
 }
 
 func (e *expiry) UnmarshalText(b []byte) error {
-	if day, err := time.Parse(time.DateOnly, string(b)); err == nil {
-		*e = expiry{day: day}
+	text := string(b)
+	if day, err := time.Parse(time.DateOnly, text); err == nil {
+		*e = expiry{at: day.AddDate(0, 0, 1), text: text}
 		return nil
 	}
-	d, err := config.Duration(string(b))
+	if at, err := config.Time(text); err == nil {
+		*e = expiry{at: at.UTC(), text: text}
+		return nil
+	}
+	d, err := config.Duration(text)
 	if err != nil || d < 0 {
-		return errors.New("want a duration such as 720h or 30d, or a day such as 2027-12-31")
+		return errors.New("want a duration such as 720h or 30d, up to 106751d, a day such as 2027-12-31, or a time such as 2027-12-31T12:00:00Z")
 	}
 	*e = expiry{in: d}
 	return nil
 }
 
-func (e *expiry) MarshalText() ([]byte, error) { return []byte(e.in.String()), nil } // the default: 0s
+func (e *expiry) MarshalText() ([]byte, error) { return []byte(e.in.String()), nil } // the default
 
-// after is the time of the end for a key that is made now; zero: none.
+// after is the time of the end for what is made now; zero: none.
 func (e expiry) after(now time.Time) (time.Time, error) {
 	switch {
-	case e.day.IsZero() && e.in == 0:
+	case e.at.IsZero() && e.in == 0:
 		return time.Time{}, nil
-	case e.day.IsZero():
+	case e.at.IsZero():
 		return now.Add(e.in).UTC().Truncate(time.Second), nil
+	case !e.at.After(now):
+		return time.Time{}, fmt.Errorf("expires: %s is over; what has ended is of no use", e.text)
 	}
-	end := e.day.AddDate(0, 0, 1)
-	if !end.After(now) {
-		return time.Time{}, fmt.Errorf("expires: %s is over; a key that has ended is of no use", e.day.Format(time.DateOnly))
-	}
-	return end, nil
+	return e.at, nil
 }
 
 func day(t time.Time) string {

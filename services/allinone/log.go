@@ -22,7 +22,7 @@ var logCommand = command{
 		"deployment, for which HERALD_API_KEY needs a key. Words search the messages.",
 	examples: []string{
 		"herald log disk full -limit 5",
-		"herald log -channel 'public.>' -after 2026-11-22T00:00:00Z -format csv > log.csv",
+		"herald log -channel 'public.>' -after 2026-11-22 -format csv > log.csv",
 		"herald log -url https://push.example.com -sender shop",
 	},
 	start: func(c *call) task {
@@ -32,11 +32,11 @@ var logCommand = command{
 				config.Setting{Flag: "channel", Help: "only this channel or pattern", Into: &v.channel},
 				config.Setting{Flag: "sender", Help: "only messages of this API key's name", Into: &v.sender},
 				config.Setting{Flag: "event", Help: "only this event", Into: &v.event},
-				config.Setting{Flag: "after", Help: "only from this time on (RFC 3339)", Into: &v.after},
-				config.Setting{Flag: "before", Help: "only before this time (RFC 3339)", Into: &v.before},
+				config.Setting{Flag: "after", Help: "only from this time on (RFC 3339), or from this day on (UTC)", Into: &v.after},
+				config.Setting{Flag: "before", Help: "only before this time (RFC 3339), or before this day (UTC)", Into: &v.before},
 				config.Setting{Flag: "limit", Help: "the newest N messages; with -format csv or ndjson all are exported", Into: &v.limit},
 				config.Setting{Flag: "format", Help: "text, ndjson (exact, with escapes), or csv (for spreadsheets: without control characters)", Into: &v.format},
-				config.Setting{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", Into: &v.cfg.Data},
+				config.Setting{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", NotEmpty: true, Into: &v.cfg.Data},
 				config.Setting{Flag: "db", Env: "HERALD_DB", Help: "the log's file; herald.db in the data folder", Into: &v.cfg.Logger.DB},
 			),
 			run: v.run,
@@ -207,9 +207,9 @@ func moment(name, value string) (time.Time, error) {
 	if value == "" {
 		return time.Time{}, nil
 	}
-	t, err := time.Parse(time.RFC3339, value)
+	t, err := config.Time(value)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("%s: %q is not a time such as 2026-11-22T16:58:36Z", name, value)
+		return time.Time{}, fmt.Errorf("%s: %q: %w", name, value, err)
 	}
 	return t, nil
 }

@@ -22,16 +22,16 @@ var tokenCommand = command{
 		"HERALD_TOKEN=$(herald token -sub me -channels '>') herald listen orders.eu",
 	},
 	start: func(c *call) task {
-		t := &signer{data: defaultConfig().Data, expires: time.Hour, out: c.std.out}
+		t := &signer{data: defaultConfig().Data, expires: expiry{in: time.Hour}, out: c.std.out}
 		return task{
 			settings: []config.Setting{
 				{Env: "HERALD_JWT_SECRET", Help: "the secret that Herald checks tokens with", Secret: true, Into: &t.secret},
 				{Flag: "jwt-audience", Env: "HERALD_JWT_AUDIENCE", Help: "its claim aud: the first of what Herald accepts; none: it has no such claim", Into: &t.audience},
 				{Flag: "jwt-issuer", Env: "HERALD_JWT_ISSUER", Help: "its claim iss: the first of what Herald accepts; none: it has no such claim", Into: &t.issuer},
-				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine, for its own secret", Into: &t.data},
+				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine, for its own secret", NotEmpty: true, Into: &t.data},
 				{Flag: "sub", Help: "whom the token is for", Into: &t.Name},
 				{Flag: "channels", Help: "patterns the client may follow, comma-separated", Into: &t.Channels},
-				{Flag: "expires", Help: "for how long it is valid", Into: &t.expires},
+				{Flag: "expires", Help: "for how long it is valid, such as 1h or 30d, or its last day (UTC), such as 2027-12-31, or when it ends (RFC 3339)", Into: &t.expires},
 			},
 			run: t.run,
 		}
@@ -43,7 +43,7 @@ type signer struct {
 	auth.Principal
 	secret, data     string
 	audience, issuer []string
-	expires          time.Duration
+	expires          expiry
 	out              io.Writer
 }
 
@@ -55,16 +55,22 @@ func (t *signer) run(_ context.Context, words []string) error {
 		}
 		t.secret = string(b)
 	}
-	switch {
-	case t.Name == "" || len(t.Channels) == 0 || len(words) > 0 || t.expires <= 0:
+	if t.Name == "" || len(t.Channels) == 0 || len(words) > 0 {
 		return errors.New("want herald token -sub NAME -channels PATTERNS [-expires 1h]")
+	}
+	ends, err := t.expires.after(time.Now())
+	switch {
+	case err != nil:
+		return err
+	case ends.IsZero():
+		return errors.New("expires: 0s; a token that has ended is of no use")
 	}
 	for _, c := range t.Channels {
 		if err := proto.CheckPattern(c); err != nil {
 			return err
 		}
 	}
-	t.Expires = time.Now().Add(t.expires)
+	t.Expires = ends
 	signed, err := auth.Sign(auth.Signing{Secret: t.secret, Audience: first(t.audience), Issuer: first(t.issuer)}, t.Principal)
 	if err != nil {
 		return err

@@ -75,7 +75,7 @@ func DefaultConfig() Config {
 // Settings declares the gateway's own settings.
 func (c *Config) Settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, Into: &c.Listen},
+		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true, Into: &c.Listen},
 		{Flag: "tls-cert", Env: "HERALD_TLS_CERT", Help: "certificate file (PEM); with -tls-key the gateway speaks HTTPS and wss", Into: &c.CertFile},
 		{Flag: "tls-key", Env: "HERALD_TLS_KEY", Help: "private key file (PEM)", Into: &c.KeyFile},
 		{Env: "HERALD_JWT_SECRET", Help: "secret of HS256 tokens, at least 32 random characters; while you change it two, with a space or line break between them", Secret: true, Into: &c.JWTSecret, Path: &c.JWTSecretFile},

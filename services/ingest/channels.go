@@ -73,14 +73,11 @@ func channelParameters(r *http.Request) (proto.Publication, error) {
 		return wrong("channel", err)
 	}
 	p := proto.Publication{Channel: channel, Event: proto.DefaultEvent}
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	query, err := parameters(r, "event", "ttl", "ephemeral")
 	if err != nil {
-		return wrong("query", err)
+		return proto.Publication{}, err
 	}
 	for name, values := range query {
-		if len(values) > 1 {
-			return wrong(name, errors.New("given more than once"))
-		}
 		switch v := values[0]; name {
 		case "event":
 			p.Event, err = v, proto.CheckName(v)
@@ -94,14 +91,22 @@ func channelParameters(r *http.Request) (proto.Publication, error) {
 			if v != "true" && v != "false" {
 				err = errors.New("want true or false")
 			}
-		default:
-			err = errors.New("unknown parameter; known are event, ttl and ephemeral")
 		}
 		if err != nil {
 			return wrong(name, err)
 		}
 	}
 	return p, nil
+}
+
+// parameters are those of the URL, of which these may be there, once each. The
+// error is a problem.
+func parameters(r *http.Request, known ...string) (url.Values, error) {
+	query, err := httpx.Query(r, nil, known...)
+	if err != nil {
+		return nil, proto.ProblemInvalidParameter.With(err.Error())
+	}
+	return query, nil
 }
 
 // pathChannel is what stands for {channel} in the path, decoded and not

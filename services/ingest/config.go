@@ -58,7 +58,7 @@ func DefaultConfig() Config {
 // Settings declares each setting of ingest.
 func (c *Config) Settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, Into: &c.Listen},
+		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true, Into: &c.Listen},
 		{Env: "HERALD_API_KEY", Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true, Into: &c.APIKey},
 		{Flag: "hosts", Env: "HERALD_HOSTS", Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for other names are refused; none: any", Into: (*[]string)(&c.Hosts)},
 		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES", Help: "addresses and prefixes, comma-separated, whose X-Forwarded-For is believed", Into: &c.TrustedProxies},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -101,14 +100,11 @@ func historyParameters(r *http.Request) (historyQuery, error) {
 	if err != nil {
 		return wrong("channel", err)
 	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	query, err := parameters(r, "since", "limit")
 	if err != nil {
-		return wrong("query", err)
+		return historyQuery{}, err
 	}
 	for name, values := range query {
-		if len(values) > 1 {
-			return wrong(name, errors.New("given more than once"))
-		}
 		switch v := values[0]; name {
 		case "since":
 			if q.since = v; v != proto.SinceAll && v != proto.SinceLast {
@@ -119,8 +115,6 @@ func historyParameters(r *http.Request) (historyQuery, error) {
 			if err != nil || q.limit < 1 || q.limit > maxLimit {
 				err = errors.New("want a number from 1 to " + strconv.Itoa(maxLimit))
 			}
-		default:
-			err = errors.New("unknown parameter; known are since and limit")
 		}
 		if err != nil {
 			return wrong(name, err)

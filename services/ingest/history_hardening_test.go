@@ -32,7 +32,7 @@ func TestHistoryParameters(t *testing.T) {
 		"limit=1&limit=2": "limit", "limit=0x10": "limit", "limit=%00": "limit", "since=": "since", "since=ALL": "since", "since=1": "since", "since=-1": "since",
 		"since=a-": "since", "since=a-01": "since", "since=a-1-1": "since", "since=A-1": "since", "since=a-18446744073709551616": "since", "since=%20all": "since",
 		"since=all&since=last": "since", "since=" + strings.Repeat("a", 64) + "-1": "since", "since=a-%D9%A1": "since", "since=a-1%0d%0aX-Evil:1": "since",
-		"before=1": "before", "Limit=1": "Limit", "a;b": "query", "limit=%zz": "query", "=": "unknown",
+		"before=1": "before", "Limit=1": "Limit", "a;b": "query", "limit=%zz": "query", "=": "known parameters are since, limit",
 	} {
 		p := r.get("a", query).problem(t, proto.ProblemInvalidParameter)
 		if !strings.Contains(p.Detail, name) {

@@ -32,6 +32,26 @@ func TestHeadersTwice(t *testing.T) {
 }
 
 // 415 says what the path takes.
+// What belongs into a message does not stand in the URL of many: it is refused,
+// not dropped.
+func TestMessagesTakeNoParameters(t *testing.T) {
+	r := start(t, startNATS(t))
+	for _, contentType := range []string{"application/json", "application/x-ndjson", ""} {
+		for _, query := range []string{"ttl=60", "ephemeral=true", "channel=a", "a;b", "a=%", "token=x"} {
+			p := r.post("/v1/messages?"+query, `{"channel":"a","data":1}`, "Content-Type", contentType).problem(t, proto.ProblemInvalidParameter)
+			if !strings.HasSuffix(p.Detail, "this call takes none") {
+				t.Errorf("%s as %q: got %q", query, contentType, p.Detail)
+			}
+		}
+	}
+	if a := r.get("a", ""); !strings.Contains(string(a.body), `"messages":[]`) {
+		t.Errorf("got %s, want nothing stored", a.body)
+	}
+	if a := r.post("/v1/messages?&", `{"channel":"a","data":1}`); a.status != http.StatusOK {
+		t.Errorf("no parameter: got %d %s", a.status, a.body)
+	}
+}
+
 func TestAcceptPost(t *testing.T) {
 	r := start(t, startNATS(t))
 	for path, want := range map[string]string{"/v1/messages": acceptMessages, "/v1/channels/a": acceptChannel} {

@@ -33,6 +33,9 @@ const acceptMessages = "application/json, application/x-ndjson"
 // NDJSON stream.
 func (s *Service) postMessages(w http.ResponseWriter, r *http.Request, g auth.Grant) error {
 	contentType, err := mediaType(w, r, acceptMessages)
+	if err == nil { // a ttl in the URL would be a message without one
+		_, err = parameters(r)
+	}
 	if err == nil && contentType == "application/x-ndjson" {
 		o, err := s.origin(r, g)
 		if err != nil {

@@ -37,7 +37,7 @@ func DefaultConfig() Config {
 // Settings declares each setting of the logger.
 func (c *Config) Settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, Into: &c.Listen},
+		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true, Into: &c.Listen},
 		{Flag: "db", Env: "HERALD_DB", Help: "SQLite file of the log; it and its folder are made if they are missing", Into: &c.DB},
 		{Flag: "log-max-age", Env: "HERALD_LOG_MAX_AGE", Help: "how long the log keeps a message; 0: for ever", Into: &c.MaxAge},
 		{Flag: "log-max-bytes", Env: "HERALD_LOG_MAX_BYTES", Help: "how many bytes the log may hold, the oldest messages go first; 0: no limit", Kind: config.Bytes, Into: &c.MaxBytes},

@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
-	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/logger/internal/store"
 )
@@ -40,7 +42,7 @@ func (s *Service) answerLog(w http.ResponseWriter, r *http.Request) (format stri
 	if err != nil {
 		return "", err
 	}
-	f, format, err := readFilter(r.URL.RawQuery)
+	f, format, err := readFilter(r)
 	if err != nil {
 		return "", err
 	}
@@ -91,11 +93,7 @@ func invalid(name, format string, args ...any) error {
 
 // readFilter reads the query parameters of PROTOCOL.md, "The log". Unknown
 // ones are refused: a typing error must not look like an answer.
-func readFilter(rawQuery string) (f store.Filter, format string, err error) {
-	query, err := url.ParseQuery(rawQuery)
-	if err != nil {
-		return f, "", proto.ProblemInvalidParameter.With("the query string is malformed")
-	}
+func readFilter(r *http.Request) (f store.Filter, format string, err error) {
 	format = formatJSON
 	read := map[string]func(string) error{
 		"channel": func(v string) error { f.Channel = v; return proto.CheckPattern(v) },
@@ -109,17 +107,15 @@ func readFilter(rawQuery string) (f store.Filter, format string, err error) {
 		"cursor":  func(v string) error { f.Cursor = v; return store.Filter{Cursor: v}.Check() },
 		"format":  func(v string) error { format = v; return checkFormat(v) },
 	}
+	query, err := httpx.Query(r, nil, slices.Sorted(maps.Keys(read))...)
+	if err != nil {
+		return f, "", proto.ProblemInvalidParameter.With(err.Error())
+	}
 	for name, values := range query {
-		set, known := read[name]
-		switch {
-		case !known:
-			return f, "", invalid(name[:min(len(name), 40)], "there is no such parameter")
-		case len(values) > 1:
-			return f, "", invalid(name, "it is there %d times", len(values))
-		case values[0] == "":
+		if values[0] == "" {
 			return f, "", invalid(name, "it is empty; leave it out")
 		}
-		if err := set(values[0]); err != nil {
+		if err := read[name](values[0]); err != nil {
 			return f, "", invalid(name, "%v", err)
 		}
 	}
@@ -141,10 +137,10 @@ var (
 )
 
 func readTime(v string) (time.Time, error) {
-	t, err := time.Parse(time.RFC3339, v)
+	t, err := config.Time(v)
 	switch {
 	case err != nil:
-		return time.Time{}, errors.New("want a time such as 2026-11-22T16:58:36Z (RFC 3339; a + in it is written as %2B)")
+		return time.Time{}, fmt.Errorf("%w; a + in it is written %%2B", err)
 	case t.Before(firstTime):
 		return firstTime, nil
 	case t.After(lastTime):

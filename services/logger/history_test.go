@@ -59,6 +59,7 @@ func TestLogParameters(t *testing.T) {
 		{[]string{"channel", "nothing"}, ""}, {[]string{"sender", "bank"}, "5 3"}, {[]string{"event", "paid"}, "3"},
 		{[]string{"q", "full"}, "5 4 3"}, {[]string{"q", "FULL pa*"}, "3"}, {[]string{"q", "full", "sender", "bank", "channel", "orders.eu"}, "5"},
 		{[]string{"after", "2026-11-22T12:03:00Z"}, "5 4"}, {[]string{"before", "2026-11-22T12:03:00Z"}, "3 2 1"},
+		{[]string{"after", "2026-11-22"}, "5 4 3 2 1"}, {[]string{"before", "2026-11-22"}, ""}, {[]string{"after", "2026-11-23"}, ""}, {[]string{"before", "2026-11-23"}, "5 4 3 2 1"}, {[]string{"before", "9999-12-31"}, "5 4 3 2 1"},
 		{[]string{"after", "2026-11-22T13:01:00+01:00", "before", "2026-11-22T12:02:00.001Z"}, "3 2"},
 		{[]string{"before", "9999-12-31T23:59:59Z"}, "5 4 3 2 1"}, {[]string{"before", "9999-12-31T23:59:59.9999999-12:00"}, "5 4 3 2 1"}, {[]string{"after", "9999-12-31T23:59:59-12:00"}, ""},
 		{[]string{"after", "0000-01-01T00:00:00Z"}, "5 4 3 2 1"}, {[]string{"after", "0001-01-01T00:00:00+14:00"}, "5 4 3 2 1"}, {[]string{"before", "0001-01-01T00:00:00Z"}, ""},

@@ -5,8 +5,9 @@
 // Precedence: flag, then environment, then file, then default. Empty means
 // empty, wherever the value comes from: a variable that is set to nothing
 // empties a text or a list, as an empty flag does, so that
-// HERALD_ANONYMOUS_CHANNELS= opens no channel. Numbers, durations and switches
-// cannot be empty: an empty variable of these counts as not set.
+// HERALD_ANONYMOUS_CHANNELS= opens no channel. Numbers, durations, switches and
+// texts that are NotEmpty cannot be empty: an empty variable of these counts as
+// not set.
 package config
 
 import (
@@ -37,6 +38,9 @@ type Setting struct {
 	Path *string
 	// Kind says how a *string, *int or *int64 is read and shown.
 	Kind Kind
+	// NotEmpty says that an empty *string is no value: like a number, it then keeps
+	// what it has where a variable is empty, and an empty flag or entry is an error.
+	NotEmpty bool
 	// Into receives the value: *string, *bool, *int, *int64, *float64, *time.Duration,
 	// *[]string (comma-separated) or an encoding.TextUnmarshaler. What it
 	// holds before Parse is the default.
@@ -207,6 +211,9 @@ func ReadSecret(path string) (string, error) {
 func assign(s Setting, v string) error {
 	switch p := s.Into.(type) {
 	case *string:
+		if v == "" && s.NotEmpty {
+			return errors.New("it cannot be empty")
+		}
 		if s.Kind == Address {
 			var err error
 			if v, err = listenAddress(v); err != nil {

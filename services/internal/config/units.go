@@ -19,11 +19,15 @@ const (
 	Plain Kind = iota
 	// Bytes is a size: 1048576, 64KiB, 1.5GiB.
 	Bytes
-	// Address is where to listen: :5000, 127.0.0.1:5000, or a port alone.
+	// Address is where to listen: :5000, 127.0.0.1:5000, or a port alone. An empty
+	// one is left to the service, or to NotEmpty.
 	Address
 )
 
 var daysIn = regexp.MustCompile(`(\d+(?:\.\d*)?|\.\d+)d`)
+
+// durationForm is what looks like a duration; one that cannot be read is too long.
+var durationForm = regexp.MustCompile(`^[-+]?((\d+(\.\d*)?|\.\d+)(d|h|m|s|ms|us|µs|ns))+$`)
 
 // Duration is time.ParseDuration with days of 24 hours: 30d, 1d12h.
 func Duration(v string) (time.Duration, error) {
@@ -36,10 +40,13 @@ func Duration(v string) (time.Duration, error) {
 		return strconv.FormatFloat(24*n, 'f', -1, 64) + "h"
 	})
 	d, err := time.ParseDuration(hours)
-	if err != nil || wrong != nil {
-		return 0, errors.New("want a duration such as 10s, 5m, 24h or 30d")
+	switch {
+	case err == nil && wrong == nil:
+		return d, nil
+	case durationForm.MatchString(v):
+		return 0, errors.New("the longest duration is 106751d, or 292 years")
 	}
-	return d, nil
+	return 0, errors.New("want a duration such as 10s, 5m, 24h or 30d")
 }
 
 // units are those of sizes. A bare K, M or G is not among them: some take it
@@ -87,13 +94,27 @@ func ShowSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
+// Time reads a time of RFC 3339, or a day, which stands for its first moment in
+// UTC.
+func Time(v string) (time.Time, error) {
+	if day, err := time.Parse(time.DateOnly, v); err == nil {
+		return day, nil
+	}
+	t, err := time.Parse(time.RFC3339, strings.ToUpper(v)) // t and z have no case (RFC 3339 section 5.6)
+	if err != nil {
+		return time.Time{}, errors.New("want a time such as 2026-11-22T16:58:36Z (RFC 3339), or a day such as 2026-11-22, which means its first moment in UTC")
+	}
+	return t, nil
+}
+
 // listenAddress makes what a person gives as an address one for net.Listen. A
 // port alone means all interfaces.
 func listenAddress(v string) (string, error) {
+	v = strings.TrimSpace(v)
 	if n, err := strconv.ParseUint(v, 10, 32); err == nil {
 		v = ":" + strconv.FormatUint(n, 10)
 	}
-	if v == "" { // the service says what that means
+	if v == "" {
 		return v, nil
 	}
 	_, port, err := net.SplitHostPort(v)

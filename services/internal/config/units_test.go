@@ -48,7 +48,7 @@ func TestListenAddress(t *testing.T) {
 		_, err = Parse("x", []string{"-listen", v}, Vars(nil), nil, io.Discard, []Setting{{Flag: "listen", Kind: Address, Into: &listen}})
 		return listen, err
 	}
-	for v, want := range map[string]string{"5001": ":5001", ":5001": ":5001", "0": ":0", "127.0.0.1:80": "127.0.0.1:80", "[::1]:80": "[::1]:80", "localhost:80": "localhost:80", "": ""} {
+	for v, want := range map[string]string{"5001": ":5001", ":5001": ":5001", "0": ":0", "127.0.0.1:80": "127.0.0.1:80", "[::1]:80": "[::1]:80", "localhost:80": "localhost:80", " :80\t": ":80", "": ""} {
 		if got, err := parse(v); err != nil || got != want {
 			t.Errorf("%q: got %q, %v, want %q", v, got, err, want)
 		}
@@ -56,6 +56,56 @@ func TestListenAddress(t *testing.T) {
 	for v, want := range map[string]string{"localhost": "want an address such as", "127.0.0.1": "want an address", "::1": "want an address", "65536": "not a port", ":http": "not a port", "a:70000": "not a port", "http://x:80": "want an address", ":": "not a port"} {
 		if got, err := parse(v); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "-listen: ") {
 			t.Errorf("%q: got %q, %v, want %q", v, got, err, want)
+		}
+	}
+}
+
+func TestTime(t *testing.T) {
+	for v, want := range map[string]string{
+		"2026-11-28": "2026-11-28T00:00:00Z", "2026-11-28T01:00:00+01:00": "2026-11-28T00:00:00Z", "2026-11-28t00:00:00z": "2026-11-28T00:00:00Z",
+		"9999-12-31": "9999-12-31T00:00:00Z", "0001-01-01": "0001-01-01T00:00:00Z", "2028-02-29": "2028-02-29T00:00:00Z",
+	} {
+		if got, err := Time(v); err != nil || got.UTC().Format(time.RFC3339Nano) != want {
+			t.Errorf("%q: got %s, %v, want %s", v, got, err, want)
+		}
+	}
+	for _, v := range []string{"", "2026-11-31", "2027-02-29", "2026-11", "28.11.2026", "yesterday", "1700000000", "2026-11-28T10:00", " 2026-11-28"} {
+		if got, err := Time(v); err == nil || !strings.Contains(err.Error(), "a day such as") {
+			t.Errorf("%q: got %s, %v, want an error that says what is wanted", v, got, err)
+		}
+	}
+}
+
+func TestDurationThatIsTooLong(t *testing.T) {
+	for _, v := range []string{"400000d", "200000000h", "1d106751d", "-400000d"} {
+		if got, err := Duration(v); err == nil || !strings.Contains(err.Error(), "longest") {
+			t.Errorf("%q: got %s, %v, want an error that has the longest one", v, got, err)
+		}
+	}
+}
+
+// A text that cannot be empty keeps its default where a variable is empty, and is
+// refused where somebody empties it on purpose.
+func TestNotEmpty(t *testing.T) {
+	for _, kind := range []Kind{Plain, Address} {
+		listen := ":5000"
+		settings := []Setting{{Flag: "listen", Env: "T_LISTEN", Key: "listen", Kind: kind, NotEmpty: true, Into: &listen}}
+		if _, err := Parse("x", nil, Vars(map[string]string{"T_LISTEN": ""}), nil, io.Discard, settings); err != nil || listen != ":5000" {
+			t.Errorf("variable: got %q, %v, want the default", listen, err)
+		}
+		for from, err := range map[string]error{
+			"-listen": func() error {
+				_, err := Parse("x", []string{"-listen="}, Vars(nil), nil, io.Discard, settings)
+				return err
+			}(),
+			"listen": func() error {
+				_, err := Parse("x", nil, Vars(nil), map[string]string{"listen": ""}, io.Discard, settings)
+				return err
+			}(),
+		} {
+			if err == nil || err.Error() != from+`: "": it cannot be empty` || listen != ":5000" {
+				t.Errorf("%s: got %q, %v, want it refused", from, listen, err)
+			}
 		}
 	}
 }

@@ -29,7 +29,7 @@ func APIKey(r *http.Request) (string, error) {
 // scheme's, as proxies send them. One that came twice is an error.
 func Bearer(r *http.Request) (string, error) {
 	if len(r.Header["Authorization"]) > 1 {
-		return "", errors.New("the header Authorization is there more than once")
+		return "", errors.New("two or more headers Authorization: nobody could say which one counts")
 	}
 	return bearer(r.Header.Get("Authorization")), nil
 }

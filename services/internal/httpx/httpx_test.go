@@ -271,6 +271,15 @@ func TestQuery(t *testing.T) {
 	}
 }
 
+func TestQueryOfNone(t *testing.T) {
+	if _, err := Query(&http.Request{URL: &url.URL{RawQuery: "&"}}, nil); err != nil {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Query(&http.Request{URL: &url.URL{RawQuery: "ttl=1"}}, nil); err == nil || err.Error() != `"ttl" is not a parameter; this call takes none` {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestRequestIDsAreOurs(t *testing.T) {
 	r := NewRouter(quiet)
 	r.Get("/", func(http.ResponseWriter, *http.Request) {})

@@ -14,10 +14,11 @@ import (
 // many may be repeated, those in once may not. Values are not in the error: one
 // may be a token.
 func Query(r *http.Request, many []string, once ...string) (url.Values, error) {
-	known := strings.Join(slices.Concat(many, once), ", ")
-	fault := func(format string, args ...any) error {
-		return fmt.Errorf(format+"; known parameters are "+known, args...)
+	known := "; known parameters are " + strings.Join(slices.Concat(many, once), ", ")
+	if len(many)+len(once) == 0 {
+		known = "; this call takes none"
 	}
+	fault := func(format string, args ...any) error { return fmt.Errorf(format+known, args...) }
 	if strings.Contains(r.URL.RawQuery, ";") {
 		return nil, fault("the query has a semicolon; & separates parameters, and ; in a value is written %%3B")
 	}

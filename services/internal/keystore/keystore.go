@@ -258,6 +258,9 @@ func stop(w jetstream.KeyWatcher) {
 // of that name, and lets the old ones end after grace. If err is not nil but
 // secret is not empty, the new key works, and an old one may not end.
 func (s *Store) Rotate(ctx context.Context, name string, grace time.Duration, now time.Time) (secret string, k auth.Key, err error) {
+	if grace < 0 {
+		return "", auth.Key{}, fmt.Errorf("grace %s: a key cannot have ended before it is rotated; want 0s or more", grace)
+	}
 	old, err := s.named(ctx, name)
 	if err != nil {
 		return "", auth.Key{}, err

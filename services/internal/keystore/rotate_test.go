@@ -55,6 +55,9 @@ func TestRotate(t *testing.T) {
 		_, err := ring.Authenticate(second, later)
 		return errors.Is(err, auth.ErrExpired) && valid(ring, third) && valid(ring, fourth)
 	})
+	if _, _, err := store.Rotate(t.Context(), "shop", -time.Hour, later); err == nil || !strings.Contains(err.Error(), "grace -1h0m0s: ") || len(list(t, store)) != 4 {
+		t.Errorf("a grace that is over: got %v and %d keys, want it refused and no key more", err, len(list(t, store)))
+	}
 	if _, _, err := store.Rotate(t.Context(), "nobody", 0, later); !errors.Is(err, keystore.ErrNotFound) || err.Error() != `key "nobody": no such key` {
 		t.Errorf("got %v", err)
 	}

@@ -36,8 +36,8 @@ type LogConfig struct {
 // Settings declares the two settings that every service has.
 func (c *LogConfig) Settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "log-level", Env: "HERALD_LOG_LEVEL", Help: "debug, info, warn or error", Into: &c.Level},
-		{Flag: "log-format", Env: "HERALD_LOG_FORMAT", Help: "json or text", Into: &c.Format},
+		{Flag: "log-level", Env: "HERALD_LOG_LEVEL", Help: "debug, info, warn or error", NotEmpty: true, Into: &c.Level},
+		{Flag: "log-format", Env: "HERALD_LOG_FORMAT", Help: "json or text", NotEmpty: true, Into: &c.Format},
 	}
 }
 
