@@ -181,7 +181,7 @@ func (k *broker) newest(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("newest message: %w", err)
 	}
-	return fmt.Sprintf("%s-%d", k.epoch, s.CachedInfo().State.LastSeq), nil
+	return proto.Cursor{Epoch: k.epoch, Seq: proto.EndOf(s.CachedInfo().State.LastSeq)}.String(), nil
 }
 
 // dataBytes is the size of the data of each message.

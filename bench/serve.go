@@ -63,6 +63,10 @@ func serve(ctx context.Context, args []string, _ io.Reader, _ io.Writer) error {
 	if _, err := nc.Subscribe(proto.SubjectLive+">", func(m *nats.Msg) {
 		if channel, ok := proto.ChannelOf(m.Subject); ok {
 			server.publish(channel, m.Data)
+			return
+		}
+		for lines := proto.ReadPack(m.Data); m.Subject == proto.SubjectLivePacks && lines.Next(); {
+			server.publish(string(lines.Channel()), lines.Message())
 		}
 	}); err != nil {
 		return fmt.Errorf("serve %s: %w", *name, err)
