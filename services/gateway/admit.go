@@ -17,9 +17,12 @@ import (
 type request struct {
 	channels []string
 	named    bool // in the URL; false: channels is what a client gets that names none
-	since    string
-	token    string
-	refused  *refusal // what check found; nil: nothing
+	// subscribe is what would stand in subscribe frames, which not every client can send:
+	// a refusal of one does not end the connection.
+	subscribe []proto.ClientFrame
+	since     string
+	token     string
+	refused   *refusal // what check found; nil: nothing
 	// greet words the welcome of a dialect that says it only when the client has got
 	// everything that it missed: Resumed says whether it has, and ID is where it is live. It
 	// is called in the shard's goroutine. Nil: wording.welcome comes first.
@@ -30,14 +33,14 @@ type request struct {
 // that misspells a name would follow something else than it asked for.
 func (s *Service) parseRequest(r *http.Request, p page) (*request, error) {
 	req := &request{channels: []string{}} // not nil: welcome says [], not null
-	q, err := httpx.Query(r, []string{"channel"}, "since", "lastEventId", "token")
+	q, err := httpx.Query(r, []string{"channel", "subscribe"}, "since", "lastEventId", "token")
 	if err != nil {
 		return req, err
 	}
 	if req.token, err = s.tokenOf(r, q, p); err != nil {
 		return req, err
 	}
-	if n := len(q["channel"]); n > proto.MaxChannels {
+	if n := len(q["channel"]) + len(q["subscribe"]); n > proto.MaxChannels {
 		return req, fmt.Errorf("%d channels in the URL, at most %d are allowed; subscribe frames take more", n, proto.MaxChannels)
 	}
 	for _, c := range q["channel"] {
@@ -45,7 +48,10 @@ func (s *Service) parseRequest(r *http.Request, p page) (*request, error) {
 			req.channels = append(req.channels, strings.Clone(c))
 		}
 	}
-	req.named = q.Has("channel")
+	for _, s := range q["subscribe"] {
+		req.subscribe = append(req.subscribe, parseSubscribe(strings.Clone(s)))
+	}
+	req.named = q.Has("channel") || q.Has("subscribe")
 	if !req.named {
 		req.channels = append(req.channels, proto.Broadcast)
 	}
@@ -59,6 +65,17 @@ func (s *Service) parseRequest(r *http.Request, p page) (*request, error) {
 		}
 	}
 	return req, nil
+}
+
+// parseSubscribe reads the value of a subscribe parameter: CHANNEL, or
+// CHANNEL@SINCE. A channel may have an @ in it, a since has none. Whether both
+// are well-formed is seen where the subscription is made.
+func parseSubscribe(value string) proto.ClientFrame {
+	f := proto.ClientFrame{Type: proto.FrameSubscribe, Channel: value}
+	if i := strings.LastIndexByte(value, '@'); i >= 0 {
+		f.Channel, f.Since = value[:i], value[i+1:]
+	}
+	return f
 }
 
 func (s *Service) newSession(r *http.Request, p page, words *wording) *session {

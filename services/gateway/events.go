@@ -17,13 +17,14 @@ var asEvent = hub.NewEncoding(1, func(m *hub.Message) []byte { return sse.Messag
 
 // inEvents words everything as Server-Sent Events.
 var inEvents = &wording{
-	format:  eventFormat,
-	message: asEvent,
-	single:  asEvent,
-	control: event,
-	welcome: eventWelcome,
-	place:   sse.Place,
-	moved:   sse.Place,
+	format:   eventFormat,
+	confirms: true,
+	message:  asEvent,
+	single:   asEvent,
+	control:  event,
+	welcome:  eventWelcome,
+	place:    sse.Place,
+	moved:    sse.Place,
 }
 
 var eventFormat = &conn.Format{Heartbeat: sse.Heartbeat, Goodbye: func(code proto.CloseCode) []byte {
@@ -45,7 +46,12 @@ func event(frame any) []byte {
 	switch f := frame.(type) {
 	case proto.Welcome:
 		return eventWelcome(f, false)
+	case proto.Subscribed:
+		return sse.Control(f.Type, "", f) // other channels may be behind its id
 	case proto.Gap:
+		if f.Channel != "" {
+			return sse.Control(f.Type, "", f)
+		}
 		return sse.Control(f.Type, f.ID, f)
 	case proto.ErrorFrame:
 		return sse.Control("problem", "", f)

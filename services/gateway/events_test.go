@@ -28,6 +28,7 @@ type source struct {
 
 	lastID string
 	retry  time.Duration
+	told   []frame // subscribed events, which read passes over
 }
 
 // ask calls /sse; header is name, value, ….
@@ -93,7 +94,13 @@ func (e *source) read() (name string, f frame, err error) {
 			if name == "close" {
 				return name, f, nil // its code is a number
 			}
-			return name, f, json.Unmarshal([]byte(f.raw), &f)
+			err := json.Unmarshal([]byte(f.raw), &f)
+			if name == proto.FrameSubscribed && err == nil {
+				e.told = append(e.told, f)
+				name, data, f = "", nil, frame{}
+				continue
+			}
+			return name, f, err
 		default:
 			return "", frame{}, fmt.Errorf("field %q", line)
 		}

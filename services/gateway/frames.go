@@ -12,14 +12,15 @@ import (
 // inFrames is the wording of Herald's own WebSocket protocol: JSON in text frames,
 // as PROTOCOL.md describes it.
 var inFrames = &wording{
-	format:  &conn.Format{Heartbeat: conn.WebSocket.Heartbeat, Goodbye: conn.WebSocket.Goodbye, Subprotocol: proto.Subprotocol},
-	parse:   proto.ParseClientFrame,
-	message: asFrame,
-	single:  asFrame,
-	control: controlFrame,
-	welcome: func(f proto.Welcome, _ bool) []byte { return controlFrame(f) },
-	place:   func(string) []byte { return nil }, // the client keeps welcome's id
-	moved:   func(id string) []byte { return controlFrame(proto.Position{Type: proto.FramePosition, ID: id}) },
+	format:   &conn.Format{Heartbeat: conn.WebSocket.Heartbeat, Goodbye: conn.WebSocket.Goodbye, Subprotocol: proto.Subprotocol},
+	parse:    proto.ParseClientFrame,
+	confirms: true,
+	message:  asFrame,
+	single:   asFrame,
+	control:  controlFrame,
+	welcome:  func(f proto.Welcome, _ bool) []byte { return controlFrame(f) },
+	place:    func(string) []byte { return nil }, // the client keeps welcome's id
+	moved:    func(id string) []byte { return controlFrame(proto.Position{Type: proto.FramePosition, ID: id}) },
 }
 
 var asFrame = hub.NewEncoding(0, func(m *hub.Message) []byte { return ws.Encode(ws.Text, m.Body) })

@@ -191,9 +191,7 @@ func (c *session) goLive(r *replay) bool {
 		default:
 			id := c.id(j.Position.Seq)
 			var frames []byte
-			if r.last {
-				frames = append(frames, c.words.place(id)...)
-			}
+			frames = append(frames, c.words.place(id)...)
 			if frames = append(frames, c.confirm(r.complete, id)...); len(frames) > 0 {
 				c.conn.Push(frames)
 			}

@@ -36,6 +36,8 @@ type wording struct {
 	// welcome words the first frame. last: messages older than its id follow, and after
 	// them place.
 	welcome func(f proto.Welcome, last bool) []byte
+	// confirms has each channel of the URL answered by a subscribed frame.
+	confirms bool
 	// place words the id from which the client resumes from now on; it may be empty.
 	place func(id string) []byte
 	// moved words the id up to which the client has everything, though nothing of its
@@ -141,6 +143,12 @@ func (c *session) Arrived() {
 		return
 	}
 	c.enter()
+	for _, f := range c.asked.subscribe {
+		if c.conn.Reason() != 0 { // closed meanwhile
+			break
+		}
+		c.subscribe(f.Channel, f.Since)
+	}
 	c.asked = nil // an idle client holds no memory for it
 }
 
@@ -215,7 +223,7 @@ func (c *session) enter() {
 				c.conn.Push(c.asked.greet(welcome))
 				return
 			}
-			c.conn.Push(append(c.words.control(welcome), c.confirm(false, welcome.ID)...))
+			c.conn.Push(append(c.words.welcome(welcome, false), c.confirm(false, welcome.ID)...))
 		})
 		return
 	}
@@ -235,7 +243,7 @@ func (c *session) enter() {
 // confirm words, for a client that named channels in its URL, what a subscribe
 // frame for each of them would have been answered; nil for others.
 func (c *session) confirm(resumed bool, id string) []byte {
-	if !c.asked.named || c.words.parse == nil {
+	if !c.asked.named || !c.words.confirms {
 		return nil
 	}
 	var frames []byte

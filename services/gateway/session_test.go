@@ -3,6 +3,8 @@ package gateway
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -263,8 +265,68 @@ func TestSubscribedForTheURL(t *testing.T) {
 	frames("channel=a&since=last", "welcome", "a", "subscribed a")
 	frames("channel=", "welcome")
 	frames("", "welcome") // none was named
-	e := g.events("channel=a")
+	e := g.events("channel=a&channel=b&since=" + b.id(2))
 	e.want(proto.FrameWelcome)
 	b.publish("a", "4")
-	e.ids(b.id(4)) // a stream has no subscribe frames, and no answers to them
+	e.ids(b.id(3), b.id(4))
+	if len(e.told) != 2 || e.told[0].Channel != "a" || e.told[1].Channel != "b" || !e.told[1].Resumed || e.told[1].ID != b.id(3) {
+		t.Errorf("over Server-Sent Events: got %v", e.told)
+	}
+}
+
+// What a frame could ask for may stand in the URL: each name with a since of its
+// own, and a refusal that ends nothing.
+func TestSubscribeInTheURL(t *testing.T) {
+	b := newBroker(t)
+	g := b.gateway(withTokens)
+	g.reached(b.publishMany(6, "public.a", "public.b@x")) // 1, 3, 5 and 2, 4, 6
+	query := url.Values{"channel": {"public.a"}, "since": {b.id(4)}, "subscribe": {"public.b@x@" + b.id(2), "secret", "public.c", "a..b", "public.d@x y", "public.d@all", "other"}}.Encode()
+	want := []string{
+		"welcome", " 5", "subscribed public.a", // as without the others
+		" 4", " 6", "subscribed public.b@x",
+		"error forbidden secret", "subscribed public.c", "error bad-channel", "error bad-since public.d", "subscribed public.d", "error forbidden other",
+		" 7", // live
+	}
+	line := func(f frame) string {
+		if f.Type == "" {
+			return " " + f.ID[strings.LastIndex(f.ID, "-")+1:]
+		}
+		return strings.Join(strings.Fields(f.Type+" "+f.Code+" "+f.Channel), " ")
+	}
+	c := g.dial(query)
+	c.raw = true
+	var got []string
+	for range len(want) - 1 {
+		got = append(got, line(c.next()))
+	}
+	e := g.events(query)
+	e.want(proto.FrameWelcome)
+	e.ids(b.id(5), b.id(4), b.id(6))
+	for _, code := range []string{proto.ErrorForbidden, proto.ErrorBadChannel, proto.ErrorBadSince, proto.ErrorForbidden} {
+		if f := e.want("problem"); f.Code != code {
+			t.Errorf("over Server-Sent Events: got %s, want %s", f.raw, code)
+		}
+	}
+	b.publish("public.c", "7")
+	e.ids(b.id(7))
+	if got = append(got, line(c.next())); !slices.Equal(got, want) {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	var told []string
+	for _, f := range e.told {
+		told = append(told, f.Channel)
+	}
+	if strings.Join(told, " ") != "public.a public.b@x public.c public.d" {
+		t.Errorf("over Server-Sent Events: got %v", told)
+	}
+
+	alone := g.events("subscribe=public.c@last") // and not broadcast
+	if f := alone.want(proto.FrameWelcome); len(f.Channels) != 0 {
+		t.Errorf("got %s", f.raw)
+	}
+	alone.ids(b.id(7))
+	many := g.ask(http.DefaultClient, "http://"+g.Addr().String(), strings.Repeat("channel=public.a&", 50)+strings.Repeat("subscribe=public.b&", 51))
+	if many.resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("101 names: got %s", many.resp.Status)
+	}
 }
