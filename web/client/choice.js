@@ -24,7 +24,7 @@ export class Choice {
   #blocked = 0;
 
   /**
-   * @param {import("./herald.js").Options} options are read again each time: a WebSocket class may turn out to be none
+   * @param {import("./types.js").Options} options are read again each time: a WebSocket class may turn out to be none
    * @param {string} key in the storage
    */
   constructor(options, key) {

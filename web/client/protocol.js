@@ -8,7 +8,7 @@ const MAX_DELAY = 30_000;
 
 // PROTOCOL.md: 100 names in a URL or frame, 16 KiB a frame. Names in the URL are held to 4 KiB, since proxies refuse
 // request lines over 8 KiB and the token wants room too.
-const MAX_NAMES = 100;
+export const MAX_NAMES = 100;
 export const MAX_FRAME = 16 << 10;
 export const MAX_URL = 4 << 10;
 
@@ -67,18 +67,6 @@ export function isNewer(id, kept) {
   return seq.length === keptSeq.length ? seq > keptSeq : seq.length > keptSeq.length;
 }
 
-/**
- * The place from which all of several are passed. One of another epoch counts as older: it may be of a stream that is
- * gone, and only the gateway can say so.
- *
- * @param {string[]} places ids or `all`
- * @returns {string | undefined} undefined if there are none
- */
-export function oldest(places) {
-  if (places.includes("all")) return "all";
-  return places.reduce((/** @type {string | undefined} */ old, place) => (old === undefined || isNewer(old, place) ? place : old), undefined);
-}
-
 // These complain about the client: the same again would end the same way.
 const STAY_AWAY = new Set([1000, 1002, 1003, 1007, 1008, 1009]);
 
@@ -114,6 +102,15 @@ export function expiry(token) {
   } catch {
     return undefined;
   }
+}
+
+/**
+ * Whether this may be a JWT. Anything else has no way into a header or subprotocol.
+ *
+ * @param {string} token
+ */
+export function isToken(token) {
+  return /^[\w.-]+$/.test(token);
 }
 
 /**

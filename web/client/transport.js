@@ -23,24 +23,40 @@
  */
 
 /**
- * @param {new (url: string) => WebSocket} WebSocket
+ * @param {new (url: string, protocols?: string[]) => WebSocket} WebSocket
  * @param {URL} url
+ * @param {string | undefined} token travels as a subprotocol: a page can set no header here, and URLs are logged
  * @param {Listener} listener
  * @returns {Transport}
  */
-export function webSocket(WebSocket, url, listener) {
-  const ws = new WebSocket(url.href);
-  ws.onopen = () => listener.opened();
+export function webSocket(WebSocket, url, token, listener) {
+  const ws = token ? new WebSocket(url.href, ["herald", `herald.token.${token}`]) : new WebSocket(url.href);
+  let opened = false;
+  const silence = () => {
+    ws.onopen = ws.onmessage = ws.onclose = null;
+    ws.onerror = () => {}; // the ws library throws where nobody listens
+  };
+  ws.onopen = () => {
+    opened = true;
+    listener.opened();
+  };
   ws.onmessage = (event) => {
     listener.heard();
     listener.frame(event.data);
   };
-  ws.onclose = (event) => listener.end(event.code, event.reason);
-  ws.onerror = () => {}; // close follows and says as much; Node's ws throws where nobody listens
+  ws.onclose = (event) => {
+    silence();
+    listener.end(event.code, event.reason);
+  };
+  ws.onerror = () => {
+    if (opened) return; // close follows, with a code
+    silence(); // close need not follow: Node's own WebSocket sends none
+    listener.end(1006, "");
+  };
   return {
     send: (text) => ws.send(text),
     close(code) {
-      ws.onopen = ws.onmessage = ws.onclose = null;
+      silence();
       ws.close(code);
     },
   };
@@ -56,10 +72,11 @@ const REFUSED = { 400: [4502, "bad-request"], 401: [4500, "token-invalid"], 403:
  * `{"type":"place","id":…}`: everything up to there was sent.
  *
  * @param {URL} url
+ * @param {string | undefined} token
  * @param {Listener} listener
  * @returns {Transport} send() throws
  */
-export function eventStream(url, listener) {
+export function eventStream(url, token, listener) {
   const abort = new AbortController();
   /** @type {Listener["end"]} */
   const end = (code, reason, detail) => {
@@ -79,7 +96,8 @@ export function eventStream(url, listener) {
     }
   });
   const read = async () => {
-    const response = await fetch(url, { headers: { Accept: "text/event-stream" }, cache: "no-store", signal: abort.signal });
+    const headers = { Accept: "text/event-stream", ...(token && { Authorization: `Bearer ${token}` }) };
+    const response = await fetch(url, { headers, cache: "no-store", signal: abort.signal });
     const type = response.headers.get("Content-Type") ?? "";
     if (response.status !== 200 || !response.body || !type.startsWith("text/event-stream")) {
       // A proxy's own 403 is a page, and no reason to stay away.

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { suite, test } from "node:test";
 import { Herald, backoff, channelFault, comesBack, connect, isNewer, isPattern } from "../client/herald.js";
-import { WebSocket, becomes, closeCodes, deliver, event, gateway, golden, id, jwt, memory, pair, proto } from "./gateway.js";
+import { WebSocket, becomes, closeCodes, deliver, event, gateway, golden, id, jwt, memory, message, pair, proto } from "./gateway.js";
 
 const timeout = 10_000;
 
@@ -220,6 +220,55 @@ suite("resume", { timeout }, () => {
     assert.equal((await peer.accept()).query.get("since"), id(7));
   });
 
+  for (const since of [undefined, "all", "last", id(42)]) {
+    test(`a quiet channel moves on: since ${since}`, async (t) => {
+      const storage = memory();
+      const { peer, client } = await pair(t, { storage, since });
+      let connection = await peer.accept();
+      connection.welcome({ resumed: since !== undefined });
+      connection.subscribed("broadcast", 120, true);
+      await event(client, "subscribed");
+      assert.equal(client.id, id(120));
+      connection.cut();
+      connection = await peer.accept();
+      assert.equal(connection.query.toString(), `channel=broadcast&since=${id(120)}`);
+      connection.welcome({ resumed: true, id: id(120) });
+      connection.send({ type: "place", id: id(500) });
+      connection.send({ type: "place", id: id(400) }); // never back
+      await event(client, "error", connection.send("{"));
+      assert.equal(client.id, id(500));
+      client.close();
+      const next = connect(peer.url, { WebSocket, storage, since });
+      t.after(() => next.close());
+      assert.equal((await peer.accept()).query.get("since"), id(500));
+    });
+  }
+
+  test("since last with nothing stored keeps the id of welcome, and still gets the newest", async (t) => {
+    const storage = memory();
+    const { peer, client } = await pair(t, { channels: ["a", "b"], since: "last", storage });
+    let connection = await peer.accept();
+    connection.welcome({ resumed: true });
+    connection.subscribed("b", 100, true);
+    await event(client, "subscribed");
+    assert.deepEqual([...storage.items.values()], [id(100)]);
+    connection.cut(); // before the answer for a
+    connection = await peer.accept();
+    assert.equal(connection.query.toString(), `channel=a&channel=b&since=${id(100)}&subscribe=a%40last`);
+    connection.welcome({ resumed: true, id: id(100) });
+    connection.subscribed("a", 150, true); // of the URL's channel
+    connection.subscribed("b", 150, true);
+    connection.cut();
+    connection = await peer.accept();
+    assert.equal(connection.query.toString(), `channel=a&channel=b&since=${id(150)}&subscribe=a%40last`);
+    connection.welcome({ resumed: true, id: id(150) });
+    for (const name of ["a", "b", "a"]) connection.subscribed(name, 150, true);
+    connection.send(message(9, "a"));
+    await event(client, "message");
+    connection.cut();
+    assert.equal((await peer.accept()).query.toString(), `channel=a&channel=b&since=${id(150)}`);
+  });
+
   test("after a gap it goes on behind the gap, also in another stream", async (t) => {
     const { peer, client } = await pair(t, { since: id(5) });
     let connection = await peer.accept();
@@ -282,16 +331,20 @@ suite("subscriptions", { timeout }, () => {
     connection.cut();
 
     connection = await peer.accept();
-    assert.equal(connection.query.toString(), `channel=broadcast&since=${id(200)}`);
+    assert.equal(connection.query.toString(), `channel=broadcast&since=${id(200)}&subscribe=orders.eu%40${id(42)}`);
     connection.welcome({ resumed: true });
-    assert.deepEqual(await connection.next(), frame);
-    connection.send({ type: "subscribed", channel: "orders.eu", resumed: true, id: id(300) });
-    await event(client, "subscribed");
-    assert.equal(client.id, id(200), "the answer for one channel moved the id of all");
+    connection.subscribed("broadcast", 200, true);
+    connection.send(message(43, "orders.eu"));
+    connection.send(message(290, "orders.eu")); // further than the others may have come
+    await event(client, "message", (m) => m.id === id(290));
+    assert.equal(client.id, id(200), "the past of one channel moved the id of all");
+    connection.subscribed("orders.eu", 300, true);
+    await event(client, "subscribed", (f) => f.channel === "orders.eu");
+    assert.equal(client.id, id(290));
     connection.cut();
 
     connection = await peer.accept();
-    assert.equal(connection.query.toString(), `channel=broadcast&channel=orders.eu&since=${id(200)}`);
+    assert.equal(connection.query.toString(), `channel=broadcast&channel=orders.eu&since=${id(290)}`);
     connection.welcome({ resumed: true });
     await becomes(client, "open");
     assert.deepEqual(connection.frames, []);
@@ -303,12 +356,67 @@ suite("subscriptions", { timeout }, () => {
     connection.welcome();
     await becomes(client, "open");
     client.unsubscribe("a");
-    client.subscribe("b", { since: "all" });
+    client.subscribe("b@c", { since: "all" });
     connection.cut();
     connection = await peer.accept();
-    assert.equal(connection.query.toString(), "channel=b");
+    assert.equal(connection.query.toString(), "subscribe=b%40c%40all");
+  });
+
+  test("a new name that was not answered is owed what came since", async (t) => {
+    const { peer, client } = await pair(t, { channels: ["a"] });
+    let connection = await peer.accept();
     connection.welcome();
-    assert.deepEqual(await connection.next(), { type: "subscribe", channel: "b", since: "all" });
+    await deliver(connection, client, 200, "a");
+    client.subscribe("b@c");
+    assert.deepEqual(await connection.next(), { type: "subscribe", channel: "b@c" });
+    connection.cut();
+    connection = await peer.accept();
+    assert.equal(connection.query.toString(), `channel=a&since=${id(200)}&subscribe=b%40c%40${id(200)}`);
+  });
+
+  test("the changes of one turn are one frame, and a refusal ends one name", async (t) => {
+    const { peer, client } = await pair(t, { channels: ["a", "b"] });
+    const connection = await peer.accept();
+    connection.welcome();
+    for (const name of ["a", "b"]) connection.subscribed(name, 100);
+    await event(client, "subscribed", (frame) => frame.channel === "b");
+    const names = Array.from({ length: 200 }, (_, i) => `n.${i}`);
+    for (const name of names) client.subscribe(name);
+    client.unsubscribe("a");
+    client.unsubscribe("b");
+    client.subscribe("b"); // and is answered
+    client.unsubscribe("n.7"); // never was
+    const left = [...names.filter((name) => name !== "n.7"), "b"];
+    assert.deepEqual(await connection.next(), { type: "unsubscribe", channel: "a" });
+    assert.deepEqual(await connection.next(), { type: "subscribe", channels: left.slice(0, 100) });
+    assert.deepEqual(await connection.next(), { type: "subscribe", channels: left.slice(100) });
+    connection.subscribed("b", 100);
+    await event(client, "subscribed");
+    client.subscribe("b", { since: "nonsense" });
+    await connection.next();
+    connection.send({ type: "error", code: "bad-since", detail: "no", channel: "b" });
+    await event(client, "error");
+    assert.ok(client.channels.includes("b"), "what was followed before goes on");
+  });
+
+  test("no more frames go out than the gateway takes", async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    let clock = 10_000;
+    t.mock.method(performance, "now", () => clock);
+    const { peer, client } = await pair(t, { channels: ["a"] });
+    const connection = await peer.accept();
+    connection.welcome({ heartbeat: 1e6 });
+    await becomes(client, "open");
+    for (let i = 0; i < 30; i++) client.subscribe(`n.${i}`, { since: id(i) }); // none can be joined
+    for (let i = 0; i < 20; i++) await connection.next();
+    client.unsubscribe("n.25");
+    await deliver(connection, client, 101, "a");
+    assert.deepEqual(connection.frames, []);
+    clock += 1000;
+    t.mock.timers.tick(1000);
+    for (const i of [20, 21, 22, 23, 24, 26, 27, 28, 29]) {
+      assert.deepEqual(await connection.next(), { type: "subscribe", channel: `n.${i}`, since: id(i) });
+    }
   });
 
   test("what changed while the connection was on its way is made good", async (t) => {
@@ -371,7 +479,7 @@ suite("subscriptions", { timeout }, () => {
     const url = peer.url.replace("ws:", "http:") + "?channel=a&tenant=7&since=x&token=y#hash";
     const client = connect(url, { WebSocket, channels: ["b"], token: "T" });
     t.after(() => client.close());
-    assert.equal((await peer.accept()).query.toString(), "tenant=7&channel=a&channel=b&token=T");
+    assert.equal((await peer.accept()).query.toString(), "tenant=7&channel=a&channel=b");
   });
 });
 
@@ -380,10 +488,17 @@ suite("tokens", { timeout }, () => {
     const tokens = ["one", "two"];
     const { peer } = await pair(t, { token: async () => tokens.shift() });
     let connection = await peer.accept();
-    assert.equal(connection.query.get("token"), "one");
+    assert.equal(connection.token, "one");
     connection.close(4002, "token-expired");
     connection = await peer.accept();
-    assert.equal(connection.query.get("token"), "two");
+    assert.equal(connection.token, "two");
+  });
+
+  test("what cannot be one is refused here", async (t) => {
+    const client = connect("ws://127.0.0.1:1/ws", { WebSocket, token: "two words" });
+    const { code, reason, detail } = await becomes(client, "closed");
+    assert.deepEqual([code, reason], [4500, "token-invalid"]);
+    assert.match(detail, /JWT/);
   });
 
   test("4002 with a fixed token is final", async (t) => {
@@ -401,7 +516,7 @@ suite("tokens", { timeout }, () => {
       },
     });
     assert.equal((await event(client, "error")).code, "no-token");
-    assert.equal((await peer.accept()).query.get("token"), "third");
+    assert.equal((await peer.accept()).token, "third");
   });
 
   test("close() while the function is busy leads to no connection", async (t) => {
@@ -411,7 +526,7 @@ suite("tokens", { timeout }, () => {
     answer("late");
     const other = connect(peer.url, { WebSocket, token: "other" });
     t.after(() => other.close());
-    assert.equal((await peer.accept()).query.get("token"), "other");
+    assert.equal((await peer.accept()).token, "other");
     assert.equal(client.state, "closed");
   });
 
@@ -471,6 +586,25 @@ suite("a silent connection", { timeout }, () => {
 });
 
 suite("coming back", { timeout }, () => {
+  test("an error before open is the end of an attempt, with or without a close after it", async (t) => {
+    const attempts = [];
+    class Mute { // as Node's own WebSocket does it
+      constructor() {
+        attempts.push(this);
+        setImmediate(() => this.onerror({ type: "error" }));
+      }
+      close() {}
+    }
+    const { client } = await pair(t, { WebSocket: Mute, transport: "websocket" });
+    const delays = [];
+    client.on("state", ({ state, code, attempt }) => state === "waiting" && delays.push([code, attempt]));
+    await becomes(client, "waiting");
+    await becomes(client, "waiting");
+    attempts[1].onerror({ type: "error" }); // and again, too late
+    attempts[1].onclose?.({ code: 1006, reason: "" });
+    assert.deepEqual(delays, [[1006, 1], [1006, 2]]);
+  });
+
   test("delays grow while connections do not last, and start again after one that did", async (t) => {
     let clock = 0;
     t.mock.method(performance, "now", () => clock);

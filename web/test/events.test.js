@@ -3,13 +3,15 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { connect } from "../client/herald.js";
-import { covers, oldest } from "../client/protocol.js";
+import { covers } from "../client/protocol.js";
 import { eventParser } from "../client/transport.js";
 import { WebSocket, becomes, closeCodes, deliver, event, gateway, golden, id, jwt, memory, message, pair } from "./gateway.js";
 
 const timeout = 10_000;
 const over = (t, options) => pair(t, { transport: "sse", ...options });
 const follows = (connection) => [connection.query.getAll("channel"), connection.query.get("since")];
+
+const asks = (connection) => [...follows(connection), connection.query.getAll("subscribe")];
 
 /** Collects what the message handlers get. */
 function collect(client) {
@@ -56,7 +58,7 @@ suite("an event stream", () => {
   });
 });
 
-suite("patterns and places", () => {
+suite("patterns", () => {
   test("what a pattern takes in", () => {
     for (const [pattern, channel, want] of [
       ["orders.eu", "orders.eu", true], ["orders.eu", "orders.us", false], ["orders.eu", "orders.eu.paid", false],
@@ -65,15 +67,6 @@ suite("patterns and places", () => {
       ["*.eu", "orders.eu", true], ["*.eu", "orders.us", false], [">", "a", true], [">", "a.b.c", true], ["*.>", "a", false],
     ]) {
       assert.equal(covers(pattern, channel), want, `${pattern} and ${channel}`);
-    }
-  });
-
-  test("the oldest place", () => {
-    for (const [places, want] of [
-      [[], undefined], [[id(9)], id(9)], [[id(9), id(10)], id(9)], [[id(10), id(9)], id(9)], [[id(9), "all", id(10)], "all"],
-      [[id(9), "mib3k2xa-1"], "mib3k2xa-1"],
-    ]) {
-      assert.equal(oldest(places), want, JSON.stringify(places));
     }
   });
 });
@@ -99,7 +92,7 @@ suite("over Server-Sent Events", { timeout }, () => {
     t.after(() => client.close());
     const connection = await peer.accept();
     assert.equal(connection.path, "/push/sse");
-    assert.equal(connection.query.toString(), "tenant=7&channel=a&channel=b.%3E&since=all&token=T");
+    assert.equal(connection.query.toString(), "tenant=7&channel=a&channel=b.%3E&since=all");
     assert.equal(client.transport, undefined);
     connection.welcome();
     await becomes(client, "open");
@@ -136,7 +129,7 @@ suite("over Server-Sent Events", { timeout }, () => {
     assert.equal(connection.query.get("since"), "last");
     connection.welcome({ resumed: true });
     await deliver(connection, client, 40);
-    assert.equal(client.id, id(40));
+    assert.equal(client.id, id(100));
     connection.write(`id: ${id(100)}\n\n`);
     await deliver(connection, client, 101);
     connection.write(`id: ${id(105)}\n\n`);
@@ -205,7 +198,7 @@ suite("over Server-Sent Events", { timeout }, () => {
     const waiting = becomes(client, "waiting");
     (await peer.accept()).answer(...problem(401, "the token is expired"));
     assert.equal((await waiting).code, 4002);
-    assert.equal((await peer.accept()).query.get("token"), second);
+    assert.equal((await peer.accept()).token, second);
   });
 
   test("a token is renewed by another stream before it expires", async (t) => {
@@ -225,7 +218,7 @@ suite("over Server-Sent Events", { timeout }, () => {
     t.mock.timers.tick(0.8 * 720_000);
     await connection.gone;
     connection = await peer.accept();
-    assert.equal(connection.query.get("token"), second);
+    assert.equal(connection.token, second);
     assert.equal(connection.query.get("since"), id(101));
     const welcome = event(client, "welcome");
     connection.welcome({ resumed: true });
@@ -291,33 +284,36 @@ suite("subscriptions over Server-Sent Events", { timeout }, () => {
     return { peer, client, connection };
   }
 
-  test("new names are tried, and join the others where they began", async (t) => {
+  test("new names are asked for beside the others, once for all changes of a turn", async (t) => {
     const { peer, client, connection: first } = await settled(t);
     const got = collect(client);
     const answers = [];
-    client.on("subscribed", (frame) => answers.push(frame));
+    client.on("subscribed", (frame) => answers.push(frame.channel));
     client.subscribe("b.*");
     client.subscribe(["c", "a"]);
     client.unsubscribe("c");
     client.subscribe("d");
     await first.gone;
     let connection = await peer.accept();
-    assert.deepEqual(follows(connection), [["b.*", "d"], null]);
-    connection.welcome({ id: id(300) });
-    await connection.gone;
-    assert.deepEqual(answers, ["b.*", "d"].map((channel) => ({ type: "subscribed", channel, resumed: false, id: id(300) })));
-    connection = await peer.accept();
-    assert.deepEqual(follows(connection), [["a", "b.*", "d"], id(200)]);
+    assert.deepEqual(asks(connection), [["a"], id(200), ["b.*", "d"]]);
     connection.welcome({ resumed: true, id: id(200) });
-    connection.send(message(250, "b.x")); // before it was subscribed to
-    connection.send(message(251, "a"));
+    connection.subscribed("a", 300, true);
+    connection.subscribed("b.*", 300);
+    connection.subscribed("d", 301);
     connection.send(golden("message-ephemeral"));
-    await deliver(connection, client, 301, "b.x");
-    connection.send(message(302, "d"));
+    connection.send(message(302, "b.x"));
     await deliver(connection, client, 303, "a");
-    assert.deepEqual(got, [["a", id(251)], ["orders.eu", undefined], ["b.x", id(301)], ["d", id(302)], ["a", id(303)]]);
+    assert.deepEqual(answers, ["a", "b.*", "d"]);
+    assert.deepEqual(got, [["orders.eu", undefined], ["b.x", id(302)], ["a", id(303)]]);
+    client.subscribe("e");
+    connection = await peer.accept();
+    assert.deepEqual(asks(connection), [["a", "b.*", "d"], id(303), ["e"]]);
+    connection.welcome({ resumed: true, id: id(303) });
+    for (const name of ["a", "b.*", "d", "e"]) connection.subscribed(name, 303, true);
+    await event(client, "subscribed");
+    assert.deepEqual(answers, ["a", "b.*", "d", "e"], "one stream that follows another is not worth a word");
     connection.cut();
-    assert.deepEqual(follows(await peer.accept()), [["a", "b.*", "d"], id(303)]);
+    assert.deepEqual(asks(await peer.accept()), [["a", "b.*", "d", "e"], id(303), []]);
   });
 
   test("unsubscribe is another stream, and an answer", async (t) => {
@@ -341,142 +337,85 @@ suite("subscriptions over Server-Sent Events", { timeout }, () => {
     client.subscribe("b");
     connection.welcome();
     connection = await peer.accept();
-    assert.deepEqual(follows(connection), [["b"], null]);
-    client.unsubscribe("b"); // while it is on trial
-    connection.welcome({ id: id(150) });
+    assert.deepEqual(asks(connection), [["a"], id(100), [`b@${id(100)}`]]);
+    client.unsubscribe("b");
+    connection.welcome({ id: id(100) });
     connection = await peer.accept();
-    assert.deepEqual(follows(connection), [["a"], id(100)]);
+    assert.deepEqual(asks(connection), [["a"], id(100), []]);
     assert.deepEqual(client.channels, ["a"]);
   });
 
   test("a refused name harms no other, and is not asked for again", async (t) => {
     const { peer, client } = await settled(t);
     const faults = [];
-    client.on("error", (fault) => faults.push(fault));
+    client.on("error", (fault) => faults.push([fault.code, fault.channel]));
     client.subscribe(["b", "secret", "c"]);
-    const refuse = async () => (await peer.accept()).answer(403, "application/problem+json", '{"detail":"\\"secret\\" needs a token"}');
-    await refuse();
-    for (const want of ["b", "secret", "c"]) {
-      if (want === "secret") {
-        await refuse();
-        continue;
-      }
-      const connection = await peer.accept();
-      assert.deepEqual(follows(connection), [[want], null]);
-      connection.welcome({ id: id(300) });
-    }
-    const connection = await peer.accept();
-    assert.deepEqual(follows(connection), [["a", "b", "c"], id(200)]);
-    assert.deepEqual(faults, [{ code: "forbidden", detail: '"secret" needs a token', channel: "secret" }]);
+    let connection = await peer.accept();
+    connection.welcome({ resumed: true, id: id(200) });
+    connection.subscribed("a", 300, true);
+    connection.subscribed("b", 300);
+    connection.send({ type: "error", code: "forbidden", detail: "no", channel: "secret" });
+    connection.subscribed("c", 300);
+    await event(client, "subscribed", (frame) => frame.channel === "c");
     assert.deepEqual(client.channels, ["a", "b", "c"]);
-    connection.welcome();
-    await event(client, "welcome");
+    assert.equal(peer.waiting.length, 0, "a refusal is no reason for another stream");
     client.subscribe("d", { since: "nonsense!" });
+    connection = await peer.accept();
+    assert.deepEqual(asks(connection), [["a", "b", "c"], id(300), ["d@nonsense!"]]);
+    connection.welcome({ resumed: true, id: id(300) });
     const fault = event(client, "error");
-    (await peer.accept()).answer(400, "application/problem+json", '{"detail":"since"}');
-    assert.equal((await fault).code, "bad-since");
-    await peer.accept();
-    assert.equal(client.state, "open");
+    connection.send({ type: "error", code: "bad-since", detail: "no", channel: "d" });
+    await fault;
+    assert.deepEqual(faults, [["forbidden", "secret"], ["bad-since", "d"]]);
+    connection.cut();
+    assert.deepEqual(asks(await peer.accept()), [["a", "b", "c"], id(300), []]);
   });
 
-  for (const since of [id(42), "all"]) {
-    test(`since ${since === "all" ? "all" : "an id"} brings what was missed, and once, through a cut`, async (t) => {
+  for (const since of [id(42), "all", "last"]) {
+    test(`since ${since === id(42) ? "an id" : since} is asked for until it is answered, through a cut`, async (t) => {
       const { peer, client } = await settled(t);
       const got = collect(client);
-      const subscribed = event(client, "subscribed");
       client.subscribe("b", { since });
       let connection = await peer.accept();
-      assert.deepEqual(follows(connection), [["b"], since]);
-      connection.welcome({ resumed: true, id: id(42) });
-      connection.send(message(43, "b")); // comes again on the next stream
-      assert.deepEqual(await subscribed, { type: "subscribed", channel: "b", resumed: true, id: since });
-      connection = await peer.accept();
-      assert.deepEqual(follows(connection), [["a", "b"], since]);
-      connection.welcome({ resumed: true, id: id(42) });
-      connection.send(message(43, "b"));
-      connection.send(message(44, "a")); // was there long ago
-      await deliver(connection, client, 60, "b");
-      assert.equal(client.id, id(200), "the past of one channel moved the id of all");
+      for (const last of [false, true]) {
+        assert.deepEqual(asks(connection), [["a"], id(200), [`b@${since}`]]);
+        connection.welcome({ resumed: true, id: id(200) });
+        connection.send(message(43, "b"));
+        connection.send(message(290, "b"));
+        await event(client, "message", (m) => m.id === id(290));
+        assert.equal(client.id, id(200), "the past of one channel moved the id of all");
+        if (last) break;
+        connection.cut();
+        connection = await peer.accept();
+      }
+      connection.subscribed("a", 280, true);
+      connection.subscribed("b", 300, true);
+      await event(client, "subscribed", (frame) => frame.channel === "b");
+      assert.equal(client.id, id(290));
+      await deliver(connection, client, 301, "a");
+      assert.deepEqual(got, [["b", id(43)], ["b", id(290)], ["b", id(43)], ["b", id(290)], ["a", id(301)]]);
       connection.cut();
-      connection = await peer.accept();
-      assert.deepEqual(follows(connection), [["a", "b"], id(60)]);
-      connection.welcome({ resumed: true, id: id(60) });
-      connection.send(message(61, "b"));
-      connection.send(message(200, "a"));
-      await deliver(connection, client, 201, "a");
-      await deliver(connection, client, 202, "b");
-      assert.deepEqual(got, [["b", id(43)], ["b", id(60)], ["b", id(61)], ["a", id(201)], ["b", id(202)]]);
-      connection.cut();
-      assert.deepEqual(follows(await peer.accept()), [["a", "b"], id(202)]);
+      assert.deepEqual(asks(await peer.accept()), [["a", "b"], id(301), []]);
     });
   }
 
-  test("since last brings the newest message, then what follows it", async (t) => {
+  test("a gap in the past of one channel is that channel's, and not told twice", async (t) => {
     const { peer, client } = await settled(t);
-    const got = collect(client);
-    const subscribed = event(client, "subscribed");
-    client.subscribe("b", { since: "last" });
+    client.subscribe("b", { since: id(42) });
     let connection = await peer.accept();
-    assert.deepEqual(follows(connection), [["b"], "last"]);
-    connection.welcome({ resumed: true, id: id(300) });
-    connection.send(message(290, "b"));
-    connection.write(`id: ${id(300)}\n\n`);
-    assert.equal((await subscribed).id, id(300));
-    connection = await peer.accept();
-    assert.deepEqual(follows(connection), [["a", "b"], id(200)]);
     connection.welcome({ resumed: true, id: id(200) });
-    connection.send(message(260, "a"));
-    connection.send(message(290, "b"));
-    await deliver(connection, client, 301, "b");
-    assert.deepEqual(got, [["b", id(290)], ["a", id(260)], ["b", id(301)]]);
-  });
-
-  test("before the first id is known new names wait for it", async (t) => {
-    const { peer, client } = await over(t, { channels: ["a"], since: "last" });
-    let connection = await peer.accept();
-    client.subscribe("b", { since: id(42) });
-    connection.welcome({ id: id(100) });
-    connection = await peer.accept();
-    assert.deepEqual(follows(connection), [["b"], id(42)]);
-    connection.welcome({ id: id(42) });
-    connection = await peer.accept();
-    assert.deepEqual(follows(connection), [["a"], "last"]);
-    connection.welcome({ id: id(110) });
-    connection.write(`id: ${id(110)}\n\n`);
-    assert.deepEqual(follows(await peer.accept()), [["a", "b"], id(42)]);
-  });
-
-  test("a gap in the past of one channel is that channel's", async (t) => {
-    const { peer, client } = await settled(t);
-    client.subscribe("b", { since: id(42) });
-    (await peer.accept()).welcome({ id: id(80) });
-    let connection = await peer.accept();
-    connection.welcome({ id: id(80) });
-    connection.send({ type: "gap", reason: "expired", since: id(42), id: id(80) });
-    assert.deepEqual(await event(client, "gap"), { type: "gap", reason: "expired", since: id(42), id: id(80), channel: "b" });
-    assert.equal(client.id, id(200));
-    await deliver(connection, client, 81, "b");
-    // The limit of one resume was reached, far beyond what "a" has: it must be given that by a stream of its own.
-    const gap = event(client, "gap");
-    connection.send({ type: "gap", reason: "limit", since: id(81), id: id(500) });
-    connection.send(message(501, "a"));
-    assert.equal((await gap).channel, "b");
-    connection = await peer.accept();
-    assert.deepEqual(follows(connection), [["a", "b"], id(200)]);
-    assert.equal(client.id, id(200));
-  });
-
-  test("a gap to another stream is everybody's", async (t) => {
-    const { peer, client } = await settled(t);
-    client.subscribe("b", { since: id(42) });
-    (await peer.accept()).welcome({ id: "mib3k2xa-7" });
-    const connection = await peer.accept();
-    const frame = { type: "gap", reason: "epoch", since: id(42), id: "mib3k2xa-7" };
-    connection.welcome({ id: "mib3k2xa-7" });
+    const frame = { type: "gap", reason: "expired", since: id(42), id: id(80), channel: "b" };
     connection.send(frame);
     assert.deepEqual(await event(client, "gap"), frame);
     connection.cut();
-    assert.deepEqual(follows(await peer.accept()), [["a", "b"], "mib3k2xa-7"]);
+    connection = await peer.accept();
+    assert.deepEqual(asks(connection), [["a"], id(200), [`b@${id(80)}`]]);
+    connection.welcome({ id: "mib3k2xa-7" });
+    const epoch = { type: "gap", reason: "epoch", since: id(200), id: "mib3k2xa-7" };
+    connection.send(epoch);
+    assert.deepEqual(await event(client, "gap"), epoch);
+    connection.cut();
+    assert.equal((await peer.accept()).query.get("since"), "mib3k2xa-7");
   });
 
   test("names that do not fit are refused, and come by WebSocket", async (t) => {
@@ -614,17 +553,12 @@ suite("the choice of transport", { timeout }, () => {
     peer.blocked = true;
     connection.cut();
 
-    // What the WebSocket left unanswered comes first.
     connection = await peer.accept();
     assert.equal(connection.kind, "sse");
-    assert.deepEqual(follows(connection), [["b"], id(42)]);
-    const subscribed = event(client, "subscribed");
-    connection.welcome({ resumed: true, id: id(42) });
-    await subscribed;
-    connection = await peer.accept();
-    assert.deepEqual(follows(connection), [["broadcast", "b"], id(42)]);
-    connection.welcome({ resumed: true, id: id(42) });
-    await deliver(connection, client, 50, "b");
+    assert.deepEqual(asks(connection), [["broadcast"], id(101), [`b@${id(42)}`]]);
+    connection.welcome({ resumed: true, id: id(101) });
+    connection.subscribed("broadcast", 101, true);
+    connection.subscribed("b", 101, true);
     await deliver(connection, client, 102);
     peer.blocked = false;
     connection.cut();

@@ -21,8 +21,8 @@ export const message = (sequence, channel = "broadcast") => ({ ...JSON.parse(gol
 
 // A socket waits half a minute for the other side's goodbye by a timer that a test with mocked timers cannot clear.
 export class WebSocket extends ws {
-  constructor(url) {
-    super(url, { closeTimeout: 100 });
+  constructor(url, protocols = []) {
+    super(url, protocols, { closeTimeout: 100 });
   }
 }
 
@@ -71,7 +71,9 @@ function connection(kind, request, send) {
     kind,
     path: request.url.split("?")[0],
     query,
+    token: request.headers.authorization?.replace("Bearer ", "") ?? request.headers["sec-websocket-protocol"]?.match(/^herald, ?herald\.token\.(.+)$/)?.[1],
     send,
+    subscribed: (channel, sequence, resumed = false) => send({ type: "subscribed", channel, resumed, id: id(sequence) }),
     welcome: (more) => send({
       type: "welcome", connection: "c1", heartbeat: 25, channels: query.getAll("channel").filter(Boolean), resumed: false, id: id(100), ...more,
     }),
@@ -100,7 +102,7 @@ function events(request, response) {
     const text = typeof frame === "string" ? frame : JSON.stringify(frame);
     const { type, id: place } = JSON.parse(text);
     const name = type === "error" ? "problem" : type;
-    write(`${place ? `id: ${place}\n` : ""}${name ? `event: ${name}\n` : ""}data: ${text}\n\n`);
+    write(`${place && type !== "subscribed" ? `id: ${place}\n` : ""}${name ? `event: ${name}\n` : ""}data: ${text}\n\n`);
   };
   return {
     ...connection("sse", request, send),
