@@ -218,7 +218,7 @@ func TestParameters(t *testing.T) {
 		"last-event-id=a":           `"last-event-id" is not a parameter`,
 	} {
 		code, last := g.dial(query).closed()
-		if code != proto.CloseBadRequest || !strings.Contains(last.Detail, want) || !strings.Contains(last.Detail, "channel, since, lastEventId, token") {
+		if code != proto.CloseBadRequest || !strings.Contains(last.Detail, want) || !strings.Contains(last.Detail, "channel, subscribe, since, lastEventId, token") {
 			t.Errorf("/ws?%s: got %v after %s, want %q and what is known", query, code, last.raw, want)
 		}
 		e := g.ask(http.DefaultClient, "http://"+g.Addr().String(), query)
