@@ -190,9 +190,7 @@ func (c *session) goLive(r *replay) bool {
 			c.conn.Push(c.asked.greet(proto.Welcome{Type: proto.FrameWelcome, Connection: c.conn.ID(), Channels: r.names, Resumed: r.complete, ID: c.id(j.Position.Seq)}))
 		default:
 			id := c.id(j.Position.Seq)
-			var frames []byte
-			frames = append(frames, c.words.place(id)...)
-			if frames = append(frames, c.confirm(r.complete, id)...); len(frames) > 0 {
+			if frames := append(c.words.place(id), c.confirm(r.complete, id)...); len(frames) > 0 {
 				c.conn.Push(frames)
 			}
 		}

@@ -147,7 +147,7 @@ func (c *session) Arrived() {
 		if c.conn.Reason() != 0 { // closed meanwhile
 			break
 		}
-		c.subscribe(f.Channel, f.Since)
+		c.subscribe(f.Channel, f.Since, c.pushControl)
 	}
 	c.asked = nil // an idle client holds no memory for it
 }
