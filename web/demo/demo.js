@@ -1,35 +1,47 @@
 // The page at /: shows each message as a toast and in a list, and what the connection is doing. Everything that comes
 // from outside enters the document as textContent.
 
-import { channelFault, connect, isPattern } from "/client/herald.js";
+import { channelFault, connect, isPattern } from "../client/herald.js";
+import { arrange } from "./toasts.js";
 
 // The page is for looking, not for keeping: older messages are in the log, GET /v1/log.
 const MAX_ENTRIES = 200;
-const MAX_TOASTS = matchMedia("(max-width: 36rem)").matches ? 3 : 5;
+const MAX_TOASTS = 3;
 // Of 64 KiB of data nobody reads more in a list.
 const MAX_TEXT = 5000;
 
 const $ = (/** @type {string} */ id) => /** @type {any} */ (document.getElementById(id));
+
+// Where this Herald is: behind a proxy it may be a folder.
+const home = new URL("../", import.meta.url);
 
 const query = new URLSearchParams(location.search);
 
 /** @type {any} ?transport=websocket or sse forces one; else the client finds out which gets through. */
 const transport = ["websocket", "sse"].find((name) => name === query.get("transport"));
 
-/** @type {import("/client/herald.js").Herald} */
+/** @type {import("../client/herald.js").Herald} */
 let herald;
 
 // Connection
 
+/** The token in use, which was accepted; and one that is tried. @type {string | undefined} */
+let token;
+/** @type {string | undefined} */
+let tried;
+
 /**
  * @param {string[]} channels
- * @param {{token?: string, since?: string}} [options]
+ * @param {string} [since] the place to go on from
  */
-function start(channels, options) {
+function start(channels, since) {
   herald?.close();
   following.clear();
-  herald = connect("/ws", { channels, storage: storage(), transport, ...options });
-  herald.on("state", showState);
+  herald = connect(new URL("ws", home), { channels, storage: storage(), transport, token: tried ?? token, since });
+  herald.on("state", (change) => recover(change) || showState(change));
+  herald.on("welcome", () => {
+    if (tried !== undefined) [token, tried] = [tried, undefined];
+  });
   herald.on("welcome", (frame) => {
     for (const name of frame.channels) following.add(name);
     showTransport();
@@ -45,6 +57,7 @@ function start(channels, options) {
     showChannels();
   });
   herald.on("error", ({ code, detail, channel }) => {
+    if (code === "forbidden") refused = channel;
     // The others explain why the connection ended, and stand beside the state.
     if (["forbidden", "bad-channel", "bad-since", "bad-token", "limit"].includes(code)) {
       showFault([channel, detail || code].filter(Boolean).join(": "));
@@ -60,6 +73,35 @@ function start(channels, options) {
   showChannels();
 }
 
+/**
+ * A token that is refused, or a channel that may not be followed, ends a connection for good. The page goes on with the
+ * token that it had, and without the channel.
+ *
+ * @param {import("../client/types.js").StateChange} change
+ * @returns {boolean} whether another connection is on its way
+ */
+function recover({ state, code, reason, detail = reason }) {
+  if (state !== "closed") return false;
+  const left = herald.channels;
+  if (code === 4500 || code === 4002) {
+    showTokenFault(code === 4002 ? "The token has expired." : `The token was refused: ${detail}`);
+    if (tried === undefined && token === undefined) return false;
+    if (tried === undefined) token = undefined;
+    tried = undefined;
+  } else if (code === 1008 && refused !== undefined && left.includes(refused)) {
+    if (tried !== undefined) [token, tried] = [tried, undefined]; // the token is good, and does not cover it
+    left.splice(left.indexOf(refused), 1);
+    showFault(`${refused}: ${detail}`);
+  } else {
+    return false;
+  }
+  queueMicrotask(() => start(left.length > 0 ? left : ["broadcast"], herald.id));
+  return true;
+}
+
+/** The channel that the gateway refused before it ended the connection. @type {string | undefined} */
+let refused;
+
 /** Goes on after a reload where the page was; where storage is forbidden, with what comes from now on. */
 function storage() {
   try {
@@ -69,7 +111,7 @@ function storage() {
   }
 }
 
-/** @param {import("/client/herald.js").StateChange} change */
+/** @param {import("../client/types.js").StateChange} change */
 function showState({ state, attempt, delay = 0, reason, detail }) {
   // While it comes back one word stays: a screen reader need not hear of every attempt.
   const shown = state === "connecting" && attempt > 0 ? "waiting" : state;
@@ -103,7 +145,10 @@ $("reconnect").addEventListener("click", () => {
 $("authenticate").addEventListener("submit", (/** @type {Event} */ event) => {
   event.preventDefault();
   showFault("");
-  start(herald.channels, { token: $("token").value.trim(), since: herald.id });
+  showTokenFault("");
+  tried = $("token").value.trim();
+  if (tried === "") tried = undefined;
+  else start(herald.channels, herald.id);
   $("token").value = "";
 });
 
@@ -130,7 +175,8 @@ function showChannels() {
   const named = herald.channels.map((name) => ["channel", name]);
   if (named.length === 1 && named[0][1] === "broadcast") named.pop();
   if (transport) named.push(["transport", transport]);
-  history.replaceState(null, "", named.length > 0 ? `/?${new URLSearchParams(named)}` : "/"); // for the next reload
+  history.replaceState(null, "", named.length > 0 ? `?${new URLSearchParams(named)}` : location.pathname); // for the next reload
+  showSnippet();
 }
 
 $("chips").addEventListener("click", (/** @type {any} */ event) => {
@@ -158,6 +204,12 @@ $("follow").addEventListener("submit", (/** @type {Event} */ event) => {
 });
 
 $("channel").addEventListener("input", () => showFault(""));
+$("token").addEventListener("input", () => showTokenFault(""));
+
+/** @param {string} text */
+function showTokenFault(text) {
+  $("token-fault").textContent = text;
+}
 
 /** @param {string} [text] */
 function showFault(text = "") {
@@ -167,7 +219,7 @@ function showFault(text = "") {
 
 // Messages
 
-/** @typedef {{message: import("/client/herald.js").Message} | {gap: import("/client/herald.js").Gap}} Item */
+/** @typedef {{message: import("../client/types.js").Message} | {gap: import("../client/types.js").Gap}} Item */
 
 /** @type {Item[]} what came since the last frame was painted */
 let arrived = [];
@@ -198,6 +250,7 @@ function paint() {
     if ("message" in item) toasts.append(fill("toast-template", item.message));
   }
   while (toasts.children.length > MAX_TOASTS) dismiss(toasts.firstElementChild);
+  arrange(toasts, dismiss);
   showCount();
 }
 
@@ -224,7 +277,7 @@ function entry(item) {
 
 /**
  * @param {string} template
- * @param {import("/client/herald.js").Message} message
+ * @param {import("../client/types.js").Message} message
  */
 function fill(template, message) {
   const item = $(template).content.cloneNode(true).firstElementChild;
@@ -316,7 +369,7 @@ document.addEventListener("visibilitychange", showVisibility);
 
 // Sending
 
-const sendURL = () => new URL(`/v1/channels/${encodeURIComponent($("send-channel").value.trim())}`, location.origin);
+const sendURL = () => new URL(`v1/channels/${encodeURIComponent($("send-channel").value.trim())}`, home);
 
 function showCurl() {
   $("curl").textContent = `curl -H "X-API-KEY: YOUR_KEY" -d "Hello" "${sendURL()}"`;
@@ -385,16 +438,36 @@ function showSent({ id, status, title, detail, pointer, request }) {
   if (where) box.append(Object.assign(line("p", where), { className: "hint" }));
 }
 
-$("copy").addEventListener("click", async () => {
-  try {
-    await navigator.clipboard.writeText($("curl").textContent);
-    $("copy").textContent = "Copied";
-  } catch { // only secure pages may write to the clipboard; a selection anybody may make
-    getSelection()?.selectAllChildren($("curl"));
-    $("copy").textContent = "Selected: press Ctrl+C";
-  }
-  setTimeout(() => { $("copy").textContent = "Copy"; }, 3000);
-});
+/** What a page of one's own needs to follow the same channels. */
+function showSnippet() {
+  const socket = new URL("ws", home);
+  socket.protocol = socket.protocol.replace("http", "ws");
+  $("snippet").textContent = [
+    '<script type="module">',
+    `import { connect } from "${new URL("client/herald.js", home)}";`,
+    `const herald = connect("${socket}", {`,
+    `  channels: ${JSON.stringify(herald.channels).replaceAll(",", ", ").replaceAll("<", "\\u003c")},`,
+    "});",
+    'herald.on("message", (m) => {',
+    "  console.log(m.channel, m.data);",
+    "});",
+    "</script>",
+  ].join("\n");
+}
+
+for (const button of /** @type {any} */ (document.querySelectorAll(".copy"))) {
+  button.addEventListener("click", async () => {
+    const text = $(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "Copied";
+    } catch { // only secure pages may write to the clipboard; a selection anybody may make
+      getSelection()?.selectAllChildren(text);
+      button.textContent = "Selected: press Ctrl+C";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 3000);
+  });
+}
 
 const asked = query.getAll("channel");
 const wrong = asked.filter(channelFault);

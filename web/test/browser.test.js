@@ -121,8 +121,9 @@ suite("the page at /", { timeout: 180_000 }, () => {
   test("a toast waits for its reader and goes by key, click or by itself", async (t) => {
     const server = await herald(t);
     const { page, complaints } = await open(t, server);
-    for (const text of ["one", "two", "three", "four"]) await server.notify(text);
-    await toast(page, "four").waitFor();
+    for (const text of ["zero", "one", "two", "three"]) await server.notify(text);
+    await toast(page, "three").waitFor();
+    assert.equal(await page.locator("#toasts > li").count(), 3);
     const life = (text) => toast(page, text).locator(".life").evaluate((bar) => bar.getAnimations()[0].playState);
     assert.equal(await life("one"), "running");
     await toast(page, "two").hover();
@@ -130,14 +131,12 @@ suite("the page at /", { timeout: 180_000 }, () => {
     await page.mouse.move(0, 0);
     await until(async () => (await life("one")) === "running");
 
-    await page.keyboard.press("Escape"); // the newest
-    await toast(page, "four").waitFor({ state: "detached" });
     await toast(page, "two").getByRole("button", { name: "Dismiss" }).focus();
     await until(async () => (await life("one")) === "paused");
     await page.keyboard.press("Enter");
     await toast(page, "two").waitFor({ state: "detached" });
     assert.ok(await toast(page, "three").evaluate((item) => item.contains(document.activeElement)), "the focus goes to the neighbour");
-    await page.keyboard.press("Escape");
+    await page.keyboard.press("Escape"); // the one with the focus
     await toast(page, "three").waitFor({ state: "detached" });
     await toast(page, "one").locator(".life").evaluate((bar) => bar.getAnimations()[0].finish());
     await toast(page, "one").waitFor({ state: "detached" });
@@ -161,6 +160,88 @@ suite("the page at /", { timeout: 180_000 }, () => {
     assert.ok(!kept.includes(server.key), kept);
     assert.match(await page.locator("#curl").textContent(), new RegExp(`^curl .* "${server.origin}/v1/channels/broadcast"$`));
     assert.deepEqual(complaints, []);
+  });
+
+  test("toasts stay inside of the window, and away from what is in use", async (t) => {
+    const server = await herald(t);
+    const { page, complaints } = await open(t, server);
+    const long = "a line of a message that is long enough to be cut\n".repeat(20);
+    const box = (locator) => locator.evaluate((element) => {
+      const { left, top, right, bottom } = element.getBoundingClientRect();
+      return { left, top, right, bottom };
+    });
+    for (const [width, height] of [[1280, 800], [390, 844], [320, 480], [700, 260]]) {
+      await page.setViewportSize({ width, height });
+      for (const id of ["#send-key", "#send button", "#send-data", "#channel"]) {
+        await page.locator(id).focus();
+        for (let i = 0; i < 4; i++) await server.notify(`${id} of ${width}, ${i}: ${long}`);
+        await entries(page, `${id} of ${width}, 3`).waitFor();
+        const used = await box(page.locator(id));
+        const toasts = page.locator("#toasts > li");
+        assert.ok(await toasts.count() <= 3);
+        for (const one of await toasts.all()) {
+          await one.evaluate((element) => element.getAnimations().forEach((animation) => animation.finish()));
+        }
+        for (const one of await toasts.all()) {
+          const toast = await box(one);
+          const what = `${width}x${height}, ${id}: ${JSON.stringify({ toast, used })}`;
+          assert.ok(toast.left >= 0 && toast.top >= 0 && toast.right <= width && toast.bottom <= height, `outside: ${what}`);
+          const covers = toast.left < used.right && used.left < toast.right && toast.top < used.bottom && used.top < toast.bottom;
+          assert.ok(!covers, `over what has the focus: ${what}`);
+        }
+      }
+    }
+    await page.setViewportSize({ width: 390, height: 844 });
+    await page.keyboard.press("Escape");
+    await page.locator("#send button").scrollIntoViewIfNeeded();
+    await page.evaluate(() => document.activeElement.blur());
+    await page.locator("#send button").hover();
+    for (let i = 0; i < 3; i++) await server.notify(`under the pointer ${i}`);
+    await entries(page, "under the pointer 2").waitFor();
+    assert.ok(await page.locator("#send button").evaluate((button) => {
+      const { left, top, width, height } = button.getBoundingClientRect();
+      return button === document.elementFromPoint(left + width / 2, top + height / 2);
+    }), "a toast came between the pointer and the button");
+    assert.deepEqual(complaints, []);
+  });
+
+  test("a wrong token does not stick, and no token stands in a URL", async (t) => {
+    const server = await herald(t);
+    const urls = [];
+    const { page } = await open(t, server);
+    page.on("request", (request) => urls.push(request.url()));
+    page.on("websocket", (socket) => urls.push(socket.url()));
+    await page.getByText("Use a token").click();
+    const use = async (token) => {
+      await page.getByPlaceholder("eyJ").fill(token);
+      await page.getByRole("button", { name: "Connect with it" }).click();
+    };
+    const good = server.token("secret.plans");
+    for (const wrong of ["no token at all", "no.token", `${good}x`]) {
+      await use(wrong);
+      await page.getByRole("alert").filter({ hasText: /^The token was refused: ./ }).waitFor();
+      await state(page, "Connected");
+      await server.notify(`after ${wrong}`);
+      await entries(page, `after ${wrong}`).waitFor();
+    }
+    await use(good);
+    await until(async () => await page.locator("#token-fault").textContent() === "");
+    await state(page, "Connected");
+    await page.getByPlaceholder("public.news").fill("secret.plans");
+    await page.keyboard.press("Enter");
+    await page.locator('.chip[data-channel="secret.plans"]:not([data-pending])').waitFor();
+    await use("another.wrong.one");
+    await page.getByRole("alert").filter({ hasText: /^The token was refused: ./ }).waitFor();
+    await page.locator('.chip[data-channel="secret.plans"]:not([data-pending])').waitFor();
+    await server.publish("secret.plans", "for your eyes only");
+    await entries(page, "for your eyes only").waitFor();
+    assert.ok(urls.length >= 5);
+    for (const url of urls) assert.ok(!/token|eyJ|wrong/.test(url), url);
+
+    await page.goto(`${server.origin}/?channel=secret.plans&channel=broadcast`); // without the token
+    await page.getByRole("alert").filter({ hasText: /^secret\.plans: .*needs a token/ }).waitFor();
+    await page.locator('.chip[data-channel="broadcast"]:not([data-pending])').waitFor();
+    assert.deepEqual(await page.locator(".chip .code").allTextContents(), ["broadcast"]);
   });
 
   test("light, dark and narrow", async (t) => {

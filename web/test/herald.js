@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { execFile, execFileSync, spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
@@ -43,8 +44,9 @@ async function freePort() {
  * A folder, a port and a herald in it that can be killed and started again.
  *
  * @param {boolean} secure whether to configure HTTPS by the predecessor's config file
+ * @param {Record<string, string>} settings variables of its environment
  */
-export async function herald(t, { secure = false } = {}) {
+export async function herald(t, { secure = false, settings = {} } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "herald-"));
   const data = join(folder, "data");
   const port = await freePort();
@@ -62,7 +64,9 @@ export async function herald(t, { secure = false } = {}) {
     args = ["-data", data];
   }
 
-  const self = { origin, port, key: "", command, start, kill, stop, renew, request, ops, notify, publish, rows };
+  const self = {
+    origin, port, key: "", command, start, kill, stop, renew, request, ops, notify, publish, token, online, rows,
+  };
   let child;
   let output = "";
   t.after(async () => {
@@ -84,6 +88,7 @@ export async function herald(t, { secure = false } = {}) {
 
   async function start() {
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HERALD_")));
+    Object.assign(env, settings);
     child = spawn(BIN, args, { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
     child.stdout.on("data", (chunk) => { output += chunk; });
     child.stderr.on("data", (chunk) => { output += chunk; });
@@ -143,11 +148,60 @@ export async function herald(t, { secure = false } = {}) {
     assert.equal(answer.status, 200, answer.text);
   }
 
+  /** How many clients are connected. */
+  async function online() {
+    const metrics = await (await fetch(`http://${ops()}/metrics`)).text();
+    return Number(metrics.match(/^herald_gateway_connections (\d+)$/m)?.[1]);
+  }
+
+  /** A token of an hour, signed with the secret that the server made. */
+  function token(...channels) {
+    const secret = readFileSync(join(data, "jwt.secret"), "utf8").trim();
+    const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const signed = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: "user", exp: Math.floor(Date.now() / 1000) + 3600, channels })}`;
+    return `${signed}.${createHmac("sha256", secret).update(signed).digest("base64url")}`;
+  }
+
   /** What the command line shows; empty as long as the file or the table is not there. */
   async function rows() {
     const { stdout } = await run("sqlite3", ["-readonly", join(data, "herald.db"), "SELECT * FROM messages"]).catch(() => ({ stdout: "" }));
     return stdout;
   }
+}
+
+/** A page of another origin: serves these files, by path, until the test ends. */
+export async function site(t, files, handler) {
+  const server = http.createServer((request, response) => {
+    const body = files[request.url.split("?")[0]];
+    if (body === undefined) {
+      if (handler) handler(request, response);
+      else response.writeHead(404).end();
+      return;
+    }
+    response.writeHead(200, { "Content-Type": "text/html; charset=utf-8" }).end(body);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { server, origin: `http://127.0.0.1:${server.address().port}` };
+}
+
+/** A site of another origin that has an npm package as a browser module at /lib/client.js. */
+export function module(t, name) {
+  const main = { "@microsoft/fetch-event-source": "lib/esm/index.js", "event-source-polyfill": "src/eventsource.js" }[name];
+  const folder = new URL(`node_modules/${name}/${main.slice(0, main.lastIndexOf("/") + 1)}`, import.meta.url);
+  return site(t, { "/": "<!doctype html><title>mine</title>" }, (request, response) => {
+    const file = request.url === "/lib/client.js" ? main.slice(main.lastIndexOf("/") + 1) : request.url.slice("/lib/".length);
+    const path = new URL(file.endsWith(".js") ? file : `${file}.js`, folder); // its imports leave the ending out
+    if (!existsSync(path)) {
+      response.writeHead(404).end();
+      return;
+    }
+    response.writeHead(200, { "Content-Type": "text/javascript" }).end(readFileSync(path));
+  });
 }
 
 let launched;
