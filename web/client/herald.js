@@ -345,7 +345,7 @@ export class Herald {
         else this.#following.skipped(frame.channel, frame.id);
         this.#events.emit("gap", frame);
         break;
-      case "place": // everything up to there was sent
+      case "position": // everything up to there was sent
         this.#place.keep(frame.id);
         break;
       case "error":

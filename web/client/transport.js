@@ -69,7 +69,7 @@ const REFUSED = { 400: [4502, "bad-request"], 401: [4500, "token-invalid"], 403:
 
 /**
  * Reads Server-Sent Events. Each event's data is a frame; an id without data becomes the frame
- * `{"type":"place","id":…}`: everything up to there was sent.
+ * `{"type":"position","id":…}`: everything up to there was sent.
  *
  * @param {URL} url
  * @param {string | undefined} token
@@ -87,7 +87,7 @@ export function eventStream(url, token, listener) {
   const parse = eventParser((name, data, id) => {
     if (abort.signal.aborted) return; // a chunk has several events, and the first may have ended it
     if (data === undefined) {
-      listener.frame(JSON.stringify({ type: "place", id }));
+      listener.frame(JSON.stringify({ type: "position", id }));
     } else if (name === "close") {
       const { code, reason } = JSON.parse(data);
       end(code, reason);

@@ -233,8 +233,8 @@ suite("resume", { timeout }, () => {
       connection = await peer.accept();
       assert.equal(connection.query.toString(), `channel=broadcast&since=${id(120)}`);
       connection.welcome({ resumed: true, id: id(120) });
-      connection.send({ type: "place", id: id(500) });
-      connection.send({ type: "place", id: id(400) }); // never back
+      connection.send({ type: "position", id: id(500) });
+      connection.send({ type: "position", id: id(400) }); // never back
       await event(client, "error", connection.send("{"));
       assert.equal(client.id, id(500));
       client.close();
