@@ -27,6 +27,8 @@ import { Choice } from "./choice.js";
 import { Emitter } from "./emitter.js";
 import { follow } from "./follow.js";
 import { Following } from "./following.js";
+import { onNudge } from "./nudge.js";
+import { Pings } from "./pings.js";
 import { Place } from "./place.js";
 import { backoff, channelFault, comesBack, expiry, isToken } from "./protocol.js";
 import { eventStream, webSocket } from "./transport.js";
@@ -68,6 +70,8 @@ export class Herald {
   #attempt = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} the next attempt, while waiting */
   #timer;
+  /** Ends what #nudge is told by. */
+  #asleep = () => {};
   /**
    * Whoever comes back from waiting (a token, a timer, a socket event) compares it with the one it set out for.
    * @type {Connection | undefined}
@@ -212,10 +216,7 @@ export class Herald {
     const conn = this.#conn;
     if (conn?.kind === "sse") return Promise.reject(new Error("there is no ping over Server-Sent Events"));
     if (!conn?.welcomed) return Promise.reject(new Error("not connected"));
-    return new Promise((resolve, reject) => {
-      conn.pings.push({ sent: performance.now(), resolve, reject });
-      conn.transport?.send(JSON.stringify({ type: "ping" }));
-    });
+    return conn.pings.ask(() => conn.transport?.send(JSON.stringify({ type: "ping" })));
   }
 
   // Connecting
@@ -223,9 +224,7 @@ export class Herald {
   #begin() {
     this.#attempt = 0;
     this.#choice.begin();
-    globalThis.addEventListener?.("online", this.#nudge);
-    globalThis.addEventListener?.("offline", this.#nudge);
-    globalThis.document?.addEventListener("visibilitychange", this.#nudge);
+    this.#asleep = onNudge((event) => this.#nudge(event));
     this.#dial();
   }
 
@@ -236,7 +235,7 @@ export class Herald {
   async #dial(token, kind = this.#choice.next) {
     /** @type {Connection} */
     const conn = {
-      kind, names: new Set(), unfit: new Set(), unconfirmed: new Set(), pings: [], heard: 0, heartbeat: 0, frames: 0, second: 0,
+      kind, names: new Set(), unfit: new Set(), unconfirmed: new Set(), pings: new Pings(), heard: 0, heartbeat: 0, frames: 0, second: 0,
     };
     this.#conn = conn;
     // One stream of events that follows another is not worth a word.
@@ -357,11 +356,9 @@ export class Herald {
       case "authenticated":
         this.#events.emit("authenticated", frame);
         break;
-      case "pong": {
-        const ping = conn.pings.shift();
-        ping?.resolve(conn.heard - ping.sent);
+      case "pong":
+        conn.pings.answered(conn.heard);
         break;
-      }
     }
   }
 
@@ -468,8 +465,7 @@ export class Herald {
   // Staying
 
   /** The network or the page's visibility changed: look now, not when the timer comes. */
-  #nudge = (/** @type {Event} */ event) => {
-    if (globalThis.document?.visibilityState === "hidden") return;
+  #nudge(/** @type {Event} */ event) {
     const conn = this.#conn;
     if (conn?.welcomed !== undefined && conn.kind === "sse") {
       // It cannot be asked. A new stream costs one request, so after a change of network it is made at once.
@@ -480,7 +476,7 @@ export class Herald {
     } else if (this.#state === "waiting" && event.type !== "offline") {
       this.#wait({}, backoff(0)); // still with jitter: a whole office comes online at once
     }
-  };
+  }
 
   /**
    * Uses a fresh token. If it does not come, the connection ends with 4002 at last, and the next one brings it.
@@ -557,15 +553,13 @@ export class Herald {
     if (conn) conn.ended = true;
     for (const timer of [this.#timer, conn?.watchdog, conn?.opening, conn?.refresh, conn?.recheck, conn?.pace]) clearTimeout(timer);
     conn?.probe?.close(1000);
-    for (const ping of conn?.pings ?? []) ping.reject(new Error("the connection ended"));
+    conn?.pings.ended();
     return conn;
   }
 
   /** @param {Partial<import("./types.js").StateChange>} change */
   #closed(change) {
-    globalThis.removeEventListener?.("online", this.#nudge);
-    globalThis.removeEventListener?.("offline", this.#nudge);
-    globalThis.document?.removeEventListener("visibilitychange", this.#nudge);
+    this.#asleep();
     this.#become("closed", change);
   }
 

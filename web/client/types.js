@@ -86,8 +86,7 @@
  * @property {number} heartbeat milliseconds
  * @property {boolean} [ended]
  * @property {Fault} [error] the last error frame; it explains the close code that has its name
- * @property {{sent: number, resolve: (took: number) => void, reject: (err: Error) => void}[]} pings unanswered, oldest
- *   first
+ * @property {import("./pings.js").Pings} pings
  * @property {number} frames sent in the second that began at `second`
  * @property {number} second
  * @property {ReturnType<typeof setTimeout>} [pace] until more frames may be sent

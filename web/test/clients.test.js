@@ -40,6 +40,22 @@ for (const transport of ["websocket", "sse"]) {
       assert.deepEqual([next.got, next.told], [[4, 5], []]);
     });
 
+    test("a client of a quiet channel does not grow old", async (t) => {
+      const server = await herald(t, { settings: { HERALD_STREAM_MAX_AGE: "5s" } });
+      const { client, got, told, confirmed } = join(t, server, { channels: ["public.quiet"] });
+      await until(() => confirmed.size === 1);
+      const [began, first] = [performance.now(), client.id];
+      for (let n = 0; performance.now() - began < 7000 || client.id === first; n++) {
+        await server.publish("public.busy", n);
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      await server.kill();
+      await server.start();
+      await server.publish("public.quiet", "still young");
+      await until(() => got.length === 1);
+      assert.deepEqual([got, told], [["still young"], []]);
+    });
+
     test("a loop of 200 subscribe() calls just works, with and without pauses", async (t) => {
       const server = await herald(t);
       const { client, got, told, confirmed } = join(t, server, { channels: ["broadcast"] });
