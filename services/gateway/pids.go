@@ -81,12 +81,18 @@ func sharedSecret(ctx context.Context, nc *nats.Conn) ([]byte, error) {
 	return e.Value(), nil
 }
 
+// makePatience is how long the making of the bucket may take.
+const makePatience = 2 * time.Second
+
 // makeBucket makes the bucket, on as many servers as the messages are.
 func makeBucket(ctx context.Context, js jetstream.JetStream) (jetstream.KeyValue, error) {
 	stream, err := js.Stream(ctx, proto.Stream)
 	if err != nil {
 		return nil, err
 	}
+	// NATS goes on making it when ctx ends; who stops waits for that, if not for long.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makePatience)
+	defer cancel()
 	kv, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: bucket, Description: "What Herald's gateways share", History: 1, Replicas: stream.CachedInfo().Config.Replicas,
 	})

@@ -32,12 +32,18 @@ func Make(ctx context.Context, js jetstream.JetStream, replicas int) (*Store, er
 	return makeBucket(ctx, js, Bucket, "Digests of Herald's API keys", replicas)
 }
 
+// makePatience is how long the making of a bucket may take.
+const makePatience = 5 * time.Second
+
 func makeBucket(ctx context.Context, js jetstream.JetStream, bucket, description string, replicas int) (*Store, error) {
 	s, err := openBucket(ctx, js, bucket)
 	if !errors.Is(err, ErrNoBucket) {
 		return s, err
 	}
-	_, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+	// NATS goes on making it when ctx ends; who stops waits for that, if not for long.
+	ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), makePatience)
+	defer cancel()
+	_, err = js.CreateKeyValue(ask, jetstream.KeyValueConfig{
 		Bucket:      bucket,
 		Description: description,
 		History:     1,
