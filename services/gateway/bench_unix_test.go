@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/herald-push/herald/services/internal/natstest"
 )
 
 // cpu is what this process has used of the processors, in seconds.
@@ -21,8 +23,8 @@ func cpu(b *testing.B) (user, system float64) {
 }
 
 // One operation is one message of 128 bytes, published, stored, and delivered
-// to 1,000 clients: "paced" one every 10 ms, "bursts" five every 50 ms; "pusher" as
-// paced, to clients of the Pusher protocol.
+// to 1,000 clients: "paced" one every 10 ms, "bursts" five every 50 ms; "pusher" and
+// "socketio" as paced, to clients of those protocols.
 // Reported is what this process, NATS included, uses for a million deliveries.
 func BenchmarkFanout(b *testing.B) {
 	const clients = 1000
@@ -32,10 +34,11 @@ func BenchmarkFanout(b *testing.B) {
 		burst int
 		pause time.Duration
 		path  string
-	}{{"paced", 1, 10 * time.Millisecond, "/ws"}, {"bursts", 5, 50 * time.Millisecond, "/ws"}, {"pusher", 1, 10 * time.Millisecond, shopPath}} {
+	}{{"paced", 1, 10 * time.Millisecond, "/ws"}, {"bursts", 5, 50 * time.Millisecond, "/ws"}, {"pusher", 1, 10 * time.Millisecond, shopPath}, {"socketio", 1, 10 * time.Millisecond, socketPath}} {
 		b.Run(c.name, func(b *testing.B) {
 			br, g, _ := shopGateway(b)
-			channel := map[bool]string{true: "broadcast", false: "pusher.3.orders"}[c.path == "/ws"]
+			channel := map[bool]string{true: "pusher.3.orders", false: "broadcast"}[c.path == shopPath]
+			natstest.Eventually(b, patience, "Socket.IO clients are served", func() bool { return g.pids.Load() != nil })
 			read := g.bringTo(c.path, clients)
 			acks := br.js.Conn().NewInbox() // nobody listens: the messages below come in order, and the last one is awaited
 			user, system := cpu(b)

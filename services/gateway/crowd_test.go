@@ -49,9 +49,15 @@ func crowd(s string) {
 				got += k
 			}
 		}
-		if path == "/ws" {
+		switch path {
+		case "/ws":
 			await("welcome")
-		} else { // of the Pusher protocol
+		case socketPath:
+			await("pingInterval")
+			_, err = nc.Write(wstest.Masked(0x81, []byte(`40{"details":true}`)))
+			fail(err)
+			await("herald:place")
+		default: // of the Pusher protocol
 			await("connection_established")
 			_, err = nc.Write(wstest.Masked(0x81, []byte(`{"event":"pusher:subscribe","data":{"auth":"","channel":"orders"}}`)))
 			fail(err)
@@ -77,10 +83,10 @@ func crowd(s string) {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// bring starts a crowd of n clients of /ws, which follow broadcast. read waits for
-// its next word.
-func (g *gate) bring(n int) (read func(want string)) { return g.bringTo("/ws", n) }
+// socketPath is where Socket.IO clients of the crowd connect, over WebSocket alone.
+const socketPath = "/socket.io/?EIO=4&transport=websocket"
 
+// bringTo starts a crowd of n clients of this path. read waits for its next word.
 func (g *gate) bringTo(path string, n int) (read func(want string)) {
 	g.t.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -115,16 +121,22 @@ func (g *gate) bringTo(path string, n int) (read func(want string)) {
 // An idle client with one subscription costs little memory, and where a poller
 // waits for it no goroutine.
 func TestIdleClient(t *testing.T) {
+	for name, path := range map[string]string{"native": "/ws", "Socket.IO": socketPath} {
+		t.Run(name, func(t *testing.T) { idleClient(t, path) })
+	}
+}
+
+func idleClient(t *testing.T, path string) {
 	const clients = 2500
 	mostBytes, mostGoroutines := 2<<10, 50
 	if runtime.GOOS != "linux" {
 		mostBytes, mostGoroutines = 12<<10, clients
 	}
 	b := newBroker(t)
-	g := b.gateway(func(c *Config) { c.MaxPerIP = 0 })
+	g := b.socketio(func(c *Config) { c.MaxPerIP = 0 })
 	g.connect("")
 	goroutines, before := runtime.NumGoroutine(), inUse()
-	g.bring(clients)
+	g.bringTo(path, clients)
 	natstest.Eventually(t, patience, "the goroutines of the handshakes have ended", func() bool { return runtime.NumGoroutine()-goroutines <= mostGoroutines })
 	each := (inUse() - before) / clients
 	t.Logf("%d bytes of heap and stack for each of %d idle clients", each, clients)

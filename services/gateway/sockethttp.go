@@ -85,6 +85,10 @@ func (s *Service) beginSocketIO(w http.ResponseWriter, r *http.Request, q engine
 		refuse(reason, engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), "this gateway is "+reason+"; connect again"))
 		return
 	}
+	if p := httpx.Refused(r); p != nil && !q.WebSocket { // a session that polls would need no socket to stay
+		refuse("crowded", engineio.Refusal(p.Status, int(engineio.Forbidden), p.Detail))
+		return
+	}
 	remote := s.clientIP(r)
 	s.wait(s.shares.pay(remote, costOf(r)), func() bool { return r.Context().Err() != nil })
 	sid := s.engine.NewSID()

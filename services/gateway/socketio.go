@@ -37,14 +37,19 @@ type pending struct {
 // connect at once; the reference server waits 45 s.
 const connectWait = 10 * time.Second
 
+// refusedWait is connectWait for those over the limit of their address, which no count
+// bounds.
+const refusedWait = 2 * time.Second
+
 // tooManyText is what the predecessor said to who had too many connections.
 const tooManyText = "Too many connections from this IP!"
 
 // Arrived, Frame and Ended make it a conn.Client.
 func (c *socketClient) Arrived() {
 	defer c.recovered()
+	wait := connectWait
 	if refused := c.countIn(); refused != nil {
-		c.asked.refused = refused
+		c.asked.refused, wait = refused, refusedWait
 	}
 	c.conn.Push(engineText(c.pending.greeting))
 	c.pending.greeting = nil
@@ -52,7 +57,7 @@ func (c *socketClient) Arrived() {
 		c.connect(nil)
 		return
 	}
-	c.pending.timer = time.AfterFunc(connectWait, func() { c.conn.Close(proto.CloseHeartbeat) }) // ends with connect or Ended
+	c.pending.timer = time.AfterFunc(wait, func() { c.conn.Close(proto.CloseHeartbeat) }) // ends with connect or Ended
 }
 
 // Ended counts the client out.

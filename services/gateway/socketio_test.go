@@ -453,6 +453,7 @@ func TestSocketIODrain(t *testing.T) {
 
 // Who does not enter the namespace does not stay.
 func TestSocketIOHalfOpen(t *testing.T) {
+	t.Parallel() // it waits
 	b := newBroker(t)
 	g := b.socketio()
 	s := g.session(4, "", nil)

@@ -98,10 +98,13 @@ func (p *poller) get(prefix string) string {
 	return r.body
 }
 
-// unknown asserts that the session is gone.
+// unknown asserts that the session is gone, perhaps after a goodbye.
 func (p *poller) unknown() {
 	p.t.Helper()
 	r := p.do(http.MethodGet, "")
+	for r.status == http.StatusOK && strings.HasSuffix(r.body, "1") { // the goodbye
+		r = p.do(http.MethodGet, "")
+	}
 	if v := refusalOf(p.t, r.body); r.status != 400 || v.Code != int(engineio.UnknownSID) && v.Code != int(engineio.BadRequest) {
 		p.t.Errorf("the session is not gone: %+v", r)
 	}

@@ -25,20 +25,26 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request, q Query, refuse f
 		return
 	}
 	begun := s.cfg.Conns.Polls() && p.beginProbe(q.Version)
-	if begun {
-		defer p.endProbe()
+	end := func() {
+		if begun {
+			p.endProbe()
+		}
 	}
 	nc, _, err := ws.Upgrade(w, r, "", false, func(status int, reason error) {
 		refuse(Refusal(status, int(BadRequest), reason.Error()))
 	})
 	if err != nil {
+		end()
 		return
 	}
 	if !begun { // protocol v4, "WebSocket": a further one is closed
 		_ = nc.Close()
 		return
 	}
-	if rest, ok := p.probe(nc); !ok || !p.upgrade(nc, rest, handOver) {
+	rest, ok := p.probe(nc)
+	ok = ok && p.upgrade(nc, rest, handOver)
+	end() // first: another may try once this one is closed
+	if !ok {
 		_ = nc.Close() // the session goes on polling
 	}
 }

@@ -1,0 +1,183 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/gorilla/websocket"
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natstest"
+)
+
+// A Socket.IO client is one object, as a native one is: see TestSessionSize. 640 bytes are
+// one of the sizes that Go's allocator has.
+func TestSocketClientSize(t *testing.T) {
+	if got := unsafe.Sizeof(socketClient{}); got > 640 {
+		t.Errorf("it has %d bytes, want at most 640", got)
+	}
+}
+
+// Sessions that poll and do nothing: each costs little, holds no goroutine, and is gone
+// soon.
+func TestHalfOpenSessions(t *testing.T) {
+	const sessions, most = 400, 4 << 10
+	b := newBroker(t)
+	g := b.socketio(func(c *Config) { c.MaxPerIP = 0 })
+	neighbour, _ := g.io("", nil)
+	begin := func() {
+		resp, err := http.Get("http://" + g.Addr().String() + "/socket.io/?EIO=4&transport=polling")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("status %s", resp.Status)
+		}
+	}
+	begin()
+	goroutines, before := runtime.NumGoroutine(), inUse()
+	for range sessions {
+		begin()
+	}
+	open := g.engine.Len() // on a busy machine the first may be gone
+	if open < sessions/4 {
+		t.Fatalf("of %d sessions there are %d", sessions, open)
+	}
+	each := (inUse() - before) / open
+	t.Logf("%d bytes of heap and stack for each of %d half-open sessions", each, open)
+	if each > most {
+		t.Errorf("a half-open session costs %d bytes, want at most %d", each, most)
+	}
+	if n := runtime.NumGoroutine() - goroutines; n > 100 {
+		t.Errorf("they hold %d goroutines", n)
+	}
+	b.publish("broadcast", `1`)
+	neighbour.want(`42["message",{"data":1}]`)
+	natstest.Eventually(t, connectWait+patience, "all of them are gone", func() bool { return g.engine.Len() == 0 })
+}
+
+// Over the limit of its address a client stays only for as long as it takes to tell it.
+func TestHalfOpenOverTheLimit(t *testing.T) {
+	b := newBroker(t)
+	g := b.socketio(func(c *Config) { c.MaxPerIP = 1 })
+	g.io("", nil)
+	p := g.poller(4, "")
+	q := g.poller(4, "")
+	q.send("40")
+	if got := q.get("40{"); !strings.Contains(got, "42[\"error\",{\"data\":\"Too many connections from this IP!\"") {
+		t.Errorf("got %q", got)
+	}
+	natstest.Eventually(t, connectWait/2, "who says nothing is gone", func() bool { return !g.engine.Has(p.sid) })
+}
+
+// A client that polls no more is closed once its queue is full or has waited too long, and
+// others do not notice.
+func TestPollingSlow(t *testing.T) {
+	b := newBroker(t)
+	g := b.socketio(func(c *Config) { c.MaxQueueBytes = 2 * proto.MaxMessageBytes })
+	p := g.poller(4, "")
+	p.send("40")
+	p.get("40{")
+	big := fmt.Sprintf("%q", strings.Repeat("x", 60<<10))
+	for range 10 {
+		b.publish("broadcast", big)
+	}
+	natstest.Eventually(t, patience, "the slow client is told to come back", func() bool {
+		for _, line := range g.log.with("client disconnected") {
+			if line["reason"] == proto.CloseSlowConsumer.String() {
+				return true
+			}
+		}
+		return false
+	})
+	p.unknown()
+}
+
+// A response holds no more than it may, however much waits; the rest is in the next ones.
+func TestPollingLargeBacklog(t *testing.T) {
+	b := newBroker(t)
+	g := b.socketio()
+	p := g.poller(4, "")
+	p.send("40")
+	p.get("40{")
+	big := fmt.Sprintf("%q", strings.Repeat("x", 30<<10))
+	var last uint64
+	for range 20 {
+		last = b.publish("broadcast", big)
+	}
+	g.reached(last)
+	got, responses := 0, 0
+	for ; got < 20; responses++ {
+		r := p.get("42")
+		if len(r) > 320<<10 {
+			t.Errorf("a response has %d bytes", len(r))
+		}
+		got += strings.Count(r, `42["message"`)
+	}
+	if got != 20 || responses < 2 {
+		t.Errorf("got %d messages in %d responses", got, responses)
+	}
+}
+
+// Probes that never end: one at a time, and for a while only; the session goes on.
+func TestProbeNeverEnds(t *testing.T) {
+	t.Parallel() // it waits
+	b := newBroker(t)
+	g := b.socketio()
+	p := g.poller(4, "")
+	p.send("40")
+	p.get("40{")
+	dial := func() *websocket.Conn {
+		d := websocket.Dialer{HandshakeTimeout: patience}
+		ws, _, err := d.Dial(strings.NewReplacer("http:", "ws:", "polling", "websocket").Replace(p.url), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = ws.Close() })
+		_ = ws.SetReadDeadline(time.Now().Add(patience))
+		return ws
+	}
+	first := dial()
+	second := dial()
+	if _, _, err := second.ReadMessage(); err == nil {
+		t.Error("a second probe was answered while the first is under way")
+	}
+	b.publish("broadcast", `1`)
+	p.get(`42["message",{"data":1}]`)
+	begin := time.Now()
+	if _, _, err := first.ReadMessage(); err == nil || time.Since(begin) < 5*time.Second {
+		t.Errorf("the first ended after %s with %v", time.Since(begin), err)
+	}
+	b.publish("broadcast", `2`)
+	p.get(`42["message",{"data":2}]`)
+}
+
+func TestSocketIOTooMuch(t *testing.T) {
+	b := newBroker(t)
+	g := b.socketio()
+	for name, c := range map[string]struct {
+		send func(*sock)
+		code int
+	}{
+		"a packet above the limit": {func(s *sock) { s.send("4" + strings.Repeat("x", proto.MaxFrameBytes)) }, 1009},
+		"a packet nested too deep": {func(s *sock) { s.send("42" + strings.Repeat("[", 16000)) }, 1007},
+		"too many packets": {func(s *sock) {
+			for range maxFrames + 1 {
+				s.send("3")
+			}
+		}, 4004},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := g.io("", nil)
+			c.send(s)
+			if code, _ := s.ended(); code != c.code {
+				t.Errorf("got code %d, want %d", code, c.code)
+			}
+		})
+	}
+}
