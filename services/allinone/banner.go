@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -22,6 +23,7 @@ type greeting struct {
 	firstKey string   // the API key that this start made; empty: none
 	keyFile  string   // of HERALD_API_KEY_FILE
 	keys     []string // names of the stored keys
+	envKey   string   // what the key of HERALD_API_KEY is where it is a stored one; empty: it is none
 }
 
 // write tells a person what runs, where, and what to type first.
@@ -44,11 +46,12 @@ func (g *greeting) write(w io.Writer) {
 		fmt.Fprintf(&b, "  API key:    %s\n", key)
 		fmt.Fprint(&b, "              Keep it: it is shown this once, Herald stores only its digest.\n")
 		fmt.Fprint(&b, "              It may do everything; make narrower ones with: herald keys add NAME\n")
-	case g.cfg.Ingest.APIKey != "" && g.keyFile != "":
-		key = fmt.Sprintf("$(cat '%s')", g.keyFile)
-		fmt.Fprintf(&b, "  API key     the one in %s; its messages have the sender env\n", g.keyFile)
 	case g.cfg.Ingest.APIKey != "":
-		fmt.Fprint(&b, "  API key     the one in HERALD_API_KEY; its messages have the sender env\n")
+		in := "HERALD_API_KEY"
+		if g.keyFile != "" {
+			in, key = g.keyFile, fmt.Sprintf("$(cat '%s')", g.keyFile)
+		}
+		fmt.Fprintf(&b, "  API key     the one in %s; %s\n", in, cmp.Or(g.envKey, "its messages have the sender env"))
 	case len(g.keys) == 0:
 		fmt.Fprint(&b, "  API keys    none that is valid; make one: herald keys add NAME\n")
 	default:

@@ -220,33 +220,45 @@ func (b *broker) declare(ctx context.Context, cfg Config) error {
 }
 
 // keyNames are the names of the stored API keys, for a person to see; none
-// where they cannot be read.
-func (b *broker) keyNames(ctx context.Context) (names []string) {
+// where they cannot be read. env says what the key secret is where it is, or was,
+// a stored one; it is empty where the secret is none of these.
+func (b *broker) keyNames(ctx context.Context, secret string) (names []string, env string) {
 	nc, err := b.connect("herald-start")
 	if err != nil {
-		return nil
+		return nil, ""
 	}
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	js, err := jetstream.New(nc)
 	if err != nil {
-		return nil
+		return nil, ""
 	}
 	store, err := keystore.Open(ctx, js)
 	if err != nil {
-		return nil
+		return nil, ""
 	}
 	list, err := store.List(ctx)
 	if err != nil {
-		return nil
+		return nil, ""
 	}
 	for _, k := range list {
 		if !slices.Contains(names, k.Name) && (k.Expires.IsZero() || k.Expires.After(time.Now())) {
 			names = append(names, k.Name)
 		}
 	}
-	return names
+	if secret == "" {
+		return names, ""
+	}
+	k, stored, err := store.Environment(ctx, secret, time.Now())
+	if err != nil || !stored {
+		return names, ""
+	}
+	i := slices.IndexFunc(list, func(of keystore.Info) bool { return of.ID == k.ID })
+	if i < 0 {
+		return names, "it was revoked with herald keys, and opens nothing"
+	}
+	return names, fmt.Sprintf("it is the stored key %s, and its messages have that sender", list[i].Name)
 }
 
 // onClose adds what close does first.

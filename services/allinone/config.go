@@ -133,7 +133,7 @@ func (c *Config) read(in *call, t *task) (notes []string) {
 func (c *Config) complete() error {
 	c.share()
 	err := errors.Join(c.checkNATS(), c.Ingest.Validate(), c.Gateway.Validate(), c.Logger.Validate())
-	c.Logger.APIKey = c.Ingest.APIKey // not before: one fault is reported once
+	c.Logger.APIKey, c.Logger.APIKeyFile = c.Ingest.APIKey, c.Ingest.APIKeyFile // not before: one fault is reported once
 	return err
 }
 

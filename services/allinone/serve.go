@@ -164,7 +164,8 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 		if awaitReady(ctx, ops) {
 			started()
 			log.Info("ready", "addr", server.Addr().String(), "ops", addrOf(operators), "version", telemetry.BuildVersion())
-			g := greeting{cfg: cfg, addr: server.Addr(), keyFile: c.env.Get("HERALD_API_KEY_FILE"), keys: broker.keyNames(ctx)}
+			g := greeting{cfg: cfg, addr: server.Addr(), keyFile: c.env.Get("HERALD_API_KEY_FILE")}
+			g.keys, g.envKey = broker.keyNames(ctx, cfg.Ingest.APIKey)
 			if secret := firstKey.Load(); secret != nil {
 				g.firstKey = *secret
 			}

@@ -19,6 +19,9 @@ type Config struct {
 	// APIKey is one more valid key, named "env", for all channels. Empty: only
 	// the keys of the bucket count.
 	APIKey string
+	// APIKeyFile is the file that APIKey came from, and that is read again when it
+	// changes; empty: none.
+	APIKeyFile string
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies httpx.Proxies
 	// Hosts are the names that requests may be for; empty: any.
@@ -59,7 +62,7 @@ func DefaultConfig() Config {
 func (c *Config) Settings() []config.Setting {
 	return []config.Setting{
 		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true, Into: &c.Listen},
-		{Env: "HERALD_API_KEY", Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true, Into: &c.APIKey},
+		{Env: "HERALD_API_KEY", Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true, Path: &c.APIKeyFile, Into: &c.APIKey},
 		{Flag: "hosts", Env: "HERALD_HOSTS", Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for other names are refused; none: any", Into: (*[]string)(&c.Hosts)},
 		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES", Help: "addresses and prefixes, comma-separated, whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
 		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP", Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, sockets with each service; 0: no limit", Into: &c.MaxPerIP},

@@ -72,6 +72,7 @@ type Service struct {
 	large     *httpx.Places // of large bodies in memory
 
 	ring       auth.Ring
+	envKey     keystore.EnvKey // of keepKeys alone
 	keysLoaded atomic.Bool
 	apps       pusher.Apps
 	appsLoaded atomic.Bool
@@ -98,6 +99,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, tracer: deps.Tracer, announce: deps.Announce, stall: stallTimeout,
 		pages: httpx.NewPlaces(maxPages, maxPagesOfKey), large: httpx.NewPlaces(largeBodies, largeBodiesOfKey)}
+	s.envKey = keystore.EnvKey{Secret: cfg.APIKey, File: cfg.APIKeyFile, Log: s.log}
 	s.index = chanindex.New()
 	s.reader = natsx.NewReader(s.nc, s.index)
 	s.draining, s.drain = context.WithCancel(context.Background())

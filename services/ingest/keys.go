@@ -54,9 +54,9 @@ func (s *Service) watchKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	env, err := s.admitEnvironment(ask, store)
+	env, err := s.envKey.Admit(ask, store, &s.ring)
 	if err != nil {
-		return err
+		return fmt.Errorf("HERALD_API_KEY: %w", err)
 	}
 	if !env {
 		secret, k, err := store.First(ask, time.Now())
@@ -76,27 +76,8 @@ func (s *Service) watchKeys(ctx context.Context) error {
 	defer stop()
 	wg.Go(func() { uses.Run(watch, s.log) })
 	wg.Go(func() { s.keepReplicas(watch) })
+	wg.Go(func() { s.envKey.Follow(watch, store, &s.ring) })
 	return store.Watch(watch, &s.ring, s.log, func() { s.keysLoaded.Store(true) })
-}
-
-// admitEnvironment takes the key of HERALD_API_KEY into the ring, and reports
-// whether there is one that counts.
-func (s *Service) admitEnvironment(ctx context.Context, store *keystore.Store) (bool, error) {
-	if s.cfg.APIKey == "" {
-		return false, nil
-	}
-	k, stored, err := store.Environment(ctx, s.cfg.APIKey, time.Now())
-	if err != nil {
-		return false, err
-	}
-	if stored {
-		s.log.Warn("HERALD_API_KEY is a key that was made with herald keys: it may do what that key may, and nothing if it was revoked; unset it here", "key", k.ID)
-		return false, nil
-	}
-	if err := s.ring.Put(k); err != nil {
-		return false, fmt.Errorf("HERALD_API_KEY: %w", err)
-	}
-	return true, nil
 }
 
 // keepReplicas brings the key bucket to the stream's replicas, as often as it

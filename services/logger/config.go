@@ -23,6 +23,9 @@ type Config struct {
 	// APIKey is one more valid key, named "env", for all channels. Empty: only
 	// the keys of the bucket count.
 	APIKey string
+	// APIKeyFile is the file that APIKey came from, and that is read again when it
+	// changes; empty: none.
+	APIKeyFile string
 }
 
 // DefaultConfig is what holds where nothing is set.
@@ -41,7 +44,7 @@ func (c *Config) Settings() []config.Setting {
 		{Flag: "db", Env: "HERALD_DB", Help: "SQLite file of the log; it and its folder are made if they are missing", Into: &c.DB},
 		{Flag: "log-max-age", Env: "HERALD_LOG_MAX_AGE", Help: "how long the log keeps a message; 0: for ever", Into: &c.MaxAge},
 		{Flag: "log-max-bytes", Env: "HERALD_LOG_MAX_BYTES", Help: "how many bytes the log may hold, the oldest messages go first; 0: no limit", Kind: config.Bytes, Into: &c.MaxBytes},
-		{Env: "HERALD_API_KEY", Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true, Into: &c.APIKey},
+		{Env: "HERALD_API_KEY", Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true, Path: &c.APIKeyFile, Into: &c.APIKey},
 	}
 }
 

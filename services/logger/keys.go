@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -47,16 +48,15 @@ func (s *Service) watchKeys(ctx context.Context) error {
 		return err
 	}
 	ring := &auth.Ring{}
-	if s.cfg.APIKey != "" {
-		k, stored, err := keys.Environment(ask, s.cfg.APIKey, time.Now())
-		if err == nil && !stored { // ingest warns of one that is stored
-			err = ring.Put(k)
-		}
-		if err != nil {
-			return fmt.Errorf("HERALD_API_KEY: %w", err)
-		}
+	if _, err := s.envKey.Admit(ask, keys, ring); err != nil {
+		return fmt.Errorf("HERALD_API_KEY: %w", err)
 	}
-	return keys.Watch(ctx, ring, s.log, func() {
+	watch, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { s.envKey.Follow(watch, keys, ring) })
+	return keys.Watch(watch, ring, s.log, func() {
 		s.keys.Store(ring)
 		s.keysLoaded.Store(true)
 	})

@@ -22,6 +22,7 @@ import (
 
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/herald-push/herald/services/logger/internal/store"
 	"github.com/nats-io/nats.go"
@@ -64,7 +65,8 @@ type Service struct {
 	settled atomic.Bool
 
 	// keys is replaced as a whole when the bucket is read anew.
-	keys atomic.Pointer[auth.Ring]
+	keys   atomic.Pointer[auth.Ring]
+	envKey keystore.EnvKey // of keepKeys alone
 	// keysLoaded says that keys holds those of the bucket.
 	keysLoaded atomic.Bool
 }
@@ -91,6 +93,10 @@ func New(_ context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
 	s.keys.Store(&auth.Ring{})
+	s.envKey = keystore.EnvKey{Secret: cfg.APIKey, File: cfg.APIKeyFile, Log: s.log}
+	if deps.Optional { // ingest, in the same process, has the same key and reports what becomes of it
+		s.envKey.Log = slog.New(slog.DiscardHandler)
+	}
 	s.metrics = newMetrics(deps.Registry, s.fileBytes, s.holes)
 	s.consumer = newConsumer(s.nc, s.js, s.metrics, s.log)
 	if cfg.Listen != "" {

@@ -1,8 +1,15 @@
 package keystore_test
 
 import (
+	"context"
 	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/keystore"
@@ -70,5 +77,48 @@ func TestOpenMakesNothing(t *testing.T) {
 	}
 	if _, err := keystore.Open(t.Context(), js); err != nil {
 		t.Errorf("after a vain attempt: %v", err)
+	}
+}
+
+// The key of a file follows it: another key there counts, and the one before no
+// longer does. What cannot be used changes nothing.
+func TestEnvKeyFollowsItsFile(t *testing.T) {
+	store, _ := open(t, natstest.Start(t))
+	stored, _ := add(t, store, "shop")
+	const first, second = "f9c1-first-key-4711", "0b7d-second-key-815"
+	path := filepath.Join(t.TempDir(), "key")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(first)
+	ring, log := &auth.Ring{}, &syncBuffer{}
+	e := &keystore.EnvKey{Secret: first, File: path, Log: slog.New(slog.NewTextHandler(log, nil))}
+	if counts, err := e.Admit(t.Context(), store, ring); err != nil || !counts {
+		t.Fatalf("got %t, %v", counts, err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { e.Follow(ctx, store, ring) })
+	works := func(secret string) bool { _, err := ring.Authenticate(secret, time.Now()); return err == nil }
+	for _, c := range []struct{ text, says string }{{"", "is empty"}, {"short", "has 5 characters"}} {
+		write(c.text)
+		natstest.Eventually(t, 20*time.Second, c.says, func() bool { return strings.Contains(log.String(), c.says) })
+		if !works(first) {
+			t.Errorf("%q in the file: the key before does not work", c.text)
+		}
+	}
+	write("\ufeff" + second + "\r\n")
+	natstest.Eventually(t, 20*time.Second, "the new key counts, the old one does not", func() bool { return works(second) && !works(first) })
+	write(stored)
+	natstest.Eventually(t, 20*time.Second, "a stored key is no key of the environment", func() bool { return !works(second) })
+	if works(stored) || !strings.Contains(log.String(), "made with herald keys") {
+		t.Errorf("a stored key is in a ring that is not the bucket's; log:\n%s", log.String())
+	}
+	if s := log.String(); strings.Contains(s, first) || strings.Contains(s, second) || strings.Contains(s, stored) {
+		t.Error("a key is in the log")
 	}
 }
