@@ -232,8 +232,8 @@ key=$(k logs -l app.kubernetes.io/name=ingest --tail=-1 | sed -n 's/^ *API key: 
 [ -n "$key" ] || fail "the chart's ingest has not printed an API key"
 start "$work/herald" listen -url http://127.0.0.1:28081 "$channel" >"$work/chart" 2>"$work/chart.err"
 wait_for 30 "the chart's gateway welcomes nobody: $(cat "$work/chart.err")" grep -q listening "$work/chart.err"
-publish '"from the chart"' || fail "the chart's ingest takes no message: $(tail -1 "$work/publish.err")"
-wait_for 30 "a client of the chart's gateway did not get the message" grep -q 'from the chart' "$work/chart"
+publish 424242 || fail "the chart's ingest takes no message: $(tail -1 "$work/publish.err")"
+wait_for 30 "a client of the chart's gateway did not get the message" grep -q '"data":424242,' "$work/chart"
 say "the chart was installed in $((SECONDS - begin)) s, and delivers a message"
 before=$(k get deployment/gateway -o jsonpath='{.spec.template.metadata.annotations.herald\.io/config}')
 "$helm" upgrade herald deploy/chart --namespace herald --set ingress.enabled=false --set config.HERALD_LOG_LEVEL=debug --wait --timeout "$rollout" >/dev/null 2>"$work/err" ||
