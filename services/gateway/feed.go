@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -224,20 +225,31 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 func (f *feed) publish(p *natsx.Pack, from string) {
 	n, newest := 0, time.Time{}
 	for ; p.Next(); n++ {
-		r, ok := natsx.ReceivedOf(p)
-		if !ok {
+		channel, body := string(p.Channel()), p.Message()
+		if body == nil || proto.CheckChannel(channel) != nil {
 			f.m.foreign.Inc()
 			f.log.Debug("ignored a line that is no Herald message", "seq", p.Seq, "place", p.Place())
 			continue
 		}
-		if r.Number == 0 {
-			f.hub.Publish(&hub.Message{Channel: r.Channel, Body: r.Body, Accepted: r.Accepted})
+		// Each message has memory of its own: it may stay for long, its pack must not.
+		m := &hub.Message{Channel: channel}
+		if us := p.Accepted(); us > 0 {
+			m.Accepted = time.UnixMicro(us)
+		}
+		if p.Seq == 0 {
+			m.Body = bytes.Clone(body)
+			f.hub.Publish(m)
 			continue
 		}
-		m := newMessage(f.id(r.Number), r)
-		f.trace(m, r.Trace)
+		id := f.id(proto.Number(p.Seq, p.Place()))
+		m.Seq, m.ID, m.Expires = id.Seq, id.String(), p.Expires()
+		m.Body = proto.AppendWithID(make([]byte, 0, len(body)+48), id, body)
+		f.trace(m, string(p.Traceparent()))
 		f.hub.Publish(m)
-		newest = r.Accepted
+		newest = m.Accepted
+	}
+	if !newest.IsZero() {
+		f.m.age.Set(max(0, time.Since(newest).Seconds()))
 	}
 	f.m.received.WithLabelValues(from).Add(float64(n))
 	if p.Seq > 0 {
