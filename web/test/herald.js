@@ -99,9 +99,10 @@ export async function herald(t, { secure = false, settings = {} } = {}) {
     });
   }
 
-  /** Runs a command of herald on this server, and returns what it says. */
+  /** Runs a command of herald on this server, and returns what it says. The last word may be variables of its environment. */
   async function command(...words) {
-    const { stdout } = await run(BIN, [...words, "-data", data], { cwd: folder });
+    const env = typeof words.at(-1) === "object" ? words.pop() : {};
+    const { stdout } = await run(BIN, [...words, "-data", data], { cwd: folder, env: { ...process.env, ...env } });
     return stdout;
   }
 

@@ -4,6 +4,7 @@
 //     HERALD_BIN=/path/to/herald node --test web/test/pusher.test.js
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { suite, test } from "node:test";
 import Echo from "laravel-echo";
@@ -133,6 +134,33 @@ suite("Pusher", { timeout: 120_000 }, () => {
     await all.server.publish(`pusher.${all.appId}.orders`, { n: 4 }, "?event=order.paid"); // a backend that speaks Herald
     await until(() => got.length === 4);
     assert.deepEqual(got, [{ n: 1 }, { n: 2 }, { n: 3 }, { n: 4 }]);
+  });
+
+  test("from-pusher.md, step by step", async (t) => {
+    const page = readFileSync(new URL("../../docs/how-to/from-pusher.md", import.meta.url), "utf8");
+    const server = await herald(t);
+    const [line, secret, words] = page.match(/^HERALD_APP_SECRET=(\S+) herald (apps add .*)$/m);
+    await server.command(...words.split(" "), { HERALD_APP_SECRET: secret });
+    const [id, key] = [words.match(/-id (\S+)/)[1], words.match(/-key (\S+)/)[1]];
+    assert.ok(id && key, line);
+    // The code as it is after the change, with the port of this server.
+    const after = (start) => page.match(new RegExp("```diff\\n([^`]*" + start + "[^`]*)```"))[1]
+      .split("\n").filter((code) => !code.startsWith("-")).map((code) => code.slice(1)).join("\n").replaceAll("5000", server.port);
+    const backend = new Function("Pusher", "key", "secret", `${after("const backend")}; return backend`)(SDK, key, secret);
+    const client = new Function("Pusher", `${after("const pusher")}; return pusher`)(PusherJS);
+    t.after(() => client.disconnect());
+    const echo = new Function("Echo", `${after("const echo")}; return echo`)(class extends Echo {
+      constructor(options) {
+        super({ ...options, Pusher: PusherJS });
+      }
+    });
+    t.after(() => echo.disconnect());
+    const [direct, byEcho] = [await follow(client, "orders"), []];
+    echo.channel("orders").listen(".created", (data) => byEcho.push(data));
+    await until(() => echo.connector.pusher.channel("orders").subscribed);
+    await backend.trigger("orders", "created", { n: 1 });
+    await until(() => events(direct).length === 1 && byEcho.length === 1);
+    assert.deepEqual([events(direct)[0][1], byEcho[0]], [{ n: 1 }, { n: 1 }]);
   });
 
   test("pusher-js in Chromium, over a restart of the gateway", async (t) => {
