@@ -164,7 +164,7 @@ func ParseClientFrame(b []byte) (ClientFrame, error) {
 	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(b, &members); err != nil {
-		return f, fmt.Errorf("%w: %w", ErrFrame, err)
+		return f, fmt.Errorf("%w: %w", ErrFrame, inJSONsWords(err))
 	}
 	if err := checkNesting(b, MaxDepth, nil); err != nil {
 		return f, fmt.Errorf("%w: %w", ErrFrame, err)
@@ -175,7 +175,7 @@ func ParseClientFrame(b []byte) (ClientFrame, error) {
 		}
 	}
 	if err := json.Unmarshal(b, &f); err != nil {
-		return ClientFrame{}, fmt.Errorf("%w: %w", ErrFrame, err)
+		return ClientFrame{}, fmt.Errorf("%w: %w", ErrFrame, inJSONsWords(err))
 	}
 	switch f.Type {
 	case FrameSubscribe, FrameUnsubscribe:
@@ -204,4 +204,19 @@ func (f *ClientFrame) Targets() []string {
 		return []string{f.Channel}
 	}
 	return f.Channels
+}
+
+// inJSONsWords says of a value of the wrong type what encoding/json says in
+// Go's words, which a client's author need not know.
+func inJSONsWords(err error) error {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &wrong):
+		return err
+	case wrong.Field == "":
+		return fmt.Errorf("want a JSON object, got a JSON %s", wrong.Value)
+	case strings.HasPrefix(wrong.Field, "channels"):
+		return fmt.Errorf("channels has a JSON %s; want an array of strings", wrong.Value)
+	}
+	return fmt.Errorf("%s is a JSON %s; want a string", wrong.Field, wrong.Value)
 }
