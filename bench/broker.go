@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -19,57 +18,62 @@ import (
 )
 
 // broker is nats-server and ingest, which declares the stream, as processes, and
-// a publisher in this one. All candidates get their messages from here.
+// a publisher in this one. All candidates receive their messages from here.
 type broker struct {
 	url    string // of NATS
 	varz   string // URL of NATS's state
 	pprof  string // URL of NATS's profiler
 	ingest string // base URL
 	apiKey string
-	epoch  string
 
 	nats, front *process
 	nc          *nats.Conn
 	js          jetstream.JetStream
+	epoch       string
 	refused     atomic.Int64 // publishes that were not acknowledged
 }
 
-// startBroker returns when messages can be stored. After an error, too, stop
-// ends what it started.
-func (b *bench) startBroker(ctx context.Context) (err error) {
-	natsPort, err1 := freePort()
-	ingestPort, err2 := freePort()
-	statePort, err3 := freePort()
-	profilePort, err4 := freePort()
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+// startBroker returns when messages can be stored.
+func (b *bench) startBroker(ctx context.Context) error {
+	a, err := freeAddresses(4)
+	if err != nil {
 		return fmt.Errorf("start NATS: %w", err)
 	}
-	k := b.broker
-	k.url, k.ingest, k.apiKey = "nats://127.0.0.1:"+natsPort, "http://127.0.0.1:"+ingestPort, rand.Text()
-	k.varz, k.pprof = "http://127.0.0.1:"+statePort+"/varz", "http://127.0.0.1:"+profilePort
+	k := &broker{url: "nats://" + a[0], varz: "http://" + a[1] + "/varz", pprof: "http://" + a[2], ingest: "http://" + a[3],
+		apiKey: rand.Text()}
+	b.broker = k
 	config := filepath.Join(b.dir, "nats.conf")
-	text := fmt.Sprintf("listen: \"127.0.0.1:%s\"\nhttp: \"127.0.0.1:%s\"\nprof_port: %s\njetstream { store_dir: %q }\n", natsPort, statePort, profilePort, b.dir)
+	text := fmt.Sprintf("listen: %q\nhttp: %q\nprof_port: %s\njetstream { store_dir: %q }\n", a[0], a[1], a[2][len("127.0.0.1:"):], b.dir)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("configure NATS: %w", err)
 	}
-	if k.nats, err = startProcess("nats-server", nil, nil, nil, b.natsd, "-c", config); err != nil {
+	k.nats = command("nats-server", nil, b.binary["nats-server"], "-c", config)
+	if err := b.start(k.nats); err != nil {
 		return err
 	}
-	err = k.nats.await(ctx, func() bool {
+	if err := k.nats.await(ctx, func() bool {
 		k.nc, err = nats.Connect(k.url)
 		return err == nil
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
-	env := []string{"HERALD_API_KEY=" + k.apiKey}
-	if k.front, err = startProcess("ingest", nil, nil, env, b.ingest, "-listen", "127.0.0.1:"+ingestPort, "-nats", k.url, "-log-level", "warn"); err != nil {
+	k.front = command("ingest", []string{"HERALD_API_KEY=" + k.apiKey}, b.binary["ingest"], "-listen", a[3], "-nats", k.url, "-log-level", "warn")
+	if err := b.start(k.front); err != nil {
 		return err
 	}
 	if err := k.front.awaitReady(ctx, k.ingest); err != nil {
 		return err
 	}
-	return k.open(ctx)
+	k.js, err = jetstream.New(k.nc, jetstream.WithPublishAsyncErrHandler(func(jetstream.JetStream, *nats.Msg, error) { k.refused.Add(1) }))
+	if err != nil {
+		return fmt.Errorf("publisher: %w", err)
+	}
+	s, err := k.js.Stream(ctx, proto.Stream)
+	if err != nil {
+		return fmt.Errorf("publisher: %w", err)
+	}
+	k.epoch = proto.EpochOf(s.CachedInfo().Created)
+	return nil
 }
 
 // awaitReady waits until a service with this base URL is ready.
@@ -85,52 +89,46 @@ func (p *process) awaitReady(ctx context.Context, url string) error {
 	})
 }
 
-// open makes the publisher.
-func (k *broker) open(ctx context.Context) (err error) {
-	k.js, err = jetstream.New(k.nc, jetstream.WithPublishAsyncErrHandler(func(jetstream.JetStream, *nats.Msg, error) { k.refused.Add(1) }))
-	if err != nil {
-		return fmt.Errorf("publisher: %w", err)
-	}
-	s, err := k.js.Stream(ctx, proto.Stream)
-	if err != nil {
-		return fmt.Errorf("publisher: %w", err)
-	}
-	k.epoch = proto.EpochOf(s.CachedInfo().Created)
-	return nil
-}
-
-func (k *broker) stop() {
-	if k.nc != nil {
-		k.nc.Close()
-	}
-	for _, p := range []*process{k.front, k.nats} {
-		if p != nil {
-			p.kill()
-		}
-	}
-}
-
-// load is what to publish: so many messages, so many a second, by bursts.
-// channel says whither the i-th goes.
+// load is what to publish: so many messages, so many a second, in bursts.
 type load struct {
 	messages  int
 	perSecond float64
 	burst     int
-	channel   func(i int) string
+	channel   func(i int) string // of the i-th message
+}
+
+// to is a load of messages to one channel, as fast as messages are ever offered.
+func to(channel string, messages int) load {
+	return load{messages: messages, perSecond: mostPerSecond, burst: messages, channel: func(int) string { return channel }}
+}
+
+// pace calls send with the channel and the body of each message when it is due.
+func (l load) pace(ctx context.Context, send func(channel string, body []byte) error) error {
+	begin := time.Now()
+	for i := range l.messages {
+		if i%l.burst == 0 {
+			due := begin.Add(time.Duration(float64(i) / l.perSecond * float64(time.Second)))
+			if err := pause(ctx, time.Until(due)); err != nil {
+				return err
+			}
+		}
+		channel := l.channel(i)
+		if err := send(channel, body(channel, i)); err != nil {
+			return fmt.Errorf("publish: %w", err)
+		}
+	}
+	return nil
 }
 
 // publish stores the load in the stream, at its pace as far as the machine
 // keeps up, and returns when all of it is acknowledged.
 func (k *broker) publish(ctx context.Context, l load) error {
-	begin, before := time.Now(), k.refused.Load()
-	for i := range l.messages {
-		if err := l.wait(ctx, begin, i); err != nil {
-			return err
-		}
-		channel := l.channel(i)
-		if _, err := k.js.PublishAsync(proto.StoredSubject(channel), body(channel, i), jetstream.WithStallWait(10*time.Second)); err != nil {
-			return fmt.Errorf("publish: %w", err)
-		}
+	before := k.refused.Load()
+	if err := l.pace(ctx, func(channel string, body []byte) error {
+		_, err := k.js.PublishAsync(proto.StoredSubject(channel), body, jetstream.WithStallWait(10*time.Second))
+		return err
+	}); err != nil {
+		return err
 	}
 	select {
 	case <-k.js.PublishAsyncComplete():
@@ -143,31 +141,10 @@ func (k *broker) publish(ctx context.Context, l load) error {
 	return nil
 }
 
-// wait returns when the i-th message is due.
-func (l load) wait(ctx context.Context, begin time.Time, i int) error {
-	if i%l.burst != 0 {
-		return nil
-	}
-	due := begin.Add(time.Duration(float64(i) / l.perSecond * float64(time.Second)))
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(time.Until(due)):
-		return nil
-	}
-}
-
 // pass sends the load through NATS without storing it, to subjects that begin so.
 func (k *broker) pass(ctx context.Context, l load, subjects string) error {
-	begin := time.Now()
-	for i := range l.messages {
-		if err := l.wait(ctx, begin, i); err != nil {
-			return err
-		}
-		channel := l.channel(i)
-		if err := k.nc.Publish(subjects+channel, body(channel, i)); err != nil {
-			return fmt.Errorf("publish: %w", err)
-		}
+	if err := l.pace(ctx, func(channel string, body []byte) error { return k.nc.Publish(subjects+channel, body) }); err != nil {
+		return err
 	}
 	if err := k.nc.FlushTimeout(30 * time.Second); err != nil {
 		return fmt.Errorf("publish: %w", err)
@@ -187,16 +164,16 @@ func (k *broker) newest(ctx context.Context) (string, error) {
 // dataBytes is the size of the data of each message.
 const dataBytes = 128
 
-// padding fills data up.
-const padding = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"
-
-// data is one message's: JSON with the time, in nanoseconds since 1970.
+// data is one message's: JSON with the time, in nanoseconds since 1970, filled up to dataBytes.
 func data(i int) []byte {
 	b := fmt.Appendf(make([]byte, 0, dataBytes), `{"ts":%d,"n":%d,"d":"`, time.Now().UnixNano(), i)
-	return append(append(b, padding[:dataBytes-2-len(b)]...), `"}`...)
+	for n := byte(0); len(b) < dataBytes-2; n++ {
+		b = append(b, 'a'+n%26)
+	}
+	return append(b, `"}`...)
 }
 
-// body is a message as NATS holds it.
+// body is a message as NATS stores it.
 func body(channel string, i int) []byte {
 	m := proto.Message{Channel: channel, Event: proto.DefaultEvent, Data: data(i), Sender: "bench", Time: proto.FormatTime(time.Now())}
 	return m.AppendBody(nil)

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,33 +16,29 @@ import (
 
 // candidate is one column of the table.
 type candidate struct {
-	name  string // on the command line and in errors
+	name  string // in jobs and errors
 	title string // in the table
-	// command is the binary and the arguments of its process.
-	command func(b *bench, s setup) (binary string, args []string)
-	// hello is the text frame with which a client asks for a channel, where
-	// the URL does not say it.
-	hello     func(channel string) string
-	operators bool // has its figures on a port of their own
-	secure    bool // speaks TLS
-	reads     bool // notices what clients do: answers, and leaving
-	resumes   bool // brings clients up to date that come back
+	can   ability
+	hello string // text frame by which a client asks for {channel}, where the URL does not name it
 }
 
-// setup is how a candidate is started for one measurement.
-type setup struct {
-	addr, ops string
-	ping      time.Duration // interval of keepalives; 0: none during the measurement
-	tls       bool
-}
+// ability is a set of what a candidate can do; steps need some.
+type ability uint8
+
+const (
+	speaksTLS ability = 1 << iota
+	reads             // notices what clients do: answers, and that they are gone
+	resumes           // sends clients that come back what they missed
+)
 
 // candidates stand in the table in this order; the first is the one that the
-// others are compared with.
+// others are compared with, the last is the bare loop.
 var candidates = []*candidate{
-	{name: "herald", title: "Herald", command: heraldCommand, operators: true, secure: true, reads: true, resumes: true},
-	{name: textbookName, title: "textbook gorilla " + version("github.com/gorilla/websocket"), command: comparison(textbookName), secure: true, reads: true},
-	{name: centrifugeName, title: "centrifuge " + version("github.com/centrifugal/centrifuge"), command: comparison(centrifugeName), hello: centrifugeHello, secure: true, reads: true},
-	{name: bareName, title: "bare write(2)", command: comparison(bareName)},
+	{name: "herald", title: "Herald", can: speaksTLS | reads | resumes},
+	{name: "textbook", title: "textbook gorilla " + version("github.com/gorilla/websocket"), can: speaksTLS | reads},
+	{name: "centrifuge", title: "centrifuge " + version("github.com/centrifugal/centrifuge"), can: speaksTLS | reads,
+		hello: `{"id":1,"connect":{"data":{"channel":"{channel}"}}}`},
+	{name: "bare", title: "bare write(2)"},
 }
 
 // bareLoop is the candidate that costs least.
@@ -61,69 +56,77 @@ func version(module string) string {
 	return ""
 }
 
-// comparison is this binary as one of the fanouts.
-func comparison(name string) func(*bench, setup) (string, []string) {
-	return func(b *bench, s setup) (string, []string) {
-		args := []string{"serve", "-as", name, "-listen", s.addr, "-nats", b.broker.url, "-ping", s.ping.String()}
-		if s.tls {
-			args = append(args, "-cert", b.cert, "-key", b.key)
-		}
-		return b.self, args
-	}
+// setup is how a candidate is started for one measurement; the job of the role serve.
+type setup struct {
+	As, Listen, NATS string
+	Ping             time.Duration // interval of keepalives; 0: none during the measurement
+	TLS              bool
+	Cert, Key        string // PEM files, for TLS
 }
 
-// server is a candidate's running process.
+// server is a running process to measure, with a profiler.
 type server struct {
 	*process
-	of   *candidate
+	of   *candidate // nil: none of the table
 	addr string
-	base string // URL
-	ops  string // URL of its figures
+	ops  string // base URL of the profiler
 	http *http.Client
 }
 
-// start runs the candidate and waits until it is ready.
-func (c *candidate) start(ctx context.Context, b *bench, s setup) (*server, error) {
-	port, err := freePort()
+// shipped are arguments of a gateway that runs with its default settings.
+func (b *bench) shipped(addr, ops string) []string {
+	return []string{"-listen", addr, "-ops-listen", ops, "-nats", b.broker.url, "-log-level", "warn"}
+}
+
+// startCandidate starts the candidate and waits until it is ready. Herald is the gateway as it ships, but
+// without a limit of connections per address, as all clients come from a few, and without heartbeats that are not measured.
+func (b *bench) startCandidate(ctx context.Context, c *candidate, s setup) (*server, error) {
+	a, err := freeAddresses(2)
 	if err != nil {
 		return nil, err
 	}
-	s.addr = "127.0.0.1:" + port
-	if port, err = freePort(); err != nil {
-		return nil, err
+	s.As, s.Listen, s.NATS, s.Cert, s.Key = c.name, a[0], b.broker.url, b.cert, b.key
+	if c != candidates[0] {
+		v := newServer(b.role("serve", s), a[0], scheme(s.TLS)+a[0])
+		v.of = c
+		return v, b.startServer(ctx, v, v.ops)
 	}
-	s.ops = "127.0.0.1:" + port
-	v := &server{of: c, addr: s.addr, base: "http://" + s.addr, http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}} // a certificate of this run's own
-	if s.tls {
-		v.base = "https://" + s.addr
+	heartbeat := s.Ping
+	if heartbeat == 0 {
+		heartbeat = time.Hour
 	}
-	v.ops = v.base
-	if c.operators {
-		v.ops = "http://" + s.ops
+	args := append(b.shipped(a[0], a[1]), "-max-connections-per-ip", "0", "-heartbeat", heartbeat.String())
+	if s.TLS {
+		args = append(args, "-tls-cert", b.cert, "-tls-key", b.key)
 	}
-	binary, args := c.command(b, s)
-	if v.process, err = startProcess(c.name, nil, nil, nil, binary, args...); err != nil {
-		return nil, err
-	}
-	if err := v.await(ctx, func() bool { return v.get(ctx, "/readyz") == nil }); err != nil {
-		v.kill()
-		return nil, err
-	}
-	return v, nil
+	v := newServer(command(c.name, nil, b.binary["gateway"], args...), a[0], "http://"+a[1])
+	v.of = c
+	return v, b.startServer(ctx, v, scheme(s.TLS)+a[0])
 }
 
-func (v *server) get(ctx context.Context, path string) error {
-	_, err := v.read(ctx, path)
-	return err
+func scheme(secure bool) string {
+	if secure {
+		return "https://"
+	}
+	return "http://"
 }
 
-func (v *server) read(ctx context.Context, path string) (body string, err error) {
-	base := v.base
-	if strings.HasPrefix(path, "/debug/") {
-		base = v.ops
+func newServer(p *process, addr, ops string) *server {
+	// The certificate is one that this run made.
+	return &server{process: p, addr: addr, ops: ops, http: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}}
+}
+
+// startServer returns when the process answers at base that it is ready.
+func (b *bench) startServer(ctx context.Context, v *server, base string) error {
+	if err := b.start(v.process); err != nil {
+		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
+	return v.await(ctx, func() bool { _, err := v.get(ctx, base+"/readyz"); return err == nil })
+}
+
+func (v *server) get(ctx context.Context, url string) (body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
@@ -133,77 +136,65 @@ func (v *server) read(ctx context.Context, path string) (body string, err error)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return "", err
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", url, resp.Status)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s: %s", path, resp.Status)
-	}
-	return string(b), nil
+	return string(b), err
 }
 
-// live is the heap and the stacks that a process uses after garbage collection,
-// in bytes, whatever the runtime keeps beside them.
-func (v *server) live(ctx context.Context) (bytes float64, err error) {
+// heap is what the Go runtime of the process says of its memory, in bytes.
+type heap struct {
+	live float64 // heap and stacks in use
+	kept float64 // resident, but held by the runtime for later
+}
+
+// heap reads the runtime's figures, after garbage collection if wanted.
+func (v *server) heap(ctx context.Context, collect bool) (h heap, err error) {
+	path, times := "/debug/pprof/heap?debug=1", 1
+	if collect {
+		path, times = path+"&gc=1", 2 // what a finalizer kept is freed by the second
+	}
 	var stats string
-	for range 2 { // what a finalizer kept goes with the second
-		if stats, err = v.read(ctx, "/debug/pprof/heap?gc=1&debug=1"); err != nil {
-			return 0, fmt.Errorf("%s: collect garbage: %w", v.name, err)
+	for range times {
+		if stats, err = v.get(ctx, v.ops+path); err != nil {
+			return h, fmt.Errorf("%s: memory of the runtime: %w", v.name, err)
 		}
 	}
-	return v.sum(stats, "HeapInuse", "Stack")
-}
-
-// kept is the resident memory that the runtime holds for later, in bytes.
-func (v *server) kept(ctx context.Context) (bytes float64, err error) {
-	stats, err := v.read(ctx, "/debug/pprof/heap?debug=1")
-	if err != nil {
-		return 0, fmt.Errorf("%s: memory of the runtime: %w", v.name, err)
-	}
-	idle, err1 := v.sum(stats, "HeapIdle")
-	released, err2 := v.sum(stats, "HeapReleased")
-	return idle - released, errors.Join(err1, err2)
-}
-
-// sum adds up figures of the runtime's by what a heap profile calls them.
-func (v *server) sum(stats string, names ...string) (bytes float64, err error) {
-	for _, name := range names {
+	value := func(name string) (bytes float64) {
 		_, after, ok := strings.Cut(stats, "# "+name+" = ")
-		value, err := strconv.ParseFloat(strings.Fields(after + " ?")[0], 64) // of stacks: in use / of the system
-		if !ok || err != nil {
-			return 0, fmt.Errorf("%s: the heap profile says no %s", v.name, name)
+		bytes, e := strconv.ParseFloat(strings.Fields(after + " ?")[0], 64) // of stacks: in use / of the system
+		if !ok || e != nil {
+			err = fmt.Errorf("%s: the heap profile has no %s", v.name, name)
 		}
-		bytes += value
+		return bytes
 	}
-	return bytes, nil
+	return heap{value("HeapInuse") + value("Stack"), value("HeapIdle") - value("HeapReleased")}, err
 }
 
 // settle collects garbage, waits while the runtime still gives back a hundredth
 // of the memory within quiet, and returns what is resident then. The runtime
 // keeps a little for later: that counts, as it does for whoever runs it.
-func (v *server) settle(ctx context.Context, quiet time.Duration) (int64, error) {
-	for range 2 { // what a finalizer kept goes with the second
-		if err := v.get(ctx, "/debug/pprof/heap?gc=1"); err != nil {
-			return 0, fmt.Errorf("%s: collect garbage: %w", v.name, err)
-		}
+func (v *server) settle(ctx context.Context, quiet time.Duration) (float64, error) {
+	if _, err := v.heap(ctx, true); err != nil {
+		return 0, err
 	}
 	least, err := rssOf(v.pid())
 	begin := time.Now()
 	for since := begin; err == nil && time.Since(since) < quiet && time.Since(begin) < 10*quiet; {
 		time.Sleep(quiet / 5)
-		var now int64
-		if now, err = rssOf(v.pid()); now < least*99/100 {
+		var now float64
+		if now, err = rssOf(v.pid()); now < least*0.99 {
 			least, since = now, time.Now()
 		}
 	}
 	return least, err
 }
 
-// squad is n clients of the channel, or of one channel each if it contains {n}.
-func (v *server) squad(n int, channel string, secure bool) squad {
-	s := squad{n: n, share: shareOfPorts, addr: v.addr, path: "/ws?channel=" + channel, tls: secure}
-	if v.of.hello != nil {
-		s.path, s.hello = "/ws", v.of.hello(channel)
+// group is n clients of the channel, or of one channel each if it contains {n}.
+func (v *server) group(n int, channel string, secure bool) group {
+	g := group{N: n, PerAddress: portsOfAnAddress, Addr: v.addr, Path: "/ws?channel=" + channel, TLS: secure}
+	if v.of != nil && v.of.hello != "" {
+		g.Path, g.Hello = "/ws", strings.ReplaceAll(v.of.hello, "{channel}", channel)
 	}
-	return s
+	return g
 }

@@ -4,31 +4,244 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/rpc"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// client is one WebSocket connection: a bare socket and what came over it.
+// group is the job of a process of clients.
+type group struct {
+	First, N   int    // numbers of its clients
+	Every      int    // a client whose number is a multiple of it parses what it receives
+	Addr       string // of the server
+	Path       string // {n} is the client's number, five digits
+	Hello      string // sent as a text frame after the handshake; {n} too
+	TLS        bool   // such clients only stay connected
+	PerAddress int    // clients with the same source address
+}
+
+// portsOfAnAddress are enough clients for one source address: 28,000 ports are there.
+const portsOfAnAddress = 20_000
+
+// The clients of a process whose handshakes are under way at a time: what a server
+// sees when all come at once, but its queue of connections does not overflow. The work of a TLS
+// handshake is mostly the client's.
+const inFlight, inFlightTLS = 256, 8
+
+// handshakeTimeout bounds the handshake of a client.
+const handshakeTimeout = 90 * time.Second
+
+// client is one WebSocket connection.
 type client struct {
-	fd     int
 	number int
-	read   bool // what it gets is read; else it is only counted
+	fd     int      // of the bare socket after the handshake
+	conn   net.Conn // over TLS; else nil after the handshake
+	parses bool     // it parses what it receives; else bytes are counted only
 	walk   walker
 
 	// Guarded by its reader's mu once it has one.
 	bytes    int64 // since the last reset
-	messages int64 // of one that is read
+	messages int64 // of one that parses
 	dead     bool
 }
 
+// clients are those of this process. Its exported methods are called by bench, one at a time.
+type clients struct {
+	group
+	parsing, counting *reader
+	failed            chan error // a reader that cannot go on says why; never closed
+	secure            []*client
+}
+
+// serveClients is the role of a process of clients.
+func serveClients(_ context.Context, job string, stdin io.Reader, stdout io.Writer) error {
+	s := &clients{failed: make(chan error, 2)}
+	if err := json.Unmarshal([]byte(job), &s.group); err != nil {
+		return fmt.Errorf("clients: %w", err)
+	}
+	var err1, err2 error
+	s.parsing, err1 = newReader(0)
+	s.counting, err2 = newReader(time.Millisecond)
+	calls := rpc.NewServer()
+	if err := errors.Join(err1, err2, calls.RegisterName("clients", s)); err != nil {
+		return fmt.Errorf("clients: %w", err)
+	}
+	for _, r := range []*reader{s.parsing, s.counting} {
+		go func() { s.failed <- r.run() }() // ends with the process
+	}
+	calls.ServeConn(struct {
+		io.Reader
+		io.Writer
+		io.Closer
+	}{stdin, stdout, io.NopCloser(nil)})
+	return nil
+}
+
+// Connect connects all clients, with query added to their path.
+func (s *clients) Connect(query string, t *Tally) error {
+	workers, errs := inFlight, make([]error, inFlight)
+	if s.TLS {
+		workers = inFlightTLS
+	}
+	var next atomic.Int64
+	var mu sync.Mutex // guards s.secure
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			buf := make([]byte, 8<<10)
+			for i := int(next.Add(1)) - 1; i < s.N && errs[w] == nil; i = int(next.Add(1)) - 1 {
+				c := &client{number: s.First + i}
+				c.parses = c.number%s.Every == 0
+				err := s.connect(c, query, buf)
+				switch {
+				case err != nil:
+					errs[w] = fmt.Errorf("client %d: %w", c.number, err)
+				case s.TLS:
+					mu.Lock()
+					s.secure = append(s.secure, c)
+					mu.Unlock()
+				case c.parses:
+					errs[w] = s.parsing.add(c)
+				default:
+					errs[w] = s.counting.add(c)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return s.Count("", t)
+}
+
+// Count adds up what the clients received since the last reset.
+func (s *clients) Count(_ string, t *Tally) error {
+	*t = newTally()
+	t.Connected = len(s.secure)
+	s.parsing.count(t)
+	s.counting.count(t)
+	select {
+	case err := <-s.failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// Reset begins to count anew.
+func (s *clients) Reset(_ string, t *Tally) error {
+	s.parsing.reset()
+	s.counting.reset()
+	return s.Count("", t)
+}
+
+// Drop ends all connections at once by a reset, as when a network fails;
+// that also leaves no port behind in TIME_WAIT.
+func (s *clients) Drop(_ string, t *Tally) error {
+	s.parsing.drop()
+	s.counting.drop()
+	for _, c := range s.secure {
+		_ = c.conn.Close() // it may be closed by the server
+	}
+	s.secure = nil
+	return s.Count("", t)
+}
+
+// connect returns when the server's first frame has come. Over TCP, the client is then a bare socket.
+func (s *clients) connect(c *client, query string, buf []byte) (err error) {
+	from := source(c.number / s.PerAddress)
+	d := net.Dialer{Timeout: handshakeTimeout, LocalAddr: &net.TCPAddr{IP: from[:]}, Control: func(_, _ string, raw syscall.RawConn) error {
+		// The port is chosen when the server's address is known, so each server has all of them.
+		e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) })
+		return errors.Join(err, e)
+	}}
+	plain, err := d.Dial("tcp", s.Addr)
+	if err != nil {
+		return err
+	}
+	c.conn = plain
+	if s.TLS {
+		c.conn = tls.Client(plain, &tls.Config{InsecureSkipVerify: true}) // the certificate is one that this run made
+	}
+	if err := s.handshake(c, query, buf); err != nil || s.TLS {
+		if err != nil {
+			_ = plain.Close()
+		}
+		return err
+	}
+	c.fd, err = detach(plain.(*net.TCPConn))
+	c.conn = nil
+	return errors.Join(err, plain.Close())
+}
+
+func (s *clients) handshake(c *client, query string, buf []byte) error {
+	numbered := func(template string) string {
+		return strings.ReplaceAll(template, "{n}", fmt.Sprintf("%05d", c.number))
+	}
+	_ = c.conn.SetDeadline(time.Now().Add(handshakeTimeout)) // of an open connection it cannot fail
+	if _, err := io.WriteString(c.conn, "GET "+numbered(s.Path)+query+" HTTP/1.1\r\nHost: "+s.Addr+"\r\nUpgrade: websocket\r\n"+
+		"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"); err != nil {
+		return fmt.Errorf("ask for the upgrade: %w", err)
+	}
+	up, used := false, 0
+	for c.walk.frames == 0 {
+		n, err := c.conn.Read(buf[used:])
+		if err != nil {
+			return fmt.Errorf("handshake: %w after %q", err, buf[:used])
+		}
+		used += n
+		p := buf[:used]
+		if !up {
+			head, frames, whole := bytes.Cut(p, []byte("\r\n\r\n"))
+			if !whole {
+				continue
+			}
+			if !bytes.HasPrefix(head, []byte("HTTP/1.1 101 ")) {
+				return fmt.Errorf("handshake: got %q, want 101", head)
+			}
+			up, p = true, frames
+			if s.Hello != "" {
+				if _, err := c.conn.Write(maskedFrame(opText, []byte(numbered(s.Hello)))); err != nil {
+					return fmt.Errorf("say hello: %w", err)
+				}
+			}
+		}
+		c.bytes += int64(len(p))
+		c.walk.feed(p, func(_ byte, payload []byte) { c.messages += int64(eachStamp(payload, func(int64) {})) })
+		used = 0
+	}
+	return nil
+}
+
+// source is the n-th source address of clients: 127.1.0.1 and so on.
+func source(n int) (a [4]byte) {
+	binary.BigEndian.PutUint32(a[:], 0x7f010001+uint32(n))
+	return a
+}
+
+// sources is how many there are, up to 127.255.255.254.
+const sources = 0x7ffffffe - 0x7f010001 + 1
+
 // reader empties the sockets of many clients: one thread, one epoll, no
-// memory per client. Those that are only counted are never copied out of the
+// memory per client. Bytes that are counted only are never copied out of the
 // kernel (MSG_TRUNC), and the thread rests a millisecond after each round, so that
-// it takes little from the server that is measured. Those that are read
-// have a reader of their own, which does not rest, for the sake of their latency.
+// it takes little CPU from the server that is measured. Clients that parse
+// have a reader of their own, which does not rest, as it measures their latency.
 type reader struct {
 	epoll int
 	rest  time.Duration
@@ -36,54 +249,32 @@ type reader struct {
 
 	mu      sync.Mutex
 	clients map[int]*client // by descriptor
-	tally   tally           // of those that are read
-}
-
-// tally is what clients got since the last reset. In sums over processes the
-// least are of the client that got least.
-type tally struct {
-	Connected     int        // now
-	Dead          int        // ended by the server
-	Read          int        // clients that are read
-	Messages      int64      // all that they got
-	LeastMessages int64      // that one of them got; -1 with none
-	LeastBytes    int64      // that one of those got that are only counted; -1 with none
-	ReadBytes     int64      // that the one with LeastMessages got
-	Pings         int64      // to those that are read
-	Latency       *histogram // of those that are read, from publisher to socket
+	tally   Tally           // of those that parse
 }
 
 func newReader(rest time.Duration) (*reader, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, err
-	}
-	return &reader{epoll: fd, rest: rest, buf: make([]byte, 64<<10), clients: map[int]*client{}, tally: tally{Latency: new(histogram)}}, nil
+	return &reader{epoll: fd, rest: rest, buf: make([]byte, 64<<10), clients: map[int]*client{}, tally: newTally()}, err
 }
 
 func (r *reader) add(c *client) error {
+	const edge = uint32(1) << 31 // EPOLLET
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clients[c.fd] = c
 	return unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | edge, Fd: int32(c.fd)})
 }
 
-// edge is EPOLLET as the unsigned number that it is.
-const edge = uint32(1) << 31
-
 // run reads for as long as the process lives.
 func (r *reader) run() error {
 	events := make([]unix.EpollEvent, 4096)
 	for {
 		n, err := unix.EpollWait(r.epoll, events, -1)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
+		if err != nil && err != unix.EINTR {
 			return err
 		}
 		r.mu.Lock()
-		for _, e := range events[:n] {
+		for _, e := range events[:max(0, n)] {
 			if c := r.clients[int(e.Fd)]; c != nil {
 				r.empty(c)
 			}
@@ -97,11 +288,11 @@ func (r *reader) run() error {
 
 func (r *reader) empty(c *client) {
 	flags := unix.MSG_DONTWAIT
-	if !c.read {
+	if !c.parses {
 		flags |= unix.MSG_TRUNC
 	}
 	for !c.dead {
-		// Without what unix.Recvfrom makes of the address, for each call.
+		// Raw, as unix.Recvfrom allocates an address for each call.
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&r.buf[0])), uintptr(len(r.buf)), uintptr(flags), 0, 0)
 		switch {
 		case errno == unix.EINTR:
@@ -113,7 +304,7 @@ func (r *reader) empty(c *client) {
 			return
 		}
 		c.bytes += int64(n)
-		if c.read {
+		if c.parses {
 			c.walk.feed(r.buf[:n], func(opcode byte, payload []byte) { r.frame(c, opcode, payload) })
 		}
 		if int(n) < len(r.buf) {
@@ -122,16 +313,15 @@ func (r *reader) empty(c *client) {
 	}
 }
 
-// frame counts one that came, and answers pings: those of WebSocket, and {}, which
-// is how Centrifugo's library pings.
+// frame counts a frame, and answers pings: those of WebSocket, and {}, by which Centrifugo's library pings.
 func (r *reader) frame(c *client, opcode byte, payload []byte) {
 	switch {
-	case opcode == opPing:
+	case opcode == opPing || opcode == opText && string(payload) == "{}":
 		r.tally.Pings++
-		c.send(maskedFrame(opPong, payload))
-	case opcode == opText && string(payload) == "{}":
-		r.tally.Pings++
-		c.send(maskedFrame(opText, payload))
+		if opcode == opPing {
+			opcode = opPong
+		}
+		_, _ = unix.Write(c.fd, maskedFrame(opcode, payload)) // the buffer of a client that is alive has room
 	case opcode == opText:
 		now := time.Now().UnixNano()
 		n := eachStamp(payload, func(ns int64) { r.tally.Latency.add(time.Duration(now - ns)) })
@@ -140,78 +330,41 @@ func (r *reader) frame(c *client, opcode byte, payload []byte) {
 	}
 }
 
-// send writes a small frame: the buffer of a client that is alive has room.
-func (c *client) send(frame []byte) { _, _ = unix.Write(c.fd, frame) }
-
-// reset begins to count anew.
 func (r *reader) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.tally = tally{Latency: new(histogram)}
+	r.tally = newTally()
 	for _, c := range r.clients {
 		c.bytes, c.messages = 0, 0
 	}
 }
 
-// count adds what this reader's clients got.
-func (r *reader) count(t *tally) {
+// count adds what this reader's clients received.
+func (r *reader) count(t *Tally) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t.Messages += r.tally.Messages
-	t.Pings += r.tally.Pings
-	t.Latency.merge(r.tally.Latency)
+	sum := Tally{Messages: r.tally.Messages, Pings: r.tally.Pings, Latency: r.tally.Latency, LeastMessages: -1, LeastBytes: -1}
 	for _, c := range r.clients {
 		switch {
 		case c.dead:
-			t.Dead++
+			sum.Dead++
 			continue
-		case !c.read:
-			if t.LeastBytes < 0 || c.bytes < t.LeastBytes {
-				t.LeastBytes = c.bytes
-			}
+		case !c.parses:
+			sum.least(Tally{LeastMessages: -1, LeastBytes: c.bytes})
 		default:
-			t.Read++
-			if t.LeastMessages < 0 || c.messages < t.LeastMessages {
-				t.LeastMessages, t.ReadBytes = c.messages, c.bytes
-			}
+			sum.least(Tally{LeastMessages: c.messages, ParsedBytes: c.bytes, LeastBytes: -1})
 		}
-		t.Connected++
+		sum.Connected++
 	}
+	t.add(sum)
 }
 
-// drop ends all connections at once, by a reset, as when a network goes away;
-// that also leaves no port behind in TIME_WAIT.
 func (r *reader) drop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for fd := range r.clients {
-		reset(fd)
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // else the port waits a minute
+		_ = unix.Close(fd)
 	}
 	clear(r.clients)
-}
-
-func reset(fd int) {
-	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // without it the port waits a minute
-	_ = unix.Close(fd)
-}
-
-// stampKey stands before the publisher's time, nanoseconds since 1970, in each
-// message. Counting it counts messages also where a server puts several into one frame.
-var stampKey = []byte(`"ts":`)
-
-// eachStamp calls do with each stamp and returns how many there are.
-func eachStamp(b []byte, do func(ns int64)) (n int) {
-	for {
-		i := bytes.Index(b, stampKey)
-		if i < 0 {
-			return n
-		}
-		b = b[i+len(stampKey):]
-		var ns int64
-		for len(b) > 0 && b[0] >= '0' && b[0] <= '9' {
-			ns, b = ns*10+int64(b[0]-'0'), b[1:]
-		}
-		do(ns)
-		n++
-	}
 }

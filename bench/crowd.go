@@ -3,144 +3,137 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"net/rpc"
 	"sync"
 	"time"
 )
 
-// crowd is all clients of one measurement, spread over as many processes as
-// the limit of open files wants.
-type crowd struct {
-	n      int
-	squads []*soldiers
+// Tally is what clients received since the last reset.
+type Tally struct {
+	Connected     int        // now
+	Dead          int        // closed by the server
+	Messages      int64      // received by all clients that parse
+	LeastMessages int64      // received by one of those; -1 with none
+	ParsedBytes   int64      // received by that one
+	LeastBytes    int64      // received by one of those that only count bytes; -1 with none
+	Pings         int64      // to those that parse
+	Latency       *histogram // of those that parse, from publisher to socket
 }
 
-// soldiers is one process of clients, and the line to it.
-type soldiers struct {
-	*process
-	orders  *json.Encoder
-	answers *json.Decoder
-	close   func()
-}
+func newTally() Tally { return Tally{LeastMessages: -1, LeastBytes: -1, Latency: new(histogram)} }
 
-// samples is about how many clients of a crowd are read, unless all are.
-const samples = 16
-
-// muster starts the processes; connect connects the clients.
-func (b *bench) muster(s squad, all bool) (*crowd, error) {
-	c := &crowd{n: s.n}
-	s.every = max(1, s.n/samples)
-	if all || b.plan.every {
-		s.every = 1
-	}
-	most := openFiles() - spareFiles
-	for done := 0; done < s.n; done += most {
-		part := s
-		part.first, part.n = s.first+done, min(most, s.n-done)
-		p, err := b.enlist(part)
-		if err != nil {
-			c.dismiss()
-			return nil, err
-		}
-		c.squads = append(c.squads, p)
-	}
-	return c, nil
-}
-
-func (b *bench) enlist(s squad) (*soldiers, error) {
-	in, orders, err1 := os.Pipe()
-	answers, out, err2 := os.Pipe()
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, fmt.Errorf("start clients: %w", err)
-	}
-	p, err := startProcess("clients", in, out, nil, b.self, s.args()...)
-	_, _ = in.Close(), out.Close() // the child has its own
-	shut := func() { _, _ = orders.Close(), answers.Close() }
-	if err != nil {
-		shut()
-		return nil, err
-	}
-	return &soldiers{process: p, orders: json.NewEncoder(orders), answers: json.NewDecoder(answers), close: shut}, nil
-}
-
-// joined is one crowd of several.
-func joined(crowds ...*crowd) *crowd {
-	all := &crowd{}
-	for _, c := range crowds {
-		all.n, all.squads = all.n+c.n, append(all.squads, c.squads...)
-	}
-	return all
-}
-
-// dismiss ends the clients.
-func (c *crowd) dismiss() {
-	for _, s := range c.squads {
-		s.kill()
-		s.close()
-	}
-}
-
-// obey gives all processes the same order at once and adds up their answers.
-func (c *crowd) obey(o order) (tally, error) {
-	answers, errs := make([]answer, len(c.squads)), make([]error, len(c.squads))
-	var wg sync.WaitGroup
-	for i, s := range c.squads {
-		wg.Go(func() {
-			answers[i].Tally = newTally()
-			err := s.orders.Encode(o)
-			if err == nil {
-				err = s.answers.Decode(&answers[i])
-			}
-			switch {
-			case err != nil:
-				if errors.Is(err, io.EOF) {
-					err = errors.New("the process ended")
-				}
-				errs[i] = fmt.Errorf("clients: %s: %w: %s", o.Do, err, s.tail())
-			case answers[i].Err != "":
-				errs[i] = fmt.Errorf("clients: %s: %s", o.Do, answers[i].Err)
-			}
-		})
-	}
-	wg.Wait()
-	sum := newTally()
-	for _, a := range answers {
-		sum.add(a.Tally)
-	}
-	return sum, errors.Join(errs...)
-}
-
-func (t *tally) add(o tally) {
+func (t *Tally) add(o Tally) {
 	t.Connected += o.Connected
 	t.Dead += o.Dead
-	t.Read += o.Read
 	t.Messages += o.Messages
 	t.Pings += o.Pings
 	t.Latency.merge(o.Latency)
+	t.least(o)
+}
+
+// least keeps the figures of the clients that received least.
+func (t *Tally) least(o Tally) {
 	if o.LeastMessages >= 0 && (t.LeastMessages < 0 || o.LeastMessages < t.LeastMessages) {
-		t.LeastMessages, t.ReadBytes = o.LeastMessages, o.ReadBytes
+		t.LeastMessages, t.ParsedBytes = o.LeastMessages, o.ParsedBytes
 	}
 	if o.LeastBytes >= 0 && (t.LeastBytes < 0 || o.LeastBytes < t.LeastBytes) {
 		t.LeastBytes = o.LeastBytes
 	}
 }
 
-// complete reports whether each client has got each message: those that are
-// read have counted them, and none of the others has got noticeably fewer bytes
+// complete reports whether each client has received each message: those that parse
+// have counted them, and none of the others has noticeably fewer bytes
 // (a server that puts several messages into one frame saves a few).
-func (t *tally) complete(messages int64) bool {
-	return t.LeastMessages >= messages && (t.LeastBytes < 0 || float64(t.LeastBytes) >= 0.97*float64(t.ReadBytes))
+func (t *Tally) complete(messages int64) bool {
+	return t.LeastMessages >= messages && (t.LeastBytes < 0 || float64(t.LeastBytes) >= 0.97*float64(t.ParsedBytes))
 }
 
-// connect lets all come at once and returns how long that took.
-func (c *crowd) connect(query string) (time.Duration, error) {
+// crowd is all clients of one measurement, spread over as many processes as
+// the limit of open files wants.
+type crowd struct {
+	n     int
+	parts []*part
+}
+
+// part is one process of clients.
+type part struct {
+	*process
+	calls *rpc.Client
+}
+
+// samples is about how many clients of a crowd parse what they receive, unless all do.
+const samples = 16
+
+// startClients starts the processes; connect connects the clients.
+func (b *bench) startClients(g group, all bool) (*crowd, error) {
+	c := &crowd{n: g.N}
+	g.Every = max(1, g.N/samples)
+	if all || b.plan.every {
+		g.Every = 1
+	}
+	for most, done, first := socketsOfAProcess(), 0, g.First; done < c.n; done += most {
+		g.First, g.N = first+done, min(most, c.n-done)
+		p := &part{process: b.role("clients", g)}
+		in, err1 := p.cmd.StdinPipe()
+		out, err2 := p.cmd.StdoutPipe()
+		if err := errors.Join(err1, err2, b.start(p.process)); err != nil {
+			b.endClients(c)
+			return nil, fmt.Errorf("start clients: %w", err)
+		}
+		p.calls = rpc.NewClient(struct {
+			io.Reader
+			io.WriteCloser
+		}{out, in})
+		c.parts = append(c.parts, p)
+	}
+	return c, nil
+}
+
+// endClients ends the processes.
+func (b *bench) endClients(c *crowd) {
+	for _, p := range c.parts {
+		b.kill(p.process)
+		_ = p.calls.Close() // it has ended with the process
+	}
+}
+
+// call calls a method of clients in all processes at once and adds up their answers.
+func (c *crowd) call(ctx context.Context, method, query string) (Tally, error) {
+	answers, errs := make([]Tally, len(c.parts)), make([]error, len(c.parts))
+	var wg sync.WaitGroup
+	for i, p := range c.parts {
+		wg.Go(func() {
+			call := p.calls.Go("clients."+method, query, &answers[i], make(chan *rpc.Call, 1))
+			select {
+			case <-ctx.Done():
+				errs[i] = ctx.Err()
+			case <-call.Done:
+				if call.Error != nil {
+					errs[i] = fmt.Errorf("clients: %s: %w: %s", method, call.Error, p.tail())
+				}
+			}
+		})
+	}
+	wg.Wait()
+	sum := newTally()
+	if err := errors.Join(errs...); err != nil {
+		return sum, err
+	}
+	for _, a := range answers {
+		sum.add(a)
+	}
+	return sum, nil
+}
+
+// connect connects all clients at once and returns how long that took.
+func (c *crowd) connect(ctx context.Context, query string) (time.Duration, error) {
 	begin := time.Now()
-	t, err := c.obey(order{Do: "connect", Query: query})
+	t, err := c.call(ctx, "Connect", query)
 	took := time.Since(begin)
 	if err == nil && t.Connected != c.n {
 		err = fmt.Errorf("clients: %d of %d are connected", t.Connected, c.n)
@@ -148,60 +141,58 @@ func (c *crowd) connect(query string) (time.Duration, error) {
 	return took, err
 }
 
-// deliveryTimeout is how long a crowd may get nothing new before that is a failure.
+// deliveryTimeout is how long a crowd may receive nothing before that is an error.
 const deliveryTimeout = 15 * time.Second
 
-// await waits until each client has got so many messages, and fails when
-// one is hung up on, or nothing comes any more.
-func (c *crowd) await(ctx context.Context, messages int64) (tally, error) {
-	return c.until(ctx, func(t *tally) bool { return t.complete(messages) })
+// await waits until each client has received so many messages.
+func (c *crowd) await(ctx context.Context, messages int64) (Tally, error) {
+	return c.until(ctx, deliveryTimeout, func(t *Tally) bool { return t.complete(messages) })
 }
 
-// until is await for any condition. It asks every 5 ms, and less often the more
-// clients there are, since counting them takes time from the server.
-func (c *crowd) until(ctx context.Context, done func(*tally) bool) (tally, error) {
+// until waits for a condition. It fails when the server closes a client, or when the clients received nothing for
+// so long. It asks every 5 ms, and less often the more clients there are, since counting them takes time from the server.
+func (c *crowd) until(ctx context.Context, patience time.Duration, done func(*Tally) bool) (Tally, error) {
 	last, since := int64(-1), time.Now()
-	pause := max(5*time.Millisecond, time.Duration(c.n)*time.Microsecond)
 	for {
-		t, err := c.obey(order{Do: "count"})
+		t, err := c.call(ctx, "Count", "")
 		switch {
 		case err != nil:
 			return t, err
 		case t.Dead > 0:
-			return t, fmt.Errorf("the server hung up on %d of %d clients", t.Dead, c.n)
+			return t, fmt.Errorf("the server closed %d of %d clients", t.Dead, c.n)
 		case done(&t):
 			return t, nil
 		}
-		if now := t.Messages + t.LeastBytes; now != last {
+		if now := t.Messages + t.LeastBytes + t.Pings; now != last {
 			last, since = now, time.Now()
 		}
-		if time.Since(since) > deliveryTimeout {
-			return t, fmt.Errorf("%d clients got %d messages in all, one of them only %d, and no more came for %s", c.n, t.Messages, t.LeastMessages, deliveryTimeout)
+		if time.Since(since) > patience {
+			return t, fmt.Errorf("%d clients received %d messages in all, one of them only %d, and %d pings, and no more came for %s",
+				c.n, t.Messages, t.LeastMessages, t.Pings, patience)
 		}
-		select {
-		case <-ctx.Done():
-			return t, ctx.Err()
-		case <-time.After(pause):
+		if err := pause(ctx, max(5*time.Millisecond, time.Duration(c.n)*time.Microsecond)); err != nil {
+			return t, err
 		}
 	}
 }
 
-// pinged waits until the clients have got so many pings.
-func (c *crowd) pinged(ctx context.Context, pings int64, within time.Duration) (tally, error) {
-	for begin := time.Now(); ; {
-		t, err := c.obey(order{Do: "count"})
-		switch {
-		case err != nil || t.Pings >= pings:
-			return t, err
-		case t.Dead > 0:
-			return t, fmt.Errorf("the server hung up on %d clients that answered its pings", t.Dead)
-		case time.Since(begin) > within:
-			return t, fmt.Errorf("%d pings came within %s, want %d", t.Pings, within, pings)
+// stampKey stands before the publisher's time, nanoseconds since 1970, in each
+// message. Counting it counts messages also where a server puts several into one frame.
+var stampKey = []byte(`"ts":`)
+
+// eachStamp calls do with each stamp and returns how many there are.
+func eachStamp(b []byte, do func(ns int64)) (n int) {
+	for {
+		i := bytes.Index(b, stampKey)
+		if i < 0 {
+			return n
 		}
-		select {
-		case <-ctx.Done():
-			return t, ctx.Err()
-		case <-time.After(20 * time.Millisecond):
+		b = b[i+len(stampKey):]
+		var ns int64
+		for len(b) > 0 && b[0] >= '0' && b[0] <= '9' {
+			ns, b = ns*10+int64(b[0]-'0'), b[1:]
 		}
+		do(ns)
+		n++
 	}
 }

@@ -51,26 +51,26 @@ func TestEachStamp(t *testing.T) {
 func TestComplete(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		t    tally
+		t    Tally
 		want bool
 	}{
-		{"all read", tally{LeastMessages: 10, LeastBytes: -1, ReadBytes: 2000}, true},
-		{"one lacks a message", tally{LeastMessages: 9, LeastBytes: -1, ReadBytes: 1800}, false},
-		{"those counted have as much", tally{LeastMessages: 10, LeastBytes: 2000, ReadBytes: 2000}, true},
-		{"merged frames", tally{LeastMessages: 10, LeastBytes: 1990, ReadBytes: 2000}, true},
-		{"one that is counted lacks a message", tally{LeastMessages: 10, LeastBytes: 1800, ReadBytes: 2000}, false},
-		{"nobody reads", newTally(), false},
+		{"all parse", Tally{LeastMessages: 10, LeastBytes: -1, ParsedBytes: 2000}, true},
+		{"one lacks a message", Tally{LeastMessages: 9, LeastBytes: -1, ParsedBytes: 1800}, false},
+		{"those counted have as much", Tally{LeastMessages: 10, LeastBytes: 2000, ParsedBytes: 2000}, true},
+		{"merged frames", Tally{LeastMessages: 10, LeastBytes: 1990, ParsedBytes: 2000}, true},
+		{"one that is counted lacks a message", Tally{LeastMessages: 10, LeastBytes: 1800, ParsedBytes: 2000}, false},
+		{"nobody parses", newTally(), false},
 	} {
 		if got := c.t.complete(10); got != c.want {
 			t.Errorf("%s: got %t, want %t", c.name, got, c.want)
 		}
 	}
 	sum := newTally()
-	for _, part := range []tally{{Connected: 2, LeastMessages: 10, ReadBytes: 2000, LeastBytes: -1}, {Connected: 3, LeastMessages: 8, ReadBytes: 1600, LeastBytes: 1500}, {Connected: 1, LeastMessages: -1, LeastBytes: 1400}} {
+	for _, part := range []Tally{{Connected: 2, LeastMessages: 10, ParsedBytes: 2000, LeastBytes: -1}, {Connected: 3, LeastMessages: 8, ParsedBytes: 1600, LeastBytes: 1500}, {Connected: 1, LeastMessages: -1, LeastBytes: 1400}} {
 		part.Latency = new(histogram)
 		sum.add(part)
 	}
-	if sum.Connected != 6 || sum.LeastMessages != 8 || sum.ReadBytes != 1600 || sum.LeastBytes != 1400 {
+	if sum.Connected != 6 || sum.LeastMessages != 8 || sum.ParsedBytes != 1600 || sum.LeastBytes != 1400 {
 		t.Errorf("got %+v, want 6 connected, and the least of each", sum)
 	}
 }

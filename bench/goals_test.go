@@ -58,12 +58,12 @@ func TestGoals(t *testing.T) {
 		}},
 		{"without the loop's", fanOut(1, 5, 0.6, 0.9, 5, 0), []string{"≤ 0.30 s | 0.60 s | not met |"}},
 		{"bursts", fanOut(burstOf, 1.9, 0, 0, 5, 1), []string{fan(1000, burstOf) + " | ≤ 1.80 s | 1.90 s | not met"}},
-		{"idle", one(overTCP.idle, kilobytes, 1400), []string{"≤ 1.5 KB | 1.4 KB | met"}},
-		{"idle over TLS", one(overTLS.idle, kilobytes, 11_100), []string{"≤ 11.0 KB | 11.1 KB | not met"}},
-		{"handshake", one(overTCP.handshake, microseconds, 95), []string{"≤ 95.0 µs | 95.0 µs | met"}},
+		{"idle", one(idleMemory, kilobytes, 1400), []string{"≤ 1.5 KB | 1.4 KB | met"}},
+		{"idle over TLS", one(idleMemoryTLS, kilobytes, 11_100), []string{"≤ 11.0 KB | 11.1 KB | not met"}},
+		{"handshake", one(handshake, microseconds, 95), []string{"≤ 95.0 µs | 95.0 µs | met"}},
 		{"ping", one(pingTitle, microseconds, 14.1), []string{"≤ 14.0 µs | 14.1 µs | not met"}},
-		{"single POSTs", one(ways["single"].title, perCore, 34), []string{"≤ 34.5 µs: 29,000 a second and core | 34.0 µs: 29,412 a second and core | met"}},
-		{"NDJSON", one(ways["ndjson"].title, perCore, 10.1), []string{"≤ 10.0 µs: 100,000 a second and core | 10.1 µs: 99,010 a second and core | not met"}},
+		{"single POSTs", one(singlePosts.Title, perCore, 34), []string{"≤ 34.5 µs: 29,000 a second and core | 34.0 µs: 29,412 a second and core | met"}},
+		{"NDJSON", one(ndjson.Title, perCore, 10.1), []string{"≤ 10.0 µs: 100,000 a second and core | 10.1 µs: 99,010 a second and core | not met"}},
 	} {
 		got := c.r.goals()
 		if c.want == nil && got != "" {

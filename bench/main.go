@@ -1,20 +1,21 @@
 //go:build linux
 
-// Command bench holds Herald's gateway against what one would write or take
-// instead: a textbook server on gorilla/websocket, a server on Centrifugo's
-// library, and a bare write(2) loop, which is the least that pushing can cost.
-// It prints one table and, with -readme, puts it into that file.
+// Command bench compares Herald's gateway with three other servers: the chat
+// example of gorilla/websocket, a server on Centrifugo's library, and a bare
+// loop of write(2), which is the least that pushing can cost. It prints one
+// table and, with -readme, writes it into that file.
 //
-// Every candidate is a process of its own and takes the same messages from the
-// same NATS; the clients are other processes. What counts is the CPU time and
-// memory of the candidate's process: wall time on a shared machine is noise.
-// Within a round the candidates take turns, so that whatever else the machine
-// does hits all of them, and ratios are taken within a round.
+// Every candidate is a process of its own and receives the same messages from
+// the same NATS; the clients are other processes. Figures are the CPU time and
+// the memory of the candidate's process, as wall time on a shared machine is
+// noise. Within a round the candidates are measured one after the other, so that
+// other load on the machine affects all of them, and ratios are taken within a
+// round.
 //
-// As bench scale it holds as many connections as it is told over several
-// gateways, and computes from what they cost what a million cost.
+// bench scale connects many clients to several gateways, measures what each
+// thing costs, and computes from that what a million clients cost.
 //
-// It runs on Linux only: it reads /proc, and its clients are an epoll loop.
+// It runs on Linux only: it reads /proc, and its clients use epoll.
 package main
 
 import (
@@ -40,24 +41,22 @@ func main() {
 	}
 }
 
-// roles are what this binary is started as by itself, by its first argument.
-var roles = map[string]func(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error{
-	"serve":   serve,
-	"clients": clients,
-	"post":    post,
-	"lonely":  lonely,
+// roles are the other processes that this binary starts of itself, by their first
+// argument. The second is their job as JSON.
+var roles = map[string]func(ctx context.Context, job string, stdin io.Reader, stdout io.Writer) error{
+	"serve": serve, "clients": serveClients, "post": post,
 }
 
-// run is the process: the comparison, the scale run, or a role in one of them.
+// run is the process: the comparison, bench scale, or one of the roles.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	raiseOpenFiles()
-	if len(args) > 0 {
+	if len(args) > 1 {
 		if role := roles[args[0]]; role != nil {
-			return role(ctx, args[1:], stdin, stdout)
+			return role(ctx, args[1], stdin, stdout)
 		}
-		if args[0] == "scale" {
-			return scaleCommand(ctx, args[1:], stdout, stderr)
-		}
+	}
+	if len(args) > 0 && args[0] == "scale" {
+		return scaleCommand(ctx, args[1:], stdout, stderr)
 	}
 	p, readme, err := parsePlan(args, stderr)
 	if err != nil {
@@ -67,17 +66,22 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err != nil {
 		return err
 	}
-	text := r.markdown()
+	return publishText(stdout, readme, "bench", r.markdown())
+}
+
+// publishText prints text and, if readme is not empty, writes it into that file
+// between the marks of this name.
+func publishText(stdout io.Writer, readme, name, text string) error {
 	fmt.Fprintln(stdout, text)
 	if readme == "" {
 		return nil
 	}
-	return writeReadme(readme, text)
+	return writeBetween(readme, name, text)
 }
 
 // plan is what to measure, and how much of it.
 type plan struct {
-	sizes      []int         // how many clients, ascending; the largest is for what has one size
+	sizes      []int         // how many clients, ascending; some scenarios use the largest only
 	rounds     int           // at most
 	budget     time.Duration // no round begins that would probably end after it
 	only       []string      // scenarios by name; empty: all
@@ -85,15 +89,17 @@ type plan struct {
 	deliver    int           // deliveries per measurement
 	pingEvery  time.Duration // keepalive interval while pings are measured
 	pingRounds int           // how many pings each client then gets
-	profile    time.Duration // for which a load is profiled, in whole seconds
-	rest       time.Duration // after all have come, until their memory is measured
-	settle     time.Duration // for which memory must not shrink, to count as settled
-	every      bool          // each client reads what it gets, so that nothing is taken on trust
+	profile    time.Duration // how long a load is profiled, in whole seconds
+	rest       time.Duration // from the last handshake until memory is measured
+	settle     time.Duration // memory has settled when it did not shrink for so long
+	every      bool          // every client parses what it receives
 }
 
 // defaults are those of `make bench`.
 func defaults() plan {
-	return plan{sizes: []int{100, 1000, 10000}, rounds: 3, budget: 9 * time.Minute, rate: 50_000, deliver: 120_000, pingEvery: 2 * time.Second, pingRounds: 3, profile: 2 * time.Second, rest: 4 * time.Second, settle: 500 * time.Millisecond}
+	return plan{sizes: []int{100, 1000, 10000}, rounds: 3, budget: 9 * time.Minute, rate: 50_000, deliver: 120_000,
+		pingEvery: 2 * time.Second, pingRounds: 3, profile: 2 * time.Second, rest: 4 * time.Second,
+		settle: 500 * time.Millisecond}
 }
 
 func parsePlan(args []string, stderr io.Writer) (p plan, readme string, err error) {
@@ -114,7 +120,7 @@ func parsePlan(args []string, stderr io.Writer) (p plan, readme string, err erro
 	p.sizes = nil
 	for s := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(s))
-		if most := openFiles() - spareFiles; err != nil || n < 1 || n > most {
+		if most := socketsOfAProcess(); err != nil || n < 1 || n > most {
 			return p, "", fmt.Errorf("sizes: %q is not a number from 1 to %d (a server's open files)", s, most)
 		}
 		p.sizes = append(p.sizes, n)
@@ -134,15 +140,12 @@ func parsePlan(args []string, stderr io.Writer) (p plan, readme string, err erro
 	return p, readme, nil
 }
 
-// spareFiles are the descriptors that a process needs beside its sockets.
-const spareFiles = 200
-
 // raiseOpenFiles lifts the soft limit of open files to the hard one.
 func raiseOpenFiles() {
 	var l syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) == nil {
 		l.Cur = l.Max
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l) // then the lower one holds, and sizes are checked against that
+		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l) // else the lower limit stays, which sizes are checked against
 	}
 }
 
@@ -154,3 +157,6 @@ func openFiles() int {
 	}
 	return int(min(l.Cur, 1<<20))
 }
+
+// socketsOfAProcess is openFiles less those that a process needs beside sockets.
+func socketsOfAProcess() int { return openFiles() - 200 }

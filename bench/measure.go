@@ -52,13 +52,13 @@ func cpuOf(pid int) (cpu, error) {
 }
 
 // rssOf is the resident memory of a process in bytes.
-func rssOf(pid int) (int64, error) {
+func rssOf(pid int) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
 		return 0, fmt.Errorf("memory of a process: %w", err)
 	}
-	pages, err := strconv.ParseInt(strings.Fields(string(b))[1], 10, 64)
-	return pages * int64(os.Getpagesize()), err
+	pages, err := strconv.ParseFloat(strings.Fields(string(b))[1], 64)
+	return pages * float64(os.Getpagesize()), err
 }
 
 // machineBusy is the CPU time of everything that runs on this machine, in seconds.

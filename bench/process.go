@@ -5,14 +5,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,30 +30,49 @@ type process struct {
 
 const keepSaid = 8 << 10
 
-// startProcess runs a binary with these arguments and variables, and nothing of this
-// process's environment that begins with HERALD_. stdin and stdout may be nil.
-func startProcess(name string, stdin io.Reader, stdout io.Writer, env []string, binary string, args ...string) (*process, error) {
+// command prepares a process with this environment and without the variables of
+// the parent that begin with HERALD_.
+func command(name string, env []string, binary string, args ...string) *process {
 	p := &process{name: name, cmd: exec.Command(binary, args...), done: make(chan struct{})}
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "HERALD_") {
-			p.cmd.Env = append(p.cmd.Env, v)
-		}
-	}
+	p.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "HERALD_") })
 	p.cmd.Env = append(p.cmd.Env, env...)
-	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = stdin, stdout, p
+	p.cmd.Stderr = p
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p.cmd.WaitDelay = time.Second
-	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-	go func() { // ends with the process; kill waits for it
-		_ = p.cmd.Wait() // what it says counts, not how it ends
-		close(p.done)
-	}()
-	return p, nil
+	return p
 }
 
-// Write takes what the process says on standard error.
+// role prepares a process of this binary.
+func (b *bench) role(name string, job any, env ...string) *process {
+	j, _ := json.Marshal(job) // jobs are structs of plain values
+	return command(name, env, b.self, name, string(j))
+}
+
+// start runs the process. close kills it at the latest.
+func (b *bench) start(p *process) error {
+	if err := p.cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	b.running = append(b.running, p)
+	go func() { // ends with the process; kill waits for it
+		_ = p.cmd.Wait() // its standard error says what went wrong
+		close(p.done)
+	}()
+	return nil
+}
+
+// kill ends processes that start has started, and returns when they are gone.
+func (b *bench) kill(list ...*process) {
+	for _, p := range list {
+		_ = p.cmd.Process.Kill() // it may have ended
+	}
+	for _, p := range list {
+		<-p.done
+	}
+	b.running = slices.DeleteFunc(b.running, func(p *process) bool { return slices.Contains(list, p) })
+}
+
+// Write keeps what the process writes to standard error.
 func (p *process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,7 +82,7 @@ func (p *process) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// tail is the last that the process said, for an error about it.
+// tail is the last that the process wrote to standard error, for an error about it.
 func (p *process) tail() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -73,13 +91,7 @@ func (p *process) tail() string {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// kill ends the process and returns when it is gone.
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill() // it may have ended
-	<-p.done
-}
-
-// await asks once every few milliseconds until ready says yes.
+// await calls ready every few milliseconds until it returns true.
 func (p *process) await(ctx context.Context, ready func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -95,23 +107,31 @@ func (p *process) await(ctx context.Context, ready func() bool) error {
 	return nil
 }
 
-// freePort is one of 127.0.0.1 that nobody listens on now, below those that
+// freeAddresses are n of 127.0.0.1 where nobody listens now, with ports below those that
 // Linux gives to outgoing connections (32768 and up).
-func freePort() (string, error) {
+func freeAddresses(n int) (list []string, err error) {
 	for range 1000 {
-		port := strconv.Itoa(20000 + rand.N(12000))
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
-			return port, l.Close()
+		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(12000))
+		l, err := net.Listen("tcp", addr)
+		if err != nil || slices.Contains(list, addr) {
+			continue
+		}
+		if err := l.Close(); err != nil {
+			return nil, err
+		}
+		if list = append(list, addr); len(list) == n {
+			return list, nil
 		}
 	}
-	return "", fmt.Errorf("no port of 127.0.0.1 is free")
+	return nil, fmt.Errorf("fewer than %d ports of 127.0.0.1 are free", n)
 }
 
-// build compiles a command that go.mod names as a tool, and returns its path.
-func build(ctx context.Context, dir, name, importPath string) (string, error) {
-	binary := filepath.Join(dir, name)
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, importPath).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", importPath, err, out)
+// pause returns after d, or with the reason why not.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
-	return binary, nil
 }

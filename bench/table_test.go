@@ -23,7 +23,7 @@ func TestMarkdown(t *testing.T) {
 	}
 	r.record("memory", kilobytes, herald, 0, 1234)
 	r.record("… outside the kernel", seconds, herald, 0, 7)
-	r.record(overTCP.idle, kilobytes, herald, 0, 2000)
+	r.record(idleMemory, kilobytes, herald, 0, 2000)
 	r.record(liveMemory, kilobytes, herald, 0, 1000)
 	r.failures = []string{"textbook with 3 clients: gone"}
 	got := r.markdown()
@@ -39,20 +39,6 @@ func TestMarkdown(t *testing.T) {
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("got\n%s\nwant it to contain\n%s", got, want)
-		}
-	}
-}
-
-func TestIntoReadme(t *testing.T) {
-	const head, rest = "# Herald\n\nText.\n\n", "## How it is built\n\nThe rest.\n"
-	section := func(table string) string { return heading + "\n" + beginMark + "\n" + table + "\n" + endMark + "\n" }
-	for _, c := range []struct{ name, readme, want string }{
-		{"made before what follows", head + rest, head + section("new") + "\n" + rest},
-		{"made at the end", head, strings.TrimRight(head, "\n") + "\n\n" + section("new")},
-		{"between the marks", head + section("old") + "\n" + rest, head + section("new") + "\n" + rest},
-	} {
-		if got := intoReadme(c.readme, "new"); got != c.want {
-			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
 		}
 	}
 }

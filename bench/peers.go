@@ -1,0 +1,279 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	_ "net/http/pprof" // on http.DefaultServeMux, which only these servers use
+	"slices"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/centrifugal/centrifuge"
+	"github.com/gorilla/websocket"
+	"github.com/herald-push/herald/proto"
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sys/unix"
+)
+
+// peer is a server to compare with: it accepts clients at GET /ws and pushes
+// to those of a channel. A client gets a first frame as soon as it will receive
+// everything that is published from then on.
+type peer interface {
+	http.Handler
+	// publish is called by one goroutine, in order. body is not changed later.
+	publish(channel string, body []byte)
+}
+
+// peers make the servers; ping is the interval of keepalives, 0 for none.
+var peers = map[string]func(ping time.Duration) (peer, error){"textbook": newTextbook, "centrifuge": newCentrifuge, "bare": newBare}
+
+// serve is the role of a process that is a server to compare with. It receives
+// its messages as the gateway does: by one subscription to all that the
+// stream republishes.
+func serve(ctx context.Context, job string, _ io.Reader, _ io.Writer) error {
+	var s setup
+	if err := json.Unmarshal([]byte(job), &s); err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	p, err := peers[s.As](s.Ping)
+	if err != nil {
+		return fmt.Errorf("serve %s: %w", s.As, err)
+	}
+	nc, err := nats.Connect(s.NATS)
+	if err != nil {
+		return fmt.Errorf("serve %s: %w", s.As, err)
+	}
+	defer nc.Close()
+	_, err = nc.Subscribe(proto.SubjectLive+">", func(m *nats.Msg) {
+		if channel, ok := proto.ChannelOf(m.Subject); ok {
+			p.publish(channel, m.Data)
+		}
+	})
+	if err := errors.Join(err, nc.Flush()); err != nil {
+		return fmt.Errorf("serve %s: %w", s.As, err)
+	}
+	http.Handle("GET /ws", p)
+	http.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
+	h := &http.Server{Addr: s.Listen, ReadHeaderTimeout: 10 * time.Second}
+	defer context.AfterFunc(ctx, func() { _ = h.Close() })()
+	if s.TLS {
+		return h.ListenAndServeTLS(s.Cert, s.Key)
+	}
+	return h.ListenAndServe()
+}
+
+// welcome is the first frame of the servers that have no greeting of their own.
+const welcome = `{"type":"welcome"}`
+
+// bare is no server but the least that one can cost: a loop of write(2) over the
+// sockets of a channel, on one goroutine. It reads nothing, notices only when
+// it writes that a client is gone, and waits for a slow client.
+type bare struct {
+	mu       sync.Mutex
+	channels map[string][]int // guarded by mu; sockets
+}
+
+func newBare(time.Duration) (peer, error) { return &bare{channels: map[string][]int{}}, nil }
+
+func (b *bare) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	defer func() { _ = c.Close() }() // the copy of the descriptor stays
+	fd, err := detach(c.(*net.TCPConn))
+	if err != nil {
+		return
+	}
+	channel := r.URL.Query().Get("channel")
+	b.mu.Lock()
+	b.channels[channel] = append(b.channels[channel], fd)
+	b.mu.Unlock()
+	// As long as nothing is published, nobody else writes.
+	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"+string(textFrame([]byte(welcome)))) // it may be gone
+}
+
+// detach duplicates the descriptor of a socket; Go's poller does not know the copy.
+func detach(c *net.TCPConn) (fd int, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	if e := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		return -1, e
+	}
+	return fd, err
+}
+
+func (b *bare) publish(channel string, body []byte) {
+	frame := textFrame(body)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var gone []int
+	for _, fd := range b.channels[channel] {
+		if !writeAll(fd, frame) {
+			gone = append(gone, fd)
+		}
+	}
+	if len(gone) == 0 {
+		return
+	}
+	b.channels[channel] = slices.DeleteFunc(b.channels[channel], func(fd int) bool { return slices.Contains(gone, fd) })
+	for _, fd := range gone {
+		_ = unix.Close(fd) // nothing is written to it any more
+	}
+}
+
+// writeAll is one write, unless the socket is full, and reports whether the client
+// is still there. It is raw, so that Go's scheduler does nothing around a write that cannot block.
+func writeAll(fd int, p []byte) bool {
+	for len(p) > 0 {
+		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+		switch errno {
+		case 0:
+			p = p[n:]
+		case unix.EINTR:
+		case unix.EAGAIN:
+			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 1000) // then it is tried again
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// textbook is the server of gorilla's chat example, which most people write: a
+// goroutine that reads and one that writes for each client, a Go channel of
+// 256 messages between hub and writer, default buffers. As there, a client whose
+// channel is full is dropped.
+type textbook struct {
+	ping time.Duration
+	up   websocket.Upgrader
+
+	mu       sync.RWMutex
+	channels map[string]map[*member]struct{} // guarded by mu
+}
+
+type member struct {
+	ws   *websocket.Conn
+	send chan []byte // closed when the client is out of channels
+}
+
+func newTextbook(ping time.Duration) (peer, error) {
+	return &textbook{ping: ping, channels: map[string]map[*member]struct{}{}}, nil
+}
+
+func (t *textbook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ws, err := t.up.Upgrade(w, r, nil)
+	if err != nil {
+		return // Upgrade has answered
+	}
+	channel := r.URL.Query().Get("channel")
+	m := &member{ws: ws, send: make(chan []byte, 256)}
+	t.mu.Lock()
+	if t.channels[channel] == nil {
+		t.channels[channel] = map[*member]struct{}{}
+	}
+	t.channels[channel][m] = struct{}{}
+	t.mu.Unlock()
+	m.send <- []byte(welcome)
+	go t.write(m) // ends when m.send is closed, or with the socket
+	defer func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.channels[channel], m)
+		close(m.send)
+	}()
+	ws.SetReadLimit(16 << 10)
+	for {
+		if _, _, err := ws.ReadMessage(); err != nil {
+			return
+		}
+	}
+}
+
+func (t *textbook) write(m *member) {
+	defer func() { _ = m.ws.Close() }()
+	var tick <-chan time.Time
+	if t.ping > 0 {
+		ticker := time.NewTicker(t.ping)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	for {
+		kind, body := websocket.PingMessage, []byte(nil)
+		select {
+		case b, ok := <-m.send:
+			if !ok {
+				return
+			}
+			kind, body = websocket.TextMessage, b
+		case <-tick:
+		}
+		_ = m.ws.SetWriteDeadline(time.Now().Add(10 * time.Second)) // as in the example; if it fails, so does the write
+		if m.ws.WriteMessage(kind, body) != nil {
+			return
+		}
+	}
+}
+
+func (t *textbook) publish(channel string, body []byte) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for m := range t.channels[channel] {
+		select {
+		case m.send <- body:
+		default:
+			_ = m.ws.Close() // its reader then removes it
+		}
+	}
+}
+
+// onCentrifuge is a server on the library that Centrifugo is made of, with its
+// defaults: the server subscribes a client when it connects, no
+// history, no delay of writes. Its publications go from NATS to the node, whose
+// broker is in memory, as in each process of Centrifugo with an external broker.
+type onCentrifuge struct {
+	node *centrifuge.Node
+	http.Handler
+}
+
+func newCentrifuge(ping time.Duration) (peer, error) {
+	node, err := centrifuge.New(centrifuge.Config{LogLevel: centrifuge.LogLevelNone})
+	if err != nil {
+		return nil, err
+	}
+	pings := &centrifuge.PingPongConfig{PingInterval: -1, PongTimeout: -1}
+	if ping > 0 {
+		pings = &centrifuge.PingPongConfig{PingInterval: ping, PongTimeout: ping * 3 / 4} // the library wants it shorter
+	}
+	node.OnConnecting(func(_ context.Context, e centrifuge.ConnectEvent) (centrifuge.ConnectReply, error) {
+		var asked struct{ Channel string }
+		if err := json.Unmarshal(e.Data, &asked); err != nil || asked.Channel == "" {
+			return centrifuge.ConnectReply{}, centrifuge.DisconnectBadRequest
+		}
+		return centrifuge.ConnectReply{
+			Credentials:    &centrifuge.Credentials{},
+			Subscriptions:  map[string]centrifuge.SubscribeOptions{asked.Channel: {}},
+			PingPongConfig: pings,
+		}, nil
+	})
+	if err := node.Run(); err != nil {
+		return nil, err
+	}
+	return &onCentrifuge{node, centrifuge.NewWebsocketHandler(node, centrifuge.WebsocketConfig{})}, nil
+}
+
+func (c *onCentrifuge) publish(channel string, body []byte) {
+	_, _ = c.node.Publish(channel, body) // the clients' counts show a message that is lost
+}

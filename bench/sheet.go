@@ -1,0 +1,217 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// costs are the measured inputs of the worksheet by name: bytes, and seconds of CPU,
+// the kernel's on behalf of a process included.
+type costs map[string]float64
+
+// inputs are what is measured, in the order of the table.
+var inputs = []struct {
+	name, of string
+	unit     unit
+}{
+	{"conn", "gateway: memory of an idle connection with two subscriptions, a minute after all have come, after garbage collection", bytesOf},
+	{"live", "… of that, heap and stacks in use", bytesOf},
+	{"rush", "… right after all have come", bytesOf},
+	{"kernel", "kernel: memory for the server's end of it", bytesOf},
+	{"base", "gateway: memory without clients", bytesOf},
+	{"recent", "gateway: memory of each of the recent messages that it keeps", bytesOf},
+	{"shake", "gateway: CPU of a client that connects and subscribes", micros},
+	{"idle", "gateway: CPU of a client that only sits there, each second", micros},
+	{"beat", "… a heartbeat, with its answer", micros},
+	{"deliver", "gateway: CPU of a message for each of many clients", micros},
+	{"single", "gateway: CPU of a message for its only client", micros},
+	{"receive", "each gateway: CPU of a message, whether a client wants it or not", micros},
+	{"store", "NATS: CPU of a message", micros},
+	{"relay", "… of passing it to one gateway", micros},
+	{"wire", "… its size, with data of 128 bytes", bytesOf},
+	{"frame", "a client: size of the same as a frame", bytesOf},
+}
+
+// clusters are the columns: a million clients on pods as the manifests make them, the same on
+// larger ones, and ten million. `pod` is the clients of one, `cores` its processors.
+var clusters = []costs{
+	{"clients": 1e6, "pod": 20_000, "cores": 2},
+	{"clients": 1e6, "pod": 100_000, "cores": 4},
+	{"clients": 1e7, "pod": 200_000, "cores": 8},
+}
+
+// line is a row of the worksheet. Its value has a name if later formulas use it.
+type line struct {
+	what, name, formula string
+	unit                unit
+}
+
+// sheet computes a cluster from the inputs, row by row. What the manifests and the defaults say: 65536 is HERALD_RECENT_MESSAGES,
+// 30 s HERALD_DRAIN in deploy/31-gateway.yaml; 66 bytes are the headers of Ethernet, IPv4 and TCP with time stamps.
+//
+// Where the balancer chooses pods at random, a rolling restart moves clients more than once: a client may come to a pod whose turn is yet
+// to come. Each pod in its turn spreads its clients over as many pods as there are, one of them new, so the
+// last pod has (1 + 1/gateways) ^ (gateways − 1) times its share before its turn.
+var sheet = []line{
+	{"clients of a pod", "", "pod", count},
+	{"cores of a pod", "", "cores", count},
+	{"gateways", "gateways", "clients / pod", count},
+	{"memory for the connections", "connections", "clients × (conn + kernel)", bytesOf},
+	{"memory of a gateway beside them", "fixed", "base + 65536 × recent", bytesOf},
+	{"memory in all", "", "connections + gateways × fixed", bytesOf},
+	{"request of a pod", "", "fixed + pod × (rush + kernel)", bytesOf},
+	{"clients of the fullest pod in a rolling restart", "fullest", "pod × ((1 + 1/gateways) ^ (gateways − 1))", count},
+	{"its limit", "", "fixed + fullest × (rush + kernel)", bytesOf},
+	{"how often a rolling restart moves a client", "moves", "(1 + 1/gateways) ^ gateways − 1", times},
+	{"handshakes of a rolling restart", "", "clients × moves × shake", coreSeconds},
+	{"… a second, while the fullest drains, 30 s", "draining", "fullest / 30", count},
+	{"… and what they cost", "", "draining × shake", cores},
+	{"heartbeats, each 25 s", "", "clients × idle", cores},
+	{"a broadcast to all", "broadcast", "clients × deliver", coreSeconds},
+	{"… until the last client has it, if cores do nothing else", "", "pod × deliver / cores", seconds},
+	{"… one a minute", "", "broadcast / 60", cores},
+	{"… one a second", "", "broadcast / 1", cores},
+	{"… of the cores of all gateways", "", "broadcast / (gateways × cores)", percent},
+	{"… network, one a second", "", "clients × (frame + 66)", bits},
+	{"1,000 messages a second, each to one client: gateways", "", "1000 × (gateways × receive + single)", cores},
+	{"… NATS, CPU", "", "1000 × (store + gateways × relay)", cores},
+	{"… NATS, network", "", "1000 × gateways × wire", func(v float64) string { return fmt.Sprintf("%.1f MB/s", v/1e6) }},
+}
+
+// compute fills one column: the values of all rows, and their names among the inputs.
+func (c costs) compute(cluster costs) (column []float64, names costs) {
+	names = costs{}
+	for name, v := range c {
+		names[name] = max(0, v) // what was too little to be measured costs nothing
+	}
+	maps.Copy(names, cluster)
+	for _, l := range sheet {
+		v := evaluate(l.formula, names)
+		column = append(column, v)
+		if l.name != "" {
+			names[l.name] = v
+		}
+	}
+	return column, names
+}
+
+// evaluate computes a formula of numbers, names, + − × / and ^ (a power). It is NaN where a name is unknown or the
+// formula is none.
+func evaluate(formula string, names costs) float64 {
+	e, err := parser.ParseExpr(strings.NewReplacer("×", "*", "−", "-").Replace(formula))
+	if err != nil {
+		return math.NaN()
+	}
+	return value(e, names)
+}
+
+func value(e ast.Expr, names costs) float64 {
+	switch e := e.(type) {
+	case *ast.ParenExpr:
+		return value(e.X, names)
+	case *ast.BasicLit:
+		if v, err := strconv.ParseFloat(e.Value, 64); err == nil {
+			return v
+		}
+	case *ast.Ident:
+		if v, ok := names[e.Name]; ok {
+			return v
+		}
+	case *ast.BinaryExpr:
+		x, y := value(e.X, names), value(e.Y, names)
+		switch e.Op {
+		case token.ADD:
+			return x + y
+		case token.SUB:
+			return x - y
+		case token.MUL:
+			return x * y
+		case token.QUO:
+			return x / y
+		case token.XOR: // as strong as + and −, so a power stands in parentheses
+			return math.Pow(x, y)
+		}
+	}
+	return math.NaN()
+}
+
+// inputs is the table of what was measured.
+func (c costs) inputs() string {
+	var t strings.Builder
+	t.WriteString("| coefficient | of | measured |\n| --- | --- | --- |\n")
+	for _, i := range inputs {
+		fmt.Fprintf(&t, "| `%s` | %s | %s |\n", i.name, i.of, i.unit(c[i.name]))
+	}
+	return t.String()
+}
+
+// forecasts is the worksheet.
+func (c costs) forecasts() string {
+	var t strings.Builder
+	t.WriteString("| | name | by |")
+	var columns [][]float64
+	for _, k := range clusters {
+		fmt.Fprintf(&t, " %s clients |", thousands(int(k["clients"])))
+		column, _ := c.compute(k)
+		columns = append(columns, column)
+	}
+	t.WriteString("\n| --- | --- | --- |" + strings.Repeat(" --- |", len(clusters)) + "\n")
+	for i, l := range sheet {
+		name := l.name
+		if name != "" {
+			name = "`" + name + "`"
+		}
+		fmt.Fprintf(&t, "| %s | %s | `%s` |", l.what, name, l.formula)
+		for _, column := range columns {
+			fmt.Fprintf(&t, " %s |", l.unit(column[i]))
+		}
+		t.WriteString("\n")
+	}
+	return t.String()
+}
+
+func count(v float64) string  { return thousands(int(math.Round(v))) }
+func micros(v float64) string { return microseconds(v * 1e6) }
+func bits(v float64) string   { return fmt.Sprintf("%.1f Gbit/s", v*8/1e9) }
+
+// bytesOf writes an amount of memory.
+func bytesOf(v float64) string {
+	switch size := math.Abs(v); {
+	case size >= 1e9:
+		return fmt.Sprintf("%.1f GB", v/1e9)
+	case size >= 1e7:
+		return fmt.Sprintf("%.0f MB", v/1e6)
+	case size >= 1e6:
+		return fmt.Sprintf("%.1f MB", v/1e6)
+	case size >= 1e3:
+		return kilobytes(v)
+	}
+	return fmt.Sprintf("%.0f bytes", v)
+}
+
+// cores writes CPU time per time.
+func cores(v float64) string {
+	switch {
+	case v >= 9.95:
+		return fmt.Sprintf("%.0f cores", v)
+	case v >= 0.095:
+		return fmt.Sprintf("%.1f cores", v)
+	}
+	return fmt.Sprintf("%.3f cores", v)
+}
+
+// coreSeconds writes CPU time.
+func coreSeconds(v float64) string {
+	if v >= 9.95 {
+		return fmt.Sprintf("%.0f s of CPU", v)
+	}
+	return fmt.Sprintf("%.1f s of CPU", v)
+}
