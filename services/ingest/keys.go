@@ -14,6 +14,7 @@ import (
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/retry"
 )
 
 const (
@@ -28,21 +29,12 @@ const (
 
 // keepKeys keeps the ring equal to the key bucket until ctx ends.
 func (s *Service) keepKeys(ctx context.Context) {
-	for complained := false; ; {
-		err := s.watchKeys(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if !complained && s.nc.IsConnected() { // else the connection says so itself
-			complained = true
-			s.log.Warn("the API keys cannot be watched yet; trying again", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(keysEvery):
-		}
+	again := retry.Policy{
+		Pause: keysEvery,
+		Where: s.nc.IsConnected, // an outage is logged by the connection itself
+		Log:   func(err error) { s.log.Warn("the API keys cannot be watched yet; trying again", "err", err) },
 	}
+	again.Forever(ctx, s.watchKeys)
 }
 
 // watchKeys opens the bucket, or makes it, makes the first key if nobody has any,
@@ -83,22 +75,14 @@ func (s *Service) watchKeys(ctx context.Context) error {
 // keepReplicas brings the key bucket to the stream's replicas, as often as it
 // takes: servers may still be starting. The keys are served meanwhile.
 func (s *Service) keepReplicas(ctx context.Context) {
-	for complained := false; ; complained = true {
+	again := retry.Policy{Pause: replicateEvery, Log: func(err error) {
+		s.log.Warn("the keys are not on as many servers as the messages yet; trying again", "err", err)
+	}}
+	_ = again.Until(ctx, func(ctx context.Context) error { // fails only when ctx ends
 		ask, cancel := context.WithTimeout(ctx, keysTimeout)
-		err := keystore.Replicate(ask, s.js, s.cfg.Replicas)
-		cancel()
-		if err == nil || ctx.Err() != nil {
-			return
-		}
-		if !complained {
-			s.log.Warn("the keys are not on as many servers as the messages yet; trying again", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(replicateEvery):
-		}
-	}
+		defer cancel()
+		return keystore.Replicate(ask, s.js, s.cfg.Replicas)
+	})
 }
 
 // may refuses what the key's scopes do not allow. The error is a problem.

@@ -12,6 +12,7 @@ import (
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/retry"
 )
 
 // askTimeout bounds one question to NATS.
@@ -19,21 +20,12 @@ const askTimeout = 5 * time.Second
 
 // keepKeys follows the key bucket until ctx ends.
 func (s *Service) keepKeys(ctx context.Context) {
-	for complained := false; ; {
-		err := s.watchKeys(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if !complained && s.nc.IsConnected() { // else the connection says so itself
-			complained = true
-			s.log.Warn("the API keys cannot be watched yet; trying again", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Second):
-		}
+	again := retry.Policy{
+		Pause: time.Second,
+		Where: s.nc.IsConnected, // an outage is logged by the connection itself
+		Log:   func(err error) { s.log.Warn("the API keys cannot be watched yet; trying again", "err", err) },
 	}
+	again.Forever(ctx, s.watchKeys)
 }
 
 // watchKeys fills a new ring from the bucket and follows it until ctx ends or

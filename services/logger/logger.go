@@ -23,6 +23,7 @@ import (
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/herald-push/herald/services/logger/internal/store"
 	"github.com/nats-io/nats.go"
@@ -249,7 +250,10 @@ const stuckBytes = 128 << 20
 // keepRetention deletes what is too old or too much until ctx ends.
 func (s *Service) keepRetention(ctx context.Context) {
 	warned := false
-	s.every(ctx, retainEvery, "rows beyond retention cannot be deleted; trying again", func() error {
+	again := retry.Policy{Pause: retainEvery, Log: func(err error) {
+		s.log.Warn("rows beyond retention cannot be deleted; trying again", "err", err)
+	}}
+	again.Forever(ctx, func(ctx context.Context) error {
 		n, err := s.store.Retain(ctx, s.cfg.MaxAge, s.cfg.MaxBytes, time.Now())
 		s.metrics.expired.Add(float64(n))
 		stuck := s.store.Stuck()
@@ -260,26 +264,4 @@ func (s *Service) keepRetention(ctx context.Context) {
 		warned = stuck >= stuckBytes
 		return err
 	})
-}
-
-// every calls f at once and then each interval until ctx ends. Of faults in a
-// row it reports the first.
-func (s *Service) every(ctx context.Context, interval time.Duration, complaint string, f func() error) {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for complained := false; ; {
-		err := f()
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil && !complained {
-			s.log.Warn(complaint, "err", err)
-		}
-		complained = err != nil
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
 }

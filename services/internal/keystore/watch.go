@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -62,13 +63,11 @@ func (s *Store) watch(ctx context.Context, f *follower) error {
 		case errors.Is(err, errResync):
 			continue
 		}
-		if !f.failing {
-			f.failing = true
+		if f.failed.New(err) {
 			f.log.Warn(f.what+"s cannot be watched; trying again", "err", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryEvery):
+		if retry.Pause(ctx, retryEvery) != nil {
+			return nil
 		}
 	}
 }
@@ -82,10 +81,10 @@ type follower struct {
 	remove func(id string)                                        // takes it away
 	log    *slog.Logger
 
-	known   map[string]uint64 // revision of each entry that was taken in, also of damaged ones
-	ready   func()
-	loaded  bool // what was stored at the start is taken in
-	failing bool // the log has it
+	known  map[string]uint64 // revision of each entry that was taken in, also of damaged ones
+	ready  func()
+	loaded bool      // what was stored at the start is taken in
+	failed retry.Row // errors since the bucket was last read whole
 }
 
 // follow reads the bucket from the start and goes on with what changes, until
@@ -122,8 +121,7 @@ func (f *follower) follow(ctx context.Context, kv jetstream.KeyValue, reconnecte
 					return err
 				}
 				stored = nil
-				if f.failing {
-					f.failing = false
+				if f.failed.End() {
 					f.log.Info(f.what + "s are watched again")
 				}
 				if !f.loaded {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -142,33 +143,33 @@ func sameLimits(has, want jetstream.StreamConfig) bool {
 // may follow another. pulse is told what is heard of the stream. The error is
 // ctx's.
 func AwaitStream(ctx context.Context, js jetstream.JetStream, pulse *Pulse, log *slog.Logger) (jetstream.Stream, error) {
-	for said := ""; ; {
-		s, err := findStream(ctx, js)
-		if err == nil {
-			pulse.Answered(s.CachedInfo().Cluster)
-			return s, nil
-		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("wait for stream %s: %w", proto.Stream, ctx.Err())
-		}
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			pulse.Alive() // a cluster that answers
-		} else {
-			pulse.Missed(err)
-		}
-		if err.Error() != said {
-			said = err.Error()
+	waiting := retry.Policy{
+		Pause: 250 * time.Millisecond,
+		Every: func(err error) {
+			if errors.Is(err, jetstream.ErrStreamNotFound) {
+				pulse.Alive() // a cluster that answers
+			} else {
+				pulse.Missed(err)
+			}
+		},
+		Log: func(err error) {
 			level := slog.LevelInfo
 			if errors.Is(err, ErrServerTooOld) { // waiting alone does not help
 				level = slog.LevelWarn
 			}
 			log.Log(ctx, level, "waiting for the stream; ingest declares it", "stream", proto.Stream, "err", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(250 * time.Millisecond):
-		}
+		},
 	}
+	var s jetstream.Stream
+	err := waiting.Until(ctx, func(ctx context.Context) (err error) {
+		s, err = findStream(ctx, js)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("wait for stream %s: %w", proto.Stream, err)
+	}
+	pulse.Answered(s.CachedInfo().Cluster)
+	return s, nil
 }
 
 func findStream(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {

@@ -1,6 +1,9 @@
 package conn
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
 
 type metrics struct {
 	open   prometheus.Gauge
@@ -9,22 +12,19 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
-	m := &metrics{
-		open: prometheus.NewGauge(prometheus.GaugeOpts{
+	f := promauto.With(reg)
+	return &metrics{
+		open: f.NewGauge(prometheus.GaugeOpts{
 			Name: "herald_gateway_connections",
 			Help: "Clients connected now.",
 		}),
-		opened: prometheus.NewCounter(prometheus.CounterOpts{
+		opened: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_connections_opened_total",
 			Help: "Connections accepted since the start.",
 		}),
-		closed: prometheus.NewCounterVec(prometheus.CounterOpts{
+		closed: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_gateway_connections_closed_total",
 			Help: "Connections ended since the start, by the name of the close code.",
 		}, []string{"code"}),
 	}
-	if reg != nil {
-		reg.MustRegister(m.open, m.opened, m.closed)
-	}
-	return m
 }
