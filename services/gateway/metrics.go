@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // figure is a number that one goroutine sets and Prometheus reads, when it
@@ -35,48 +36,49 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
 	m := &metrics{
-		received: prometheus.NewCounterVec(prometheus.CounterOpts{
+		received: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_gateway_messages_received_total",
 			Help: "Messages from NATS by the way they came: live, fetched (repaired from the stream) or ephemeral.",
 		}, []string{"from"}),
-		repaired: prometheus.NewCounter(prometheus.CounterOpts{
+		repaired: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_repairs_total",
 			Help: "Times that live messages were missing and were fetched from the stream.",
 		}),
-		lost: prometheus.NewCounter(prometheus.CounterOpts{
+		lost: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_lost_total",
 			Help: "Times that messages had expired before this gateway could fetch them, or that the stream lost its newest ones; clients were told.",
 		}),
-		damaged: prometheus.NewCounter(prometheus.CounterOpts{
+		damaged: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_damaged_total",
 			Help: "Packs of messages that are gone from the middle of the stream, where Herald deletes nothing; clients got a gap frame.",
 		}),
-		foreign: prometheus.NewCounter(prometheus.CounterOpts{
+		foreign: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_foreign_total",
 			Help: "NATS messages under Herald's subjects that are no Herald messages, and were ignored.",
 		}),
-		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+		refused: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_gateway_refused_total",
 			Help: "Clients refused, by reason.",
 		}, []string{"reason"}),
-		resumes: prometheus.NewCounterVec(prometheus.CounterOpts{
+		resumes: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_gateway_resumes_total",
 			Help: "Clients that came with an id, by what they got: memory, stream or the reason of the gap.",
 		}, []string{"result"}),
-		replayed: prometheus.NewCounter(prometheus.CounterOpts{
+		replayed: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_replayed_total",
 			Help: "Messages sent from the stream to clients that came back.",
 		}),
-		overLimit: prometheus.NewCounter(prometheus.CounterOpts{
+		overLimit: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_over_limit_total",
 			Help: "Clients whose address had as many connections as it may have: refused, unless the limit is a dry run.",
 		}),
-		slowed: prometheus.NewCounter(prometheus.CounterOpts{
+		slowed: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_slowed_seconds_total",
 			Help: "Time that clients waited because their address had used its share of a processor.",
 		}),
-		compressed: prometheus.NewCounter(prometheus.CounterOpts{
+		compressed: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_compressed_total",
 			Help: "Messages compressed, once for all WebSocket clients that negotiated it.",
 		}),
@@ -90,8 +92,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			func() float64 { return max(0, m.end.value()-m.position.value()) }},
 		{"herald_gateway_age_seconds", "Age of the newest stored message when this gateway handed it on, since ingest accepted it. Clocks of different machines are compared.", m.age.value},
 	} {
-		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value))
+		f.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value)
 	}
-	reg.MustRegister(m.received, m.repaired, m.lost, m.damaged, m.foreign, m.refused, m.resumes, m.replayed, m.overLimit, m.slowed, m.compressed)
 	return m
 }

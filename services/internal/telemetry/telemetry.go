@@ -24,6 +24,7 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -66,13 +67,12 @@ func NewLogger(w io.Writer, service string, cfg LogConfig) (*slog.Logger, error)
 // operator's choice.
 func NewRegistry(service string) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	info := prometheus.NewGauge(prometheus.GaugeOpts{
+	promauto.With(reg).NewGauge(prometheus.GaugeOpts{
 		Name:        "herald_build_info",
 		Help:        "1; the version that runs is in the label, and the service: ingest, gateway, logger, or herald for all of them in one process.",
 		ConstLabels: prometheus.Labels{"version": BuildVersion(), "service": service},
-	})
-	info.Set(1)
-	reg.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}).Set(1)
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return reg
 }
 
@@ -122,14 +122,14 @@ func (c checks) run(ctx context.Context) error {
 // NewOps makes the handler around a registry, and registers herald_ready.
 func NewOps(reg *prometheus.Registry) *Ops {
 	o := &Ops{reg: reg}
-	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "herald_ready",
 		Help: "1 while /readyz says that this process is ready.",
 	}, func() float64 {
 		ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
 		defer cancel()
 		return number(o.Ready(ctx) == nil)
-	}))
+	})
 	return o
 }
 
@@ -141,16 +141,15 @@ const readyWithin = 2 * time.Second
 // that it does. Neither may block.
 func Broker(reg prometheus.Registerer, service string, connected func() bool, stream func() error) {
 	label := prometheus.Labels{"service": service}
-	reg.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "herald_nats_connected", ConstLabels: label,
-			Help: "1 while the service has a connection to a NATS server.",
-		}, func() float64 { return number(connected()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "herald_stream_reachable", ConstLabels: label,
-			Help: "1 while the stream answers the service; for ingest: while it stores, too.",
-		}, func() float64 { return number(connected() && stream() == nil) }),
-	)
+	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "herald_nats_connected", ConstLabels: label,
+		Help: "1 while the service has a connection to a NATS server.",
+	}, func() float64 { return number(connected()) })
+	f.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "herald_stream_reachable", ConstLabels: label,
+		Help: "1 while the stream answers the service; for ingest: while it stores, too.",
+	}, func() float64 { return number(connected() && stream() == nil) })
 }
 
 // number is a condition as Prometheus writes it.
