@@ -43,7 +43,8 @@ func (b *bench) startBroker(ctx context.Context) error {
 		apiKey: rand.Text()}
 	b.broker = k
 	config := filepath.Join(b.dir, "nats.conf")
-	text := fmt.Sprintf("listen: %q\nhttp: %q\nprof_port: %s\njetstream { store_dir: %q }\n", a[0], a[1], a[2][len("127.0.0.1:"):], b.dir)
+	text := fmt.Sprintf("listen: %q\nhttp: %q\nprof_port: %s\njetstream { store_dir: %q }\n",
+		a[0], a[1], a[2][len("127.0.0.1:"):], b.dir)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("configure NATS: %w", err)
 	}
@@ -57,14 +58,16 @@ func (b *bench) startBroker(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	k.front = command("ingest", []string{"HERALD_API_KEY=" + k.apiKey}, b.binary["ingest"], "-listen", a[3], "-nats", k.url, "-log-level", "warn")
+	k.front = command("ingest", []string{"HERALD_API_KEY=" + k.apiKey}, b.binary["ingest"],
+		"-listen", a[3], "-nats", k.url, "-log-level", "warn")
 	if err := b.start(k.front); err != nil {
 		return err
 	}
 	if err := k.front.awaitReady(ctx, k.ingest); err != nil {
 		return err
 	}
-	k.js, err = jetstream.New(k.nc, jetstream.WithPublishAsyncErrHandler(func(jetstream.JetStream, *nats.Msg, error) { k.refused.Add(1) }))
+	refused := func(jetstream.JetStream, *nats.Msg, error) { k.refused.Add(1) }
+	k.js, err = jetstream.New(k.nc, jetstream.WithPublishAsyncErrHandler(refused))
 	if err != nil {
 		return fmt.Errorf("publisher: %w", err)
 	}
@@ -175,6 +178,7 @@ func data(i int) []byte {
 
 // body is a message as NATS stores it.
 func body(channel string, i int) []byte {
-	m := proto.Message{Channel: channel, Event: proto.DefaultEvent, Data: data(i), Sender: "bench", Time: proto.FormatTime(time.Now())}
+	m := proto.Message{Channel: channel, Event: proto.DefaultEvent, Data: data(i), Sender: "bench",
+		Time: proto.FormatTime(time.Now())}
 	return m.AppendBody(nil)
 }

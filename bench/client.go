@@ -165,11 +165,12 @@ func (s *clients) Drop(_ string, t *Tally) error {
 // connect returns when the server's first frame has come. Over TCP, the client is then a bare socket.
 func (s *clients) connect(c *client, query string, buf []byte) (err error) {
 	from := source(c.number / s.PerAddress)
-	d := net.Dialer{Timeout: handshakeTimeout, LocalAddr: &net.TCPAddr{IP: from[:]}, Control: func(_, _ string, raw syscall.RawConn) error {
+	d := net.Dialer{Timeout: handshakeTimeout, LocalAddr: &net.TCPAddr{IP: from[:]}}
+	d.Control = func(_, _ string, raw syscall.RawConn) error {
 		// The port is chosen when the server's address is known, so each server has all of them.
 		e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) })
 		return errors.Join(err, e)
-	}}
+	}
 	plain, err := d.Dial("tcp", s.Addr)
 	if err != nil {
 		return err
@@ -262,7 +263,8 @@ func (r *reader) add(c *client) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clients[c.fd] = c
-	return unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | edge, Fd: int32(c.fd)})
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | edge, Fd: int32(c.fd)}
+	return unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, c.fd, &event)
 }
 
 // run reads for as long as the process lives.
@@ -293,7 +295,8 @@ func (r *reader) empty(c *client) {
 	}
 	for !c.dead {
 		// Raw, as unix.Recvfrom allocates an address for each call.
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&r.buf[0])), uintptr(len(r.buf)), uintptr(flags), 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd),
+			uintptr(unsafe.Pointer(&r.buf[0])), uintptr(len(r.buf)), uintptr(flags), 0, 0)
 		switch {
 		case errno == unix.EINTR:
 			continue

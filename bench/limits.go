@@ -73,7 +73,8 @@ func within(n int, limits []limit) (most int, reason string) {
 	return most, reason
 }
 
-// field reads the n-th word, a number, of the line that begins with this word in a file of the kernel's; "": of the first line.
+// field reads the n-th word, a number, of the line that begins with this word in a file of the kernel's.
+// An empty word stands for the first line.
 func field(path, begin string, n int) (int, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

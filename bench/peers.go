@@ -33,7 +33,9 @@ type peer interface {
 }
 
 // peers make the servers; ping is the interval of keepalives, 0 for none.
-var peers = map[string]func(ping time.Duration) (peer, error){"textbook": newTextbook, "centrifuge": newCentrifuge, "bare": newBare}
+var peers = map[string]func(ping time.Duration) (peer, error){
+	"textbook": newTextbook, "centrifuge": newCentrifuge, "bare": newBare,
+}
 
 // serve is the role of a process that is a server to compare with. It receives
 // its messages as the gateway does: by one subscription to all that the

@@ -54,12 +54,13 @@ type line struct {
 	unit                unit
 }
 
-// sheet computes a cluster from the inputs, row by row. What the manifests and the defaults say: 65536 is HERALD_RECENT_MESSAGES,
-// 30 s HERALD_DRAIN in deploy/31-gateway.yaml; 66 bytes are the headers of Ethernet, IPv4 and TCP with time stamps.
+// sheet computes a cluster from the inputs, row by row. Constants are those of the manifests and the defaults:
+// 65536 is HERALD_RECENT_MESSAGES, 30 s HERALD_DRAIN in deploy/31-gateway.yaml; 66 bytes are the headers of
+// Ethernet, IPv4 and TCP with time stamps.
 //
-// Where the balancer chooses pods at random, a rolling restart moves clients more than once: a client may come to a pod whose turn is yet
-// to come. Each pod in its turn spreads its clients over as many pods as there are, one of them new, so the
-// last pod has (1 + 1/gateways) ^ (gateways − 1) times its share before its turn.
+// Where the balancer chooses pods at random, a rolling restart moves clients more than once: a client may come to
+// a pod whose turn is yet to come. Each pod in its turn spreads its clients over as many pods as there are, one of
+// them new, so the last pod has (1 + 1/gateways) ^ (gateways − 1) times its share before its turn.
 var sheet = []line{
 	{"clients of a pod", "", "pod", count},
 	{"cores of a pod", "", "cores", count},
@@ -103,8 +104,8 @@ func (c costs) compute(cluster costs) (column []float64, names costs) {
 	return column, names
 }
 
-// evaluate computes a formula of numbers, names, + − × / and ^ (a power). It is NaN where a name is unknown or the
-// formula is none.
+// evaluate computes a formula of numbers, names, + − × / and ^ (a power). It is NaN where a name is unknown or
+// the text is no formula.
 func evaluate(formula string, names costs) float64 {
 	e, err := parser.ParseExpr(strings.NewReplacer("×", "*", "−", "-").Replace(formula))
 	if err != nil {
