@@ -34,24 +34,6 @@ func (p *patterns) at(pattern string) *subscriptions {
 	return n.subs
 }
 
-// get finds the subscriptions of one pattern, or nil.
-func (p *patterns) get(pattern string) *subscriptions {
-	n := &p.root
-	for {
-		if n = n.child(first(pattern)); n == nil {
-			return nil
-		}
-		switch shared := sharedTokens(n.path, pattern); {
-		case shared < len(n.path):
-			return nil
-		case shared == len(pattern):
-			return n.subs
-		default:
-			pattern = pattern[shared+1:]
-		}
-	}
-}
-
 // remove forgets a pattern, and the nodes that led only to it.
 func (p *patterns) remove(pattern string) {
 	if p.root.remove(pattern) {

@@ -154,3 +154,21 @@ func FuzzPatterns(f *testing.F) {
 		}
 	})
 }
+
+// get finds the subscriptions of one pattern, or nil.
+func (p *patterns) get(pattern string) *subscriptions {
+	n := &p.root
+	for {
+		if n = n.child(first(pattern)); n == nil {
+			return nil
+		}
+		switch shared := sharedTokens(n.path, pattern); {
+		case shared < len(n.path):
+			return nil
+		case shared == len(pattern):
+			return n.subs
+		default:
+			pattern = pattern[shared+1:]
+		}
+	}
+}
