@@ -57,6 +57,10 @@ func serve(ctx context.Context, job string, _ io.Reader, _ io.Writer) error {
 	_, err = nc.Subscribe(proto.SubjectLive+">", func(m *nats.Msg) {
 		if channel, ok := proto.ChannelOf(m.Subject); ok {
 			p.publish(channel, m.Data)
+			return
+		}
+		for lines := proto.ReadPack(m.Data); m.Subject == proto.SubjectLivePacks && lines.Next(); {
+			p.publish(string(lines.Channel()), lines.Message())
 		}
 	})
 	if err := errors.Join(err, nc.Flush()); err != nil {

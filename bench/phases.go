@@ -42,7 +42,7 @@ func (s *scale) receiving(ctx context.Context) error {
 			send func() error
 		}{
 			{&stored, func() error { return s.broker.publish(ctx, l) }},
-			{&passed, func() error { return s.broker.pass(ctx, l, proto.SubjectLive) }},
+			{&passed, func() error { return s.broker.pass(ctx, l, proto.LiveSubject("")) }},
 			{&unfollowed, func() error { return s.broker.pass(ctx, l, "bench.") }},
 		} {
 			used, _, err := s.spend(part.send)
