@@ -205,6 +205,16 @@ func TestPolling(t *testing.T) {
 		p.get(`42["error",`)
 		p.unknown()
 	})
+	t.Run("messages come before the goodbye, and in a response of their own", func(t *testing.T) {
+		p := enter(t)
+		g.reached(b.publish("broadcast", `1`))
+		p.send("42{}") // ends the session while no GET is open
+		if got := p.get("42"); strings.HasSuffix(got, "\x1e1") || !strings.Contains(got, `{"data":1}`) {
+			t.Errorf("got %q", got)
+		}
+		p.get("1")
+		p.unknown()
+	})
 	t.Run("other methods", func(t *testing.T) {
 		p := enter(t)
 		for _, method := range []string{http.MethodPut, http.MethodDelete} {

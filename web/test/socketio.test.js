@@ -4,9 +4,11 @@
 //     HERALD_BIN=/path/to/herald node --test web/test/socketio.test.js
 
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { createRequire } from "node:module";
 import { suite, test } from "node:test";
-import { herald, until } from "./herald.js";
+import { herald, open, until } from "./herald.js";
 
 const require = createRequire(import.meta.url);
 
@@ -64,4 +66,84 @@ suite("Socket.IO", { timeout: 120_000 }, () => {
       });
     }
   }
+
+  test("channels by auth and by emit, with acknowledgements", async (t) => {
+    const server = await herald(t);
+    const { socket, got } = await connect(t, clients[0], server.origin, { auth: { channels: ["public.a"] } });
+    const answer = await socket.emitWithAck("subscribe", ["public.b", "secret"]);
+    assert.deepEqual([answer[0].channel, answer[1].error], ["public.b", "forbidden"]);
+    await server.publish("public.a", { n: 1 }, "?event=created");
+    await server.publish("public.b", { n: 2 }, "?event=created");
+    await until(() => got.length === 2);
+    assert.deepEqual(got.map(([event, value, details]) => [event, value.n, details.channel]), [["created", 1, "public.a"], ["created", 2, "public.b"]]);
+  });
+
+  test("what may not be followed is a connect_error", async (t) => {
+    const server = await herald(t);
+    const { log, socket } = await connect(t, clients[0], server.origin, { auth: { channels: ["secret"] } });
+    assert.match(log[0], /^connect_error Error: .*needs a token/);
+    assert.equal(socket.active, false);
+  });
+
+  test("after a goodbye it recovers; with another stream it does not, and says so", async (t) => {
+    const server = await herald(t);
+    const { socket, got } = await connect(t, clients[0], server.origin, {});
+    await server.notify("one");
+    await until(() => got.length === 1);
+    await server.stop();
+    await until(() => !socket.connected);
+    await server.start();
+    await server.notify("two");
+    await until(() => got.length === 2 && socket.connected);
+    assert.equal(socket.recovered, true);
+    await server.renew();
+    await until(() => socket.connected && !socket.recovered);
+    await server.notify("three");
+    await until(() => got.length === 3);
+    assert.deepEqual(data(got), ["one", "two", "three"]);
+  });
+
+  test("the browser build in Chromium upgrades, and gets a notify", async (t) => {
+    const server = await herald(t);
+    const { page, complaints } = await open(t, server, "/", { bypassCSP: true });
+    await page.addScriptTag({ path: require.resolve("socket.io-client/dist/socket.io.js") });
+    await page.evaluate(() => new Promise((done) => {
+      globalThis.got = [];
+      globalThis.socket = io().on("message", ({ data }) => globalThis.got.push(data));
+      globalThis.socket.on("connect", () => globalThis.socket.io.engine.on("upgrade", done));
+    }));
+    await server.notify("hello");
+    await page.waitForFunction(() => globalThis.got.length === 1);
+    assert.deepEqual(await page.evaluate(() => [globalThis.got, globalThis.socket.io.engine.transport.name]), [["hello"], "websocket"]);
+    assert.deepEqual(complaints, []);
+  });
+
+  // Debian has python3-socketio; it is asked for where it is installed.
+  const python = ["/usr/bin/python3", "python3"].find((bin) => spawnSync(bin, ["-c", "import socketio, requests"]).status === 0);
+  for (const transports of python ? ["polling", "websocket", "polling,websocket"] : []) {
+    test(`python-socketio over ${transports}: a handler of one argument gets one`, async (t) => {
+      const server = await herald(t);
+      const child = spawn(python, ["-c", PYTHON, server.origin, transports], { stdio: ["ignore", "pipe", "inherit"] });
+      t.after(() => child.kill("SIGKILL"));
+      let output = "";
+      child.stdout.on("data", (chunk) => { output += chunk; });
+      await until(() => output.includes("connected\n"));
+      await server.notify("hello");
+      await once(child, "exit");
+      assert.equal(output, `connected\n{"data": "hello"}\n`);
+    });
+  }
 });
+
+const PYTHON = `
+import json, socketio, sys, threading
+client, done = socketio.Client(), threading.Event()
+@client.event
+def message(data):
+    print(json.dumps(data), flush=True)
+    done.set()
+client.connect(sys.argv[1], transports=sys.argv[2].split(","))
+print("connected", flush=True)
+done.wait(60)
+client.disconnect()
+`;

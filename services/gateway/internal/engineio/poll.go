@@ -34,8 +34,12 @@ type poll struct {
 	probing  bool          // guarded by mu; a WebSocket has asked for the session
 	upgrades bool          // guarded by mu; it was answered: no GET is to stay open
 	leaves   bool          // guarded by mu; the client said that it closes
-	ended    bool          // guarded by mu; nothing comes in any more
-	closed   bool          // guarded by mu
+	// goodbye: it is for the next response. JavaScript clients handle a close packet before
+	// the messages that come with it, and then take those for messages of their next
+	// session, which brings them again.
+	goodbye bool // guarded by mu
+	ended   bool // guarded by mu; nothing comes in any more
+	closed  bool // guarded by mu
 
 	websocket socket.Polled // guarded by mu; after the upgrade
 	parked    socket.Parked // memory of websocket
@@ -81,13 +85,9 @@ func (s *poll) Write(b []byte) (n int, full bool, err error) {
 		case ws.Text, ws.Binary:
 			s.add(content{append([]byte(nil), payload...), op == ws.Binary})
 		case ws.Close: // the connection's goodbye
-			s.forget()
-			if s.leaves {
-				s.add(content{[]byte{Noop}, false})
-			} else {
-				s.add(content{[]byte{Close}, false})
+			if s.goodbye = len(s.out) > 0; !s.goodbye {
+				s.end()
 			}
-			s.ended = true
 		}
 	}
 	if !s.gathers && len(s.out) > 0 {
@@ -109,6 +109,17 @@ func cutFrame(b []byte) (op ws.Opcode, payload, rest []byte) {
 		}
 	}
 	return ws.Opcode(b[0] & 0x0f), b[head : head+size], b[head+size:]
+}
+
+// end puts the goodbye into the response.
+func (s *poll) end() {
+	s.forget()
+	if s.leaves {
+		s.add(content{[]byte{Noop}, false})
+	} else {
+		s.add(content{[]byte{Close}, false})
+	}
+	s.goodbye, s.ended = false, true
 }
 
 func (s *poll) add(c content) {
@@ -242,6 +253,9 @@ func (s *poll) receive(ctx context.Context) Response {
 	s.mu.Lock()
 	s.gathers = false
 	if s.get == get {
+		if s.goodbye && len(s.out) == 0 {
+			s.end()
+		}
 		if s.upgrades && len(s.out) == 0 {
 			s.add(content{[]byte{Noop}, false})
 		}
