@@ -232,7 +232,7 @@ func (f *feed) publish(p *natsx.Pack, from string) {
 			continue
 		}
 		// Each message has memory of its own: it may stay for long, its pack must not.
-		m := &hub.Message{Channel: channel}
+		m := &hub.Message{Channel: channel, Except: string(p.Except())}
 		if us := p.Accepted(); us > 0 {
 			m.Accepted = time.UnixMicro(us)
 		}

@@ -476,3 +476,35 @@ func TestPusherEncodedOnce(t *testing.T) {
 		t.Error("two clients got bytes of their own")
 	}
 }
+
+// What is too large, or no text, ends the connection; others do not notice.
+func TestPusherOversized(t *testing.T) {
+	b, g, _ := shopGateway(t)
+	neighbour := g.pusher()
+	neighbour.subscribe("a", "")
+	large := g.pusher()
+	large.send(`{"event":"pusher:subscribe","data":{"channel":"a","channel_data":%q}}`, strings.Repeat("x", 20<<10))
+	if code, _, _ := large.closed(); code != 1009 {
+		t.Errorf("20 KiB: got %d", code)
+	}
+	foul := g.pusher()
+	if err := foul.ws.WriteMessage(websocket.TextMessage, []byte{0xff}); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, _ := foul.closed(); code != 1007 {
+		t.Errorf("no UTF-8: got %d", code)
+	}
+	many := g.pusher()
+	for i := range maxFollowed + 1 {
+		many.send(`{"event":"pusher:subscribe","data":{"channel":"c%d"}}`, i)
+	}
+	for range maxFollowed {
+		many.want("pusher_internal:subscription_succeeded")
+	}
+	many.want("pusher:error")
+	if e := many.want("pusher:subscription_error"); !strings.Contains(e.raw, "1000 subscriptions") {
+		t.Errorf("one subscription too many: got %s", e.raw)
+	}
+	b.publish("pusher.3.a", `1`)
+	neighbour.want("message")
+}
