@@ -28,8 +28,8 @@ const (
 )
 
 // scanner finds the elements of a JSON array in bytes that may still be
-// arriving. It knows brackets and strings. Whether an element is JSON is told
-// by whoever reads it; if each is, and the scanner ends without a fault, the
+// arriving. It knows brackets and strings. Whether an element is JSON is
+// checked by whoever reads it; if each is, and the scanner ends without a fault, the
 // array is.
 type scanner struct {
 	at      int // the next byte to look at
@@ -94,14 +94,14 @@ func (s *scanner) next(b []byte) (element []byte, ok bool, err error) {
 	return nil, false, nil
 }
 
-// cut takes the element before at, and reports whether it has a byte at all.
+// cut returns the element before at, and reports whether it has a byte at all.
 func (s *scanner) cut(b []byte) ([]byte, bool) {
 	element := bytes.Trim(b[s.begin:s.at-1], " \t\r\n")
 	s.begin = s.at
 	return element, len(element) > 0
 }
 
-// postArray takes an array element by element while it arrives: the first fault
+// postArray reads an array element by element while it arrives: the first fault
 // ends the request, whatever else would have come. Nothing is published before
 // all of it is checked. Only the body is kept in between, and read again then:
 // what is made of an element takes more memory than the element.

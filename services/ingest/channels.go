@@ -121,8 +121,8 @@ func pathChannel(r *http.Request) (string, error) {
 	return url.PathUnescape(channel)
 }
 
-// acceptChannel is what POST /v1/channels/{channel} takes, as Accept-Post says
-// it.
+// acceptChannel are the content types of POST /v1/channels/{channel}, as Accept-Post
+// says them.
 const acceptChannel = "application/json, text/*, application/x-www-form-urlencoded"
 
 // isText reports whether the body becomes a JSON string; otherwise it is JSON

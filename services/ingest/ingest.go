@@ -46,7 +46,7 @@ type Deps struct {
 	Tracer   trace.Tracer // nil: no spans
 	// Store says why nothing can be stored at the moment; nil asks NATS.
 	Store func() error
-	// Announce is told the first API key, if this process is the one that
+	// Announce is called with the first API key, if this process is the one that
 	// makes it. Nil prints a banner to Stdout instead.
 	Announce func(secret string)
 	Stdout   io.Writer
@@ -85,7 +85,7 @@ type Service struct {
 }
 
 // New wires the service, and binds its listener unless cfg.Listen is empty.
-// It asks NATS nothing: Run does, as often as it takes.
+// It asks NATS nothing: Run does, and tries again until it succeeds.
 func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -140,9 +140,9 @@ func (s *Service) Addr() net.Addr {
 	return s.server.Addr()
 }
 
-// Run serves until ctx ends: it declares the stream and loads the keys, as
-// often as it takes NATS to answer, and takes requests meanwhile, which it
-// answers with 503 until both is done. At the end NDJSON streams stop
+// Run serves until ctx ends: it declares the stream and loads the keys, and
+// tries again until NATS answers. Requests that it accepts meanwhile are
+// answered with 503. At the end NDJSON streams stop
 // reading, and requests under way get the drain window.
 func (s *Service) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))

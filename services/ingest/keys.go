@@ -72,8 +72,8 @@ func (s *Service) watchKeys(ctx context.Context) error {
 	return store.Watch(watch, &s.ring, s.log, func() { s.keysLoaded.Store(true) })
 }
 
-// keepReplicas brings the key bucket to the stream's replicas, as often as it
-// takes: servers may still be starting. The keys are served meanwhile.
+// keepReplicas brings the key bucket to the stream's replicas, and tries again until
+// it succeeds: servers may still be starting. The keys are served meanwhile.
 func (s *Service) keepReplicas(ctx context.Context) {
 	again := retry.Policy{Pause: replicateEvery, Log: func(err error) {
 		s.log.Warn("the keys are not on as many servers as the messages yet; trying again", "err", err)

@@ -26,7 +26,7 @@ import (
 // server's own write timeout may be over when the last message is stored.
 const answerTimeout = 30 * time.Second
 
-// acceptMessages is what POST /v1/messages takes, as Accept-Post says it.
+// acceptMessages are the content types of POST /v1/messages, as Accept-Post says them.
 const acceptMessages = "application/json, application/x-ndjson"
 
 // postMessages is POST /v1/messages: one message, an array of them, or an
@@ -219,7 +219,7 @@ func (s *Service) sendAll(ctx context.Context, o *origin, pubs iter.Seq2[int, pr
 
 // mediaType is the content type without its parameters, in lower case; empty
 // where the request has none. Everything is UTF-8 and nothing is compressed.
-// accept is what the path takes, for who sent something else.
+// accept are the content types of the path, for the answer to another one.
 func mediaType(w http.ResponseWriter, r *http.Request, accept string) (string, error) {
 	encoding, err := httpx.Single(r, "Content-Encoding")
 	if err != nil {
@@ -248,7 +248,7 @@ func mediaType(w http.ResponseWriter, r *http.Request, accept string) (string, e
 	return "", unsupported(w, accept, "charset "+strconv.Quote(params["charset"])+"; everything is UTF-8 here")
 }
 
-// unsupported is the problem of a body of another type than the path takes,
+// unsupported is the problem of a body whose content type the path does not have,
 // which Accept-Post lists (Linked Data Platform 1.0 section 7.1).
 func unsupported(w http.ResponseWriter, accept, detail string) error {
 	w.Header().Set("Accept-Post", accept)

@@ -18,10 +18,10 @@ import (
 
 const (
 	// stallTimeout is how long the peer of a stream may neither send a byte
-	// nor take one. A stream that flows may last for ever.
+	// nor read one. A stream that flows may last for ever.
 	stallTimeout = 30 * time.Second
 	// lingerTimeout and lingerBytes bound how much of a stream that was cut off
-	// is still read, unheard: a socket that is closed with bytes unread is
+	// is still read and discarded: a socket that is closed with bytes unread is
 	// reset, and the client might lose the last results. net/http does as much
 	// elsewhere.
 	lingerTimeout = 500 * time.Millisecond
@@ -45,7 +45,7 @@ var errCutOff = errors.New("the stream was cut off")
 
 // postStream is POST /v1/messages with NDJSON. An answer that is cut off ends
 // without its last line and without the proper end of an HTTP body, and its
-// connection closes: net/http would take what is left of the body for the
+// connection closes: net/http would read the rest of the body as the
 // next request, since it does not read a full-duplex body to its end by
 // itself (Go 1.26).
 func (s *Service) postStream(w http.ResponseWriter, r *http.Request, o *origin) error {

@@ -54,7 +54,7 @@ func (s *Service) notify(w http.ResponseWriter, r *http.Request, g auth.Grant) e
 	return nil
 }
 
-// notifyMessage takes the member message out of the body. Other members are
+// notifyMessage returns the member message of the body. Other members are
 // ignored, as the predecessor did; message itself must not be there twice.
 // Errors are errNoMessage and problems.
 func notifyMessage(body []byte) (json.RawMessage, error) {

@@ -76,7 +76,7 @@ func (s *Service) traced(route string, h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// observe runs h and tells done the code of its answer, also if it ends in a
+// observe runs h and calls done with the code of its answer, also if it ends in a
 // panic. The wrapped writer unwraps, so http.ResponseController reaches the
 // connection through it. One that is wrapped already (httpx.NewRouter's are) is
 // asked itself.

@@ -44,8 +44,8 @@ func (s *session) batch(ctx context.Context, pull jetstream.ConsumeContext, in *
 // the end. What is left comes again after the next start.
 const drainWait = 2 * time.Second
 
-// flushWait is how long the last acknowledgements may take to leave. What
-// NATS does not get of them is delivered again, and found to be logged.
+// flushWait is how long the last acknowledgements may take to reach NATS. A message whose
+// acknowledgement does not is delivered again, and its row is found to exist.
 const flushWait = 5 * time.Second
 
 // drain stops asking and logs what was delivered: left alone, it would come
@@ -131,7 +131,7 @@ func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
 			s.metrics.redeliveries.Add(float64(len(rows) - inserted))
 			s.metrics.pending.Set(float64(left))
 			s.metrics.oldest.Store(0)
-			s.tell(ctx, rows)
+			s.logRows(ctx, rows)
 			break
 		}
 		if ctx.Err() != nil {
@@ -149,7 +149,7 @@ func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
 			return
 		}
 	}
-	if ctx.Err() != nil { // the last batch: its acknowledgements leave before the connection is closed
+	if ctx.Err() != nil { // the last batch: its acknowledgements are flushed before the connection is closed
 		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushWait)
 		defer cancel()
 		if err := s.nc.FlushWithContext(flush); err != nil {
@@ -158,9 +158,9 @@ func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
 	}
 }
 
-// tell names what was logged to whoever follows single messages, by the id
-// that publishers and clients know.
-func (s *session) tell(ctx context.Context, rows []store.Row) {
+// logRows writes a line for each message at level debug, with the id that publishers and clients know, so that
+// an operator can follow one message.
+func (s *session) logRows(ctx context.Context, rows []store.Row) {
 	if !s.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}

@@ -13,7 +13,7 @@ const csvHeader = "message,sender,timestamp,channel,event,id,epoch,seq,source\n"
 
 // appendCSV writes a row as a line of CSV (RFC 4180). Every cell is quoted:
 // encoding/csv quotes what has a comma, and a spreadsheet of a country that
-// writes 1,5 takes the semicolon, or a tab, for the separator.
+// writes 1,5 uses the semicolon, or a tab, as the separator.
 func appendCSV(b []byte, r *store.Row) []byte {
 	for i, cell := range []string{r.Message, r.Sender, r.Timestamp, r.Channel, r.Event, r.ID(), r.Epoch, strconv.FormatUint(r.Seq, 10), r.Source} {
 		if i > 0 {
@@ -27,7 +27,7 @@ func appendCSV(b []byte, r *store.Row) []byte {
 }
 
 // appendCell writes a cell between its quotes. It puts a ' before whatever a
-// spreadsheet would take for a formula: a publisher must not run anything on
+// spreadsheet would read as a formula: a publisher must not run anything on
 // the machine of whoever opens the export (OWASP, CSV injection). That is the
 // cell's beginning, and what follows a separator of another locale: there the
 // quotes of all cells but the first are text, and do not keep it together.

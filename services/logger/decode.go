@@ -57,7 +57,7 @@ func appendRows(rows []store.Row, epoch string, m stored) (_ []store.Row, foreig
 	return rows, foreign
 }
 
-// finish gives a row the stream's time if it has none. SQLite takes anything;
+// finish gives a row the stream's time if it has none. SQLite stores any bytes as text;
 // whoever reads the log wants UTF-8.
 func finish(r store.Row, stored time.Time) store.Row {
 	if r.Timestamp == "" {

@@ -84,7 +84,7 @@ const (
 )
 
 // New wires the service, and binds its listener unless cfg.Listen is empty. It
-// neither opens the file nor asks NATS: Run does, as often as it takes.
+// neither opens the file nor asks NATS: Run does, and tries again until it succeeds.
 func New(_ context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -156,7 +156,7 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// open opens the file, as often as it takes: a lock on it, a file that is no
+// open opens the file, and tries again until it succeeds: a lock on it, a file that is no
 // database, or a folder that cannot be written are for a person to mend, and
 // the messages wait in the stream meanwhile. False means that ctx ended.
 func (s *Service) open(ctx context.Context) bool {

@@ -37,7 +37,7 @@ func CheckLog(ctx context.Context, path string) error {
 }
 
 // Query returns one page; see Filter. A page with a Next may be short, even
-// empty: the search took long and goes on there.
+// empty: the search reached its time limit and goes on there.
 func (l *Log) Query(ctx context.Context, f Filter) (Page, error) { return l.store.Query(ctx, f) }
 
 // Export writes every row that fits, as "csv" or "ndjson", like the API does;

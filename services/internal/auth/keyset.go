@@ -182,7 +182,7 @@ func (k *keySet) get(ctx context.Context) ([]byte, error) {
 	return b, nil
 }
 
-// load takes over the keys of a set. One without a single key that could be
+// load replaces the keys by those of a set. One without a single key that could be
 // used changes nothing: it is more likely a fault there than the wish to refuse
 // every token.
 func (k *keySet) load(b []byte) error {

@@ -14,7 +14,7 @@ type watched struct {
 	path string
 	what string // in the log
 	log  *slog.Logger
-	load func(b []byte) error // takes new content over, or refuses it and keeps the old
+	load func(b []byte) error // applies new content, or returns why not and keeps the old
 
 	mu      sync.Mutex
 	stamp   string    // guarded by mu; of what load was given last

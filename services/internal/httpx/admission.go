@@ -20,7 +20,7 @@ import (
 // one address has. It is safe for concurrent use.
 //
 // A socket beyond a bound is still accepted, as long as there is one of a few
-// places for that, to be told in its own protocol why it is refused; it must
+// places for that, to receive the reason in its own protocol; it must
 // ask within refusedTime. Beyond those places a socket is closed at once.
 //
 // The address is the socket's peer, IPv6 by /64. The socket of a trusted proxy
@@ -30,7 +30,7 @@ import (
 type Admission struct {
 	// Fixed after newAdmission.
 	max        int // sockets that are served
-	words      int // sockets beyond max that are told why they are refused
+	words      int // sockets beyond max that are answered with the reason
 	perAddress int // 0: no limit
 	proxies    Proxies
 	log        *slog.Logger
@@ -38,8 +38,8 @@ type Admission struct {
 	mu        sync.Mutex
 	open      int                  // guarded by mu; sockets
 	addresses map[netip.Prefix]int // guarded by mu; sockets of peers, and requests under way by trusted proxies
-	refused   int                  // guarded by mu; since told
-	told      time.Time            // guarded by mu; when the log was told last
+	refused   int                  // guarded by mu; since the last line of log
+	logged    time.Time            // guarded by mu; when the last line was written
 }
 
 const (
@@ -61,8 +61,8 @@ const (
 	besides = 64
 	// refusedTime is how long a socket that is refused in words may take to ask.
 	refusedTime = 5 * time.Second
-	// tellEvery bounds how often refused sockets are logged.
-	tellEvery = 10 * time.Second
+	// logEvery bounds how often refused sockets are logged.
+	logEvery = 10 * time.Second
 )
 
 // Sockets that a process with this limit on open files accepts, and how many
@@ -170,7 +170,7 @@ func (a *Admission) enter(p *place) (ok bool) {
 	}
 	if p.refused != nil {
 		p.asked = time.Now().Add(refusedTime)
-		a.tell(p)
+		a.logRefusal(p)
 	}
 	if ok {
 		a.change(p, 1)
@@ -178,12 +178,12 @@ func (a *Admission) enter(p *place) (ok bool) {
 	return ok
 }
 
-// tell logs that sockets are refused, now and then. mu is held.
-func (a *Admission) tell(p *place) {
+// logRefusal logs that sockets are refused, once in logEvery. mu is held.
+func (a *Admission) logRefusal(p *place) {
 	a.refused++
-	if now := time.Now(); now.Sub(a.told) >= tellEvery {
+	if now := time.Now(); now.Sub(a.logged) >= logEvery {
 		a.log.Warn("connections are refused", "reason", p.refused.Detail, "remote", p.peer, "refused", a.refused, "open", a.open, "most", a.max)
-		a.told, a.refused = now, 0
+		a.logged, a.refused = now, 0
 	}
 }
 

@@ -144,8 +144,8 @@ func slashHint(path string) string {
 	return "; a / in a channel's name is written %2F: /v1/channels/" + strings.ReplaceAll(channel, "/", "%2F")
 }
 
-// allow says which methods the path does take (RFC 9110 section 15.5.6); chi
-// tells only its own handler.
+// allow says which methods the path has (RFC 9110 section 15.5.6); chi
+// passes them to its own handler only.
 func allow(w http.ResponseWriter, r *http.Request) {
 	rctx := chi.RouteContext(r.Context())
 	path := r.URL.RawPath

@@ -16,13 +16,13 @@ import (
 )
 
 // resyncEvery bounds how long a key may stay valid after a revocation that
-// the watcher did not hear of.
+// the watcher did not receive.
 const resyncEvery = time.Minute
 
 // retryEvery is how long Watch waits after NATS refused it a watcher.
 const retryEvery = 250 * time.Millisecond
 
-// errResync: the watcher was left in order to start over.
+// errResync ends a watcher so that the bucket is read again from its start.
 var errResync = errors.New("start over")
 
 // Watch keeps ring equal to the bucket until ctx ends. ready is called once,
@@ -34,7 +34,7 @@ var errResync = errors.New("start over")
 // 2.15.2 it notices a restart of NATS only after 20 s, and never a key that
 // left no marker: one whose marker was purged, or whose bucket was made anew
 // or restored. So Watch reads the whole bucket again after each reconnect and
-// once a minute, and takes the keys away that are no longer in it.
+// once a minute, and removes the keys that are no longer in it.
 func (s *Store) Watch(ctx context.Context, ring *auth.Ring, log *slog.Logger, ready func()) error {
 	return s.watch(ctx, &follower{
 		prefix: "key.", what: "API key", log: log, known: map[string]uint64{}, ready: sync.OnceFunc(ready),
@@ -77,13 +77,13 @@ type follower struct {
 	// Fixed.
 	prefix string                                                 // of the entries, such as "key."
 	what   string                                                 // one entry is, in the log
-	put    func(id string, value []byte) (name string, err error) // takes an entry in, or says why not
-	remove func(id string)                                        // takes it away
+	put    func(id string, value []byte) (name string, err error) // applies an entry, or returns why it is damaged
+	remove func(id string)                                        // removes it
 	log    *slog.Logger
 
-	known  map[string]uint64 // revision of each entry that was taken in, also of damaged ones
+	known  map[string]uint64 // revision of each entry that was applied, also of damaged ones
 	ready  func()
-	loaded bool      // what was stored at the start is taken in
+	loaded bool      // what was stored at the start is applied
 	failed retry.Row // errors since the bucket was last read whole
 }
 
@@ -113,7 +113,7 @@ func (f *follower) follow(ctx context.Context, kv jetstream.KeyValue, reconnecte
 			case !open:
 				return errors.New("the watcher ended")
 			case e != nil:
-				if f.take(e) && stored != nil {
+				if f.apply(e) && stored != nil {
 					stored[e.Key()] = true
 				}
 			case stored != nil:
@@ -145,7 +145,7 @@ func (f *follower) dropMissing(ctx context.Context, kv jetstream.KeyValue, store
 		e, err := kv.Get(ctx, key)
 		switch {
 		case err == nil:
-			f.take(e)
+			f.apply(e)
 		case errors.Is(err, jetstream.ErrKeyNotFound):
 			f.drop(key)
 		default:
@@ -155,8 +155,8 @@ func (f *follower) dropMissing(ctx context.Context, kv jetstream.KeyValue, store
 	return nil
 }
 
-// take brings one entry in, and reports whether it exists.
-func (f *follower) take(e jetstream.KeyValueEntry) bool {
+// apply applies one entry: it puts or removes what the entry holds. It reports whether the entry exists.
+func (f *follower) apply(e jetstream.KeyValueEntry) bool {
 	if e.Operation() != jetstream.KeyValuePut {
 		f.drop(e.Key())
 		return false
@@ -180,7 +180,7 @@ func (f *follower) take(e jetstream.KeyValueEntry) bool {
 	return true
 }
 
-// drop takes away what watch has taken in.
+// drop removes what apply has put.
 func (f *follower) drop(key string) {
 	if _, ok := f.known[key]; !ok {
 		return // revoked before this process began

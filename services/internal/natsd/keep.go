@@ -35,7 +35,7 @@ func (s *Server) keep() {
 		case <-tick.C:
 		case <-s.stirred:
 		}
-		_ = s.tell() // said, and tried again
+		_ = s.announce() // it logs its error, and is called again
 		err := s.look()
 		if err == nil {
 			s.recovered()
@@ -106,7 +106,7 @@ func (s *Server) restart() {
 		s.ail(err)
 		return
 	}
-	_ = s.tell() // said, and tried again
+	_ = s.announce() // it logs its error, and is called again
 	if err := s.look(); err != nil {
 		s.ail(err)
 		return
@@ -128,21 +128,21 @@ func (s *Server) recovered() {
 	}
 }
 
-// tell tells Listening the URL unless it knows it. An error in a row is logged
-// once.
-func (s *Server) tell() error {
+// announce calls Listening with the URL unless it has. Of errors in a row the first is
+// logged.
+func (s *Server) announce() error {
 	s.mu.Lock()
-	url, told := s.url, s.told || s.server == nil
+	url, done := s.url, s.announced || s.server == nil
 	s.mu.Unlock()
-	if told {
+	if done {
 		return nil
 	}
 	err := s.cfg.Listening(url)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err != nil && !s.untold {
+	if err != nil && !s.unannounced {
 		s.log.Warn("where the embedded NATS listens cannot be written down; trying again", "err", err)
 	}
-	s.told, s.untold = err == nil, err != nil
+	s.announced, s.unannounced = err == nil, err != nil
 	return err
 }

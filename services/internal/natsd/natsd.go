@@ -38,7 +38,7 @@ type Config struct {
 	// SyncInterval is how often stored messages are fsynced; 0 means before
 	// each acknowledgement.
 	SyncInterval time.Duration
-	// Listening, if set, is told the URL, without credentials, each time a
+	// Listening, if set, is called with the URL, without credentials, each time a
 	// nats-server has started: a restart keeps the port unless another
 	// program took it meanwhile. If it fails for want of room on a disk or of
 	// open files it is called again each second; Start returns other errors.
@@ -65,12 +65,12 @@ type Server struct {
 	failed atomic.Bool           // nats-server has logged that it could not write, and was not found healthy since
 	fault  atomic.Pointer[error] // why messages are not stored; nil while they are. Written by Start, then by keep
 
-	mu     sync.Mutex
-	server *server.Server // guarded by mu; nil while none runs
-	port   int            // guarded by mu; 0: none, or not known yet
-	url    string         // guarded by mu
-	told   bool           // guarded by mu; Listening knows url
-	untold bool           // guarded by mu; Listening failed, and that was logged
+	mu          sync.Mutex
+	server      *server.Server // guarded by mu; nil while none runs
+	port        int            // guarded by mu; 0: none, or not known yet
+	url         string         // guarded by mu
+	announced   bool           // guarded by mu; Listening was called with url
+	unannounced bool           // guarded by mu; Listening failed, and that was logged
 }
 
 // Start runs a nats-server and returns when it accepts connections, or when
@@ -94,7 +94,7 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 	} else if err := room(cfg.Dir); err != nil {
 		s.ail(err)
 	}
-	if err := s.tell(); err != nil && !Passes(err) {
+	if err := s.announce(); err != nil && !Passes(err) {
 		s.halt()
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (s *Server) launch() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.server, s.url, s.told = n, n.ClientURL(), s.cfg.Listening == nil
+	s.server, s.url, s.announced = n, n.ClientURL(), s.cfg.Listening == nil
 	if addr, ok := n.Addr().(*net.TCPAddr); ok {
 		s.port = addr.Port
 	}

@@ -140,7 +140,7 @@ func sameLimits(has, want jetstream.StreamConfig) bool {
 
 // AwaitStream waits until NATS is there, new enough, and somebody has declared
 // the stream, and returns it. Each reason to wait is logged once, as the one
-// may follow another. pulse is told what is heard of the stream. The error is
+// may follow another. pulse records whether the stream answers. The error is
 // ctx's.
 func AwaitStream(ctx context.Context, js jetstream.JetStream, pulse *Pulse, log *slog.Logger) (jetstream.Stream, error) {
 	waiting := retry.Policy{

@@ -11,7 +11,7 @@ import (
 )
 
 // security makes the options of TLS and credentials. The files are read here,
-// so that a wrong one is told at the start, and again at each connect: a
+// so that a wrong one is an error at the start, and again at each connect: a
 // renewed one is used without a restart from the next reconnect on. The
 // connection that lasts keeps what it was made with. With an authority or a
 // certificate a server that does not speak TLS is refused. Errors name the

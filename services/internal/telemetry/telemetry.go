@@ -168,7 +168,7 @@ func (o *Ops) AddCheck(name string, c Check) {
 	o.checks = o.checks.with(name, c)
 }
 
-// AddWarning adds a condition that /readyz tells and that does not make the
+// AddWarning adds a condition that /readyz reports and that does not make the
 // process unready: others are served although it does not hold.
 func (o *Ops) AddWarning(name string, c Check) {
 	o.mu.Lock()

@@ -1,4 +1,4 @@
-// Package tracing exports OpenTelemetry spans, if it is told where to, and
+// Package tracing exports OpenTelemetry spans, if an endpoint is set, and
 // reads and writes the traceparent that a message carries. It is a package of
 // its own because the exporter is large: only who makes spans links it.
 package tracing

@@ -1,4 +1,4 @@
-// Command ingest takes messages over HTTP and stores them in NATS JetStream.
+// Command ingest accepts messages over HTTP and stores them in NATS JetStream.
 package main
 
 import (

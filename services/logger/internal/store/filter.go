@@ -12,7 +12,7 @@ import (
 // Filter says which rows are wanted. Every member that is set must fit.
 type Filter struct {
 	Channel string   // a channel or pattern
-	Allowed []string // patterns of which one must take in the channel; nil: all
+	Allowed []string // patterns of which one must match the channel; nil: all
 	Sender  string   // exact
 	Event   string   // exact
 	After   time.Time

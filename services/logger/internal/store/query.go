@@ -16,7 +16,7 @@ import (
 type Page struct {
 	Rows []Row
 	// Next is the cursor of the next page; "" on the last one. A page with a
-	// Next may be short, even empty: the search took long and goes on there.
+	// Next may be short, even empty: the search reached its time limit and goes on there.
 	Next string
 }
 
