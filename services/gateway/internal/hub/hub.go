@@ -25,6 +25,9 @@ type Hub struct {
 	recent *Recent
 	next   atomic.Uint32
 	m      *metrics
+
+	passedMu sync.Mutex
+	passed   proto.Cursor // what Pass was called with last; guarded by passedMu
 }
 
 // Sink is a subscriber's connection. The shard's goroutine calls it; no method may
@@ -107,9 +110,12 @@ func (h *Hub) Gap(since, upTo uint64, why string) {
 // they were when that part was told last. done, which may be nil, is called by each
 // shard afterwards.
 func (h *Hub) Places(part, parts int, done func()) {
+	h.passedMu.Lock()
+	passed := h.passed // before put: everything up to it is in the inboxes already
+	h.passedMu.Unlock()
 	for _, s := range h.shards {
 		s.put(item{command: func() {
-			s.places(part, parts)
+			s.places(part, parts, passed)
 			if done != nil {
 				done()
 			}
@@ -117,8 +123,14 @@ func (h *Hub) Places(part, parts int, done func()) {
 	}
 }
 
-// Pass says that everything up to a place has been handed in.
-func (h *Hub) Pass(upTo uint64) { h.recent.pass(upTo) }
+// Pass says that everything up to a place has been handed in: the end of a pack,
+// which may be past its last message.
+func (h *Hub) Pass(upTo uint64) {
+	at := h.recent.pass(upTo)
+	h.passedMu.Lock()
+	defer h.passedMu.Unlock()
+	h.passed = at
+}
 
 // Subscriber is a connection as the hub knows it. Its memory is the caller's, who has
 // some for each client anyway. Attach makes it usable; from then on it must not be

@@ -60,10 +60,11 @@ func (r *Recent) forget(upTo uint64) {
 }
 
 // pass moves last on over places without a message.
-func (r *Recent) pass(upTo uint64) {
+func (r *Recent) pass(upTo uint64) proto.Cursor {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last.Seq = max(r.last.Seq, upTo)
+	return proto.Cursor{Epoch: r.last.Epoch, Seq: upTo}
 }
 
 // Count is how many messages after since, up to and including upTo, the ring

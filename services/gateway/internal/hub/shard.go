@@ -143,18 +143,26 @@ func (s *shard) start(at proto.Cursor, reset bool) {
 	}
 }
 
-func (s *shard) places(part, parts int) {
+// places tells a part of the members where the shard is. passed is a place up to
+// which everything stood in the inbox before this command: the end of the newest
+// pack is newer than its last message, and a client that keeps less would miss
+// something, as far as anybody knows, once the pack has expired.
+func (s *shard) places(part, parts int, passed proto.Cursor) {
+	at := s.position
+	if passed.Epoch == at.Epoch {
+		at.Seq = max(at.Seq, passed.Seq)
+	}
 	if len(s.told) != parts {
 		s.told = slices.Repeat([]proto.Cursor{s.begun}, parts)
 	}
-	if s.told[part] == s.position {
+	if s.told[part] == at {
 		return
 	}
-	s.told[part] = s.position
+	s.told[part] = at
 	s.finish() // position is what was taken in
 	for i := part; i < len(s.members); i += parts {
 		if sub := s.members[i]; len(sub.held) > 0 {
-			sub.sink.Passed(s.position.Seq)
+			sub.sink.Passed(at.Seq)
 		}
 	}
 }
