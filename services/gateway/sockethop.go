@@ -51,6 +51,9 @@ type hop struct {
 // hopSubject is where a gateway answers.
 func hopSubject(node string) string { return "herald.socketio." + node }
 
+// drainRequests bounds the wait for NATS when a gateway stops answering.
+const drainRequests = 2 * time.Second
+
 // node is the form of a gateway's id: what a client sends must not become another subject.
 var node = regexp.MustCompile(`^[0-9a-z]{1,40}$`)
 
@@ -61,9 +64,17 @@ func (h *hops) listen(ctx context.Context) (wait func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", hopSubject(h.node), err)
 	}
+	closed := make(chan struct{})
+	sub.SetClosedHandler(func(string) { close(closed) })
 	return func() {
 		<-ctx.Done()
-		_ = sub.Unsubscribe() // fails only when the connection is closed
+		// Requests that NATS has handed over by now are answered: who sent them would wait.
+		if sub.Drain() == nil { // it fails only when the connection is closed
+			select {
+			case <-closed:
+			case <-time.After(drainRequests):
+			}
+		}
 		h.running.Wait()
 	}, nil
 }
@@ -76,7 +87,8 @@ func (h *hops) take(ctx context.Context, m *nats.Msg) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if ctx.Err() != nil { // the last answers are waited for by now
+	if ctx.Err() != nil && !r.Cut { // the sessions are gone
+		respond(m, engineio.UnknownSID.Response())
 		return
 	}
 	if r.Cut {
