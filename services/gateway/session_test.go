@@ -13,6 +13,7 @@ import (
 	"unsafe"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 )
 
@@ -43,7 +44,7 @@ func TestMessage(t *testing.T) {
 			want = strings.Replace(want, m.ID, b.id(1), 1)
 		}
 		m.ID = ""
-		if err := b.nc.PublishMsg(natsx.NewMsg(&m, natsx.Headers{Source: "192.0.2.1"}, ephemeral)); err != nil {
+		if err := b.nc.PublishMsg(natstest.NewMsg(&m, natsx.Headers{Source: "192.0.2.1"}, ephemeral)); err != nil {
 			t.Fatal(err)
 		}
 		if got := c.want("").raw; got != want {

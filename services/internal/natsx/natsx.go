@@ -189,16 +189,9 @@ type Headers struct {
 	Except      string // the connection that does not get it
 }
 
-// NewMsg makes the NATS message for m, which has no ID: to be stored, or, if
-// ephemeral, for the live subject directly. m must have been checked.
-func NewMsg(m *proto.Message, h Headers, ephemeral bool) *nats.Msg {
-	var msg nats.Msg
-	Fill(&msg, m, h, ephemeral)
-	return &msg
-}
-
-// Fill is NewMsg into a message of an earlier Fill that nats.go has sent: its
-// header and data are written over.
+// Fill makes msg the NATS message for m, which has no ID: to be stored, or, if
+// ephemeral, for the live subject directly. m must have been checked. The header and data of an
+// earlier Fill, which nats.go has sent, are written over.
 func Fill(msg *nats.Msg, m *proto.Message, h Headers, ephemeral bool) {
 	if msg.Header == nil {
 		msg.Header = nats.Header{}

@@ -206,7 +206,7 @@ func TestRun(t *testing.T) {
 		t.Fatalf("got %s, %v; want the welcome", got, err)
 	}
 	m := proto.Message{Channel: "broadcast", Event: "message", Data: json.RawMessage(`"hello"`), Sender: "test", Time: proto.FormatTime(time.Now())}
-	if _, err := js.PublishMsg(t.Context(), natsx.NewMsg(&m, natsx.Headers{}, false)); err != nil {
+	if _, err := js.PublishMsg(t.Context(), natstest.NewMsg(&m, natsx.Headers{}, false)); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := read(); err != nil || !strings.Contains(got, `"data":"hello"`) {
