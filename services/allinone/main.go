@@ -86,7 +86,7 @@ func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "-
 func help(w io.Writer) {
 	fmt.Fprint(w, "Herald pushes messages from backends to browsers.\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  herald %-8s %-24s %s\n", c.name, c.args, c.does)
+		fmt.Fprintf(w, "  herald %-8s %-29s %s\n", c.name, c.args, c.does)
 	}
 	fmt.Fprint(w, "\nherald COMMAND -h, or herald help COMMAND, explains a command and its settings.\n\n")
 }
