@@ -259,6 +259,8 @@ func (s *session) begin(ctx context.Context, info *jetstream.StreamInfo) (accoun
 	kept := uint64(1)
 	if len(known) == 0 {
 		kept = info.State.FirstSeq
+	} else if kept, err = s.beforePacks(ctx, info); err != nil {
+		return 0, err
 	}
 	complete := true // so far
 	for _, e := range s.epochs.All() {
@@ -273,6 +275,24 @@ func (s *session) begin(ctx context.Context, info *jetstream.StreamInfo) (accoun
 		complete = complete && accounted == e.Through
 	}
 	return accounted, nil
+}
+
+// beforePacks is the first stream sequence that the log has not written under
+// the epoch that the stream had when each message was stored by itself: then an
+// id had the stream's creation for its epoch and the sequence for its number.
+// With packs the whole stream got another epoch, and without this its messages
+// would be logged once more.
+func (s *session) beforePacks(ctx context.Context, info *jetstream.StreamInfo) (uint64, error) {
+	created, first := proto.EpochOf(info.Created), s.epochs.All()[0]
+	if first.Name == created || first.From != 1 {
+		return 1, nil
+	}
+	last, err := s.store.LastSeq(ctx, created)
+	if err != nil {
+		s.note(explain(err))
+		return 0, err
+	}
+	return last + 1, nil
 }
 
 // missing is the first acknowledged sequence that the log does not have.
