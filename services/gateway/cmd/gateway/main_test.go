@@ -199,8 +199,12 @@ func TestRun(t *testing.T) {
 	defer func() { _ = ws.Close() }()
 	read := func() (string, error) {
 		_ = ws.SetReadDeadline(time.Now().Add(15 * time.Second))
-		_, b, err := ws.ReadMessage()
-		return string(b), err
+		for {
+			_, b, err := ws.ReadMessage()
+			if err != nil || !bytes.Contains(b, []byte(`"type":"position"`)) { // told before a drain, and each heartbeat
+				return string(b), err
+			}
+		}
 	}
 	if got, err := read(); err != nil || !strings.Contains(got, `"welcome"`) {
 		t.Fatalf("got %s, %v; want the welcome", got, err)
