@@ -152,7 +152,7 @@ func sameEpoch(rows []Row) []Row {
 
 // number makes the epoch of a row known and returns its number.
 func (a *appender) number(r *Row) (number int64, err error) {
-	if _, err := a.tx.Exec(insertEpoch, r.Epoch, int64(proto.PackOf(r.Seq)), int64(proto.PackOf(r.Seq))-1); err != nil {
+	if _, err := a.tx.Exec(insertEpoch, r.Epoch, int64(proto.PackOf(r.Seq)), max(0, int64(proto.PackOf(r.Seq))-1)); err != nil {
 		return 0, err
 	}
 	err = a.tx.QueryRow("SELECT number FROM epochs WHERE epoch = ?", r.Epoch).Scan(&number)

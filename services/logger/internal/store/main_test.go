@@ -39,6 +39,16 @@ func rows(epoch string, first, last uint64) []Row {
 	return out
 }
 
+// packs makes rows of packs of one message each, with the stream sequences first
+// to last.
+func packs(epoch string, first, last uint64) []Row {
+	out := rows(epoch, first, last)
+	for i := range out {
+		out[i].Seq = proto.Number(out[i].Seq, 0)
+	}
+	return out
+}
+
 func open(t testing.TB, path string) *Store {
 	t.Helper()
 	s, err := Open(context.Background(), path)

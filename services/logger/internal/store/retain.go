@@ -166,7 +166,7 @@ func (s *Store) remove(ctx context.Context, c chunk) (deleted int, err error) {
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		deleted = 0
 		// What is deleted can no longer be counted.
-		if _, err := account(tx, c.epoch, c.seqs[len(c.seqs)-1]); err != nil {
+		if _, err := account(tx, c.epoch, int64(proto.PackOf(uint64(c.seqs[len(c.seqs)-1])))); err != nil {
 			return err
 		}
 		var number int64
