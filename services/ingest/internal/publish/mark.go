@@ -1,0 +1,78 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+)
+
+// unsure reports whether NATS was away since the epochs were read, or whether
+// one for this server could not be begun yet.
+func (s *stream) unsure() bool {
+	process, l := s.process.Load(), s.life.Load()
+	return s.outages.Load() != s.cleared.Load() || process == nil || *process != s.nc.ConnectedServerId() || l != nil && !l.epochs.Foresees(s.nc)
+}
+
+// mark is where the stream stands. Errors are ErrNoStream, and errStore while
+// NATS would leave a message unanswered.
+func (s *stream) mark() (mark, error) {
+	if err := s.takes(); err != nil {
+		return mark{}, err
+	}
+	l := s.life.Load()
+	if l == nil {
+		return mark{}, ErrNoStream
+	}
+	return mark{l, l.last.Load()}, nil
+}
+
+// departure is mark for a message that is sent now. After NATS was away none
+// leaves before the epoch is known that a restarted server's sequences are of:
+// the error is errEpoch until then.
+func (s *stream) departure() (mark, error) {
+	if s.unsure() {
+		s.doubt()
+		return mark{}, errEpoch
+	}
+	return s.mark()
+}
+
+// certain reports whether an acknowledgement of what was sent at m is of m's
+// life of the stream, and notes its sequence. Otherwise epoch has to ask.
+func (s *stream) certain(out outcome, m mark) bool {
+	// The sequence of a duplicate is the first one's, old as it may be.
+	later := !out.duplicate && out.seq <= m.last
+	if later || s.unsure() || s.life.Load() != m.life {
+		return false
+	}
+	m.life.saw(out.seq)
+	if s.overdue.Load() != 0 {
+		s.overdue.Store(0)
+	}
+	return true
+}
+
+// epoch is the epoch of what was sent at m and acknowledged. It asks NATS first if
+// the epoch is in doubt. The error wraps errEpoch: the id would be a guess.
+func (s *stream) epoch(ctx context.Context, out outcome, m mark) (string, error) {
+	later := !out.duplicate && out.seq <= m.last
+	if later || s.unsure() {
+		if err := s.check(ctx); err != nil {
+			return "", fmt.Errorf("%w: %w", errEpoch, err)
+		}
+	}
+	l := s.life.Load()
+	if l != m.life && !later {
+		return "", errEpoch
+	}
+	l.saw(out.seq)
+	s.overdue.Store(0)
+	return l.epochs.At(out.seq), nil
+}
+
+// doubt has the stream looked at now, because it does not answer publishers.
+func (s *stream) doubt() {
+	select {
+	case s.doubted <- struct{}{}:
+	default:
+	}
+}
