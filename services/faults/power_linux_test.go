@@ -1,13 +1,17 @@
 package faults
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/herald-push/herald/services/internal/natstest"
 	"golang.org/x/sys/unix"
 )
 
@@ -83,15 +87,40 @@ func (d *disk) cut() {
 	}
 }
 
-// powerCut cuts the power of a Herald and its disk, and starts both again.
+// powerCut cuts the power of a Herald and its disk, and starts both again. The
+// processor stops before the disk does: a Herald that ran on would acknowledge
+// messages whose fsync failed, since nats-server does not look at its result.
 func (d *disk) powerCut(h *service) {
 	d.t.Helper()
+	d.freeze(h)
 	d.cut()
 	h.kill()
 	d.unmount()
 	d.mount()
 	h.start()
 	h.await()
+}
+
+// freeze stops every thread of a Herald; one that waits for the disk is stopped
+// when its call returns.
+func (d *disk) freeze(h *service) {
+	d.t.Helper()
+	if err := unix.Kill(h.p.Pid(), unix.SIGSTOP); err != nil {
+		d.t.Fatalf("stop process %d: %v", h.p.Pid(), err)
+	}
+	natstest.Eventually(d.t, time.Minute, "every thread is stopped", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", h.p.Pid()))
+		if err != nil || len(threads) == 0 {
+			d.t.Fatalf("threads of process %d: %v, %v", h.p.Pid(), threads, err)
+		}
+		for _, thread := range threads {
+			b, err := os.ReadFile(thread) // a thread that has just ended has none
+			if state := b[bytes.LastIndexByte(b, ')')+1:]; err == nil && !bytes.HasPrefix(state, []byte(" T")) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // The power goes while messages flow, into the stream and into the log: what
