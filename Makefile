@@ -15,7 +15,7 @@ ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := run
-.PHONY: help up run build test tools check unit faults burst cross web fuzz bench scale microbench images rules chart chart-readme containers compose-test kube-test clean
+.PHONY: docs help up run build test tools check unit faults burst cross web fuzz bench scale microbench images rules chart chart-readme containers compose-test kube-test clean
 
 help: ## these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -48,8 +48,8 @@ check: ## formatting, vet with and without the workspace, staticcheck, workflows
 unit: ## all Go tests, under the race detector; end-to-end tests too
 	go test -race -timeout 20m work
 
-faults: ## the fault suite at full length; writes its table into README.md
-	cd services/faults && go test -count=1 -timeout 60m -v . -faults.long -faults.readme
+faults: ## the fault suite at full length; writes its table into docs/explanation/faults.md
+	cd services/faults && go test -count=1 -timeout 60m -v . -faults.long -faults.write
 
 burst: ## a million messages through ingest into the log, as real processes: rows per CPU-second, memory, lag
 	cd services/faults && go test -count=1 -timeout 30m -v -run 'TestBurst$$' . -faults.long
@@ -65,8 +65,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for m in $(MODULES); do (cd $$m; for p in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) $$p; done; done); done
 
-bench: ## Herald against other servers on this machine, in under ten minutes; writes its table into README.md
-	cd bench && go run . -readme ../README.md
+bench: ## Herald against other servers on this machine, in under ten minutes; writes its table into docs/explanation/benchmarks.md
+	cd bench && go run . -readme ../docs/explanation/benchmarks.md
 
 scale: ## N connections (60,000; 0: as many as this machine lets) over several gateways, and what a million cost; writes its tables into deploy/SCALING.md
 	cd bench && go run . scale -n $(or $(N),60000) -readme ../deploy/SCALING.md
@@ -98,6 +98,9 @@ rules: ## every alert made to fire by promtool, which Debian's package prometheu
 chart: ## the Helm chart against the plain manifests, where there is helm; elsewhere it says what was not tested
 	@export PATH="$$PATH:$(TOOLBOX)"; if command -v helm >/dev/null; then cd deploy/test && go test -tags helm -count=1 -run TestChart .; \
 	else echo "NOT TESTED here, for want of helm (GOBIN=$(TOOLBOX) go install $(HELM)): what deploy/chart renders; its files were"; fi
+
+docs: ## the tables of docs/reference, from the code
+	cd services/allinone && go test -count=1 -run 'Reference$$' . -write-docs
 
 chart-readme: ## the table of values in deploy/chart/README.md, from values.yaml
 	cd deploy/test && go test -count=1 -run TestChartReadme . -write-chart

@@ -8,5 +8,5 @@
 // log, once. Nothing else may be there.
 //
 // The tests run in a short form unless -faults.long is given; make faults
-// does, and writes the table of results into README.md.
+// does, and writes the table of results into docs/explanation/faults.md.
 package faults

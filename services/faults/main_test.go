@@ -20,7 +20,7 @@ import (
 
 var (
 	long     = flag.Bool("faults.long", false, "every scenario at full length")
-	intoFile = flag.Bool("faults.readme", false, "write the table into README.md")
+	intoFile = flag.Bool("faults.write", false, "write the table into docs/explanation/faults.md")
 	seed     = flag.Uint64("faults.seed", 0, "seed of the random scenario; 0: a new one, which is printed")
 	duration = flag.Duration("faults.duration", 0, "how long the random scenario lasts; 0: 30 s, or 5 min with -faults.long")
 )
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	if text := markdown(table.rows); len(table.rows) > 0 {
 		fmt.Printf("\n%s\nin %s\n", text, time.Since(begin).Round(time.Second))
 		if *intoFile && code == 0 {
-			if err := writeReadme("../../README.md", text); err != nil {
+			if err := writeTable("../../docs/explanation/faults.md", text); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				code = 1
 			}

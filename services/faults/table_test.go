@@ -70,22 +70,22 @@ const (
 
 var marked = regexp.MustCompile(`(?s)` + beginMark + `.*` + endMark)
 
-// intoReadme puts the table between the marks of a README.
-func intoReadme(readme, table string, day time.Time) (string, error) {
-	if !marked.MatchString(readme) {
+// intoPage puts the table between the marks of a page.
+func intoPage(page, table string, day time.Time) (string, error) {
+	if !marked.MatchString(page) {
 		return "", fmt.Errorf("no %s … %s in it", beginMark, endMark)
 	}
 	section := beginMark + "\n" + table + "\n`make faults`, " + day.Format(time.DateOnly) +
 		". Received counts every client. The stall is the longest from a publisher's first attempt at a message until a client that wanted it had it.\n" + endMark
-	return marked.ReplaceAllLiteralString(readme, section), nil
+	return marked.ReplaceAllLiteralString(page, section), nil
 }
 
-func writeReadme(path, table string) error {
+func writeTable(path, table string) error {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("write the table: %w", err)
 	}
-	text, err := intoReadme(string(b), table, time.Now().UTC())
+	text, err := intoPage(string(b), table, time.Now().UTC())
 	if err != nil {
 		return fmt.Errorf("write the table into %s: %w", path, err)
 	}
@@ -95,7 +95,7 @@ func writeReadme(path, table string) error {
 	return nil
 }
 
-func TestIntoReadme(t *testing.T) {
+func TestIntoPage(t *testing.T) {
 	day := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
 	one := markdown([]row{{what: "kill -9", more: "twice", v: verdict{published: 10, received: 20, stall: 1234 * time.Millisecond}}})
 	if want := "| kill -9; twice | 10 | 20 | 0 | 0 | 0 | 1.2 s |\n"; !strings.HasSuffix(one, want) {
@@ -104,7 +104,7 @@ func TestIntoReadme(t *testing.T) {
 	text := "# Herald\n\n" + beginMark + "\n" + endMark + "\n\nThe rest.\n"
 	for _, table := range []string{one, markdown([]row{{what: "SIGTERM", v: verdict{published: 1}}})} {
 		var err error
-		if text, err = intoReadme(text, table, day); err != nil {
+		if text, err = intoPage(text, table, day); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.HasPrefix(text, "# Herald\n\n"+beginMark+"\n"+table) || !strings.HasSuffix(text, endMark+"\n\nThe rest.\n") {
@@ -114,7 +114,7 @@ func TestIntoReadme(t *testing.T) {
 	if strings.Contains(text, "kill -9") {
 		t.Errorf("got %q, want the old table gone", text)
 	}
-	if _, err := intoReadme("# Herald\n", one, day); err == nil {
+	if _, err := intoPage("# Herald\n", one, day); err == nil {
 		t.Error("without the marks: got no error")
 	}
 }
