@@ -67,12 +67,3 @@ var (
 	ProblemUnavailable      = problem("unavailable", http.StatusServiceUnavailable, "The service cannot do this now; try again")
 	ProblemNotStored        = problem("not-stored", http.StatusServiceUnavailable, "The message was not stored; send it again with the same idempotency key")
 )
-
-// Problems lists every kind, for documents and tests.
-func Problems() []*Problem {
-	return []*Problem{
-		ProblemInvalidJSON, ProblemInvalidMessage, ProblemInvalidParameter, ProblemUnauthorized, ProblemForbidden,
-		ProblemOrigin, ProblemNotFound, ProblemMethod, ProblemGone, ProblemTooLarge, ProblemHeaderTooLarge, ProblemMediaType,
-		ProblemUpgrade, ProblemTooManyRequests, ProblemTimeout, ProblemInternal, ProblemUnavailable, ProblemNotStored,
-	}
-}

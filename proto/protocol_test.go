@@ -67,6 +67,9 @@ func TestProtocolListsProblems(t *testing.T) {
 			got = append(got, name[1]+" "+statuses[min(i, len(statuses)-1)]) // one status may stand for all names
 		}
 	}
+	if source := readFile(t, "problem.go"); strings.Count(source, "= problem(") != len(proto.Problems()) {
+		t.Errorf("problem.go declares %d kinds, export_test.go lists %d", strings.Count(source, "= problem("), len(proto.Problems()))
+	}
 	for _, p := range proto.Problems() {
 		name, ok := strings.CutPrefix(p.Type, "urn:herald:problem:")
 		if !ok || p.Title == "" {

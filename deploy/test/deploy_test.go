@@ -17,6 +17,7 @@ import (
 	"github.com/herald-push/herald/services/gateway"
 	"github.com/herald-push/herald/services/ingest"
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/service"
 	"github.com/herald-push/herald/services/internal/telemetry"
@@ -281,7 +282,7 @@ func TestDeploySettings(t *testing.T) {
 				env[e.Name] = e.Value
 			}
 		}
-		_, err := config.Parse(s.id, nil, config.Vars(env), nil, io.Discard, settings)
+		_, err := config.Parse(s.id, nil, configtest.Vars(env), nil, io.Discard, settings)
 		if err = errors.Join(err, s.validate()); err != nil {
 			t.Errorf("%s: %v", s.id, err)
 		}

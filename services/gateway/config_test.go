@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/prometheus/client_golang/prometheus"
@@ -65,7 +66,7 @@ func TestSettings(t *testing.T) {
 	c := DefaultConfig()
 	env := map[string]string{"HERALD_ANONYMOUS_CHANNELS": "a,b.>", "HERALD_TRUSTED_PROXIES": "10.0.0.0/8", "HERALD_DRAIN": "3s", "HERALD_JWT_SECRET": jwtSecret}
 	args := []string{"-listen", ":1", "-drain", "4s", "-max-connections-per-ip", "7", "-allowed-origins", "https://a.example, https://b.example"}
-	if _, err := config.Parse("gateway", args, config.Vars(env), nil, nil, c.Settings()); err != nil {
+	if _, err := config.Parse("gateway", args, configtest.Vars(env), nil, nil, c.Settings()); err != nil {
 		t.Fatal(err)
 	}
 	if c.Listen != ":1" || c.Drain != 4*time.Second || c.MaxPerIP != 7 || len(c.AllowedOrigins) != 2 || len(c.AnonymousChannels) != 2 || c.JWTSecret != jwtSecret {

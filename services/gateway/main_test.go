@@ -86,7 +86,7 @@ func message(channel, data string) *nats.Msg { return natsMessage(channel, data,
 
 func natsMessage(channel, data string, ephemeral bool) *nats.Msg {
 	m := proto.Message{Channel: channel, Event: proto.DefaultEvent, Data: json.RawMessage(data), Sender: "test", Time: "2026-11-22T16:58:36.123Z"}
-	return natstest.NewMsg(&m, natsx.Headers{Accepted: time.Now(), Source: "192.0.2.1"}, ephemeral)
+	return natstest.NewMsg(&m, natstest.Headers{Accepted: time.Now(), Source: "192.0.2.1"}, ephemeral)
 }
 
 // pass hands on an ephemeral message.

@@ -13,7 +13,6 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/internal/natstest"
-	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/pusher"
 )
 
@@ -120,7 +119,7 @@ func TestPusherExcludedSocket(t *testing.T) {
 	var last uint64
 	for i, except := range []string{"", one.socket, "", "9.9", one.socket, other.socket} {
 		m := proto.Message{Channel: "pusher.3.a", Event: "message", Data: json.RawMessage(fmt.Sprint(i)), Sender: "shop", Time: "2026-11-22T16:58:36.123Z"}
-		ack, err := b.js.PublishMsg(t.Context(), natstest.NewMsg(&m, natsx.Headers{Except: except}, false))
+		ack, err := b.js.PublishMsg(t.Context(), natstest.NewMsg(&m, natstest.Headers{Except: except}, false))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/pusher"
+	"github.com/herald-push/herald/services/internal/pusher/pushertest"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -186,7 +187,7 @@ func TestPusherRules(t *testing.T) {
 	_, g, _ := shopGateway(t)
 	key := shop().Keys[0]
 	c := g.pusher()
-	auth := func(channel string) string { return key.SignChannel(c.socket, channel) }
+	auth := func(channel string) string { return pushertest.SignChannel(key, c.socket, channel) }
 	for _, rule := range []struct {
 		name, send string
 		want       []string // parts of the answers, in order
@@ -281,7 +282,7 @@ func TestPusherCacheChannels(t *testing.T) {
 		g.reached(last)
 		c := g.pusher()
 		k := shop().Keys[0]
-		c.subscribe(name, fmt.Sprintf(`,"auth":%q`, k.SignChannel(c.socket, name)))
+		c.subscribe(name, fmt.Sprintf(`,"auth":%q`, pushertest.SignChannel(k, c.socket, name)))
 		if e := c.want("message"); e.text() != "2" || e.Channel != name {
 			t.Errorf("%s: got %s, want the newest event", name, e.raw)
 		}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natstest"
-	"github.com/herald-push/herald/services/internal/natsx"
 )
 
 // golden is a file of proto/testdata: what clients in all languages are
@@ -44,7 +43,7 @@ func TestMessage(t *testing.T) {
 			want = strings.Replace(want, m.ID, b.id(1), 1)
 		}
 		m.ID = ""
-		if err := b.nc.PublishMsg(natstest.NewMsg(&m, natsx.Headers{Source: "192.0.2.1"}, ephemeral)); err != nil {
+		if err := b.nc.PublishMsg(natstest.NewMsg(&m, natstest.Headers{Source: "192.0.2.1"}, ephemeral)); err != nil {
 			t.Fatal(err)
 		}
 		if got := c.want("").raw; got != want {

@@ -12,6 +12,7 @@ import (
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/pusher"
+	"github.com/herald-push/herald/services/internal/pusher/pushertest"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -51,7 +52,7 @@ func (s *sdk) call(method, path, query, body string, at time.Time) answered {
 	if err != nil {
 		s.Fatal(err)
 	}
-	s.key.Sign(method, path, q, []byte(body), at)
+	pushertest.SignRequest(s.key, method, path, q, []byte(body), at)
 	return s.do(method, path+"?"+q.Encode(), strings.NewReader(body), "X-API-KEY:", "Content-Type: application/json")
 }
 
@@ -138,7 +139,7 @@ func TestPusherSignaturesRefused(t *testing.T) {
 	}
 	sign := func(change func(q url.Values), path, sent string) answered {
 		q := url.Values{}
-		s.key.Sign(http.MethodPost, path, q, []byte(body), time.Now())
+		pushertest.SignRequest(s.key, http.MethodPost, path, q, []byte(body), time.Now())
 		change(q)
 		return s.do(http.MethodPost, "/apps/3/events?"+q.Encode(), strings.NewReader(sent), "X-API-KEY:")
 	}
@@ -170,7 +171,7 @@ func TestPusherSignaturesRefused(t *testing.T) {
 func TestPusherRepeated(t *testing.T) {
 	s := newSDK(t, start(t, startNATS(t)), 0)
 	q, body := url.Values{}, `{"name":"e","channel":"a","data":"1"}`
-	s.key.Sign(http.MethodPost, "/apps/3/events", q, []byte(body), time.Now())
+	pushertest.SignRequest(s.key, http.MethodPost, "/apps/3/events", q, []byte(body), time.Now())
 	for range 2 {
 		if a := s.do(http.MethodPost, "/apps/3/events?"+q.Encode(), strings.NewReader(body), "Idempotency-Key: k"); a.status != http.StatusOK {
 			t.Fatalf("got %d %s", a.status, a.body)

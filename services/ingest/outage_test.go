@@ -253,7 +253,7 @@ func TestStreamIsDeclared(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := s.CachedInfo().Config
-	if c.MaxAge != 3*time.Hour || c.MaxBytes != 5<<20 || c.Replicas != 1 || c.Duplicates != 2*time.Minute || !c.AllowMsgTTL || c.RePublish == nil {
+	if c.MaxAge != 3*time.Hour || c.MaxBytes != 5<<20 || c.Replicas != 1 || c.Duplicates != 2*time.Minute || c.AllowMsgTTL || c.RePublish == nil {
 		t.Errorf("stream: got %+v", c)
 	}
 }

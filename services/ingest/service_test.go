@@ -14,6 +14,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/nats-io/nats.go/jetstream"
@@ -188,7 +189,7 @@ func TestSettings(t *testing.T) {
 		"HERALD_MAX_CONNECTIONS_PER_IP": "10", "HERALD_HOSTS": "push.example.com",
 	}
 	c := DefaultConfig()
-	if _, err := config.Parse("ingest", []string{"-listen", ":2"}, config.Vars(env), nil, io.Discard, c.Settings()); err != nil {
+	if _, err := config.Parse("ingest", []string{"-listen", ":2"}, configtest.Vars(env), nil, io.Discard, c.Settings()); err != nil {
 		t.Fatal(err)
 	}
 	proxies, _ := c.TrustedProxies.MarshalText()

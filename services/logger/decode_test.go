@@ -9,7 +9,6 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natstest"
-	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/logger/internal/store"
 	"github.com/nats-io/nats.go"
 )
@@ -26,7 +25,7 @@ func rowOf(epoch string, m stored) (store.Row, bool) {
 func TestRowOfMessage(t *testing.T) {
 	at := time.Date(2026, 11, 22, 16, 58, 36, 123456789, time.UTC)
 	m := proto.Message{Channel: "orders.eu", Event: "created", Data: []byte(`"line\none \"two\""`), Sender: "shop", Time: "2026-11-22T16:00:00.000Z"}
-	msg := natstest.NewMsg(&m, natsx.Headers{Source: "2001:db8::1", Accepted: at}, false)
+	msg := natstest.NewMsg(&m, natstest.Headers{Source: "2001:db8::1", Accepted: at}, false)
 	got, ok := rowOf("e", stored{subject: msg.Subject, header: msg.Header, body: msg.Data, seq: 7, time: at})
 	want := store.Row{Message: "line\none \"two\"", Sender: "shop", Timestamp: "2026-11-22T16:00:00.000Z", Channel: "orders.eu", Event: "created", Epoch: "e", Seq: proto.Number(7, 0), Source: "2001:db8::1"}
 	if !ok || got != want {
@@ -102,7 +101,7 @@ func TestRowsOfPack(t *testing.T) {
 
 func BenchmarkRowOf(b *testing.B) {
 	m := proto.Message{Channel: "orders.eu", Event: "message", Data: wordsOf(newRand(), 1), Sender: "shop", Time: "2026-11-22T16:58:36.123Z"}
-	msg := natstest.NewMsg(&m, natsx.Headers{Source: "203.0.113.7", Accepted: time.Now()}, false)
+	msg := natstest.NewMsg(&m, natstest.Headers{Source: "203.0.113.7", Accepted: time.Now()}, false)
 	s := stored{subject: msg.Subject, header: msg.Header, body: msg.Data, seq: 7, time: time.Now()}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -15,6 +15,7 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/keystore"
 )
 
@@ -233,7 +234,7 @@ func TestOpenLogBesideTheService(t *testing.T) {
 func TestConfig(t *testing.T) {
 	cfg := DefaultConfig()
 	env := map[string]string{"HERALD_LOG_MAX_AGE": "48h", "HERALD_DB": "x.db", "HERALD_API_KEY": envKey}
-	if _, err := config.Parse("logger", []string{"-log-max-bytes", "2097152", "-db", "y.db"}, config.Vars(env), nil, nil, cfg.Settings()); err != nil {
+	if _, err := config.Parse("logger", []string{"-log-max-bytes", "2097152", "-db", "y.db"}, configtest.Vars(env), nil, nil, cfg.Settings()); err != nil {
 		t.Fatal(err)
 	}
 	if want := (Config{Listen: ":8082", DB: "y.db", MaxAge: 48 * time.Hour, MaxBytes: 2 << 20, APIKey: envKey}); cfg != want || cfg.Validate() != nil {

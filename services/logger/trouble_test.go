@@ -143,3 +143,29 @@ func lockFile(t *testing.T, path string) (unlock func()) {
 		}
 	}
 }
+
+// fillDisk makes each write of a row fail with SQLITE_FULL, as a full disk does, until the returned function is called: a
+// trigger adds to a table that has given out its last key.
+func fillDisk(t *testing.T, path string) (free func()) {
+	t.Helper()
+	db, err := sql.Open(sql.Drivers()[0], path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(statements string) {
+		t.Helper()
+		if _, err := db.Exec("PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE; " + statements + "; COMMIT"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.SetMaxOpenConns(1)
+	run(`CREATE TABLE full (key INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO full VALUES (9223372036854775807);
+		CREATE TRIGGER disk BEFORE INSERT ON messages BEGIN INSERT INTO full VALUES (NULL); END`)
+	return func() {
+		t.Helper()
+		run("DROP TRIGGER disk; DROP TABLE full")
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -57,14 +57,6 @@ func (e Env) Get(name string) string {
 	return v
 }
 
-// Vars is an environment of exactly these variables.
-func Vars(vars map[string]string) Env {
-	return func(name string) (string, bool) {
-		v, set := vars[name]
-		return v, set
-	}
-}
-
 // ErrHelp is returned by Parse after it printed the help that was asked for.
 var ErrHelp = flag.ErrHelp
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 )
 
 var update = flag.Bool("update", false, "write the golden help anew")
@@ -93,7 +94,7 @@ func TestFlagsStandAnywhere(t *testing.T) {
 		{args: []string{"-one", "hi", "-two"}, fault: "-two"},
 	} {
 		channel, loud := "", false
-		words, err := config.Parse("send", c.args, config.Vars(nil), nil, io.Discard,
+		words, err := config.Parse("send", c.args, configtest.Vars(nil), nil, io.Discard,
 			[]config.Setting{{Flag: "channel", Into: &channel}, {Flag: "loud", Into: &loud}})
 		if c.fault != "" {
 			if err == nil || !strings.Contains(err.Error(), c.fault) {
@@ -126,7 +127,7 @@ func TestPrecedence(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := defaults()
-			if _, err := config.Parse("prog", c.args, config.Vars(c.env), c.file, nil, a.settings()); err != nil {
+			if _, err := config.Parse("prog", c.args, configtest.Vars(c.env), c.file, nil, a.settings()); err != nil {
 				t.Fatal(err)
 			}
 			if a.Name != c.want {
@@ -154,7 +155,7 @@ func TestAllKinds(t *testing.T) {
 	}{{"flags", args, token, nil}, {"environment", nil, env, nil}, {"file", nil, token, values}} {
 		t.Run(c.name, func(t *testing.T) {
 			a := defaults()
-			if _, err := config.Parse("prog", c.args, config.Vars(c.env), c.file, nil, a.settings()); err != nil {
+			if _, err := config.Parse("prog", c.args, configtest.Vars(c.env), c.file, nil, a.settings()); err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(a.Origins, want.Origins) {
@@ -173,7 +174,7 @@ func TestAllKinds(t *testing.T) {
 
 func TestBoolFlagNeedsNoValueAndArgumentsRemain(t *testing.T) {
 	a := defaults()
-	rest, err := config.Parse("prog", []string{"-verbose", "serve", "other"}, config.Vars(nil), nil, nil, a.settings())
+	rest, err := config.Parse("prog", []string{"-verbose", "serve", "other"}, configtest.Vars(nil), nil, nil, a.settings())
 	if err != nil || !a.Verbose || !slices.Equal(rest, []string{"serve", "other"}) {
 		t.Errorf("got verbose %v, rest %q, error %v", a.Verbose, rest, err)
 	}
@@ -184,7 +185,7 @@ func TestBoolFlagNeedsNoValueAndArgumentsRemain(t *testing.T) {
 func TestEmptyVariables(t *testing.T) {
 	empty := map[string]string{"T_NAME": "", "T_ORIGINS": "", "T_TOKEN": "", "T_VERBOSE": "", "T_WORKERS": "", "T_BYTES": "", "T_DRAIN": "", "T_LEVEL": ""}
 	a := defaults()
-	if _, err := config.Parse("prog", nil, config.Vars(empty), map[string]string{"workers": "7", "level": "high", "origins": "c"}, nil, a.settings()); err != nil {
+	if _, err := config.Parse("prog", nil, configtest.Vars(empty), map[string]string{"workers": "7", "level": "high", "origins": "c"}, nil, a.settings()); err != nil {
 		t.Fatal(err)
 	}
 	if a.Name != "" || len(a.Origins) != 0 || a.Token != "" {
@@ -194,7 +195,7 @@ func TestEmptyVariables(t *testing.T) {
 		t.Errorf("what cannot be empty: got %+v, want the file's values and the defaults", a)
 	}
 	b := defaults()
-	if _, err := config.Parse("prog", []string{"-name=", "-origins="}, config.Vars(nil), nil, nil, b.settings()); err != nil || b.Name != a.Name || len(b.Origins) != 0 {
+	if _, err := config.Parse("prog", []string{"-name=", "-origins="}, configtest.Vars(nil), nil, nil, b.settings()); err != nil || b.Name != a.Name || len(b.Origins) != 0 {
 		t.Errorf("flags: got %q, %q, %v; want the same", b.Name, b.Origins, err)
 	}
 }
@@ -203,18 +204,18 @@ func TestSecretFilePath(t *testing.T) {
 	path := file(t, "\ufeff  s3cret\r\n")
 	var secret, from string
 	settings := []config.Setting{{Env: "T_TOKEN", Secret: true, Into: &secret, Path: &from}}
-	if _, err := config.Parse("prog", nil, config.Vars(map[string]string{"T_TOKEN_FILE": path}), nil, nil, settings); err != nil || secret != "s3cret" || from != path {
+	if _, err := config.Parse("prog", nil, configtest.Vars(map[string]string{"T_TOKEN_FILE": path}), nil, nil, settings); err != nil || secret != "s3cret" || from != path {
 		t.Errorf("got %q from %q, %v", secret, from, err)
 	}
 	from = ""
-	if _, err := config.Parse("prog", nil, config.Vars(map[string]string{"T_TOKEN": "x"}), nil, nil, settings); err != nil || from != "" {
+	if _, err := config.Parse("prog", nil, configtest.Vars(map[string]string{"T_TOKEN": "x"}), nil, nil, settings); err != nil || from != "" {
 		t.Errorf("got %q from %q, %v; want no file", secret, from, err)
 	}
 }
 
 func TestListIsEmptiedByComma(t *testing.T) {
 	a := defaults()
-	if _, err := config.Parse("prog", nil, config.Vars(map[string]string{"T_ORIGINS": ","}), nil, nil, a.settings()); err != nil || len(a.Origins) != 0 {
+	if _, err := config.Parse("prog", nil, configtest.Vars(map[string]string{"T_ORIGINS": ","}), nil, nil, a.settings()); err != nil || len(a.Origins) != 0 {
 		t.Errorf("got %q, %v; want none", a.Origins, err)
 	}
 }
@@ -235,7 +236,7 @@ func TestSecretFile(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := defaults()
-			_, err := config.Parse("prog", nil, config.Vars(c.env), nil, nil, a.settings())
+			_, err := config.Parse("prog", nil, configtest.Vars(c.env), nil, nil, a.settings())
 			if c.fault == "" {
 				if err != nil || a.Token != c.want || a.Name != "herald" {
 					t.Errorf("got %q, %q, %v; want %q", a.Token, a.Name, err, c.want)
@@ -249,7 +250,7 @@ func TestSecretFile(t *testing.T) {
 
 func TestFaultsAreReportedAtOnce(t *testing.T) {
 	a := defaults()
-	_, err := config.Parse("prog", []string{"-workers=many", "-nonsense=1"}, config.Vars(map[string]string{
+	_, err := config.Parse("prog", []string{"-workers=many", "-nonsense=1"}, configtest.Vars(map[string]string{
 		"T_BYTES": "1e6", "T_DRAIN": "10", "T_VERBOSE": "perhaps", "T_TOKEN": "x", "T_TOKEN_FILE": "y",
 	}), map[string]string{"level": "middle"}, nil, a.settings())
 	if err == nil {
@@ -284,22 +285,22 @@ func TestSecretsAreNeverInErrors(t *testing.T) {
 		setting := []config.Setting{{Flag: "nats", Env: "T_SECRET", Key: "secret", Secret: true, Into: into}}
 		for name, parse := range map[string]func() ([]string, error){
 			"flag": func() ([]string, error) {
-				return config.Parse("prog", []string{"-nats=" + secret}, config.Vars(nil), nil, nil, setting)
+				return config.Parse("prog", []string{"-nats=" + secret}, configtest.Vars(nil), nil, nil, setting)
 			},
 			"environment": func() ([]string, error) {
-				return config.Parse("prog", nil, config.Vars(map[string]string{"T_SECRET": secret}), nil, nil, setting)
+				return config.Parse("prog", nil, configtest.Vars(map[string]string{"T_SECRET": secret}), nil, nil, setting)
 			},
 			"file of its own": func() ([]string, error) {
-				return config.Parse("prog", nil, config.Vars(map[string]string{"T_SECRET_FILE": file(t, secret)}), nil, nil, setting)
+				return config.Parse("prog", nil, configtest.Vars(map[string]string{"T_SECRET_FILE": file(t, secret)}), nil, nil, setting)
 			},
 			"file": func() ([]string, error) {
-				return config.Parse("prog", nil, config.Vars(nil), map[string]string{"secret": secret}, nil, setting)
+				return config.Parse("prog", nil, configtest.Vars(nil), map[string]string{"secret": secret}, nil, setting)
 			},
 			"three dashes": func() ([]string, error) {
-				return config.Parse("prog", []string{"---nats=" + secret}, config.Vars(nil), nil, nil, setting)
+				return config.Parse("prog", []string{"---nats=" + secret}, configtest.Vars(nil), nil, nil, setting)
 			},
 			"another flag": func() ([]string, error) {
-				return config.Parse("prog", []string{"-nat=" + secret}, config.Vars(nil), nil, nil, setting)
+				return config.Parse("prog", []string{"-nat=" + secret}, configtest.Vars(nil), nil, nil, setting)
 			},
 		} {
 			_, err := parse()
@@ -316,7 +317,7 @@ func TestHelp(t *testing.T) {
 	for _, arg := range []string{"-h", "--help"} {
 		var out bytes.Buffer
 		a := defaults()
-		_, err := config.Parse("prog", []string{arg, "-workers=many"}, config.Vars(map[string]string{"T_WORKERS": "9"}), nil, &out, a.settings())
+		_, err := config.Parse("prog", []string{arg, "-workers=many"}, configtest.Vars(map[string]string{"T_WORKERS": "9"}), nil, &out, a.settings())
 		if !errors.Is(err, config.ErrHelp) {
 			t.Fatalf("%s: got %v", arg, err)
 		}

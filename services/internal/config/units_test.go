@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"io"
@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 )
 
 func TestSize(t *testing.T) {
@@ -13,18 +16,18 @@ func TestSize(t *testing.T) {
 		"0": 0, "1048576": 1 << 20, "64KiB": 64 << 10, "64 MiB": 64 << 20, "1.5GiB": 3 << 29, "2tib": 2 << 40, "8Mi": 8 << 20, "1kB": 1000, "10MB": 1e7, "7B": 7,
 		"9223372036854775807": math.MaxInt64,
 	} {
-		if got, err := Size(v); err != nil || got != want {
+		if got, err := config.Size(v); err != nil || got != want {
 			t.Errorf("%s: got %d, %v, want %d", v, got, err, want)
 		}
 	}
 	for _, v := range []string{"", "64M", "1g", "-1", "1e6", "MiB", "1.5", "1.5B", "8EiB", "9223372036854775808", "16777216TiB", "1 2", "0x10", "1KiBps"} {
-		if got, err := Size(v); err == nil {
+		if got, err := config.Size(v); err == nil {
 			t.Errorf("%q: got %d, want an error", v, got)
 		}
 	}
 	for n, want := range map[int64]string{0: "0", 1: "1", 256: "256", 1 << 10: "1KiB", 65536: "64KiB", 8 << 20: "8MiB", 1 << 30: "1GiB", 3 << 29: "1536MiB", 1000: "1000", math.MaxInt64: "9223372036854775807"} {
-		got := ShowSize(n)
-		if back, err := Size(got); got != want || err != nil || back != n {
+		got := config.ShowSize(n)
+		if back, err := config.Size(got); got != want || err != nil || back != n {
 			t.Errorf("%d: shown as %s, want %s; read back as %d, %v", n, got, want, back, err)
 		}
 	}
@@ -32,12 +35,12 @@ func TestSize(t *testing.T) {
 
 func TestDurationWithDays(t *testing.T) {
 	for v, want := range map[string]time.Duration{"30d": 720 * time.Hour, "1d12h": 36 * time.Hour, "0.5d": 12 * time.Hour, "10s": 10 * time.Second, "1h1d": 25 * time.Hour, "-1d": -24 * time.Hour, "0": 0} {
-		if got, err := Duration(v); err != nil || got != want {
+		if got, err := config.Duration(v); err != nil || got != want {
 			t.Errorf("%s: got %s, %v, want %s", v, got, err, want)
 		}
 	}
 	for _, v := range []string{"", "d", "1", "1day", "30 d", "1d1", "200000d", "."} {
-		if got, err := Duration(v); err == nil {
+		if got, err := config.Duration(v); err == nil {
 			t.Errorf("%q: got %s, want an error", v, got)
 		}
 	}
@@ -45,7 +48,7 @@ func TestDurationWithDays(t *testing.T) {
 
 func TestListenAddress(t *testing.T) {
 	parse := func(v string) (listen string, err error) {
-		_, err = Parse("x", []string{"-listen", v}, Vars(nil), nil, io.Discard, []Setting{{Flag: "listen", Kind: Address, Into: &listen}})
+		_, err = config.Parse("x", []string{"-listen", v}, configtest.Vars(nil), nil, io.Discard, []config.Setting{{Flag: "listen", Kind: config.Address, Into: &listen}})
 		return listen, err
 	}
 	for v, want := range map[string]string{"5001": ":5001", ":5001": ":5001", "0": ":0", "127.0.0.1:80": "127.0.0.1:80", "[::1]:80": "[::1]:80", "localhost:80": "localhost:80", " :80\t": ":80", "": ""} {
@@ -65,12 +68,12 @@ func TestTime(t *testing.T) {
 		"2026-11-28": "2026-11-28T00:00:00Z", "2026-11-28T01:00:00+01:00": "2026-11-28T00:00:00Z", "2026-11-28t00:00:00z": "2026-11-28T00:00:00Z",
 		"9999-12-31": "9999-12-31T00:00:00Z", "0001-01-01": "0001-01-01T00:00:00Z", "2028-02-29": "2028-02-29T00:00:00Z",
 	} {
-		if got, err := Time(v); err != nil || got.UTC().Format(time.RFC3339Nano) != want {
+		if got, err := config.Time(v); err != nil || got.UTC().Format(time.RFC3339Nano) != want {
 			t.Errorf("%q: got %s, %v, want %s", v, got, err, want)
 		}
 	}
 	for _, v := range []string{"", "2026-11-31", "2027-02-29", "2026-11", "28.11.2026", "yesterday", "1700000000", "2026-11-28T10:00", " 2026-11-28"} {
-		if got, err := Time(v); err == nil || !strings.Contains(err.Error(), "a day such as") {
+		if got, err := config.Time(v); err == nil || !strings.Contains(err.Error(), "a day such as") {
 			t.Errorf("%q: got %s, %v, want an error that says what is wanted", v, got, err)
 		}
 	}
@@ -78,7 +81,7 @@ func TestTime(t *testing.T) {
 
 func TestDurationThatIsTooLong(t *testing.T) {
 	for _, v := range []string{"400000d", "200000000h", "1d106751d", "-400000d"} {
-		if got, err := Duration(v); err == nil || !strings.Contains(err.Error(), "longest") {
+		if got, err := config.Duration(v); err == nil || !strings.Contains(err.Error(), "longest") {
 			t.Errorf("%q: got %s, %v, want an error that has the longest one", v, got, err)
 		}
 	}
@@ -87,19 +90,19 @@ func TestDurationThatIsTooLong(t *testing.T) {
 // A text that cannot be empty keeps its default where a variable is empty, and is
 // refused where somebody empties it on purpose.
 func TestNotEmpty(t *testing.T) {
-	for _, kind := range []Kind{Plain, Address} {
+	for _, kind := range []config.Kind{config.Plain, config.Address} {
 		listen := ":5000"
-		settings := []Setting{{Flag: "listen", Env: "T_LISTEN", Key: "listen", Kind: kind, NotEmpty: true, Into: &listen}}
-		if _, err := Parse("x", nil, Vars(map[string]string{"T_LISTEN": ""}), nil, io.Discard, settings); err != nil || listen != ":5000" {
+		settings := []config.Setting{{Flag: "listen", Env: "T_LISTEN", Key: "listen", Kind: kind, NotEmpty: true, Into: &listen}}
+		if _, err := config.Parse("x", nil, configtest.Vars(map[string]string{"T_LISTEN": ""}), nil, io.Discard, settings); err != nil || listen != ":5000" {
 			t.Errorf("variable: got %q, %v, want the default", listen, err)
 		}
 		for from, err := range map[string]error{
 			"-listen": func() error {
-				_, err := Parse("x", []string{"-listen="}, Vars(nil), nil, io.Discard, settings)
+				_, err := config.Parse("x", []string{"-listen="}, configtest.Vars(nil), nil, io.Discard, settings)
 				return err
 			}(),
 			"listen": func() error {
-				_, err := Parse("x", nil, Vars(nil), map[string]string{"listen": ""}, io.Discard, settings)
+				_, err := config.Parse("x", nil, configtest.Vars(nil), map[string]string{"listen": ""}, io.Discard, settings)
 				return err
 			}(),
 		} {

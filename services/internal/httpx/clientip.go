@@ -120,12 +120,3 @@ func (p *Proxies) Proxied(r *http.Request) bool {
 	peer, err := netip.ParseAddr(host)
 	return err == nil && p.trust(peer.Unmap().WithZone(""))
 }
-
-// ForwardedProto is the scheme the client used: https where the socket is
-// TLS, or where a trusted proxy says so in X-Forwarded-Proto.
-func (p *Proxies) ForwardedProto(r *http.Request) string {
-	if r.TLS != nil || p.Proxied(r) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
-		return "https"
-	}
-	return "http"
-}

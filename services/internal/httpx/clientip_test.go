@@ -1,7 +1,6 @@
 package httpx
 
 import (
-	"crypto/tls"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -118,33 +117,6 @@ func TestClientIP(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := proxies(t, c.trusted).ClientIP(request(c.remote, c.forwarded...)).String(); got != c.want {
-				t.Errorf("got %s, want %s", got, c.want)
-			}
-		})
-	}
-}
-
-func TestForwardedProto(t *testing.T) {
-	for _, c := range []struct {
-		name, remote, header string
-		tls                  bool
-		want                 string
-	}{
-		{"plain", "192.0.2.7:1", "", false, "http"},
-		{"TLS here", "192.0.2.7:1", "http", true, "https"},
-		{"proxy says so", "10.0.0.1:1", "HTTPS", false, "https"},
-		{"proxy says no", "10.0.0.1:1", "http", false, "http"},
-		{"mapped proxy", "[::ffff:10.0.0.1]:1", "https", false, "https"},
-		{"a stranger says so", "192.0.2.7:1", "https", false, "http"},
-		{"garbage", "garbage", "https", false, "http"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := request(c.remote)
-			r.Header.Set("X-Forwarded-Proto", c.header)
-			if c.tls {
-				r.TLS = &tls.ConnectionState{}
-			}
-			if got := proxies(t, "10.0.0.0/8").ForwardedProto(r); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})

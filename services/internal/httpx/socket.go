@@ -55,17 +55,3 @@ func (s *Socket) CloseWrite() error {
 	}
 	return half.CloseWrite()
 }
-
-// Sockets makes the connections of a listener Sockets that nobody counts. TLS
-// goes on top of it.
-func Sockets(l net.Listener) net.Listener { return sockets{l} }
-
-type sockets struct{ net.Listener }
-
-func (l sockets) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &Socket{Conn: nc}, nil
-}

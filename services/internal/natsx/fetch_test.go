@@ -22,7 +22,7 @@ func store(t testing.TB, js jetstream.JetStream, channels ...string) {
 	t.Helper()
 	if _, err := natstest.Publish(js.Conn(), func(yield func(*nats.Msg) bool) {
 		for i, c := range channels {
-			if !yield(natstest.NewMsg(message(c, fmt.Sprint(i)), natsx.Headers{}, false)) {
+			if !yield(natstest.NewMsg(message(c, fmt.Sprint(i)), natstest.Headers{}, false)) {
 				return
 			}
 		}

@@ -45,7 +45,7 @@ func TestRoundTrip(t *testing.T) {
 	js, _ := s.Stream(nc)
 	sub := live(t, nc)
 	accepted := time.UnixMicro(1795000000123456)
-	headers := natsx.Headers{MsgID: "shop:order-17", TTL: 3600, Source: "203.0.113.7", Accepted: accepted, Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+	headers := natstest.Headers{MsgID: "shop:order-17", TTL: 3600, Source: "203.0.113.7", Accepted: accepted, Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 	m := message("orders.eu", `{"n":1}`)
 	for i, duplicate := range []bool{false, true} { // the same idempotency key twice stores once
 		ack, err := js.PublishMsg(t.Context(), natstest.NewMsg(m, headers, false))
@@ -91,11 +91,11 @@ func TestRoundTrip(t *testing.T) {
 }
 
 func TestNewMsgLeavesOutWhatIsNotGiven(t *testing.T) {
-	msg := natstest.NewMsg(message("a", "1"), natsx.Headers{}, false)
+	msg := natstest.NewMsg(message("a", "1"), natstest.Headers{}, false)
 	if len(msg.Header) != 0 || msg.Subject != "herald.msg.a" {
 		t.Errorf("got %s %v", msg.Subject, msg.Header)
 	}
-	msg = natstest.NewMsg(message("a", "1"), natsx.Headers{MsgID: "x", TTL: 5}, true)
+	msg = natstest.NewMsg(message("a", "1"), natstest.Headers{MsgID: "x", TTL: 5}, true)
 	if len(msg.Header) != 0 || msg.Subject != "herald.live.msg.a" {
 		t.Errorf("ephemeral: got %s %v; there is nobody to remember or to forget it", msg.Subject, msg.Header)
 	}
@@ -121,7 +121,7 @@ func TestTTL(t *testing.T) {
 	js, _ := s.Stream(nc)
 	store := func(ttl int64, accepted time.Time) {
 		t.Helper()
-		if _, err := js.PublishMsg(t.Context(), natstest.NewMsg(message("a", "1"), natsx.Headers{TTL: ttl, Accepted: accepted}, false)); err != nil {
+		if _, err := js.PublishMsg(t.Context(), natstest.NewMsg(message("a", "1"), natstest.Headers{TTL: ttl, Accepted: accepted}, false)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/herald-push/herald/proto"
 	"github.com/nats-io/nats.go"
 )
 
@@ -177,63 +176,6 @@ func numbers(v string) []int {
 		out = append(out, n)
 	}
 	return out
-}
-
-// Headers go with a message beside its body.
-type Headers struct {
-	MsgID       string // Nats-Msg-Id; empty: no deduplication
-	TTL         int64  // seconds; 0: none
-	Source      string // the publisher's IP
-	Accepted    time.Time
-	Traceparent string
-	Except      string // the connection that does not get it
-}
-
-// Fill makes msg the NATS message for m, which has no ID: to be stored, or, if
-// ephemeral, for the live subject directly. m must have been checked. The header and data of an
-// earlier Fill, which nats.go has sent, are written over.
-func Fill(msg *nats.Msg, m *proto.Message, h Headers, ephemeral bool) {
-	if msg.Header == nil {
-		msg.Header = nats.Header{}
-	}
-	id, expires, accepted := h.MsgID, "", ""
-	msg.Subject = proto.StoredSubject(m.Channel)
-	switch {
-	case ephemeral:
-		id, msg.Subject = "", proto.LiveSubject(m.Channel)
-	case h.TTL > 0:
-		begin := h.Accepted
-		if begin.IsZero() {
-			begin = time.Now()
-		}
-		expires = strconv.FormatInt(begin.Add(time.Duration(h.TTL)*time.Second).UnixMilli(), 10)
-	}
-	if !h.Accepted.IsZero() {
-		accepted = strconv.FormatInt(h.Accepted.UnixMicro(), 10)
-	}
-	set(msg.Header, nats.MsgIdHdr, id)
-	set(msg.Header, proto.HeaderExpires, expires)
-	set(msg.Header, proto.HeaderSource, h.Source)
-	set(msg.Header, proto.HeaderAccepted, accepted)
-	set(msg.Header, proto.HeaderTraceparent, h.Traceparent)
-	set(msg.Header, proto.HeaderExcept, h.Except)
-	if msg.Data == nil {
-		msg.Data = make([]byte, 0, len(m.Data)+len(m.Channel)+len(m.Event)+len(m.Sender)+96)
-	}
-	msg.Data = m.AppendBody(msg.Data[:0])
-}
-
-// set writes one header, in place if the name is there already. Without a
-// value there is none of that name.
-func set(h nats.Header, name, value string) {
-	switch v := h[name]; {
-	case value == "":
-		delete(h, name)
-	case len(v) == 1:
-		v[0] = value
-	default:
-		h[name] = []string{value}
-	}
 }
 
 // ErrForeign: the NATS message is none of Herald's.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/natsd"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -95,7 +96,7 @@ func TestConnectWithoutURL(t *testing.T) {
 
 func TestSettingIsSecret(t *testing.T) {
 	var c natsx.Config
-	if _, err := config.Parse("x", []string{"-nats=nats://a"}, config.Vars(nil), nil, nil, c.Settings()); err != nil || c.URL != "nats://a" {
+	if _, err := config.Parse("x", []string{"-nats=nats://a"}, configtest.Vars(nil), nil, nil, c.Settings()); err != nil || c.URL != "nats://a" {
 		t.Errorf("got %q, %v", c.URL, err)
 	}
 	if s := c.Settings()[0]; !s.Secret || s.Default() != "" {

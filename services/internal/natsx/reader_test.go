@@ -84,7 +84,7 @@ func TestReaderPagesThroughPacks(t *testing.T) {
 				t.Fatalf("%+v: got %+v, %v", bounds, page, err)
 			}
 			for _, m := range page.Messages {
-				got = append(got, fmt.Sprint(proto.PackOf(m.Number), proto.PlaceOf(m.Number)))
+				got = append(got, fmt.Sprint(proto.PackOf(m.Number), m.Number-proto.Number(proto.PackOf(m.Number), 0)))
 			}
 			bounds.Since = page.End
 		}

@@ -62,6 +62,7 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg StreamConfig, lost
 			return e, nil
 		}
 		want.Metadata = e.metadata(has.Metadata)
+		want.AllowMsgTTL = has.AllowMsgTTL // NATS refuses to take it back from a stream that an earlier Herald made
 	} else if id, single := process(js.Conn()); single {
 		want.Metadata = map[string]string{metaServer: id}
 	}
@@ -116,7 +117,6 @@ func (cfg StreamConfig) stream() jetstream.StreamConfig {
 		Replicas:    max(1, cfg.Replicas),
 		Duplicates:  min(DuplicateWindow, maxAge),
 		AllowDirect: true,
-		AllowMsgTTL: true,
 		RePublish:   &jetstream.RePublish{Source: "herald.>", Destination: proto.SubjectLive + ">"},
 	}
 }
@@ -127,7 +127,7 @@ func sameStream(has, want jetstream.StreamConfig) bool {
 	pick := func(c jetstream.StreamConfig) jetstream.StreamConfig {
 		return jetstream.StreamConfig{
 			Description: c.Description, Subjects: c.Subjects, Storage: c.Storage, Retention: c.Retention, Discard: c.Discard,
-			AllowDirect: c.AllowDirect, AllowMsgTTL: c.AllowMsgTTL, RePublish: c.RePublish,
+			AllowDirect: c.AllowDirect, RePublish: c.RePublish,
 		}
 	}
 	return reflect.DeepEqual(pick(has), pick(want))

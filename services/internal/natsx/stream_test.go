@@ -39,7 +39,7 @@ func TestEnsureStream(t *testing.T) {
 		t.Errorf("epoch %s, created %s", epoch, info.Created)
 	}
 	c := info.Config
-	if c.MaxAge != 24*time.Hour || c.MaxBytes != 1<<30 || c.Replicas != 1 || c.Duplicates != natsx.DuplicateWindow || !c.AllowDirect || !c.AllowMsgTTL ||
+	if c.MaxAge != 24*time.Hour || c.MaxBytes != 1<<30 || c.Replicas != 1 || c.Duplicates != natsx.DuplicateWindow || !c.AllowDirect || c.AllowMsgTTL ||
 		c.Storage != jetstream.FileStorage || c.Retention != jetstream.LimitsPolicy || c.Discard != jetstream.DiscardOld || c.RePublish == nil || c.RePublish.Destination != "herald.live.>" {
 		t.Errorf("got %+v", c)
 	}
@@ -161,5 +161,30 @@ func TestAwaitStreamSaysWhy(t *testing.T) {
 				t.Errorf("got %q, want one line with %q", got, c.want)
 			}
 		})
+	}
+}
+
+// An earlier Herald let messages have a Nats-TTL. NATS does not take that back from a stream, and refuses who tries.
+func TestStreamOfAnEarlierVersionKeepsItsTTL(t *testing.T) {
+	s := natstest.Start(t)
+	js, err := jetstream.New(s.Connect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := jetstream.StreamConfig{Name: proto.Stream, Subjects: []string{proto.SubjectStored + ">"}, AllowDirect: true, AllowMsgTTL: true}
+	if _, err := js.CreateStream(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second changes nothing
+		if _, err := natsx.EnsureStream(t.Context(), js, natsx.StreamConfig{MaxAge: time.Hour, MaxBytes: 1 << 20}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream, err := js.Stream(t.Context(), proto.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := stream.CachedInfo().Config; !c.AllowMsgTTL || c.MaxAge != time.Hour || len(c.Subjects) != 2 {
+		t.Errorf("got %+v", c)
 	}
 }

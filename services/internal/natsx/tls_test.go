@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/jwt/v2"
@@ -292,7 +293,7 @@ func TestSecuritySettings(t *testing.T) {
 	for i, name := range []string{"CA", "CERT", "KEY", "CREDS"} {
 		env["HERALD_NATS_"+name] = fmt.Sprint(i)
 	}
-	if _, err := config.Parse("x", nil, config.Vars(env), nil, nil, c.Settings()); err != nil {
+	if _, err := config.Parse("x", nil, configtest.Vars(env), nil, nil, c.Settings()); err != nil {
 		t.Fatal(err)
 	}
 	if want := (natsx.Config{CAFile: "0", CertFile: "1", KeyFile: "2", CredsFile: "3"}); c != want {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/pusher"
+	"github.com/herald-push/herald/services/internal/pusher/pushertest"
 	"go.uber.org/goleak"
 )
 
@@ -81,7 +82,7 @@ func TestChannelSignature(t *testing.T) {
 	if err := example.VerifyChannel("1234.1234", "private-foobar", auth, now); err != nil {
 		t.Errorf("the example: %v", err)
 	}
-	if got := example.Keys[0].SignChannel("1234.1234", "private-foobar"); got != auth {
+	if got := pushertest.SignChannel(example.Keys[0], "1234.1234", "private-foobar"); got != auth {
 		t.Errorf("got %s", got)
 	}
 	for _, forged := range []string{"", ":", "278d425bdf160c739803", "278d425bdf160c739803:", "x" + auth, auth[:len(auth)-1], auth[:len(auth)-1] + "5", auth + "00"} {
@@ -237,7 +238,7 @@ func FuzzSignature(f *testing.F) {
 		if err != nil || stamp < at.Unix()-600 || stamp > at.Unix()+600 {
 			t.Errorf("%s verifies at %d", query, at.Unix())
 		}
-		example.Keys[0].Sign("POST", path, q, nil, time.Unix(stamp, 0))
+		pushertest.SignRequest(example.Keys[0], "POST", path, q, nil, time.Unix(stamp, 0))
 		if !strings.EqualFold(q.Get("auth_signature"), before) {
 			t.Errorf("%s %s is not what was signed", path, query)
 		}

@@ -104,19 +104,6 @@ func toSign(method, path string, query url.Values) string {
 	return method + "\n" + path + "\n" + strings.Join(params, "&")
 }
 
-// Sign completes a query of a request to the HTTP API, as SDKs do.
-func (k *Key) Sign(method, path string, query url.Values, body []byte, now time.Time) {
-	query.Set("auth_key", k.Key)
-	query.Set("auth_timestamp", strconv.FormatInt(now.Unix(), 10))
-	query.Set("auth_version", "1.0")
-	if len(body) > 0 {
-		sum := md5.Sum(body)
-		query.Set("body_md5", hex.EncodeToString(sum[:]))
-	}
-	query.Del("auth_signature")
-	query.Set("auth_signature", hex.EncodeToString(sign(k.Secret, toSign(method, path, query))))
-}
-
 // VerifyChannel checks what a client shows for a private channel: the key, a colon,
 // and the HMAC of its socket's id and the channel.
 func (a *App) VerifyChannel(socketID, channel, auth string, now time.Time) error {
@@ -129,9 +116,4 @@ func (a *App) VerifyChannel(socketID, channel, auth string, now time.Time) error
 		return errors.New("the signature is not that of " + socketID + ":" + channel + " with the app's secret")
 	}
 	return nil
-}
-
-// SignChannel is what a backend gives a client for a private channel.
-func (k *Key) SignChannel(socketID, channel string) string {
-	return k.Key + ":" + hex.EncodeToString(sign(k.Secret, socketID+":"+channel))
 }

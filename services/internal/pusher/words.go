@@ -13,8 +13,6 @@ import (
 // Codes of pusher:error events and of close frames ("Error codes").
 const (
 	CodeNoApp       = 4001 // and so on: do not come back unchanged
-	CodeDisabled    = 4003
-	CodeQuota       = 4004
 	CodeNoPath      = 4005
 	CodeBadVersion  = 4006
 	CodeProtocol    = 4007

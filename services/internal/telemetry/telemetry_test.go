@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -82,7 +83,7 @@ func TestLoggerRefuses(t *testing.T) {
 func TestLogSettings(t *testing.T) {
 	cfg := telemetry.LogConfig{Level: "info", Format: "json"}
 	env := map[string]string{"HERALD_LOG_LEVEL": "debug"}
-	if _, err := config.Parse("x", []string{"-log-format=text"}, config.Vars(env), nil, nil, cfg.Settings()); err != nil {
+	if _, err := config.Parse("x", []string{"-log-format=text"}, configtest.Vars(env), nil, nil, cfg.Settings()); err != nil {
 		t.Fatal(err)
 	}
 	if cfg.Level != "debug" || cfg.Format != "text" {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
 )
@@ -56,7 +57,7 @@ func environment(t *testing.T, pairs ...string) config.Env {
 		t.Setenv(pairs[i], pairs[i+1])
 		values[pairs[i]] = pairs[i+1]
 	}
-	return config.Vars(values)
+	return configtest.Vars(values)
 }
 
 func TestTracingIsOff(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/natstest"
-	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/service"
 	"go.uber.org/goleak"
 )
@@ -30,7 +30,7 @@ func env(pairs ...string) config.Env {
 	for i := 0; i < len(pairs); i += 2 {
 		vars[pairs[i]] = pairs[i+1]
 	}
-	return config.Vars(vars)
+	return configtest.Vars(vars)
 }
 
 // output takes what several goroutines write.
@@ -210,7 +210,7 @@ func TestRun(t *testing.T) {
 		t.Fatalf("got %s, %v; want the welcome", got, err)
 	}
 	m := proto.Message{Channel: "broadcast", Event: "message", Data: json.RawMessage(`"hello"`), Sender: "test", Time: proto.FormatTime(time.Now())}
-	if _, err := js.PublishMsg(t.Context(), natstest.NewMsg(&m, natsx.Headers{}, false)); err != nil {
+	if _, err := js.PublishMsg(t.Context(), natstest.NewMsg(&m, natstest.Headers{}, false)); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := read(); err != nil || !strings.Contains(got, `"data":"hello"`) {

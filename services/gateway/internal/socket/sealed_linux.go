@@ -20,8 +20,8 @@ type sealed struct {
 }
 
 // Exchanger is a connection beneath TLS that gives its socket away: Exchange
-// replaces the connection that it wraps, and returns the old one to the caller. The
-// server's listener makes such connections (httpx.Sockets).
+// replaces the connection that it wraps, and returns the old one to the caller. An
+// httpx.Socket, which the server's listener makes, is one.
 type Exchanger interface {
 	Exchange(net.Conn) (old net.Conn)
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/service"
 	"go.uber.org/goleak"
@@ -29,7 +30,7 @@ func env(pairs ...string) config.Env {
 	for i := 0; i < len(pairs); i += 2 {
 		vars[pairs[i]] = pairs[i+1]
 	}
-	return config.Vars(vars)
+	return configtest.Vars(vars)
 }
 
 // output takes what several goroutines write.

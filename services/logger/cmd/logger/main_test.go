@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/service"
@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var noEnv = config.Vars(nil)
+var noEnv = configtest.Vars(nil)
 
 func TestRunThatOnlySaysSomething(t *testing.T) {
 	for _, c := range []struct {
@@ -38,7 +38,7 @@ func TestRunThatOnlySaysSomething(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var out strings.Builder
-			env := config.Vars(map[string]string{"HERALD_API_KEY": c.env})
+			env := configtest.Vars(map[string]string{"HERALD_API_KEY": c.env})
 			err := service.Run(context.Background(), spec(), strings.Fields(c.args), env, &out, io.Discard)
 			if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) {
 				t.Errorf("got %v, want an error with %q", err, c.err)

@@ -114,6 +114,15 @@ func scalar(t testing.TB, s *Store, query string) int {
 	return int(n.Int64)
 }
 
+// limitPages lets the file grow to n pages of 4 KiB at most, so that a write which
+// needs more meets SQLITE_FULL.
+func limitPages(t testing.TB, s *Store, n int) {
+	t.Helper()
+	if _, err := s.writer.Exec(fmt.Sprintf("PRAGMA max_page_count = %d", n)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func checkIntegrity(t testing.TB, s *Store) {
 	t.Helper()
 	if err := s.Check(context.Background()); err != nil {

@@ -225,16 +225,6 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
-// LimitPages lets the file grow to n pages of 4 KiB at most, so that a test of
-// this package's users meets a real SQLITE_FULL; a large n takes the limit away.
-func (s *Store) LimitPages(ctx context.Context, n int) error {
-	var got int
-	if err := s.writer.QueryRowContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", n)).Scan(&got); err != nil {
-		return fmt.Errorf("limit the log to %d pages: %w", n, err)
-	}
-	return nil
-}
-
 // schemaVersion is the number of the last migration.
 func schemaVersion() (int, error) {
 	files, err := fs.Glob(migrations, "migrations/*.sql")

@@ -119,9 +119,7 @@ func TestFullDiskRollsBackAndHeals(t *testing.T) {
 	s := newStore(t)
 	appendAll(t, s, rows(epochA, 1, 100))
 	pages := scalar(t, s, "SELECT page_count FROM pragma_page_count")
-	if err := s.LimitPages(context.Background(), pages+4); err != nil {
-		t.Fatal(err)
-	}
+	limitPages(t, s, pages+4)
 	for range 3 {
 		n, err := s.Append(context.Background(), rows(epochA, 101, 1100))
 		if !errors.Is(err, ErrFull) || n != 0 {
@@ -131,9 +129,7 @@ func TestFullDiskRollsBackAndHeals(t *testing.T) {
 	if got := scalar(t, s, "SELECT count(*) FROM messages"); got != 100 {
 		t.Errorf("rows after a failed batch: got %d, want the 100 from before", got)
 	}
-	if err := s.LimitPages(context.Background(), 1<<30); err != nil {
-		t.Fatal(err)
-	}
+	limitPages(t, s, 1<<30)
 	if got := appendAll(t, s, rows(epochA, 101, 1100)); got != 1000 {
 		t.Errorf("with room again: got %d new rows, want 1000", got)
 	}

@@ -100,7 +100,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return errors.Join(err, l.Close())
 		}
 		scheme = "wss"
-		l = tls.NewListener(httpx.Sockets(l), &tls.Config{Certificates: []tls.Certificate{cert}})
+		l = tls.NewListener(sockets{l}, &tls.Config{Certificates: []tls.Certificate{cert}})
 	}
 	fmt.Fprintf(stdout, "%s://%s/echo\n", scheme, l.Addr())
 	return serve(ctx, l, conn.Config{MaxQueueBytes: maxQueue, Heartbeat: heartbeat, Blocking: *blocking, Deflate: true})
@@ -183,4 +183,16 @@ func certificate(addr netip.Addr) (tls.Certificate, error) {
 		return tls.Certificate{}, fmt.Errorf("make a certificate: %w", err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+}
+
+// sockets makes the connections of a listener such as the gateway's server makes, so that the Set can take the
+// socket from under TLS. Nobody counts them.
+type sockets struct{ net.Listener }
+
+func (l sockets) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &httpx.Socket{Conn: nc}, nil
 }
