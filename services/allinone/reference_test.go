@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/proctest"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -79,7 +80,7 @@ func TestCommandsReference(t *testing.T) {
 	var text strings.Builder
 	for _, c := range commands() {
 		var help bytes.Buffer
-		err := c.execute(t.Context(), &call{args: []string{"-h"}, env: config.Vars(nil), std: streams{out: &help, err: &help}})
+		err := c.execute(t.Context(), &call{args: []string{"-h"}, env: configtest.Vars(nil), std: streams{out: &help, err: &help}})
 		if err != nil {
 			t.Errorf("herald %s -h: %v", c.name, err)
 		}
@@ -180,7 +181,7 @@ func TestSettingsHaveKnownVariables(t *testing.T) {
 	cfg := defaultConfig()
 	settings := cfg.settings()
 	for _, c := range commands() {
-		settings = append(settings, c.start(&call{env: config.Vars(nil), std: streams{out: io.Discard, err: io.Discard}}).settings...)
+		settings = append(settings, c.start(&call{env: configtest.Vars(nil), std: streams{out: io.Discard, err: io.Discard}}).settings...)
 	}
 	for _, s := range settings {
 		if s.Env != "" && (!config.Known(s.Env) || s.Secret && !config.Known(s.Env+"_FILE")) {
