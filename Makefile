@@ -1,8 +1,8 @@
 # The verbs of this project. `make run` needs Go alone; `make test` needs Go,
 # Node and a Debian machine, and installs what else it needs.
 
-MODULES  := proto services/internal services/ingest services/gateway services/logger services/allinone services/faults deploy/test web bench
-COMMANDS := ingest gateway logger
+MODULES  := proto services/internal services/admin services/ingest services/gateway services/logger services/allinone services/faults deploy/test web bench
+COMMANDS := ingest gateway logger admin
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null)$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
 # The date of the build is SOURCE_DATE_EPOCH, or the commit's time: the same sources make the same bytes.

@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"slices"
@@ -248,35 +247,14 @@ func writeState(w http.ResponseWriter, status int, body state) {
 	_ = json.NewEncoder(w).Encode(body) // a client that hung up misses only its own answer
 }
 
-// loopbackOnly hides profiles from everybody who is not on this machine. It
-// looks at the socket's address: headers can be forged. A request that came
-// through a proxy on this machine is not from this machine, and one for another
-// host is a page that had its name resolved to 127.0.0.1 (DNS rebinding). A
-// local proxy that adds no header at all must be told not to pass on /debug.
+// loopbackOnly hides profiles from everybody who is not on this machine. A local
+// proxy that adds no header at all must be told not to pass on /debug.
 func loopbackOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		local := isLoopback(r.RemoteAddr) && (isLoopback(r.Host) || hostname(r.Host) == "localhost")
-		for _, h := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Forwarded", "Via"} {
-			local = local && len(r.Header.Values(h)) == 0
-		}
-		if !local {
+		if !httpx.FromThisMachine(r) {
 			http.NotFound(w, r)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// hostname is a host or host:port without the port, and without the brackets
-// of an IPv6 address.
-func hostname(hostport string) string {
-	if host, _, err := net.SplitHostPort(hostport); err == nil {
-		return host
-	}
-	return strings.Trim(hostport, "[]")
-}
-
-func isLoopback(hostport string) bool {
-	ip := net.ParseIP(hostname(hostport))
-	return ip != nil && ip.IsLoopback()
 }

@@ -1,0 +1,69 @@
+package admin
+
+import (
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/herald-push/herald/services/admin/users"
+	"github.com/herald-push/herald/services/internal/httpx"
+)
+
+// open is the role of calls that need no session.
+const open users.Role = "open"
+
+// route is one call of the page, below /admin/api/.
+type route struct {
+	method, path string
+	role         users.Role // the least that may call it; empty is refused by Mount
+	handle       handler
+}
+
+// A handler answers by itself, or returns the error to answer with. c says who
+// calls; for routes that are open it has only the address.
+type handler func(w http.ResponseWriter, r *http.Request, c *call) error
+
+// routes are all calls of the page: the API at a glance.
+func (s *Service) routes() []route {
+	return []route{
+		{http.MethodGet, "login", open, s.getLogin},
+		{http.MethodPost, "login", open, s.postLogin},
+		{http.MethodPost, "logout", users.Viewer, s.postLogout},
+		{http.MethodGet, "session", users.Viewer, s.getSession},
+	}
+}
+
+// Mount adds the console below /admin/, unless it is off.
+func (s *Service) Mount(r chi.Router) {
+	if s.cfg.Console == Off {
+		return
+	}
+	// Relative, since a proxy may have taken a part of the path away.
+	httpx.Get(r, "/admin", s.guard(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "admin/")
+		w.WriteHeader(http.StatusPermanentRedirect)
+	})).ServeHTTP)
+	r.Route("/admin/", func(r chi.Router) {
+		r.Use(s.guard)
+		for _, route := range s.routes() {
+			if route.role != open && !users.Admin.Includes(route.role) {
+				panic("admin: no role for " + route.method + " " + route.path)
+			}
+			r.Method(route.method, "/api/"+route.path, s.allowed(route))
+		}
+		s.mountPages(r)
+	})
+}
+
+// allowed lets only those through who may call the route.
+func (s *Service) allowed(route route) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		c, err := s.admit(r, route)
+		if err == nil {
+			err = route.handle(w, r, c)
+		}
+		if err != nil {
+			httpx.WriteProblem(w, r, s.log, err)
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/herald-push/herald/services/admin/internal/kvcache"
+	"github.com/herald-push/herald/services/admin/users"
+	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	sessionBucket = "herald_sessions"
+	// sessionLifetime is how long a session lasts at most, sessionIdle how long
+	// without a call.
+	sessionLifetime = 12 * time.Hour
+	sessionIdle     = 30 * time.Minute
+	// sessionTouch is how exact the time of the last call is kept: a session is
+	// written once in that time, and not with every call.
+	sessionTouch = time.Minute
+	// sessionBytes bounds the bucket: some 20,000 sessions.
+	sessionBytes = 16 << 20
+)
+
+// What a session holds.
+const (
+	keyUser  = "user"
+	keyEpoch = "epoch" // of the user's password, see users.User
+	keyCSRF  = "csrf"
+	keySeen  = "seen" // time of the last call, Unix seconds
+)
+
+// sessionStore keeps sessions for scs. Their keys are hashes of the tokens (see
+// HashTokenInStore), so that who reads the bucket cannot take over a session.
+type sessionStore struct{ cache *kvcache.Cache }
+
+func newSessionStore(kv jetstream.KeyValue) *sessionStore { return &sessionStore{kvcache.New(kv)} }
+
+// errNotReady: users and sessions are not at hand yet.
+var errNotReady = errors.New("the console is not ready: NATS has not answered yet")
+
+// proxyStore is the store of the session manager, which is made before NATS has
+// answered.
+type proxyStore struct{ s *Service }
+
+var _ scs.CtxStore = proxyStore{}
+
+func (p proxyStore) store() (*kvcache.Cache, error) {
+	if st := p.s.stores.Load(); st != nil {
+		return st.sessions.cache, nil
+	}
+	return nil, errNotReady
+}
+
+func (p proxyStore) FindCtx(ctx context.Context, token string) ([]byte, bool, error) {
+	c, err := p.store()
+	if err != nil {
+		return nil, false, err
+	}
+	b, _, found, err := c.Get(ctx, token)
+	return b, found, err
+}
+
+// CommitCtx needs no expiry: scs writes it into b, authenticate checks how long
+// ago the last call was, and the bucket forgets what is older than any session.
+func (p proxyStore) CommitCtx(ctx context.Context, token string, b []byte, _ time.Time) error {
+	c, err := p.store()
+	if err != nil {
+		return err
+	}
+	return c.Put(ctx, token, b)
+}
+
+func (p proxyStore) DeleteCtx(ctx context.Context, token string) error {
+	c, err := p.store()
+	if err != nil {
+		return err
+	}
+	return c.Delete(ctx, token)
+}
+
+// scs.Store has them; scs calls those with a context.
+func (p proxyStore) Find(token string) ([]byte, bool, error) {
+	return p.FindCtx(context.Background(), token)
+}
+func (p proxyStore) Commit(token string, b []byte, expiry time.Time) error {
+	return p.CommitCtx(context.Background(), token, b, expiry)
+}
+func (p proxyStore) Delete(token string) error { return p.DeleteCtx(context.Background(), token) }
+
+// newSessions makes the session manager. It writes no cookie: see setCookie.
+func newSessions(s *Service) *scs.SessionManager {
+	m := scs.New()
+	m.Store = proxyStore{s}
+	m.Lifetime = sessionLifetime
+	m.HashTokenInStore = true
+	return m
+}
+
+// Names of the session's cookie. A browser takes one with the prefix __Host- only
+// from this host and only if it is Secure (RFC 6265bis section 4.1.3.2).
+const (
+	cookieSecure = "__Host-herald"
+	cookiePlain  = "herald-console"
+)
+
+// secureCookie reports whether the browser sends a Secure cookie back: over
+// HTTPS, and to this machine, where Safari does not.
+func (s *Service) secureCookie(r *http.Request) bool {
+	if s.cfg.TrustedProxies.ForwardedProto(r) == "https" {
+		return true
+	}
+	agent := r.UserAgent()
+	safari := strings.Contains(agent, "AppleWebKit/") && !strings.Contains(agent, "Chrom")
+	return httpx.LocalHost(httpx.Authority(r, &s.cfg.TrustedProxies)) && !safari
+}
+
+// setCookie gives the browser the session's token; empty takes it away.
+func (s *Service) setCookie(w http.ResponseWriter, r *http.Request, token string) {
+	c := &http.Cookie{Name: cookiePlain, Value: token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode}
+	if s.secureCookie(r) {
+		c.Name, c.Secure = cookieSecure, true
+	}
+	c.MaxAge = int(sessionLifetime / time.Second)
+	if token == "" {
+		c.MaxAge = -1
+	}
+	http.SetCookie(w, c)
+}
+
+// token is that of the request's session; empty: none.
+func (s *Service) token(r *http.Request) string {
+	name := cookiePlain
+	if s.secureCookie(r) {
+		name = cookieSecure
+	}
+	found := r.CookiesNamed(name)
+	if len(found) != 1 || len(found[0].Value) > 64 { // two: somebody added one on the way
+		return ""
+	}
+	return found[0].Value
+}
+
+// call is one call of the page, and who makes it.
+type call struct {
+	user    string // empty: nobody is logged in
+	role    users.Role
+	address string // of the client
+	csrf    string
+	expires time.Time
+	session context.Context // of scs; with its values
+}
+
+// backgroundHeader is sent with what the page asks by itself, every few seconds:
+// such a call does not keep a session alive.
+const backgroundHeader = "X-Background"
+
+// authenticate finds the session of a request, and the user as it is now. The
+// error is a problem.
+func (s *Service) authenticate(r *http.Request) (*call, error) {
+	st := s.stores.Load()
+	if st == nil {
+		return nil, problemNotReady(errNotReady)
+	}
+	token := s.token(r)
+	if token == "" {
+		return nil, problemLogin
+	}
+	ctx, err := s.sessions.Load(r.Context(), token)
+	if err != nil {
+		return nil, problemNotReady(err)
+	}
+	name := s.sessions.GetString(ctx, keyUser)
+	if name == "" {
+		return nil, problemLogin
+	}
+	now := s.clock()
+	seen := time.Unix(s.sessions.GetInt64(ctx, keySeen), 0)
+	u, err := st.users.Get(ctx, name)
+	switch {
+	case errors.Is(err, users.ErrNotFound):
+		err = problemExpired.With("the user was removed")
+	case err != nil:
+		return nil, problemNotReady(err)
+	case subtle.ConstantTimeCompare([]byte(u.Epoch), []byte(s.sessions.GetString(ctx, keyEpoch))) != 1:
+		err = problemExpired.With("the password was changed")
+	case now.Sub(seen) >= sessionIdle:
+		err = problemExpired.With("there was no call for " + sessionIdle.String())
+	case !now.Before(s.sessions.Deadline(ctx)):
+		err = problemExpired.With("it lasted " + sessionLifetime.String())
+	}
+	if err != nil {
+		_ = s.sessions.Destroy(ctx) // it is refused the next time, too
+		return nil, err
+	}
+	if now.Sub(seen) >= sessionTouch && r.Header.Get(backgroundHeader) == "" {
+		seen = now
+		s.sessions.Put(ctx, keySeen, now.Unix())
+		if _, _, err := s.sessions.Commit(ctx); err != nil {
+			s.log.Debug("use of a session not written", "err", err) // it may end early
+		}
+	}
+	expires := s.sessions.Deadline(ctx)
+	if idle := seen.Add(sessionIdle); idle.Before(expires) {
+		expires = idle
+	}
+	return &call{user: u.Name, role: u.Role, csrf: s.sessions.GetString(ctx, keyCSRF), expires: expires, session: ctx}, nil
+}
+
+// begin starts a session for a user and gives it to the browser. A session that
+// the browser brought along is ended: its token may be somebody else's.
+func (s *Service) begin(w http.ResponseWriter, r *http.Request, u users.User) (*call, error) {
+	if err := s.end(r); err != nil {
+		return nil, problemNotReady(err)
+	}
+	ctx, err := s.sessions.Load(r.Context(), "")
+	if err != nil {
+		return nil, problemNotReady(err)
+	}
+	now := s.clock()
+	c := &call{user: u.Name, role: u.Role, csrf: rand.Text(), session: ctx}
+	s.sessions.Put(ctx, keyUser, u.Name)
+	s.sessions.Put(ctx, keyEpoch, u.Epoch)
+	s.sessions.Put(ctx, keyCSRF, c.csrf)
+	s.sessions.Put(ctx, keySeen, now.Unix())
+	token, _, err := s.sessions.Commit(ctx)
+	if err != nil {
+		return nil, problemNotReady(err)
+	}
+	s.setCookie(w, r, token)
+	c.expires = now.Add(sessionIdle)
+	return c, nil
+}
+
+// end ends the session that the request brought along, if there is one.
+func (s *Service) end(r *http.Request) error {
+	token := s.token(r)
+	if token == "" {
+		return nil
+	}
+	ctx, err := s.sessions.Load(r.Context(), token)
+	if err != nil {
+		return err
+	}
+	return s.sessions.Destroy(ctx)
+}

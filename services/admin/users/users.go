@@ -1,0 +1,430 @@
+// Package users keeps the users of the console in a JetStream KV bucket, where
+// every admin process and the command line see a user made, changed or removed
+// within seconds.
+//
+// The bucket herald_users holds "user.<name>" with a User as JSON, and
+// "login.<name>" with the time of the last login: two entries, so that a login
+// never overwrites a change. Names in keys are base64. Of passwords only
+// argon2id digests are kept.
+package users
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/herald-push/herald/services/admin/internal/kvcache"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Bucket is the KV bucket's name.
+const Bucket = "herald_users"
+
+// How a user proves who it is.
+const (
+	ByPassword = "password"
+	ByOIDC     = "oidc"
+)
+
+// maxNameBytes bounds a user's name.
+const maxNameBytes = 64
+
+// Errors that people meet in the console and at the command line.
+var (
+	ErrNotFound  = errors.New("no such user")
+	ErrExists    = errors.New("there is a user with that name already")
+	ErrLastAdmin = errors.New("that is the last user with the role admin who has a password; make another one first")
+	ErrNoBucket  = errors.New("there are no users yet: the console makes their bucket when it first starts")
+	ErrOIDC      = errors.New("that user comes from OpenID Connect: password and role are its provider's to change")
+	ErrChanged   = errors.New("somebody else changed that user in this moment; look again")
+)
+
+// User is what is kept of a user.
+//
+//	{"name":"anna","role":"operator","via":"password","digest":"$argon2id$…","epoch":"…","created":"2026-11-28T16:58:36Z"}
+type User struct {
+	Name   string `json:"name"`
+	Role   Role   `json:"role"`
+	Via    string `json:"via"`              // ByPassword or ByOIDC
+	Digest string `json:"digest,omitempty"` // of the password
+	// Subject is who the provider says it is: issuer and subject, which unlike a
+	// name nobody else ever gets.
+	Subject string `json:"subject,omitempty"`
+	// Epoch changes with the password: sessions of another epoch have ended.
+	Epoch   string    `json:"epoch"`
+	Created time.Time `json:"created"`
+}
+
+// Info is a user as lists show it.
+type Info struct {
+	Name      string    `json:"name"`
+	Role      Role      `json:"role"`
+	Via       string    `json:"via"`
+	Created   time.Time `json:"created"`
+	LastLogin time.Time `json:"last_login,omitzero"`
+	// Damaged entries open no door, and can be removed.
+	Damaged bool `json:"damaged,omitempty"`
+}
+
+// Store reads and writes the bucket. Safe for concurrent use.
+type Store struct {
+	kv     jetstream.KeyValue
+	cache  *kvcache.Cache
+	hasher *hasher
+}
+
+// Open finds the bucket. The error is ErrNoBucket before an admin process has
+// made it.
+func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
+	kv, err := js.KeyValue(ctx, Bucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		err = ErrNoBucket
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket %s: %w", Bucket, err)
+	}
+	return New(kv), nil
+}
+
+// New is a store over a bucket that somebody opened.
+func New(kv jetstream.KeyValue) *Store {
+	return &Store{kv: kv, cache: kvcache.New(kv), hasher: newHasher()}
+}
+
+// CheckName reports whether a user may have this name: it stands in URLs, in
+// the audit and as a sender.
+func CheckName(name string) error {
+	if name == "" || len(name) > maxNameBytes {
+		return fmt.Errorf("user name: it has %d bytes; want 1 to %d", len(name), maxNameBytes)
+	}
+	for i := 0; i < len(name); i++ {
+		if c := name[i]; c <= ' ' || c > '~' || strings.IndexByte("/\\\"'`<>?#%&", c) >= 0 {
+			return fmt.Errorf("user name %q: letters, digits and . _ - + @ | : are allowed", name)
+		}
+	}
+	return nil
+}
+
+// keyOf is the entry's name; that of a user has no case.
+func keyOf(kind, name string) string {
+	return kind + "." + base64.RawURLEncoding.EncodeToString([]byte(strings.ToLower(name)))
+}
+
+func newEpoch() string { return rand.Text() }
+
+// parse reads an entry of the name.
+func parse(key string, value []byte) (u User, err error) {
+	if err = json.Unmarshal(value, &u); err == nil {
+		err = CheckName(u.Name)
+	}
+	switch {
+	case err != nil:
+	case keyOf("user", u.Name) != key:
+		err = errors.New("it holds another user")
+	case u.Via != ByPassword && u.Via != ByOIDC || u.Epoch == "" || u.Via == ByOIDC && u.Subject == "":
+		err = errors.New("it is not whole")
+	default:
+		_, err = ParseRole(string(u.Role))
+	}
+	if err != nil {
+		return User{}, fmt.Errorf("entry %s of %s is damaged: %w", key, Bucket, err)
+	}
+	return u, nil
+}
+
+// Get finds a user. The error is ErrNotFound where there is none, and also
+// where the entry is damaged.
+func (s *Store) Get(ctx context.Context, name string) (User, error) {
+	u, _, err := s.get(ctx, name)
+	return u, err
+}
+
+func (s *Store) get(ctx context.Context, name string) (u User, revision uint64, err error) {
+	key := keyOf("user", name)
+	value, revision, found, err := s.cache.Get(ctx, key)
+	if err != nil {
+		return u, 0, fmt.Errorf("read the user %q: %w", name, err)
+	}
+	if found {
+		u, err = parse(key, value)
+	}
+	if !found || err != nil {
+		return User{}, revision, fmt.Errorf("user %q: %w", name, ErrNotFound)
+	}
+	return u, revision, nil
+}
+
+// Verify finds the user with this password. It takes as long and as much memory
+// for a user that does not exist. Errors are ErrPassword, ErrBusy, and those of
+// NATS.
+func (s *Store) Verify(ctx context.Context, name, password string) (User, error) {
+	u, err := s.Get(ctx, name)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return User{}, err
+	}
+	digest := ""
+	if err == nil && u.Via == ByPassword {
+		digest = u.Digest
+	}
+	if err := s.hasher.check(ctx, password, digest); err != nil {
+		return User{}, err
+	}
+	return u, nil
+}
+
+// First makes the very first user, admin, once for all processes that start
+// together: only one of them gets a password to print, the others an empty one.
+func (s *Store) First(ctx context.Context, now time.Time) (name, password string, err error) {
+	const first = "admin"
+	list, err := s.List(ctx)
+	if err != nil || len(list) > 0 {
+		return "", "", err
+	}
+	// A process that made the user and could not print its password has said so.
+	password, err = s.Add(ctx, first, Admin, now)
+	if errors.Is(err, ErrExists) {
+		return "", "", nil
+	}
+	return first, password, err
+}
+
+// Add makes a user, and returns its password, which is kept nowhere.
+func (s *Store) Add(ctx context.Context, name string, role Role, now time.Time) (password string, err error) {
+	if err := CheckName(name); err != nil {
+		return "", err
+	}
+	if _, err := ParseRole(string(role)); err != nil {
+		return "", err
+	}
+	password = NewPassword()
+	u := User{Name: name, Role: role, Via: ByPassword, Epoch: newEpoch(), Created: now.UTC().Truncate(time.Second)}
+	if u.Digest, err = s.hasher.make(ctx, password); err != nil {
+		return "", err
+	}
+	if err := s.create(ctx, u); err != nil {
+		return "", err
+	}
+	return password, nil
+}
+
+func (s *Store) create(ctx context.Context, u User) error {
+	b, err := json.Marshal(u)
+	if err == nil {
+		err = s.cache.Create(ctx, keyOf("user", u.Name), b)
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrKeyExists):
+		return fmt.Errorf("user %q: %w", u.Name, ErrExists)
+	case err != nil:
+		return fmt.Errorf("store the user %q: %w", u.Name, err)
+	}
+	return nil
+}
+
+// change reads a user, changes it and stores it over what was read.
+func (s *Store) change(ctx context.Context, name string, by func(*User) error) (before User, err error) {
+	s.cache.Forget(keyOf("user", name))
+	u, revision, err := s.get(ctx, name)
+	if err != nil {
+		return u, err
+	}
+	before = u
+	if err := by(&u); err != nil {
+		return before, err
+	}
+	b, err := json.Marshal(u)
+	if err == nil {
+		err = s.cache.Update(ctx, keyOf("user", name), b, revision)
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrKeyRevisionMismatch):
+		return before, fmt.Errorf("user %q: %w", name, ErrChanged)
+	case err != nil:
+		return before, fmt.Errorf("store the user %q: %w", name, err)
+	}
+	return before, nil
+}
+
+// SetRole gives a user another role, which counts from its next request on. It
+// returns the user as it was.
+func (s *Store) SetRole(ctx context.Context, name string, role Role) (before User, err error) {
+	if _, err := ParseRole(string(role)); err != nil {
+		return User{}, err
+	}
+	if role != Admin {
+		if err := s.checkNotLast(ctx, name); err != nil {
+			return User{}, err
+		}
+	}
+	return s.change(ctx, name, func(u *User) error {
+		if u.Via == ByOIDC {
+			return fmt.Errorf("user %q: %w", name, ErrOIDC)
+		}
+		u.Role = role
+		return nil
+	})
+}
+
+// Reset gives a user a new password, and ends its sessions.
+func (s *Store) Reset(ctx context.Context, name string) (password string, err error) {
+	password = NewPassword()
+	return password, s.setDigest(ctx, name, password)
+}
+
+// SetPassword gives a user the password that it chose, and ends its sessions.
+// Errors are those of CheckPassword and Verify.
+func (s *Store) SetPassword(ctx context.Context, name, old, chosen string) error {
+	if err := CheckPassword(name, chosen); err != nil {
+		return err
+	}
+	if _, err := s.Verify(ctx, name, old); err != nil {
+		return err
+	}
+	return s.setDigest(ctx, name, chosen)
+}
+
+func (s *Store) setDigest(ctx context.Context, name, password string) error {
+	digest, err := s.hasher.make(ctx, password)
+	if err != nil {
+		return err
+	}
+	_, err = s.change(ctx, name, func(u *User) error {
+		if u.Via == ByOIDC {
+			return fmt.Errorf("user %q: %w", name, ErrOIDC)
+		}
+		u.Digest, u.Epoch = digest, newEpoch()
+		return nil
+	})
+	return err
+}
+
+// Remove ends a user and its sessions. A damaged one can be removed, too.
+func (s *Store) Remove(ctx context.Context, name string) error {
+	if err := s.checkNotLast(ctx, name); err != nil {
+		return err
+	}
+	key := keyOf("user", name)
+	s.cache.Forget(key)
+	if _, _, found, err := s.cache.Get(ctx, key); err != nil || !found {
+		if err == nil {
+			err = ErrNotFound
+		}
+		return fmt.Errorf("user %q: %w", name, err)
+	}
+	if err := s.cache.Delete(ctx, key); err != nil {
+		return fmt.Errorf("remove the user %q: %w", name, err)
+	}
+	_ = s.kv.Delete(ctx, keyOf("login", name)) // nobody reads it without the user
+	return nil
+}
+
+// checkNotLast refuses to take away the last admin with a password.
+func (s *Store) checkNotLast(ctx context.Context, name string) error {
+	list, err := s.List(ctx)
+	if err != nil {
+		return err
+	}
+	others, itself := 0, false
+	for _, u := range list {
+		switch {
+		case u.Role != Admin || u.Via != ByPassword || u.Damaged:
+		case strings.EqualFold(u.Name, name):
+			itself = true
+		default:
+			others++
+		}
+	}
+	if itself && others == 0 {
+		return fmt.Errorf("user %q: %w", name, ErrLastAdmin)
+	}
+	return nil
+}
+
+// Seen is called when somebody has logged in with OpenID Connect: it makes the
+// user, or gives it the role that the provider says. A name that somebody else
+// has is ErrExists.
+func (s *Store) Seen(ctx context.Context, name, subject string, role Role, now time.Time) (User, error) {
+	u := User{Name: name, Role: role, Via: ByOIDC, Subject: subject, Epoch: newEpoch(), Created: now.UTC().Truncate(time.Second)}
+	err := CheckName(name)
+	if err == nil {
+		err = s.create(ctx, u)
+	}
+	if !errors.Is(err, ErrExists) {
+		return u, err
+	}
+	_, err = s.change(ctx, name, func(known *User) error {
+		if known.Via != ByOIDC || known.Subject != subject {
+			return fmt.Errorf("user %q: %w, and it is not this one of the provider", name, ErrExists)
+		}
+		known.Role = role
+		u = *known
+		return nil
+	})
+	return u, err
+}
+
+// LoggedIn notes the time of a login.
+func (s *Store) LoggedIn(ctx context.Context, name string, now time.Time) error {
+	_, err := s.kv.Put(ctx, keyOf("login", name), []byte(now.UTC().Format(time.RFC3339)))
+	return err
+}
+
+// List returns all users, by name.
+func (s *Store) List(ctx context.Context) ([]Info, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends what nats.go starts for a watcher
+	w, err := s.kv.WatchAll(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list users: %w", err)
+	}
+	defer func() { _ = w.Stop() }() // fails only when the connection is closed
+	byKey, logins := map[string]Info{}, map[string]time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("list users: %w", ctx.Err())
+		case e, open := <-w.Updates():
+			switch {
+			case !open:
+				return nil, errors.New("list users: NATS broke off the answer")
+			case e == nil: // the end of what is stored
+				return sorted(byKey, logins), nil
+			case e.Operation() != jetstream.KeyValuePut:
+			case strings.HasPrefix(e.Key(), "login."):
+				if t, err := time.Parse(time.RFC3339, string(e.Value())); err == nil {
+					logins[strings.TrimPrefix(e.Key(), "login.")] = t
+				}
+			case strings.HasPrefix(e.Key(), "user."):
+				byKey[strings.TrimPrefix(e.Key(), "user.")] = infoOf(e)
+			}
+		}
+	}
+}
+
+func infoOf(e jetstream.KeyValueEntry) Info {
+	u, err := parse(e.Key(), e.Value())
+	if err == nil {
+		return Info{Name: u.Name, Role: u.Role, Via: u.Via, Created: u.Created}
+	}
+	name, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(e.Key(), "user."))
+	if err != nil {
+		name = []byte(e.Key())
+	}
+	return Info{Name: string(name), Damaged: true}
+}
+
+func sorted(byKey map[string]Info, logins map[string]time.Time) []Info {
+	out := make([]Info, 0, len(byKey))
+	for key, u := range byKey {
+		u.LastLogin = logins[key]
+		out = append(out, u)
+	}
+	slices.SortFunc(out, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
