@@ -79,7 +79,7 @@ microbench: ## publish and fan-out, per core
 up: ## docker-compose.yml, built from this tree, its images with the version and revision in them
 	HERALD_BUILD_VERSION=$(VERSION) HERALD_BUILD_REVISION=$(REVISION) HERALD_BUILD_DATE=$(DATE) docker compose up -d --build --wait
 
-images: ## herald/ingest, gateway, logger and allinone, tagged HERALD_VERSION or dev; needs a docker engine
+images: ## herald/ingest, gateway, logger, admin and allinone, tagged HERALD_VERSION or dev; needs a docker engine
 	@docker info >/dev/null 2>&1 || { echo "images and compose-test need a running docker engine, and there is none"; exit 1; }
 	@set -e; for s in $(COMMANDS) allinone; do \
 		docker build -f Dockerfile.$$s --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg DATE=$(DATE) -t herald/$$s:$(or $(HERALD_VERSION),dev) .; \

@@ -28,6 +28,7 @@ require (
 
 require (
 	github.com/MicahParks/jwkset v0.11.4 // indirect
+	github.com/alexedwards/scs/v2 v2.9.0 // indirect
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
@@ -41,6 +42,7 @@ require (
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.30.0 // indirect
+	github.com/herald-push/herald/services/admin v0.0.0 // indirect
 	github.com/herald-push/herald/services/allinone v0.0.0 // indirect
 	github.com/herald-push/herald/services/internal v0.0.0 // indirect
 	github.com/herald-push/herald/web v0.0.0 // indirect
@@ -93,6 +95,8 @@ replace (
 	github.com/herald-push/herald/services/internal => ../services/internal
 	github.com/herald-push/herald/web => ../web
 )
+
+replace github.com/herald-push/herald/services/admin => ../services/admin
 
 replace github.com/herald-push/herald/services/allinone => ../services/allinone
 

@@ -10,8 +10,8 @@ package web
 
 import "embed"
 
-// FS has the folders client, demo and shared, and favicon.ico. The tests
+// FS has the folders admin, client, demo and shared, and favicon.ico. The tests
 // beside them are not in it.
 //
-//go:embed client demo shared favicon.ico
+//go:embed admin client demo shared favicon.ico
 var FS embed.FS

@@ -70,6 +70,7 @@ require (
 
 replace (
 	github.com/herald-push/herald/proto => ../../proto
+	github.com/herald-push/herald/services/admin => ../../services/admin
 	github.com/herald-push/herald/services/allinone => ../../services/allinone
 	github.com/herald-push/herald/services/gateway => ../../services/gateway
 	github.com/herald-push/herald/services/ingest => ../../services/ingest

@@ -24,8 +24,8 @@ var (
 // version stamped in, and labels that say where it comes from.
 func TestDockerfiles(t *testing.T) {
 	files, err := filepath.Glob("../../Dockerfile.*")
-	if err != nil || len(files) != 4 {
-		t.Fatalf("got %v, %v; want four Dockerfiles", files, err)
+	if err != nil || len(files) != 5 {
+		t.Fatalf("got %v, %v; want five Dockerfiles", files, err)
 	}
 	for _, file := range files {
 		text := string(read(t, file))

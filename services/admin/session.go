@@ -96,12 +96,9 @@ func (p proxyStore) Commit(token string, b []byte, expiry time.Time) error {
 func (p proxyStore) Delete(token string) error { return p.DeleteCtx(context.Background(), token) }
 
 // newSessions makes the session manager. It writes no cookie: see setCookie.
+// scs.New would start a goroutine that only its own store can stop.
 func newSessions(s *Service) *scs.SessionManager {
-	m := scs.New()
-	m.Store = proxyStore{s}
-	m.Lifetime = sessionLifetime
-	m.HashTokenInStore = true
-	return m
+	return &scs.SessionManager{Store: proxyStore{s}, Codec: scs.GobCodec{}, Lifetime: sessionLifetime, HashTokenInStore: true}
 }
 
 // Names of the session's cookie. A browser takes one with the prefix __Host- only

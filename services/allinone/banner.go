@@ -10,20 +10,23 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/admin"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/telemetry"
 )
 
 // greeting is what a person is told when Herald is ready.
 type greeting struct {
-	cfg      Config
-	addr     net.Addr // where it listens
-	firstKey string   // the API key that this start made; empty: none
-	keyFile  string   // of HERALD_API_KEY_FILE
-	keys     []string // names of the stored keys
-	envKey   string   // what the key of HERALD_API_KEY is where it is a stored one; empty: it is none
+	cfg                      Config
+	addr                     net.Addr // where it listens
+	firstKey                 string   // the API key that this start made; empty: none
+	keyFile                  string   // of HERALD_API_KEY_FILE
+	keys                     []string // names of the stored keys
+	firstUser, firstPassword string   // of the console, that this start made; empty: none
+	envKey                   string   // what the key of HERALD_API_KEY is where it is a stored one; empty: it is none
 }
 
 // write tells a person what runs, where, and what to type first.
@@ -57,6 +60,7 @@ func (g *greeting) write(w io.Writer) {
 	default:
 		fmt.Fprintf(&b, "  API keys    %s: each was shown when it was made; a lost one is replaced by: herald keys rotate NAME\n", strings.Join(g.keys, ", "))
 	}
+	g.console(&b, scheme, at)
 	with := ""
 	if g.firstKey == "" && g.keyFile == "" {
 		with = ", where HERALD_API_KEY is set to that key"
@@ -67,6 +71,55 @@ func (g *greeting) write(w io.Writer) {
 	fmt.Fprintf(&b, "\nOpen the page, then send it something%s:\n\n", with)
 	fmt.Fprintf(&b, "  curl %s-H \"X-API-KEY: %s\" -d 'Hello, browser' %s://%s/v1/channels/%s\n\n", options, key, scheme, at, proto.Broadcast)
 	_, _ = io.WriteString(w, b.String()) // a closed terminal does not stop the service
+}
+
+// console says where the console is, and who may log in there.
+func (g *greeting) console(b *strings.Builder, scheme, at string) {
+	switch g.cfg.Admin.Console {
+	case admin.Off:
+		return
+	case admin.Loopback:
+		if _, port, err := net.SplitHostPort(httpx.Reach(g.addr.String())); err == nil && everywhere(g.addr) {
+			at = net.JoinHostPort("localhost", port)
+		}
+		fmt.Fprintf(b, "  Console     %s://%s/admin/ from this machine; -console on opens it for others\n", scheme, at)
+	default:
+		fmt.Fprintf(b, "  Console     %s://%s/admin/\n", scheme, at)
+	}
+	if g.firstPassword != "" {
+		fmt.Fprintf(b, "              user %s, password %s\n", g.firstUser, g.firstPassword)
+		fmt.Fprint(b, "              Keep it: it is shown this once. A lost one is replaced by: herald users reset "+g.firstUser+"\n")
+	}
+}
+
+// announcement is the first user of the console and its password, on the way to
+// the greeting, or, where that was printed before, to the terminal. Safe for
+// concurrent use.
+type announcement struct {
+	out io.Writer
+
+	mu             sync.Mutex
+	user, password string // guarded by mu
+	greeted        bool   // guarded by mu
+}
+
+// announce is called by the console.
+func (a *announcement) announce(user, password string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.greeted {
+		fmt.Fprintf(a.out, "\n  Console     user %s, password %s\n              Keep it: it is shown this once.\n", user, password)
+		return
+	}
+	a.user, a.password = user, password
+}
+
+// take is called by the greeting, once.
+func (a *announcement) take() (user, password string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.greeted = true
+	return a.user, a.password
 }
 
 // reach is host and port for a program on this machine, and what curl needs

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/herald-push/herald/services/admin"
 	"github.com/herald-push/herald/services/gateway"
 	"github.com/herald-push/herald/services/ingest"
 	"github.com/herald-push/herald/services/internal/config"
@@ -33,6 +34,7 @@ type Config struct {
 	Ingest     ingest.Config
 	Gateway    gateway.Config
 	Logger     logger.Config
+	Admin      admin.Config
 }
 
 // syncInterval is how often stored messages are fsynced: a duration, or
@@ -69,6 +71,7 @@ func defaultConfig() Config {
 		Ingest:  ingest.DefaultConfig(),
 		Gateway: gateway.DefaultConfig(),
 		Logger:  logger.DefaultConfig(),
+		Admin:   admin.DefaultConfig(),
 	}
 	c.Logger.DB = "" // herald.db in the data folder
 	return c
@@ -94,7 +97,7 @@ func (c *Config) settings() []config.Setting {
 	)
 	own = append(own, c.Log.Settings()...)
 	own = append(own, c.Ops.Settings()...)
-	for _, s := range slices.Concat(c.NATS.SecuritySettings(), c.Ingest.Settings(), c.Gateway.Settings(), c.Logger.Settings()) {
+	for _, s := range slices.Concat(c.NATS.SecuritySettings(), c.Ingest.Settings(), c.Gateway.Settings(), c.Logger.Settings(), c.Admin.Settings()) {
 		if !slices.ContainsFunc(own, func(o config.Setting) bool { return o.Flag == s.Flag && o.Env == s.Env }) {
 			own = append(own, s)
 		}
@@ -112,9 +115,10 @@ func (c *Config) settings() []config.Setting {
 func (c *Config) share() {
 	c.Gateway.TrustedProxies = c.Ingest.TrustedProxies
 	c.Gateway.MaxPerIP = c.Ingest.MaxPerIP
-	c.Gateway.Hosts = nil // one listener, ingest's list
+	c.Admin.TrustedProxies = c.Ingest.TrustedProxies
+	c.Gateway.Hosts, c.Admin.Hosts = nil, nil // one listener, ingest's list
 	c.Gateway.Drain = c.Ingest.Drain
-	c.Ingest.Listen, c.Gateway.Listen, c.Logger.Listen = "", "", ""
+	c.Ingest.Listen, c.Gateway.Listen, c.Logger.Listen, c.Admin.Listen = "", "", "", ""
 	if c.Logger.DB == "" {
 		c.Logger.DB = filepath.Join(c.Data, "herald.db")
 	}
@@ -132,7 +136,7 @@ func (c *Config) read(in *call, t *task) (notes []string) {
 // validates all of it.
 func (c *Config) complete() error {
 	c.share()
-	err := errors.Join(c.checkNATS(), c.Ingest.Validate(), c.Gateway.Validate(), c.Logger.Validate())
+	err := errors.Join(c.checkNATS(), c.Ingest.Validate(), c.Gateway.Validate(), c.Logger.Validate(), c.Admin.Validate())
 	c.Logger.APIKey, c.Logger.APIKeyFile = c.Ingest.APIKey, c.Ingest.APIKeyFile // not before: one fault is reported once
 	return err
 }

@@ -6,6 +6,7 @@ require (
 	github.com/gofrs/flock v0.13.1
 	github.com/gorilla/websocket v1.5.3
 	github.com/herald-push/herald/proto v0.0.0
+	github.com/herald-push/herald/services/admin v0.0.0
 	github.com/herald-push/herald/services/gateway v0.0.0
 	github.com/herald-push/herald/services/ingest v0.0.0
 	github.com/herald-push/herald/services/internal v0.0.0
@@ -22,6 +23,7 @@ require (
 
 require (
 	github.com/MicahParks/jwkset v0.11.4 // indirect
+	github.com/alexedwards/scs/v2 v2.9.0 // indirect
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
@@ -73,6 +75,7 @@ require (
 
 replace (
 	github.com/herald-push/herald/proto => ../../proto
+	github.com/herald-push/herald/services/admin => ../admin
 	github.com/herald-push/herald/services/gateway => ../gateway
 	github.com/herald-push/herald/services/ingest => ../ingest
 	github.com/herald-push/herald/services/internal => ../internal

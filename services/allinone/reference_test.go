@@ -137,7 +137,7 @@ func TestMetricsReference(t *testing.T) {
 			known[name] = true
 		}
 	}
-	quoted := regexp.MustCompile(`"(herald_(?:gateway|ingest|logger|build|nats|stream)_[a-z_]+)"`)
+	quoted := regexp.MustCompile(`"(herald_(?:admin|gateway|ingest|logger|build|nats|stream)_[a-z_]+)"`)
 	err = filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err

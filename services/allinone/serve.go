@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/herald-push/herald/services/admin"
 	"github.com/herald-push/herald/services/gateway"
 	"github.com/herald-push/herald/services/ingest"
 	"github.com/herald-push/herald/services/internal/config"
@@ -116,6 +117,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 	defer broker.close()
 
 	var firstKey atomic.Pointer[string]
+	firstUser := announcement{out: std.out}
 	connect := func(name string) (*nats.Conn, error) {
 		nc, err := broker.connect("herald-" + name)
 		if err == nil {
@@ -129,6 +131,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 	var in *ingest.Service
 	var gw *gateway.Service
 	var lg *logger.Service
+	var console *admin.Service
 	for _, part := range []struct {
 		name string
 		make func(nc *nats.Conn) error
@@ -146,6 +149,10 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 			lg, err = logger.New(ctx, cfg.Logger, logger.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Optional: true})
 			return err
 		}},
+		{"admin", func(nc *nats.Conn) (err error) {
+			console, err = admin.New(ctx, cfg.Admin, admin.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS, Single: true, Announce: firstUser.announce})
+			return err
+		}},
 	} {
 		nc, err := connect(part.name)
 		if err == nil {
@@ -158,6 +165,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 	in.Mount(router)
 	gw.Mount(router)
 	lg.Mount(router)
+	console.Mount(router)
 	ops.Mount(router)
 
 	greet := func(ctx context.Context) error {
@@ -169,6 +177,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 			if secret := firstKey.Load(); secret != nil {
 				g.firstKey = *secret
 			}
+			g.firstUser, g.firstPassword = firstUser.take()
 			g.write(std.out)
 		}
 		<-ctx.Done()
@@ -180,6 +189,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 		{Name: "ingest", Run: in.Run},
 		{Name: "http", Run: server.Run},
 		{Name: "gateway", Run: gw.Run}, // first to stop: http would cut its event streams off
+		{Name: "admin", Run: console.Run},
 		{Name: "greeting", Run: greet},
 	}
 	if operators != nil {

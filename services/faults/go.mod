@@ -14,7 +14,10 @@ require (
 	modernc.org/sqlite v1.61.1
 )
 
-require github.com/gofrs/flock v0.13.1 // indirect
+require (
+	github.com/alexedwards/scs/v2 v2.9.0 // indirect
+	github.com/gofrs/flock v0.13.1 // indirect
+)
 
 require (
 	github.com/MicahParks/jwkset v0.11.4 // indirect
@@ -30,6 +33,7 @@ require (
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.30.0 // indirect
+	github.com/herald-push/herald/services/admin v0.0.0 // indirect
 	github.com/herald-push/herald/services/allinone v0.0.0 // indirect
 	github.com/herald-push/herald/web v0.0.0 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
@@ -81,6 +85,7 @@ tool (
 
 replace (
 	github.com/herald-push/herald/proto => ../../proto
+	github.com/herald-push/herald/services/admin => ../admin
 	github.com/herald-push/herald/services/allinone => ../allinone
 	github.com/herald-push/herald/services/gateway => ../gateway
 	github.com/herald-push/herald/services/ingest => ../ingest
