@@ -3,6 +3,7 @@ package httpx
 import (
 	"net"
 	"net/http"
+	"strings"
 )
 
 // FromThisMachine reports whether a program on this machine sent the request. It
@@ -36,4 +37,13 @@ func Authority(r *http.Request, proxies *Proxies) string { return authorityOf(r,
 // HTTP (W3C Secure Contexts section 3.1).
 func LocalHost(authority string) bool {
 	return isLoopback(authority) || local(hostname(authority)) && net.ParseIP(hostname(authority)) == nil
+}
+
+// ForwardedProto is the scheme the client used: https where the socket is
+// TLS, or where a trusted proxy says so in X-Forwarded-Proto.
+func (p *Proxies) ForwardedProto(r *http.Request) string {
+	if r.TLS != nil || p.Proxied(r) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
+		return "https"
+	}
+	return "http"
 }
