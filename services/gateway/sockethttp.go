@@ -2,11 +2,9 @@ package gateway
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/conn"
@@ -19,7 +17,7 @@ import (
 func (s *Service) serveSocketIO(w http.ResponseWriter, r *http.Request) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		writeEngineError(w, engineio.BadRequest)
+		engineio.BadRequest.Response().Write(w, false, "")
 		return
 	}
 	if values.Has("j") {
@@ -29,19 +27,12 @@ func (s *Service) serveSocketIO(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	q, err := engineio.ParseQuery(values, s.cfg.EngineIO3)
-	switch {
-	case err != nil:
-		writeEngineError(w, err)
-	case q.SID != "" && q.WebSocket:
-		s.upgradeSocketIO(w, r, q)
-	case q.SID != "":
-		s.pollSocketIO(w, r, q)
-	case r.Method != http.MethodGet:
-		writeEngineError(w, engineio.BadHandshakeMethod)
-	default:
-		s.beginSocketIO(w, r, q, page)
-	}
+	s.engine.Handle(w, r, values, engineio.Hooks{
+		V3:       s.cfg.EngineIO3,
+		Begin:    func(q engineio.Query) { s.beginSocketIO(w, r, q, page) },
+		Pass:     s.hops.pass,
+		HandOver: s.handOver(r),
+	})
 }
 
 // nameOrigin has a page judged that loads an answer as a script: such a request has
@@ -57,12 +48,6 @@ func nameOrigin(r *http.Request) {
 		origin = u.Scheme + "://" + u.Host
 	}
 	r.Header.Set("Origin", origin)
-}
-
-func writeEngineError(w http.ResponseWriter, err error) {
-	code := engineio.BadRequest
-	_ = errors.As(err, &code) // any other error is a bad request, too
-	code.Response().Write(w, false, "")
 }
 
 // allowSocketIOPreflight answers what browsers ask before they send more than any page
@@ -96,7 +81,6 @@ func (s *Service) beginSocketIO(w http.ResponseWriter, r *http.Request, q engine
 	c.pending.greeting = s.engine.Greeting(sid, !q.WebSocket)
 	format := socketFormats[q.Version]
 	if !q.WebSocket {
-		lastLonger(w)
 		response, err := s.engine.Begin(r.Context(), q, sid, &c.conn, remote, httpx.NewID(), format, c)
 		if err != nil {
 			refuse("stopping", engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), "this gateway is stopping; connect again"))
@@ -174,50 +158,19 @@ func formOf(r *http.Request, q engineio.Query) socketio.Form {
 	return socketio.Recovering
 }
 
-// upgradeSocketIO serves the WebSocket that a session which polls goes over to.
-func (s *Service) upgradeSocketIO(w http.ResponseWriter, r *http.Request, q engineio.Query) {
-	var handOver func() func()
-	if s.sockets != nil {
-		remote := s.clientIP(r)
-		handOver = func() func() {
-			s.sockets.HandOver(r, remote)
-			return func() { s.sockets.Leave(remote) }
-		}
+// handOver counts the socket of a WebSocket to which a session that polls goes over; nil:
+// nobody counts sockets.
+func (s *Service) handOver(r *http.Request) func() (release func()) {
+	if s.sockets == nil {
+		return nil
 	}
-	s.engine.Probe(w, r, q, func(response engineio.Response) { response.Write(w, false, "") }, handOver)
-}
-
-// pollSocketIO serves a GET or POST of a session that polls.
-func (s *Service) pollSocketIO(w http.ResponseWriter, r *http.Request, q engineio.Query) {
-	post := r.Method == http.MethodPost
-	var body []byte
-	if post {
-		var err error
-		limit := int64(maxPayload)
-		if q.Script != "" {
-			limit *= 3 // a form percent-encodes
-		}
-		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit+1))
-		if err == nil && q.Script != "" {
-			body, err = engineio.FromForm(body)
-		}
-		if tooBig := new(http.MaxBytesError); err != nil && !errors.As(err, &tooBig) {
-			writeEngineError(w, engineio.BadRequest)
-			return
-		}
-	} else {
-		lastLonger(w)
+	remote := s.clientIP(r)
+	return func() func() {
+		s.sockets.HandOver(r, remote)
+		return func() { s.sockets.Leave(remote) }
 	}
-	binary := strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream")
-	s.hops.pass(r.Context(), q, r.Method, body, binary).Write(w, post, q.Script)
 }
 
 // maxPayload is what Socket.IO clients may send in one POST, and are told: as much as in
 // one frame.
 const maxPayload = proto.MaxFrameBytes
-
-// lastLonger lifts the server's deadline for a response that waits for something to
-// say; heartbeats end it.
-func lastLonger(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // fails only if there is none
-}

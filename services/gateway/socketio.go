@@ -78,23 +78,15 @@ func (c *socketClient) Frame(b []byte, binary bool) {
 	if !c.admit(len(b)) {
 		return
 	}
-	p, err := c.version.Parse(b, binary)
-	if err != nil {
+	p, ok, err := c.version.Receive(&c.conn, b, binary)
+	switch {
+	case err != nil:
 		c.broken(err)
-		return
-	}
-	switch heartbeat := p.Type == engineio.Ping || p.Type == engineio.Pong; {
-	case heartbeat && (p.Type == engineio.Ping) != (c.version == engineio.V3):
-		c.broken(fmt.Errorf("%w: in revision %d this side sends no %c", engineio.ErrPacket, c.version, p.Type))
-	case p.Type == engineio.Ping:
-		c.conn.Push(engineText(append([]byte{engineio.Pong}, p.Data...)))
-	case p.Type == engineio.Close:
-		c.conn.Close(proto.CloseNormal)
-	case p.Type == engineio.Message && p.Binary:
+	case ok && p.Binary:
 		if c.attachments--; c.attachments < 0 {
 			c.broken(fmt.Errorf("%w: a binary message that no packet has announced", socketio.ErrPacket))
 		}
-	case p.Type == engineio.Message:
+	case ok:
 		c.packet(p.Data)
 	}
 }

@@ -102,7 +102,7 @@ func (p *poller) get(prefix string) string {
 func (p *poller) unknown() {
 	p.t.Helper()
 	r := p.do(http.MethodGet, "")
-	for r.status == http.StatusOK && strings.HasSuffix(r.body, "1") { // the goodbye
+	for r.status == http.StatusOK && (strings.HasSuffix(r.body, "1") || strings.HasSuffix(r.body, "6")) { // the goodbye
 		r = p.do(http.MethodGet, "")
 	}
 	if v := refusalOf(p.t, r.body); r.status != 400 || v.Code != int(engineio.UnknownSID) && v.Code != int(engineio.BadRequest) {
@@ -191,6 +191,19 @@ func TestPolling(t *testing.T) {
 			t.Errorf("the open GET got %+v, want a noop packet", r)
 		}
 		p.unknown()
+	})
+	t.Run("a GET that crosses a close packet gets a noop, one, and nothing else comes in", func(t *testing.T) {
+		p := enter(t)
+		p.send("1")
+		if r := p.do(http.MethodPost, "41"); r.status != 400 {
+			t.Errorf("a POST after the close packet got %+v", r)
+		}
+		if r := p.do(http.MethodGet, ""); r.body != "6" {
+			t.Errorf("the GET got %+v, want a noop packet", r)
+		}
+		if r := p.do(http.MethodGet, ""); r.status != 400 {
+			t.Errorf("the next got %+v", r)
+		}
 	})
 	t.Run("a POST above maxPayload closes the session", func(t *testing.T) {
 		p := enter(t)

@@ -131,14 +131,11 @@ func resultOf(frame any) any {
 	panic(fmt.Sprintf("gateway: no answer for %T", frame))
 }
 
-// socketFormat is the Format of Socket.IO over Engine.IO. In revision 4 the gateway
-// pings; clients count nothing else as a sign of life. In revision 3 they ping.
+// socketFormat is the Format of Socket.IO over Engine.IO.
 func socketFormat(v engineio.Version) *conn.Format {
-	f := &conn.Format{Goodbye: socketGoodbye, Binary: true, Subprotocol: proto.Subprotocol}
-	if v == engineio.V4 {
-		f.Heartbeat, f.Steady = engineText([]byte{engineio.Ping}), true
-	}
-	return f
+	f := v.Format()
+	f.Goodbye, f.Subprotocol = socketGoodbye, proto.Subprotocol
+	return &f
 }
 
 var socketFormats = map[engineio.Version]*conn.Format{engineio.V3: socketFormat(engineio.V3), engineio.V4: socketFormat(engineio.V4)}

@@ -58,6 +58,9 @@ func (s *Set) add(c *Conn, sk socket.Socket, remote netip.Addr, id string, forma
 	now := s.now()
 	c.lastIn.Store(now)
 	c.lastOut = now
+	if format.Steady {
+		c.pinged = now // the first heartbeat comes after an interval, too
+	}
 	if s.register(c) {
 		c.Close(proto.CloseGoingAway) // Drain has not seen it
 	}

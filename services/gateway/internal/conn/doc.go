@@ -49,7 +49,8 @@
 //	lastQueued              closed         the queue is empty
 //	open                    closed         the end of the input
 //	any                     closed         a write failed or made no progress for WriteStall;
-//	                                       after the goodbye, CloseWait is over
+//	                                       a heartbeat is not answered, and the socket has no
+//	                                       room; after the goodbye, CloseWait is over
 //
 // halfClosed exists because a client that broke the protocol may still be sending,
 // and closing a socket with unread input sends a reset, which would destroy our close

@@ -6,8 +6,8 @@ import (
 	"github.com/herald-push/herald/proto"
 )
 
-// tickSlack is by how much one look at the wheel may come too early or too late.
-const tickSlack = 500 * time.Millisecond
+// slack is by how much one look at the wheel may come too early or too late.
+func (s *Set) slack() time.Duration { return s.cfg.Tick / 2 }
 
 // mutedBeats is after how many heartbeat intervals in which nothing came from a client
 // it is sent a heartbeat although messages go out to it all the time: the kernel
@@ -16,10 +16,11 @@ const mutedBeats = 4
 
 // beat is called once per round of the wheel. It sends a heartbeat to a connection that
 // will have been silent in both directions for the interval by the next call, or from
-// which nothing has come for mutedBeats, or every interval if the Format is Steady; and closes one that has sent nothing for the
-// interval after a heartbeat. Nothing comes in over a response: there only what goes out
-// counts.
-func (c *Conn) beat(now int64, round, heartbeat time.Duration) {
+// which nothing has come for mutedBeats, or every interval if the Format is Steady; and
+// closes one that has sent nothing for HeartbeatWait after a heartbeat. Nothing comes in
+// over a response: there only what goes out counts.
+func (c *Conn) beat(now int64, round time.Duration) {
+	heartbeat, slack := c.set.cfg.Heartbeat, c.set.slack()
 	c.mu.Lock()
 	in, out := c.lastIn.Load(), c.lastOut
 	c.expireWithin(round)
@@ -33,15 +34,26 @@ func (c *Conn) beat(now int64, round, heartbeat time.Duration) {
 	case c.pinged != 0 && in < c.pinged && !c.oneWay:
 		if c.notReading.Load() {
 			c.pinged = now // the interval begins when it is read from again
-		} else if since(c.pinged) >= heartbeat-tickSlack {
-			c.Close(proto.CloseHeartbeat)
+		} else if since(c.pinged) >= c.set.cfg.HeartbeatWait-slack {
+			c.giveUp()
 		}
-	case since(last)+round >= heartbeat+tickSlack, !c.oneWay && since(in) >= mutedBeats*heartbeat,
-		c.format.Steady && since(c.pinged)+round >= heartbeat+tickSlack:
+	case since(last)+round >= heartbeat+slack, !c.oneWay && since(in) >= mutedBeats*heartbeat,
+		c.format.Steady && since(c.pinged)+round >= heartbeat+slack:
 		c.pinged = now
 		c.Push(c.format.Heartbeat)
 	case !c.format.Steady: // which needs to know when the last one was
 		c.pinged = 0
+	}
+}
+
+// giveUp closes a connection whose client is silent. If its socket has no room for the
+// goodbye, the client does not read either, and is not waited for.
+func (c *Conn) giveUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.close(proto.CloseHeartbeat)
+	if c.full && c.polled { // full says nothing of a blocking socket: a goroutine is writing
+		c.kill()
 	}
 }
 
@@ -59,7 +71,7 @@ func (c *Conn) expireWithin(d time.Duration) {
 	if c.expires == 0 || c.phase >= closeQueued {
 		return
 	}
-	if left := time.Until(time.UnixMilli(c.expires)); left <= d+tickSlack {
+	if left := time.Until(time.UnixMilli(c.expires)); left <= d+c.set.slack() {
 		time.AfterFunc(left, c.expire)
 	}
 }

@@ -135,6 +135,48 @@ func TestSteadyHeartbeat(t *testing.T) {
 	}
 }
 
+// The first one comes after an interval, and not at once. With a short tick intervals may be
+// below a second; a client that neither answers nor reads is gone HeartbeatWait after it.
+func TestShortHeartbeat(t *testing.T) {
+	const heartbeat, wait, tick = 300 * time.Millisecond, 200 * time.Millisecond, 10 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{
+			t: t, conns: make(chan *conn.Conn, 2), codes: make(chan proto.CloseCode, 2),
+			set:    conn.NewSet(conn.Config{Heartbeat: heartbeat, HeartbeatWait: wait, Tick: tick, MaxQueueBytes: 1 << 20, Blocking: true}, nil),
+			format: &conn.Format{Heartbeat: textFrame([]byte("2")), Goodbye: conn.WebSocket.Goodbye, Steady: true},
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { s.set.Run(ctx) })
+		time.Sleep(time.Minute) // a set that is older than its clients
+		begin := time.Now()
+		var pings []time.Duration
+		f, deaf := &fake{room: -1}, &fake{}
+		f.wrote = func([]byte) { // f.mu is held, which guards pings
+			pings = append(pings, time.Since(begin))
+			time.AfterFunc(time.Millisecond, func() { f.say(masked(opText, []byte("3"))) })
+		}
+		s.attach(f)
+		s.attach(deaf)
+		if code := <-s.codes; code != proto.CloseHeartbeat {
+			t.Errorf("who does not answer ended with %v", code)
+		}
+		if took := time.Since(begin); took < heartbeat+wait-2*tick || took > heartbeat+wait+2*tick {
+			t.Errorf("it ended after %s, want %s", took, heartbeat+wait)
+		}
+		time.Sleep(begin.Add(10*heartbeat + 2*tick).Sub(time.Now()))
+		f.mu.Lock()
+		if len(pings) < 10 || len(pings) > 11 || pings[0] < heartbeat-2*tick || pings[0] > heartbeat+2*tick {
+			t.Errorf("pings at %v in 10 intervals of %s", pings, heartbeat)
+		}
+		f.mu.Unlock()
+		s.set.Drain(t.Context(), 0, proto.CloseGoingAway)
+		s.set.Wait()
+		stop()
+		running.Wait()
+	})
+}
+
 // Heartbeats are spread evenly over the seconds, however the clients came.
 func TestHeartbeatsAreSpread(t *testing.T) {
 	const heartbeat, clients = 20 * time.Second, 100

@@ -17,8 +17,13 @@ type Config struct {
 	// MaxQueueBytes is how many bytes may wait for one client.
 	MaxQueueBytes int
 	// Heartbeat is after how long a silence a client is sent a heartbeat, in whole
-	// seconds.
+	// ticks.
 	Heartbeat time.Duration
+	// HeartbeatWait is how long a client may send nothing after a heartbeat; 0: Heartbeat.
+	HeartbeatWait time.Duration
+	// Tick is how often one slot of the wheel is looked at, and so how exact heartbeats are;
+	// 0: 1 s. Only a set with heartbeats below two seconds needs a shorter one.
+	Tick time.Duration
 	// MaxSmallFrames is how many control frames and fragments a WebSocket client may
 	// send in one second before it is closed with CloseTooManyFrames; 0: no bound.
 	MaxSmallFrames int
@@ -39,6 +44,7 @@ type Config struct {
 const (
 	defaultWriteStall = 10 * time.Second
 	defaultCloseWait  = 2 * time.Second
+	defaultTick       = time.Second
 )
 
 // Set is all connections of a gateway. Run keeps their heartbeats; Drain says goodbye
@@ -54,7 +60,7 @@ type Set struct {
 	wg sync.WaitGroup // connections and handshakes under way, with their goroutines
 
 	mu       sync.Mutex
-	slots    [][]*Conn // guarded by mu; the wheel of heartbeats and expiries: one slot is looked at each second
+	slots    [][]*Conn // guarded by mu; the wheel of heartbeats and expiries: one slot is looked at each tick
 	next     int       // guarded by mu; the slot of the next connection
 	count    int       // guarded by mu
 	draining bool      // guarded by mu; Drain has begun: nobody is accepted
@@ -68,6 +74,12 @@ func NewSet(cfg Config, reg prometheus.Registerer) *Set {
 	}
 	if cfg.CloseWait == 0 {
 		cfg.CloseWait = defaultCloseWait
+	}
+	if cfg.Tick == 0 {
+		cfg.Tick = defaultTick
+	}
+	if cfg.HeartbeatWait == 0 {
+		cfg.HeartbeatWait = cfg.Heartbeat
 	}
 	s := &Set{cfg: cfg, began: time.Now(), m: newMetrics(reg), slots: make([][]*Conn, max(1, int(cfg.Heartbeat/(2*time.Second))))}
 	s.clock.Store(s.now())
@@ -133,14 +145,14 @@ func (s *Set) remove(c *Conn) {
 	s.m.closed.WithLabelValues(code.String()).Inc()
 }
 
-// Run watches the sockets, and looks at one slot of the wheel each second, so that
+// Run watches the sockets, and looks at one slot of the wheel each tick, so that
 // heartbeats are spread evenly. It returns when ctx ends, which must not be before Wait
 // has returned: nothing is read from the clients after that.
 func (s *Set) Run(ctx context.Context) {
 	var polling sync.WaitGroup
 	polling.Go(func() { s.pollers.Run(ctx) })
 	defer polling.Wait()
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(s.cfg.Tick)
 	defer tick.Stop()
 	round := s.round()
 	for i := 0; ; i = (i + 1) % len(s.slots) {
@@ -151,14 +163,14 @@ func (s *Set) Run(ctx context.Context) {
 			now := s.now()
 			s.clock.Store(now)
 			for _, c := range s.snapshot(i) {
-				c.beat(now, round, s.cfg.Heartbeat)
+				c.beat(now, round)
 			}
 		}
 	}
 }
 
 // round is the time in which the wheel looks at every connection once.
-func (s *Set) round() time.Duration { return time.Duration(len(s.slots)) * time.Second }
+func (s *Set) round() time.Duration { return time.Duration(len(s.slots)) * s.cfg.Tick }
 
 func (s *Set) snapshot(slot int) []*Conn {
 	s.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/herald-push/herald/services/gateway/internal/socket"
 	"github.com/herald-push/herald/services/gateway/internal/ws"
@@ -33,7 +34,8 @@ type poll struct {
 	posting  bool          // guarded by mu; a POST is under way
 	probing  bool          // guarded by mu; a WebSocket has asked for the session
 	upgrades bool          // guarded by mu; it was answered: no GET is to stay open
-	leaves   bool          // guarded by mu; the client said that it closes
+	// leaves: the client said that it closes. A GET that crosses that packet is still answered.
+	leaves bool // guarded by mu
 	// goodbye: it is for the next response. JavaScript clients handle a close packet before
 	// the messages that come with it, and then take those for messages of their next
 	// session, which brings them again.
@@ -49,6 +51,7 @@ type poll struct {
 // exchange is a GET that waits for its response.
 type exchange struct {
 	answer chan Response // one is sent
+	late   bool          // fixed; it came after the probe was answered
 }
 
 // maxResponse is from how many bytes on a response takes no further packet. A single one
@@ -247,6 +250,7 @@ func (s *poll) receive(ctx context.Context) Response {
 		return BadRequest.Response()
 	}
 	get := s.open()
+	get.late = s.upgrades
 	s.gathers = true
 	s.mu.Unlock()
 	s.ready(socket.Event{Writable: true})
@@ -256,20 +260,36 @@ func (s *poll) receive(ctx context.Context) Response {
 		if s.goodbye && len(s.out) == 0 {
 			s.end()
 		}
-		if s.upgrades && len(s.out) == 0 {
-			s.add(content{[]byte{Noop}, false})
-		}
-		if len(s.out) > 0 {
+		switch {
+		case len(s.out) > 0:
 			s.respond()
+		case get.late:
+			time.AfterFunc(lateWait, func() { s.dismiss(get) })
 		}
 	}
 	s.mu.Unlock()
 	return s.await(ctx, get)
 }
 
+// lateWait is how long a GET that comes after the probe was answered waits for the upgrade.
+// The upgrade packet may have been sent before it, by another way. The reference server
+// looks for such a GET as often.
+const lateWait = 100 * time.Millisecond
+
+// dismiss ends this GET, if it is still open, so that the client can go over to the
+// WebSocket.
+func (s *poll) dismiss(get *exchange) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.get == get && !s.gathers {
+		s.add(content{[]byte{Noop}, false})
+		s.respond()
+	}
+}
+
 // open makes a GET the one that is open. mu is held, or nobody else knows s.
 func (s *poll) open() *exchange {
-	s.get = &exchange{make(chan Response, 1)}
+	s.get = &exchange{answer: make(chan Response, 1)}
 	return s.get
 }
 
@@ -297,7 +317,7 @@ var errClosing = errors.New("the client closes the session")
 func (s *poll) send(ctx context.Context, body []byte, binary bool) Response {
 	s.mu.Lock()
 	switch {
-	case s.websocket != nil || s.ended:
+	case s.websocket != nil || s.ended || s.leaves:
 		s.mu.Unlock()
 		return BadRequest.Response()
 	case s.posting: // protocol v4, "Sending data": at most one
@@ -336,11 +356,6 @@ func (s *poll) send(ctx context.Context, body []byte, binary bool) Response {
 	s.ready(socket.Event{Readable: true})
 	select {
 	case <-read:
-		if err == errClosing {
-			s.mu.Lock()
-			s.forget()
-			s.mu.Unlock()
-		}
 		return Response{Status: http.StatusOK, Body: []byte("ok")}
 	case <-ctx.Done():
 		return BadRequest.Response()

@@ -149,7 +149,11 @@ func (p *poll) upgrade(nc net.Conn, rest []byte, handOver func() func()) bool {
 	}
 	p.websocket = sk
 	p.in = append(p.in, rest...)
-	if p.get != nil {
+	switch {
+	case p.get != nil && p.get.late && len(p.out) == 0: // it was sent after the upgrade packet
+		p.get.answer <- BadRequest.Response()
+		p.get = nil
+	case p.get != nil:
 		p.add(content{[]byte{Noop}, false})
 		p.respond()
 	}
