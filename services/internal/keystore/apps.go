@@ -8,9 +8,9 @@ import (
 	"log/slog"
 	"sort"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/herald-push/herald/services/internal/bucket"
 	"github.com/herald-push/herald/services/internal/pusher"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -32,13 +32,13 @@ type AppStore struct{ s *Store }
 
 // OpenApps finds the bucket. The error is ErrNoBucket before ingest has made it.
 func OpenApps(ctx context.Context, js jetstream.JetStream) (*AppStore, error) {
-	s, err := openBucket(ctx, js, AppBucket)
+	s, err := storeOf(js)(bucket.Open(ctx, js, AppBucket))
 	return &AppStore{s}, err
 }
 
 // MakeApps finds the bucket, or makes it with this many replicas: see Make.
 func MakeApps(ctx context.Context, js jetstream.JetStream, replicas int) (*AppStore, error) {
-	s, err := makeBucket(ctx, js, AppBucket, "Apps of the Pusher protocol, with their secrets", replicas)
+	s, err := storeOf(js)(bucket.Make(ctx, js, AppBucket, "Apps of the Pusher protocol, with their secrets", replicas))
 	return &AppStore{s}, err
 }
 
@@ -86,7 +86,7 @@ func (a *AppStore) Add(ctx context.Context, app pusher.App) error {
 
 // List returns every app, by name.
 func (a *AppStore) List(ctx context.Context) ([]AppInfo, error) {
-	entries, err := a.s.entries(ctx)
+	entries, err := bucket.Entries(ctx, a.s.kv)
 	if err != nil {
 		return nil, fmt.Errorf("list apps: %w", err)
 	}
@@ -181,9 +181,9 @@ func (a *AppStore) named(ctx context.Context, nameOrID string) (AppInfo, error) 
 // Watch keeps apps equal to the bucket until ctx ends: see Store.Watch. changed is
 // called after an app was put in, changed or taken away, with its id.
 func (a *AppStore) Watch(ctx context.Context, apps *pusher.Apps, log *slog.Logger, ready func(), changed func(id string)) error {
-	return a.s.watch(ctx, &follower{
-		prefix: "app.", what: "app", log: log, known: map[string]uint64{}, ready: sync.OnceFunc(ready),
-		put: func(id string, value []byte) (name string, err error) {
+	f := bucket.Follower{
+		Prefix: "app.", What: "app", Log: log, Ready: ready,
+		Put: func(id string, value []byte) (name string, err error) {
 			app, err := parseApp(id, value)
 			if err == nil {
 				err = apps.Put(app)
@@ -193,9 +193,10 @@ func (a *AppStore) Watch(ctx context.Context, apps *pusher.Apps, log *slog.Logge
 			}
 			return app.Name, err
 		},
-		remove: func(id string) {
+		Remove: func(id string) {
 			apps.Delete(id)
 			changed(id)
 		},
-	})
+	}
+	return f.Follow(ctx, a.s.nc, a.s.kv)
 }

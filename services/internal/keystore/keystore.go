@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/bucket"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -121,67 +122,12 @@ func (s *Store) First(ctx context.Context, now time.Time) (secret string, k auth
 }
 
 // List returns every key, by name and age.
-//
-// A watcher of nats.go says that it has given everything, but a key that is
-// written in that moment may come after it (seen with nats-server 2.15.2). So
-// List counts, and reads again what is not whole.
 func (s *Store) List(ctx context.Context) ([]Info, error) {
-	entries, err := s.entries(ctx)
+	entries, err := bucket.Entries(ctx, s.kv)
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	return infos(entries), nil
-}
-
-// entries is the whole bucket by its entries' names, with the markers of deleted
-// ones.
-func (s *Store) entries(ctx context.Context) (map[string]jetstream.KeyValueEntry, error) {
-	for range listAttempts {
-		entries, err := s.snapshot(ctx)
-		if err != nil {
-			return nil, err
-		}
-		status, err := s.kv.Status(ctx)
-		if err != nil {
-			return nil, err
-		}
-		// One value an entry, revoked ones too; a bucket that somebody made
-		// with a longer history cannot be counted.
-		if uint64(len(entries)) >= status.Values() || status.History() > 1 {
-			return entries, nil
-		}
-	}
-	return nil, fmt.Errorf("bucket %s changes faster than it can be read", s.kv.Bucket())
-}
-
-// listAttempts is far more than it takes: with one writer that never paused, 1
-// reading in 20 was not whole.
-const listAttempts = 20
-
-// snapshot reads the bucket once, as far as a watcher gives it.
-func (s *Store) snapshot(ctx context.Context) (map[string]jetstream.KeyValueEntry, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends a goroutine that nats.go starts per watcher
-	w, err := s.kv.WatchAll(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer stop(w)
-	entries := map[string]jetstream.KeyValueEntry{}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case e, open := <-w.Updates():
-			if !open { // half a list would let a name be taken twice
-				return nil, errors.New("NATS broke off the answer")
-			}
-			if e == nil { // the end of what is stored
-				return entries, nil
-			}
-			entries[e.Key()] = e
-		}
-	}
 }
 
 // infos are the keys among the entries, sorted.
@@ -235,23 +181,6 @@ func parse(id string, value []byte) (auth.Key, error) {
 		return auth.Key{ID: id}, fmt.Errorf("entry of key %s is damaged: %w", id, err)
 	}
 	return k, nil
-}
-
-// stop ends a watcher and takes what it still holds, since its goroutine blocks
-// for ever on a full channel. Stop fails only when the connection is closed.
-func stop(w jetstream.KeyWatcher) {
-	_ = w.Stop()
-	patience := time.After(time.Second)
-	for {
-		select {
-		case _, open := <-w.Updates():
-			if !open {
-				return
-			}
-		case <-patience:
-			return
-		}
-	}
 }
 
 // Rotate makes a new key with the name, channels, scopes and rate of the newest one

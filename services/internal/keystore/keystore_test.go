@@ -261,7 +261,7 @@ func TestOpenFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keystore.Make(t.Context(), js, 3); err == nil || !strings.HasPrefix(err.Error(), "make key bucket herald_keys: ") {
+	if _, err := keystore.Make(t.Context(), js, 3); err == nil || !strings.HasPrefix(err.Error(), "make bucket herald_keys: ") {
 		t.Errorf("three replicas on one server: got %v", err)
 	}
 	nc.Close()
