@@ -14,6 +14,8 @@ import (
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/lifecycle"
+	"github.com/herald-push/herald/services/internal/service"
+	"github.com/herald-push/herald/services/internal/settings"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/herald-push/herald/services/internal/tracing"
 	"github.com/herald-push/herald/services/logger"
@@ -50,20 +52,22 @@ var serveCommand = command{
 			case health:
 				return httpx.Health(ctx, cfg.Listen, cfg.Gateway.CertFile, cfg.operatorsAddress())
 			}
-			return serve(ctx, cfg, notes, c)
+			return serve(ctx, cfg, t.settings, notes, c)
 		}
 		return t
 	},
 }
 
 // serve runs everything until ctx ends.
-func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
+func serve(ctx context.Context, cfg Config, table []config.Setting, notes []string, c *call) error {
 	std := c.std
-	log, err := telemetry.NewLogger(std.err, "herald", cfg.Log)
+	log, level, err := telemetry.NewLogger(std.err, "herald", cfg.Log)
 	if err != nil {
 		return err
 	}
 	defer lifecycle.OutliveHangup(log)()
+	changing := settings.New(table, log)
+	changing.Add(service.LogPart("herald", cfg.Log, level))
 	log, started := newStartLog(log)
 	for _, note := range notes {
 		log.Warn(note)
@@ -128,6 +132,10 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 	if err := broker.prepare(ctx, cfg); err != nil {
 		return errors.Join(err, server.Close())
 	}
+	settingsConn, err := connect("settings")
+	if err != nil {
+		return errors.Join(err, server.Close())
+	}
 	var in *ingest.Service
 	var gw *gateway.Service
 	var lg *logger.Service
@@ -137,16 +145,16 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 		make func(nc *nats.Conn) error
 	}{
 		{"ingest", func(nc *nats.Conn) (err error) {
-			in, err = ingest.New(ctx, cfg.Ingest, ingest.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Tracer: tracer, Store: broker.stores(),
+			in, err = ingest.New(ctx, cfg.Ingest, ingest.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Tracer: tracer, Store: broker.stores(), Settings: changing,
 				Announce: func(secret string) { firstKey.Store(&secret) }})
 			return err
 		}},
 		{"gateway", func(nc *nats.Conn) (err error) {
-			gw, err = gateway.New(ctx, cfg.Gateway, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS, Tracer: tracer, Index: in.Index(), Admission: server.Admission()})
+			gw, err = gateway.New(ctx, cfg.Gateway, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS, Tracer: tracer, Index: in.Index(), Admission: server.Admission(), Settings: changing})
 			return err
 		}},
 		{"logger", func(nc *nats.Conn) (err error) {
-			lg, err = logger.New(ctx, cfg.Logger, logger.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Optional: true})
+			lg, err = logger.New(ctx, cfg.Logger, logger.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Optional: true, Settings: changing})
 			return err
 		}},
 		{"admin", func(nc *nats.Conn) (err error) {
@@ -186,6 +194,7 @@ func serve(ctx context.Context, cfg Config, notes []string, c *call) error {
 	defer context.AfterFunc(ctx, started)() // what happens from now on is of interest: it stops
 	parts := []lifecycle.Part{
 		{Name: "logger", Run: lg.Run}, // last to stop: it stores what the others still publish
+		{Name: "settings", Run: func(ctx context.Context) error { return changing.Run(ctx, settingsConn) }},
 		{Name: "ingest", Run: in.Run},
 		{Name: "http", Run: server.Run},
 		{Name: "gateway", Run: gw.Run}, // first to stop: http would cut its event streams off

@@ -123,7 +123,7 @@ func (c *session) check() *refusal {
 		if err := proto.CheckPattern(name); err != nil {
 			return &refusal{code: proto.CloseBadRequest, err: err}
 		}
-		if !c.principal.May(name) {
+		if !c.may(name) {
 			return &refusal{code: proto.CloseForbidden, channel: name, err: c.forbidden(name)}
 		}
 	}
@@ -155,7 +155,7 @@ func tokenCode(err error) proto.CloseCode {
 func (c *session) authenticate() error {
 	if c.asked.token == "" {
 		c.anonymous = true
-		c.principal = c.s.nobody
+		c.principal = anybody
 		return nil
 	}
 	p, err := c.s.verifier.Verify(c.asked.token)
@@ -167,15 +167,21 @@ func (c *session) authenticate() error {
 	return nil
 }
 
-// adopt takes on a principal: what anonymous clients may follow it may too.
+// adopt takes on the principal of a token.
 func (c *session) adopt(p *auth.Principal) {
 	c.anonymous = false
-	c.principal = &auth.Principal{Name: p.Name, Channels: slices.Concat(p.Channels, c.s.cfg.AnonymousChannels), Expires: p.Expires}
+	c.principal = p
+}
+
+// may says whether the client may follow a channel or pattern: by its token, or
+// because anybody may. Clients of an app have the app's channels alone.
+func (c *session) may(name string) bool {
+	return c.principal.May(name) || c.app == nil && c.s.rules.Load().anonymous.May(name)
 }
 
 func (c *session) forbidden(name string) error {
 	if c.anonymous {
-		return fmt.Errorf("%q needs a token; without one you may follow %s", name, strings.Join(c.principal.Channels, ", "))
+		return fmt.Errorf("%q needs a token; without one you may follow %s", name, strings.Join(c.s.rules.Load().anonymous.Channels, ", "))
 	}
 	return fmt.Errorf("your token does not cover %q", name)
 }

@@ -40,6 +40,7 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/pusher"
+	"github.com/herald-push/herald/services/internal/settings"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
@@ -53,9 +54,10 @@ type Deps struct {
 	Registry prometheus.Registerer
 	Ops      *telemetry.Ops
 	// Index is kept by the caller, for several services; nil: the gateway has its own.
-	Index  *chanindex.Index
-	Pages  fs.FS        // the demo page; nil: none
-	Tracer trace.Tracer // nil: no spans
+	Index    *chanindex.Index
+	Pages    fs.FS          // the demo page; nil: none
+	Settings *settings.Live // nil: none changes while the gateway runs
+	Tracer   trace.Tracer   // nil: no spans
 	// Admission is that of the server that Mount's routes are on, unless the
 	// gateway has a listener of its own. Nil: nobody counts the sockets.
 	Admission *httpx.Admission
@@ -77,16 +79,15 @@ type Service struct {
 	sharing  *sharing // of ips
 	shares   *shares
 	verifier *auth.Verifier
-	nobody   *auth.Principal  // every anonymous client; never changed
+	rules    atomic.Pointer[rules]
 	server   *httpx.Server    // nil without a listener of its own
 	sockets  *httpx.Admission // nil: nobody counts them
 	frames   frames           // for WebSocket clients
 	engine   *engineio.Server // for Socket.IO clients
 	hops     *hops
 	// pids signs what they show to recover their state; nil until shareSecret has the secret.
-	pids    atomic.Pointer[socketio.Signer]
-	origins allowedOrigins // of pages of other hosts
-	apps    *apps          // of the Pusher protocol
+	pids atomic.Pointer[socketio.Signer]
+	apps *apps // of the Pusher protocol
 
 	strangers strangers // pages that were refused
 	forwarded sync.Once // X-Forwarded-For of a peer that is no trusted proxy was reported
@@ -112,22 +113,17 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	origins, err := parseAllowed(cfg.AllowedOrigins)
-	if err != nil {
-		return nil, err
-	}
 	s := &Service{
-		origins: origins,
-		cfg:     cfg, deps: deps, log: deps.Log,
+		cfg: cfg, deps: deps, log: deps.Log,
 		m:        newMetrics(deps.Registry),
 		conns:    conn.NewSet(conn.Config{MaxQueueBytes: cfg.MaxQueueBytes, Heartbeat: cfg.Heartbeat, Deflate: cfg.CompressAbove > 0, MaxSmallFrames: maxSmallFrames}, deps.Registry),
 		ips:      newPerIP(cfg.MaxPerIP, cfg.LimitDryRun),
 		shares:   newShares(cfg.PerAddress() == 0),
 		verifier: verifier,
-		nobody:   &auth.Principal{Channels: cfg.AnonymousChannels},
 		replays:  newBudget(replayBudget),
 		sockets:  deps.Admission,
 	}
+	s.rules.Store(newRules(cfg))
 	s.apps = &apps{known: &pusher.Apps{}, running: map[string]*app{}, s: s}
 	s.frames = newFrames(cfg.CompressAbove, s.m.compressed.Inc)
 	s.hub = hub.New(hub.Config{
@@ -160,6 +156,8 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		}
 		s.sockets = s.server.Admission()
 	}
+	deps.Settings.Add(settings.Of("gateway", cfg, (*Config).Settings, (*Config).Validate, s.apply,
+		"max-connections-per-ip", "connection-limit-dry-run", "anonymous-channels", "allowed-origins", "replay-messages", "replay-bytes"))
 	deps.Ops.AddCheck("gateway", s.ready)
 	telemetry.Broker(deps.Registry, "gateway", deps.NATS.IsConnected, s.feed.reachable)
 	// Who needs no token is served without the keys.
@@ -227,6 +225,7 @@ func (s *Service) Run(ctx context.Context) error {
 	feedDone := make(chan struct{})
 	wg.Go(func() {
 		defer close(feedDone)
+		s.deps.Settings.Await(feed, settingsPatience) // clients wait for the feed
 		if err := s.feed.run(feed); err != nil && feed.Err() == nil {
 			failed <- err
 		}

@@ -12,16 +12,14 @@ import (
 // the other gateways count, too, as far as they have said so; see share. Safe
 // for concurrent use.
 type perIP struct {
-	// Fixed after newPerIP.
-	max    int  // 0: no limit
-	dryRun bool // count and report, but refuse nobody
-	tell   int  // others are told about groups with this many connections here
-
 	// say hands a count to the others. It is called without mu, so version
 	// tells which of two counts is newer. Set by share before it is used.
 	say func(report)
 
 	mu      sync.Mutex
+	max     int                  // guarded by mu; 0: no limit
+	dryRun  bool                 // guarded by mu; count and report, but refuse nobody
+	tell    int                  // guarded by mu; others are told about groups with this many connections here
 	count   map[netip.Prefix]int // guarded by mu; connections here
 	online  int                  // guarded by mu; sum of count
 	version uint64               // guarded by mu; of what was said last
@@ -49,10 +47,17 @@ const (
 // limit on: so ten thousand ordinary visitors cost the bus nothing, and each
 // gateway hides at most one percent.
 func newPerIP(maximum int, dryRun bool) *perIP {
-	return &perIP{
-		max: maximum, dryRun: dryRun, tell: max(1, maximum/100),
-		count: map[netip.Prefix]int{}, others: map[netip.Prefix]map[string]remoteCount{},
-	}
+	l := &perIP{count: map[netip.Prefix]int{}, others: map[netip.Prefix]map[string]remoteCount{}}
+	l.limit(maximum, dryRun)
+	return l
+}
+
+// limit changes how many connections an address may have. Nobody who is there has to
+// leave.
+func (l *perIP) limit(maximum int, dryRun bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.max, l.dryRun, l.tell = maximum, dryRun, max(1, maximum/100)
 }
 
 // admission is the answer of enter.

@@ -23,6 +23,7 @@ import (
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/settings"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -47,6 +48,8 @@ type broker struct {
 	t  testing.TB
 	nc *nats.Conn
 	js jetstream.JetStream
+
+	settings *settings.Live // of gateways that start; nil: none change
 
 	// Of the stream when it was declared last.
 	epoch  string
@@ -171,7 +174,7 @@ func (b *broker) run(pages fs.FS, change ...func(*Config)) *gate {
 	g := &gate{t: b.t, reg: prometheus.NewRegistry(), nc: b.Connect(), log: &lines{}}
 	g.ops = telemetry.NewOps(g.reg)
 	ctx, cancel := context.WithCancel(context.Background())
-	s, err := New(ctx, cfg, Deps{NATS: g.nc, Log: slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Registry: g.reg, Ops: g.ops, Pages: pages})
+	s, err := New(ctx, cfg, Deps{NATS: g.nc, Log: slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Registry: g.reg, Ops: g.ops, Pages: pages, Settings: b.settings})
 	if err != nil {
 		cancel()
 		b.t.Fatalf("new gateway: %v", err)

@@ -33,11 +33,12 @@ func (s *Service) pageOf(r *http.Request) page {
 		p.trusted = r.Header.Get("Sec-Fetch-Site") != "cross-site"
 		return p
 	}
+	allowed := &s.rules.Load().origins
 	if o, err := parseOrigin(p.origin, false); err == nil {
-		p.allowed = s.origins.lists(o) || s.sameHost(r, o)
+		p.allowed = allowed.lists(o) || s.sameHost(r, o)
 		p.trusted = p.allowed && o.host != ""
 	}
-	p.allowed = p.allowed || s.origins.all
+	p.allowed = p.allowed || allowed.all
 	return p
 }
 
@@ -90,7 +91,7 @@ func (s *Service) shareWith(w http.ResponseWriter, p page) {
 	case p.trusted:
 		w.Header().Set("Access-Control-Allow-Origin", p.origin)
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
-	case s.origins.all:
+	case s.rules.Load().origins.all:
 		w.Header().Set("Access-Control-Allow-Origin", "*")
 	default:
 		w.Header().Set("Access-Control-Allow-Origin", p.origin)

@@ -72,7 +72,8 @@ func TestOrigin(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
-		s := &Service{origins: allowed}
+		s := &Service{}
+		s.rules.Store(&rules{origins: allowed})
 		r := &http.Request{Host: c.host, Header: http.Header{}}
 		if c.origin != "" {
 			r.Header.Set("Origin", c.origin)
@@ -125,6 +126,7 @@ func TestOriginBehindAProxy(t *testing.T) {
 	} {
 		for trusted, want := range map[string]bool{"192.0.2.1": c.want, "198.51.100.1": c.direct} {
 			s := &Service{}
+			s.rules.Store(&rules{})
 			if err := s.cfg.TrustedProxies.UnmarshalText([]byte(trusted)); err != nil {
 				t.Fatal(err)
 			}

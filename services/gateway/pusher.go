@@ -48,7 +48,7 @@ func (s *Service) servePusher(w http.ResponseWriter, r *http.Request) {
 
 // newPusherSession finds out who comes: the client of an app, or one that is refused.
 func (s *Service) newPusherSession(r *http.Request) *session {
-	c := &session{s: s, asked: &request{channels: []string{}}, anonymous: true, principal: s.nobody}
+	c := &session{s: s, asked: &request{channels: []string{}}, anonymous: true, principal: anybody}
 	c.followed = c.first[:0]
 	q := r.URL.Query()
 	code, err := pusher.CheckProtocol(q.Has("protocol"), q.Get("protocol"))

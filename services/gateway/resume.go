@@ -144,7 +144,7 @@ const (
 func (c *session) catchUp(p plan, channel string, say say) error {
 	r := &replay{
 		plan: p, channel: channel, say: say, live: c.hasAfter(channel), had: p.since, complete: true, from: "memory",
-		messages: c.s.cfg.ReplayMessages, bytes: c.s.cfg.ReplayBytes,
+		messages: c.s.rules.Load().cfg.ReplayMessages, bytes: c.s.rules.Load().cfg.ReplayBytes,
 	}
 	if p.gap != "" {
 		c.gap(r, p.gap, p.asked, p.since)
@@ -207,13 +207,13 @@ func (c *session) gap(r *replay, reason, since string, upTo uint64) {
 // skip leaves out all but the newest messages, for a client that has been
 // sent as many as it may be.
 func (c *session) skip(r *replay) {
-	tail := min(replayTail, c.s.cfg.ReplayMessages)
+	tail := min(replayTail, c.s.rules.Load().cfg.ReplayMessages)
 	c.pay(time.Duration(c.s.cfg.RecentMessages) * scanCost)
 	if upTo := min(c.s.hub.Recent().Newest(r.names, tail), r.live); upTo > r.since {
 		c.gap(r, proto.GapLimit, c.id(r.since), upTo)
 		r.since = upTo
 	}
-	r.messages, r.bytes = tail+chunk, c.s.cfg.ReplayBytes
+	r.messages, r.bytes = tail+chunk, c.s.rules.Load().cfg.ReplayBytes
 }
 
 // send sends one message of a replay, unless it comes, or came, through a

@@ -47,10 +47,6 @@ type sharing struct {
 
 // run shares until ctx ends.
 func (s *sharing) run(ctx context.Context) error {
-	if s.ips.max == 0 {
-		<-ctx.Done()
-		return nil
-	}
 	reports := make(chan *nats.Msg, maxReports) // NATS writes; never closed
 	sub, err := s.nc.ChanSubscribe(subjectIPs, reports)
 	if err != nil {

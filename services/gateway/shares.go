@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -17,9 +18,10 @@ import (
 // refused; others do not notice. Safe for concurrent use.
 type shares struct {
 	// Fixed after newShares.
-	unlimited bool    // as where connections per address are not limited
-	maxNames  int     // the constant; tests make it smaller
-	slowness  float64 // of this processor
+	maxNames int     // the constant; tests make it smaller
+	slowness float64 // of this processor
+
+	unlimited atomic.Bool // as where connections per address are not limited
 
 	mu    sync.Mutex
 	of    map[netip.Prefix]*share // guarded by mu
@@ -79,7 +81,9 @@ var slowness = sync.OnceValue(func() float64 {
 })
 
 func newShares(unlimited bool) *shares {
-	return &shares{unlimited: unlimited, maxNames: maxNames, slowness: slowness(), of: map[netip.Prefix]*share{}, swept: time.Now()}
+	l := &shares{maxNames: maxNames, slowness: slowness(), of: map[netip.Prefix]*share{}, swept: time.Now()}
+	l.unlimited.Store(unlimited)
+	return l
 }
 
 // weight is what one subscription takes in memory: its name, and what the hub
@@ -88,7 +92,7 @@ func weight(name string) int { return 256 + len(name) }
 
 // pay charges an address for work, and returns how long it has to wait before.
 func (l *shares) pay(ip netip.Addr, work time.Duration) (wait time.Duration) {
-	if l.unlimited {
+	if l.unlimited.Load() {
 		return 0
 	}
 	l.mu.Lock()
@@ -113,7 +117,7 @@ func (l *shares) hold(ip netip.Addr, bytes int) (ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.get(ip)
-	if !l.unlimited && s.names+bytes > l.maxNames {
+	if !l.unlimited.Load() && s.names+bytes > l.maxNames {
 		return false
 	}
 	s.names += bytes

@@ -20,7 +20,7 @@ func (c *session) subscribe(name, since string, say say) {
 		say(complaint(proto.ErrorBadChannel, "", err))
 		return
 	}
-	if !c.principal.May(name) {
+	if !c.may(name) {
 		say(complaint(proto.ErrorForbidden, name, c.forbidden(name)))
 		return
 	}
@@ -91,7 +91,7 @@ func (c *session) reauthenticate(token string, say say) {
 	c.watchExpiry()
 	say(proto.Authenticated{Type: proto.FrameAuthenticated, Subject: p.Name, Expires: proto.FormatTime(p.Expires)})
 	for _, f := range slices.Clone(c.followed) {
-		if !c.principal.May(f.name) {
+		if !c.may(f.name) {
 			c.unsubscribe(f.name, proto.ErrorForbidden, c.pushControl)
 		}
 	}

@@ -92,7 +92,7 @@ func (s *Service) appCall(r *http.Request) (*appCall, error) {
 // place of a large one.
 func (s *Service) body(w http.ResponseWriter, r *http.Request, c *appCall) (b []byte, free func(), err error) {
 	free = func() {}
-	body, err := httpx.NewBody(w, r, s.cfg.MaxRequestBytes)
+	body, err := httpx.NewBody(w, r, s.current.Load().MaxRequestBytes)
 	for large := false; err == nil && !body.Ended(); err = body.More() {
 		if !large && len(body.Bytes()) > largeBody {
 			large = true

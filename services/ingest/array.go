@@ -169,7 +169,7 @@ func elements(body []byte) iter.Seq2[int, proto.Publication] {
 // maxPublication bounds one publication as it is written, in bytes: what it may
 // have as data, and room for what surrounds it.
 func (s *Service) maxPublication() int {
-	return s.publisher.MaxData(s.cfg.MaxMessageBytes) + lineEnvelope
+	return s.publisher.MaxData(s.current.Load().MaxMessageBytes) + lineEnvelope
 }
 
 func (s *Service) tooLong(at string) error {

@@ -29,6 +29,7 @@ import (
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/pusher"
+	"github.com/herald-push/herald/services/internal/settings"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -50,12 +51,13 @@ type Deps struct {
 	// makes it. Nil prints a banner to Stdout instead.
 	Announce func(secret string)
 	Stdout   io.Writer
+	Settings *settings.Live // nil: none changes while ingest runs
 }
 
 // Service is ingest. New makes it, Run runs it once.
 type Service struct {
 	// Fixed after New.
-	cfg       Config
+	cfg       Config // what it began with
 	log       *slog.Logger
 	nc        *nats.Conn
 	js        jetstream.JetStream
@@ -71,6 +73,7 @@ type Service struct {
 	pages     *httpx.Places // of history under way
 	large     *httpx.Places // of large bodies in memory
 
+	current    atomic.Pointer[Config] // cfg with the settings that changed; never changed itself
 	ring       auth.Ring
 	envKey     keystore.EnvKey // of keepKeys alone
 	keysLoaded atomic.Bool
@@ -99,6 +102,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, tracer: deps.Tracer, announce: deps.Announce, stall: stallTimeout,
 		pages: httpx.NewPlaces(maxPages, maxPagesOfKey), large: httpx.NewPlaces(largeBodies, largeBodiesOfKey)}
+	s.current.Store(&s.cfg)
 	s.envKey = keystore.EnvKey{Secret: cfg.APIKey, File: cfg.APIKeyFile, Log: s.log}
 	s.index = chanindex.New()
 	s.reader = natsx.NewReader(s.nc, s.index)
@@ -121,12 +125,25 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 			return nil, err
 		}
 	}
+	deps.Settings.Add(settings.Of("ingest", cfg, (*Config).Settings, (*Config).Validate, s.apply,
+		"max-connections-per-ip", "stream-max-age", "stream-max-bytes", "max-message-bytes", "max-request-bytes"))
 	if s.announce == nil {
 		s.announce = func(secret string) { banner(deps.Stdout, s.Addr(), secret) }
 	}
 	deps.Ops.AddCheck("ingest", s.ready)
 	telemetry.Broker(deps.Registry, "ingest", s.nc.IsConnected, s.publisher.Ready)
 	return s, nil
+}
+
+// apply makes settings act that were changed while ingest runs.
+func (s *Service) apply(cfg Config) {
+	old := s.current.Swap(&cfg)
+	if s.server != nil {
+		s.server.Admission().LimitAddresses(cfg.MaxPerIP)
+	}
+	if cfg.StreamMaxAge != old.StreamMaxAge || cfg.StreamMaxBytes != old.StreamMaxBytes {
+		s.publisher.Limit(cfg.StreamMaxAge, cfg.StreamMaxBytes)
+	}
 }
 
 // Index is where a channel's past is, as long as Run does.

@@ -12,9 +12,11 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/bucket"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/retry"
+	"github.com/herald-push/herald/services/internal/settings"
 )
 
 const (
@@ -44,6 +46,9 @@ func (s *Service) watchKeys(ctx context.Context) error {
 	defer cancel()
 	store, err := keystore.Make(ask, s.js, s.cfg.Replicas)
 	if err != nil {
+		return err
+	}
+	if _, err := settings.Make(ask, s.js, s.cfg.Replicas); err != nil {
 		return err
 	}
 	env, err := s.envKey.Admit(ask, store, &s.ring)
@@ -81,7 +86,7 @@ func (s *Service) keepReplicas(ctx context.Context) {
 	_ = again.Until(ctx, func(ctx context.Context) error { // fails only when ctx ends
 		ask, cancel := context.WithTimeout(ctx, keysTimeout)
 		defer cancel()
-		return keystore.Replicate(ask, s.js, s.cfg.Replicas)
+		return errors.Join(keystore.Replicate(ask, s.js, s.cfg.Replicas), bucket.Replicate(ask, s.js, settings.Bucket, s.cfg.Replicas))
 	})
 }
 

@@ -56,7 +56,7 @@ func (s *Service) postMessages(w http.ResponseWriter, r *http.Request, g auth.Gr
 	if err != nil {
 		return err
 	}
-	body, err := httpx.NewBody(w, r, s.cfg.MaxRequestBytes)
+	body, err := httpx.NewBody(w, r, s.current.Load().MaxRequestBytes)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (s *Service) parse(o *origin, b []byte, at string) (proto.Publication, erro
 }
 
 func (s *Service) checkSize(data []byte, at string) error {
-	if limit := s.publisher.MaxData(s.cfg.MaxMessageBytes); len(data) > limit {
+	if limit := s.publisher.MaxData(s.current.Load().MaxMessageBytes); len(data) > limit {
 		return proto.ProblemTooLarge.With(fmt.Sprintf("the data has %d bytes, at most %d are allowed", len(data), limit)).At(at)
 	}
 	return nil

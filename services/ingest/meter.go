@@ -29,7 +29,7 @@ type meter struct {
 // newMeter charges the request itself as one message: its first one, if it gets
 // as far. The error is a problem.
 func (s *Service) newMeter(w http.ResponseWriter, g auth.Grant) (*meter, error) {
-	m := &meter{w: w, grant: g, maxBytes: s.cfg.MaxRequestBytes}
+	m := &meter{w: w, grant: g, maxBytes: s.current.Load().MaxRequestBytes}
 	return m, m.charge(1)
 }
 

@@ -31,7 +31,7 @@ func (s *Service) notify(w http.ResponseWriter, r *http.Request, g auth.Grant) e
 	if err := mayPublish(o, proto.Broadcast, ""); err != nil {
 		return err
 	}
-	body, err := httpx.ReadBody(w, r, s.cfg.MaxRequestBytes)
+	body, err := httpx.ReadBody(w, r, s.current.Load().MaxRequestBytes)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func logMeasured() {
 	if err != nil {
 		panic(err)
 	}
-	log, err := telemetry.NewLogger(os.Stderr, "logger", telemetry.LogConfig{Level: "warn", Format: "text"})
+	log, _, err := telemetry.NewLogger(os.Stderr, "logger", telemetry.LogConfig{Level: "warn", Format: "text"})
 	if err != nil {
 		panic(err)
 	}

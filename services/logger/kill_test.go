@@ -25,7 +25,7 @@ const (
 func childFile() string { return os.Getenv(childFileEnv) }
 
 func logUntilKilled() {
-	log, err := telemetry.NewLogger(os.Stderr, "logger", telemetry.LogConfig{Level: "warn", Format: "text"})
+	log, _, err := telemetry.NewLogger(os.Stderr, "logger", telemetry.LogConfig{Level: "warn", Format: "text"})
 	if err != nil {
 		panic(err)
 	}

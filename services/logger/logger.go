@@ -24,6 +24,7 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/retry"
+	"github.com/herald-push/herald/services/internal/settings"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/herald-push/herald/services/logger/internal/store"
 	"github.com/nats-io/nats.go"
@@ -42,6 +43,7 @@ type Deps struct {
 	// of the log stands in /readyz as a warning, and does not make the process
 	// unready.
 	Optional bool
+	Settings *settings.Live // nil: none changes while the logger runs
 }
 
 // Service is the logger. New makes it, Run runs it once.
@@ -59,6 +61,8 @@ type Service struct {
 	// store cuts a long search short before that.
 	queryTimeout time.Duration
 
+	current   atomic.Pointer[Config] // cfg with the settings that changed; never changed itself
+	retainNow chan struct{}          // holds one token when retention has changed; never closed
 	// store is set before opened is, and neither changes afterwards.
 	store  *store.Store
 	opened atomic.Bool
@@ -89,7 +93,8 @@ func New(_ context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: httpx.NewPlaces(maxExports, maxExportsOfKey), queryTimeout: queryTimeout}
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: httpx.NewPlaces(maxExports, maxExportsOfKey), queryTimeout: queryTimeout, retainNow: make(chan struct{}, 1)}
+	s.current.Store(&s.cfg)
 	if s.js, err = jetstream.New(deps.NATS); err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
@@ -109,6 +114,7 @@ func New(_ context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 		}
 	}
 	telemetry.Broker(deps.Registry, "logger", s.nc.IsConnected, s.consumer.reachable)
+	deps.Settings.Add(settings.Of("logger", cfg, (*Config).Settings, (*Config).Validate, s.apply, "log-max-age", "log-max-bytes"))
 	if deps.Optional {
 		deps.Ops.AddCheck("logger", s.starting)
 		deps.Ops.AddWarning("logger", s.ready)
@@ -116,6 +122,15 @@ func New(_ context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 		deps.Ops.AddCheck("logger", s.ready)
 	}
 	return s, nil
+}
+
+// apply makes settings act that were changed while the logger runs.
+func (s *Service) apply(cfg Config) {
+	s.current.Store(&cfg)
+	select {
+	case s.retainNow <- struct{}{}:
+	default: // it is due anyway
+	}
 }
 
 // Addr is where the service listens; nil without a listener of its own.
@@ -247,21 +262,38 @@ func (s *Service) holes() float64 {
 // stuckBytes of the write-ahead log are more than a query leaves behind.
 const stuckBytes = 128 << 20
 
-// keepRetention deletes what is too old or too much until ctx ends.
+// keepRetention deletes what is too old or too much until ctx ends: once a minute,
+// and when somebody changed what that is.
 func (s *Service) keepRetention(ctx context.Context) {
+	var failed retry.Row
 	warned := false
-	again := retry.Policy{Pause: retainEvery, Log: func(err error) {
-		s.log.Warn("rows beyond retention cannot be deleted; trying again", "err", err)
-	}}
-	again.Forever(ctx, func(ctx context.Context) error {
-		n, err := s.store.Retain(ctx, s.cfg.MaxAge, s.cfg.MaxBytes, time.Now())
-		s.metrics.expired.Add(float64(n))
-		stuck := s.store.Stuck()
-		s.metrics.stuck.Set(float64(stuck))
-		if stuck >= stuckBytes && !warned {
-			s.log.Warn("the log's write-ahead log grows, since somebody reads the file in one long transaction; end that program", "file", s.cfg.DB, "bytes", stuck)
+	for ctx.Err() == nil {
+		err := s.retain(ctx, &warned)
+		switch {
+		case err == nil:
+			failed.End()
+		case ctx.Err() == nil && failed.New(err):
+			s.log.Warn("rows beyond retention cannot be deleted; trying again", "err", err)
 		}
-		warned = stuck >= stuckBytes
-		return err
-	})
+		t := time.NewTimer(retainEvery)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		case <-s.retainNow:
+		}
+		t.Stop()
+	}
+}
+
+func (s *Service) retain(ctx context.Context, warned *bool) error {
+	cfg := s.current.Load()
+	n, err := s.store.Retain(ctx, cfg.MaxAge, cfg.MaxBytes, time.Now())
+	s.metrics.expired.Add(float64(n))
+	stuck := s.store.Stuck()
+	s.metrics.stuck.Set(float64(stuck))
+	if stuck >= stuckBytes && !*warned {
+		s.log.Warn("the log's write-ahead log grows, since somebody reads the file in one long transaction; end that program", "file", s.cfg.DB, "bytes", stuck)
+	}
+	*warned = stuck >= stuckBytes
+	return err
 }

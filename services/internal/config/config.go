@@ -38,6 +38,9 @@ type Setting struct {
 	Path *string
 	// Kind says how a *string, *int or *int64 is read and shown.
 	Kind Kind
+	// Choices are all values that a *string may have, for whoever shows the setting;
+	// nil: it may have others. Its owner refuses others.
+	Choices []string
 	// NotEmpty says that an empty *string is no value: like a number, it then keeps
 	// what it has where a variable is empty, and an empty flag or entry is an error.
 	NotEmpty bool
@@ -45,7 +48,25 @@ type Setting struct {
 	// *[]string (comma-separated) or an encoding.TextUnmarshaler. What it
 	// holds before Parse is the default.
 	Into any
+
+	// Initial and From are Parse's: the default, as text, and where the value that
+	// holds comes from.
+	Initial string
+	From    Source
 }
+
+// Source is where the value of a setting comes from.
+type Source string
+
+// Sources, the later before the earlier. FromConsole is not Parse's: package settings
+// has values that are stored while services run.
+const (
+	FromDefault Source = "default"
+	FromFile    Source = "file"
+	FromEnv     Source = "environment"
+	FromConsole Source = "console"
+	FromFlag    Source = "flag"
+)
 
 // Env looks up an environment variable, as os.LookupEnv does: set tells one that
 // is empty from one that is not there.
@@ -64,7 +85,7 @@ var ErrHelp = flag.ErrHelp
 // values by Key and may be nil; args are the command line without the
 // program. Flags may stand before, between and behind the other arguments,
 // which are returned in their order; after "--" nothing is a flag. The error
-// joins every fault, one sentence a line.
+// joins every fault, one sentence a line. Parse fills in Initial and From of settings.
 func Parse(name string, args []string, env Env, file map[string]string, out io.Writer, settings []Setting) ([]string, error) {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -87,10 +108,13 @@ func Parse(name string, args []string, env Env, file map[string]string, out io.W
 		PrintHelp(out, settings)
 		return nil, ErrHelp
 	}
-	for _, s := range settings {
-		value, from, err := lookup(s, given, env, file)
+	for i := range settings {
+		s := &settings[i]
+		s.Initial = s.Default()
+		value, from, err := lookup(*s, given, env, file)
+		s.From = s.sourceOf(from)
 		if err == nil && from != "" {
-			err = assign(s, value)
+			err = Assign(*s, value)
 			_, foreign := s.Into.(encoding.TextUnmarshaler)
 			switch {
 			case err == nil:
@@ -174,8 +198,8 @@ func lookup(s Setting, given map[string]string, env Env, file map[string]string)
 				return secret, s.Env + "_FILE", nil
 			}
 		}
-		// Where an empty text is no value, assign refuses it and changes nothing.
-		if v != "" || set && assign(s, "") == nil {
+		// Where an empty text is no value, Assign refuses it and changes nothing.
+		if v != "" || set && Assign(s, "") == nil {
 			return v, s.Env, nil
 		}
 	}
@@ -183,6 +207,20 @@ func lookup(s Setting, given map[string]string, env Env, file map[string]string)
 		return v, s.Key, nil
 	}
 	return "", "", nil
+}
+
+// sourceOf is the kind of what lookup found.
+func (s Setting) sourceOf(from string) Source {
+	switch {
+	case from == "":
+		return FromDefault
+	case s.Flag != "" && from == "-"+s.Flag:
+		return FromFlag
+	case s.Env != "" && (from == s.Env || from == s.Env+"_FILE"):
+		return FromEnv
+	default:
+		return FromFile
+	}
 }
 
 // ReadSecret reads a secret's file, without the byte order mark and the white
@@ -200,7 +238,9 @@ func ReadSecret(path string) (string, error) {
 	return secret, nil
 }
 
-func assign(s Setting, v string) error {
+// Assign reads v into the setting's value. The error says what a value looks like, and
+// names neither the setting nor v.
+func Assign(s Setting, v string) error {
 	switch p := s.Into.(type) {
 	case *string:
 		if v == "" && s.NotEmpty {

@@ -29,17 +29,17 @@ import (
 // under way counts for the address of the peer, besides the socket.
 type Admission struct {
 	// Fixed after newAdmission.
-	max        int // sockets that are served
-	words      int // sockets beyond max that are answered with the reason
-	perAddress int // 0: no limit
-	proxies    Proxies
-	log        *slog.Logger
+	max     int // sockets that are served
+	words   int // sockets beyond max that are answered with the reason
+	proxies Proxies
+	log     *slog.Logger
 
-	mu        sync.Mutex
-	open      int                  // guarded by mu; sockets
-	addresses map[netip.Prefix]int // guarded by mu; sockets of peers, and requests under way by trusted proxies
-	refused   int                  // guarded by mu; since the last line of log
-	logged    time.Time            // guarded by mu; when the last line was written
+	mu         sync.Mutex
+	perAddress int                  // guarded by mu; 0: no limit
+	open       int                  // guarded by mu; sockets
+	addresses  map[netip.Prefix]int // guarded by mu; sockets of peers, and requests under way by trusted proxies
+	refused    int                  // guarded by mu; since the last line of log
+	logged     time.Time            // guarded by mu; when the last line was written
 }
 
 const (
@@ -307,6 +307,17 @@ func (a *Admission) Leave(client netip.Addr) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.change(&p, -1)
+}
+
+// LimitAddresses changes how many connections one address may have; 0: no limit. Nobody
+// who is there has to leave. On a nil Admission it does nothing.
+func (a *Admission) LimitAddresses(perAddress int) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.perAddress = perAddress
 }
 
 // Open is how many sockets are open, and how many may be.

@@ -19,6 +19,7 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/lifecycle"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/settings"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,6 +49,7 @@ type Live struct {
 	Log      *slog.Logger
 	Registry *prometheus.Registry
 	Ops      *telemetry.Ops
+	Settings *settings.Live
 	Stdout   io.Writer
 }
 
@@ -77,7 +79,7 @@ func Run(ctx context.Context, spec Spec, args []string, env config.Env, stdout, 
 	broker := natsx.Config{URL: "nats://127.0.0.1:4222", Name: "herald-" + spec.Name}
 	logs := telemetry.LogConfig{Level: "info", Format: "json"}
 	operators := NewOpsConfig(spec.Ops)
-	version, health, err := spec.read(args, env, stdout, &broker, &logs, &operators)
+	table, version, health, err := spec.read(args, env, stdout, &broker, &logs, &operators)
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		return nil
@@ -96,9 +98,12 @@ func Run(ctx context.Context, spec Spec, args []string, env config.Env, stdout, 
 
 	live := Live{Registry: telemetry.NewRegistry(spec.Name), Stdout: stdout}
 	live.Ops = telemetry.NewOps(live.Registry)
-	if live.Log, err = telemetry.NewLogger(stderr, spec.Name, logs); err != nil {
+	var level *slog.LevelVar
+	if live.Log, level, err = telemetry.NewLogger(stderr, spec.Name, logs); err != nil {
 		return err
 	}
+	live.Settings = settings.New(table, live.Log)
+	live.Settings.Add(LogPart(spec.Name, logs, level))
 	defer lifecycle.OutliveHangup(live.Log)()
 	if spec.Trace != nil {
 		stop, err := spec.Trace(ctx, env, live.Log)
@@ -116,7 +121,10 @@ func Run(ctx context.Context, spec Spec, args []string, env config.Env, stdout, 
 	if err != nil {
 		return err
 	}
-	parts := []lifecycle.Part{{Name: spec.Name, Run: svc.Run}}
+	parts := []lifecycle.Part{
+		{Name: "settings", Run: func(ctx context.Context) error { return live.Settings.Run(ctx, live.NATS) }},
+		{Name: spec.Name, Run: svc.Run},
+	}
 	ops, err := operators.Server(live.Ops, live.Log)
 	if err != nil {
 		return fmt.Errorf("ops-listen: %w", err)
@@ -131,23 +139,29 @@ func Run(ctx context.Context, spec Spec, args []string, env config.Env, stdout, 
 }
 
 // read reads and checks all settings.
-func (s *Spec) read(args []string, env config.Env, stdout io.Writer, broker *natsx.Config, logs *telemetry.LogConfig, operators *OpsConfig) (version, health bool, err error) {
+func (s *Spec) read(args []string, env config.Env, stdout io.Writer, broker *natsx.Config, logs *telemetry.LogConfig, operators *OpsConfig) (table []config.Setting, version, health bool, err error) {
 	example := *s.Listen // the default
-	settings := append(s.Settings, broker.Settings()...)
-	settings = append(settings, logs.Settings()...)
-	settings = append(settings, operators.Settings()...)
-	settings = append(settings,
+	table = append(s.Settings, broker.Settings()...)
+	table = append(table, logs.Settings()...)
+	table = append(table, operators.Settings()...)
+	table = append(table,
 		config.Setting{Flag: "version", Help: "print the version and exit", Into: &version},
 		config.Setting{Flag: "health", Help: "ask the running service whether it is ready, and exit with 0 if it is", Into: &health},
 	)
-	rest, err := config.Parse(s.Name, args, env, nil, stdout, settings)
+	rest, err := config.Parse(s.Name, args, env, nil, stdout, table)
 	switch {
 	case errors.Is(err, config.ErrHelp):
-		return false, false, err
+		return nil, false, false, err
 	case err == nil && len(rest) > 0:
 		err = fmt.Errorf("unexpected argument %q; %s -h lists the flags", rest[0], s.Name)
 	case err == nil && *s.Listen == "":
 		err = fmt.Errorf("listen: want an address such as %s", example)
 	}
-	return version, health, errors.Join(err, s.Validate(), broker.Validate())
+	return table, version, health, errors.Join(err, s.Validate(), broker.Validate())
+}
+
+// LogPart is the level of a process's log among the settings that change.
+func LogPart(name string, logs telemetry.LogConfig, level *slog.LevelVar) settings.Part {
+	return settings.Of(name, logs, (*telemetry.LogConfig).Settings, (*telemetry.LogConfig).Validate,
+		func(c telemetry.LogConfig) { telemetry.SetLevel(level, c) }, "log-level")
 }

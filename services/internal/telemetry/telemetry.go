@@ -36,28 +36,49 @@ type LogConfig struct {
 // Settings declares the two settings that every service has.
 func (c *LogConfig) Settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "log-level", Env: "HERALD_LOG_LEVEL", Help: "debug, info, warn or error", NotEmpty: true, Into: &c.Level},
-		{Flag: "log-format", Env: "HERALD_LOG_FORMAT", Help: "json or text", NotEmpty: true, Into: &c.Format},
+		{Flag: "log-level", Env: "HERALD_LOG_LEVEL", Help: "debug, info, warn or error", Choices: []string{"debug", "info", "warn", "error"}, NotEmpty: true, Into: &c.Level},
+		{Flag: "log-format", Env: "HERALD_LOG_FORMAT", Help: "json or text", Choices: []string{"json", "text"}, NotEmpty: true, Into: &c.Format},
 	}
 }
 
-// NewLogger makes the process's logger. Every line bears the service's name.
-func NewLogger(w io.Writer, service string, cfg LogConfig) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", cfg.Level)
+// level reads Level.
+func (c *LogConfig) level() (level slog.Level, err error) {
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		return level, fmt.Errorf("log level %q: want debug, info, warn or error", c.Level)
 	}
+	return level, nil
+}
+
+// Validate reports a value that is none.
+func (c *LogConfig) Validate() error {
+	_, err := c.level()
+	if format := strings.ToLower(c.Format); format != "json" && format != "text" {
+		err = errors.Join(err, fmt.Errorf("log format %q: want json or text", c.Format))
+	}
+	return err
+}
+
+// NewLogger makes the process's logger. Every line bears the service's name. From which
+// level on lines are written can be changed by level.
+func NewLogger(w io.Writer, service string, cfg LogConfig) (log *slog.Logger, level *slog.LevelVar, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, nil, err
+	}
+	level = &slog.LevelVar{}
+	SetLevel(level, cfg)
 	opts := &slog.HandlerOptions{Level: level}
-	var h slog.Handler
-	switch strings.ToLower(cfg.Format) {
-	case "json":
-		h = slog.NewJSONHandler(w, opts)
-	case "text":
+	var h slog.Handler = slog.NewJSONHandler(w, opts)
+	if strings.ToLower(cfg.Format) == "text" {
 		h = slog.NewTextHandler(w, opts)
-	default:
-		return nil, fmt.Errorf("log format %q: want json or text", cfg.Format)
 	}
-	return slog.New(h).With("service", service), nil
+	return slog.New(h).With("service", service), level, nil
+}
+
+// SetLevel makes level what a valid configuration says.
+func SetLevel(level *slog.LevelVar, cfg LogConfig) {
+	if l, err := cfg.level(); err == nil {
+		level.Set(l)
+	}
 }
 
 // NewRegistry makes a metrics registry with the process's and Go's own

@@ -24,7 +24,7 @@ func TestLoggerLevels(t *testing.T) {
 		{"debug", "DIWE"}, {"info", "IWE"}, {"warn", "WE"}, {"error", "E"}, {"INFO", "IWE"},
 	} {
 		var out bytes.Buffer
-		log, err := telemetry.NewLogger(&out, "gateway", telemetry.LogConfig{Level: c.level, Format: "text"})
+		log, _, err := telemetry.NewLogger(&out, "gateway", telemetry.LogConfig{Level: c.level, Format: "text"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +48,7 @@ func TestLoggerLevels(t *testing.T) {
 
 func TestLoggerJSON(t *testing.T) {
 	var out bytes.Buffer
-	log, err := telemetry.NewLogger(&out, "ingest", telemetry.LogConfig{Level: "info", Format: "JSON"})
+	log, _, err := telemetry.NewLogger(&out, "ingest", telemetry.LogConfig{Level: "info", Format: "JSON"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,9 +72,9 @@ func TestLoggerRefuses(t *testing.T) {
 	}{
 		{telemetry.LogConfig{Level: "loud", Format: "json"}, `log level "loud": want debug, info, warn or error`},
 		{telemetry.LogConfig{Level: "info", Format: "xml"}, `log format "xml": want json or text`},
-		{telemetry.LogConfig{}, `log level "": want debug, info, warn or error`},
+		{telemetry.LogConfig{}, "log level \"\": want debug, info, warn or error\nlog format \"\": want json or text"},
 	} {
-		if _, err := telemetry.NewLogger(io.Discard, "x", c.cfg); err == nil || err.Error() != c.want {
+		if _, _, err := telemetry.NewLogger(io.Discard, "x", c.cfg); err == nil || err.Error() != c.want {
 			t.Errorf("got %v, want %q", err, c.want)
 		}
 	}

@@ -72,9 +72,9 @@ func newMetrics(reg prometheus.Registerer, pending func() int, s *stream) *metri
 		name, help string
 		value      func() float64
 	}{
-		{"herald_ingest_stream_max_bytes", "Bytes that the stream may keep, by this ingest's settings.", func() float64 { return float64(s.cfg.MaxBytes) }},
-		{"herald_ingest_stream_max_age_seconds", "How long the stream may keep messages, by this ingest's settings.", func() float64 { return s.cfg.MaxAge.Seconds() }},
-		{"herald_ingest_stream_replicas", "NATS servers that are to keep the stream, by this ingest's settings.", func() float64 { return float64(max(1, s.cfg.Replicas)) }},
+		{"herald_ingest_stream_max_bytes", "Bytes that the stream may keep, by this ingest's settings.", func() float64 { return float64(s.config().MaxBytes) }},
+		{"herald_ingest_stream_max_age_seconds", "How long the stream may keep messages, by this ingest's settings.", func() float64 { return s.config().MaxAge.Seconds() }},
+		{"herald_ingest_stream_replicas", "NATS servers that are to keep the stream, by this ingest's settings.", func() float64 { return float64(max(1, s.config().Replicas)) }},
 		{"herald_ingest_stream_current_replicas", "NATS servers that keep the stream and are up to date; 0 without a leader.", func() float64 { return float64(s.current.Load()) }},
 	} {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value)

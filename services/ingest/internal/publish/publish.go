@@ -89,6 +89,11 @@ func (p *Publisher) Run(ctx context.Context) {
 	wg.Wait()
 }
 
+// Limit changes how long and how much the stream keeps. It returns at once; the stream
+// is changed as soon as NATS does, which may refuse it for want of room: the log says so
+// then, and it is tried again.
+func (p *Publisher) Limit(maxAge time.Duration, maxBytes int64) { p.stream.limit(maxAge, maxBytes) }
+
 // Close fails what still waits, and takes no more.
 func (p *Publisher) Close() { p.lane.close() }
 

@@ -30,13 +30,14 @@ type stream struct {
 	// Fixed after newStream.
 	nc    *nats.Conn
 	js    jetstream.JetStream
-	cfg   natsx.StreamConfig
 	every time.Duration // recheckEvery
 	log   *slog.Logger
 	pulse *natsx.Pulse // of the stream
 	store func() error // why nothing can be stored; nil: NATS is asked
 
-	life atomic.Pointer[life] // nil until the stream is declared
+	limits  atomic.Pointer[natsx.StreamConfig] // what the stream is to keep
+	limited atomic.Bool                        // limits have changed since the stream was declared
+	life    atomic.Pointer[life]               // nil until the stream is declared
 	// found is the stream's state when it was last read; nil until then.
 	found atomic.Pointer[jetstream.StreamState]
 	// refusal is why the store takes no messages; nil while it does.
@@ -122,7 +123,24 @@ var (
 )
 
 func newStream(nc *nats.Conn, js jetstream.JetStream, cfg Config, log *slog.Logger) *stream {
-	return &stream{nc: nc, js: js, cfg: cfg.Stream, every: cmp.Or(cfg.Recheck, recheckEvery), store: cfg.Store, log: log, pulse: natsx.NewPulse(nc, log), turn: make(chan struct{}, 1), doubted: make(chan struct{}, 1)}
+	s := &stream{nc: nc, js: js, every: cmp.Or(cfg.Recheck, recheckEvery), store: cfg.Store, log: log, pulse: natsx.NewPulse(nc, log), turn: make(chan struct{}, 1), doubted: make(chan struct{}, 1)}
+	s.limits.Store(&cfg.Stream)
+	return s
+}
+
+// config is what the stream is to keep.
+func (s *stream) config() natsx.StreamConfig { return *s.limits.Load() }
+
+// limit changes what the stream is to keep; run declares it so.
+func (s *stream) limit(maxAge time.Duration, maxBytes int64) {
+	cfg := s.config()
+	cfg.MaxAge, cfg.MaxBytes = maxAge, maxBytes
+	s.limits.Store(&cfg)
+	s.limited.Store(true)
+	select {
+	case s.doubted <- struct{}{}:
+	default: // it is to be looked at anyway
+	}
 }
 
 // run declares the stream, as often as it takes, and keeps the epoch true
@@ -130,7 +148,7 @@ func newStream(nc *nats.Conn, js jetstream.JetStream, cfg Config, log *slog.Logg
 func (s *stream) run(ctx context.Context) {
 	status := s.nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED)
 	defer s.nc.RemoveStatusListener(status)
-	losses, failed := natsx.HearLosses(s.nc, s.js, s.cfg, s.log)
+	losses, failed := natsx.HearLosses(s.nc, s.js, s.config, s.log)
 	if failed != nil {
 		s.log.Error("losses of the stream that others report are not heard of", "err", failed)
 	} else {
@@ -188,9 +206,11 @@ func (s *stream) run(ctx context.Context) {
 			continue
 		}
 		s.askStore(ctx)
-		if kept != nil && s.takes() == nil {
+		if limited := s.limited.Swap(false); (limited || kept != nil) && s.takes() == nil {
 			if kept = s.declare(ctx); kept == nil {
 				s.log.Info("the stream has the limits now that it should have")
+			} else if limited && ctx.Err() == nil {
+				s.log.Warn("the stream could not be changed; trying again", "err", kept)
 			}
 		}
 	}
@@ -214,7 +234,7 @@ func (s *stream) declare(ctx context.Context) error {
 // ensure is natsx.EnsureStream. An epoch that has just begun is given time to be
 // replaced by that of another ingest.
 func (s *stream) ensure(ctx context.Context) error {
-	epoch, err := natsx.EnsureStream(ctx, s.js, s.cfg)
+	epoch, err := natsx.EnsureStream(ctx, s.js, s.config())
 	if err != nil && !errors.Is(err, natsx.ErrLimitsKept) {
 		return err
 	}
@@ -316,7 +336,7 @@ func (s *stream) read(ctx context.Context, doubt bool) (*jetstream.StreamInfo, e
 		return found.CachedInfo(), nil
 	}
 	s.log.Error("the stream has lost messages that it had acknowledged; ids are of another epoch from now on", "seq", state.Last+1, "upto", acknowledged)
-	if _, err := natsx.RenewEpoch(ctx, s.js, s.cfg, old.epoch); err != nil {
+	if _, err := natsx.RenewEpoch(ctx, s.js, s.config(), old.epoch); err != nil {
 		return nil, err
 	}
 	if found, err = s.js.Stream(ctx, proto.Stream); err != nil {

@@ -1,0 +1,290 @@
+// Package settings changes what a process goes by while it runs: values that an
+// administrator stored in JetStream KV, which every process follows.
+//
+// A value that is stored wins over environment, file and default, and a flag wins over
+// it. Of the stored values those act which a service takes: one that is malformed, or
+// that the service's own rules refuse, changes nothing, and Describe says why. The
+// bucket herald_settings holds "set.<flag>" with the value as on the command line.
+package settings
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/herald-push/herald/services/internal/bucket"
+	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/retry"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Bucket is the KV bucket's name.
+const Bucket = "herald_settings"
+
+const prefix = "set."
+
+// Errors of Check. What a service's own rules refuse is an error with their sentence.
+var (
+	ErrUnknown = errors.New("there is no such setting")
+	ErrFixed   = errors.New("it is read when Herald starts, and changes with a restart only")
+	ErrLocked  = errors.New("a flag on the command line wins over the console; start Herald without it to change the setting here")
+)
+
+// Part is what one service has to do with settings that change while it runs.
+type Part struct {
+	service string
+	names   []string // by flag
+	// try reads values over what the process began with. apply makes them act.
+	try func(values map[string]string) (apply func(), err error)
+}
+
+// Of makes a Part of a service's configuration: began is what the process began
+// with, table declares its settings, check is its own rules, and names are the flags
+// of the settings that may change. apply is called with a whole configuration, one
+// call at a time, from the goroutine of Live.Run, and must not block.
+func Of[C any](service string, began C, table func(*C) []config.Setting, check func(*C) error, apply func(C), names ...string) Part {
+	return Part{service: service, names: names, try: func(values map[string]string) (func(), error) {
+		next := began
+		for _, s := range table(&next) {
+			v, changed := values[s.Flag]
+			if !changed || s.Flag == "" {
+				continue
+			}
+			if err := config.Assign(s, v); err != nil {
+				return nil, fmt.Errorf("%s: %q: %w", s.Flag, v, err)
+			}
+		}
+		if err := check(&next); err != nil {
+			return nil, err
+		}
+		return func() { apply(next) }, nil
+	}}
+}
+
+// Live are the settings of one process. Safe for concurrent use. A nil *Live has no
+// settings that change.
+type Live struct {
+	table  []config.Setting // as the process began
+	began  map[string]string
+	log    *slog.Logger
+	loaded chan struct{} // closed when what was stored at the start acts
+
+	mu     sync.Mutex
+	parts  []*part           // guarded by mu
+	stored map[string]string // guarded by mu; by flag
+	acting map[string]string // guarded by mu; of stored what acts
+	faults map[string]string // guarded by mu; of stored what does not, and why
+}
+
+type part struct {
+	Part
+	acting map[string]string // of its names
+}
+
+// New makes the live settings of a process whose settings config.Parse has read.
+func New(table []config.Setting, log *slog.Logger) *Live {
+	l := &Live{table: table, began: map[string]string{}, log: log, loaded: make(chan struct{}), stored: map[string]string{}}
+	for _, s := range table {
+		l.began[s.Flag] = text(s)
+	}
+	return l
+}
+
+// Add takes a service in. What is stored acts on it at once.
+func (l *Live) Add(p Part) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.parts = append(l.parts, &part{Part: p})
+	l.settle()
+}
+
+// Loaded is closed when what was stored at the start acts; nil on a nil Live.
+func (l *Live) Loaded() <-chan struct{} {
+	if l == nil {
+		return nil
+	}
+	return l.loaded
+}
+
+// Await waits until what was stored at the start acts, for at most patience: NATS may
+// be away, or nobody has made the bucket.
+func (l *Live) Await(ctx context.Context, patience time.Duration) {
+	if l == nil {
+		return
+	}
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-l.loaded:
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// openEvery is how often the bucket is looked for until ingest has made it.
+const openEvery = 500 * time.Millisecond
+
+// Run follows the bucket until ctx ends.
+func (l *Live) Run(ctx context.Context, nc *nats.Conn) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("JetStream: %w", err)
+	}
+	again := retry.Policy{
+		Pause: openEvery,
+		Where: nc.IsConnected,
+		Log: func(err error) {
+			if !errors.Is(err, bucket.ErrNone) {
+				l.log.Warn("settings of the console cannot be followed yet; trying again", "err", err)
+			}
+		},
+	}
+	again.Forever(ctx, func(ctx context.Context) error {
+		ask, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		kv, err := bucket.Open(ask, js, Bucket)
+		if err != nil {
+			return err
+		}
+		f := bucket.Follower{
+			Prefix: prefix, What: "setting", Log: l.log,
+			Put:    func(name string, value []byte) (string, error) { l.put(name, string(value)); return name, nil },
+			Remove: l.remove,
+			Ready:  sync.OnceFunc(l.ready),
+		}
+		return f.Follow(ctx, nc, kv)
+	})
+	return nil
+}
+
+// askTimeout bounds one question to JetStream.
+const askTimeout = 5 * time.Second
+
+func (l *Live) ready() {
+	select {
+	case <-l.loaded:
+	default:
+		close(l.loaded)
+	}
+}
+
+func (l *Live) put(name, value string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stored[name] = value
+	l.settle()
+	if fault := l.faults[name]; fault != "" {
+		l.log.Warn("a setting of the console does not act", "setting", name, "err", fault)
+	}
+}
+
+func (l *Live) remove(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.stored, name)
+	l.settle()
+}
+
+// settle makes of what is stored act what can. mu is held.
+func (l *Live) settle() {
+	l.acting, l.faults = l.agree(l.stored)
+	for _, p := range l.parts {
+		mine := p.of(l.acting)
+		if maps.Equal(mine, p.acting) {
+			continue
+		}
+		if apply, err := p.try(mine); err == nil { // agree has tried it
+			p.acting = mine
+			apply()
+		}
+	}
+}
+
+// agree divides values into those that all services take and the others, with the reason.
+// A value may be possible only beside another one, so those that are refused are
+// tried again after each that is taken. mu is held.
+func (l *Live) agree(values map[string]string) (acting, faults map[string]string) {
+	acting, faults = map[string]string{}, map[string]string{}
+	names := slices.Sorted(maps.Keys(values))
+	for progress := true; progress; {
+		progress = false
+		for _, name := range names {
+			if _, done := acting[name]; done {
+				continue
+			}
+			if err := l.tried(acting, name, values[name]); err != nil {
+				faults[name] = err.Error()
+				continue
+			}
+			acting[name] = values[name]
+			delete(faults, name)
+			progress = true
+		}
+	}
+	return acting, faults
+}
+
+// tried says why a value cannot act beside others; nil: it can. mu is held.
+func (l *Live) tried(beside map[string]string, name, value string) error {
+	i := slices.IndexFunc(l.table, func(s config.Setting) bool { return s.Flag == name && name != "" })
+	if i < 0 {
+		return ErrUnknown
+	}
+	if l.table[i].From == config.FromFlag {
+		return ErrLocked
+	}
+	with := maps.Clone(beside)
+	with[name] = value
+	known := false
+	for _, p := range l.parts {
+		if !slices.Contains(p.names, name) {
+			continue
+		}
+		known = true
+		if _, err := p.try(p.of(with)); err != nil {
+			return err
+		}
+	}
+	if !known {
+		return ErrFixed
+	}
+	return nil
+}
+
+func (p *part) of(values map[string]string) map[string]string {
+	mine := map[string]string{}
+	for _, name := range p.names {
+		if v, ok := values[name]; ok {
+			mine[name] = v
+		}
+	}
+	return mine
+}
+
+// Check says why a value would not act if it were stored; nil: it would.
+func (l *Live) Check(name, value string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	others := maps.Clone(l.acting)
+	delete(others, name)
+	return l.tried(others, name, value)
+}
+
+// text is a value as on the command line.
+func text(s config.Setting) string {
+	v := s.Default()
+	if _, ok := s.Into.(*bool); ok && v == "" {
+		return "false"
+	}
+	return strings.TrimSpace(v)
+}
