@@ -209,7 +209,9 @@ func TestRefusedValues(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the fault is described", func() bool { return strings.Contains(p.describe("dry-run").Fault, "true or false") && p.describe("max-message").Fault != "" })
+	eventually(t, "the fault is described", func() bool {
+		return strings.Contains(p.describe("dry-run").Fault, "true or false") && p.describe("max-message").Fault != ""
+	})
 	if got := p.now(); got.Message != 0 {
 		t.Errorf("something was applied: %+v", got)
 	}
