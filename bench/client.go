@@ -3,8 +3,8 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
-	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/rpc"
 	"strings"
 	"sync"
@@ -25,13 +26,14 @@ import (
 
 // group is the job of a process of clients.
 type group struct {
-	First, N   int    // numbers of its clients
-	Every      int    // a client whose number is a multiple of it parses what it receives
-	Addr       string // of the server
-	Path       string // {n} is the client's number, five digits
-	Hello      string // sent as a text frame after the handshake; {n} too
-	TLS        bool   // such clients only stay connected
-	PerAddress int    // clients with the same source address
+	dialect
+	Channel    string // that they follow; {n} in it is the client's number, five digits, divided by Share
+	Share      int
+	First, N   int // numbers of its clients
+	Every      int // a client whose number is a multiple of it parses what it receives
+	Addr       string
+	TLS        bool // such clients only stay connected
+	PerAddress int  // clients with the same source address
 }
 
 // portsOfAnAddress are enough clients for one source address: 28,000 ports are there.
@@ -45,15 +47,11 @@ const inFlight, inFlightTLS = 256, 8
 // handshakeTimeout bounds the handshake of a client.
 const handshakeTimeout = 90 * time.Second
 
-// client is one WebSocket connection.
+// client is one WebSocket connection. Its fields are guarded by its reader's mu once it has one.
 type client struct {
-	number int
-	fd     int      // of the bare socket after the handshake
-	conn   net.Conn // over TLS; else nil after the handshake
-	parses bool     // it parses what it receives; else bytes are counted only
-	walk   walker
-
-	// Guarded by its reader's mu once it has one.
+	fd       int  // of the bare socket
+	parses   bool // it parses what it receives; else bytes are counted only
+	rest     []byte
 	bytes    int64 // since the last reset
 	messages int64 // of one that parses
 	dead     bool
@@ -64,20 +62,18 @@ type clients struct {
 	group
 	parsing, counting *reader
 	failed            chan error // a reader that cannot go on says why; never closed
-	secure            []*client
+	secure            []net.Conn
 }
 
 // serveClients is the role of a process of clients.
-func serveClients(_ context.Context, job string, stdin io.Reader, stdout io.Writer) error {
+func serveClients(job string, stdin io.Reader, stdout io.Writer) error {
 	s := &clients{failed: make(chan error, 2)}
-	if err := json.Unmarshal([]byte(job), &s.group); err != nil {
-		return fmt.Errorf("clients: %w", err)
-	}
+	err := json.Unmarshal([]byte(job), &s.group)
 	var err1, err2 error
-	s.parsing, err1 = newReader(0)
-	s.counting, err2 = newReader(time.Millisecond)
+	s.parsing, err1 = newReader(s, 0)
+	s.counting, err2 = newReader(s, time.Millisecond)
 	calls := rpc.NewServer()
-	if err := errors.Join(err1, err2, calls.RegisterName("clients", s)); err != nil {
+	if err := errors.Join(err, err1, err2, calls.RegisterName("clients", s)); err != nil {
 		return fmt.Errorf("clients: %w", err)
 	}
 	for _, r := range []*reader{s.parsing, s.counting} {
@@ -102,17 +98,17 @@ func (s *clients) Connect(query string, t *Tally) error {
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
-			buf := make([]byte, 8<<10)
+			in := bufio.NewReaderSize(nil, 16<<10)
 			for i := int(next.Add(1)) - 1; i < s.N && errs[w] == nil; i = int(next.Add(1)) - 1 {
-				c := &client{number: s.First + i}
-				c.parses = c.number%s.Every == 0
-				err := s.connect(c, query, buf)
+				number := s.First + i
+				c := &client{parses: number%s.Every == 0}
+				conn, err := s.connect(c, number, query, in)
 				switch {
 				case err != nil:
-					errs[w] = fmt.Errorf("client %d: %w", c.number, err)
+					errs[w] = fmt.Errorf("client %d: %w", number, err)
 				case s.TLS:
 					mu.Lock()
-					s.secure = append(s.secure, c)
+					s.secure = append(s.secure, conn)
 					mu.Unlock()
 				case c.parses:
 					errs[w] = s.parsing.add(c)
@@ -156,75 +152,73 @@ func (s *clients) Drop(_ string, t *Tally) error {
 	s.parsing.drop()
 	s.counting.drop()
 	for _, c := range s.secure {
-		_ = c.conn.Close() // it may be closed by the server
+		_ = c.Close() // it may be closed by the server
 	}
 	s.secure = nil
 	return s.Count("", t)
 }
 
-// connect returns when the server's first frame has come. Over TCP, the client is then a bare socket.
-func (s *clients) connect(c *client, query string, buf []byte) (err error) {
-	from := source(c.number / s.PerAddress)
+// connect returns when the client is subscribed. Over TCP, the client is then a bare socket and the connection closed.
+func (s *clients) connect(c *client, number int, query string, in *bufio.Reader) (net.Conn, error) {
+	from := source(number / s.PerAddress)
 	d := net.Dialer{Timeout: handshakeTimeout, LocalAddr: &net.TCPAddr{IP: from[:]}}
-	d.Control = func(_, _ string, raw syscall.RawConn) error {
+	d.Control = func(_, _ string, raw syscall.RawConn) (err error) {
 		// The port is chosen when the server's address is known, so each server has all of them.
 		e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) })
 		return errors.Join(err, e)
 	}
 	plain, err := d.Dial("tcp", s.Addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.conn = plain
+	conn := plain
 	if s.TLS {
-		c.conn = tls.Client(plain, &tls.Config{InsecureSkipVerify: true}) // the certificate is one that this run made
+		conn = tls.Client(plain, &tls.Config{InsecureSkipVerify: true}) // the certificate is one that this run made
 	}
-	if err := s.handshake(c, query, buf); err != nil || s.TLS {
-		if err != nil {
-			_ = plain.Close()
-		}
-		return err
+	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout)) // of an open connection it cannot fail
+	in.Reset(conn)
+	if err := s.handshake(c, conn, number, query, in); err != nil {
+		return nil, errors.Join(err, plain.Close())
+	}
+	if s.TLS {
+		return conn, nil
 	}
 	c.fd, err = detach(plain.(*net.TCPConn))
-	c.conn = nil
-	return errors.Join(err, plain.Close())
+	return nil, errors.Join(err, plain.Close())
 }
 
-func (s *clients) handshake(c *client, query string, buf []byte) error {
-	numbered := func(template string) string {
-		return strings.ReplaceAll(template, "{n}", fmt.Sprintf("%05d", c.number))
-	}
-	_ = c.conn.SetDeadline(time.Now().Add(handshakeTimeout)) // of an open connection it cannot fail
-	if _, err := io.WriteString(c.conn, "GET "+numbered(s.Path)+query+" HTTP/1.1\r\nHost: "+s.Addr+"\r\nUpgrade: websocket\r\n"+
+func (s *clients) handshake(c *client, conn io.Writer, number int, query string, in *bufio.Reader) error {
+	channel := strings.ReplaceAll(s.Channel, "{n}", fmt.Sprintf("%05d", number/s.Share))
+	_, name, _ := strings.Cut(channel, ".")
+	fill := strings.NewReplacer("{channel}", channel, "{name}", name)
+	if _, err := io.WriteString(conn, "GET "+fill.Replace(s.Path)+query+" HTTP/1.1\r\nHost: "+s.Addr+"\r\nUpgrade: websocket\r\n"+
 		"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"); err != nil {
 		return fmt.Errorf("ask for the upgrade: %w", err)
 	}
-	up, used := false, 0
-	for c.walk.frames == 0 {
-		n, err := c.conn.Read(buf[used:])
-		if err != nil {
-			return fmt.Errorf("handshake: %w after %q", err, buf[:used])
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return fmt.Errorf("handshake: %w", err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		said, _ := io.ReadAll(io.LimitReader(resp.Body, 512)) // for the error alone
+		return fmt.Errorf("handshake: got %s, want 101: %s", resp.Status, said)
+	}
+	if s.Hello != "" {
+		if _, err := conn.Write(maskedFrame(opText, fill.Replace(s.Hello))); err != nil {
+			return fmt.Errorf("say hello: %w", err)
 		}
-		used += n
-		p := buf[:used]
-		if !up {
-			head, frames, whole := bytes.Cut(p, []byte("\r\n\r\n"))
-			if !whole {
-				continue
-			}
-			if !bytes.HasPrefix(head, []byte("HTTP/1.1 101 ")) {
-				return fmt.Errorf("handshake: got %q, want 101", head)
-			}
-			up, p = true, frames
-			if s.Hello != "" {
-				if _, err := c.conn.Write(maskedFrame(opText, []byte(numbered(s.Hello)))); err != nil {
-					return fmt.Errorf("say hello: %w", err)
-				}
-			}
+	}
+	for ready := false; !ready; {
+		if _, err := in.Peek(1); err != nil {
+			return fmt.Errorf("wait for %s: %w after %q", s.Ready, err, c.rest)
 		}
+		p, _ := in.Peek(in.Buffered()) // as much as there is
 		c.bytes += int64(len(p))
-		c.walk.feed(p, func(_ byte, payload []byte) { c.messages += int64(eachStamp(payload, func(int64) {})) })
-		used = 0
+		c.frames(p, func(_ byte, payload []byte) {
+			c.messages += int64(eachStamp(payload, func(int64) {}))
+			ready = ready || bytes.Contains(payload, []byte(s.Ready))
+		})
+		_, _ = in.Discard(len(p))
 	}
 	return nil
 }
@@ -244,18 +238,20 @@ const sources = 0x7ffffffe - 0x7f010001 + 1
 // it takes little CPU from the server that is measured. Clients that parse
 // have a reader of their own, which does not rest, as it measures their latency.
 type reader struct {
-	epoll int
-	rest  time.Duration
-	buf   []byte
+	epoll      int
+	ping, pong string // of the dialect
+	rest       time.Duration
+	buf        []byte
 
 	mu      sync.Mutex
 	clients map[int]*client // by descriptor
 	tally   Tally           // of those that parse
 }
 
-func newReader(rest time.Duration) (*reader, error) {
+func newReader(s *clients, rest time.Duration) (*reader, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	return &reader{epoll: fd, rest: rest, buf: make([]byte, 64<<10), clients: map[int]*client{}, tally: newTally()}, err
+	return &reader{epoll: fd, ping: s.Ping, pong: s.Pong, rest: rest, buf: make([]byte, 64<<10),
+		clients: map[int]*client{}, tally: newTally()}, err
 }
 
 func (r *reader) add(c *client) error {
@@ -282,9 +278,7 @@ func (r *reader) run() error {
 			}
 		}
 		r.mu.Unlock()
-		if r.rest > 0 {
-			time.Sleep(r.rest)
-		}
+		time.Sleep(r.rest)
 	}
 }
 
@@ -308,7 +302,7 @@ func (r *reader) empty(c *client) {
 		}
 		c.bytes += int64(n)
 		if c.parses {
-			c.walk.feed(r.buf[:n], func(opcode byte, payload []byte) { r.frame(c, opcode, payload) })
+			c.frames(r.buf[:n], func(opcode byte, payload []byte) { r.frame(c, opcode, payload) })
 		}
 		if int(n) < len(r.buf) {
 			return
@@ -316,21 +310,23 @@ func (r *reader) empty(c *client) {
 	}
 }
 
-// frame counts a frame, and answers pings: those of WebSocket, and {}, by which Centrifugo's library pings.
+// frame counts a frame, and answers pings.
 func (r *reader) frame(c *client, opcode byte, payload []byte) {
+	now := time.Now().UnixNano()
+	n := eachStamp(payload, func(ns int64) { r.tally.Latency.add(time.Duration(now - ns)) })
+	c.messages += int64(n)
+	r.tally.Messages += int64(n)
+	answer := []byte(nil)
 	switch {
-	case opcode == opPing || opcode == opText && string(payload) == "{}":
-		r.tally.Pings++
-		if opcode == opPing {
-			opcode = opPong
-		}
-		_, _ = unix.Write(c.fd, maskedFrame(opcode, payload)) // the buffer of a client that is alive has room
-	case opcode == opText:
-		now := time.Now().UnixNano()
-		n := eachStamp(payload, func(ns int64) { r.tally.Latency.add(time.Duration(now - ns)) })
-		c.messages += int64(n)
-		r.tally.Messages += int64(n)
+	case opcode == opPing:
+		answer = maskedFrame(opPong, string(payload))
+	case n == 0 && r.ping != "" && strings.HasPrefix(string(payload), r.ping):
+		answer = maskedFrame(opText, r.pong)
+	default:
+		return
 	}
+	r.tally.Pings++
+	_, _ = unix.Write(c.fd, answer) // the buffer of a client that is alive has room
 }
 
 func (r *reader) reset() {

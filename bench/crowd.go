@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,14 +65,11 @@ type part struct {
 	calls *rpc.Client
 }
 
-// samples is about how many clients of a crowd parse what they receive, unless all do.
-const samples = 16
-
 // startClients starts the processes; connect connects the clients.
 func (b *bench) startClients(g group, all bool) (*crowd, error) {
 	c := &crowd{n: g.N}
-	g.Every = max(1, g.N/samples)
-	if all || b.plan.every {
+	g.Every = max(1, g.N/b.samples)
+	if all {
 		g.Every = 1
 	}
 	for most, done, first := socketsOfAProcess(), 0, g.First; done < c.n; done += most {
@@ -82,7 +78,6 @@ func (b *bench) startClients(g group, all bool) (*crowd, error) {
 		in, err1 := p.cmd.StdinPipe()
 		out, err2 := p.cmd.StdoutPipe()
 		if err := errors.Join(err1, err2, b.start(p.process)); err != nil {
-			b.endClients(c)
 			return nil, fmt.Errorf("start clients: %w", err)
 		}
 		p.calls = rpc.NewClient(struct {
@@ -92,14 +87,6 @@ func (b *bench) startClients(g group, all bool) (*crowd, error) {
 		c.parts = append(c.parts, p)
 	}
 	return c, nil
-}
-
-// endClients ends the processes.
-func (b *bench) endClients(c *crowd) {
-	for _, p := range c.parts {
-		b.kill(p.process)
-		_ = p.calls.Close() // it has ended with the process
-	}
 }
 
 // call calls a method of clients in all processes at once and adds up their answers.
@@ -149,6 +136,17 @@ func (c *crowd) await(ctx context.Context, messages int64) (Tally, error) {
 	return c.until(ctx, deliveryTimeout, func(t *Tally) bool { return t.complete(messages) })
 }
 
+// receive publishes a load of which each client gets so many messages, and waits until each has them. It counts from the load on.
+func (c *crowd) receive(ctx context.Context, t target, l load, each int) (Tally, error) {
+	if _, err := c.call(ctx, "Reset", ""); err != nil {
+		return Tally{}, err
+	}
+	if _, err := t.publish(ctx, l); err != nil {
+		return Tally{}, err
+	}
+	return c.await(ctx, int64(each))
+}
+
 // until waits for a condition. It fails when the server closes a client, or when the clients received nothing for
 // so long. It asks every 5 ms, and less often the more clients there are, since counting them takes time from the server.
 func (c *crowd) until(ctx context.Context, patience time.Duration, done func(*Tally) bool) (Tally, error) {
@@ -173,26 +171,5 @@ func (c *crowd) until(ctx context.Context, patience time.Duration, done func(*Ta
 		if err := pause(ctx, max(5*time.Millisecond, time.Duration(c.n)*time.Microsecond)); err != nil {
 			return t, err
 		}
-	}
-}
-
-// stampKey stands before the publisher's time, nanoseconds since 1970, in each
-// message. Counting it counts messages also where a server puts several into one frame.
-var stampKey = []byte(`"ts":`)
-
-// eachStamp calls do with each stamp and returns how many there are.
-func eachStamp(b []byte, do func(ns int64)) (n int) {
-	for {
-		i := bytes.Index(b, stampKey)
-		if i < 0 {
-			return n
-		}
-		b = b[i+len(stampKey):]
-		var ns int64
-		for len(b) > 0 && b[0] >= '0' && b[0] <= '9' {
-			ns, b = ns*10+int64(b[0]-'0'), b[1:]
-		}
-		do(ns)
-		n++
 	}
 }

@@ -2,7 +2,10 @@
 
 package main
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // RFC 6455 section 5.2, as far as these clients and servers need it: whole,
 // unfragmented frames.
@@ -12,27 +15,20 @@ const (
 	opPong = 10
 )
 
-// walker finds the frames in what comes over one connection.
-type walker struct {
-	frames int
-	rest   []byte // the begin of a frame whose end has not come yet
-}
-
-// feed calls do with each frame that p completes. The payload is valid during the call.
-func (w *walker) feed(p []byte, do func(opcode byte, payload []byte)) {
-	if len(w.rest) > 0 {
-		p = append(w.rest, p...)
+// frames calls do with each frame that p completes. The payload is valid during the call.
+func (c *client) frames(p []byte, do func(opcode byte, payload []byte)) {
+	if len(c.rest) > 0 {
+		p = append(c.rest, p...)
 	}
 	for {
 		payload, size, ok := splitFrame(p)
 		if !ok {
 			break
 		}
-		w.frames++
 		do(p[0]&0xf, payload)
 		p = p[size:]
 	}
-	w.rest = append([]byte(nil), p...)
+	c.rest = append([]byte(nil), p...)
 }
 
 // splitFrame returns the first frame's payload and its size with the header;
@@ -62,7 +58,7 @@ func textFrame(payload []byte) []byte {
 }
 
 // maskedFrame is a client's, masked by zeros.
-func maskedFrame(opcode byte, payload []byte) []byte {
+func maskedFrame(opcode byte, payload string) []byte {
 	b := appendHeader(make([]byte, 0, len(payload)+14), opcode, len(payload), 0x80)
 	return append(append(b, 0, 0, 0, 0), payload...)
 }
@@ -76,4 +72,26 @@ func appendHeader(b []byte, opcode byte, n int, mask byte) []byte {
 		return binary.BigEndian.AppendUint16(append(b, mask|126), uint16(n))
 	}
 	return binary.BigEndian.AppendUint64(append(b, mask|127), uint64(n))
+}
+
+// stampKey stands before the publisher's time, nanoseconds since 1970, in each
+// message; in the text of a text, as Pusher's clients get data, with a backslash in it. Counting it counts messages also
+// where a server puts several into one frame.
+var stampKey = []byte(`"ts`)
+
+// eachStamp calls do with each stamp and returns how many there are.
+func eachStamp(b []byte, do func(ns int64)) (n int) {
+	for {
+		i := bytes.Index(b, stampKey)
+		if i < 0 {
+			return n
+		}
+		b = bytes.TrimLeft(b[i+len(stampKey):], `\":`)
+		var ns int64
+		for len(b) > 0 && b[0] >= '0' && b[0] <= '9' {
+			ns, b = ns*10+int64(b[0]-'0'), b[1:]
+		}
+		do(ns)
+		n++
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -21,7 +22,7 @@ import (
 // TestMain is also what the run's own processes begin with: they are this
 // binary, as roles.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && roles[os.Args[1]] != nil {
+	if len(os.Args) > 1 && (os.Args[1] == "serve" || os.Args[1] == "clients") {
 		if err := run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
@@ -41,7 +42,8 @@ func TestParsePlan(t *testing.T) {
 		{"-sizes 10,many", "sizes"},
 		{"-sizes 100000000", "open files"},
 		{"-rounds 0", "rounds"},
-		{"-only idle,speed", `no scenario "speed"`},
+		{"-short -only nine", ""},
+		{"-only idle,speed", `no step "speed"`},
 		{"more", "unexpected argument"},
 	} {
 		_, _, err := parsePlan(strings.Fields(c.args), t.Output())
@@ -52,5 +54,29 @@ func TestParsePlan(t *testing.T) {
 	p, readme, err := parsePlan([]string{"-sizes", "1000,5,20", "-only", "idle,ping", "-readme", "R"}, t.Output())
 	if err != nil || readme != "R" || !slices.Equal(p.sizes, []int{5, 20, 1000}) || !slices.Equal(p.only, []string{"idle", "ping"}) {
 		t.Errorf("got %+v, %q and %v, want the sizes in order, both scenarios and the file", p, readme, err)
+	}
+}
+
+// Tables are written between their marks; without marks the file stays as it is.
+func TestPublishText(t *testing.T) {
+	const begin, end = "<!-- scale:begin -->", "<!-- scale:end -->"
+	path := filepath.Join(t.TempDir(), "README.md")
+	for _, c := range []struct{ name, before, after, fault string }{
+		{"empty", "a\n" + begin + "\n" + end + "\nb\n", "a\n" + begin + "\nnew\n" + end + "\nb\n", ""},
+		{"full", "a\n" + begin + "\nold\n" + end + "\nb\n", "a\n" + begin + "\nnew\n" + end + "\nb\n", ""},
+		{"no marks", "a\nb\n", "a\nb\n", "has no marks"},
+		{"no end", "a\n" + begin + "\nb\n", "a\n" + begin + "\nb\n", "has no marks"},
+	} {
+		if err := os.WriteFile(path, []byte(c.before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := publishText(t.Output(), path, "scale", "new\n\n")
+		if (err == nil) != (c.fault == "") || err != nil && !strings.Contains(err.Error(), c.fault) {
+			t.Errorf("%s: got %v, want an error that contains %q", c.name, err, c.fault)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil || string(got) != c.after {
+			t.Errorf("%s: got %q and %v, want %q", c.name, got, err, c.after)
+		}
 	}
 }

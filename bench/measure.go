@@ -114,6 +114,11 @@ func (h *histogram) merge(o *histogram) {
 	}
 }
 
+// percentiles are the median, 95 % and 99 %.
+func (h *histogram) percentiles() []float64 {
+	return []float64{h.percentile(0.50), h.percentile(0.95), h.percentile(0.99)}
+}
+
 // percentile is the upper edge of the step that holds it, in seconds; p is
 // between 0 and 1. Of nothing it is 0.
 func (h *histogram) percentile(p float64) float64 {

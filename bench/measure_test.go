@@ -39,11 +39,7 @@ func TestCPUOf(t *testing.T) {
 
 // Who has left is noticed at the first write, and only that one is forgotten.
 func TestBareNotices(t *testing.T) {
-	server, err := newBare(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := server.(*bare)
+	b := newBare()
 	var clients []int
 	for range 3 {
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)

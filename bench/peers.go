@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,42 +30,41 @@ import (
 // everything that is published from then on.
 type peer interface {
 	http.Handler
-	// publish is called by one goroutine, in order. body is not changed later.
+	// publish pushes body, which is not changed later, to the clients of the channel.
 	publish(channel string, body []byte)
 }
 
-// peers make the servers; ping is the interval of keepalives, 0 for none.
-var peers = map[string]func(ping time.Duration) (peer, error){
-	"textbook": newTextbook, "centrifuge": newCentrifuge, "bare": newBare,
-}
-
 // serve is the role of a process that is a server to compare with. It receives
-// its messages as the gateway does: by one subscription to all that the
-// stream republishes.
-func serve(ctx context.Context, job string, _ io.Reader, _ io.Writer) error {
+// its messages as the gateway does, by one subscription to all that the
+// stream republishes, or by POSTs.
+func serve(ctx context.Context, job string) error {
 	var s setup
 	if err := json.Unmarshal([]byte(job), &s); err != nil {
 		return fmt.Errorf("serve: %w", err)
-	}
-	p, err := peers[s.As](s.Ping)
-	if err != nil {
-		return fmt.Errorf("serve %s: %w", s.As, err)
 	}
 	nc, err := nats.Connect(s.NATS)
 	if err != nil {
 		return fmt.Errorf("serve %s: %w", s.As, err)
 	}
 	defer nc.Close()
-	_, err = nc.Subscribe(proto.SubjectLive+">", func(m *nats.Msg) {
-		if channel, ok := proto.ChannelOf(m.Subject); ok {
-			p.publish(channel, m.Data)
-			return
+	var p peer
+	switch s.As {
+	case "bare":
+		p = newBare()
+	case "textbook":
+		p = &textbook{ping: s.Ping, channels: map[string]map[*member]struct{}{}}
+	default:
+		var broker centrifuge.Broker
+		if s.Posts {
+			broker = &natsBroker{nc: nc, channels: map[string]*nats.Subscription{}}
 		}
-		for lines := proto.ReadPack(m.Data); m.Subject == proto.SubjectLivePacks && lines.Next(); {
-			p.publish(string(lines.Channel()), lines.Message())
+		if p, err = newCentrifuge(s.Ping, broker); err != nil {
+			return fmt.Errorf("serve %s: %w", s.As, err)
 		}
-	})
-	if err := errors.Join(err, nc.Flush()); err != nil {
+	}
+	if s.Posts {
+		http.Handle("POST /v1/messages", takePosts(s.Key, p.publish))
+	} else if err := followStream(nc, p.publish); err != nil {
 		return fmt.Errorf("serve %s: %w", s.As, err)
 	}
 	http.Handle("GET /ws", p)
@@ -71,9 +72,51 @@ func serve(ctx context.Context, job string, _ io.Reader, _ io.Writer) error {
 	h := &http.Server{Addr: s.Listen, ReadHeaderTimeout: 10 * time.Second}
 	defer context.AfterFunc(ctx, func() { _ = h.Close() })()
 	if s.TLS {
-		return h.ListenAndServeTLS(s.Cert, s.Key)
+		return h.ListenAndServeTLS(s.Cert, s.CertKey)
 	}
 	return h.ListenAndServe()
+}
+
+// followStream calls publish, on one goroutine, with each message that the stream republishes. The body is not changed later.
+func followStream(nc *nats.Conn, publish func(channel string, body []byte)) error {
+	_, err := nc.Subscribe(proto.SubjectLivePacks, func(m *nats.Msg) {
+		for lines := proto.ReadPack(m.Data); lines.Next(); {
+			publish(string(lines.Channel()), slices.Clone(lines.Message()))
+		}
+	})
+	return errors.Join(err, nc.Flush())
+}
+
+// takePosts is the least that a server does with a POST of one message or an array of them: it checks the key,
+// parses, publishes each and answers with a status for each.
+func takePosts(key string, publish func(channel string, body []byte)) http.HandlerFunc {
+	type message struct {
+		Channel string
+		Data    json.RawMessage
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		if subtle.ConstantTimeCompare([]byte(r.Header.Get("X-API-KEY")), []byte(key)) != 1 {
+			http.Error(w, "wrong key", http.StatusUnauthorized)
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 8<<20))
+		messages := make([]message, 1)
+		if err == nil && bytes.HasPrefix(body, []byte("[")) {
+			err = json.Unmarshal(body, &messages)
+		} else if err == nil {
+			err = json.Unmarshal(body, &messages[0])
+		}
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		var answer []byte
+		for _, m := range messages {
+			publish(m.Channel, m.Data)
+			answer = append(answer, `{"status":"published"}`...)
+		}
+		_, _ = w.Write(answer) // the publisher may be gone
+	}
 }
 
 // welcome is the first frame of the servers that have no greeting of their own.
@@ -87,7 +130,7 @@ type bare struct {
 	channels map[string][]int // guarded by mu; sockets
 }
 
-func newBare(time.Duration) (peer, error) { return &bare{channels: map[string][]int{}}, nil }
+func newBare() *bare { return &bare{channels: map[string][]int{}} }
 
 func (b *bare) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, _, err := http.NewResponseController(w).Hijack()
@@ -175,10 +218,6 @@ type member struct {
 	send chan []byte // closed when the client is out of channels
 }
 
-func newTextbook(ping time.Duration) (peer, error) {
-	return &textbook{ping: ping, channels: map[string]map[*member]struct{}{}}, nil
-}
-
 func (t *textbook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ws, err := t.up.Upgrade(w, r, nil)
 	if err != nil {
@@ -246,18 +285,20 @@ func (t *textbook) publish(channel string, body []byte) {
 }
 
 // onCentrifuge is a server on the library that Centrifugo is made of, with its
-// defaults: the server subscribes a client when it connects, no
-// history, no delay of writes. Its publications go from NATS to the node, whose
-// broker is in memory, as in each process of Centrifugo with an external broker.
+// defaults: the server subscribes a client when it connects, no history, no delay of writes. Its broker is in
+// memory, as in each process of Centrifugo with an external broker, or NATS.
 type onCentrifuge struct {
 	node *centrifuge.Node
 	http.Handler
 }
 
-func newCentrifuge(ping time.Duration) (peer, error) {
+func newCentrifuge(ping time.Duration, broker centrifuge.Broker) (peer, error) {
 	node, err := centrifuge.New(centrifuge.Config{LogLevel: centrifuge.LogLevelNone})
 	if err != nil {
 		return nil, err
+	}
+	if broker != nil {
+		node.SetBroker(broker)
 	}
 	pings := &centrifuge.PingPongConfig{PingInterval: -1, PongTimeout: -1}
 	if ping > 0 {
@@ -282,4 +323,53 @@ func newCentrifuge(ping time.Duration) (peer, error) {
 
 func (c *onCentrifuge) publish(channel string, body []byte) {
 	_, _ = c.node.Publish(channel, body) // the clients' counts show a message that is lost
+}
+
+// natsBroker is a broker of the library on NATS as Centrifugo's is, in its raw mode: a subscription for each channel
+// that has subscribers here, nothing stored. History and presence, which nobody asks for, are not there.
+type natsBroker struct {
+	centrifuge.Broker
+	nc      *nats.Conn
+	handler centrifuge.BrokerEventHandler
+
+	mu       sync.Mutex
+	channels map[string]*nats.Subscription // guarded by mu
+}
+
+const natsBrokerPrefix = "centrifuge."
+
+func (b *natsBroker) RegisterBrokerEventHandler(h centrifuge.BrokerEventHandler) error {
+	b.handler = h
+	return nil
+}
+
+func (b *natsBroker) Publish(channel string, data []byte, _ centrifuge.PublishOptions) (centrifuge.PublishResult, error) {
+	return centrifuge.PublishResult{}, b.nc.Publish(natsBrokerPrefix+channel, data)
+}
+
+func (b *natsBroker) Subscribe(channels ...string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, channel := range channels {
+		sub, err := b.nc.Subscribe(natsBrokerPrefix+channel, func(m *nats.Msg) {
+			_ = b.handler.HandlePublication(channel, &centrifuge.Publication{Data: m.Data}, centrifuge.StreamPosition{}, false, nil)
+		})
+		if err != nil {
+			return err
+		}
+		b.channels[channel] = sub
+	}
+	return nil
+}
+
+func (b *natsBroker) Unsubscribe(channels ...string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, channel := range channels {
+		if sub := b.channels[channel]; sub != nil {
+			_ = sub.Unsubscribe() // it ends with the connection at the latest
+			delete(b.channels, channel)
+		}
+	}
+	return nil
 }

@@ -43,9 +43,9 @@ func command(name string, env []string, binary string, args ...string) *process 
 }
 
 // role prepares a process of this binary.
-func (b *bench) role(name string, job any, env ...string) *process {
+func (b *bench) role(name string, job any) *process {
 	j, _ := json.Marshal(job) // jobs are structs of plain values
-	return command(name, env, b.self, name, string(j))
+	return command(name, nil, b.self, name, string(j))
 }
 
 // start runs the process. close kills it at the latest.
@@ -76,9 +76,8 @@ func (b *bench) kill(list ...*process) {
 func (p *process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.said = append(p.said, b...); len(p.said) > keepSaid {
-		p.said = append(p.said[:0], p.said[len(p.said)-keepSaid:]...)
-	}
+	p.said = append(p.said, b...)
+	p.said = p.said[max(0, len(p.said)-keepSaid):]
 	return len(b), nil
 }
 

@@ -20,22 +20,21 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 )
 
 // bench is one run: a folder, the binaries, the processes, and what was measured.
 type bench struct {
 	plan
-	log     io.Writer // progress, a line each
-	dir     string
-	self    string            // this binary
-	binary  map[string]string // of the others, by name
-	cert    string            // PEM files
-	key     string
-	broker  *broker
-	running []*process // all that were started and not killed yet
-	result  *result
-	round   int
+	log           io.Writer // progress, a line each
+	dir           string
+	self          string            // this binary
+	binary        map[string]string // of the others, by name
+	cert, certKey string            // PEM files
+	running       []*process        // all that were started and not killed yet
+	result        *result
+	round         int
 }
 
 // tools are the commands that a run builds.
@@ -46,8 +45,7 @@ var tools = map[string]string{
 	"nats-server": "github.com/nats-io/nats-server/v2",
 }
 
-// open builds the binaries, makes a certificate and starts NATS and ingest. The caller
-// calls close, also after an error.
+// open builds the binaries and makes a certificate. The caller calls close, also after an error.
 func (b *bench) open(ctx context.Context) (err error) {
 	if b.dir, err = os.MkdirTemp("", "herald-bench-*"); err != nil {
 		return fmt.Errorf("folder of the run: %w", err)
@@ -62,18 +60,15 @@ func (b *bench) open(ctx context.Context) (err error) {
 			return fmt.Errorf("build %s: %w\n%s", path, err, out)
 		}
 	}
-	b.cert, b.key = filepath.Join(b.dir, "cert.pem"), filepath.Join(b.dir, "key.pem")
-	if err := writeCertificate(b.cert, b.key); err != nil {
+	b.cert, b.certKey = filepath.Join(b.dir, "cert.pem"), filepath.Join(b.dir, "key.pem")
+	if err := writeCertificate(b.cert, b.certKey); err != nil {
 		return fmt.Errorf("make a certificate: %w", err)
 	}
-	return b.startBroker(ctx)
+	return nil
 }
 
 // close ends all processes and removes the folder.
 func (b *bench) close() error {
-	if b.broker != nil && b.broker.nc != nil {
-		b.broker.nc.Close()
-	}
 	b.kill(slices.Clone(b.running)...)
 	return os.RemoveAll(b.dir)
 }
@@ -99,9 +94,9 @@ func writeCertificate(certFile, keyFile string) error {
 // run measures everything that the plan says.
 func (p plan) run(ctx context.Context, log io.Writer) (r *result, err error) {
 	begin, longest := time.Now(), time.Duration(0)
-	b := &bench{plan: p, log: log, result: newResult(p)}
+	b := &bench{plan: p, log: log, result: &result{plan: p}}
 	defer func() { err = errors.Join(err, b.close()) }()
-	if err := b.open(ctx); err != nil {
+	if err := errors.Join(b.open(ctx), b.installNode(ctx)); err != nil {
 		return nil, err
 	}
 	for b.round = range p.rounds {
@@ -115,19 +110,11 @@ func (p plan) run(ctx context.Context, log io.Writer) (r *result, err error) {
 				return nil, err
 			}
 		}
-		if b.wants("ingest") {
-			if err := b.ingest(ctx); err != nil {
-				return nil, err
-			}
-		}
 		b.result.rounds++
 		longest = max(longest, time.Since(round))
 	}
 	return b.result, nil
 }
-
-// wants reports whether this scenario is to run.
-func (b *bench) wants(name string) bool { return len(b.only) == 0 || slices.Contains(b.only, name) }
 
 // perform runs one scenario of this round: for each size, with each candidate. Every
 // round begins with another candidate.
@@ -137,39 +124,41 @@ func (b *bench) perform(ctx context.Context, s scenario) error {
 		for i := range candidates {
 			c := candidates[(b.round+i)%len(candidates)]
 			steps := slices.DeleteFunc(slices.Clone(s.steps), func(p step) bool {
-				return !b.wants(p.name) || p.largest && n != largest || p.needs&^c.can != 0
+				return len(b.only) > 0 && !slices.Contains(b.only, p.name) || p.largest && n != largest ||
+					c.takes != "" && !slices.Contains(strings.Fields(c.takes), p.name) || c.name == "node" && b.result.withoutNode != ""
 			})
 			if len(steps) == 0 {
 				continue
 			}
+			began := time.Now()
 			if err := b.try(ctx, c, s, min(n, cmp.Or(s.most, n)), steps); err != nil {
 				return err
 			}
+			fmt.Fprintf(b.log, "  %-16s %.1f s\n", c.name, time.Since(began).Seconds())
 		}
 	}
 	return nil
 }
 
-// try starts a candidate and n clients for it, takes the steps, and ends them. An error of
+// try starts a candidate and n clients for it, takes the steps, and ends everything. An error of
 // a step is written below the table, and the run goes on.
 func (b *bench) try(ctx context.Context, c *candidate, s scenario, n int, steps []step) error {
-	u := setup{TLS: s.tls}
-	if s.pings {
-		u.Ping = b.pingEvery
-	}
-	v, err := b.startCandidate(ctx, c, u)
+	defer func() { b.kill(slices.Clone(b.running)...) }()
+	sys, err := b.startSystem(ctx, c, s)
 	if err != nil {
 		return err
 	}
-	defer b.kill(v.process)
-	clients, err := b.startClients(v.group(n, s.channel, s.tls), s.parse)
-	if err != nil {
-		return err
+	t := &trial{bench: b, system: sys, scenario: s, of: c, clients: &crowd{}}
+	if sys.feed != nil {
+		defer sys.feed.Close()
 	}
-	defer b.endClients(clients)
-	t := &trial{bench: b, v: v, clients: clients, tls: s.tls}
-	if !steps[0].connects {
-		_, err = clients.connect(ctx, "")
+	if s.channel != "" {
+		if t.clients, err = b.startClients(t.group(n, s.channel), s.parse); err != nil {
+			return err
+		}
+		if !steps[0].connects {
+			_, err = t.clients.connect(ctx, "")
+		}
 	}
 	for _, p := range steps {
 		if err == nil {
@@ -180,7 +169,7 @@ func (b *bench) try(ctx context.Context, c *candidate, s scenario, n int, steps 
 		return ctx.Err()
 	}
 	failure := fmt.Sprintf("%s with %d clients: %v", c.name, n, err)
-	fmt.Fprintln(b.log, " ", failure, v.tail())
+	fmt.Fprintln(b.log, " ", failure)
 	b.result.failures = append(b.result.failures, failure)
 	return nil
 }

@@ -4,42 +4,42 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/nats-io/nats.go"
 )
 
 // scalePlan is how many clients to connect, and what to do with them.
 type scalePlan struct {
 	clients    int           // 0: as many as this machine allows
 	gateways   int           // at least two; 0: as many as the limit of open files wants
-	heartbeat  time.Duration // of the gateways; 0: as they ship, 25 s
+	heartbeat  time.Duration // of the gateways
 	window     time.Duration // for which all are idle: two heartbeats, so that each client gets one at least
 	broadcasts int           // messages to all clients, one after the other
 	load       int           // messages to one client each, or to none
 	rest       time.Duration // after which NATS has dropped its cache of what it just stored
 	settle     time.Duration // memory has settled when it did not shrink for so long
 	budget     time.Duration // the run fails when it takes longer
-	reason     string        // the limit that made clients fewer than what was asked for
 }
 
-// scaleDefaults are those of `make scale`.
+// scaleDefaults are those of `make scale`; the heartbeat is the gateway's own default.
 func scaleDefaults() scalePlan {
-	return scalePlan{clients: 60_000, window: 50 * time.Second, broadcasts: 5, load: 12_000, rest: 12 * time.Second,
-		settle: 500 * time.Millisecond, budget: 10 * time.Minute}
+	return scalePlan{clients: 60_000, heartbeat: 25 * time.Second, window: 50 * time.Second, broadcasts: 5, load: 12_000,
+		rest: 12 * time.Second, settle: 500 * time.Millisecond, budget: 10 * time.Minute}
 }
 
 // loadPerSecond is the pace of the load: so slow that each message is handled by
-// itself. At a higher one several share a wake-up, and each costs less.
+// itself. At a higher one several share a pack and a wake-up, and each costs less.
 const loadPerSecond = 2000
-
-// leastClients are enough for each block to have one of each gateway.
-const leastClients = 50
 
 func parseScale(args []string, stderr io.Writer) (p scalePlan, readme string, err error) {
 	p = scaleDefaults()
@@ -47,18 +47,16 @@ func parseScale(args []string, stderr io.Writer) (p scalePlan, readme string, er
 	f.SetOutput(stderr)
 	f.IntVar(&p.clients, "n", p.clients, "connections; 0: as many as this machine lets")
 	f.IntVar(&p.gateways, "gateways", 0, "gateway processes; 0: as many as the limit of open files wants, at least two")
-	f.DurationVar(&p.budget, "budget", p.budget, "fail when the run takes longer")
 	f.StringVar(&readme, "readme", "", "file to write the tables into, between their marks")
 	if err := f.Parse(args); err != nil {
 		return p, "", err
 	}
-	if f.NArg() > 0 {
+	switch {
+	case f.NArg() > 0:
 		return p, "", fmt.Errorf("unexpected argument %q; bench scale -h lists the flags", f.Arg(0))
-	}
-	if p.clients < 0 {
+	case p.clients < 0:
 		return p, "", fmt.Errorf("n: %d is negative", p.clients)
-	}
-	if p.gateways < 0 || p.gateways == 1 {
+	case p.gateways < 0 || p.gateways == 1:
 		return p, "", fmt.Errorf("gateways: %d is not 0 or at least two, which are compared", p.gateways)
 	}
 	return p, readme, nil
@@ -70,22 +68,14 @@ func scaleCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	if err != nil {
 		return err
 	}
-	allowed, err := limits(p.gateways)
+	most, reason, err := machineAllows(p.gateways)
 	if err != nil {
 		return err
 	}
-	most, reason := within(p.clients, allowed)
-	if reason != "" {
-		p.reason = fmt.Sprintf("%s connections, since this machine has %s", thousands(most), reason)
-		if p.clients > 0 {
-			p.reason = fmt.Sprintf("%s connections instead of %s, since this machine has %s", thousands(most), thousands(p.clients), reason)
-		}
-		fmt.Fprintln(stderr, p.reason)
+	if p.clients == 0 || most < p.clients {
+		fmt.Fprintf(stderr, "%s connections, since this machine has %s\n", thousands(most), reason)
+		p.clients = most
 	}
-	if least := max(leastClients, p.gateways); most < least {
-		return fmt.Errorf("%d connections are fewer than %d", most, least)
-	}
-	p.clients = most
 	text, err := p.run(ctx, stderr)
 	if err != nil {
 		return err
@@ -93,33 +83,62 @@ func scaleCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	return publishText(stdout, readme, "scale", text)
 }
 
+// bytesOfBoth is the memory that both ends of a connection need at most, in both
+// processes, with the garbage of the handshakes.
+const bytesOfBoth = 24 << 10
+
+// machineAllows is of how many connections this machine can hold both ends, and what limits them. gateways is
+// the number of gateway processes; 0: as many as it takes.
+func machineAllows(gateways int) (most int, reason string, err error) {
+	available, err := field("/proc/meminfo", "MemAvailable:", 1)
+	most, reason = available<<10/bytesOfBoth, fmt.Sprintf("%d MB of free memory", available>>10)
+	for _, l := range []struct {
+		reason string
+		most   int
+	}{
+		{"no more addresses in 127.0.0.0/8", sources},
+		{fmt.Sprintf("%d sockets in each of %d gateways", socketsOfAProcess(), gateways), gateways * socketsOfAProcess()},
+		{"no more files (fs.file-max)", number("/proc/sys/fs/file-max") / 2},
+		{"no more tracked connections (nf_conntrack_max)", number("/proc/sys/net/netfilter/nf_conntrack_max") - 1000},
+	} {
+		if l.most > 0 && l.most < most { // else there is no such limit
+			most, reason = l.most, l.reason
+		}
+	}
+	return most, reason, err
+}
+
+// number is what a file of the kernel's consists of; 0: it is not there.
+func number(path string) int {
+	b, _ := os.ReadFile(path)
+	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
+	return n
+}
+
+// field reads the n-th word, a number, of the line that begins with this word in a file of the kernel's.
+func field(path, begin string, n int) (int, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, fmt.Errorf("this machine: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); strings.HasPrefix(line, begin) && len(f) > n {
+			return strconv.Atoi(f[n])
+		}
+	}
+	return 0, fmt.Errorf("this machine: %s has no %q", path, begin)
+}
+
 // scale is one run.
 type scale struct {
 	*bench
 	scalePlan
-	nats     *server
+	*system
 	gateways []*server
 	clients  *crowd
-	idle     share   // of a second in which all clients are idle
-	without  memory  // before the clients come
-	costs    costs   // what was measured, for the worksheet
-	bill     [][]any // rows of the first table: a title, then amounts of memory or of time
-	notes    []string
-}
-
-// share is the CPU time of one thing that was measured.
-type share struct{ gateways, nats cpu }
-
-func (s share) plus(o share) share  { return share{s.gateways.plus(o.gateways), s.nats.plus(o.nats)} }
-func (s share) per(n float64) share { return share{s.gateways.per(n), s.nats.per(n)} }
-
-// aboveIdle is what it is more than what all idle clients cost in the same time, never less than nothing.
-func (s share) aboveIdle(idle share, took time.Duration) share {
-	rest := func(c, idle cpu) cpu {
-		t := took.Seconds()
-		return cpu{max(0, c.user-idle.user*t), max(0, c.sys-idle.sys*t)}
-	}
-	return share{rest(s.gateways, idle.gateways), rest(s.nats, idle.nats)}
+	costs    costs  // what was measured, for the worksheet
+	without  memory // before the clients come
+	last     []float64
 }
 
 // run connects the clients, measures what they cost, and returns the tables. It fails unless each
@@ -127,20 +146,18 @@ func (s share) aboveIdle(idle share, took time.Duration) share {
 func (p scalePlan) run(ctx context.Context, log io.Writer) (text string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.budget, fmt.Errorf("the run is not done after %s", p.budget))
 	defer cancel()
-	common := plan{settle: p.settle, every: true}
-	s := &scale{bench: &bench{plan: common, log: log, result: newResult(common)}, scalePlan: p, clients: &crowd{n: p.clients}, costs: costs{}}
+	s := &scale{bench: &bench{log: log, result: &result{}, plan: plan{samples: 1}}, scalePlan: p, clients: &crowd{n: p.clients}, costs: costs{}}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
 	}{
-		{"binaries, NATS and ingest", s.open},
-		{"gateways", s.startGateways},
+		{"binaries", s.open},
+		{"messages without gateways", s.storing},
 		{"messages that no client wants", s.receiving},
 		{"NATS rests", func(ctx context.Context) error { return pause(ctx, s.rest) }},
 		{"connections", s.connecting},
 		{"all clients are idle", s.idling},
-		{"memory", s.weighing},
 		{"broadcasts", s.broadcasting},
 		{"messages to one client each", s.addressing},
 	} {
@@ -151,112 +168,232 @@ func (p scalePlan) run(ctx context.Context, log io.Writer) (text string, err err
 			}
 			return "", fmt.Errorf("%s: %w", step.what, err)
 		}
-		fmt.Fprintf(log, "  %-30s %.1f s\n", step.what, time.Since(begin).Seconds())
+		fmt.Fprintf(log, "%s: %.1f s\n", step.what, time.Since(begin).Seconds())
 	}
 	return s.markdown(), nil
 }
 
-// startGateways starts them with their default settings, the limit of connections per
-// address among them.
-func (s *scale) startGateways(ctx context.Context) error {
-	s.nats = newServer(s.broker.nats, "", s.broker.pprof)
-	if most := socketsOfAProcess(); s.scalePlan.gateways == 0 {
-		s.scalePlan.gateways = max(2, (s.scalePlan.clients+most-1)/most)
-	}
-	for range s.scalePlan.gateways {
-		a, err := freeAddresses(2)
-		if err != nil {
-			return err
-		}
-		args := s.shipped(a[0], a[1])
-		if s.heartbeat > 0 {
-			args = append(args, "-heartbeat", s.heartbeat.String())
-		}
-		v := newServer(command("gateway", nil, s.binary["gateway"], args...), a[0], "http://"+a[1])
-		if err := s.startServer(ctx, v, "http://"+a[0]); err != nil {
-			return err
-		}
-		s.gateways = append(s.gateways, v)
-	}
-	m, err := s.weigh(ctx)
-	s.costs["base"] = m.gateways / float64(len(s.gateways))
-	return err
-}
-
-// spend is the CPU time of the gateways and of NATS during do.
-func (s *scale) spend(do func() error) (share, time.Duration, error) {
-	var gateways []*process
+// spend is the CPU time of NATS and of each gateway during do, and do's wall time.
+func (s *scale) spend(do func() error) (nats float64, each []float64, all, took float64, err error) {
+	groups := [][]*process{{s.nats.process}}
 	for _, v := range s.gateways {
-		gateways = append(gateways, v.process)
+		groups = append(groups, []*process{v.process})
 	}
-	each, took, err := s.cost(do, gateways, []*process{s.broker.nats})
+	used, wall, err := s.cost(do, groups...)
 	if err != nil {
-		return share{}, 0, err
+		return 0, nil, 0, 0, err
 	}
-	return share{each[0], each[1]}, took, nil
+	for _, c := range used[1:] {
+		each, all = append(each, c.sum()), all+c.sum()
+	}
+	return used[0].sum(), each, all, wall.Seconds(), nil
 }
 
 // memory is what everything takes at one time, in bytes.
 type memory struct {
-	gateways, gatewaysLive float64 // resident after garbage collection; of that, heap and stacks in use
-	natsLive               float64
-	subscriptions          int // of NATS
-	kernel                 kernel
+	resident, live float64 // of gateways, after garbage collection; of that, heap and stacks in use
+	kernel         float64 // slabs: sockets, their files and their entries in an epoll; not what waits in them
 }
 
 func (s *scale) weigh(ctx context.Context) (m memory, err error) {
 	for _, v := range s.gateways {
 		live, err1 := v.heap(ctx, true)
 		resident, err2 := v.settle(ctx, s.scalePlan.settle)
-		if err := errors.Join(err1, err2); err != nil {
-			return m, err
+		m.resident, m.live, err = m.resident+resident, m.live+live.live, errors.Join(err, err1, err2)
+	}
+	slab, err1 := field("/proc/meminfo", "Slab:", 1)
+	m.kernel = float64(slab << 10)
+	return m, errors.Join(err, err1)
+}
+
+// unwantedLoad is messages that no client wants, each by itself.
+func (s *scale) unwantedLoad() load {
+	return load{messages: s.load, perSecond: loadPerSecond, channel: func(int) string { return "public.nobody" }}
+}
+
+// storing measures what NATS does with a message that no gateway receives.
+func (s *scale) storing(ctx context.Context) (err error) {
+	if s.system, err = s.startBroker(ctx, "2m"); err != nil {
+		return err
+	}
+	nats, _, _, _, err := s.spend(func() error { _, err := s.publish(ctx, s.unwantedLoad()); return err })
+	s.costs["store"] = nats / float64(s.load)
+	return err
+}
+
+// receiving measures what a message costs that goes to all gateways and to no client.
+func (s *scale) receiving(ctx context.Context) error {
+	gateways := s.scalePlan.gateways
+	if gateways == 0 {
+		gateways = max(2, (s.clients.n+socketsOfAProcess()-1)/socketsOfAProcess())
+	}
+	for range gateways {
+		v, err := s.startShipped(ctx, s.natsURL, "http://", "-heartbeat", s.heartbeat.String())
+		if err != nil {
+			return err
 		}
-		m.gateways, m.gatewaysLive = m.gateways+resident, m.gatewaysLive+live.live
+		s.gateways = append(s.gateways, v)
 	}
-	live, err1 := s.nats.heap(ctx, true)
-	m.natsLive = live.live
-	text, err2 := s.nats.get(ctx, s.broker.varz)
-	if err := errors.Join(err1, err2); err != nil {
-		return m, err
+	if err := s.wireBytes(ctx); err != nil {
+		return err
 	}
-	var state struct{ Subscriptions int }
-	if err := json.Unmarshal([]byte(text), &state); err != nil {
-		return m, fmt.Errorf("state of NATS: %w", err)
+	before, err := s.weigh(ctx)
+	if err != nil {
+		return err
 	}
-	m.subscriptions = state.Subscriptions
-	m.kernel, err = readKernel()
-	return m, err
+	nats, _, all, _, err := s.spend(func() error { _, err := s.publish(ctx, s.unwantedLoad()); return err })
+	if err != nil {
+		return err
+	}
+	s.without, err = s.weigh(ctx)
+	each := float64(s.load * gateways)
+	s.costs["base"] = before.resident / float64(gateways)
+	s.costs["relay"] = (nats - s.costs["store"]*float64(s.load)) / each
+	s.costs["receive"] = all / each
+	s.costs["recent"] = (s.without.live - before.live) / each
+	return err
 }
 
-// row adds CPU time to the first table, with three digits or so.
-func (s *scale) row(what string, of share) {
-	write := func(v float64) string {
-		if v < 1 {
-			return fmt.Sprintf("%.0f ms", v*1e3)
+// wireBytes measures the size of a message as a gateway receives it, with the
+// headers that NATS adds when it republishes.
+func (s *scale) wireBytes(ctx context.Context) error {
+	nc, err := nats.Connect(s.natsURL)
+	if err != nil {
+		return fmt.Errorf("size of a message: %w", err)
+	}
+	defer nc.Close()
+	sub, err := nc.SubscribeSync(proto.SubjectLivePacks)
+	if err := errors.Join(err, nc.Flush()); err != nil {
+		return fmt.Errorf("size of a message: %w", err)
+	}
+	if _, err := s.publish(ctx, to(everybody, 1)); err != nil {
+		return err
+	}
+	m, err := sub.NextMsg(30 * time.Second)
+	if err != nil {
+		return fmt.Errorf("size of a message: %w", err)
+	}
+	s.costs["wire"] = float64(m.Size())
+	return nil
+}
+
+// first is the number of the first client of a gateway.
+func (s *scale) first(gateway int) int { return s.clients.n * gateway / len(s.gateways) }
+
+// connecting connects all clients at once, each with an address of its own, to
+// the channel that all follow and one of its own.
+func (s *scale) connecting(ctx context.Context) (err error) {
+	for i, v := range s.gateways {
+		some, err := s.startClients(group{dialect: native, Channel: everybody + "&channel=" + ownChannel, Share: 1,
+			First: s.first(i), N: s.first(i+1) - s.first(i), Addr: v.addr, PerAddress: 1}, true)
+		if err != nil {
+			return err
 		}
-		return seconds(v)
+		s.clients.parts = append(s.clients.parts, some.parts...)
 	}
-	s.bill = append(s.bill, []any{what, write(of.gateways.user), write(of.gateways.sys), write(of.nats.sum()), write(of.gateways.sum() + of.nats.sum())})
+	if s.without, err = s.weigh(ctx); err != nil {
+		return err
+	}
+	_, _, all, _, err := s.spend(func() error { _, err := s.clients.connect(ctx, ""); return err })
+	if err != nil {
+		return err
+	}
+	var rush float64
+	for _, v := range s.gateways {
+		resident, e := rssOf(v.pid())
+		rush, err = rush+resident, errors.Join(err, e)
+	}
+	n := float64(s.clients.n)
+	s.costs["rush"], s.costs["shake"] = (rush-s.without.resident)/n, all/n
+	return err
 }
 
-func (s *scale) note(format string, args ...any) {
-	s.notes = append(s.notes, fmt.Sprintf(format, args...))
+// idling measures heartbeats, as nothing else happens, and then memory: the runtime has given
+// back the garbage of handshakes, which it does at its own pace.
+func (s *scale) idling(ctx context.Context) error {
+	before, err := s.clients.call(ctx, "Count", "")
+	if err != nil {
+		return err
+	}
+	_, _, all, took, err := s.spend(func() error { return pause(ctx, s.window) })
+	if err != nil {
+		return err
+	}
+	after, err := s.clients.call(ctx, "Count", "")
+	if err != nil {
+		return err
+	}
+	n, pings := float64(s.clients.n), float64(after.Pings-before.Pings)
+	if after.Connected != s.clients.n || pings < n {
+		return fmt.Errorf("%d of %.0f clients are still there, and %.0f pings came within %.0f s, want one for each at least", after.Connected, n, pings, took)
+	}
+	s.costs["idle"], s.costs["beat"] = all/took/n, all/pings
+	with, err := s.weigh(ctx)
+	s.costs["conn"] = (with.resident - s.without.resident) / n
+	s.costs["live"] = (with.live - s.without.live) / n
+	s.costs["kernel"] = (with.kernel - s.without.kernel) / n / 2 // both ends of a connection are on this machine
+	return err
 }
 
-// markdown is all tables and what must be known about them.
+// broadcasting sends one message after the other to all. Each client must receive
+// each once.
+func (s *scale) broadcasting(ctx context.Context) error {
+	n := s.clients.n
+	if _, err := s.clients.receive(ctx, s.target, to(everybody, 1), 1); err != nil {
+		return err
+	}
+	var sum float64
+	for range s.broadcasts {
+		var got Tally
+		_, _, all, took, err := s.spend(func() (err error) {
+			got, err = s.clients.receive(ctx, s.target, to(everybody, 1), 1)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if got.Messages != int64(n) {
+			return fmt.Errorf("%d clients received one message %d times", n, got.Messages)
+		}
+		sum, s.last = sum+max(0, all-s.costs["idle"]*float64(n)*took), append(s.last, got.Latency.percentile(1))
+		s.costs["frame"] = float64(got.ParsedBytes)
+	}
+	s.costs["deliver"] = sum / float64(s.broadcasts) / float64(n)
+	return nil
+}
+
+// addressing sends messages to clients of one gateway, at most one to each: what it spends more than the others
+// do in the same time is what a message costs that has a client.
+func (s *scale) addressing(ctx context.Context) error {
+	messages := min(s.load, s.first(1))
+	l := load{messages: messages, perSecond: loadPerSecond, channel: func(i int) string { return fmt.Sprintf("public.u%05d", i*(s.first(1)/messages)) }}
+	if _, err := s.clients.call(ctx, "Reset", ""); err != nil {
+		return err
+	}
+	var got Tally
+	_, each, all, _, err := s.spend(func() (err error) {
+		if _, err := s.publish(ctx, l); err != nil {
+			return err
+		}
+		got, err = s.clients.until(ctx, deliveryTimeout, func(t *Tally) bool { return t.Messages >= int64(messages) })
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if got.Messages != int64(messages) {
+		return fmt.Errorf("of %d messages to one client each %d came", messages, got.Messages)
+	}
+	s.costs["single"] = (each[0] - (all-each[0])/float64(len(each)-1)) / float64(messages)
+	return nil
+}
+
+// markdown is both tables and what must be known about them.
 func (s *scale) markdown() string {
-	var t strings.Builder
-	fmt.Fprintf(&t, "| %s connections on %d gateways | gateways | kernel, on their behalf | nats-server | together |\n| --- | --- | --- | --- | --- |\n",
-		thousands(s.clients.n), len(s.gateways))
-	for _, cells := range s.bill {
-		fmt.Fprintf(&t, "| %s | %s | %s | %s | %s |\n", cells...)
-	}
-	fmt.Fprintf(&t, "\n`make scale N=%d`, %s: %d processors of %s, %s, all on one machine over loopback, without TLS.",
-		s.clients.n, time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), machine(), runtime.Version())
-	if s.reason != "" {
-		fmt.Fprintf(&t, " %s%s.", strings.ToUpper(s.reason[:1]), s.reason[1:])
-	}
-	fmt.Fprintf(&t, " Gateways as they ship, so at most 2000 connections per address: each client has one of its own in 127.0.0.0/8, and two channels: one that all follow, one of its own. They are held by %d processes. Every client was counted to get every message, once. %s CPU of messages is above that of sitting there. Other programs took %.0f %% of the machine meanwhile (median), which makes CPU dearer, since caches are shared, and the last client wait longer.\n\n",
-		len(s.clients.parts), strings.Join(s.notes, " "), 100*median(s.result.foreign))
-	return t.String() + s.costs.inputs() + "\nAnd what follows for a million:\n\n" + s.costs.forecasts()
+	return fmt.Sprintf("`make scale N=%d`, %s: %s connections on %d gateways, held by %d processes; %d processors of %s, %s, all on one machine over loopback, without TLS. "+
+		"Gateways as they ship, so at most 2000 connections per address: each client has one of its own in 127.0.0.0/8, and two channels, one that all follow, one of its own. "+
+		"Every client was counted to get every message, once; the last client had a broadcast after %.2f s (median). The kernel's memory is half of what `Slab` in /proc/meminfo grew by, as both ends of each connection are here; what waits in sockets is not among it. "+
+		"CPU of messages is above that of sitting there. Other programs took %.0f %% of the machine meanwhile (median), which makes CPU dearer, since caches are shared.\n\n",
+		s.clients.n, time.Now().UTC().Format(time.DateOnly), thousands(s.clients.n), len(s.gateways), len(s.clients.parts), runtime.NumCPU(), machine(), runtime.Version(),
+		median(s.last), 100*median(s.result.foreign)) + s.costs.inputs() + "\nAnd what follows for a million:\n\n" + s.costs.forecasts()
 }

@@ -5,17 +5,22 @@ package main
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"time"
 )
 
-// scenario is clients of one kind, and what is measured with them, in this order.
+// scenario is servers and clients of one kind, and what is measured with them, in this order.
 type scenario struct {
-	channel string // {n} is the client's number
+	channel string // that each client follows; {n} is its number; empty: no clients
+	share   int    // clients with the same number; 0: one
 	most    int    // clients; 0: as many as the plan says
 	tls     bool
-	pings   bool // the server pings
-	parse   bool // every client parses what it receives
+	pings   bool   // the server pings
+	parse   bool   // every client parses what it receives
+	posts   bool   // the publishers' POSTs, and all that they cost, are measured
+	sync    string // how often NATS forces messages to disk; empty: every two minutes, which is its default
+	without string // "gateway": only NATS and ingest; "split": the single binary
 	steps   []step
 }
 
@@ -23,115 +28,147 @@ type scenario struct {
 type step struct {
 	name     string // for -only
 	largest  bool   // with the largest number of clients only
-	needs    ability
-	connects bool // as the first step, it connects the clients itself
+	connects bool   // as the first step, it connects the clients itself
 	do       func(ctx context.Context, t *trial) error
 }
 
 // The channel that all clients of a broadcast follow, and those of one client each.
 const everybody, ownChannel = "public.bench", "public.u{n}"
 
-// Enough clients to measure TLS, whose handshakes cost the clients more than the server, and pings.
-const mostSecure, mostPinged = 2000, 5000
+const (
+	mostSecure    = 2000   // clients over TLS, whose handshakes cost the clients more than the server
+	mostPinged    = 5000   // clients that are pinged
+	mostPerSecond = 10_000 // messages, not deliveries, of a broadcast's load
+	burstOf       = 5      // messages that are published at once in bursts
+	missed        = 20     // messages that are stored while all clients are away
+	nine          = 9      // subscribers of each channel while latency is measured
+	ninePerSecond = 5000   // POSTs then
+)
 
 // scenarios are performed in this order in each round.
 var scenarios = []scenario{
 	{channel: everybody, steps: []step{
 		{name: "idle", largest: true, connects: true, do: arrive},
 		{name: "fanout", do: broadcast(1)},
-		{name: "fanout", largest: true, do: profiled},
 		{name: "bursts", do: broadcast(burstOf)},
-		{name: "storm", largest: true, needs: reads, do: storm},
-		{name: "resume", largest: true, needs: resumes, do: resume},
+		{name: "storm", largest: true, do: storm},
+		{name: "resume", largest: true, do: resume},
 	}},
-	{channel: ownChannel, steps: []step{{name: "channels", largest: true, do: channels}}},
-	{channel: everybody, most: mostSecure, tls: true, steps: []step{
-		{name: "tls", largest: true, needs: speaksTLS, connects: true, do: arrive}}},
-	{channel: everybody, most: mostPinged, pings: true, parse: true, steps: []step{
-		{name: "ping", largest: true, needs: reads, connects: true, do: ping}}},
+	{channel: everybody, most: mostSecure, tls: true, steps: []step{{name: "tls", largest: true, connects: true, do: arrive}}},
+	{channel: everybody, most: mostPinged, pings: true, parse: true, steps: []step{{name: "ping", largest: true, connects: true, do: ping}}},
+	{channel: ownChannel, posts: true, steps: []step{
+		{name: "channels", largest: true, do: posting{title: perUser, connections: 8, part: 1. / 3, delivered: true}.measure},
+		{name: "channels", largest: true, do: posting{title: perUserArrays, each: 50, connections: 8, part: 1, delivered: true}.measure},
+	}},
+	{channel: ownChannel, posts: true, sync: "always", steps: []step{
+		{name: "synced", largest: true, do: posting{title: perUserSynced, connections: 8, part: 1. / 6, delivered: true}.measure},
+	}},
+	{channel: ownChannel, share: nine, most: 9000, posts: true, steps: []step{
+		{name: "nine", largest: true, do: posting{title: nineEach, connections: 16, perSecond: ninePerSecond, part: 1. / 6, delivered: true}.measure},
+	}},
+	{channel: everybody, most: 1000, steps: []step{
+		{name: "unwanted", largest: true, do: posting{title: unwanted, each: 1000, lines: true, part: 2, serverAlone: true}.measure},
+	}},
+	{without: "gateway", steps: []step{
+		{name: "ingest", largest: true, do: posting{title: singlePosts, connections: 64, part: 1. / 6}.measure},
+		{name: "ingest", largest: true, do: posting{title: arrays, each: 100, connections: 32, part: 1. / 2}.measure},
+		{name: "ingest", largest: true, do: posting{title: ndjson, each: 1000, lines: true, connections: 32, part: 1}.measure},
+	}},
+	{without: "gateway", sync: "always", steps: []step{
+		{name: "synced", largest: true, do: posting{title: singleSynced, connections: 64, part: 1. / 6, rate: storedPerSecond}.measure},
+	}},
+	{without: "split", steps: []step{
+		{name: "ingest", largest: true, do: posting{title: singleBinary, connections: 64, part: 1. / 6}.measure},
+	}},
 }
 
-// scenarioNames are the names of steps, and ingest, which has no clients and nothing to compare with.
-func scenarioNames() (names []string) {
+// stepNames are those of all steps.
+func stepNames() (names []string) {
 	for _, s := range scenarios {
 		for _, p := range s.steps {
-			names = append(names, p.name)
+			if !slices.Contains(names, p.name) {
+				names = append(names, p.name)
+			}
 		}
 	}
-	return append(slices.Compact(names), "ingest")
+	return names
+}
+
+// Titles of rows. Those that begin with … belong to the row before them.
+const (
+	idleMemory, idleMemoryTLS = "an idle client, resident memory", "an idle client over TLS, resident memory"
+	handshake, handshakeTLS   = "a handshake, CPU", "a handshake over TLS, CPU"
+	liveMemory                = "… heap and stacks in use"
+	pingTitle                 = "a ping and its pong, CPU"
+	userTime                  = "… outside the kernel"
+	latencies                 = "… latency, p50 / p95 / p99"
+	perUser                   = "a channel for each client, single POSTs over 8 connections: CPU of a message"
+	perUserArrays             = "the same in arrays of 50"
+	perUserSynced             = "the same as single POSTs, each answered after an fsync"
+	nineEach                  = "5,000 POSTs a second, nine clients get each: CPU of a message"
+	unwanted                  = "a message that no client wants: CPU of the gateway"
+	singlePosts               = "one POST, stored and acknowledged: CPU of ingest and NATS"
+	singleSynced              = "the same, each answered after an fsync"
+	storedPerSecond           = "… stored per second"
+	arrays                    = "a message of an array of 100"
+	ndjson                    = "a message of an NDJSON stream"
+	singleBinary              = "one POST in the single binary as it ships, its gateway and log included"
+)
+
+// fan is the title of a load that all clients of one channel receive.
+func fan(clients, burst int) string {
+	if burst == 1 {
+		return thousands(clients) + " clients, one message at a time: CPU of a million deliveries"
+	}
+	return fmt.Sprintf("%s clients, bursts of %d messages: CPU of a million deliveries", thousands(clients), burst)
 }
 
 // trial is one candidate with clients.
 type trial struct {
 	*bench
-	v       *server
+	*system
+	scenario
+	of      *candidate
 	clients *crowd
-	tls     bool
 }
 
-// cost is the candidate's CPU time during do, and do's wall time.
+// cost is the server's CPU time during do, and do's wall time.
 func (t *trial) cost(do func() error) (cpu, time.Duration, error) {
-	each, took, err := t.bench.cost(do, []*process{t.v.process})
+	each, took, err := t.bench.cost(do, []*process{t.process})
 	if err != nil {
 		return cpu{}, 0, err
 	}
 	return each[0], took, nil
 }
 
-// record notes a figure of this round. A title that begins with … belongs to the one before it.
-func (t *trial) record(what string, unit unit, value float64) *figure {
-	fmt.Fprintf(t.log, "  %-10s %s: %s\n", t.v.of.name, what, unit(value))
-	return t.result.record(what, unit, t.v.of, t.round, value)
+// record notes the values of a row in this round.
+func (t *trial) record(what string, unit unit, v ...float64) {
+	t.result.record(what, unit, t.of, t.round, v...)
+	fmt.Fprintf(t.log, "  %-16s %s: %s\n", t.of.name, what, unit(v[0]))
 }
 
-// Titles of figures.
-const (
-	idleMemory, idleMemoryTLS = "an idle client, resident memory", "an idle client over TLS, resident memory"
-	handshake, handshakeTLS   = "a handshake, CPU", "a handshake over TLS, CPU"
-	liveMemory                = "… heap and stacks in use"
-	pingTitle                 = "a ping and its pong, CPU"
-	perMillion                = ": CPU of a million deliveries"
-	userTime                  = "… outside the kernel"
-	latencies                 = "… latency, p50 / p99"
-	systemCalls               = "… CPU in system calls"
-)
-
-// fan is the title of a load that all clients of one channel receive.
-func fan(clients, burst int) string {
-	if burst == 1 {
-		return thousands(clients) + " clients, one message at a time" + perMillion
-	}
-	return fmt.Sprintf("%s clients, bursts of %d messages%s", thousands(clients), burst, perMillion)
+// group is n clients of the channel.
+func (t *trial) group(n int, channel string) group {
+	return group{dialect: t.of.dialect, Channel: channel, Share: max(1, t.share), N: n, Addr: t.addr, TLS: t.tls, PerAddress: portsOfAnAddress}
 }
-
-const (
-	mostPerSecond = 10_000 // messages, not deliveries, of a load: NATS stores each
-	burstOf       = 5      // messages that are published at once in bursts
-	missed        = 20     // messages that are stored while all clients are away
-	channelsShare = 5      // one in so many deliveries of a broadcast is enough where each costs several times as much
-)
 
 // arrive connects the clients at once, and measures what that costs and what memory
 // they take while they are idle.
 func arrive(ctx context.Context, t *trial) error {
-	v, memory, shake := t.v, idleMemory, handshake
+	memory, shake := idleMemory, handshake
 	if t.tls {
 		memory, shake = idleMemoryTLS, handshakeTLS
 	}
 	if err := t.visit(ctx); err != nil {
 		return err
 	}
-	before, err := v.heap(ctx, true)
-	if err != nil {
-		return err
-	}
-	resident, err := v.settle(ctx, t.settle)
+	before, resident, err := t.weigh(ctx)
 	if err != nil {
 		return err
 	}
 	// The runtime gives what it kept of the visitors to the clients. If that were not
 	// added, they would look cheaper than they are.
-	kept, err := v.heap(ctx, false)
+	kept, err := t.heap(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -142,11 +179,7 @@ func arrive(ctx context.Context, t *trial) error {
 	if err := pause(ctx, t.rest); err != nil { // the runtime gives the garbage of handshakes back at its own pace
 		return err
 	}
-	after, err := v.heap(ctx, true)
-	if err != nil {
-		return err
-	}
-	then, err := v.settle(ctx, t.settle)
+	after, then, err := t.weigh(ctx)
 	if err != nil {
 		return err
 	}
@@ -155,6 +188,14 @@ func arrive(ctx context.Context, t *trial) error {
 	t.record(liveMemory, kilobytes, (after.live-before.live)/n)
 	t.record(shake, microseconds, used.sum()/n*1e6)
 	return nil
+}
+
+// weigh is the memory of the server, of the runtime and resident.
+func (t *trial) weigh(ctx context.Context) (h heap, resident float64, err error) {
+	if h, err = t.heap(ctx, true); err == nil {
+		resident, err = t.server.settle(ctx, t.plan.settle)
+	}
+	return h, resident, err
 }
 
 // visitorsFor is how many clients come before n others: enough for every path of the code to have
@@ -166,94 +207,46 @@ func visitorsFor(n int) int { return min(300, max(1, n/20)) }
 // memory of clients.
 func (t *trial) visit(ctx context.Context) error {
 	const visitors = "public.visitors"
-	few, err := t.startClients(t.v.group(visitorsFor(t.clients.n), visitors, t.tls), false)
+	few, err := t.startClients(t.group(visitorsFor(t.clients.n), visitors), false)
 	if err != nil {
 		return err
 	}
-	defer t.endClients(few)
 	if _, err := few.connect(ctx, ""); err != nil {
 		return err
 	}
 	if _, err := few.call(ctx, "Drop", ""); err != nil {
 		return err
 	}
-	return t.broker.publish(ctx, to(visitors, 1)) // the bare loop notices that clients are gone when it writes to them
+	_, err = t.publish(ctx, to(visitors, 1)) // the bare loop notices that clients are gone when it writes to them
+	return err
 }
 
 // broadcast publishes at the offered rate and measures what the deliveries cost.
 func broadcast(burst int) func(ctx context.Context, t *trial) error {
 	return func(ctx context.Context, t *trial) error {
 		n := t.clients.n
-		if err := t.warm(ctx, to(everybody, burst), int64(burst)); err != nil {
+		if _, err := t.clients.receive(ctx, t.target, to(everybody, burst), burst); err != nil {
 			return err
 		}
 		l := to(everybody, max(2, (t.deliver/n+burstOf-1)/burstOf)*burstOf)
-		l.perSecond, l.burst = t.perSecond(), burst
-		return t.deliveries(ctx, fan(n, burst), l.messages, l)
-	}
-}
-
-// perSecond is how many messages a second make the offered rate of deliveries.
-func (t *trial) perSecond() float64 {
-	return min(mostPerSecond, float64(t.rate)/float64(t.clients.n))
-}
-
-// warm publishes a few messages, so that what happens once has happened, and counts from then on.
-func (b *bench) warm(ctx context.Context, clients *crowd, l load, each int64) error {
-	if _, err := clients.call(ctx, "Reset", ""); err != nil {
-		return err
-	}
-	if err := b.broker.publish(ctx, l); err != nil {
-		return err
-	}
-	if _, err := clients.await(ctx, each); err != nil {
-		return err
-	}
-	_, err := clients.call(ctx, "Reset", "")
-	return err
-}
-
-func (t *trial) warm(ctx context.Context, l load, each int64) error {
-	return t.bench.warm(ctx, t.clients, l, each)
-}
-
-// deliveries measures a load of which each client receives so many messages.
-func (t *trial) deliveries(ctx context.Context, what string, each int, l load) error {
-	var got Tally
-	used, _, err := t.cost(func() (err error) {
-		if err := t.broker.publish(ctx, l); err != nil {
+		l.each, l.perSecond = burst, min(mostPerSecond, float64(t.rate)/float64(n))
+		var got Tally
+		used, _, err := t.cost(func() (err error) {
+			got, err = t.clients.receive(ctx, t.target, l, l.messages)
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		got, err = t.clients.await(ctx, int64(each))
-		return err
-	})
-	if err != nil {
-		return err
+		million := used.per(float64(l.messages*n) / 1e6)
+		t.record(fan(n, burst), seconds, million.sum())
+		if burst == 1 {
+			t.record(userTime, seconds, million.user)
+		}
+		t.record(latencies, milliseconds, got.Latency.percentiles()...)
+		return nil
 	}
-	million := used.per(float64(each*t.clients.n) / 1e6)
-	f := t.record(what, seconds, million.sum())
-	if what == fan(t.clients.n, 1) { // one write for each delivery, as the bare loop has
-		f.besideLoop = true
-		t.record(userTime, seconds, million.user)
-	}
-	t.record(latencies, milliseconds, got.Latency.percentile(0.50)).and(t.v.of, t.round, got.Latency.percentile(0.99))
-	return nil
 }
-
-// channels: each client follows a channel of its own.
-func channels(ctx context.Context, t *trial) error {
-	n := t.clients.n
-	l := load{messages: n, perSecond: mostPerSecond, burst: 1, channel: func(i int) string { return own(i % n) }}
-	if err := t.warm(ctx, l, 1); err != nil {
-		return err
-	}
-	each := max(1, t.deliver/n/channelsShare)
-	l.messages = each * n
-	return t.deliveries(ctx, fmt.Sprintf("%s channels of one client each%s", thousands(n), perMillion), each, l)
-}
-
-// own is the channel of one client alone.
-func own(client int) string { return fmt.Sprintf("public.u%05d", client) }
 
 // storm drops all connections; the clients come back at once.
 func storm(ctx context.Context, t *trial) error {
@@ -267,23 +260,27 @@ func storm(ctx context.Context, t *trial) error {
 	})
 }
 
+// idOf finds the id in the answer to a POST.
+var idOf = regexp.MustCompile(`"id":"([0-9a-z-]+)"`)
+
 // resume drops all connections, and the clients missed something when they come back.
 func resume(ctx context.Context, t *trial) error {
-	since, err := t.broker.newest(ctx)
-	if err != nil {
-		return err
+	answer, err := t.publish(ctx, to(everybody, 1))
+	since := idOf.FindStringSubmatch(answer)
+	if err != nil || since == nil {
+		return fmt.Errorf("newest message: %w, no id in %q", err, answer)
 	}
 	for _, method := range []string{"Drop", "Reset"} {
 		if _, err := t.clients.call(ctx, method, ""); err != nil {
 			return err
 		}
 	}
-	if err := t.broker.publish(ctx, to(everybody, missed)); err != nil {
+	if _, err := t.publish(ctx, to(everybody, missed)); err != nil {
 		return err
 	}
 	what := fmt.Sprintf("%%s clients come back at once and get %d missed messages: CPU per client", missed)
 	return t.comeBack(what, "… until all have them", func() error {
-		if _, err := t.clients.connect(ctx, "&since="+since); err != nil {
+		if _, err := t.clients.connect(ctx, "&since="+since[1]); err != nil {
 			return err
 		}
 		_, err := t.clients.await(ctx, missed)
@@ -306,7 +303,7 @@ func (t *trial) comeBack(what, until string, do func() error) error {
 // without any client is subtracted, and counting begins when the garbage of the
 // handshakes is collected and as many pings have come as there are clients.
 func ping(ctx context.Context, t *trial) error {
-	if _, err := t.v.heap(ctx, true); err != nil {
+	if _, err := t.heap(ctx, true); err != nil {
 		return err
 	}
 	alone, idle, err := t.cost(func() error { return pause(ctx, t.pingEvery) })
@@ -319,13 +316,14 @@ func ping(ctx context.Context, t *trial) error {
 	pinged := func(n int64) (Tally, error) {
 		return t.clients.until(ctx, 6*t.pingEvery, func(t *Tally) bool { return t.Pings >= n })
 	}
-	if _, err := pinged(int64(t.clients.n)); err != nil {
+	before, err := pinged(int64(t.clients.n))
+	if err != nil {
 		return err
 	}
-	if _, err := t.v.heap(ctx, true); err != nil {
+	if _, err := t.heap(ctx, true); err != nil {
 		return err
 	}
-	var before, after Tally
+	var after Tally
 	used, took, err := t.cost(func() (err error) {
 		if before, err = t.clients.call(ctx, "Count", ""); err != nil {
 			return err
@@ -338,5 +336,56 @@ func ping(ctx context.Context, t *trial) error {
 	}
 	other := alone.sum() / idle.Seconds() * took.Seconds()
 	t.record(pingTitle, microseconds, max(0, used.sum()-other)/float64(after.Pings-before.Pings)*1e6)
+	return nil
+}
+
+// posting is a measurement of POSTs.
+type posting struct {
+	title       string
+	each        int // messages of a request; 0: one
+	lines       bool
+	connections int
+	perSecond   float64 // messages; 0: as fast as answers come
+	part        float64 // how many messages, as a part of the deliveries that a measurement has
+	delivered   bool    // the clients get the messages; else nobody follows their channels
+	serverAlone bool    // the CPU of the server is measured, not of everything
+	rate        string  // title of the row with the messages per second; empty: none
+}
+
+func (p posting) measure(ctx context.Context, t *trial) error {
+	channels, channel, counted := 1000, "public.nobody%05d", t.counted
+	if p.delivered {
+		channels, channel = (t.clients.n+max(1, t.share)-1)/max(1, t.share), "public.u%05d"
+	}
+	if p.serverAlone {
+		counted = []*process{t.process}
+	}
+	l := load{each: p.each, lines: p.lines, connections: p.connections, perSecond: p.perSecond,
+		channel: func(i int) string { return fmt.Sprintf(channel, i%channels) }}
+	var got Tally
+	publish := func() (err error) {
+		if p.delivered {
+			got, err = t.clients.receive(ctx, t.target, l, l.messages/channels)
+			return err
+		}
+		_, err = t.publish(ctx, l)
+		return err
+	}
+	l.messages = channels
+	if err := publish(); err != nil { // what happens once has then happened
+		return err
+	}
+	l.messages *= max(1, int(p.part*float64(t.deliver))/channels)
+	used, took, err := t.bench.cost(publish, counted)
+	if err != nil {
+		return err
+	}
+	t.record(p.title, perCore, used[0].sum()/float64(l.messages)*1e6)
+	if p.rate != "" {
+		t.record(p.rate, count, float64(l.messages)/took.Seconds())
+	}
+	if p.delivered {
+		t.record(latencies, milliseconds, got.Latency.percentiles()...)
+	}
 	return nil
 }

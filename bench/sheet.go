@@ -17,27 +17,31 @@ import (
 // the kernel's on behalf of a process included.
 type costs map[string]float64
 
+// line is a row of the tables. In that of inputs, text says what is measured; in the worksheet it is a formula,
+// and the value has a name if later formulas use it.
+type line struct {
+	what, name, text string
+	unit             unit
+}
+
 // inputs are what is measured, in the order of the table.
-var inputs = []struct {
-	name, of string
-	unit     unit
-}{
-	{"conn", "gateway: memory of an idle connection with two subscriptions, a minute after all have come, after garbage collection", bytesOf},
-	{"live", "… of that, heap and stacks in use", bytesOf},
-	{"rush", "… right after all have come", bytesOf},
-	{"kernel", "kernel: memory for the server's end of it", bytesOf},
-	{"base", "gateway: memory without clients", bytesOf},
-	{"recent", "gateway: memory of each of the recent messages that it keeps", bytesOf},
-	{"shake", "gateway: CPU of a client that connects and subscribes", micros},
-	{"idle", "gateway: CPU of a client that only sits there, each second", micros},
-	{"beat", "… a heartbeat, with its answer", micros},
-	{"deliver", "gateway: CPU of a message for each of many clients", micros},
-	{"single", "gateway: CPU of a message for its only client", micros},
-	{"receive", "each gateway: CPU of a message, whether a client wants it or not", micros},
-	{"store", "NATS: CPU of a message", micros},
-	{"relay", "… of passing it to one gateway", micros},
-	{"wire", "… its size, with data of 128 bytes", bytesOf},
-	{"frame", "a client: size of the same as a frame", bytesOf},
+var inputs = []line{
+	{"gateway: memory of an idle connection with two subscriptions, a minute after all have come, after garbage collection", "conn", "", bytesOf},
+	{"… of that, heap and stacks in use", "live", "", bytesOf},
+	{"… right after all have come", "rush", "", bytesOf},
+	{"kernel: memory for the server's end of it", "kernel", "", bytesOf},
+	{"gateway: memory without clients", "base", "", bytesOf},
+	{"gateway: memory of each of the recent messages that it keeps", "recent", "", bytesOf},
+	{"gateway: CPU of a client that connects and subscribes", "shake", "", micros},
+	{"gateway: CPU of a client that only sits there, each second", "idle", "", micros},
+	{"… a heartbeat, with its answer", "beat", "", micros},
+	{"gateway: CPU of a message for each of many clients", "deliver", "", micros},
+	{"gateway: CPU of a message for its only client", "single", "", micros},
+	{"each gateway: CPU of a message, whether a client wants it or not", "receive", "", micros},
+	{"NATS: CPU of a message", "store", "", micros},
+	{"… of passing it to one gateway", "relay", "", micros},
+	{"… its size, with data of 128 bytes", "wire", "", bytesOf},
+	{"a client: size of the same as a frame", "frame", "", bytesOf},
 }
 
 // clusters are the columns: a million clients on pods as the manifests make them, the same on
@@ -46,12 +50,6 @@ var clusters = []costs{
 	{"clients": 1e6, "pod": 20_000, "cores": 2},
 	{"clients": 1e6, "pod": 100_000, "cores": 4},
 	{"clients": 1e7, "pod": 200_000, "cores": 8},
-}
-
-// line is a row of the worksheet. Its value has a name if later formulas use it.
-type line struct {
-	what, name, formula string
-	unit                unit
 }
 
 // sheet computes a cluster from the inputs, row by row. Constants are those of the manifests and the defaults:
@@ -72,16 +70,16 @@ var sheet = []line{
 	{"clients of the fullest pod in a rolling restart", "fullest", "pod × ((1 + 1/gateways) ^ (gateways − 1))", count},
 	{"its limit", "", "fixed + fullest × (rush + kernel)", bytesOf},
 	{"how often a rolling restart moves a client", "moves", "(1 + 1/gateways) ^ gateways − 1", times},
-	{"handshakes of a rolling restart", "", "clients × moves × shake", coreSeconds},
+	{"handshakes of a rolling restart", "", "clients × moves × shake", seconds},
 	{"… a second, while the fullest drains, 30 s", "draining", "fullest / 30", count},
 	{"… and what they cost", "", "draining × shake", cores},
 	{"heartbeats, each 25 s", "", "clients × idle", cores},
-	{"a broadcast to all", "broadcast", "clients × deliver", coreSeconds},
+	{"a broadcast to all", "broadcast", "clients × deliver", seconds},
 	{"… until the last client has it, if cores do nothing else", "", "pod × deliver / cores", seconds},
 	{"… one a minute", "", "broadcast / 60", cores},
 	{"… one a second", "", "broadcast / 1", cores},
-	{"… of the cores of all gateways", "", "broadcast / (gateways × cores)", percent},
-	{"… network, one a second", "", "clients × (frame + 66)", bits},
+	{"… of the cores of all gateways", "", "broadcast / (gateways × cores)", func(v float64) string { return fmt.Sprintf("%.0f %%", 100*v) }},
+	{"… network, one a second", "", "clients × (frame + 66)", func(v float64) string { return fmt.Sprintf("%.1f Gbit/s", v*8/1e9) }},
 	{"1,000 messages a second, each to one client: gateways", "", "1000 × (gateways × receive + single)", cores},
 	{"… NATS, CPU", "", "1000 × (store + gateways × relay)", cores},
 	{"… NATS, network", "", "1000 × gateways × wire", func(v float64) string { return fmt.Sprintf("%.1f MB/s", v/1e6) }},
@@ -95,11 +93,8 @@ func (c costs) compute(cluster costs) (column []float64, names costs) {
 	}
 	maps.Copy(names, cluster)
 	for _, l := range sheet {
-		v := evaluate(l.formula, names)
-		column = append(column, v)
-		if l.name != "" {
-			names[l.name] = v
-		}
+		column = append(column, evaluate(l.text, names))
+		names[l.name] = column[len(column)-1]
 	}
 	return column, names
 }
@@ -149,7 +144,7 @@ func (c costs) inputs() string {
 	var t strings.Builder
 	t.WriteString("| coefficient | of | measured |\n| --- | --- | --- |\n")
 	for _, i := range inputs {
-		fmt.Fprintf(&t, "| `%s` | %s | %s |\n", i.name, i.of, i.unit(c[i.name]))
+		fmt.Fprintf(&t, "| `%s` | %s | %s |\n", i.name, i.what, i.unit(c[i.name]))
 	}
 	return t.String()
 }
@@ -166,11 +161,7 @@ func (c costs) forecasts() string {
 	}
 	t.WriteString("\n| --- | --- | --- |" + strings.Repeat(" --- |", len(clusters)) + "\n")
 	for i, l := range sheet {
-		name := l.name
-		if name != "" {
-			name = "`" + name + "`"
-		}
-		fmt.Fprintf(&t, "| %s | %s | `%s` |", l.what, name, l.formula)
+		fmt.Fprintf(&t, "| %s | %s | `%s` |", l.what, l.name, l.text)
 		for _, column := range columns {
 			fmt.Fprintf(&t, " %s |", l.unit(column[i]))
 		}
@@ -179,9 +170,7 @@ func (c costs) forecasts() string {
 	return t.String()
 }
 
-func count(v float64) string  { return thousands(int(math.Round(v))) }
 func micros(v float64) string { return microseconds(v * 1e6) }
-func bits(v float64) string   { return fmt.Sprintf("%.1f Gbit/s", v*8/1e9) }
 
 // bytesOf writes an amount of memory.
 func bytesOf(v float64) string {
@@ -203,16 +192,8 @@ func cores(v float64) string {
 	switch {
 	case v >= 9.95:
 		return fmt.Sprintf("%.0f cores", v)
-	case v >= 0.095:
+	case v >= 0.95:
 		return fmt.Sprintf("%.1f cores", v)
 	}
-	return fmt.Sprintf("%.3f cores", v)
-}
-
-// coreSeconds writes CPU time.
-func coreSeconds(v float64) string {
-	if v >= 9.95 {
-		return fmt.Sprintf("%.0f s of CPU", v)
-	}
-	return fmt.Sprintf("%.1f s of CPU", v)
+	return fmt.Sprintf("%.2g cores", v)
 }

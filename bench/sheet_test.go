@@ -16,18 +16,18 @@ func TestForecasts(t *testing.T) {
 		"idle": 0.5e-6, "deliver": 5e-6, "single": 10e-6, "receive": 20e-6, "store": 50e-6, "relay": 5e-6}
 	table := c.forecasts()
 	for _, want := range []string{
-		"| gateways | `gateways` | `clients / pod` | 50 | 10 | 50 |",
+		"| gateways | gateways | `clients / pod` | 50 | 10 | 50 |",
 		"| `clients × (conn + kernel)` | 6.0 GB | 6.0 GB | 60.0 GB |",
 		"| `base + 65536 × recent` | 96 MB | 96 MB | 96 MB |",
 		"| `connections + gateways × fixed` | 10.8 GB | 7.0 GB | 64.8 GB |",
 		"| `fixed + pod × (rush + kernel)` | 236 MB | 796 MB | 1.5 GB |",
 		"| heartbeats, each 25 s |  | `clients × idle` | 0.5 cores | 0.5 cores | 5.0 cores |",
-		"| `clients × deliver` | 5.0 s of CPU | 5.0 s of CPU | 50 s of CPU |",
+		"| `clients × deliver` | 5.00 s | 5.00 s | 50.00 s |",
 		"| `pod × deliver / cores` | 0.05 s | 0.12 s | 0.12 s |",
 		"| `broadcast / 1` | 5.0 cores | 5.0 cores | 50 cores |",
 		"| `broadcast / (gateways × cores)` | 5 % | 12 % |",
 		"| `clients × (frame + 66)` | 2.4 Gbit/s | 2.4 Gbit/s | 24.0 Gbit/s |",
-		"| `1000 × (gateways × receive + single)` | 1.0 cores | 0.2 cores | 1.0 cores |",
+		"| `1000 × (gateways × receive + single)` | 1.0 cores | 0.21 cores | 1.0 cores |",
 		"| `1000 × (store + gateways × relay)` | 0.3 cores | 0.1 cores | 0.3 cores |",
 		"| `1000 × gateways × wire` | 20.0 MB/s | 4.0 MB/s | 20.0 MB/s |",
 	} {
@@ -46,7 +46,7 @@ func TestSheetIsComplete(t *testing.T) {
 	column, _ := all.compute(clusters[0])
 	for i, l := range sheet {
 		if math.IsNaN(column[i]) {
-			t.Errorf("%s: %q cannot be computed", l.what, l.formula)
+			t.Errorf("%s: %q cannot be computed", l.what, l.text)
 		}
 	}
 }

@@ -9,36 +9,75 @@ import (
 	"time"
 )
 
-func TestMarkdown(t *testing.T) {
-	r := newResult(defaults())
-	r.rounds = 3
-	herald, other, loop := candidates[0], candidates[1], bareLoop()
-	for round, v := range []float64{2, 1, 4} { // the ratios are 2, 3 and 1.5, and twice the loop's, 2, 1 and 2
-		r.record("CPU", seconds, herald, round, v).besideLoop = true
-		r.record("… outside the kernel", seconds, herald, round, 0)
-		r.record("… latency, p50 / p99", milliseconds, herald, round, 0.001*v).and(herald, round, 0.1*v)
-		r.record("CPU", seconds, other, round, []float64{4, 3, 6}[round])
-		r.record("… outside the kernel", seconds, other, round, 1)
-		r.record("CPU", seconds, loop, round, []float64{1, 1, 2}[round])
+// tableOf is a result of two rounds with these rows: candidates' first values, and titles that belong to a row.
+func tableOf(rows ...[]any) *result {
+	r := &result{plan: defaults(), rounds: 2}
+	for _, w := range rows {
+		for _, cell := range w[2:] {
+			c := cell.([]float64)
+			for round, v := range c[1:] {
+				r.record(w[0].(string), w[1].(func(float64) string), candidates[int(c[0])], round, v)
+			}
+		}
 	}
-	r.record("memory", kilobytes, herald, 0, 1234)
-	r.record("… outside the kernel", seconds, herald, 0, 7)
-	r.record(idleMemory, kilobytes, herald, 0, 2000)
-	r.record(liveMemory, kilobytes, herald, 0, 1000)
-	r.failures = []string{"textbook with 3 clients: gone"}
+	return r
+}
+
+const herald, sio, centrifugo, loop = 0., 1., 4., 6. // places of candidates
+
+func TestMarkdown(t *testing.T) {
+	r := tableOf(
+		[]any{"CPU", seconds, []float64{herald, 2, 1}, []float64{centrifugo, 4, 3}, []float64{loop, 1, 1}}, // × 2 and 3
+		[]any{userTime, seconds, []float64{herald, 0, 0}, []float64{centrifugo, 1, 1}},
+		[]any{"memory", kilobytes, []float64{herald, 1234}},
+		[]any{userTime, seconds, []float64{herald, 7}},
+		[]any{idleMemory, kilobytes, []float64{herald, 2000}},
+		[]any{liveMemory, kilobytes, []float64{herald, 1000}})
+	r.record("load", seconds, candidates[0], 0, 1)
+	r.record(latencies, milliseconds, candidates[0], 0, 0.002, 0.05, 0.2)
+	r.failures, r.withoutNode = []string{"textbook with 3 clients: gone"}, "npm ci: no such file"
 	got := r.markdown()
 	for _, want := range []string{
-		"\n| --- | --- | --- | --- | --- |\n| an idle client, resident memory | **2.0 KB** | – | – | – |\n| … heap and stacks in use | **1.0 KB** | – | – | – |\n| CPU |",
-		"| CPU | **2.00 s** (1.00–4.00) | 4.00 s, 2× (3.00–6.00) | – | 1.00 s, 0.5× (1.00–2.00) |\n" +
-			"| … against the bare write(2) loop | **2.00×** (1.00×–2.00×) | 3.00× (3.00×–4.00×) | – | 1.00× (1.00×–1.00×) |\n" +
-			"| … outside the kernel | **0.00 s** (0.00–0.00) | 1.00 s (1.00–1.00) | – | – |\n" +
-			"| … latency, p50 / p99 | **2.0 / 200 ms** | – | – | – |\n",
-		"| memory | **1.2 KB** | – | – | – |\n| … outside the kernel | **7.00 s** | – | – | – |\n\n",
-		"Median of 3 rounds", "Not measured in one round: textbook with 3 clients: gone.",
+		"|\n| an idle client, resident memory | **2.0 KB** | – | – | – | – | – | – |\n| … heap and stacks in use | **1.0 KB** |",
+		"| CPU | **1.00 s** (1.00–2.00) | – | – | – | 3.00 s, 2× (3.00–4.00) | – | 1.00 s, 0.5× (1.00–1.00) |\n| … outside the kernel | **0.00 s** (0.00–0.00) | – | – | – | 1.00 s (1.00–1.00) | – | – |\n",
+		"| memory | **1.2 KB** | – | – | – | – | – | – |\n| … outside the kernel | **7.00 s** |",
+		"| … latency, p50 / p95 / p99 | **2.0 / 50 / 200 ms** |",
+		"Median of 2 rounds", "Not measured in one round: textbook with 3 clients: gone.", "could not be installed (npm ci: no such file)",
 		"| an idle client, resident memory | ≤ 1.5 KB | 2.0 KB | not met |",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("got\n%s\nwant it to contain\n%s", got, want)
+		}
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	title := fan(1000, 1)
+	of := func(user, loopUser float64) *result {
+		return tableOf([]any{title, seconds, []float64{herald, 6}, []float64{sio, 6.6}, []float64{loop, 5}},
+			[]any{userTime, seconds, []float64{herald, user}, []float64{loop, loopUser}})
+	}
+	for _, c := range []struct {
+		name string
+		r    *result
+		want string // a line; empty: no goal
+	}{
+		{"nothing measured", &result{}, ""},
+		{"of others only", tableOf([]any{pingTitle, microseconds, []float64{loop, 1}}), ""},
+		{"against another", of(1, 1), title + ", against bare write(2) | ≤ 1.10× | 1.20× | not met"},
+		{"of a dialect", of(1, 1), title + ", Socket.IO clients, against Herald | ≤ 1.15× | 1.10× | met"},
+		{"met", of(0.3, 0.1), title + ", outside the kernel | ≤ 0.30 s | 0.30 s | met"},
+		{"not met", of(0.4, 0.1), "≤ 0.30 s | 0.40 s | not met |"},
+		{"the loop itself misses it, by more", of(0.4, 0.5), "≤ 0.30 s | 0.40 s | met: no more than the bare loop, 0.50 s"},
+		{"the loop itself misses it, by less", of(0.6, 0.5), "≤ 0.30 s | 0.60 s | not met, nor by the bare loop, 0.50 s"},
+		{"idle over TLS", tableOf([]any{idleMemoryTLS, kilobytes, []float64{herald, 11_100}}), "≤ 11.0 KB | 11.1 KB | not met"},
+		{"ping", tableOf([]any{pingTitle, microseconds, []float64{herald, 14.1}}), "≤ 14.0 µs | 14.1 µs | not met"},
+		{"per core", tableOf([]any{unwanted, perCore, []float64{herald, 1.25}}), "≤ 1.5 µs: 650,000/s a core | 1.2 µs: 800,000/s a core | met"},
+		{"at least", tableOf([]any{singleSynced, perCore, []float64{herald, 50}}, []any{storedPerSecond, count, []float64{herald, 29_999}}),
+			singleSynced + ", stored per second | ≥ 30,000 | 29,999 | not met"},
+	} {
+		if got := c.r.verdicts(); !strings.Contains(got, c.want) || c.want == "" && got != "" {
+			t.Errorf("%s: got\n%s\nwant it to contain %q", c.name, got, c.want)
 		}
 	}
 }
