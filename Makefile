@@ -1,7 +1,7 @@
 # The verbs of this project. `make run` needs Go alone; `make test` needs Go,
 # Node and a Debian machine, and installs what else it needs.
 
-MODULES  := proto services/internal services/admin services/ingest services/gateway services/logger services/allinone services/faults deploy/test web bench
+MODULES  := proto services/internal services/admin services/ingest services/gateway services/logger services/allinone services/faults deploy/test web bench packaging
 COMMANDS := ingest gateway logger admin
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null)$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
@@ -12,10 +12,13 @@ TELEMETRY := github.com/herald-push/herald/services/internal/telemetry
 LDFLAGS  := -s -w -X $(TELEMETRY).Version=$(VERSION) -X $(TELEMETRY).Revision=$(REVISION) -X $(TELEMETRY).Date=$(DATE)
 HELM     := helm.sh/helm/v3/cmd/helm@v3.22.0
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+# Programs and their packages: for Windows, arm64, Debian and RPM.
+DIST_TOOLS := wine:wine wineboot:wine x86_64-w64-mingw32-ld:binutils-mingw-w64-x86-64 wrestool:icoutils unzip:unzip sqlite3:sqlite3 \
+	qemu-aarch64-static:qemu-user-static debootstrap:debootstrap rpm:rpm cpio:cpio
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := run
-.PHONY: docs help up run build test tools check unit faults burst cross web fuzz bench scale microbench images rules chart chart-readme containers compose-test kube-test clean
+.PHONY: docs help up run build test tools check unit faults burst cross web fuzz bench scale microbench images rules chart chart-readme containers compose-test kube-test dist dist-check dist-test dist-tools npm-types clean
 
 help: ## these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -43,6 +46,7 @@ check: ## formatting, vet with and without the workspace, staticcheck, workflows
 	go vet work
 	$(foreach m,$(MODULES),(cd $(m) && GOWORK=off go vet ./...) &&) true
 	$(foreach m,$(MODULES),(cd $(m) && go run $(STATICCHECK) ./...) &&) true
+	cd packaging && go vet -tags dist .
 	go run $(ACTIONLINT) .github/workflows/*.yml
 
 unit: ## all Go tests, under the race detector; end-to-end tests too
@@ -118,5 +122,23 @@ compose-test: images ## docker-compose.yml from up to down, under load: scaled, 
 kube-test: ## deploy/ on the cluster of KUBECONFIG, which must have no namespace herald; under load, every part restarted
 	deploy/test/kube.sh
 
+dist: ## the files of a release, in dist/: archives, .deb, .rpm, the npm package, inventories, SHA256SUMS; ONLY=linux/amd64 for some
+	go run ./packaging -version '$(VERSION)' -revision '$(REVISION)' -epoch $(EPOCH) -out dist $(if $(ONLY),-only $(ONLY))
+
+dist-check: ## a release built twice, in two folders, without a shared cache: the same bytes
+	cd packaging && go test -tags dist -count=1 -timeout 30m -v -run TestReproducible .
+
+dist-test: dist-tools ## the release used: Windows under Wine, arm64 under QEMU, the packages in a clean Debian; in minutes
+	cd packaging && go test -tags dist -count=1 -timeout 60m -v .
+
+dist-tools: # what dist-test needs and a fresh Debian lacks
+	@missing=; for need in $(DIST_TOOLS); do command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; done; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null; then \
+		echo "installing$$missing"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing; fi || true
+
+npm-types: ## packaging/npm/types, from the sources of the client; needs the modules of web/test
+	cd web/test && npm run --silent types -- --outDir ../../packaging/npm/types
+
 clean: ## take away what was built
-	rm -rf bin web/test/node_modules
+	rm -rf bin dist web/test/node_modules

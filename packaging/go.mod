@@ -1,0 +1,3 @@
+module github.com/herald-push/herald/packaging
+
+go 1.26.0

@@ -1,0 +1,8 @@
+/**
+ * Tells when it is worth looking at a connection now, and not when a timer comes: the network came or went, or the page is
+ * looked at again. Where there is no page, nothing is told.
+ *
+ * @param {(event: Event) => void} handler is not called while nobody sees the page
+ * @returns {() => void} ends it
+ */
+export declare function onNudge(handler: (event: Event) => void): () => void;
