@@ -54,9 +54,10 @@ func TestPollingWithoutStickySessions(t *testing.T) {
 func newBalancer(t testing.TB, backends []string) (addr string) {
 	t.Helper()
 	var turn atomic.Uint64
-	// A connection each: over one that was used before, net/http sends a GET again by itself when the gateway is
-	// killed, and the messages of the answer that was lost would be, too. Engine.IO has no way to ask for them again.
-	transport := &http.Transport{DisableKeepAlives: true}
+	// Over a connection that was used before, net/http sends a GET again by itself when the gateway is killed: the
+	// messages of the answer that was lost come with the next one.
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme = "http"; r.Out.URL.Host = r.In.Host },
 		Transport: roundTripper(func(r *http.Request) (resp *http.Response, err error) {
@@ -87,6 +88,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 // polling is a stream over Engine.IO's long-polling. What the client keeps is its id, which it says in CONNECT as since.
 type polling struct {
 	url    string
+	turns  int // requests; each has a number of its own, as with stock clients
 	since  string
 	http   *http.Client
 	ctx    context.Context
@@ -126,7 +128,8 @@ const patience = time.Minute
 func (p *polling) do(method, body string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, method, p.url, strings.NewReader(body))
+	p.turns++
+	r, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("%s&t=%d", p.url, p.turns), strings.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,8 @@
 package gateway
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,121 +12,6 @@ import (
 	"github.com/herald-push/herald/services/gateway/internal/socketio"
 	"github.com/herald-push/herald/services/internal/natstest"
 )
-
-// socketio starts a gateway that serves Socket.IO clients by now.
-func (b *broker) socketio(change ...func(*Config)) *gate {
-	b.t.Helper()
-	g := b.gateway(change...)
-	natstest.Eventually(b.t, patience, "the gateway has the secret of pids", func() bool { return g.pids.Load() != nil })
-	return g
-}
-
-// asBrowser is how a JavaScript client introduces itself.
-var asBrowser = http.Header{"User-Agent": {"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"}}
-
-// sock is a Socket.IO client over WebSocket: each call reads a packet.
-type sock struct {
-	t  testing.TB
-	ws *websocket.Conn
-}
-
-// engine opens a session over WebSocket, and reads the greeting.
-func (g *gate) session(eio int, query string, header http.Header) *sock {
-	g.t.Helper()
-	d := websocket.Dialer{HandshakeTimeout: patience}
-	ws, _, err := d.Dial(fmt.Sprintf("ws://%s/socket.io/?EIO=%d&transport=websocket%s", g.Addr(), eio, query), header)
-	if err != nil {
-		g.t.Fatalf("connect: %v", err)
-	}
-	g.t.Cleanup(func() { _ = ws.Close() })
-	s := &sock{g.t, ws}
-	s.matches(`^0\{"sid":".+","upgrades":\[\],"pingInterval":\d+,"pingTimeout":\d+,"maxPayload":16384\}$`)
-	return s
-}
-
-// io opens a session and enters the namespace. It returns the pid, if there is one.
-func (g *gate) io(auth string, header http.Header) (s *sock, pid string) {
-	g.t.Helper()
-	s = g.session(4, "", header)
-	s.send("40" + auth)
-	return s, s.connected()
-}
-
-var connectedForm = regexp.MustCompile(`^40\{"sid":"[^"]+"(?:,"pid":"([^"]+)")?\}$`)
-
-// connected reads the answer to CONNECT.
-func (s *sock) connected() (pid string) {
-	s.t.Helper()
-	return s.matches(connectedForm.String())[1]
-}
-
-func (s *sock) send(packet string) {
-	s.t.Helper()
-	if err := s.ws.WriteMessage(websocket.TextMessage, []byte(packet)); err != nil {
-		s.t.Fatalf("send %s: %v", packet, err)
-	}
-}
-
-func (s *sock) next() string {
-	s.t.Helper()
-	_ = s.ws.SetReadDeadline(time.Now().Add(patience))
-	_, b, err := s.ws.ReadMessage()
-	if err != nil {
-		s.t.Fatalf("read a packet: %v", err)
-	}
-	return string(b)
-}
-
-func (s *sock) want(packet string) {
-	s.t.Helper()
-	if got := s.next(); got != packet {
-		s.t.Fatalf("got  %s\nwant %s", got, packet)
-	}
-}
-
-func (s *sock) matches(form string) []string {
-	s.t.Helper()
-	got := s.next()
-	m := regexp.MustCompile(form).FindStringSubmatch(got)
-	if m == nil {
-		s.t.Fatalf("got %s, want something like %s", got, form)
-	}
-	return m
-}
-
-// place reads the event that seeds the offset, and returns that.
-func (s *sock) place() string {
-	s.t.Helper()
-	return s.matches(`^42\["herald:place","(.*)"\]$`)[1]
-}
-
-// message reads a message in the form for clients that recover, and returns its data and
-// its offset.
-func (s *sock) message() (data, offset string) {
-	s.t.Helper()
-	m := s.matches(`^42\["message",(.*),\{"id":"([^"]+)","channel":"[^"]+","sender":"test","time":"[^"]+"\},"([^"]+)"\]$`)
-	if m[2] != m[3] {
-		s.t.Fatalf("the offset %s is not the message's id %s", m[3], m[2])
-	}
-	return m[1], m[3]
-}
-
-// ended reads up to the end, and returns the code and what came before.
-func (s *sock) ended() (code int, before []string) {
-	s.t.Helper()
-	for {
-		_ = s.ws.SetReadDeadline(time.Now().Add(patience))
-		_, b, err := s.ws.ReadMessage()
-		var closed *websocket.CloseError
-		switch {
-		case errors.As(err, &closed):
-			return closed.Code, before
-		case err != nil:
-			s.t.Fatalf("the connection ended without a goodbye: %v", err)
-		}
-		before = append(before, string(b))
-	}
-}
 
 // Protocol v5, "Connection to a namespace", "Acknowledgement", "Disconnection", and what
 // Herald says beyond it.
@@ -311,102 +193,6 @@ func TestSocketIOSubscribe(t *testing.T) {
 	s.matches(`^42\["herald:unsubscribed",\{.*"channel":"orders","reason":"forbidden"\}\]$`)
 }
 
-// Connection state recovery: the client shows the pid that it was given and the offset of the
-// last event, and was recovered if it is given the same pid again.
-func TestSocketIORecovery(t *testing.T) {
-	b := newBroker(t)
-	first, second := b.socketio(withTokens), b.socketio(withTokens)
-	auth := func(pid, offset, more string) string {
-		return fmt.Sprintf(`{"pid":%q,"offset":%q%s}`, pid, offset, more)
-	}
-	s, pid := first.io("", asBrowser)
-	seed := s.place()
-	b.publish("broadcast", `1`)
-	_, one := s.message()
-	b.publish("broadcast", `2`)
-	second.reached(b.publish("broadcast", `3`))
-
-	t.Run("at another gateway nothing is missing, and it comes first", func(t *testing.T) {
-		s := second.session(4, "", asBrowser)
-		s.send("40" + auth(pid, one, ""))
-		s.message()
-		_, three := s.message()
-		if got := s.connected(); got != pid {
-			t.Errorf("got the pid %s, want the client's own %s", got, pid)
-		}
-		if place := s.place(); place != three && place != b.place(3) { // behind the message, or behind its pack
-			t.Errorf("its place is %s, want %s", place, three)
-		}
-	})
-	t.Run("a client without a message has a place, too", func(t *testing.T) {
-		s := second.session(4, "", asBrowser)
-		s.send("40" + auth(pid, seed, ""))
-		for range 3 {
-			s.message()
-		}
-		if got := s.connected(); got != pid {
-			t.Errorf("got the pid %s, want %s", got, pid)
-		}
-	})
-	for name, c := range map[string]string{
-		"an invented pid":        auth("x", one, ""),
-		"a changed pid":          auth("_"+pid[1:], one, ""),
-		"other channels":         auth(pid, one, `,"channels":["public.a"]`),
-		"another subject":        auth(pid, one, fmt.Sprintf(`,"token":%q`, token(t, "u", time.Hour, "other"))),
-		"an offset that is none": auth(pid, "no offset", ""),
-		"no offset":              fmt.Sprintf(`{"pid":%q}`, pid),
-	} {
-		t.Run(name+" begins anew", func(t *testing.T) {
-			s := second.session(4, "", asBrowser)
-			s.send("40" + c)
-			if got := s.connected(); got == pid || got == "" {
-				t.Errorf("got the pid %q", got)
-			}
-			s.place()
-		})
-	}
-	t.Run("permission is checked again", func(t *testing.T) {
-		with := func(patterns ...string) string {
-			return fmt.Sprintf(`,"channels":["orders"],"token":%q`, token(t, "u", time.Hour, patterns...))
-		}
-		s := first.session(4, "", asBrowser)
-		s.send("40{" + with("orders")[1:] + "}")
-		pid := s.connected()
-		place := s.place()
-		s = second.session(4, "", asBrowser)
-		s.send("40" + auth(pid, place, with("other")))
-		s.matches(`^44\{.*forbidden`)
-	})
-	t.Run("with a gap it is not recovered, and is told", func(t *testing.T) {
-		b.publishMany(10, "elsewhere")
-		b.purge(5)
-		third := b.socketio(withTokens)
-		s := third.session(4, "", asBrowser)
-		s.send("40" + auth(pid, one, ""))
-		s.matches(`^42\["herald:gap",\{"type":"gap","reason":"expired".*\},"[^"]+"\]$`)
-		if got := s.connected(); got == pid || got == "" {
-			t.Errorf("got the pid %q", got)
-		}
-		s.place()
-	})
-	t.Run("other subscriptions than those of the pid end recovery", func(t *testing.T) {
-		s, pid := first.io("", asBrowser)
-		s.place()
-		s.send(`421["subscribe","public.a"]`)
-		if place := s.place(); place != "" {
-			t.Errorf("the place is %q, want none", place)
-		}
-		s.matches(`^431`)
-		b.publish("broadcast", `5`)
-		s.matches(`^42\["message",\{"data":5\},\{[^}]*\}\]$`) // no offset
-		s = second.session(4, "", asBrowser)
-		s.send("40" + auth(pid, "", ""))
-		if got := s.connected(); got == pid {
-			t.Error("it was recovered, without public.a")
-		}
-	})
-}
-
 // Over the limit the client hears the predecessor's words.
 func TestSocketIOLimit(t *testing.T) {
 	b := newBroker(t)
@@ -538,16 +324,4 @@ func TestSocketIOOriginAndMethods(t *testing.T) {
 			t.Errorf("%s: methods %q", c.name, methods)
 		}
 	}
-}
-
-// refusalOf is the members of an Engine.IO refusal.
-func refusalOf(t testing.TB, body string) (v struct {
-	Code    int
-	Message string
-}) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(body), &v); err != nil {
-		t.Fatalf("%q is no refusal: %v", body, err)
-	}
-	return v
 }

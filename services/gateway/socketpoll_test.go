@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,109 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/services/gateway/internal/engineio"
 	"github.com/herald-push/herald/services/internal/natstest"
 )
-
-// poller is an Engine.IO client that polls, one request at a time.
-type poller struct {
-	t        testing.TB
-	url, sid string
-	cut      context.CancelFunc // of the request that start began last
-}
-
-// polled is an answer.
-type polled struct {
-	status int
-	kind   string
-	body   string
-}
-
-// poller opens a session that polls.
-func (g *gate) poller(eio int, more string) *poller {
-	g.t.Helper()
-	p := &poller{t: g.t, url: fmt.Sprintf("http://%s/socket.io/?EIO=%d&transport=polling%s", g.Addr(), eio, more)}
-	r := p.do(http.MethodGet, "")
-	greeting := r.body
-	if eio == 3 {
-		_, greeting, _ = strings.Cut(greeting, ":")
-		greeting, _, _ = strings.Cut(greeting, "}")
-		greeting += "}"
-	}
-	var v struct {
-		SID      string
-		Upgrades []string
-	}
-	if r.status != 200 || json.Unmarshal([]byte(strings.TrimPrefix(greeting, "0")), &v) != nil || len(v.Upgrades) != 1 {
-		g.t.Fatalf("the session began with %+v", r)
-	}
-	p.sid = v.SID
-	p.url += "&sid=" + v.SID
-	return p
-}
-
-func (p *poller) start(method, body string) <-chan polled {
-	ctx, cut := context.WithTimeout(context.Background(), patience)
-	p.cut = cut
-	answer := make(chan polled, 1)
-	go func() { // ends with the answer, or with patience
-		defer cut()
-		r, err := http.NewRequestWithContext(ctx, method, p.url, strings.NewReader(body))
-		if err == nil {
-			var resp *http.Response
-			if resp, err = http.DefaultClient.Do(r); err == nil {
-				defer func() { _ = resp.Body.Close() }()
-				b, _ := io.ReadAll(resp.Body)
-				answer <- polled{resp.StatusCode, resp.Header.Get("Content-Type"), string(b)}
-				return
-			}
-		}
-		answer <- polled{body: err.Error()}
-	}()
-	return answer
-}
-
-func (p *poller) do(method, body string) polled {
-	p.t.Helper()
-	return <-p.start(method, body)
-}
-
-// send posts packets, which must be taken.
-func (p *poller) send(body string) {
-	p.t.Helper()
-	if r := p.do(http.MethodPost, body); r.status != 200 || r.body != "ok" {
-		p.t.Fatalf("POST %q: got %+v", body, r)
-	}
-}
-
-// get reads a response that begins so.
-func (p *poller) get(prefix string) string {
-	p.t.Helper()
-	r := p.do(http.MethodGet, "")
-	if r.status != 200 || !strings.HasPrefix(r.body, prefix) {
-		p.t.Fatalf("GET: got %+v, want something that begins with %q", r, prefix)
-	}
-	return r.body
-}
-
-// unknown asserts that the session is gone, perhaps after a goodbye.
-func (p *poller) unknown() {
-	p.t.Helper()
-	r := p.do(http.MethodGet, "")
-	for r.status == http.StatusOK && (strings.HasSuffix(r.body, "1") || strings.HasSuffix(r.body, "6")) { // the goodbye
-		r = p.do(http.MethodGet, "")
-	}
-	if v := refusalOf(p.t, r.body); r.status != 400 || v.Code != int(engineio.UnknownSID) && v.Code != int(engineio.BadRequest) {
-		p.t.Errorf("the session is not gone: %+v", r)
-	}
-}
-
-// await waits until the gateway holds a GET open, unless it is answered at once.
-func (g *gate) await(answer <-chan polled) {
-	g.t.Helper()
-	natstest.Eventually(g.t, patience, "a GET is open", func() bool { return len(answer) > 0 || g.engine.Waiting() > 0 })
-}
 
 // Protocol v4, "HTTP long-polling": each case names its rule.
 func TestPolling(t *testing.T) {
@@ -340,86 +239,6 @@ func TestPollingV3(t *testing.T) {
 	}
 	if got := script(do("GET", "&sid="+sid, nil)); !strings.Contains(got, `:431[{"channel":"a"`) {
 		t.Errorf("got %q", got)
-	}
-}
-
-// Protocol v4, "Upgrade".
-func TestUpgrade(t *testing.T) {
-	b := newBroker(t)
-	g := b.socketio()
-	probe := func(p *poller) *sock {
-		d := websocket.Dialer{HandshakeTimeout: patience}
-		ws, _, err := d.Dial(strings.NewReplacer("http:", "ws:", "polling", "websocket").Replace(p.url), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = ws.Close() })
-		return &sock{t, ws}
-	}
-	t.Run("the open GET is ended, and the WebSocket goes on", func(t *testing.T) {
-		p := g.poller(4, "")
-		p.send("40")
-		p.get("40{")
-		open := p.start(http.MethodGet, "")
-		g.await(open)
-		s := probe(p)
-		s.send("2probe")
-		s.want("3probe")
-		if r := <-open; r.body != "6" {
-			t.Errorf("the open GET got %+v, want a noop packet", r)
-		}
-		g.reached(b.publish("broadcast", `"between"`)) // while no GET is open
-		s.send("5")
-		s.want(`42["message",{"data":"between"}]`)
-		s.send(`421["subscribe","a"]`)
-		s.matches(`^431`)
-		if r := p.do(http.MethodGet, ""); r.status != 400 {
-			t.Errorf("a GET after the upgrade got %+v", r)
-		}
-		if r := p.do(http.MethodPost, "3"); r.status != 400 {
-			t.Errorf("a POST after the upgrade got %+v", r)
-		}
-		again := probe(p)
-		_ = again.ws.SetReadDeadline(time.Now().Add(patience))
-		if _, _, err := again.ws.ReadMessage(); err == nil {
-			t.Error("a second WebSocket was answered")
-		}
-		b.publish("a", `2`)
-		s.want(`42["message",2]`)
-	})
-	t.Run("what comes right behind the upgrade packet is read", func(t *testing.T) {
-		p := g.poller(4, "")
-		s := probe(p)
-		s.send("2probe")
-		s.want("3probe")
-		s.send("5")
-		s.send("40")
-		s.send(`421["subscribe","a"]`)
-		s.connected()
-		s.matches(`^431`)
-	})
-	t.Run("a GET while the probe is answered gets what there is, or a noop", func(t *testing.T) {
-		p := g.poller(4, "")
-		s := probe(p)
-		s.send("2probe")
-		s.want("3probe")
-		p.get("6")
-	})
-	for name, packet := range map[string]string{"another packet": "4x", "an empty one": "", "a long one": strings.Repeat("x", 200)} {
-		t.Run(name+" ends the probe, and the session goes on polling", func(t *testing.T) {
-			p := g.poller(4, "")
-			s := probe(p)
-			s.send(packet)
-			_ = s.ws.SetReadDeadline(time.Now().Add(patience))
-			if _, _, err := s.ws.ReadMessage(); err == nil {
-				t.Error("it was answered")
-			}
-			p.send("40")
-			p.get("40{")
-			s = probe(p) // another may try
-			s.send("2probe")
-			s.want("3probe")
-		})
 	}
 }
 

@@ -60,14 +60,24 @@ type Query struct {
 	SID       string // empty: a session is to begin
 	B64       bool   // V3: binary data comes and goes in base64
 	Script    string // V3: the response is a script that calls ___eio[Script] (JSONP); empty: it is not
+	// Turn is another one for each request (the parameter t, by which clients keep caches
+	// away): a request that has that of the one before is the same, sent again by a proxy
+	// or an HTTP library. Empty: the client does not say.
+	Turn string
 }
+
+// maxTurn bounds what is kept of a client's t; a longer one is as good as none.
+const maxTurn = 64
 
 var digits = regexp.MustCompile(`^[0-9]{1,9}$`)
 
 // ParseQuery reads a URL's parameters; others than the protocol's are the caller's.
 // allowV3 allows revision 3.
 func ParseQuery(values url.Values, allowV3 bool) (Query, error) {
-	q := Query{SID: values.Get("sid")}
+	q := Query{SID: values.Get("sid"), Turn: values.Get("t")}
+	if len(q.Turn) > maxTurn {
+		q.Turn = ""
+	}
 	switch values.Get("EIO") {
 	case "4":
 		q.Version = V4

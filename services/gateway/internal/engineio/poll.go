@@ -28,6 +28,7 @@ type poll struct {
 	in       []byte        // guarded by mu; frames that are not read yet
 	read     chan struct{} // guarded by mu; closed when in is empty; nil: nobody waits for that
 	get      *exchange     // guarded by mu; the GET that is open; nil: none
+	repeats  repeats       // guarded by mu
 	gathers  bool          // guarded by mu; what waits is being written: the response is sent after all of it
 	out      []content     // guarded by mu; of the response
 	outBytes int           // guarded by mu
@@ -133,7 +134,9 @@ func (s *poll) add(c content) {
 // respond answers the open GET with what there is.
 func (s *poll) respond() {
 	payload, binary := s.version.join(s.out, s.b64)
-	s.get.answer <- Response{Status: http.StatusOK, Binary: binary, Body: payload}
+	response := Response{Status: http.StatusOK, Binary: binary, Body: payload}
+	s.repeats.answered(response)
+	s.get.answer <- response
 	s.get, s.out, s.outBytes = nil, nil, 0
 }
 
@@ -196,6 +199,7 @@ func (s *poll) Close() {
 	if s.release != nil {
 		s.release()
 	}
+	s.repeats.end()
 }
 
 // forget takes the session out of the server's table: from now on its sid is unknown.
@@ -238,17 +242,24 @@ func (s *poll) breakOff() {
 
 // receive answers a GET, when there is something to say. ctx ends when the client hangs
 // up.
-func (s *poll) receive(ctx context.Context) Response {
+func (s *poll) receive(ctx context.Context, turn string) Response {
 	s.mu.Lock()
-	switch {
+	switch again := turn != "" && turn == s.repeats.get; {
 	case s.websocket != nil || s.ended:
 		s.mu.Unlock()
 		return BadRequest.Response()
+	case again && s.get != nil: // whoever waits for the first has lost its connection
+		s.get.answer <- BadRequest.Response()
+		s.get = nil
+	case again && s.repeats.response != nil:
+		defer s.mu.Unlock()
+		return *s.repeats.response
 	case s.get != nil: // protocol v4, "Receiving data": at most one
 		s.mu.Unlock()
 		s.breakOff()
 		return BadRequest.Response()
 	}
+	s.repeats.begin(turn)
 	get := s.open()
 	get.late = s.upgrades
 	s.gathers = true
@@ -305,7 +316,9 @@ func (s *poll) await(ctx context.Context, get *exchange) Response {
 		}
 		return response
 	case <-ctx.Done():
-		s.breakOff() // what would be written now might get lost
+		if !s.hungUp(get) {
+			s.breakOff() // what would be written now might get lost
+		}
 		return BadRequest.Response()
 	}
 }
@@ -313,10 +326,16 @@ func (s *poll) await(ctx context.Context, get *exchange) Response {
 // errClosing stops Split after a close packet.
 var errClosing = errors.New("the client closes the session")
 
+// accepted answers a POST.
+var accepted = Response{Status: http.StatusOK, Body: []byte("ok")}
+
 // send hands the packets of a POST to the session, and answers when it has read them.
-func (s *poll) send(ctx context.Context, body []byte, binary bool) Response {
+func (s *poll) send(ctx context.Context, turn string, body []byte, binary bool) Response {
 	s.mu.Lock()
 	switch {
+	case turn != "" && turn == s.repeats.post && !s.posting:
+		s.mu.Unlock()
+		return accepted
 	case s.websocket != nil || s.ended || s.leaves:
 		s.mu.Unlock()
 		return BadRequest.Response()
@@ -356,7 +375,10 @@ func (s *poll) send(ctx context.Context, body []byte, binary bool) Response {
 	s.ready(socket.Event{Readable: true})
 	select {
 	case <-read:
-		return Response{Status: http.StatusOK, Body: []byte("ok")}
+		s.mu.Lock()
+		s.repeats.post = turn
+		s.mu.Unlock()
+		return accepted
 	case <-ctx.Done():
 		return BadRequest.Response()
 	}

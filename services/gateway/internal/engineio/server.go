@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,7 +78,7 @@ func (s *Server) Len() int {
 // must be the Greeting: it is the response. ErrClosed of package conn means that the set
 // drains.
 func (s *Server) Begin(ctx context.Context, q Query, sid string, c *conn.Conn, remote netip.Addr, id string, format *conn.Format, client conn.Client) (Response, error) {
-	p := &poll{server: s, sid: sid, version: q.Version, b64: q.B64}
+	p := &poll{server: s, sid: sid, version: q.Version, b64: q.B64, repeats: repeats{first: strings.Clone(q.Turn)}}
 	get := p.open()
 	s.mu.Lock()
 	s.sessions[sid] = p
@@ -106,18 +107,21 @@ func (s *Server) Has(sid string) bool { return s.find(sid) != nil }
 // something to say, or a POST. ctx ends when the client hangs up.
 func (s *Server) Serve(ctx context.Context, q Query, method string, body []byte, binary bool) Response {
 	p := s.find(q.SID)
+	if p != nil && q.Turn == p.repeats.first {
+		q.Turn = ""
+	}
 	switch {
 	case p == nil:
 		return UnknownSID.Response()
 	case p.version != q.Version:
 		return BadRequest.Response()
 	case method == http.MethodGet:
-		return p.receive(ctx)
+		return p.receive(ctx, strings.Clone(q.Turn))
 	case method == http.MethodPost && len(body) > s.cfg.MaxPayload:
 		p.breakOff()
 		return Response{Status: http.StatusRequestEntityTooLarge}
 	case method == http.MethodPost:
-		return p.send(ctx, body, binary)
+		return p.send(ctx, strings.Clone(q.Turn), body, binary)
 	}
 	return BadRequest.Response()
 }
