@@ -75,8 +75,8 @@ func ParsePublication(b []byte, maxBytes int) (Publication, error) {
 	return p, nil
 }
 
-// decodePublication reads b in one pass after that of json.Valid, where
-// encoding/json took four, and a map.
+// decodePublication reads any publication. Errors are *FieldError, worded for who sent it. The first fault counts, and
+// one of the whole (syntax, depth, a key twice) before one of a member.
 func decodePublication(b []byte) (Publication, error) {
 	var p Publication
 	if !utf8.Valid(b) {

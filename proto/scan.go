@@ -5,12 +5,15 @@ import (
 	"unicode/utf8"
 )
 
-// This file reads ordinary JSON in one pass. It is strict and not complete:
-// what it accepts is what encoding/json and checkNesting accept too, with the
-// same meaning, and whatever is faulty or unusual it declines, without a
-// reason. The readers of message.go and publish.go then decide, and word the
-// fault. So most messages are looked at once, and no rule stands here that
-// does not stand there; fuzz tests hold the one against the other.
+// This file reads ordinary JSON in one pass, for ParsePublication. It is strict and not complete: what it accepts,
+// decodePublication (publish.go) accepts too, with the same meaning, and it declines, without a reason, whatever is
+// faulty or unusual (deeper than quickDepth, more members than quickKeys, an escaped name). decodePublication then
+// decides, and words the fault. No rule stands here alone; FuzzQuickPublication holds the two readers against each other.
+//
+// A second reader is worth its lines because it saves a fifth of what a line of NDJSON costs (2.4 instead of 3.1 µs of
+// CPU, everything up to JetStream's acknowledgement) and a quarter of a message in an array (2.8 instead of 3.8 µs):
+// go test -bench Publish ./services/ingest, and go test -bench ParsePublication ./proto for the readers alone (0.5 and
+// 1.0 µs). A single POST costs 30 µs with either.
 
 const (
 	// quickDepth and quickKeys are how deep, and with how many keys in one
