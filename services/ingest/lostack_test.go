@@ -169,6 +169,7 @@ func TestLostConnectionIsBridged(t *testing.T) {
 	plain := make(chan answered, 1)
 	go func() { plain <- r.post("/v1/messages", `{"channel":"plain","data":1}`) }()
 	awaitStored(t, nc, keyedMessages+1)
+	natstest.Eventually(t, 10*time.Second, "every acknowledgement is lost", func() bool { return w.LostAcks.Load() > keyedMessages })
 	w.Deaf.Store(false)
 	w.Cut()
 	if res := (<-plain).result(t, http.StatusOK); res.Status != proto.StatusStored {

@@ -1,6 +1,7 @@
 package natstest
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"strings"
@@ -18,6 +19,9 @@ type Wire struct {
 	server   string      // NATS's address
 	Deaf     atomic.Bool // answers are lost
 	Closed   atomic.Bool // new connections are refused
+	// LostAcks counts JetStream's acknowledgements among the answers that were lost. A message can be seen in the stream
+	// before its acknowledgement is on the wire.
+	LostAcks atomic.Int64
 	wg       sync.WaitGroup
 
 	mu    sync.Mutex
@@ -71,7 +75,9 @@ func (w *Wire) carry(client net.Conn) {
 	b := make([]byte, 32<<10)
 	for {
 		n, err := server.Read(b)
-		if n > 0 && !w.Deaf.Load() {
+		if n > 0 && w.Deaf.Load() {
+			w.LostAcks.Add(int64(bytes.Count(b[:n], []byte(`"seq":`))))
+		} else if n > 0 {
 			_, _ = client.Write(b[:n])
 		}
 		if err != nil {

@@ -141,7 +141,7 @@ func TestPackWhoseAcknowledgementIsLost(t *testing.T) {
 	wire.Deaf.Store(true)
 	all := []*Delivery{p.send("a", "1", ""), p.send("b", "2", ""), p.send("a", "3", "")}
 	p.lane.push()
-	natstest.Eventually(t, 10*time.Second, "stored", func() bool { return streamState(t, other).Msgs == 1 })
+	natstest.Eventually(t, 10*time.Second, "stored, and the acknowledgement lost", func() bool { return streamState(t, other).Msgs == 1 && wire.LostAcks.Load() > 0 })
 	later := p.send("a", "4", "") // does not overtake
 	wire.Deaf.Store(false)
 	wire.Cut()
@@ -161,7 +161,7 @@ func TestSilence(t *testing.T) {
 	all := []*Delivery{p.send("a", "1", "k")}
 	p.lane.push()
 	other := server.Connect()
-	natstest.Eventually(t, 10*time.Second, "stored", func() bool { return streamState(t, other).Msgs == 1 })
+	natstest.Eventually(t, 10*time.Second, "stored, and the acknowledgement lost", func() bool { return streamState(t, other).Msgs == 1 && wire.LostAcks.Load() > 0 })
 	wire.Deaf.Store(false)
 	if res, err := p.Settle(t.Context(), all[0]); err != nil || res.Status != proto.StatusDuplicate {
 		t.Errorf("got %+v, %v, want a duplicate of its own first attempt", res, err)
