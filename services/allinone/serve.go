@@ -14,6 +14,7 @@ import (
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/lifecycle"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/herald-push/herald/services/internal/service"
 	"github.com/herald-push/herald/services/internal/settings"
 	"github.com/herald-push/herald/services/internal/telemetry"
@@ -209,14 +210,5 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 
 // awaitReady waits until every service is ready; false means that ctx ended.
 func awaitReady(ctx context.Context, ops *telemetry.Ops) bool {
-	for {
-		if ops.Ready(ctx) == nil {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	return retry.Policy{Pause: 20 * time.Millisecond}.Until(ctx, ops.Ready) == nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/pusher"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -50,24 +51,23 @@ func (a *apps) run(ctx context.Context) {
 	if sub, err := a.s.deps.NATS.Subscribe(pusher.SubjectChannels, a.answer); err == nil { // else the connection is closed
 		defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
 	}
-	for {
-		if js, err := jetstream.New(a.s.deps.NATS); err == nil {
-			ask, cancel := context.WithTimeout(ctx, streamWait)
-			store, err := keystore.OpenApps(ask, js)
-			cancel()
-			if err == nil {
-				err = store.Watch(ctx, a.known, a.s.log, func() { a.loaded.Store(true) }, a.changed)
-			}
-			if err != nil && ctx.Err() == nil {
-				a.s.log.Debug("the apps cannot be watched yet; trying again", "err", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(retryApps):
-		}
+	again := retry.Policy{Pause: retryApps, Log: func(err error) { a.s.log.Debug("the apps cannot be watched yet; trying again", "err", err) }}
+	again.Forever(ctx, a.watch)
+}
+
+// watch opens the bucket and follows it until ctx ends or the watch breaks.
+func (a *apps) watch(ctx context.Context) error {
+	js, err := jetstream.New(a.s.deps.NATS)
+	if err != nil {
+		return err
 	}
+	ask, cancel := context.WithTimeout(ctx, streamWait)
+	store, err := keystore.OpenApps(ask, js)
+	cancel()
+	if err != nil {
+		return err
+	}
+	return store.Watch(ctx, a.known, a.s.log, func() { a.loaded.Store(true) }, a.changed)
 }
 
 // changed closes the clients of an app that was revoked, or that is another one with

@@ -13,6 +13,7 @@ import (
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/trace"
@@ -101,27 +102,28 @@ func (f *feed) start(ctx context.Context) error {
 		}
 		f.subs = append(f.subs, sub)
 	}
-	for {
-		info, err := f.stream.Info(ctx)
-		if err == nil {
-			f.heard.Store(monotonic.Now())
-			f.pulse.Answered(info.Cluster)
-			f.process = f.nc.ConnectedServerId()
-			state := natsx.StateOf(info)
-			f.maxAge.Store(int64(info.Config.MaxAge))
-			f.settled = state.Epochs.Foresees(f.nc)
-			f.begin(state, false)
-			f.started.Store(true)
-			return nil
-		}
-		f.log.Warn("the stream does not say where it stands; asking again", "stream", proto.Stream, "err", err)
-		f.pulse.Missed(err)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
-		}
+	again := retry.Policy{
+		Pause: time.Second,
+		Every: f.pulse.Missed,
+		Log: func(err error) {
+			f.log.Warn("the stream does not say where it stands; asking again", "stream", proto.Stream, "err", err)
+		},
 	}
+	return again.Until(ctx, func(ctx context.Context) error {
+		info, err := f.stream.Info(ctx)
+		if err != nil {
+			return err
+		}
+		f.heard.Store(monotonic.Now())
+		f.pulse.Answered(info.Cluster)
+		f.process = f.nc.ConnectedServerId()
+		state := natsx.StateOf(info)
+		f.maxAge.Store(int64(info.Config.MaxAge))
+		f.settled = state.Epochs.Foresees(f.nc)
+		f.begin(state, false)
+		f.started.Store(true)
+		return nil
+	})
 }
 
 func (f *feed) stop() {

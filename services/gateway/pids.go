@@ -9,6 +9,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/socketio"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -29,12 +30,7 @@ const (
 // shareSecret gets the secret that signs pids, and tries until it has it or ctx ends.
 func (s *Service) shareSecret(ctx context.Context) {
 	begin := time.Now()
-	for {
-		secret, err := sharedSecret(ctx, s.deps.NATS)
-		if err == nil {
-			s.pids.Store(socketio.NewSigner(secret))
-			return
-		}
+	again := retry.Policy{Pause: time.Second, Every: func(err error) {
 		if s.pids.Load() == nil && time.Since(begin) > secretPatience {
 			s.log.Warn("the secret by which Socket.IO clients recover is not to be had; until it is they recover at this gateway only, and not after its restart",
 				"bucket", bucket, "err", err)
@@ -42,12 +38,14 @@ func (s *Service) shareSecret(ctx context.Context) {
 			_, _ = rand.Read(own) // it never fails
 			s.pids.Store(socketio.NewSigner(own))
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Second):
+	}}
+	_ = again.Until(ctx, func(ctx context.Context) error { // fails only when ctx ends
+		secret, err := sharedSecret(ctx, s.deps.NATS)
+		if err == nil {
+			s.pids.Store(socketio.NewSigner(secret))
 		}
-	}
+		return err
+	})
 }
 
 // sharedSecret returns the secret of the bucket, and makes both if they are missing. Of

@@ -7,6 +7,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/retry"
 )
 
 // check compares with the stream: is there more than what came, is it still
@@ -86,15 +87,13 @@ func (f *feed) moved(ctx context.Context) bool {
 	f.process = process
 	wait, cancel := context.WithTimeout(ctx, epochWait)
 	defer cancel()
-	for wait.Err() == nil {
-		if state, err := f.reader.State(wait); err == nil && state.Epochs.Foresees(f.nc) {
-			break
+	_ = retry.Policy{Pause: 20 * time.Millisecond}.Until(wait, func(ctx context.Context) error { // fails only when wait ends
+		state, err := f.reader.State(ctx)
+		if err == nil && !state.Epochs.Foresees(f.nc) {
+			err = errNoEpoch
 		}
-		select {
-		case <-wait.Done():
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+		return err
+	})
 	f.doubt = true // if the stream does not answer now, the next tick asks it
 	f.check(ctx)
 	return true
@@ -115,24 +114,26 @@ func patienceWith(state natsx.State) time.Duration {
 // returns when that is done, when the stream does not go as far, or when ctx
 // ended. Clients are told of what retention took meanwhile.
 func (f *feed) repair(ctx context.Context, upTo uint64) {
-	pause := 20 * time.Millisecond
-	for f.at < upTo && ctx.Err() == nil {
-		err := f.repairPage(ctx, upTo)
-		switch {
-		case err == nil:
-			continue
-		case errors.Is(err, errBeyond):
-			f.log.Warn("a NATS message bears a sequence that the stream has not reached; is somebody publishing under "+proto.SubjectLive+"?", "seq", upTo)
-			return
-		}
+	again := retry.Policy{Pause: 20 * time.Millisecond, Most: time.Second, Log: func(err error) {
 		f.log.Debug("could not read from the stream; trying again", "err", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
+	}}
+	_ = again.Until(ctx, func(ctx context.Context) error { // fails only when ctx ends
+		for f.at < upTo && ctx.Err() == nil {
+			err := f.repairPage(ctx, upTo)
+			if errors.Is(err, errBeyond) {
+				f.log.Warn("a NATS message bears a sequence that the stream has not reached; is somebody publishing under "+proto.SubjectLive+"?", "seq", upTo)
+				return nil
+			}
+			if err != nil {
+				return err
+			}
 		}
-		pause = min(2*pause, time.Second)
-	}
+		return nil
+	})
 }
+
+// errNoEpoch: no epoch has begun for the server process that the connection has reached.
+var errNoEpoch = errors.New("no epoch has begun for this server yet")
 
 // errBeyond: the stream has not stored that many messages.
 var errBeyond = errors.New("beyond the end of the stream")

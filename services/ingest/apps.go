@@ -16,6 +16,7 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/pusher"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/nats-io/nats.go"
 )
 
@@ -237,24 +238,21 @@ func (s *Service) noUsers(http.ResponseWriter, *http.Request, *appCall) error {
 
 // keepApps keeps the apps equal to their bucket, which it makes, until ctx ends.
 func (s *Service) keepApps(ctx context.Context) {
-	for complained := false; ; {
-		ask, cancel := context.WithTimeout(ctx, keysTimeout)
-		store, err := keystore.MakeApps(ask, s.js, s.cfg.Replicas)
-		cancel()
-		if err == nil {
-			err = store.Watch(ctx, &s.apps, s.log, func() { s.appsLoaded.Store(true) }, func(string) {})
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if !complained && s.nc.IsConnected() {
-			complained = true
-			s.log.Warn("the apps cannot be watched yet; trying again", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(keysEvery):
-		}
+	again := retry.Policy{
+		Pause: keysEvery,
+		Where: s.nc.IsConnected, // an outage is logged by the connection itself
+		Log:   func(err error) { s.log.Warn("the apps cannot be watched yet; trying again", "err", err) },
 	}
+	again.Forever(ctx, s.watchApps)
+}
+
+// watchApps opens the bucket, or makes it, and follows it until ctx ends or the watch breaks.
+func (s *Service) watchApps(ctx context.Context) error {
+	ask, cancel := context.WithTimeout(ctx, keysTimeout)
+	store, err := keystore.MakeApps(ask, s.js, s.cfg.Replicas)
+	cancel()
+	if err != nil {
+		return err
+	}
+	return store.Watch(ctx, &s.apps, s.log, func() { s.appsLoaded.Store(true) }, func(string) {})
 }

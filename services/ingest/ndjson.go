@@ -14,6 +14,7 @@ import (
 	"github.com/herald-push/herald/services/ingest/internal/publish"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/retry"
 )
 
 const (
@@ -155,7 +156,7 @@ func (s *Service) postLine(ctx context.Context, o *origin, line []byte, long err
 	if err != nil {
 		s.publisher.Count(proto.StatusInvalid)
 		if wait, ok := pace(ctx, o.Grant); !ok { // a line that is refused counts, too
-			pause(ctx, min(wait, maxPause))
+			_ = retry.Pause(ctx, min(wait, maxPause)) // the next read fails when ctx has ended
 		}
 		queue <- entry{Result: faulty(number, proto.StatusInvalid, httpx.Problem(err))}
 		return
@@ -167,7 +168,7 @@ func (s *Service) postLine(ctx context.Context, o *origin, line []byte, long err
 		} else {
 			e.Problem = proto.ProblemTooManyRequests.With("the key's rate is used up; there is room again in " + wait.Truncate(time.Second).String())
 			s.publisher.Count(proto.StatusFailed)
-			pause(ctx, min(wait, maxPause))
+			_ = retry.Pause(ctx, min(wait, maxPause)) // the next read fails when ctx has ended
 		}
 		queue <- e
 	}
@@ -181,19 +182,9 @@ func pace(ctx context.Context, g auth.Grant) (wait time.Duration, ok bool) {
 		if wait, ok = g.Take(1, time.Now()); ok {
 			return 0, true
 		}
-		if wait > maxPace || !pause(ctx, wait) {
+		if wait > maxPace || retry.Pause(ctx, wait) != nil {
 			return wait, false
 		}
-	}
-}
-
-// pause waits for d, and reports false if ctx ends before.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/herald-push/herald/services/logger/internal/store"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -141,7 +142,7 @@ func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
 			_, _ = s.look(ctx)
 			looked = time.Now()
 		}
-		s.wait(ctx, s.timing.retry)
+		_ = retry.Pause(ctx, s.timing.retry) // and try once more, also when ctx has ended
 	}
 	for _, m := range batch {
 		if err := m.Ack(); err != nil { // the connection is away: they come again

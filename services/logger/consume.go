@@ -12,6 +12,7 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/herald-push/herald/services/logger/internal/store"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -90,9 +91,12 @@ func (c *consumer) reachable() error {
 
 // run reads the stream until ctx ends, after the last commit.
 func (c *consumer) run(ctx context.Context) {
-	for complained := false; ctx.Err() == nil; {
+	var failed retry.Row // errors since the stream was last read
+	for ctx.Err() == nil {
 		err := c.session(ctx)
-		wasAttached := c.attached.Swap(false)
+		if c.attached.Swap(false) {
+			failed.End()
+		}
 		c.metrics.oldest.Store(0) // what was in hand comes again
 		if ctx.Err() != nil {
 			return
@@ -104,22 +108,11 @@ func (c *consumer) run(ctx context.Context) {
 			c.metrics.stalls.Inc()
 			c.log.Warn("the stream has messages but delivers none; asking anew")
 			continue
-		case wasAttached || !complained:
+		case failed.New(err):
 			c.log.Warn("the stream cannot be read now; trying again", "err", err)
-			complained = true
 		}
 		c.pulse.Missed(err)
-		c.wait(ctx, c.timing.retry)
-	}
-}
-
-// wait returns early when ctx ends.
-func (c *consumer) wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
+		_ = retry.Pause(ctx, c.timing.retry) // fails only when ctx ends
 	}
 }
 
@@ -184,7 +177,7 @@ const epochWait = 3 * time.Second
 
 func (s *session) awaitEpoch(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
 	for deadline := time.Now().Add(epochWait); !natsx.EpochsOf(stream.CachedInfo()).Foresees(s.nc) && time.Now().Before(deadline); {
-		s.wait(ctx, 50*time.Millisecond)
+		_ = retry.Pause(ctx, 50*time.Millisecond) // AwaitStream returns ctx's error
 		var err error
 		if stream, err = natsx.AwaitStream(ctx, s.js, s.pulse, s.log); err != nil {
 			return nil, err

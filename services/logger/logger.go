@@ -175,23 +175,20 @@ func (s *Service) Run(ctx context.Context) error {
 // database, or a folder that cannot be written are for a person to mend, and
 // the messages wait in the stream meanwhile. False means that ctx ended.
 func (s *Service) open(ctx context.Context) bool {
-	for {
+	again := retry.Policy{Pause: s.consumer.timing.retry, Every: func(err error) { s.consumer.note(explain(err)) }}
+	return again.Until(ctx, func(ctx context.Context) error {
 		st, err := store.Open(ctx, s.cfg.DB)
-		if ctx.Err() != nil {
-			if err == nil {
-				_ = st.Close() // it was not written
-			}
-			return false
+		switch {
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return errors.Join(ctx.Err(), st.Close())
 		}
-		if err == nil {
-			s.store, s.consumer.store = st, st
-			s.opened.Store(true)
-			s.consumer.note(nil)
-			return true
-		}
-		s.consumer.note(explain(err))
-		s.consumer.wait(ctx, s.consumer.timing.retry)
-	}
+		s.store, s.consumer.store = st, st
+		s.opened.Store(true)
+		s.consumer.note(nil)
+		return nil
+	}) == nil
 }
 
 // explain adds to a fault of the file what a person can do about it.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -25,24 +26,21 @@ const (
 func (x *Index) Run(ctx context.Context, nc *nats.Conn, log *slog.Logger) {
 	reader := natsx.NewReader(nc, nil)
 	var epochs natsx.Epochs
-	for begun := false; ctx.Err() == nil; {
-		state, err := reader.State(ctx)
-		if err == nil {
-			if begun && !state.Epochs.Same(epochs, x.last()) || x.last() > state.Last {
-				x.reset()
-			}
-			begun, epochs = true, state.Epochs
-			err = x.follow(ctx, nc, reader, state, log)
-		}
-		if ctx.Err() != nil {
-			return
-		}
+	begun := false
+	again := retry.Policy{Pause: retryEvery, Log: func(err error) {
 		log.Debug("the index of channels does not follow the stream; trying again", "err", err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryEvery):
+	}}
+	again.Forever(ctx, func(ctx context.Context) error {
+		state, err := reader.State(ctx)
+		if err != nil {
+			return err
 		}
-	}
+		if begun && !state.Epochs.Same(epochs, x.last()) || x.last() > state.Last {
+			x.reset()
+		}
+		begun, epochs = true, state.Epochs
+		return x.follow(ctx, nc, reader, state, log)
+	})
 }
 
 // last is the newest pack that is known; 0: none.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/config"
+	"github.com/herald-push/herald/services/internal/retry"
 )
 
 // fileEvery is how often the file of an EnvKey is read.
@@ -46,7 +47,8 @@ func (e *EnvKey) Follow(ctx context.Context, s *Store, ring *auth.Ring) {
 	}
 	tick := time.NewTicker(fileEvery)
 	defer tick.Stop()
-	for told := ""; ; {
+	var failed retry.Row
+	for {
 		select {
 		case <-ctx.Done():
 			return
@@ -56,11 +58,10 @@ func (e *EnvKey) Follow(ctx context.Context, s *Store, ring *auth.Ring) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err != nil && err.Error() != told:
-			told = err.Error()
-			e.Log.Warn("the API key's file cannot be used now; the key that was read before stays, and the file is tried again", "file", e.File, "err", err)
 		case err == nil:
-			told = ""
+			failed.End()
+		case failed.New(err):
+			e.Log.Warn("the API key's file cannot be used now; the key that was read before stays, and the file is tried again", "file", e.File, "err", err)
 		}
 		if changed {
 			e.Log.Info("API key read again", "file", e.File)

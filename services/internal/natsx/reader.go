@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -193,15 +194,15 @@ func (r *Reader) run(ctx context.Context, from, upTo uint64, maxBytes int) (Run,
 
 // patiently repeats what fails with ErrBehind until ctx ends.
 func patiently(ctx context.Context, ask func() error) error {
-	for {
-		err := ask()
-		if !errors.Is(err, ErrBehind) {
+	var err error
+	ended := retry.Policy{Pause: lagPause}.Until(ctx, func(context.Context) error {
+		if err = ask(); errors.Is(err, ErrBehind) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err)
-		case <-time.After(lagPause):
-		}
+		return nil
+	})
+	if ended != nil {
+		return errors.Join(ended, err)
 	}
+	return err
 }

@@ -17,6 +17,7 @@ const reasonsOfARow = 4
 // Policy says how to try again.
 type Policy struct {
 	Pause time.Duration   // after each try
+	Most  time.Duration   // Until doubles the pause from error to error, up to Most; 0: every pause is the same
 	Log   func(err error) // logs the error, once for each reason of a row; nil: nothing is logged
 	Where func() bool     // an error is logged only while it returns true; nil: always
 	Every func(err error) // is called with each error, before Log; nil: nothing is called
@@ -26,7 +27,7 @@ type Policy struct {
 // calls nothing after that.
 func (p Policy) Until(ctx context.Context, try func(context.Context) error) error {
 	var row Row
-	for {
+	for pause := p.Pause; ; pause = max(p.Pause, min(2*pause, p.Most)) {
 		err := try(ctx)
 		if err == nil {
 			return nil
@@ -35,7 +36,7 @@ func (p Policy) Until(ctx context.Context, try func(context.Context) error) erro
 			return ctx.Err()
 		}
 		p.failed(&row, err)
-		if err := Pause(ctx, p.Pause); err != nil {
+		if err := Pause(ctx, pause); err != nil {
 			return err
 		}
 	}

@@ -31,6 +31,21 @@ func TestUntil(t *testing.T) {
 	})
 }
 
+func TestUntilWithGrowingPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin, tries := time.Now(), 0
+		p := Policy{Pause: time.Second, Most: 3 * time.Second}
+		if err := p.Until(t.Context(), func(context.Context) error {
+			if tries++; tries == 5 {
+				return nil
+			}
+			return errors.New("away")
+		}); err != nil || time.Since(begin) != (1+2+3+3)*time.Second {
+			t.Errorf("got %v after %s, want pauses of 1, 2, 3 and 3 s", err, time.Since(begin))
+		}
+	})
+}
+
 // What must not be logged now is logged when it may be and still fails.
 func TestWhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

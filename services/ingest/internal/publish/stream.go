@@ -11,6 +11,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -155,30 +156,22 @@ func (s *stream) run(ctx context.Context) {
 		defer func() { _ = losses.Unsubscribe() }() // fails on a closed connection only
 	}
 	var kept error // ErrLimitsKept: the stream has other limits than it should
-	for said := ""; ; {
+	again := retry.Policy{
+		Pause: declareEvery,
+		Every: s.pulse.Missed,
+		Where: s.nc.IsConnected, // an outage is logged by the connection itself
+		Log:   func(err error) { s.log.Warn("the stream cannot be declared yet; trying again", "err", err) },
+	}
+	if again.Until(ctx, func(ctx context.Context) error {
 		err := s.declare(ctx)
 		if errors.Is(err, natsx.ErrLimitsKept) {
 			kept = err
 			s.log.Warn("the stream could not be changed; trying again", "err", err)
-			err = nil
+			return nil
 		}
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		// Each reason once: NATS may be away first, which the connection says itself, and then too old.
-		if err.Error() != said && s.nc.IsConnected() {
-			said = err.Error()
-			s.log.Warn("the stream cannot be declared yet; trying again", "err", err)
-		}
-		s.pulse.Missed(err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(declareEvery):
-		}
+		return err
+	}) != nil {
+		return
 	}
 	s.log.Info("stream declared", "stream", proto.Stream, "epoch", s.life.Load().epoch)
 
@@ -239,10 +232,8 @@ func (s *stream) ensure(ctx context.Context) error {
 		return err
 	}
 	if time.Since(natsx.EpochBegan(epoch)).Abs() < othersBegin {
-		select {
-		case <-time.After(othersBegin):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := retry.Pause(ctx, othersBegin); err != nil {
+			return err
 		}
 	}
 	return err
