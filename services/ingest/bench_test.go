@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natsd"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // data is a payload of 128 bytes.
@@ -30,14 +32,23 @@ var data = `{"n":1,"text":"` + strings.Repeat("x", 111) + `"}`
 // benchMessage is one publication with it.
 var benchMessage = `{"channel":"orders.eu","data":` + data + `}`
 
-// benchWays are how BenchmarkPublish publishes.
-var benchWays = []struct {
+// benchWay is one way in which the benchmarks publish.
+type benchWay struct {
 	name, contentType, body string
 	each                    int // messages of a request
-}{
-	{"single", "application/json", benchMessage, 1},
-	{"array", "application/json", "[" + strings.Repeat(benchMessage+",", 99) + benchMessage + "]", 100},
-	{"ndjson", "application/x-ndjson", strings.Repeat(benchMessage+"\n", 100), 100},
+	conns                   int // requests that are under way at a time
+}
+
+var benchWays = []benchWay{
+	{"single", "application/json", benchMessage, 1, 32},
+	{"single-64", "application/json", benchMessage, 1, 64},
+	{"array", "application/json", "[" + strings.Repeat(benchMessage+",", 99) + benchMessage + "]", 100, 32},
+	{"ndjson", "application/x-ndjson", strings.Repeat(benchMessage+"\n", 100), 100, 32},
+}
+
+// request is one request of this way.
+func (w benchWay) request(addr string) []byte {
+	return fmt.Appendf(nil, "POST /v1/messages HTTP/1.1\r\nHost: %s\r\nX-API-KEY: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", addr, envKey, w.contentType, len(w.body), w.body)
 }
 
 // cpu is what this process has used, user and system.
@@ -49,8 +60,8 @@ func cpu() time.Duration {
 
 // BenchmarkPublish stores messages with 128 bytes of data: one by one, in
 // arrays of 100, in NDJSON streams of 100 lines. An op is one message, stored
-// and acknowledged by JetStream with file storage; 32 requests are under way at
-// a time, over kept connections.
+// and acknowledged by JetStream with file storage; 32 or 64 requests are under way
+// at a time, over as many kept connections.
 //
 // cpu-µs/op is the user and system time of this process: HTTP, ingest, NATS's
 // client and an embedded nats-server that is reached through memory, as in the
@@ -84,10 +95,31 @@ func benchPublish(b *testing.B, sync time.Duration) {
 		b.Run(way.name, func(b *testing.B) {
 			b.ReportAllocs()
 			requests := (b.N + way.each - 1) / way.each
+			packs, packed := packsOf(b, r.reg)
 			publishLoad(b, r.Addr().String(), way.name, requests)
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
+			if n, m := packsOf(b, r.reg); n > packs {
+				b.ReportMetric((m-packed)/float64(n-packs), "msgs/pack")
+			}
 		})
 	}
+}
+
+// packsOf is how many packs have left so far, and with how many messages.
+func packsOf(b *testing.B, reg prometheus.Gatherer) (packs uint64, messages float64) {
+	b.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "herald_ingest_pack_messages" {
+			h := f.GetMetric()[0].GetHistogram()
+			return h.GetSampleCount(), h.GetSampleSum()
+		}
+	}
+	b.Fatal("no metric herald_ingest_pack_messages")
+	return 0, 0
 }
 
 // publishLoad is a load of so many requests from its first to its last one.
@@ -120,24 +152,22 @@ func publishLoad(b *testing.B, addr, way string, requests int) {
 // and begins when its standard input ends.
 const loadVariable = "HERALD_INGEST_BENCH_LOAD"
 
-// benchConns is how many requests are under way at a time.
-const benchConns = 32
-
 func benchLoad(arg string) error {
 	var addr, name string
 	var requests int64
 	if _, err := fmt.Sscan(arg, &addr, &name, &requests); err != nil {
 		return fmt.Errorf("%s: %w", loadVariable, err)
 	}
-	var request []byte
-	each := 0
-	for _, w := range benchWays {
-		if w.name == name {
-			each = w.each
-			request = fmt.Appendf(nil, "POST /v1/messages HTTP/1.1\r\nHost: %s\r\nX-API-KEY: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", addr, envKey, w.contentType, len(w.body), w.body)
-		}
+	i := slices.IndexFunc(benchWays, func(w benchWay) bool { return w.name == name })
+	if i < 0 {
+		return fmt.Errorf("%s: no way %q", loadVariable, name)
 	}
-	conns := make([]net.Conn, benchConns)
+	way := benchWays[i]
+	request, ask := way.request(addr), way.ask
+	if way.each == 1 {
+		ask = askOne
+	}
+	conns := make([]net.Conn, way.conns)
 	for i := range conns {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
@@ -155,7 +185,7 @@ func benchLoad(arg string) error {
 	for i, c := range conns {
 		wg.Go(func() {
 			for in := bufio.NewReader(c); left.Add(-1) >= 0 && errs[i] == nil; {
-				errs[i] = benchRequest(c, in, request, each)
+				errs[i] = ask(c, in, request)
 			}
 		})
 	}
@@ -163,8 +193,8 @@ func benchLoad(arg string) error {
 	return errors.Join(errs...)
 }
 
-// benchRequest is one request; the error says if not all of it was stored.
-func benchRequest(c net.Conn, in *bufio.Reader, request []byte, each int) error {
+// ask is one request; the error says if not all of it was stored.
+func (w benchWay) ask(c net.Conn, in *bufio.Reader, request []byte) error {
 	if _, err := c.Write(request); err != nil {
 		return err
 	}
@@ -176,8 +206,31 @@ func benchRequest(c net.Conn, in *bufio.Reader, request []byte, each int) error 
 	if err != nil {
 		return err
 	}
-	if n := bytes.Count(answer, []byte(`"status":"`+proto.StatusStored+`"`)); n != each {
-		return fmt.Errorf("%s: %d of %d stored: %.200s", resp.Status, n, each, answer)
+	if n := bytes.Count(answer, isStored); n != w.each {
+		return fmt.Errorf("%s: %d of %d stored: %.200s", resp.Status, n, w.each, answer)
 	}
 	return nil
+}
+
+var isStored = []byte(`"status":"` + proto.StatusStored + `"`)
+
+// askOne is ask for one message, without net/http's price for a response: the load
+// has the same two processors. An answer is a line after the headers.
+func askOne(c net.Conn, in *bufio.Reader, request []byte) error {
+	if _, err := c.Write(request); err != nil {
+		return err
+	}
+	for {
+		switch line, err := in.ReadSlice('\n'); {
+		case err != nil:
+			return err
+		case len(line) > 2: // a header
+			continue
+		}
+		line, err := in.ReadSlice('\n')
+		if err == nil && !bytes.Contains(line, isStored) {
+			err = fmt.Errorf("not stored: %.200s", line)
+		}
+		return err
+	}
 }

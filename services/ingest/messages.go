@@ -139,7 +139,7 @@ func (s *Service) publishOne(w http.ResponseWriter, r *http.Request, o *origin, 
 	if p.Ephemeral {
 		status = http.StatusAccepted
 	}
-	httpx.WriteLine(w, status, append(res.AppendTo(make([]byte, 0, 512)), '\n')) // a channel of 255 bytes fits
+	httpx.WriteLine(w, status, append(res.AppendTo(make([]byte, 0, 128+len(p.Channel))), '\n'))
 	return nil
 }
 

@@ -53,12 +53,12 @@ func (m *meter) count(p *proto.Publication, at string) error {
 }
 
 func (m *meter) charge(n int) error {
-	if n <= 0 {
+	burst := m.grant.Burst()
+	if n <= 0 || burst == 0 {
 		return nil
 	}
 	now := time.Now()
-	burst := m.grant.Burst()
-	if burst > 0 && m.charged+n > burst {
+	if m.charged+n > burst {
 		httpx.RetryAfter(m.w, m.grant.Refill(now))
 		return proto.ProblemTooManyRequests.With(fmt.Sprintf(
 			"the request has more messages, counted per channel, than the %d that the key may publish at once; "+

@@ -32,9 +32,7 @@ func (s *Service) origin(r *http.Request, g auth.Grant) (*origin, error) {
 			s.log.Warn("a peer that is no trusted proxy sends X-Forwarded-For: if it is yours, name it in HERALD_TRUSTED_PROXIES (-trusted-proxies); until then the log has its address for every publisher behind it", "remote", r.RemoteAddr)
 		})
 	}
-	if addr := s.cfg.TrustedProxies.ClientIP(r); addr.IsValid() {
-		o.Source = addr.String()
-	}
+	o.Source = s.cfg.TrustedProxies.ClientAddr(r)
 	if s.tracer != nil {
 		o.Traceparent = tracing.Traceparent(r.Context())
 	} else if t := r.Header.Get("traceparent"); tracing.TraceID(t) != "" {

@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,18 +98,19 @@ func (r *rig) until200(body string) proto.Result {
 func TestRetriesOverAnOutage(t *testing.T) {
 	server := startNATS(t)
 	r := start(t, server)
-	const publishers, each = 4, 60
+	const publishers = 4
+	var over atomic.Bool // the restarts are
 	var wg sync.WaitGroup
-	acked := make([]string, publishers*each)
+	var acked [publishers][]string
 	for p := range publishers {
 		wg.Go(func() {
-			for i := range each {
-				n := p*each + i
-				body := fmt.Sprintf(`{"channel":"c.%d","data":%d,"id":"m%d"}`, p, n, n)
-				for acked[n] == "" {
+			for n := 0; !over.Load(); n++ {
+				body := fmt.Sprintf(`{"channel":"c.%d","data":%d,"id":"m%d.%d"}`, p, n, p, n)
+				for {
 					a := r.post("/v1/messages", body)
 					if a.status == http.StatusOK {
-						acked[n] = a.result(t, http.StatusOK).ID
+						acked[p] = append(acked[p], a.result(t, http.StatusOK).ID)
+						break
 					} else if a.status != http.StatusServiceUnavailable {
 						t.Errorf("message %d: got %d %s", n, a.status, a.body)
 						return
@@ -116,20 +119,26 @@ func TestRetriesOverAnOutage(t *testing.T) {
 			}
 		})
 	}
-	for range 2 {
+	some := func() {
 		seen := r.storedMessages()
 		natstest.Eventually(t, 20*time.Second, "some stored", func() bool { return r.storedMessages() > seen+10 })
+	}
+	for range 2 {
+		some()
 		server.Restart()
 	}
+	some()
+	over.Store(true)
 	wg.Wait()
 	ids := map[string]int{}
 	for _, m := range stored(t, r.nc) {
 		ids[proto.Cursor{Epoch: r.epochs().At(proto.PackOf(m.Number)), Seq: m.Number}.String()]++
 	}
-	if len(ids) != len(acked) {
-		t.Errorf("stored: got %d messages, want %d", len(ids), len(acked))
+	all := slices.Concat(acked[:]...)
+	if len(ids) != len(all) {
+		t.Errorf("stored: got %d messages, want %d", len(ids), len(all))
 	}
-	for n, id := range acked {
+	for n, id := range all {
 		if ids[id] != 1 {
 			t.Errorf("message %d: acknowledged as %s, which is stored %d times", n, id, ids[id])
 		}

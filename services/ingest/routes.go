@@ -3,11 +3,13 @@ package ingest
 import (
 	"net/http"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
@@ -51,9 +53,19 @@ func (s *Service) writeProblem(w http.ResponseWriter, r *http.Request, err error
 // count counts the requests of one route by code.
 func (s *Service) count(route string, h http.HandlerFunc) http.HandlerFunc {
 	requests := s.metrics.requests.MustCurryWith(map[string]string{"route": route})
-	return func(w http.ResponseWriter, r *http.Request) {
-		observe(w, r, h, func(code int) { requests.WithLabelValues(strconv.Itoa(code)).Inc() })
+	var ok atomic.Pointer[prometheus.Counter] // of 200; made by the first such answer
+	count := func(code int) {
+		if c := ok.Load(); c != nil && code == http.StatusOK {
+			(*c).Inc()
+			return
+		}
+		c := requests.WithLabelValues(strconv.Itoa(code))
+		c.Inc()
+		if code == http.StatusOK {
+			ok.Store(&c)
+		}
 	}
+	return func(w http.ResponseWriter, r *http.Request) { observe(w, r, h, count) }
 }
 
 // traced makes a span of each request to a route that publishes, below that of

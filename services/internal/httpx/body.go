@@ -25,7 +25,11 @@ func NewBody(w http.ResponseWriter, r *http.Request, maxBytes int64) (*Body, err
 	if r.ContentLength > maxBytes {
 		return nil, proto.ProblemTooLarge.With(fmt.Sprintf("the body has %d bytes, at most %d are allowed", r.ContentLength, maxBytes))
 	}
-	return &Body{r: http.MaxBytesReader(w, r.Body, maxBytes), length: r.ContentLength, max: maxBytes}, nil
+	b := &Body{r: r.Body, length: r.ContentLength, max: maxBytes}
+	if b.length < 0 { // otherwise net/http reads no more than was announced
+		b.r = http.MaxBytesReader(w, r.Body, maxBytes)
+	}
+	return b, nil
 }
 
 // Bytes is what was read so far, valid until the next call of More. After the

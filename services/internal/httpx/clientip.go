@@ -90,6 +90,19 @@ func (p *Proxies) ClientIP(r *http.Request) netip.Addr {
 	return peer
 }
 
+// ClientAddr is ClientIP as text; empty if it is invalid.
+func (p *Proxies) ClientAddr(r *http.Request) string {
+	if len(p.prefixes) == 0 && !strings.HasPrefix(r.RemoteAddr, "[") {
+		if host, _, ok := strings.Cut(r.RemoteAddr, ":"); ok { // IPv4, as the socket wrote it
+			return host
+		}
+	}
+	if addr := p.ClientIP(r); addr.IsValid() {
+		return addr.String()
+	}
+	return ""
+}
+
 // parseHop reads one entry: an address, in brackets or not, or, as some proxies
 // write it, an address with a port; quoted or not.
 func parseHop(s string) (netip.Addr, error) {

@@ -6,11 +6,13 @@ package httpx
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net/http"
 	"os"
 	"runtime/debug"
@@ -168,21 +170,47 @@ func RequestID(r *http.Request) string { return RequestIDOf(r.Context()) }
 
 // RequestIDOf is RequestID by the request's context.
 func RequestIDOf(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
+	if v, ok := ctx.Value(requestIDKey{}).(*visited); ok {
+		return v.header[0]
+	}
+	return ""
+}
+
+// visited is the context of a request that has an id: one piece of memory for the
+// context, and for the value of the header.
+type visited struct {
+	context.Context
+	header [1]string
+}
+
+func (v *visited) Value(key any) any {
+	if key == (requestIDKey{}) {
+		return v
+	}
+	return v.Context.Value(key)
 }
 
 // requestID gives each request an id of our own making: one taken from the
 // client could forge log lines.
 func requestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := NewID()
-		w.Header().Set("X-Request-Id", id)
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
+		v := &visited{Context: r.Context()}
+		var id [16]byte
+		v.header[0] = string(appendHex(id[:0], mathrand.Uint64()))
+		w.Header()["X-Request-Id"] = v.header[:]
+		next.ServeHTTP(w, r.WithContext(v))
 	})
 }
 
-// NewID makes a random id of 16 hex digits for requests and connections.
+// appendHex appends 16 hex digits.
+func appendHex(b []byte, n uint64) []byte {
+	var raw [8]byte
+	binary.BigEndian.PutUint64(raw[:], n)
+	return hex.AppendEncode(b, raw[:])
+}
+
+// NewID makes an id of 16 hex digits for a connection, which nobody can guess.
+// Requests have cheaper ones.
 func NewID() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand since Go 1.24)

@@ -14,6 +14,9 @@ import (
 // many may be repeated, those in once may not. Values are not in the error: one
 // may be a token.
 func Query(r *http.Request, many []string, once ...string) (url.Values, error) {
+	if r.URL.RawQuery == "" {
+		return nil, nil
+	}
 	known := "; known parameters are " + strings.Join(slices.Concat(many, once), ", ")
 	if len(many)+len(once) == 0 {
 		known = "; this call takes none"

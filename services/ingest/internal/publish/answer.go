@@ -32,8 +32,8 @@ func (l *lane) hear(m *nats.Msg) {
 		f.refs.Add(1)
 		l.asking.Go(func() { l.ask(f, number, out, f.mark) })
 	}
+	l.handOut()
 	l.mu.Unlock()
-	l.hand()
 }
 
 // ask lands a flight whose acknowledgement may be of another life of the stream.

@@ -150,16 +150,16 @@ func (p *Publisher) Send(o *Origin, pub *proto.Publication, channel string, plac
 	}
 	msgID := o.msgID(pub.ID, channel, place)
 	d.keyed = msgID != ""
-	if d.flight, d.place, d.err = p.lane.add(&m, private, msgID); d.err == nil {
-		p.lane.hand()
-	}
+	d.flight, d.place, d.err = p.lane.add(&m, private, msgID)
 	return d
 }
 
 // Settle waits until it is known what became of the message; that takes Patience
-// at most. On an error the result is "failed", and the error a *proto.Problem.
+// at most, also if the request has ended before: the message is stored all the same, and
+// counted. On an error the result is "failed", and the error a *proto.Problem. ctx
+// is for the log.
 func (p *Publisher) Settle(ctx context.Context, d *Delivery) (proto.Result, error) {
-	res, err := p.await(ctx, d)
+	res, err := p.await(d)
 	took := time.Since(d.accepted)
 	p.metrics.messages[res.Status].Inc()
 	switch {
@@ -181,7 +181,7 @@ func (p *Publisher) Settle(ctx context.Context, d *Delivery) (proto.Result, erro
 }
 
 // await waits until the message has landed.
-func (p *Publisher) await(ctx context.Context, d *Delivery) (proto.Result, error) {
+func (p *Publisher) await(d *Delivery) (proto.Result, error) {
 	res := proto.Result{Status: proto.StatusFailed, Channel: d.channel}
 	if d.err != nil {
 		return res, d.err
@@ -193,11 +193,7 @@ func (p *Publisher) await(ctx context.Context, d *Delivery) (proto.Result, error
 		} else {
 			p.lane.push()
 		}
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			return res, ctx.Err()
-		}
+		<-f.done
 	}
 	switch {
 	case f.err != nil:
@@ -252,8 +248,6 @@ func (p *Publisher) problem(d *Delivery, err error) error {
 		return proto.ProblemNotStored.With(errUnknown.Error())
 	case errors.Is(err, errEpoch):
 		return proto.ProblemNotStored.With("the stream was made anew meanwhile, or does not answer")
-	case errors.Is(err, context.Canceled):
-		return proto.ProblemNotStored.With("the request ended before NATS acknowledged the message")
 	case errors.Is(err, nats.ErrMaxPayload), errors.As(err, &api) && api.ErrorCode == codeTooLarge:
 		return proto.ProblemTooLarge.With("the message is larger than NATS takes")
 	case Disconnected(err), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
