@@ -3,15 +3,16 @@
 // generated file, nothing fetched from elsewhere.
 //
 // A server shows demo/index.html at /, favicon.ico at /favicon.ico, and the
-// folders under their names. The pages hold to the strictest
+// folders under their names; the console the same way below /admin/, with
+// admin/index.html as its page. The pages hold to the strictest
 // Content-Security-Policy that lets them load their own files and connect
 // home; they have no inline script or style.
 package web
 
 import "embed"
 
-// FS has the folders admin, client, demo and shared, and favicon.ico. The tests
-// beside them are not in it.
+// FS has the folders admin (the console), client, demo, shared and third_party,
+// and favicon.ico. The tests beside them are not in it.
 //
-//go:embed admin client demo shared favicon.ico
+//go:embed admin client demo shared third_party favicon.ico
 var FS embed.FS

@@ -1,6 +1,8 @@
 package web_test
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"io/fs"
 	"path"
 	"regexp"
@@ -41,12 +43,15 @@ var forbidden = map[string][]*regexp.Regexp{
 
 func TestPages(t *testing.T) {
 	for _, name := range files(t) {
+		if strings.HasPrefix(name, "third_party/") { // held by TestThirdParty
+			continue
+		}
 		ext := path.Ext(name)
 		text := links.ReplaceAllString(read(t, name), "<a>")
 		if re := references[ext]; re != nil {
 			for _, m := range re.FindAllStringSubmatch(text, -1) {
 				folder := path.Dir(name)
-				if name == "demo/index.html" { // which is served at /
+				if name == "demo/index.html" || name == "admin/index.html" { // served at / and /admin/
 					folder = "."
 				}
 				target := path.Join(folder, m[1])
@@ -74,7 +79,47 @@ func TestServedFiles(t *testing.T) {
 	if !strings.HasPrefix(read(t, "favicon.ico"), "\x00\x00\x01\x00") {
 		t.Error("favicon.ico is not an icon")
 	}
+	if !strings.HasPrefix(read(t, "admin/index.html"), "<!doctype html>") {
+		t.Error("admin/index.html is not HTML")
+	}
 	read(t, "client/herald.js")
+}
+
+// Libraries are the unchanged files of the packages that third_party/README.md
+// names, each beside its licence, and none of them imports another by a bare
+// name, which a browser resolves only with an inline import map.
+func TestThirdParty(t *testing.T) {
+	listed := map[string]string{}
+	row := regexp.MustCompile(`(?m)^\| .* \| ([^| ]+) \| ([0-9a-f]{64}) \|$`)
+	for _, m := range row.FindAllStringSubmatch(read(t, "third_party/README.md"), -1) {
+		listed["third_party/"+m[1]] = m[2]
+	}
+	bare := regexp.MustCompile(`(?:from|import)\s*["'][^"'./]`)
+	for _, name := range files(t) {
+		if !strings.HasPrefix(name, "third_party/") || path.Base(name) == "README.md" {
+			continue
+		}
+		text := read(t, name)
+		if path.Base(name) == "LICENSE" {
+			if !strings.Contains(text, "License") {
+				t.Errorf("%s is no licence", name)
+			}
+			continue
+		}
+		if got := fmt.Sprintf("%x", sha256.Sum256([]byte(text))); got != listed[name] {
+			t.Errorf("%s: SHA-256 is %s; third_party/README.md says %q", name, got, listed[name])
+		}
+		delete(listed, name)
+		if _, err := fs.Stat(web.FS, path.Join(path.Dir(name), "LICENSE")); err != nil {
+			t.Errorf("%s has no LICENSE beside it", name)
+		}
+		if m := bare.FindString(text); m != "" {
+			t.Errorf("%s: has %q", name, m)
+		}
+	}
+	for name := range listed {
+		t.Errorf("%s is in third_party/README.md only", name)
+	}
 }
 
 func TestTestsAreNotEmbedded(t *testing.T) {

@@ -1,0 +1,142 @@
+// Calls to the console's API, and who is signed in.
+
+import { computed, signal } from "./component.js";
+import { member } from "./exact.js";
+
+/** Where the console is: behind a proxy it may be a folder. */
+export const home = new URL("../", import.meta.url);
+
+/** @typedef {{user: string, role: "viewer" | "operator" | "admin", csrf: string, expires: string, version: string, single: boolean, instance: string}} Session */
+
+/** Who is signed in; null: nobody; undefined: not known yet. @type {import("./component.js").Signal<Session | null | undefined>} */
+export const session = signal(undefined);
+
+/** Whether somebody was signed in and the session ended: the login stands over the page then. */
+export const ended = signal(false);
+
+const RANKS = { viewer: 1, operator: 2, admin: 3 };
+
+/** Who is signed in, or was until the session ended: what is being written stays on the page meanwhile. */
+export const who = computed(() => {
+  if (session.value || !ended.value) last = session.value;
+  return last;
+});
+/** @type {Session | null | undefined} */
+let last;
+
+/** @param {"viewer" | "operator" | "admin"} role */
+export const may = (role) => RANKS[who.value?.role] >= RANKS[role];
+
+/** An answer that is no success; title and detail are for people. */
+export class Fault extends Error {
+  /** @param {{title: string, detail?: string, status?: number, pointer?: string, request?: string, results?: any[], retryAfter?: number}} problem */
+  constructor(problem) {
+    super(problem.detail ? `${problem.title}: ${problem.detail}` : problem.title);
+    Object.assign(this, problem);
+  }
+}
+
+/** The answer of an aborted call, which nobody waits for. @param {any} err */
+export const aborted = (err) => err?.name === "AbortError";
+
+/**
+ * @param {"GET" | "POST" | "PUT" | "DELETE"} method
+ * @param {string} path below api/
+ * @param {{query?: Record<string, any>, body?: any, text?: string, signal?: AbortSignal, exact?: string}} [options] body is
+ *   sent as JSON, text as it is; exact names a member of the answer that is given as its text
+ * @returns {Promise<any>} the answer's JSON; undefined for 204
+ * @throws {Fault}
+ */
+export async function call(method, path, options = {}) {
+  const response = await send(method, path, options);
+  if (response.status === 204) return undefined;
+  const text = await response.text();
+  let answer;
+  try {
+    answer = text === "" ? undefined : JSON.parse(text);
+  } catch {
+    throw new Fault({ title: "The answer is not JSON", detail: `${method} ${path} answered ${response.status}. Is there a proxy in between?` });
+  }
+  if (options.exact && answer && options.exact in answer) answer[options.exact] = member(text, options.exact);
+  return answer;
+}
+
+export const get = (path, query, signal) => call("GET", path, { query, signal });
+
+/** As call, but the answer is the response, to be read as a stream. */
+export async function send(method, path, { query, body, text, signal: stop } = {}) {
+  for (;;) {
+    const asked = session.value;
+    const response = await once(method, path, { query, text: text ?? (body === undefined ? undefined : JSON.stringify(body)), stop });
+    if (response.ok) return response;
+    const problem = await problemOf(response, method, path);
+    if (response.status !== 401 || path === "login" || !asked) throw problem;
+    // Another call may have brought a new session while this one was on its way.
+    if (session.value === asked) {
+      ended.value = true;
+      session.value = null;
+    }
+    await signedIn(stop);
+    if (method !== "GET" && session.value?.user !== asked.user) {
+      throw new Fault({ title: `You are ${session.value?.user} now`, detail: `This was ${asked.user}’s to do, so nothing was sent. Send it again if you want to.` });
+    }
+  }
+}
+
+async function once(method, path, { query = {}, text, stop }) {
+  const url = new URL(`api/${path}`, home);
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
+  }
+  const headers = {};
+  if (text !== undefined) headers["Content-Type"] = "application/json";
+  if (method !== "GET" && session.value) headers["X-CSRF-Token"] = session.value.csrf;
+  try {
+    return await fetch(url, { method, headers, body: text, signal: stop, credentials: "same-origin", redirect: "error" });
+  } catch (err) {
+    if (aborted(err)) throw err;
+    throw new Fault({ status: 0, title: "Herald’s console does not answer", detail: "Is it running, and is the network there? Nothing was changed." });
+  }
+}
+
+/** @param {Response} response */
+async function problemOf(response, method, path) {
+  const fallback = { title: `${method} ${path} answered ${response.status}`, detail: response.statusText };
+  const problem = await response.json().catch(() => fallback);
+  return new Fault({
+    ...fallback,
+    ...(typeof problem === "object" ? problem : {}),
+    status: response.status,
+    retryAfter: Number(response.headers.get("Retry-After")) || undefined,
+  });
+}
+
+/** Waits until somebody is signed in. @param {AbortSignal} [stop] */
+function signedIn(stop) {
+  return new Promise((done, fail) => {
+    if (session.value) return done(undefined);
+    const unsubscribe = session.subscribe((now) => {
+      if (!now) return;
+      queueMicrotask(() => unsubscribe());
+      done(undefined);
+    });
+    stop?.addEventListener("abort", () => {
+      unsubscribe();
+      fail(new DOMException("aborted", "AbortError"));
+    });
+    return undefined;
+  });
+}
+
+/** @param {string} user @param {string} password */
+export async function signIn(user, password) {
+  const answer = await call("POST", "login", { body: { user, password } });
+  ended.value = false;
+  session.value = answer;
+}
+
+export async function signOut() {
+  await call("POST", "logout");
+  ended.value = false;
+  session.value = null;
+}

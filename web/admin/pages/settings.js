@@ -1,0 +1,96 @@
+import { call, get } from "../api.js";
+import { component, html, signal } from "../component.js";
+import { poll } from "../live.js";
+import { change, Difference, Empty, Filter, Filters, Form, place, Tag, tell, Waiting } from "../view.js";
+
+const SOURCES = { default: "default", file: "file", environment: "environment", flag: "flag", console: "console" };
+const WANT = { number: "a number", bytes: "bytes, such as 64KiB or 1GiB", duration: "a time, such as 10s or 24h", list: "names with commas between", switch: "on or off", text: "text" };
+
+export const Page = component((self) => {
+  const list = poll((stop) => get("settings", {}, stop), 5);
+  self.cleanup(list.stop);
+  const editing = signal("");
+  const after = signal({}); // what is different, by name
+
+  const done = (name, before, setting) => {
+    editing.value = "";
+    after.value = { ...after.value, [name]: { before, after: setting?.value ?? "" } };
+    tell(`${name} is ${setting?.value === "" ? "empty" : setting?.value ?? "changed"} now.`);
+    list.refresh();
+  };
+  const save = async (setting, form) => {
+    const value = String(new FormData(form).get("value") ?? "");
+    done(setting.name, setting.value, await call("PUT", `settings/${encodeURIComponent(setting.name)}`, { body: { value } }));
+  };
+  const reset = async (setting) => done(setting.name, setting.value, await call("DELETE", `settings/${encodeURIComponent(setting.name)}`));
+
+  return () => {
+    const all = list.data.value?.settings ?? [];
+    const { q = "", only } = place.value.query;
+    const seen = all.filter((s) => `${s.name} ${s.env} ${s.help} ${s.group}`.toLowerCase().includes(q.toLowerCase())
+      && (only !== "live" || s.live) && (only !== "changed" || s.source !== "default"));
+    const groups = Map.groupBy ? Map.groupBy(seen, (s) => s.group) : group(seen);
+    return html`
+      <${Filters} names=${["q", "only"]}>
+        <${Filter} name="q" label="Search" placeholder="name, variable or meaning" wide />
+        <${Filter} name="only" label="Show" choices=${[["", "all settings"], ["live", "those that act at once"], ["changed", "those that are not default"]]} />
+      </${Filters}>
+      <${Waiting} of=${list}>
+        ${list.data.value && seen.length === 0 && html`<${Empty} title="No setting matches."><button type="button" class="quiet" onClick=${() => change({ q: "", only: "" })}>Show all</button></${Empty}>`}
+        ${[...groups].map(([name, settings]) => html`<section key=${name} class="group" aria-label=${name}>
+          <h2>${name}</h2>
+          <ul class="settings">${settings.map((setting) => html`<${Setting} key=${setting.name} of=${setting} editing=${editing} after=${after.value[setting.name]} save=${save} reset=${reset} />`)}</ul>
+        </section>`)}
+      </${Waiting}>`;
+  };
+});
+
+function group(settings) {
+  const groups = new Map();
+  for (const s of settings) groups.set(s.group, [...(groups.get(s.group) ?? []), s]);
+  return groups;
+}
+
+const Setting = component((self) => {
+  const busy = signal(false);
+  return ({ of, editing, after, save, reset }) => {
+    const open = editing.value === of.name;
+    const can = of.live && !of.locked;
+    return html`<li class=${open ? "shown" : ""}>
+      <div class="what">
+        <h3 class="code">${of.name}</h3>
+        <p class="hint">${of.help}</p>
+      </div>
+      <div class="value">
+        ${open
+          ? html`<${Form} action="Save" label=${`Change ${of.name}`} run=${(form) => save(of, form)} more=${html`<button type="button" onClick=${() => { editing.value = ""; }}>Cancel</button>`}>
+              <${Editor} of=${of} />
+            </${Form}>`
+          : html`<p><span class="code now">${of.value === "" ? html`<span class="none">empty</span>` : of.value}</span>
+              <${Tag} tone=${of.source === "console" ? "good" : ""}>${SOURCES[of.source] ?? of.source}</${Tag}>
+              ${can && html`<button type="button" class="quiet" aria-label=${`Change ${of.name}`} onClick=${() => { editing.value = of.name; }}>Change</button>`}
+              ${can && of.source === "console" && html`<button type="button" class="quiet" disabled=${busy.value} aria-label=${`Take back ${of.name}`} onClick=${() => {
+                busy.value = true;
+                reset(of).finally(() => { busy.value = false; });
+              }}>Take back</button>`}</p>`}
+        ${after && !open && after.before !== after.after && html`<${Difference} before=${after.before} after=${after.after} />`}
+        ${of.locked && html`<p class="locked">${of.locked}</p>`}
+        ${of.stored && of.stored !== of.value && html`<p class="hint">The console has <span class="code">${of.stored}</span> stored, which does not act.</p>`}
+        <p class="hint">Default <span class="code">${of.default === "" ? "empty" : of.default}</span> · <span class="code">-${of.name}</span>${of.env && html` · <span class="code">${of.env}</span>`}${!of.live && " · acts at the next start"}</p>
+      </div>
+    </li>`;
+  };
+});
+
+/** What one may write, by the kind of the setting. */
+function Editor({ of }) {
+  const id = `value-${of.name}`;
+  const choices = of.kind === "choice" ? of.choices : of.kind === "switch" ? of.choices ?? (/^(true|false)$/.test(of.value) ? ["true", "false"] : ["on", "off"]) : undefined;
+  return html`<div class="field"><label class="visually-hidden" for=${id}>New value of ${of.name}</label>
+    ${choices
+      ? html`<select id=${id} name="value">${choices.map((choice) => html`<option value=${choice} selected=${choice === of.value}>${choice}</option>`)}</select>`
+      : html`<input id=${id} name="value" class="code" defaultValue=${of.value} inputmode=${of.kind === "number" ? "numeric" : undefined} autocomplete="off" autocapitalize="none" spellcheck="false" aria-describedby=${`${id}-want`}
+          ref=${(input) => { if (input && !input.dataset.seen) { input.dataset.seen = "1"; input.focus(); } }} />
+        <p class="hint" id=${`${id}-want`}>Want ${WANT[of.kind] ?? of.kind}.</p>`}
+  </div>`;
+}
