@@ -61,6 +61,7 @@ type Service struct {
 	instance string // name of the host
 	sessions *scs.SessionManager
 	clock    func() time.Time
+	gzipped  sync.Map // files of the page, by ETag; see compressed
 
 	// stores are set once, by Run, when NATS has answered; nil until then.
 	stores atomic.Pointer[stores]

@@ -2,10 +2,12 @@ package admin
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -263,15 +265,34 @@ func TestSessionsAreShared(t *testing.T) {
 func TestPages(t *testing.T) {
 	c := start(t)
 	b := c.browser()
-	for path, want := range map[string]string{"": "text/html; charset=utf-8", "app.js": "text/javascript; charset=utf-8", "third_party/preact.mjs": "text/javascript; charset=utf-8"} {
+	for path, want := range map[string]string{"": "text/html; charset=utf-8", "admin/app.js": "text/javascript; charset=utf-8", "third_party/preact.mjs": "text/javascript; charset=utf-8"} {
 		a := b.want(http.StatusOK, "GET", path, nil)
 		if a.header.Get("Content-Type") != want || a.header.Get("Content-Security-Policy") != securityPolicy || a.header.Get("X-Frame-Options") != "DENY" || a.header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%q: got %v", path, a.header)
 		}
 	}
-	for _, path := range []string{"nothing.js", "demo/secret.js", "../demo/secret.js", "%2e%2e/demo/secret.js", "shared/../demo/secret.js", "third_party/%2e%2e/demo/secret.js", "third_party/..%2fdemo%2fsecret.js", "..%5cdemo", "api", "api/", "api/nothing", "third_party", "/etc/passwd"} {
+	for _, path := range []string{"nothing.js", "app.js", "index.html", "admin/nothing.js", "client/herald.js", "demo/secret.js", "../demo/secret.js", "%2e%2e/demo/secret.js", "shared/../demo/secret.js", "third_party/%2e%2e/demo/secret.js", "third_party/..%2fdemo%2fsecret.js", "..%5cdemo", "api", "api/", "api/nothing", "third_party", "/etc/passwd"} {
 		if a := b.call("GET", path, nil); a.status != http.StatusNotFound {
 			t.Errorf("%s: got %d %s", path, a.status, a.body)
+		}
+	}
+	for accept, want := range map[string]string{"gzip": "gzip", "br, gzip;q=0.5": "gzip", "gzip;q=0": "", "identity": "", "": ""} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Accept-Encoding", accept)
+		w := httptest.NewRecorder()
+		c.servePage(w, r, "admin/app.js")
+		if got := w.Header().Get("Content-Encoding"); got != want || w.Header().Get("Vary") != "Accept-Encoding" {
+			t.Errorf("Accept-Encoding %q: got %q, %v", accept, got, w.Header())
+		}
+		body := io.Reader(w.Body)
+		if want == "gzip" {
+			var err error
+			if body, err = gzip.NewReader(body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if text, err := io.ReadAll(body); err != nil || string(text) != "export {}" {
+			t.Errorf("Accept-Encoding %q: got %q, %v", accept, text, err)
 		}
 	}
 	b.url = strings.TrimSuffix(b.url, "/")

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
@@ -16,9 +17,10 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 )
 
-// folders are those of the pages that stand under their own names below /admin/;
-// everything else there is in the folder admin.
-var folders = []string{"shared", "third_party", "client"}
+// folders are those of the pages that stand under their own names below /admin/.
+// The page itself is admin/index.html at /admin/, one level up, so that its
+// relative references fit the files and the URLs alike.
+var folders = []string{"admin", "shared", "third_party"}
 
 // types are set by hand: on Windows the registry may say that a script is plain
 // text, and nosniff then stops it.
@@ -32,22 +34,25 @@ var types = map[string]string{
 func (s *Service) mountPages(r chi.Router) {
 	httpx.Get(r, "/*", func(w http.ResponseWriter, r *http.Request) {
 		name := chi.URLParam(r, "*")
-		switch top, _, below := strings.Cut(name, "/"); {
+		top, _, below := strings.Cut(name, "/")
+		switch {
 		case name == "":
 			name = "admin/index.html"
-		case top == "api" || s.deps.Pages == nil:
+		case name == "favicon.ico", below && slices.Contains(folders, top):
+		default:
+			name = ""
+		}
+		if name == "" || s.deps.Pages == nil {
 			httpx.WriteProblem(w, r, s.log, proto.ProblemNotFound.With(r.URL.Path))
 			return
-		case below && slices.Contains(folders, top):
-		default:
-			name = "admin/" + name
 		}
 		s.servePage(w, r, name)
 	})
 }
 
-// servePage serves a file of the embedded pages. They have no modification time,
-// so a hash of the content is what browsers ask with (ETag).
+// servePage serves a file of the embedded pages, compressed for who takes that.
+// They have no modification time, so a hash of the content is what browsers ask
+// with (ETag).
 func (s *Service) servePage(w http.ResponseWriter, r *http.Request, name string) {
 	contentType, known := types[path.Ext(name)]
 	b, err := fs.ReadFile(s.deps.Pages, name)
@@ -58,6 +63,39 @@ func (s *Service) servePage(w http.ResponseWriter, r *http.Request, name string)
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Content-Type", contentType)
-	h.Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256(b)))
+	h.Set("Vary", "Accept-Encoding")
+	tag := fmt.Sprintf("%x", sha256.Sum256(b))
+	if takesGzip(r) {
+		h.Set("Content-Encoding", "gzip")
+		tag += "-gzip"
+		b = s.compressed(tag, b)
+	}
+	h.Set("ETag", `"`+tag+`"`)
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(b))
+}
+
+// compressed keeps what it has compressed once: the embedded pages are few and
+// never change.
+func (s *Service) compressed(tag string, b []byte) []byte {
+	if kept, ok := s.gzipped.Load(tag); ok {
+		return kept.([]byte)
+	}
+	var out bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&out, gzip.BestCompression) // the level is a valid one
+	_, _ = z.Write(b)                                       // a bytes.Buffer takes everything
+	_ = z.Close()
+	s.gzipped.Store(tag, out.Bytes())
+	return out.Bytes()
+}
+
+// takesGzip reads Accept-Encoding (RFC 9110 section 12.5.3). A weight of zero is
+// a refusal.
+func takesGzip(r *http.Request) bool {
+	for _, part := range strings.Split(r.Header.Get("Accept-Encoding"), ",") {
+		coding, weight, _ := strings.Cut(strings.ReplaceAll(part, " ", ""), ";q=")
+		if strings.EqualFold(coding, "gzip") {
+			return strings.Trim(weight, "0.") != "" || weight == ""
+		}
+	}
+	return false
 }

@@ -14,6 +14,9 @@ export const session = signal(undefined);
 /** Whether somebody was signed in and the session ended: the login stands over the page then. */
 export const ended = signal(false);
 
+/** A 401 about the password in the body, not about the session. */
+const WRONG_PASSWORD = "urn:herald:problem:wrong-password";
+
 const RANKS = { viewer: 1, operator: 2, admin: 3 };
 
 /** Who is signed in, or was until the session ended: what is being written stays on the page meanwhile. */
@@ -42,8 +45,8 @@ export const aborted = (err) => err?.name === "AbortError";
 /**
  * @param {"GET" | "POST" | "PUT" | "DELETE"} method
  * @param {string} path below api/
- * @param {{query?: Record<string, any>, body?: any, text?: string, signal?: AbortSignal, exact?: string}} [options] body is
- *   sent as JSON, text as it is; exact names a member of the answer that is given as its text
+ * @param {{query?: Record<string, any>, body?: any, text?: string, signal?: AbortSignal, exact?: string, background?: boolean}} [options] body is
+ *   sent as JSON, text as it is; exact names a member of the answer that is given as its text; background: the page asks by itself, which keeps no session alive
  * @returns {Promise<any>} the answer's JSON; undefined for 204
  * @throws {Fault}
  */
@@ -61,16 +64,17 @@ export async function call(method, path, options = {}) {
   return answer;
 }
 
-export const get = (path, query, signal) => call("GET", path, { query, signal });
+/** What the page asks again and again. */
+export const get = (path, query, signal) => call("GET", path, { query, signal, background: true });
 
 /** As call, but the answer is the response, to be read as a stream. */
-export async function send(method, path, { query, body, text, signal: stop } = {}) {
+export async function send(method, path, { query, body, text, signal: stop, background } = {}) {
   for (;;) {
     const asked = session.value;
-    const response = await once(method, path, { query, text: text ?? (body === undefined ? undefined : JSON.stringify(body)), stop });
+    const response = await once(method, path, { query, text: text ?? (body === undefined ? undefined : JSON.stringify(body)), stop, background });
     if (response.ok) return response;
     const problem = await problemOf(response, method, path);
-    if (response.status !== 401 || path === "login" || !asked) throw problem;
+    if (response.status !== 401 || problem.type === WRONG_PASSWORD || !asked) throw problem;
     // Another call may have brought a new session while this one was on its way.
     if (session.value === asked) {
       ended.value = true;
@@ -83,13 +87,14 @@ export async function send(method, path, { query, body, text, signal: stop } = {
   }
 }
 
-async function once(method, path, { query = {}, text, stop }) {
+async function once(method, path, { query = {}, text, stop, background }) {
   const url = new URL(`api/${path}`, home);
   for (const [name, value] of Object.entries(query)) {
     if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
   }
   const headers = {};
   if (text !== undefined) headers["Content-Type"] = "application/json";
+  if (background) headers["X-Background"] = "1";
   if (method !== "GET" && session.value) headers["X-CSRF-Token"] = session.value.csrf;
   try {
     return await fetch(url, { method, headers, body: text, signal: stop, credentials: "same-origin", redirect: "error" });

@@ -12,7 +12,7 @@ import { send } from "./api.js";
  * @param {() => void} [opened]
  */
 export async function listen(path, query, hear, stop, opened) {
-  const response = await send("GET", path, { query, signal: stop });
+  const response = await send("GET", path, { query, signal: stop, background: true });
   opened?.();
   const read = reader(hear);
   const body = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -8,7 +8,7 @@ export const Page = component((self) => {
   const path = poll((stop) => {
     const id = place.value.rest;
     if (id === "") return Promise.resolve(undefined);
-    return call("GET", `messages/${encodeURIComponent(id)}`, { signal: stop, exact: "data" });
+    return call("GET", `messages/${encodeURIComponent(id)}`, { signal: stop, exact: "data", background: true });
   }, 4);
   self.cleanup(path.stop);
   const typed = signal(undefined);
