@@ -67,9 +67,9 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 		return err
 	}
 	defer lifecycle.OutliveHangup(log)()
+	log, started := newStartLog(log)
 	changing := settings.New(table, log)
 	changing.Add(service.LogPart("herald", cfg.Log, level))
-	log, started := newStartLog(log)
 	for _, note := range notes {
 		log.Warn(note)
 	}
