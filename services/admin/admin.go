@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
+	"github.com/herald-push/herald/services/admin/audit"
 	"github.com/herald-push/herald/services/admin/users"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/retry"
@@ -62,6 +63,7 @@ type Service struct {
 	sessions *scs.SessionManager
 	clock    func() time.Time
 	gzipped  sync.Map // files of the page, by ETag; see compressed
+	throttle throttle
 
 	// stores are set once, by Run, when NATS has answered; nil until then.
 	stores atomic.Pointer[stores]
@@ -74,6 +76,7 @@ type Service struct {
 type stores struct {
 	users    *users.Store
 	sessions *sessionStore
+	audit    *audit.Log
 }
 
 const (

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/herald-push/herald/services/admin/audit"
 	"github.com/herald-push/herald/services/admin/users"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/nats-io/nats.go/jetstream"
@@ -29,7 +30,11 @@ func (s *Service) openStores(ctx context.Context) (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stores{users: users.New(userKV), sessions: newSessionStore(sessionKV)}, nil
+	rows, err := audit.Open(ctx, s.js, replicas)
+	if err != nil {
+		return nil, err
+	}
+	return &stores{users: users.New(userKV), sessions: newSessionStore(sessionKV), audit: rows}, nil
 }
 
 // bucket finds a bucket, or makes it. One with another number of replicas is

@@ -2,9 +2,12 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/admin/audit"
 	"github.com/herald-push/herald/services/admin/users"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/telemetry"
@@ -29,26 +32,59 @@ func (s *Service) postLogin(w http.ResponseWriter, r *http.Request, c *call) err
 	if st == nil {
 		return problemNotReady(errNotReady)
 	}
+	refund, wait, ok := s.throttle.try(in.User, c.address, s.clock())
+	if !ok {
+		s.metrics.logins.WithLabelValues(loginThrottled).Inc()
+		httpx.RetryAfter(w, wait)
+		return proto.ProblemTooManyRequests.With(fmt.Sprintf("too many tries to log in; try again in %s", wait.Round(time.Second)+time.Second))
+	}
 	u, err := st.users.Verify(r.Context(), in.User, in.Password)
 	switch {
 	case errors.Is(err, users.ErrPassword):
 		s.metrics.logins.WithLabelValues(loginWrong).Inc()
+		s.audit(r.Context(), &call{user: shown(in.User), address: c.address}, "login."+audit.Refused, "password", nil, nil)
 		return problemPassword
+	case errors.Is(err, users.ErrBusy):
+		s.metrics.logins.WithLabelValues(loginThrottled).Inc()
+		httpx.RetryAfter(w, time.Second)
+		return proto.ProblemTooManyRequests.With(err.Error())
 	case err != nil:
 		s.metrics.logins.WithLabelValues(loginFailed).Inc()
 		return problemNotReady(err)
 	}
-	session, err := s.begin(w, r, u)
+	refund()
+	s.throttle.succeeded(in.User, c.address)
+	session, err := s.welcome(w, r, u, c.address)
 	if err != nil {
-		s.metrics.logins.WithLabelValues(loginFailed).Inc()
 		return err
-	}
-	s.metrics.logins.WithLabelValues(loginOK).Inc()
-	if err := st.users.LoggedIn(r.Context(), u.Name, s.clock()); err != nil {
-		s.log.Debug("time of a login not written", "err", err)
 	}
 	s.writeSession(w, session)
 	return nil
+}
+
+// welcome starts the session of a user who has proved who it is.
+func (s *Service) welcome(w http.ResponseWriter, r *http.Request, u users.User, address string) (*call, error) {
+	c, err := s.begin(w, r, u)
+	if err != nil {
+		s.metrics.logins.WithLabelValues(loginFailed).Inc()
+		return nil, err
+	}
+	c.address = address
+	s.metrics.logins.WithLabelValues(loginOK).Inc()
+	s.audit(r.Context(), c, "login", u.Via, nil, nil)
+	if err := s.stores.Load().users.LoggedIn(r.Context(), u.Name, s.clock()); err != nil {
+		s.log.Debug("time of a login not written", "err", err)
+	}
+	return c, nil
+}
+
+// shown is what somebody gave as a user, as the audit has it: people type their
+// password there, too.
+func shown(user string) string {
+	if users.CheckName(user) != nil {
+		return "(no name of a user)"
+	}
+	return user
 }
 
 // postLogout ends the session.
@@ -56,6 +92,7 @@ func (s *Service) postLogout(w http.ResponseWriter, r *http.Request, c *call) er
 	if err := s.sessions.Destroy(c.session); err != nil {
 		return problemNotReady(err)
 	}
+	s.audit(r.Context(), c, "logout", "", nil, nil)
 	s.setCookie(w, r, "")
 	w.WriteHeader(http.StatusNoContent)
 	return nil

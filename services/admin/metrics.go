@@ -7,8 +7,9 @@ import (
 
 // metrics are the console's figures.
 type metrics struct {
-	logins  *prometheus.CounterVec
-	refused *prometheus.CounterVec
+	logins    *prometheus.CounterVec
+	refused   *prometheus.CounterVec
+	unaudited prometheus.Counter
 }
 
 // Results of a login.
@@ -38,6 +39,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "herald_admin_refused_total",
 			Help: "Calls of the console that were refused by reason: place (not this machine), forgery (another page, or no CSRF token), session (none, or it has ended) or role.",
 		}, []string{"reason"}),
+		unaudited: f.NewCounter(prometheus.CounterOpts{
+			Name: "herald_admin_unaudited_total",
+			Help: "Actions of administrators that could not be written into the audit; they are in the log.",
+		}),
 	}
 	for _, result := range []string{loginOK, loginWrong, loginThrottled, loginFailed} {
 		m.logins.WithLabelValues(result)

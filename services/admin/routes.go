@@ -29,14 +29,22 @@ func (s *Service) routes() []route {
 		{http.MethodPost, "login", open, s.postLogin},
 		{http.MethodPost, "logout", users.Viewer, s.postLogout},
 		{http.MethodGet, "session", users.Viewer, s.getSession},
+		{http.MethodGet, "audit", users.Admin, s.getAudit},
+		{http.MethodGet, "users", users.Admin, s.getUsers},
+		{http.MethodPost, "users", users.Admin, s.postUser},
+		{http.MethodPut, "users/{name}", users.Viewer, s.putUser}, // its own password; all else needs admin
+		{http.MethodDelete, "users/{name}", users.Admin, s.deleteUser},
 	}
 }
 
 // Mount adds the console below /admin/, unless it is off.
 func (s *Service) Mount(r chi.Router) {
-	if s.cfg.Console == Off {
-		return
+	if s.cfg.Console != Off {
+		s.mount(r, s.routes())
 	}
+}
+
+func (s *Service) mount(r chi.Router, routes []route) {
 	// Relative, since a proxy may have taken a part of the path away.
 	httpx.Get(r, "/admin", s.guard(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Location", "admin/")
@@ -44,7 +52,7 @@ func (s *Service) Mount(r chi.Router) {
 	})).ServeHTTP)
 	r.Route("/admin/", func(r chi.Router) {
 		r.Use(s.guard)
-		for _, route := range s.routes() {
+		for _, route := range routes {
 			if route.role != open && !users.Admin.Includes(route.role) {
 				panic("admin: no role for " + route.method + " " + route.path)
 			}

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"text/tabwriter"
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/keystore"
-	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/pusher"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -61,29 +59,13 @@ func (a *appShelf) run(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	where, err := findNATS(a.cfg)
-	if err != nil {
-		return err
-	}
-	nc, err := natsx.Connect(where, slog.New(slog.DiscardHandler))
-	if err != nil {
-		if a.cfg.NATS.URL == "" {
-			return fmt.Errorf("%w: the Herald of %s does not answer; start it", errNotRunning, a.cfg.Data)
+	return onNATS(ctx, a.cfg, func(ctx context.Context, js jetstream.JetStream) error {
+		store, err := keystore.OpenApps(ctx, js)
+		if err != nil {
+			return err
 		}
-		return err
-	}
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return fmt.Errorf("JetStream: %w", err)
-	}
-	store, err := keystore.OpenApps(ctx, js)
-	if err != nil {
-		return err
-	}
-	return a.do(ctx, store, verb, name)
+		return a.do(ctx, store, verb, name)
+	})
 }
 
 func (a *appShelf) do(ctx context.Context, store *keystore.AppStore, verb, name string) error {

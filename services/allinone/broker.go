@@ -106,6 +106,29 @@ func findNATS(cfg Config) (natsx.Config, error) {
 	return natsx.Config{URL: a.URL, Name: "herald-cli"}, nil
 }
 
+// onNATS calls do with the JetStream that findNATS finds. ctx of do is bounded.
+func onNATS(ctx context.Context, cfg Config, do func(context.Context, jetstream.JetStream) error) error {
+	where, err := findNATS(cfg)
+	if err != nil {
+		return err
+	}
+	nc, err := natsx.Connect(where, slog.New(slog.DiscardHandler))
+	if err != nil {
+		if cfg.NATS.URL == "" {
+			return fmt.Errorf("%w: the Herald of %s does not answer; start it", errNotRunning, cfg.Data)
+		}
+		return err
+	}
+	defer nc.Close()
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("JetStream: %w", err)
+	}
+	return do(ctx, js)
+}
+
 // broker is NATS as the services see it: embedded or elsewhere.
 type broker struct {
 	log       *slog.Logger

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/keystore"
-	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -62,30 +60,13 @@ func (k *keyring) run(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	cfg := k.cfg
-	where, err := findNATS(cfg)
-	if err != nil {
-		return err
-	}
-	nc, err := natsx.Connect(where, slog.New(slog.DiscardHandler))
-	if err != nil {
-		if cfg.NATS.URL == "" {
-			return fmt.Errorf("%w: the Herald of %s does not answer; start it", errNotRunning, cfg.Data)
+	return onNATS(ctx, k.cfg, func(ctx context.Context, js jetstream.JetStream) error {
+		store, err := keystore.Open(ctx, js)
+		if err != nil {
+			return err
 		}
-		return err
-	}
-	defer nc.Close()
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return fmt.Errorf("JetStream: %w", err)
-	}
-	store, err := keystore.Open(ctx, js)
-	if err != nil {
-		return err
-	}
-	return k.do(ctx, store, verb, name)
+		return k.do(ctx, store, verb, name)
+	})
 }
 
 // keyVerb takes the words apart: a verb, and the name that all but list need.

@@ -58,20 +58,20 @@ func NewPassword() string {
 func CheckPassword(user, password string) error {
 	switch n := utf8.RuneCountInString(password); {
 	case !utf8.ValidString(password):
-		return errors.New("password: it is not UTF-8")
+		return invalid("password: it is not UTF-8")
 	case n < minPasswordRunes:
-		return fmt.Errorf("password: it has %d characters; want at least %d", n, minPasswordRunes)
+		return invalid("password: it has %d characters; want at least %d", n, minPasswordRunes)
 	case len(password) > maxPasswordBytes:
-		return fmt.Errorf("password: it has %d bytes; want at most %d", len(password), maxPasswordBytes)
+		return invalid("password: it has %d bytes; want at most %d", len(password), maxPasswordBytes)
 	case strings.Contains(strings.ToLower(password), strings.ToLower(user)) && len(user) > 2:
-		return errors.New("password: it has the user's name in it")
+		return invalid("password: it has the user's name in it")
 	}
 	distinct := map[rune]bool{}
 	for _, r := range password {
 		distinct[r] = true
 	}
 	if len(distinct) < 5 {
-		return errors.New("password: it repeats a few characters")
+		return invalid("password: it repeats a few characters")
 	}
 	return nil
 }

@@ -1,7 +1,5 @@
 package users
 
-import "fmt"
-
 // Role says what a user of the console may do. Each role includes those before it.
 type Role string
 
@@ -22,7 +20,7 @@ func ParseRole(text string) (Role, error) {
 			return r, nil
 		}
 	}
-	return "", fmt.Errorf("%.40q is no role; want viewer, operator or admin", text)
+	return "", invalid("%.40q is no role; want viewer, operator or admin", text)
 }
 
 // Includes reports whether who has role r may do what role needed may do.

@@ -42,6 +42,7 @@ var (
 	ErrLastAdmin = errors.New("that is the last user with the role admin who has a password; make another one first")
 	ErrNoBucket  = errors.New("there are no users yet: the console makes their bucket when it first starts")
 	ErrOIDC      = errors.New("that user comes from OpenID Connect: password and role are its provider's to change")
+	ErrInvalid   = errors.New("not valid") // is wrapped by what a person gave and may not be
 	ErrChanged   = errors.New("somebody else changed that user in this moment; look again")
 )
 
@@ -101,15 +102,23 @@ func New(kv jetstream.KeyValue) *Store {
 // the audit and as a sender.
 func CheckName(name string) error {
 	if name == "" || len(name) > maxNameBytes {
-		return fmt.Errorf("user name: it has %d bytes; want 1 to %d", len(name), maxNameBytes)
+		return invalid("user name: it has %d bytes; want 1 to %d", len(name), maxNameBytes)
 	}
 	for i := 0; i < len(name); i++ {
 		if c := name[i]; c <= ' ' || c > '~' || strings.IndexByte("/\\\"'`<>?#%&", c) >= 0 {
-			return fmt.Errorf("user name %q: letters, digits and . _ - + @ | : are allowed", name)
+			return invalid("user name %q: letters, digits and . _ - + @ | : are allowed", name)
 		}
 	}
 	return nil
 }
+
+// invalidError is a sentence about what a person gave; it is ErrInvalid.
+type invalidError string
+
+func (e invalidError) Error() string { return string(e) }
+func (invalidError) Unwrap() error   { return ErrInvalid }
+
+func invalid(format string, args ...any) error { return invalidError(fmt.Sprintf(format, args...)) }
 
 // keyOf is the entry's name; that of a user has no case.
 func keyOf(kind, name string) string {
