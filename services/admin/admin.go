@@ -64,6 +64,7 @@ type Service struct {
 	clock    func() time.Time
 	gzipped  sync.Map // files of the page, by ETag; see compressed
 	throttle throttle
+	provider *provider // nil: no OpenID Connect
 
 	// stores are set once, by Run, when NATS has answered; nil until then.
 	stores atomic.Pointer[stores]
@@ -103,7 +104,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	if s.instance, err = os.Hostname(); err != nil {
 		s.instance = "unknown"
 	}
-	s.sessions = newSessions(s)
+	s.sessions, s.provider = newSessions(s), newProvider(&s.cfg.OIDC)
 	s.metrics = newMetrics(deps.Registry)
 	if cfg.Listen != "" {
 		router := httpx.NewRouter(s.log)
@@ -144,6 +145,7 @@ func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
+	defer s.provider.close()
 	if s.cfg.Console != Off {
 		wg.Go(func() { s.prepare(background) })
 	}

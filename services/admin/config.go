@@ -20,6 +20,7 @@ type Config struct {
 	Hosts httpx.Hosts
 	// MaxPerIP bounds the connections of one address; 0: no limit.
 	MaxPerIP int
+	OIDC     OIDC
 }
 
 // Mode says who may open the console. As a setting it reads off, loopback or on.
@@ -47,18 +48,18 @@ func (m *Mode) MarshalText() ([]byte, error) { return []byte(*m), nil }
 
 // DefaultConfig is what holds where nothing is set.
 func DefaultConfig() Config {
-	return Config{Listen: ":8083", Console: Loopback, MaxPerIP: 2000}
+	return Config{Listen: ":8083", Console: Loopback, MaxPerIP: 2000, OIDC: OIDC{Name: "OpenID Connect", RoleClaim: "groups", Scopes: []string{"openid", "profile", "email"}}}
 }
 
 // Settings declares each setting of the console.
 func (c *Config) Settings() []config.Setting {
-	return []config.Setting{
+	return append([]config.Setting{
 		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true, Into: &c.Listen},
 		{Flag: "console", Env: "HERALD_CONSOLE", Help: "who may open the console below /admin/: off (nobody), loopback (who is on this machine), on (everybody who reaches the port and can log in)", Into: &c.Console},
 		{Flag: "hosts", Env: "HERALD_HOSTS", Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for other names are refused; none: any", Into: (*[]string)(&c.Hosts)},
 		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES", Help: "addresses and prefixes, comma-separated, whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
-	}
+	}, c.OIDC.settings()...)
 }
 
 // Validate reports every fault, one sentence a line.
-func (c *Config) Validate() error { return c.Hosts.Validate() }
+func (c *Config) Validate() error { return errors.Join(c.Hosts.Validate(), c.OIDC.validate()) }

@@ -15,7 +15,15 @@ import (
 
 // getLogin says how one can log in.
 func (s *Service) getLogin(w http.ResponseWriter, _ *http.Request, _ *call) error {
-	httpx.WriteJSON(w, http.StatusOK, map[string]any{"password": true, "oidc": nil})
+	type button struct {
+		Name string `json:"name"`
+		URL  string `json:"url"`
+	}
+	var other *button
+	if s.provider != nil {
+		other = &button{s.cfg.OIDC.Name, "oidc/start"}
+	}
+	httpx.WriteJSON(w, http.StatusOK, map[string]any{"password": true, "oidc": other})
 	return nil
 }
 

@@ -58,6 +58,10 @@ func (s *Service) mount(r chi.Router, routes []route) {
 			}
 			r.Method(route.method, "/api/"+route.path, s.allowed(route))
 		}
+		if s.provider != nil {
+			r.Get("/oidc/start", s.startOIDC)
+			r.Get("/oidc/callback", s.finishOIDC)
+		}
 		s.mountPages(r)
 	})
 }
