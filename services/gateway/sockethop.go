@@ -42,6 +42,8 @@ type hop struct {
 	ID  string         `json:"id"`
 	Cut bool           `json:"cut,omitempty"` // the client of the request with this id has hung up
 	Q   engineio.Query `json:"q"`
+	// Step is one of a WebSocket; empty: the hop is a GET or POST.
+	Step engineio.Step `json:"step,omitempty"`
 	// Method, Body and Binary are those of engineio.Server.Serve.
 	Method string `json:"method,omitempty"`
 	Body   []byte `json:"body,omitempty"`
@@ -110,6 +112,10 @@ func (h *hops) take(ctx context.Context, m *nats.Msg) {
 			delete(h.cuts, r.ID)
 			h.mu.Unlock()
 		}()
+		if r.Step != "" {
+			respond(m, h.engine.Step(r.Q, r.Step))
+			return
+		}
 		respond(m, h.engine.Serve(ctx, r.Q, r.Method, r.Body, r.Binary))
 	})
 }
@@ -119,25 +125,41 @@ func respond(m *nats.Msg, response engineio.Response) {
 	_ = m.Respond(b)               // the other gateway waits no longer than its client
 }
 
+// elsewhere reports whether another gateway has the session with this sid.
+func (h *hops) elsewhere(sid string) bool {
+	owner, _, _ := strings.Cut(sid, ".")
+	return owner != h.node && node.MatchString(owner)
+}
+
 // pass serves a request of a session that polls: here, or where the session is.
 func (h *hops) pass(ctx context.Context, q engineio.Query, method string, body []byte, binary bool) engineio.Response {
-	owner, _, _ := strings.Cut(q.SID, ".")
-	if owner == h.node || !node.MatchString(owner) {
+	if !h.elsewhere(q.SID) {
 		return h.engine.Serve(ctx, q, method, body, binary)
 	}
-	id := httpx.NewID()
+	return h.ask(ctx, hop{Q: q, Method: method, Body: body, Binary: binary})
+}
+
+// step tells the gateway that has the session of a step of a WebSocket here.
+func (h *hops) step(ctx context.Context, q engineio.Query, step engineio.Step) engineio.Response {
+	return h.ask(ctx, hop{Q: q, Step: step})
+}
+
+// ask has another gateway answer.
+func (h *hops) ask(ctx context.Context, r hop) engineio.Response {
+	owner, _, _ := strings.Cut(r.Q.SID, ".")
+	r.ID = httpx.NewID()
 	send := func(r hop) *nats.Msg {
 		b, _ := json.Marshal(r) // a plain struct always marshals
 		return &nats.Msg{Subject: hopSubject(owner), Data: b}
 	}
 	waiting, stop := context.WithTimeout(ctx, h.wait)
 	defer stop()
-	m, err := h.nc.RequestMsgWithContext(waiting, send(hop{ID: id, Q: q, Method: method, Body: body, Binary: binary}))
+	m, err := h.nc.RequestMsgWithContext(waiting, send(r))
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return engineio.UnknownSID.Response()
 	case err != nil:
-		_ = h.nc.PublishMsg(send(hop{ID: id, Cut: true})) // if it does not arrive, the session ends by its heartbeat
+		_ = h.nc.PublishMsg(send(hop{ID: r.ID, Cut: true})) // if it does not arrive, the session ends by its heartbeat
 		return engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), "the gateway that has this session does not answer; connect again")
 	}
 	var response engineio.Response

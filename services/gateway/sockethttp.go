@@ -28,10 +28,10 @@ func (s *Service) serveSocketIO(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.engine.Handle(w, r, values, engineio.Hooks{
-		V3:       s.cfg.EngineIO3,
-		Begin:    func(q engineio.Query) { s.beginSocketIO(w, r, q, page) },
-		Pass:     s.hops.pass,
-		HandOver: s.handOver(r),
+		V3:      s.cfg.EngineIO3,
+		Begin:   func(q engineio.Query) { s.beginSocketIO(w, r, q, page) },
+		Pass:    s.hops.pass,
+		Upgrade: func(q engineio.Query) { s.upgradeSocketIO(w, r, q) },
 	})
 }
 

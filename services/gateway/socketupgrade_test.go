@@ -9,26 +9,38 @@ import (
 	"github.com/gorilla/websocket"
 )
 
+// probe opens a WebSocket for a session that polls.
+func (p *poller) probe() *sock {
+	p.t.Helper()
+	d := websocket.Dialer{HandshakeTimeout: patience}
+	ws, _, err := d.Dial(strings.NewReplacer("http:", "ws:", "polling", "websocket").Replace(p.url), nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = ws.Close() })
+	return &sock{p.t, ws}
+}
+
+// closed reads until the WebSocket is closed, which must be the next thing.
+func (s *sock) closed(what string) {
+	s.t.Helper()
+	_ = s.ws.SetReadDeadline(time.Now().Add(patience))
+	if _, b, err := s.ws.ReadMessage(); err == nil || strings.Contains(err.Error(), "timeout") {
+		s.t.Errorf("%s: got %q, %v; want that it is closed", what, b, err)
+	}
+}
+
 // Protocol v4, "Upgrade".
 func TestUpgrade(t *testing.T) {
 	b := newBroker(t)
 	g := b.socketio()
-	probe := func(p *poller) *sock {
-		d := websocket.Dialer{HandshakeTimeout: patience}
-		ws, _, err := d.Dial(strings.NewReplacer("http:", "ws:", "polling", "websocket").Replace(p.url), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = ws.Close() })
-		return &sock{t, ws}
-	}
 	t.Run("the open GET is ended, and the WebSocket goes on", func(t *testing.T) {
 		p := g.poller(4, "")
 		p.send("40")
 		p.get("40{")
 		open := p.start(http.MethodGet, "")
 		g.await(open)
-		s := probe(p)
+		s := p.probe()
 		s.send("2probe")
 		s.want("3probe")
 		if r := <-open; r.body != "6" {
@@ -45,7 +57,7 @@ func TestUpgrade(t *testing.T) {
 		if r := p.do(http.MethodPost, "3"); r.status != 400 {
 			t.Errorf("a POST after the upgrade got %+v", r)
 		}
-		again := probe(p)
+		again := p.probe()
 		_ = again.ws.SetReadDeadline(time.Now().Add(patience))
 		if _, _, err := again.ws.ReadMessage(); err == nil {
 			t.Error("a second WebSocket was answered")
@@ -55,7 +67,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("what comes right behind the upgrade packet is read", func(t *testing.T) {
 		p := g.poller(4, "")
-		s := probe(p)
+		s := p.probe()
 		s.send("2probe")
 		s.want("3probe")
 		s.send("5")
@@ -66,7 +78,7 @@ func TestUpgrade(t *testing.T) {
 	})
 	t.Run("a GET while the probe is answered gets what there is, or a noop", func(t *testing.T) {
 		p := g.poller(4, "")
-		s := probe(p)
+		s := p.probe()
 		s.send("2probe")
 		s.want("3probe")
 		p.get("6")
@@ -74,7 +86,7 @@ func TestUpgrade(t *testing.T) {
 	for name, packet := range map[string]string{"another packet": "4x", "an empty one": "", "a long one": strings.Repeat("x", 200)} {
 		t.Run(name+" ends the probe, and the session goes on polling", func(t *testing.T) {
 			p := g.poller(4, "")
-			s := probe(p)
+			s := p.probe()
 			s.send(packet)
 			_ = s.ws.SetReadDeadline(time.Now().Add(patience))
 			if _, _, err := s.ws.ReadMessage(); err == nil {
@@ -82,7 +94,7 @@ func TestUpgrade(t *testing.T) {
 			}
 			p.send("40")
 			p.get("40{")
-			s = probe(p) // another may try
+			s = p.probe() // another may try
 			s.send("2probe")
 			s.want("3probe")
 		})

@@ -18,8 +18,9 @@ type Hooks struct {
 	// Pass answers a request of a session that polls: Server.Serve, here or at the node
 	// that has the session.
 	Pass func(ctx context.Context, q Query, method string, body []byte, binary bool) Response
-	// HandOver is that of Probe.
-	HandOver func() (release func())
+	// Upgrade serves a WebSocket that asks for a session that polls: Probe, or the same at
+	// the node that has the session.
+	Upgrade func(q Query)
 }
 
 // Handle serves one HTTP request. values are the parameters of its URL. The caller has
@@ -30,7 +31,7 @@ func (s *Server) Handle(w http.ResponseWriter, r *http.Request, values url.Value
 	case err != nil:
 		refuse(w, err)
 	case q.SID != "" && q.WebSocket:
-		s.Probe(w, r, q, func(response Response) { response.Write(w, false, "") }, h.HandOver)
+		h.Upgrade(q)
 	case q.SID != "":
 		s.handlePoll(w, r, q, h)
 	case r.Method != http.MethodGet:

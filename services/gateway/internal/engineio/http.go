@@ -64,6 +64,9 @@ type Query struct {
 	// away): a request that has that of the one before is the same, sent again by a proxy
 	// or an HTTP library. Empty: the client does not say.
 	Turn string
+	// Relay is the WebSocket at another node for which that node asks; empty: a client asks.
+	// No URL says it.
+	Relay string
 }
 
 // maxTurn bounds what is kept of a client's t; a longer one is as good as none.

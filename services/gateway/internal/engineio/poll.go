@@ -35,6 +35,7 @@ type poll struct {
 	posting  bool          // guarded by mu; a POST is under way
 	probing  bool          // guarded by mu; a WebSocket has asked for the session
 	upgrades bool          // guarded by mu; it was answered: no GET is to stay open
+	relay    relaying      // guarded by mu; a WebSocket at another node
 	// leaves: the client said that it closes. A GET that crosses that packet is still answered.
 	leaves bool // guarded by mu
 	// goodbye: it is for the next response. JavaScript clients handle a close packet before
@@ -242,10 +243,10 @@ func (s *poll) breakOff() {
 
 // receive answers a GET, when there is something to say. ctx ends when the client hangs
 // up.
-func (s *poll) receive(ctx context.Context, turn string) Response {
+func (s *poll) receive(ctx context.Context, q Query) Response {
 	s.mu.Lock()
-	switch again := turn != "" && turn == s.repeats.get; {
-	case s.websocket != nil || s.ended:
+	switch again := q.Turn != "" && q.Turn == s.repeats.get; {
+	case s.ended || s.foreign(q):
 		s.mu.Unlock()
 		return BadRequest.Response()
 	case again && s.get != nil: // whoever waits for the first has lost its connection
@@ -259,7 +260,7 @@ func (s *poll) receive(ctx context.Context, turn string) Response {
 		s.breakOff()
 		return BadRequest.Response()
 	}
-	s.repeats.begin(turn)
+	s.repeats.begin(q.Turn)
 	get := s.open()
 	get.late = s.upgrades
 	s.gathers = true
@@ -330,13 +331,13 @@ var errClosing = errors.New("the client closes the session")
 var accepted = Response{Status: http.StatusOK, Body: []byte("ok")}
 
 // send hands the packets of a POST to the session, and answers when it has read them.
-func (s *poll) send(ctx context.Context, turn string, body []byte, binary bool) Response {
+func (s *poll) send(ctx context.Context, q Query, body []byte, binary bool) Response {
 	s.mu.Lock()
 	switch {
-	case turn != "" && turn == s.repeats.post && !s.posting:
+	case q.Turn != "" && q.Turn == s.repeats.post && !s.posting:
 		s.mu.Unlock()
 		return accepted
-	case s.websocket != nil || s.ended || s.leaves:
+	case s.ended || s.leaves || s.foreign(q):
 		s.mu.Unlock()
 		return BadRequest.Response()
 	case s.posting: // protocol v4, "Sending data": at most one
@@ -352,17 +353,12 @@ func (s *poll) send(ctx context.Context, turn string, body []byte, binary bool) 
 		s.mu.Unlock()
 	}()
 	var frames []byte
-	packets := 0
-	err := s.version.Split(body, binary, func(b []byte, binary bool) error {
-		if packets++; packets > maxPackets {
-			return ErrPacket
-		}
-		frames = appendClientFrame(frames, b, binary)
-		if !binary && b[0] == Close {
-			return errClosing
-		}
-		return nil
-	})
+	var err error
+	if q.Relay != "" {
+		frames = appendClientFrame(nil, body, binary)
+	} else {
+		frames, err = s.frames(body, binary)
+	}
 	if err != nil && err != errClosing {
 		s.breakOff()
 		return BadRequest.Response()
@@ -376,12 +372,28 @@ func (s *poll) send(ctx context.Context, turn string, body []byte, binary bool) 
 	select {
 	case <-read:
 		s.mu.Lock()
-		s.repeats.post = turn
+		s.repeats.post = q.Turn
 		s.mu.Unlock()
 		return accepted
 	case <-ctx.Done():
 		return BadRequest.Response()
 	}
+}
+
+// frames are the packets of a POST. errClosing: the last one is a close packet.
+func (s *poll) frames(body []byte, binary bool) (frames []byte, err error) {
+	packets := 0
+	err = s.version.Split(body, binary, func(b []byte, binary bool) error {
+		if packets++; packets > maxPackets {
+			return ErrPacket
+		}
+		frames = appendClientFrame(frames, b, binary)
+		if !binary && b[0] == Close {
+			return errClosing
+		}
+		return nil
+	})
+	return frames, err
 }
 
 // maxPackets bounds the packets of one POST: each costs more memory than its bytes.

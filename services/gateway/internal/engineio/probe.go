@@ -9,9 +9,9 @@ import (
 	"github.com/herald-push/herald/services/gateway/internal/ws"
 )
 
-// upgradeTimeout is how long a client may take from the handshake of the WebSocket to the
+// UpgradeTimeout is how long a client may take from the handshake of the WebSocket to the
 // upgrade packet; the reference server has the same.
-const upgradeTimeout = 10 * time.Second
+const UpgradeTimeout = 10 * time.Second
 
 // Probe serves a WebSocket that asks for a session that polls (protocol v4, "Upgrade"): it
 // answers the probe, and makes the WebSocket the session's socket once the client says
@@ -54,7 +54,7 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request, q Query, refuse f
 func (p *poll) beginProbe(v Version) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.probing || p.websocket != nil || p.ended || p.version != v {
+	if p.probing || p.relay.uses || p.websocket != nil || p.ended || p.version != v {
 		return false
 	}
 	p.probing = true
@@ -70,7 +70,7 @@ func (p *poll) endProbe() {
 // probe reads what the client says until it asks for the upgrade, and returns what it
 // has sent after that. All frames of a probe are short.
 func (p *poll) probe(nc net.Conn) (rest []byte, ok bool) {
-	if nc.SetDeadline(time.Now().Add(upgradeTimeout)) != nil {
+	if nc.SetDeadline(time.Now().Add(UpgradeTimeout)) != nil {
 		return nil, false
 	}
 	buf := make([]byte, 0, 512)
@@ -95,7 +95,7 @@ func (p *poll) probe(nc net.Conn) (rest []byte, ok bool) {
 			buf = buf[probeHead+size:]
 			switch string(packet) {
 			case "2probe":
-				if answers++; answers > maxProbes || p.answerProbe(nc) != nil {
+				if answers++; answers > MaxProbes || p.answerProbe(nc) != nil {
 					return nil, false
 				}
 			case string(Upgrade):
@@ -112,15 +112,20 @@ func (p *poll) probe(nc net.Conn) (rest []byte, ok bool) {
 
 const (
 	probeHead = 2 + 4 // of a short frame with a mask (RFC 6455 section 5.2)
-	maxProbes = 3     // clients send one
+	MaxProbes = 3     // of one WebSocket; clients send one
 )
 
-// answerProbe answers a probe, and ends the open GET, so that the client can go over to
-// the WebSocket.
+// answerProbe answers a probe, and has the client go over to the WebSocket.
 func (p *poll) answerProbe(nc net.Conn) error {
 	if _, err := nc.Write(frame("3probe")); err != nil {
 		return err
 	}
+	p.probeAnswered()
+	return nil
+}
+
+// probeAnswered ends the open GET, and those that follow.
+func (p *poll) probeAnswered() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.upgrades = true
@@ -128,7 +133,19 @@ func (p *poll) answerProbe(nc net.Conn) error {
 		p.add(content{[]byte{Noop}, false})
 		p.respond()
 	}
-	return nil
+}
+
+// endPolling ends the GET that is open when the session goes over to a WebSocket. mu is
+// held.
+func (p *poll) endPolling() {
+	switch {
+	case p.get != nil && p.get.late && len(p.out) == 0: // it was sent after the upgrade packet
+		p.get.answer <- BadRequest.Response()
+		p.get = nil
+	case p.get != nil:
+		p.add(content{[]byte{Noop}, false})
+		p.respond()
+	}
 }
 
 // upgrade makes a WebSocket the session's socket, unless the session has ended. rest is
@@ -149,14 +166,7 @@ func (p *poll) upgrade(nc net.Conn, rest []byte, handOver func() func()) bool {
 	}
 	p.websocket = sk
 	p.in = append(p.in, rest...)
-	switch {
-	case p.get != nil && p.get.late && len(p.out) == 0: // it was sent after the upgrade packet
-		p.get.answer <- BadRequest.Response()
-		p.get = nil
-	case p.get != nil:
-		p.add(content{[]byte{Noop}, false})
-		p.respond()
-	}
+	p.endPolling()
 	owner := p.owner
 	p.mu.Unlock()
 	if _, err := sk.Watch(owner); err != nil {

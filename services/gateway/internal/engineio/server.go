@@ -107,7 +107,7 @@ func (s *Server) Has(sid string) bool { return s.find(sid) != nil }
 // something to say, or a POST. ctx ends when the client hangs up.
 func (s *Server) Serve(ctx context.Context, q Query, method string, body []byte, binary bool) Response {
 	p := s.find(q.SID)
-	if p != nil && q.Turn == p.repeats.first {
+	if q.Turn = strings.Clone(q.Turn); p != nil && q.Turn == p.repeats.first {
 		q.Turn = ""
 	}
 	switch {
@@ -116,12 +116,12 @@ func (s *Server) Serve(ctx context.Context, q Query, method string, body []byte,
 	case p.version != q.Version:
 		return BadRequest.Response()
 	case method == http.MethodGet:
-		return p.receive(ctx, strings.Clone(q.Turn))
+		return p.receive(ctx, q)
 	case method == http.MethodPost && len(body) > s.cfg.MaxPayload:
 		p.breakOff()
 		return Response{Status: http.StatusRequestEntityTooLarge}
 	case method == http.MethodPost:
-		return p.send(ctx, strings.Clone(q.Turn), body, binary)
+		return p.send(ctx, q, body, binary)
 	}
 	return BadRequest.Response()
 }

@@ -149,7 +149,9 @@ type client struct {
 func (e echo) handler(of func(*client) conn.Client) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "*") // the suites run in browsers, too
-		e.engine.Handle(w, r, r.URL.Query(), engineio.Hooks{V3: true, Pass: e.engine.Serve, Begin: func(q engineio.Query) {
+		e.engine.Handle(w, r, r.URL.Query(), engineio.Hooks{V3: true, Pass: e.engine.Serve, Upgrade: func(q engineio.Query) {
+			e.engine.Probe(w, r, q, func(response engineio.Response) { response.Write(w, false, "") }, nil)
+		}, Begin: func(q engineio.Query) {
 			c := &client{version: q.Version, sid: e.engine.NewSID(), polls: !q.WebSocket}
 			c.greeting = e.engine.Greeting(c.sid, c.polls)
 			remote, _ := netip.ParseAddrPort(r.RemoteAddr) // only the log of a gateway would need it

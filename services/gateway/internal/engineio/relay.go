@@ -1,0 +1,115 @@
+package engineio
+
+import "time"
+
+// Step is what happens to a WebSocket at another node that asks for a session of this
+// one. That node does the handshake, tells each step (Server.Step), and from Upgraded on is the
+// session's only client: its GETs and POSTs have Query.Relay, and the body of such a POST
+// is one packet as it came.
+type Step string
+
+// The steps, in their order. Ended may come at any time.
+const (
+	Probing  Step = "probing"  // a client has opened a WebSocket
+	Probed   Step = "probed"   // it has sent its probe, which will be answered
+	Upgraded Step = "upgraded" // it has sent the upgrade packet
+	Ended    Step = "ended"    // it is gone
+)
+
+// relayLease is how long another node may take from Probing to Upgraded; it ends a probe
+// before that itself.
+const relayLease = UpgradeTimeout + 5*time.Second
+
+// Step has a session take part in a step. Any status but 200 means that the WebSocket is to
+// be closed; the session goes on polling then, if there is one.
+func (s *Server) Step(q Query, step Step) Response {
+	p := s.find(q.SID)
+	if p == nil {
+		return UnknownSID.Response()
+	}
+	ok := false
+	switch step {
+	case Probing:
+		if ok = p.beginProbe(q.Version); ok {
+			p.lease(q.Relay)
+		}
+	case Probed:
+		if ok = p.leases(q.Relay); ok {
+			p.probeAnswered()
+		}
+	case Upgraded:
+		ok = p.relayTo(q.Relay)
+	case Ended:
+		p.relayEnded(q.Relay)
+		ok = true
+	}
+	if !ok {
+		return BadRequest.Response()
+	}
+	return accepted
+}
+
+// relaying is the WebSocket at another node that a session has to do with.
+type relaying struct {
+	by    string      // Query.Relay; empty: none
+	uses  bool        // after Upgraded
+	timer *time.Timer // ends a probe of which nothing is heard; nil after it
+}
+
+// lease notes who probes.
+func (p *poll) lease(relay string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.relay = relaying{by: relay, timer: time.AfterFunc(relayLease, func() { p.leaseOver(relay) })}
+}
+
+func (p *poll) leases(relay string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.relay.by == relay && !p.relay.uses && !p.ended
+}
+
+func (p *poll) leaseOver(relay string) {
+	if p.leases(relay) {
+		p.relayEnded(relay)
+	}
+}
+
+// relayTo makes that WebSocket the session's only client.
+func (p *poll) relayTo(relay string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended || p.relay.by != relay || p.relay.uses {
+		return false
+	}
+	p.relay.timer.Stop()
+	p.relay.uses = true
+	p.repeats.end()
+	p.endPolling()
+	p.upgrades = false // GETs wait again
+	return true
+}
+
+// relayEnded ends the probe, or the session that the WebSocket was all of.
+func (p *poll) relayEnded(relay string) {
+	p.mu.Lock()
+	if p.relay.by != relay {
+		p.mu.Unlock()
+		return
+	}
+	used := p.relay.uses
+	if !used {
+		p.relay.timer.Stop()
+		p.relay = relaying{}
+		p.probing, p.upgrades = false, false
+	}
+	p.mu.Unlock()
+	if used {
+		p.breakOff()
+	}
+}
+
+// foreign reports whether a request is not of the session's only client. mu is held.
+func (p *poll) foreign(q Query) bool {
+	return p.websocket != nil || p.relay.uses != (q.Relay != "") || q.Relay != "" && q.Relay != p.relay.by
+}
