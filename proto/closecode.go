@@ -44,10 +44,14 @@ const (
 	// CloseTokenEarly: the token begins in the future, by more than clocks may
 	// differ. Come back with backoff.
 	CloseTokenEarly CloseCode = 4005
+	// CloseReconnect: an operator has the client connect anew. Come back and resume.
+	CloseReconnect CloseCode = 4006
 
 	// CloseTokenInvalid: the token is malformed or forged, lacks a claim or has a
 	// wrong one.
 	CloseTokenInvalid CloseCode = 4500
+	// CloseKicked: an operator has ended the connection. Stay away.
+	CloseKicked CloseCode = 4501
 	// CloseBadRequest: the URL's parameters are wrong or not known.
 	CloseBadRequest CloseCode = 4502
 )
@@ -69,7 +73,9 @@ var closeNames = map[CloseCode]string{
 	CloseTooManyConnections: "too-many-connections",
 	CloseTooManyFrames:      "too-many-frames",
 	CloseTokenEarly:         "token-early",
+	CloseReconnect:          "reconnect",
 	CloseTokenInvalid:       "token-invalid",
+	CloseKicked:             "kicked",
 	CloseBadRequest:         "bad-request",
 }
 

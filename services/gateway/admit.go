@@ -82,6 +82,7 @@ func (s *Service) newSession(r *http.Request, p page, words *wording) *session {
 	asked, err := s.parseRequest(r, p)
 	c := &session{s: s, asked: asked, words: words}
 	c.followed = c.first[:0]
+	c.agent = s.answers.agents.number(r.UserAgent())
 	c.asked.refused = crowded(r) // first: what cannot stay costs no signature
 	switch {
 	case c.asked.refused != nil:
@@ -155,7 +156,7 @@ func tokenCode(err error) proto.CloseCode {
 func (c *session) authenticate() error {
 	if c.asked.token == "" {
 		c.anonymous = true
-		c.principal = anybody
+		c.who.Store(anybody)
 		return nil
 	}
 	p, err := c.s.verifier.Verify(c.asked.token)
@@ -170,13 +171,13 @@ func (c *session) authenticate() error {
 // adopt takes on the principal of a token.
 func (c *session) adopt(p *auth.Principal) {
 	c.anonymous = false
-	c.principal = p
+	c.who.Store(p)
 }
 
 // may says whether the client may follow a channel or pattern: by its token, or
 // because anybody may. Clients of an app have the app's channels alone.
 func (c *session) may(name string) bool {
-	return c.principal.May(name) || c.app == nil && c.s.rules.Load().anonymous.May(name)
+	return c.principal().May(name) || c.app == nil && c.s.rules.Load().anonymous.May(name)
 }
 
 func (c *session) forbidden(name string) error {

@@ -27,7 +27,7 @@ var inEvents = &wording{
 	moved:    sse.Place,
 }
 
-var eventFormat = &conn.Format{Heartbeat: sse.Heartbeat, Goodbye: func(code proto.CloseCode) []byte {
+var eventFormat = &conn.Format{Name: "sse", Heartbeat: sse.Heartbeat, Goodbye: func(code proto.CloseCode) []byte {
 	return append(sse.Retry(comeBackAfter(code)), sse.Close(code)...)
 }}
 
@@ -84,7 +84,7 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if reason, away := s.away(); away {
-		s.turnAway(w, reason, proto.CloseRestart)
+		s.turnAway(w, r, reason, proto.CloseRestart, "this gateway is "+reason)
 		return
 	}
 	remote := s.clientIP(r)
@@ -97,11 +97,12 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 	case refused.passes():
 		eventHeaders(w)
 		_, _ = w.Write(event(proto.ErrorFrame{Type: proto.FrameError, Code: refused.code.String(), Detail: refused.err.Error()}))
-		s.turnAway(w, refused.code.String(), refused.code)
+		s.turnAway(w, r, refused.code.String(), refused.code, refused.err.Error())
 		return
 	default:
-		s.m.refused.WithLabelValues(refused.code.String()).Inc()
-		httpx.WriteProblem(w, r, s.log, refused.problem())
+		problem := refused.problem()
+		s.refused(r, refused.code.String(), problem.Status, refused.code, problem.Error())
+		httpx.WriteProblem(w, r, s.log, problem)
 		return
 	}
 	eventHeaders(w)
@@ -110,7 +111,7 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	err := s.conns.Stream(&sess.conn, w, r, remote, httpx.NewID(), sess.words.format, sess)
 	if err != nil {
-		s.turnAway(w, "stopping", proto.CloseRestart)
+		s.turnAway(w, r, "stopping", proto.CloseRestart, "this gateway is stopping")
 	}
 }
 
@@ -120,8 +121,8 @@ func (s *Service) allowReadingPreflight(w http.ResponseWriter, r *http.Request) 
 }
 
 // turnAway ends a stream that has not begun.
-func (s *Service) turnAway(w http.ResponseWriter, reason string, code proto.CloseCode) {
-	s.m.refused.WithLabelValues(reason).Inc()
+func (s *Service) turnAway(w http.ResponseWriter, r *http.Request, reason string, code proto.CloseCode, detail string) {
+	s.refused(r, reason, http.StatusOK, code, detail)
 	eventHeaders(w)
 	_, _ = w.Write(eventFormat.Goodbye(code)) // who hung up misses nothing
 }

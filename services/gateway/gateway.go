@@ -86,8 +86,9 @@ type Service struct {
 	engine   *engineio.Server // for Socket.IO clients
 	hops     *hops
 	// pids signs what they show to recover their state; nil until shareSecret has the secret.
-	pids atomic.Pointer[socketio.Signer]
-	apps *apps // of the Pusher protocol
+	pids    atomic.Pointer[socketio.Signer]
+	apps    *apps    // of the Pusher protocol
+	answers *answers // for the console
 
 	strangers strangers // pages that were refused
 	forwarded sync.Once // X-Forwarded-For of a peer that is no trusted proxy was reported
@@ -139,6 +140,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	s.engine = engineio.NewServer(engineio.Config{
 		Conns: s.conns, Node: id, PingInterval: cfg.Heartbeat, PingTimeout: cfg.Heartbeat * 4 / 5, MaxPayload: maxPayload,
 	})
+	s.answers = newAnswers(s, id)
 	s.hops = &hops{nc: deps.NATS, engine: s.engine, node: id, wait: cfg.Heartbeat * 9 / 5, cuts: map[string]context.CancelFunc{}}
 	s.feed = newFeed(deps.NATS, s.reader, s.hub, deps.Log, s.m, deps.Tracer, id)
 	s.sharing = &sharing{ips: s.ips, nc: deps.NATS, log: deps.Log, id: id, known: map[string]time.Time{}}
@@ -198,7 +200,7 @@ func (s *Service) Run(ctx context.Context) error {
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var wg sync.WaitGroup
-	failed := make(chan error, 4)
+	failed := make(chan error, 5)
 	wg.Go(func() { s.hub.Run(inner) })
 	wg.Go(func() { s.conns.Run(inner) })
 	wg.Go(func() { s.apps.run(inner) })
@@ -220,6 +222,11 @@ func (s *Service) Run(ctx context.Context) error {
 		wg.Go(func() { s.follow(inner) })
 	}
 	wg.Go(func() { s.tellPlaces(inner) })
+	wg.Go(func() {
+		if err := s.answers.run(inner); err != nil {
+			failed <- err
+		}
+	})
 	feed, stopFeed := context.WithCancel(inner)
 	defer stopFeed()
 	feedDone := make(chan struct{})

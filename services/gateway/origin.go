@@ -118,9 +118,10 @@ func (s *Service) allowPreflight(w http.ResponseWriter, r *http.Request, methods
 
 // refuseOrigin answers 403, and tells the operator.
 func (s *Service) refuseOrigin(w http.ResponseWriter, r *http.Request, p page) {
-	s.m.refused.WithLabelValues("origin").Inc()
+	problem := proto.ProblemOrigin.With("add " + p.origin + " to HERALD_ALLOWED_ORIGINS if it should")
+	s.refused(r, "origin", problem.Status, 0, problem.Error())
 	s.strangers.report(s, r, p.origin)
-	httpx.WriteProblem(w, r, s.log, proto.ProblemOrigin.With("add "+p.origin+" to HERALD_ALLOWED_ORIGINS if it should"))
+	httpx.WriteProblem(w, r, s.log, problem)
 }
 
 // strangers are the origins that were refused, so that each is reported once:

@@ -48,8 +48,10 @@ func (s *Service) servePusher(w http.ResponseWriter, r *http.Request) {
 
 // newPusherSession finds out who comes: the client of an app, or one that is refused.
 func (s *Service) newPusherSession(r *http.Request) *session {
-	c := &session{s: s, asked: &request{channels: []string{}}, anonymous: true, principal: anybody}
+	c := &session{s: s, asked: &request{channels: []string{}}, anonymous: true}
+	c.who.Store(anybody)
 	c.followed = c.first[:0]
+	c.agent = s.answers.agents.number(r.UserAgent())
 	q := r.URL.Query()
 	code, err := pusher.CheckProtocol(q.Has("protocol"), q.Get("protocol"))
 	words := 1
@@ -79,7 +81,8 @@ func (s *Service) newPusherSession(r *http.Request) *session {
 		return c
 	}
 	c.app = s.apps.of(app)
-	c.words, c.principal = c.app.words[words], c.app.principal
+	c.words = c.app.words[words]
+	c.who.Store(c.app.principal)
 	return c
 }
 
@@ -120,11 +123,11 @@ func pusherWords(a *pusher.App) [2]*wording {
 	}
 	words.welcome = func(f proto.Welcome, _ bool) []byte { return words.control(f) }
 	five, seven := words, words
-	five.format = &conn.Format{Heartbeat: textFrame(pusher.PingEvent), Goodbye: func(code proto.CloseCode) []byte {
+	five.format = &conn.Format{Name: "pusher", Heartbeat: textFrame(pusher.PingEvent), Goodbye: func(code proto.CloseCode) []byte {
 		n, reason := pusherCode(code)
 		return append(textFrame(pusher.Error(n, reason)), ws.EncodeClose(uint16(n), reason)...)
 	}}
-	seven.format = &conn.Format{Heartbeat: conn.WebSocket.Heartbeat, Goodbye: func(code proto.CloseCode) []byte {
+	seven.format = &conn.Format{Name: "pusher", Heartbeat: conn.WebSocket.Heartbeat, Goodbye: func(code proto.CloseCode) []byte {
 		n, reason := pusherCode(code)
 		return ws.EncodeClose(uint16(n), reason)
 	}}
@@ -135,7 +138,7 @@ func pusherWords(a *pusher.App) [2]*wording {
 func refusedWords(words, code int, reason error) *wording {
 	w := *noApp[words]
 	why := reason.Error()
-	w.format = &conn.Format{Heartbeat: w.format.Heartbeat, Goodbye: func(proto.CloseCode) []byte {
+	w.format = &conn.Format{Name: "pusher", Heartbeat: w.format.Heartbeat, Goodbye: func(proto.CloseCode) []byte {
 		goodbye := ws.EncodeClose(uint16(code), why[:min(len(why), maxReason)])
 		if words == 0 {
 			goodbye = append(ws.Encode(ws.Text, pusher.Error(code, why)), goodbye...)
@@ -162,13 +165,13 @@ func isCache(name string) bool {
 // keeps its registered code.
 func pusherCode(code proto.CloseCode) (n int, reason string) {
 	switch code {
-	case proto.CloseGoingAway, proto.CloseRestart, proto.CloseSlowConsumer:
+	case proto.CloseGoingAway, proto.CloseRestart, proto.CloseSlowConsumer, proto.CloseReconnect:
 		return pusher.CodeReconnect, code.String()
 	case proto.CloseHeartbeat:
 		return pusher.CodePong, code.String()
 	case proto.CloseForbidden:
 		return pusher.CodeNoApp, "the app was revoked"
-	case proto.CloseBadRequest, proto.CloseTokenInvalid, proto.CloseTokenExpired:
+	case proto.CloseBadRequest, proto.CloseTokenInvalid, proto.CloseTokenExpired, proto.CloseKicked:
 		return pusher.CodeNotAllowed, code.String()
 	case proto.CloseOverload, proto.CloseTooManyConnections, proto.CloseTooManyFrames, proto.CloseInternal:
 		return pusher.CodeCapacity, code.String()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -67,12 +68,13 @@ type session struct {
 	s *Service
 
 	// Owned by whoever calls it as a conn.Client.
-	asked     *request // in its URL; nil once it was let in
-	since     int64    // monotonic.Now when it was let in; 0: it was not
-	principal *auth.Principal
+	asked     *request                       // in its URL; nil once it was let in
+	since     int64                          // monotonic.Now when it was let in; 0: it was not. Fixed by countIn, before the hub knows it
+	who       atomic.Pointer[auth.Principal] // the console reads it, too
 	anonymous bool
-	counted   bool // its socket is, beyond the request that brought it: see httpx.Admission
-	app       *app // of a Pusher client; else nil
+	counted   bool   // its socket is, beyond the request that brought it: see httpx.Admission
+	agent     uint16 // its software: see agents; fixed
+	app       *app   // of a Pusher client; else nil
 	followed  []follow
 	first     [1]follow // where followed begins: most have one
 	frames    int32     // in the second that began at window
@@ -98,15 +100,18 @@ const (
 	maxSmallFrames = 200
 )
 
+// principal is who the client is.
+func (c *session) principal() *auth.Principal { return c.who.Load() }
+
 // Deliver, Gap, Passed and Reset make a session a hub.Sink.
 func (c *session) Deliver(b *hub.Batch) {
 	if !b.Excepts(c.conn.ID()) {
-		c.conn.Push(b.Encoded(c.words.message))
+		c.conn.PushMessages(b.Encoded(c.words.message), len(b.Messages))
 		return
 	}
 	for _, m := range b.Messages {
 		if m.Except != c.conn.ID() {
-			c.conn.Push(m.Encoded(c.words.message))
+			c.conn.PushMessages(m.Encoded(c.words.message), 1)
 		}
 	}
 }
@@ -155,15 +160,17 @@ func (c *session) Arrived() {
 // countIn makes the session known to the hub and counts it, unless its address has as
 // many connections as it may have.
 func (c *session) countIn() *refusal {
-	c.s.hub.Attach(&c.sub, c)
 	a := c.s.ips.add(c.conn.Remote())
+	if a.ok {
+		c.since = monotonic.Now()
+	}
+	c.s.hub.Attach(&c.sub, c)
 	if a.over {
 		c.s.m.overLimit.Inc()
 	}
 	if !a.ok {
 		return &refusal{code: proto.CloseTooManyConnections, err: fmt.Errorf("this IP address has %d connections already", a.total)}
 	}
-	c.since = monotonic.Now()
 	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", a.total, "online", a.online)
 	return nil
 }
@@ -199,7 +206,7 @@ func (c *session) recovered() {
 
 // refuse pushes an error frame that says why, and closes the connection.
 func (c *session) refuse(r refusal) {
-	c.s.m.refused.WithLabelValues(r.code.String()).Inc()
+	c.refusedSession(r)
 	c.pushControl(complaint(r.code.String(), r.channel, r.err))
 	c.conn.Close(r.code)
 }
@@ -317,7 +324,7 @@ func (c *session) failed(err error) {
 // token.
 func (c *session) watchExpiry() {
 	if !c.anonymous {
-		c.conn.Expire(c.principal.Expires.Add(auth.Leeway))
+		c.conn.Expire(c.principal().Expires.Add(auth.Leeway))
 	}
 }
 

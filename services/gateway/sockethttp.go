@@ -58,20 +58,20 @@ func (s *Service) allowSocketIOPreflight(w http.ResponseWriter, r *http.Request)
 
 // beginSocketIO begins a session.
 func (s *Service) beginSocketIO(w http.ResponseWriter, r *http.Request, q engineio.Query, p page) {
-	refuse := func(reason string, response engineio.Response) {
-		s.m.refused.WithLabelValues(reason).Inc()
-		response.Write(w, false, "")
+	refuse := func(reason string, status int, code engineio.Error, text string) {
+		s.refused(r, reason, status, 0, text)
+		engineio.Refusal(status, int(code), text).Write(w, false, "")
 	}
 	reason, away := s.away()
 	if !away && s.pids.Load() == nil {
 		reason, away = "starting", true
 	}
 	if away {
-		refuse(reason, engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), "this gateway is "+reason+"; connect again"))
+		refuse(reason, http.StatusServiceUnavailable, engineio.BadRequest, "this gateway is "+reason+"; connect again")
 		return
 	}
 	if p := httpx.Refused(r); p != nil && !q.WebSocket { // a session that polls would need no socket to stay
-		refuse("crowded", engineio.Refusal(p.Status, int(engineio.Forbidden), p.Detail))
+		refuse("crowded", p.Status, engineio.Forbidden, p.Detail)
 		return
 	}
 	remote := s.clientIP(r)
@@ -83,7 +83,7 @@ func (s *Service) beginSocketIO(w http.ResponseWriter, r *http.Request, q engine
 	if !q.WebSocket {
 		response, err := s.engine.Begin(r.Context(), q, sid, &c.conn, remote, httpx.NewID(), format, c)
 		if err != nil {
-			refuse("stopping", engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), "this gateway is stopping; connect again"))
+			refuse("stopping", http.StatusServiceUnavailable, engineio.BadRequest, "this gateway is stopping; connect again")
 			return
 		}
 		response.Write(w, false, q.Script)
@@ -94,7 +94,7 @@ func (s *Service) beginSocketIO(w http.ResponseWriter, r *http.Request, q engine
 		if !errors.Is(reason, conn.ErrClosed) {
 			text = reason.Error()
 		}
-		refuse("handshake", engineio.Refusal(status, int(engineio.BadRequest), text))
+		refuse("handshake", status, engineio.BadRequest, text)
 	})
 	if err != nil {
 		return // refuse has answered, or the client is gone
@@ -111,6 +111,7 @@ func (s *Service) beginSocketIO(w http.ResponseWriter, r *http.Request, q engine
 func (s *Service) newSocketClient(r *http.Request, q engineio.Query, p page) *socketClient {
 	c := &socketClient{version: q.Version, form: formOf(r, q), pending: &pending{}}
 	c.s, c.words = s, connectingWords[q.Version == engineio.V3][c.form]
+	c.agent = s.answers.agents.number(r.UserAgent())
 	c.followed = c.first[:0]
 	c.asked = &request{channels: []string{proto.Broadcast}}
 	if c.asked.refused = crowded(r); c.asked.refused != nil { // first: what cannot stay costs no signature

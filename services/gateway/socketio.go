@@ -139,7 +139,7 @@ func (c *socketClient) refusedText(namespace, text string, more any) []byte {
 func (c *socketClient) connect(data []byte) {
 	c.stopWaiting()
 	if r := c.asked.refused; r != nil && r.code == proto.CloseTooManyConnections {
-		c.s.m.refused.WithLabelValues(r.code.String()).Inc()
+		c.refusedSession(*r)
 		c.conn.Push(append(messagePacket(c.connectedText("")), messagePacket(socketio.NewEvent(socketio.EventError, errorText{Data: tooManyText, Code: r.code.String()}))...))
 		c.conn.Close(r.code)
 		return
@@ -161,7 +161,7 @@ func (c *socketClient) connect(data []byte) {
 		c.refuse(*r)
 		return
 	}
-	session := socketio.Session{Channels: c.asked.channels, Subject: c.principal.Name}
+	session := socketio.Session{Channels: c.asked.channels, Subject: c.principal().Name}
 	signer := c.s.pids.Load()
 	recovers := pid != "" && signer.Valid(pid, session, time.Now())
 	if pid != "" && !recovers {

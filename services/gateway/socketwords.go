@@ -134,7 +134,7 @@ func resultOf(frame any) any {
 // socketFormat is the Format of Socket.IO over Engine.IO.
 func socketFormat(v engineio.Version) *conn.Format {
 	f := v.Format()
-	f.Goodbye, f.Subprotocol = socketGoodbye, proto.Subprotocol
+	f.Name, f.Goodbye, f.Subprotocol = "socketio", socketGoodbye, proto.Subprotocol
 	return &f
 }
 

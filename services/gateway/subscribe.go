@@ -80,7 +80,7 @@ func (c *session) unsubscribe(name, reason string, say say) {
 func (c *session) reauthenticate(token string, say say) {
 	c.pay(tokenCost)
 	p, err := c.s.verifier.Verify(token)
-	if err == nil && c.principal.Name != "" && p.Name != c.principal.Name {
+	if err == nil && c.principal().Name != "" && p.Name != c.principal().Name {
 		err = errors.New("it belongs to another subject; open another connection for that")
 	}
 	if err != nil {

@@ -63,6 +63,6 @@ func (s *Service) acceptSocket(w http.ResponseWriter, r *http.Request, sess *ses
 }
 
 func (s *Service) refuseSocket(w http.ResponseWriter, r *http.Request, reason string, p *proto.Problem) {
-	s.m.refused.WithLabelValues(reason).Inc()
+	s.refused(r, reason, p.Status, 0, p.Error())
 	httpx.WriteProblem(w, r, s.log, p)
 }

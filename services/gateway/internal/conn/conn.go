@@ -49,11 +49,13 @@ type Conn struct {
 	socket  socket.Socket   // fixed
 	lastOut int64           // guarded by mu; Set.clock at the last successful write
 	set     *Set            // fixed
+	sent    uint64          // guarded by mu; bytes that the socket has taken
 	parked  socket.Parked   // memory of the socket, or of the one beneath TLS, if it is polled
 
-	written   int           // guarded by mu; bytes of queue[0] that are written
-	queued    int           // guarded by mu; bytes in queue that are not
-	inflight  int           // guarded by mu; bytes from the head of queue that writeBlocking is writing
+	messages  uint64        // guarded by mu; see PushMessages
+	written   int32         // guarded by mu; bytes of queue[0] that are written
+	inflight  int32         // guarded by mu; bytes from the head of queue that writeBlocking is writing
+	queued    int           // guarded by mu, changed by owe; bytes in queue that are not written
 	unblocked chan struct{} // guarded by mu; closed by unblock; nil: nobody waits
 	timer     *time.Timer   // guarded by mu; for a stalled write or a goodbye; nil: neither
 	deadline  int64         // guarded by mu; Set.now when timer is due; 0: it is not
@@ -101,12 +103,48 @@ func (c *Conn) Queued() int {
 	return c.queued
 }
 
+// State is how much a connection has been sent.
+type State struct {
+	Queued   int    // bytes that wait until the socket has room for them
+	Bytes    uint64 // that the socket has taken
+	Messages uint64 // of PushMessages and SendWait
+	Closing  bool   // nothing is enqueued any more
+}
+
+// State reads all of it at one moment.
+func (c *Conn) State() State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return State{Queued: c.queued, Bytes: c.sent, Messages: c.messages, Closing: c.phase >= closeQueued}
+}
+
+// Protocol is the name of the connection's format.
+func (c *Conn) Protocol() string { return c.format.Name }
+
+// owe sets how many bytes are queued.
+func (c *Conn) owe(n int) {
+	switch was := c.queued; {
+	case n == was:
+		return
+	case was == 0:
+		c.set.behind.Add(1)
+	case n == 0:
+		c.set.behind.Add(-1)
+	}
+	c.set.queued.Add(int64(n - c.queued))
+	c.queued = n
+}
+
 // Push sends one or more whole frames to the client: it writes as much as the socket
 // has room for, and enqueues the rest. It keeps b until then; b must never be
 // changed. It does not block. On a connection that is closing it does nothing.
-func (c *Conn) Push(b []byte) {
+func (c *Conn) Push(b []byte) { c.PushMessages(b, 0) }
+
+// PushMessages is Push for the frames of so many messages, which are counted.
+func (c *Conn) PushMessages(b []byte, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.messages += uint64(n)
 	c.push(b)
 }
 
@@ -119,13 +157,15 @@ func (c *Conn) push(b []byte) {
 	n, full, err := c.socket.Write(b) // the usual case: the queue is empty and stays so
 	if n > 0 {
 		c.lastOut = c.set.clock.Load()
+		c.sent += uint64(n)
 	}
 	if err != nil {
 		c.kill()
 		return
 	}
 	if n < len(b) {
-		c.queue, c.written, c.queued = append(c.queue, b), n, len(b)-n
+		c.queue, c.written = append(c.queue, b), int32(n)
+		c.owe(len(b) - n)
 	}
 	if full {
 		c.held = n == len(b)
@@ -148,7 +188,7 @@ func (c *Conn) enqueue(b []byte) {
 		return
 	}
 	c.queue = append(c.queue, b)
-	c.queued += len(b)
+	c.owe(c.queued + len(b))
 }
 
 // exceeds reports whether the queue has no room for b. An empty one has room for
@@ -162,7 +202,7 @@ func (c *Conn) exceeds(b []byte) bool {
 // memory, where live messages are shared.
 func (c *Config) replayQueue() int { return min(c.MaxQueueBytes/2, 128<<10) }
 
-// SendWait is Push for a replay: while much is queued for the client it waits.
+// SendWait is PushMessages for one message of a replay: while much is queued for the client it waits.
 // ErrClosed means that the connection is closing, or that the client has said goodbye.
 func (c *Conn) SendWait(ctx context.Context, b []byte) error {
 	for {
@@ -175,6 +215,7 @@ func (c *Conn) SendWait(ctx context.Context, b []byte) error {
 			return ErrClosed
 		}
 		if c.queued+len(b) <= c.set.cfg.replayQueue() || c.queued == 0 {
+			c.messages++
 			c.push(b)
 			c.mu.Unlock()
 			return nil
@@ -248,7 +289,7 @@ func (c *Conn) answerClose(answer []byte) {
 func (c *Conn) enqueueLast(b []byte, next phase) {
 	if len(b) > 0 {
 		c.queue = append(c.queue, b)
-		c.queued += len(b)
+		c.owe(c.queued + len(b))
 	}
 	c.phase = next
 	c.unblock() // who waits for the queue to be short waits in vain
@@ -292,8 +333,8 @@ func (c *Conn) setCode(code proto.CloseCode) {
 // cut removes what is queued except for frames that are partly written: after half a
 // frame the client could not read the goodbye.
 func (c *Conn) cut() {
-	begun := max(c.inflight, min(c.written, 1)) // bytes from the head that must go out whole
-	keep, queued := 0, -c.written
+	begun := int(max(c.inflight, min(c.written, 1))) // bytes from the head that must go out whole
+	keep, queued := 0, -int(c.written)
 	for keep < len(c.queue) && queued < begun {
 		queued += len(c.queue[keep])
 		keep++
@@ -302,7 +343,8 @@ func (c *Conn) cut() {
 		queued = 0
 	}
 	clear(c.queue[keep:])
-	c.queue, c.queued = c.queue[:keep], queued
+	c.queue = c.queue[:keep]
+	c.owe(queued)
 }
 
 // arm ends the connection after d, unless disarm is called before.
@@ -341,7 +383,8 @@ func (c *Conn) kill() {
 	}
 	c.setCode(proto.CloseNormal)
 	c.phase = closed
-	c.queue, c.queued, c.written, c.held = nil, 0, 0, false
+	c.queue, c.written, c.held = nil, 0, false
+	c.owe(0)
 	c.unblock()
 	if c.timer != nil {
 		c.timer.Stop()

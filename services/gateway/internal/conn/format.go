@@ -8,6 +8,8 @@ import (
 // Format is how a dialect words what is not a message: the connection's own words.
 // It is fixed before the first connection uses it.
 type Format struct {
+	// Name is that of the protocol, for people: websocket.
+	Name string
 	// Heartbeat is sent to a client that has been silent for the heartbeat interval: one
 	// or more whole frames. A client that sends nothing at all for the interval after it
 	// is closed with CloseHeartbeat; whatever it sends is a sign of life. Examples: a
@@ -40,6 +42,7 @@ func (f *Format) maxMessageBytes() int {
 // WebSocket is the Format of a dialect that has no words of its own for this: a ping,
 // and a close frame with Herald's code and its name.
 var WebSocket = &Format{
+	Name:      "websocket",
 	Heartbeat: ws.Encode(ws.Ping, nil),
 	Goodbye:   func(code proto.CloseCode) []byte { return ws.EncodeClose(uint16(code), code.String()) },
 }

@@ -2,6 +2,7 @@ package conn
 
 import (
 	"context"
+	"maps"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -59,11 +60,16 @@ type Set struct {
 
 	wg sync.WaitGroup // connections and handshakes under way, with their goroutines
 
+	// Of all connections; changed by Conn.owe.
+	queued atomic.Int64 // bytes that wait
+	behind atomic.Int64 // connections for which some do
+
 	mu       sync.Mutex
-	slots    [][]*Conn // guarded by mu; the wheel of heartbeats and expiries: one slot is looked at each tick
-	next     int       // guarded by mu; the slot of the next connection
-	count    int       // guarded by mu
-	draining bool      // guarded by mu; Drain has begun: nobody is accepted
+	formats  map[string]int // guarded by mu; open connections by the name of their format
+	slots    [][]*Conn      // guarded by mu; the wheel of heartbeats and expiries: one slot is looked at each tick
+	next     int            // guarded by mu; the slot of the next connection
+	count    int            // guarded by mu
+	draining bool           // guarded by mu; Drain has begun: nobody is accepted
 }
 
 // NewSet makes an empty set. The wheel turns twice per heartbeat interval, so that
@@ -81,7 +87,7 @@ func NewSet(cfg Config, reg prometheus.Registerer) *Set {
 	if cfg.HeartbeatWait == 0 {
 		cfg.HeartbeatWait = cfg.Heartbeat
 	}
-	s := &Set{cfg: cfg, began: time.Now(), m: newMetrics(reg), slots: make([][]*Conn, max(1, int(cfg.Heartbeat/(2*time.Second))))}
+	s := &Set{cfg: cfg, began: time.Now(), m: newMetrics(reg), formats: map[string]int{}, slots: make([][]*Conn, max(1, int(cfg.Heartbeat/(2*time.Second))))}
 	s.clock.Store(s.now())
 	if !cfg.Blocking {
 		s.polls = s.pollers.Start(runtime.GOMAXPROCS(0)) == nil // if there are none, goroutines wait
@@ -102,6 +108,16 @@ func (s *Set) Len() int {
 	defer s.mu.Unlock()
 	return s.count
 }
+
+// Formats is how many connections are open by the name of their format.
+func (s *Set) Formats() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.formats)
+}
+
+// Behind is how many bytes wait for clients, and for how many clients.
+func (s *Set) Behind() (bytes int64, clients int) { return s.queued.Load(), int(s.behind.Load()) }
 
 // reserve counts in a connection to be, so that Wait waits for it, and reports whether
 // it did: not while the set drains. It is called before the handshake, which Wait must
@@ -124,6 +140,7 @@ func (s *Set) register(c *Conn) (draining bool) {
 	c.place = int32(len(s.slots[c.slot]))
 	s.slots[c.slot] = append(s.slots[c.slot], c)
 	s.count++
+	s.formats[c.format.Name]++
 	s.m.open.Inc()
 	s.m.opened.Inc()
 	return s.draining
@@ -141,6 +158,7 @@ func (s *Set) remove(c *Conn) {
 	slot[last] = nil
 	s.slots[c.slot] = slot[:last]
 	s.count--
+	s.formats[c.format.Name]--
 	s.m.open.Dec()
 	s.m.closed.WithLabelValues(code.String()).Inc()
 }

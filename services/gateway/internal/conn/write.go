@@ -86,11 +86,12 @@ func (c *Conn) advance(n int) {
 		return
 	}
 	c.lastOut = c.set.clock.Load()
-	c.queued -= n
+	c.sent += uint64(n)
+	c.owe(c.queued - n)
 	for n > 0 {
-		rest := len(c.queue[0]) - c.written
+		rest := len(c.queue[0]) - int(c.written)
 		if n < rest {
-			c.written += n
+			c.written += int32(n)
 			break
 		}
 		n -= rest
@@ -133,7 +134,7 @@ func (c *Conn) writeBlocking() {
 		if c.phase >= closeQueued {
 			within = c.set.cfg.CloseWait
 		}
-		c.inflight = len(b)
+		c.inflight = int32(len(b))
 		c.mu.Unlock()
 		n, err := s.WriteBy(b, time.Now().Add(within))
 		c.mu.Lock()

@@ -132,3 +132,24 @@ func (r *Recent) Floor() uint64 {
 	defer r.mu.RUnlock()
 	return r.floor
 }
+
+// Lately calls each for the messages that are kept, the newest first, until it returns false. complete is false where
+// each wanted more than are kept, and older ones were dropped.
+func (r *Recent) Lately(each func(*Message) bool) (complete bool) {
+	var piece [pieceEntries]*Message
+	for before := Now; ; {
+		n, _ := r.copyBefore(before, piece[:])
+		for _, m := range piece[:n] {
+			if !each(m) {
+				return true
+			}
+		}
+		if n < len(piece) {
+			r.mu.RLock()
+			defer r.mu.RUnlock()
+			return r.head == 0
+		}
+		before = piece[n-1].Seq
+		runtime.Gosched() // a shard may have something to deliver
+	}
+}

@@ -34,6 +34,7 @@ type shard struct {
 	begun    proto.Cursor   // where position began
 	told     []proto.Cursor // position when each part of the members was told of it
 	window   window
+	facts    *facts // nil: nobody watches
 }
 
 type item struct {

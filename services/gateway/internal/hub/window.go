@@ -41,8 +41,10 @@ type transit struct {
 	alone       [1]*Message
 	batch       Batch // of this message alone
 	seq         uint64
-	walks       int // lists that are not yet walked for it
-	subscribers int // to which it was delivered
+	walks       int   // lists that are not yet walked for it
+	subscribers int   // to which it was delivered
+	queued      int32 // of them; counted while facts are kept
+	dropped     int32 // likewise
 }
 
 // walk is how far a list of subscribers has come. Its words are sets: bit i is
@@ -238,6 +240,9 @@ func (s *shard) visit(sub *Subscriber) {
 		e := &w.entries[bits.TrailingZeros64(due)]
 		e.subscribers++
 		sub.sink.Deliver(&e.batch)
+		if s.facts != nil {
+			w.fate(sub, due)
+		}
 		return
 	}
 	for set := due; set != 0; set &= set - 1 {
@@ -248,6 +253,9 @@ func (s *shard) visit(sub *Subscriber) {
 	}
 	for i := range w.batches {
 		sub.sink.Deliver(&w.batches[i])
+	}
+	if s.facts != nil {
+		w.fate(sub, due)
 	}
 }
 
@@ -271,8 +279,15 @@ func (w *window) join(set uint64) {
 // it is for: it is written to their sockets or in their queues.
 func (s *shard) delivered(e *transit) {
 	m := e.alone[0]
+	var took time.Duration
 	if e.subscribers > 0 && !m.Accepted.IsZero() {
-		s.m.latency.Observe(time.Since(m.Accepted).Seconds())
+		took = time.Since(m.Accepted)
+		s.m.latency.Observe(took.Seconds())
+	}
+	if s.facts != nil {
+		fact := e.fact()
+		fact.Took = max(0, took)
+		s.facts.keep(fact)
 	}
 	if m.Written != nil {
 		m.Written(e.subscribers)

@@ -1,0 +1,404 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/socket"
+	"github.com/herald-push/herald/services/internal/ask"
+	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/natstest"
+)
+
+// asker asks gateways until the test ends.
+func (b *broker) asker() *ask.Client {
+	b.t.Helper()
+	c, err := ask.NewClient(b.Connect())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(c.Close)
+	return c
+}
+
+// told asks this gateway, and waits until it answers.
+func told[A any](g *gate, c *ask.Client, what string, question any) A {
+	g.t.Helper()
+	var a A
+	var err error
+	deadline := time.Now().Add(patience)
+	for {
+		if a, err = ask.One[A](g.t.Context(), c, ask.Gateway, g.answers.process.Instance, what, question); err == nil {
+			return a
+		}
+		if time.Now().After(deadline) {
+			g.t.Fatalf("%s %+v: %v", what, question, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// dialects connects a client of each protocol to the app gateway g. Each returned function reads how the client was closed.
+func dialects(g *gate) map[string]func() string {
+	g.t.Helper()
+	ws := g.dialAs(token(g.t, "ada", time.Hour, "orders.>"), channels("orders.eu", "public.a"))
+	ws.want(proto.FrameWelcome)
+	events := g.events("channel=public.b")
+	events.want(proto.FrameWelcome)
+	io, _ := g.io(`{"channels":["public.c"]}`, nil)
+	shop := g.pusher()
+	shop.subscribe("books", "")
+	return map[string]func() string{
+		"websocket": func() string {
+			code, _ := ws.closed()
+			return fmt.Sprint(uint16(code))
+		},
+		"sse": func() string { return fmt.Sprint(uint16(events.closed())) },
+		"socketio": func() string {
+			code, before := io.ended()
+			return fmt.Sprint(code, " ", slices.Contains(before, "41"))
+		},
+		"pusher": func() string {
+			code, reason, _ := shop.closed()
+			return fmt.Sprint(code, " ", reason)
+		},
+	}
+}
+
+// dialAs connects a client with a token and an agent.
+func (g *gate) dialAs(token, query string) *client {
+	g.t.Helper()
+	d := websocket.Dialer{HandshakeTimeout: patience}
+	ws, resp, err := d.Dial("ws://"+g.Addr().String()+"/ws?"+query, http.Header{"Authorization": {"Bearer " + token}, "User-Agent": {"Test/1"}})
+	if err != nil {
+		g.t.Fatalf("connect: %v (%v)", err, resp)
+	}
+	g.t.Cleanup(func() { _ = ws.Close() })
+	return &client{t: g.t, ws: ws}
+}
+
+func protocols(p ask.ConnectionsPage) (out []string) {
+	for _, row := range p.Rows {
+		out = append(out, row.Protocol)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// The connections of every protocol are told, and found by all that they may be asked for by.
+func TestConnectionsAnswered(t *testing.T) {
+	b, g, _ := shopGateway(t, withTokens)
+	natstest.Eventually(t, patience, "the secret is shared", func() bool { return g.pids.Load() != nil })
+	c := b.asker()
+	dialects(g)
+	all := told[ask.ConnectionsPage](g, c, ask.Connections, ask.ConnectionsQuestion{Sort: "since"})
+	if got := protocols(all); all.Total != 4 || all.Matched != 4 || !slices.Equal(got, []string{"pusher", "socketio", "sse", "websocket"}) {
+		t.Fatalf("got %d rows of %v", all.Total, got)
+	}
+	row := all.Rows[0]
+	if row.Protocol != "websocket" || row.User != "ada" || row.Address != "127.0.0.1" || row.Agent != "Test/1" || row.Gateway != g.answers.process.Instance ||
+		!slices.Equal(row.Channels, []string{"orders.eu", "public.a"}) || row.ChannelCount != 2 || time.Since(row.Since) > patience || row.SentBytes == 0 || row.LastID == "" {
+		t.Errorf("got %+v", row)
+	}
+	last := b.publish("orders.eu", `"x"`)
+	natstest.Eventually(t, patience, "the message is counted", func() bool {
+		p := told[ask.ConnectionsPage](g, c, ask.Connections, ask.ConnectionsQuestion{User: "ada"})
+		return len(p.Rows) == 1 && p.Rows[0].SentMessages == 1 && p.Rows[0].LastID == b.id(last)
+	})
+	for name, q := range map[string]struct {
+		question ask.ConnectionsQuestion
+		want     []string
+	}{
+		"user":               {ask.ConnectionsQuestion{User: "ada"}, []string{"websocket"}},
+		"no such user":       {ask.ConnectionsQuestion{User: "shop"}, nil},
+		"protocol":           {ask.ConnectionsQuestion{Protocol: "sse"}, []string{"sse"}},
+		"address":            {ask.ConnectionsQuestion{Address: "127.0.0.1"}, []string{"pusher", "socketio", "sse", "websocket"}},
+		"prefix":             {ask.ConnectionsQuestion{Address: "127.0.0.0/8", Protocol: "sse"}, []string{"sse"}},
+		"other prefix":       {ask.ConnectionsQuestion{Address: "10.0.0.0/8"}, nil},
+		"channel":            {ask.ConnectionsQuestion{Channel: "public.a"}, []string{"websocket"}},
+		"pattern":            {ask.ConnectionsQuestion{Channel: "public.*"}, []string{"socketio", "sse", "websocket"}},
+		"text of a channel":  {ask.ConnectionsQuestion{Text: "books"}, []string{"pusher"}},
+		"text of the agent":  {ask.ConnectionsQuestion{Text: "Test/"}, []string{"websocket"}},
+		"text of the id":     {ask.ConnectionsQuestion{Text: row.ID}, []string{"websocket"}},
+		"two that are apart": {ask.ConnectionsQuestion{User: "ada", Protocol: "sse"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := told[ask.ConnectionsPage](g, c, ask.Connections, q.question)
+			if got := protocols(p); !slices.Equal(got, q.want) || p.Matched != len(q.want) || p.Total != 4 {
+				t.Errorf("got %v, want %v", got, q.want)
+			}
+		})
+	}
+	for name, q := range map[string]ask.ConnectionsQuestion{
+		"sort": {Sort: "size"}, "limit": {Limit: 1000}, "cursor": {Cursor: "x"}, "address": {Address: "here"}, "protocol": {Protocol: "mqtt"}, "channel": {Channel: "a..b"},
+	} {
+		var e *ask.Error
+		if _, err := ask.One[ask.ConnectionsPage](t.Context(), c, ask.Gateway, g.answers.process.Instance, ask.Connections, q); !errors.As(err, &e) || !strings.HasPrefix(e.Text, name) {
+			t.Errorf("a wrong %s: got %v", name, err)
+		}
+	}
+	stats := told[ask.GatewayStats](g, c, ask.Stats, nil)
+	if !stats.Ready || stats.Connections["websocket"] != 1 || stats.Connections["pusher"] != 1 || stats.Deliveries != 1 || stats.Latency.Count != 1 || stats.Limit != g.cfg.MaxPerIP {
+		t.Errorf("stats: got %+v", stats)
+	}
+}
+
+// Each protocol is closed in its own words, and told whether to come back.
+func TestKick(t *testing.T) {
+	for code, want := range map[proto.CloseCode]map[string]string{
+		proto.CloseKicked:    {"websocket": "4501", "sse": "4501", "socketio": "4501 true", "pusher": "4009 kicked"},
+		proto.CloseReconnect: {"websocket": "4006", "sse": "4006", "socketio": "4006 false", "pusher": "4200 reconnect"},
+	} {
+		t.Run(code.String(), func(t *testing.T) {
+			b, g, _ := shopGateway(t, withTokens)
+			natstest.Eventually(t, patience, "the secret is shared", func() bool { return g.pids.Load() != nil })
+			c := b.asker()
+			closed := dialects(g)
+			ada := told[ask.ConnectionsPage](g, c, ask.Connections, ask.ConnectionsQuestion{Protocol: "sse"}).Rows[0]
+			for i, q := range []ask.KickQuestion{{User: "ada"}, {ID: ada.ID}, {Address: "127.0.0.0/8"}} {
+				q.Code, q.By = int(code), "test"
+				if got := told[ask.KickAnswer](g, c, ask.Kick, q); got.Kicked != []int{1, 1, 2}[i] {
+					t.Errorf("%+v: got %d", q, got.Kicked)
+				}
+			}
+			for protocol, w := range want {
+				if got := closed[protocol](); got != w {
+					t.Errorf("%s: got %s, want %s", protocol, got, w)
+				}
+			}
+			if got := told[ask.KickAnswer](g, c, ask.Kick, ask.KickQuestion{User: "ada", Code: int(code)}); got.Kicked != 0 {
+				t.Errorf("who is gone was closed again: %d", got.Kicked)
+			}
+		})
+	}
+	b := newBroker(t)
+	g, c := b.gateway(), b.asker()
+	told[ask.GatewayStats](g, c, ask.Stats, nil)
+	for _, q := range []ask.KickQuestion{{User: "ada"}, {User: "ada", Code: 1000}, {Code: 4501}, {User: "ada", ID: "x", Code: 4501}, {Address: "x", Code: 4501}} {
+		var e *ask.Error
+		if _, err := ask.One[ask.KickAnswer](t.Context(), c, ask.Gateway, g.answers.process.Instance, ask.Kick, q); !errors.As(err, &e) {
+			t.Errorf("%+v: got %v, want a refusal", q, err)
+		}
+	}
+}
+
+// Why a client does not connect is told, without what is secret.
+func TestRefusalsAnswered(t *testing.T) {
+	b := newBroker(t)
+	g := b.gateway(withTokens, func(c *Config) { c.MaxPerIP, c.AnonymousChannels = 1, []string{"public.>"} })
+	c := b.asker()
+	const secret = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2VjcmV0"
+	bad, _, _ := g.try("channel=public.a&token="+secret, nil)
+	bad.closed()
+	if _, resp, err := g.try("channel=public.a", http.Header{"Origin": {"https://evil.example"}}); err == nil || resp.StatusCode != http.StatusForbidden {
+		t.Fatalf("a page of another origin: got %v", err)
+	}
+	if resp, _ := g.call(http.MethodGet, "/sse?channel=orders", nil); resp.StatusCode != http.StatusForbidden {
+		t.Fatalf("a channel that needs a token: got %s", resp.Status)
+	}
+	first, _ := g.connect("channel=public.a")
+	second := g.dial("channel=public.a")
+	second.closed()
+	var got []string
+	answer := told[ask.RefusalsAnswer](g, c, ask.Refusals, nil)
+	for _, r := range answer.Rows {
+		got = append(got, fmt.Sprint(r.Reason, " ", r.Status, " ", r.Code, " ", r.Address, " ", r.Path, " ", r.Origin))
+		if r.Request == "" || r.Detail == "" || r.Service != "gateway" || r.Instance != g.answers.process.Instance || time.Since(r.Time) > patience {
+			t.Errorf("got %+v", r)
+		}
+	}
+	want := []string{
+		"too-many-connections 0 4003 127.0.0.1 /ws ", "forbidden 403 1008 127.0.0.1 /sse ",
+		"origin 403 0 127.0.0.1 /ws https://evil.example", "token-invalid 0 4500 127.0.0.1 /ws ",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if text, err := json.Marshal(answer); err != nil || strings.Contains(string(text), secret[:20]) {
+		t.Errorf("the token is told: %s, %v", text, err)
+	}
+	if a := told[ask.RefusalsAnswer](g, c, ask.Refusals, ask.RefusalsQuestion{Reason: "origin", Address: "127.0.0.1"}); len(a.Rows) != 1 {
+		t.Errorf("by reason: got %d", len(a.Rows))
+	}
+	if a := told[ask.RefusalsAnswer](g, c, ask.Refusals, ask.RefusalsQuestion{Address: "10.0.0.0/8"}); len(a.Rows) != 0 {
+		t.Errorf("by address: got %d", len(a.Rows))
+	}
+	page := told[ask.TallyPage](g, c, ask.Addresses, nil)
+	if len(page.Rows) != 1 || page.Rows[0].Name != "127.0.0.1" || page.Rows[0].Count != 1 || page.Rows[0].Refused != 4 || page.Limit != 1 {
+		t.Errorf("addresses: got %+v", page)
+	}
+	_ = first
+}
+
+// What became of a message is told if somebody asked before it came.
+func TestMessagePathAnswered(t *testing.T) {
+	b := newBroker(t)
+	g, c := b.gateway(), b.asker()
+	for range 3 {
+		g.connect("channel=a")
+	}
+	early := b.publish("a", `"early"`)
+	path := told[ask.GatewayPath](g, c, ask.MessagePath, ask.PathQuestion{ID: b.id(early), Channel: "a"})
+	if path.Known || path.Followers != 3 || path.Since == nil {
+		t.Errorf("of before anybody asked: got %+v", path)
+	}
+	id := b.id(b.publish("a", `"late"`))
+	natstest.Eventually(t, patience, "it is told", func() bool {
+		path = told[ask.GatewayPath](g, c, ask.MessagePath, ask.PathQuestion{ID: id, Channel: "a"})
+		return path.Known && path.Clients == 3
+	})
+	if path.Sent != 3 || path.Queued != 0 || path.Dropped != 0 || path.Slowest <= 0 {
+		t.Errorf("got %+v", path)
+	}
+	for _, other := range []string{"zzzz-1", b.id(99)} {
+		if path := told[ask.GatewayPath](g, c, ask.MessagePath, ask.PathQuestion{ID: other}); path.Known {
+			t.Errorf("%s: got %+v", other, path)
+		}
+	}
+	g.answers.unwatch()
+	if path := told[ask.GatewayPath](g, c, ask.MessagePath, ask.PathQuestion{ID: id}); path.Known {
+		t.Errorf("after nobody asked for long: got %+v", path)
+	}
+}
+
+func TestChannelsAnswered(t *testing.T) {
+	b := newBroker(t)
+	g, c := b.gateway(), b.asker()
+	for i := range 5 {
+		g.connect(channels("all", fmt.Sprintf("own.%d", i%3), "own.>"))
+	}
+	last := b.publishMany(30, "all", "own.0", "other")
+	g.reached(last)
+	page := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Limit: 3})
+	if page.Total != 5 || page.Matched != 5 || len(page.Rows) != 3 || page.Next == "" || page.Rows[0].Count != 5 || page.Rows[1].Count != 5 {
+		t.Fatalf("got %+v", page)
+	}
+	rest := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Limit: 3, Cursor: page.Next})
+	if len(rest.Rows) != 2 || rest.Next != "" {
+		t.Errorf("the second page: got %+v", rest)
+	}
+	for _, row := range append(page.Rows, rest.Rows...) {
+		switch {
+		case row.Name == "own.>" && (row.Rate != nil || row.LastID != ""),
+			row.Name == "all" && (row.Rate == nil || *row.Rate <= 0 || row.LastID != b.id(last-2)),
+			row.Name == "own.1" && (row.Rate == nil || *row.Rate != 0 || row.LastID != "" || row.Count != 2):
+			t.Errorf("got %+v", row)
+		}
+	}
+	if p := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Text: "own.", Sort: "name"}); p.Matched != 4 || p.Rows[0].Name != "own.0" {
+		t.Errorf("by text: got %+v", p)
+	}
+	if p := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Names: []string{"all", "none"}}); len(p.Rows) != 1 || p.Rows[0].Count != 5 {
+		t.Errorf("by name: got %+v", p)
+	}
+}
+
+// void is a socket that takes everything and from which nothing comes.
+type void struct{}
+
+func (void) Write(b []byte) (int, bool, error) { return len(b), false, nil }
+func (void) CloseWrite() error                 { return nil }
+func (void) Close()                            {}
+func (void) Watch(socket.Owner) (bool, error)  { return false, nil }
+func (void) Read([]byte) (int, error)          { return 0, socket.ErrNothing }
+
+// load adds n clients without sockets, each with a user, an address and a channel of its own.
+func (g *gate) load(n int) {
+	g.t.Helper()
+	before := g.conns.Len()
+	for i := range n {
+		c := &session{s: g.Service, asked: &request{channels: []string{fmt.Sprintf("user.%d", i)}}, words: g.frames.plain}
+		c.followed = c.first[:0]
+		c.who.Store(&auth.Principal{Name: fmt.Sprintf("user-%d", i), Channels: []string{">"}})
+		c.anonymous = true // no expiry
+		address := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		if err := g.conns.Attach(&c.conn, void{}, address, httpx.NewID(), c.words.format); err != nil {
+			g.t.Fatal(err)
+		}
+		c.conn.Start(c)
+	}
+	natstest.Eventually(g.t, time.Minute, "all are there", func() bool {
+		g.ips.mu.Lock()
+		defer g.ips.mu.Unlock()
+		return g.ips.online == before+n
+	})
+	natstest.Eventually(g.t, time.Minute, "all follow their channels", func() bool {
+		n, err := g.hub.Followers(g.t.Context(), fmt.Sprintf("user.%d", n-1))
+		return err == nil && n == 1 && int(ask.Counted(g.hub.Subscriptions())) >= n
+	})
+}
+
+// Pages of two gateways have every connection once, in order, whatever they are sorted by.
+func TestPagesOfConnections(t *testing.T) {
+	const each = 700
+	b := newBroker(t)
+	c := b.asker()
+	gates := []*gate{b.gateway(), b.gateway()}
+	for _, g := range gates {
+		g.load(each)
+		told[ask.GatewayStats](g, c, ask.Stats, nil)
+	}
+	for _, by := range []string{"since", "-address", "user", "-queued", "sent", "channels"} {
+		order, err := ask.ParseOrder(by, ask.ConnectionOrders...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := map[string]bool{}
+		for _, g := range gates {
+			var rows []ask.Connection
+			for q := (ask.ConnectionsQuestion{Sort: by, Limit: 300}); ; {
+				p := told[ask.ConnectionsPage](g, c, ask.Connections, q)
+				if rows = append(rows, p.Rows...); p.Next == "" {
+					break
+				}
+				q.Cursor = p.Next
+			}
+			for _, row := range rows {
+				ids[row.ID] = true
+			}
+			if len(rows) != each || !slices.IsSortedFunc(rows, func(a, b ask.Connection) int { return order.Compare(a.Key(order.By), b.Key(order.By)) }) {
+				t.Errorf("%s: %d rows in pages, or not in order", by, len(rows))
+			}
+		}
+		if len(ids) != 2*each {
+			t.Errorf("%s: %d connections in all", by, len(ids))
+		}
+	}
+}
+
+// Benchmark100kConnections is how long answers take that look at a hundred thousand connections.
+func Benchmark100kConnections(b *testing.B) {
+	br := newBroker(b)
+	g, c := br.gateway(), br.asker()
+	g.load(100_000)
+	told[ask.GatewayStats](g, c, ask.Stats, nil)
+	for name, q := range map[string]ask.ConnectionsQuestion{
+		"first": {}, "address": {Sort: "address"}, "user": {User: "user-77777"}, "text": {Text: "user.77777"},
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				told[ask.ConnectionsPage](g, c, ask.Connections, q)
+			}
+		})
+	}
+	b.Run("channels", func(b *testing.B) {
+		for b.Loop() {
+			told[ask.TallyPage](g, c, ask.Channels, nil)
+		}
+	})
+	b.Run("addresses", func(b *testing.B) {
+		for b.Loop() {
+			told[ask.TallyPage](g, c, ask.Addresses, nil)
+		}
+	})
+}
