@@ -85,6 +85,8 @@ type Service struct {
 	// draining ends when Run's context does: NDJSON streams then finish.
 	draining context.Context
 	drain    context.CancelFunc
+
+	answers *answers // for the console
 }
 
 // New wires the service, and binds its listener unless cfg.Listen is empty.
@@ -114,6 +116,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}
 	s.metrics = newMetrics(deps.Registry)
+	s.answers = newAnswers(s, deps.Ops)
 	if s.openapi, err = openAPI(); err != nil {
 		return nil, err
 	}
@@ -173,6 +176,11 @@ func (s *Service) Run(ctx context.Context) error {
 	wg.Go(func() { s.keepKeys(background) })
 	wg.Go(func() { s.index.Run(background, s.nc, s.log) })
 	wg.Go(func() { s.keepApps(background) })
+	wg.Go(func() {
+		if err := s.answers.run(background); err != nil { // the connection is closed: nothing else works, either
+			s.log.Warn("the console cannot be answered", "err", err)
+		}
+	})
 	defer context.AfterFunc(ctx, s.drain)()
 	if s.server != nil {
 		if err := s.server.Run(ctx); err != nil {

@@ -114,6 +114,7 @@ func falsy(v json.RawMessage) bool {
 // writeNotifyError answers /notify with {"error": …}.
 func (s *Service) writeNotifyError(w http.ResponseWriter, r *http.Request, err error) {
 	status, text := http.StatusBadRequest, "No message provided"
+	s.refused(r, err)
 	if !errors.Is(err, errNoMessage) {
 		p := httpx.Problem(err)
 		if p == nil {

@@ -47,6 +47,7 @@ func (s *Service) keyed(scope auth.Scope, h keyedHandler, fail func(http.Respons
 }
 
 func (s *Service) writeProblem(w http.ResponseWriter, r *http.Request, err error) {
+	s.refused(r, err)
 	httpx.WriteProblem(w, r, s.log, err)
 }
 

@@ -74,6 +74,8 @@ type Service struct {
 	envKey keystore.EnvKey // of keepKeys alone
 	// keysLoaded says that keys holds those of the bucket.
 	keysLoaded atomic.Bool
+
+	answers *answers // for the console
 }
 
 const (
@@ -105,6 +107,7 @@ func New(_ context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 	}
 	s.metrics = newMetrics(deps.Registry, s.fileBytes, s.holes)
 	s.consumer = newConsumer(s.nc, s.js, s.metrics, s.log)
+	s.answers = newAnswers(s, deps.Ops)
 	if cfg.Listen != "" {
 		router := httpx.NewRouter(s.log)
 		deps.Ops.Mount(router)
@@ -147,6 +150,11 @@ func (s *Service) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() { s.keepKeys(background) })
+	wg.Go(func() {
+		if err := s.answers.run(background); err != nil { // the connection is closed: nothing else works, either
+			s.log.Warn("the console cannot be answered", "err", err)
+		}
+	})
 	wg.Go(func() {
 		if !s.open(background) {
 			return

@@ -56,6 +56,8 @@ type Publisher struct {
 	log     *slog.Logger
 	warned  atomic.Int64 // Unix second of the last warning
 	spare   sync.Pool    // of *Delivery: those that are settled
+
+	accepted atomic.Pointer[accepted] // how the newest messages were accepted; nil: nobody asks
 }
 
 // Delivery is one message under way. It is used again for another one: Settle
@@ -64,6 +66,7 @@ type Delivery struct {
 	flight    *flight // nil: err
 	place     int     // in the flight
 	channel   string
+	source    string
 	trace     string
 	ephemeral bool
 	keyed     bool // it has an idempotency key
@@ -135,7 +138,7 @@ func (p *Publisher) Send(o *Origin, pub *proto.Publication, channel string, plac
 		d = &Delivery{}
 	}
 	now := time.Now()
-	*d = Delivery{channel: channel, trace: o.Traceparent, ephemeral: pub.Ephemeral, accepted: now}
+	*d = Delivery{channel: channel, source: o.Source, trace: o.Traceparent, ephemeral: pub.Ephemeral, accepted: now}
 	m := proto.Message{Channel: channel, Event: pub.Event, Data: pub.Data, Sender: o.Sender}
 	private := proto.Private{Source: o.Source, Accepted: now, Traceparent: o.Traceparent, Except: pub.Except}
 	if pub.Ephemeral {
@@ -171,6 +174,9 @@ func (p *Publisher) Settle(ctx context.Context, d *Delivery) (proto.Result, erro
 	if err == nil && p.log.Enabled(ctx, slog.LevelDebug) {
 		p.log.DebugContext(ctx, "message published", "channel", d.channel, "status", res.Status, "id", res.ID, "took", took,
 			"request", httpx.RequestIDOf(ctx), "trace", tracing.TraceID(d.trace))
+	}
+	if a := p.accepted.Load(); a != nil && res.ID != "" {
+		a.keep(Accepted{ID: res.ID, Request: httpx.RequestIDOf(ctx), Source: d.source, Time: d.accepted})
 	}
 	if d.flight != nil {
 		p.lane.release(d.flight)
