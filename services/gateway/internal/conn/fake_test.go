@@ -42,6 +42,7 @@ func (s *server) attach(f *fake) *conn.Conn {
 	c.Start(&caller{s, c})
 	<-s.conns
 	<-f.watch
+	eventually(s.t, "Arrived has returned", c.Idle)
 	return c
 }
 
