@@ -2,6 +2,7 @@ package ask_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -239,5 +240,27 @@ func TestHistogram(t *testing.T) {
 	}
 	if _, ok := (ask.Histogram{}).Quantile(0.5); ok {
 		t.Error("a quantile of nothing")
+	}
+}
+
+// The ring keeps the newest, and an answer is bounded whatever strangers write.
+func TestRefusalRing(t *testing.T) {
+	var r ask.RefusalRing
+	for i := range 700 {
+		r.Add(ask.Refusal{Reason: "origin", Address: fmt.Sprintf("10.0.0.%d", i%200), Request: fmt.Sprint(i), Detail: strings.Repeat("<", 1000), Path: strings.Repeat("\x01", 1000), Origin: strings.Repeat("&", 1000)})
+	}
+	got, err := r.Find(ask.RefusalsQuestion{})
+	if err != nil || len(got.Rows) == 0 || len(got.Rows) >= 500 || got.Rows[0].Request != "699" || r.Count() != 700 {
+		t.Fatalf("got %d rows, %v", len(got.Rows), err)
+	}
+	if b, err := json.Marshal(got); err != nil || len(b) > ask.MaxAnswer {
+		t.Errorf("the answer has %d bytes, %v", len(b), err)
+	}
+	got, err = r.Find(ask.RefusalsQuestion{Address: "10.0.0.7"})
+	if err != nil || len(got.Rows) != 3 || got.Rows[0].Request != "607" || got.Rows[2].Request != "207" {
+		t.Errorf("by address: got %d, %v", len(got.Rows), err)
+	}
+	if _, err := r.Find(ask.RefusalsQuestion{Address: "here"}); err == nil {
+		t.Error("an address that is none is taken")
 	}
 }

@@ -1,6 +1,7 @@
 package ask
 
 import (
+	"encoding/json"
 	"net/netip"
 	"sync"
 	"time"
@@ -59,6 +60,7 @@ func (r *RefusalRing) Find(q RefusalsQuestion) (RefusalsAnswer, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	room := MaxAnswer - 1<<10
 	for i := range len(r.rows) {
 		f := r.rows[(r.n-1-uint64(i))%uint64(len(r.rows))]
 		if q.Reason != "" && f.Reason != q.Reason {
@@ -68,6 +70,13 @@ func (r *RefusalRing) Find(q RefusalsQuestion) (RefusalsAnswer, error) {
 			if addr, err := netip.ParseAddr(f.Address); err != nil || !prefix.Contains(addr) {
 				continue
 			}
+		}
+		b, err := json.Marshal(f)
+		if err != nil {
+			return out, err
+		}
+		if room -= len(b) + 1; room < 0 {
+			break // the oldest do not fit
 		}
 		out.Rows = append(out.Rows, f)
 	}
