@@ -32,7 +32,7 @@ export const may = (role) => RANKS[who.value?.role] >= RANKS[role];
 
 /** An answer that is no success; title and detail are for people. */
 export class Fault extends Error {
-  /** @param {{title: string, detail?: string, status?: number, pointer?: string, request?: string, results?: any[], retryAfter?: number}} problem */
+  /** @param {{title: string, detail?: string, status?: number, pointer?: string, request?: string, results?: any[]}} problem */
   constructor(problem) {
     super(problem.detail ? `${problem.title}: ${problem.detail}` : problem.title);
     Object.assign(this, problem);
@@ -108,12 +108,7 @@ async function once(method, path, { query = {}, text, stop, background }) {
 async function problemOf(response, method, path) {
   const fallback = { title: `${method} ${path} answered ${response.status}`, detail: response.statusText };
   const problem = await response.json().catch(() => fallback);
-  return new Fault({
-    ...fallback,
-    ...(typeof problem === "object" ? problem : {}),
-    status: response.status,
-    retryAfter: Number(response.headers.get("Retry-After")) || undefined,
-  });
+  return new Fault({ ...fallback, ...(typeof problem === "object" ? problem : {}), status: response.status });
 }
 
 /** Waits until somebody is signed in. @param {AbortSignal} [stop] */

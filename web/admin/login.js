@@ -2,7 +2,7 @@
 
 import { call, home, signIn, who } from "./api.js";
 import { component, createRef, html, signal } from "./component.js";
-import { Dialog, Form, Problem, place } from "./view.js";
+import { Dialog, Form } from "./view.js";
 
 /** How one may sign in. */
 const options = signal({ password: true, oidc: null });
@@ -19,9 +19,7 @@ export const Login = component((self, { over }) => {
   if (over) loginOptions();
   const form = () => {
     const { oidc } = options.value;
-    const refused = place.value.query.login_error;
     return html`
-      ${refused && html`<${Problem} fault=${{ title: "Signing in did not work", detail: refused }} />`}
       ${options.value.password && html`<${Form} action="Sign in" label="Sign in" run=${async () => {
         try {
           await signIn(user.current.value.trim(), password.current.value);

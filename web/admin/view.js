@@ -46,7 +46,6 @@ export function Problem({ fault, again, children }) {
   return html`<div class="problem" role="alert">
     <p><b>${fault.title ?? "Something went wrong in this page"}</b>${fault.pointer ? html` <span class="code">${fault.pointer}</span>` : ""}</p>
     ${(fault.detail || !fault.title) && html`<p>${fault.detail ?? String(fault.message ?? fault)}</p>`}
-    ${fault.retryAfter && html`<p>Try again in ${format.duration(fault.retryAfter)}.</p>`}
     ${fault.request && html`<p class="hint">Request <span class="code">${fault.request}</span>, for the log.</p>`}
     ${children}
     ${again && html`<p><button type="button" onClick=${again}>Try again</button></p>`}

@@ -45,8 +45,9 @@ async function freePort() {
  *
  * @param {boolean} secure whether to configure HTTPS by the predecessor's config file
  * @param {Record<string, string>} settings variables of its environment
+ * @param {string[]} flags more of its command line
  */
-export async function herald(t, { secure = false, settings = {} } = {}) {
+export async function herald(t, { secure = false, settings = {}, flags = [] } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "herald-"));
   const data = join(folder, "data");
   const port = await freePort();
@@ -65,7 +66,7 @@ export async function herald(t, { secure = false, settings = {} } = {}) {
   }
 
   const self = {
-    origin, port, key: "", command, start, kill, stop, renew, request, ops, notify, publish, token, online, rows,
+    origin, port, folder, key: "", password, command, start, kill, stop, renew, request, ops, notify, publish, token, online, rows,
   };
   let child;
   let output = "";
@@ -81,6 +82,11 @@ export async function herald(t, { secure = false, settings = {} } = {}) {
     self.key = await until(() => [...output.matchAll(/API key:\s+(\S+)/g)].at(-1)?.[1]);
   }
 
+  /** The console's first password, which is printed once. */
+  function password() {
+    return until(() => [...output.matchAll(/user admin, password (\S+)/g)].at(-1)?.[1]);
+  }
+
   /** host:port of the operators' port, as the log names it. */
   function ops() {
     return [...output.matchAll(/ ops=(\S+)/g)].at(-1)?.[1];
@@ -89,7 +95,7 @@ export async function herald(t, { secure = false, settings = {} } = {}) {
   async function start() {
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HERALD_")));
     Object.assign(env, settings);
-    child = spawn(BIN, args, { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
+    child = spawn(BIN, [...args, ...flags], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
     child.stdout.on("data", (chunk) => { output += chunk; });
     child.stderr.on("data", (chunk) => { output += chunk; });
     const started = child;

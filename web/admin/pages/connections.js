@@ -58,7 +58,7 @@ export const Page = component((self) => {
     return html`
       <${Filters} names=${NAMES} more=${by && may("operator") && page?.matched > 0 && html`<button type="button" class="quiet danger"
           onClick=${() => { kick.value = by; }}>Kick all of ${by.by} ${by.value}…</button>`}>
-        <${Filter} name="q" label="Search" placeholder="id, address, user, client" wide />
+        <${Filter} name="q" label="Search" placeholder="id, address, user, channel" wide />
         <${Filter} name="user" label="User" />
         <${Filter} name="address" label="Address" />
         <${Filter} name="channel" label="Channel" />

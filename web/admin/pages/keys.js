@@ -1,6 +1,7 @@
 import { call, get } from "../api.js";
 import { component, html, signal } from "../component.js";
 import * as format from "../format.js";
+import { Grace } from "../grace.js";
 import { poll } from "../live.js";
 import { Confirm, Dialog, Empty, Facts, Field, Form, List, Secret, Tag, tell, Time, Waiting } from "../view.js";
 
@@ -31,7 +32,7 @@ export const Page = component((self) => {
   const rotate = async (data) => {
     const { row } = doing.value;
     const answer = await call("POST", `keys/${encodeURIComponent(row.id)}/rotate`, { body: { grace_seconds: Number(data.get("grace")) } });
-    secret.value = { title: `The new key “${row.name}”`, secret: answer.secret, more: `The old one works for ${format.duration(Number(data.get("grace")))} more.` };
+    secret.value = { title: `The new key “${row.name}”`, secret: answer.secret, more: answer.warning ?? (data.get("grace") === "0" ? "The old one works no longer." : `The old one works for ${format.duration(Number(data.get("grace")))} more.`) };
     list.refresh();
   };
   const revoke = async () => {
@@ -58,7 +59,7 @@ export const Page = component((self) => {
 
   return () => {
     const { what, row } = doing.value ?? {};
-    const rows = list.data.value && (list.data.value.keys ?? list.data.value.rows);
+    const rows = list.data.value?.rows;
     return html`
       <div class="filters"><p class="lead">With a key a backend publishes, and reads what its key allows. Only a digest of it is kept.</p>
         <button type="button" class="primary push" onClick=${() => { doing.value = { what: "add" }; }}>New key…</button></div>
@@ -73,7 +74,7 @@ export const Page = component((self) => {
           <${Field} label="Expires" id="key-expires" help="Local time. Empty: never."><input id="key-expires" name="expires" type="datetime-local" aria-describedby="key-expires-help" /></${Field}></div>
       </${Form}></${Dialog}>`}
       ${what === "rotate" && html`<${Confirm} title=${`Rotate the key “${row.name}”`} action="Make the new key" danger=${false} run=${rotate} onClose=${close}>
-        <${Field} label="The old key works for" id="key-grace"><select id="key-grace" name="grace">${[["0", "no longer"], ["3600", "1 hour more"], ["86400", "1 day more"], ["604800", "7 days more"]].map(([value, text]) => html`<option value=${value} selected=${value === "86400"}>${text}</option>`)}</select></${Field}>
+        <${Grace} id="key-grace" what="The old key works" />
       </${Confirm}>`}
       ${what === "revoke" && html`<${Confirm} title=${`Revoke the key “${row.name || row.id}”`} action="Revoke" run=${revoke} onClose=${close}>
         <p>Every ingest refuses it from now on. This cannot be undone.</p>${row.last_use && html`<p>It was last used ${format.ago(row.last_use)} ago.</p>`}

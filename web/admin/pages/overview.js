@@ -12,7 +12,7 @@ const CHARTS = [
   { title: "Connections", show: format.number, lines: [["", "connections", "accent"]] },
   { title: "Delivered a second", show: format.rate, lines: [["", "deliveries", "accent"]] },
   { title: "Published a second", show: format.rate, lines: [["", "publishes", "accent"]] },
-  { title: "Latency, ingest to socket", show: format.millis, lines: [["p99", "latency_p99_ms", "warn"], ["p50", "latency_p50_ms", "accent"]] },
+  { title: "Latency", show: format.millis, lines: [["p99", "latency_p99_ms", "warn"], ["p50", "latency_p50_ms", "accent"]] },
   { title: "Queued for clients", show: format.bytes, lines: [["", "queue_bytes", "accent"]] },
   { title: "Log behind the stream", show: format.duration, lines: [["", "log_lag_seconds", "accent"]] },
   { title: "Stored by NATS", show: format.bytes, lines: [["", "nats_bytes", "accent"]] },

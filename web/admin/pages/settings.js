@@ -1,7 +1,7 @@
 import { call, get } from "../api.js";
 import { component, html, signal } from "../component.js";
 import { poll } from "../live.js";
-import { change, Difference, Empty, Filter, Filters, Form, place, Tag, tell, Waiting } from "../view.js";
+import { change, Difference, Empty, Filter, Filters, Form, place, Silent, Tag, tell, Waiting } from "../view.js";
 
 const SOURCES = { default: "default", file: "file", environment: "environment", flag: "flag", console: "console" };
 const WANT = { number: "a number", bytes: "bytes, such as 64KiB or 1GiB", duration: "a time, such as 10s or 24h", list: "names with commas between", switch: "on or off", text: "text" };
@@ -36,6 +36,7 @@ export const Page = component((self) => {
         <${Filter} name="only" label="Show" choices=${[["", "all settings"], ["live", "those that act at once"], ["changed", "those that are not default"]]} />
       </${Filters}>
       <${Waiting} of=${list}>
+        <${Silent} names=${list.data.value?.silent} />
         ${list.data.value && seen.length === 0 && html`<${Empty} title="No setting matches."><button type="button" class="quiet" onClick=${() => change({ q: "", only: "" })}>Show all</button></${Empty}>`}
         ${[...groups].map(([name, settings]) => html`<section key=${name} class="group" aria-label=${name}>
           <h2>${name}</h2>
@@ -57,7 +58,7 @@ const Setting = component((self) => {
     const open = editing.value === of.name;
     const can = of.live && !of.locked;
     return html`<li class=${open ? "shown" : ""}>
-      <div class="what">
+      <div>
         <h3 class="code">${of.name}</h3>
         <p class="hint">${of.help}</p>
       </div>
@@ -75,8 +76,10 @@ const Setting = component((self) => {
               }}>Take back</button>`}</p>`}
         ${after && !open && after.before !== after.after && html`<${Difference} before=${after.before} after=${after.after} />`}
         ${of.locked && html`<p class="locked">${of.locked}</p>`}
+        ${of.fault && html`<p class="fault">${of.fault}</p>`}
         ${of.stored && of.stored !== of.value && html`<p class="hint">The console has <span class="code">${of.stored}</span> stored, which does not act.</p>`}
-        <p class="hint">Default <span class="code">${of.default === "" ? "empty" : of.default}</span> · <span class="code">-${of.name}</span>${of.env && html` · <span class="code">${of.env}</span>`}${!of.live && " · acts at the next start"}</p>
+        ${of.differs?.map((other) => html`<p class="locked">${other.services?.join(", ") || "Another process"} <span class="code">${other.process}</span> has <span class="code">${other.value || "nothing"}</span> (${SOURCES[other.source] ?? other.source}).</p>`)}
+        <p class="hint">Default <span class="code">${of.default === "" ? "empty" : of.default}</span> · <span class="code">-${of.name}</span>${of.env && html` · <span class="code">${of.env}</span>`}${of.services?.length > 0 && ` · ${of.services.join(", ")}`}${!of.live && " · read at the start of Herald, and changed there"}</p>
       </div>
     </li>`;
   };
