@@ -34,7 +34,7 @@ test: tools check unit cross web rules chart containers ## everything
 
 tools: ## what the tests need and a fresh Debian lacks
 	@missing=; \
-	for need in gcc:gcc libc-dev:libc6-dev chromium:chromium sqlite3:sqlite3 openssl:openssl mkfs.ext4:e2fsprogs; do \
+	for need in gcc:gcc libc-dev:libc6-dev chromium:chromium sqlite3:sqlite3 openssl:openssl mkfs.ext4:e2fsprogs dbus-daemon:dbus-daemon; do \
 		command -v $${need%%:*} >/dev/null || dpkg -s $${need#*:} >/dev/null 2>&1 || missing="$$missing $${need#*:}"; done; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
@@ -61,6 +61,7 @@ burst: ## a million messages through ingest into the log, as real processes: row
 cross: ## binaries for other systems; nothing needs a C compiler
 	GOOS=windows CGO_ENABLED=0 go build -o /dev/null ./services/allinone
 	GOOS=darwin CGO_ENABLED=0 go build -o /dev/null ./services/allinone
+	go vet -tags headless ./services/allinone/...
 
 web: build ## the JavaScript client, and the demo page in a real browser
 	cd web/test && HERALD_BIN=$(CURDIR)/bin/herald node --test

@@ -74,6 +74,7 @@ func TestOneHomeEach(t *testing.T) {
 		"github.com/gorilla/websocket":             {"services/gateway/internal/ws", "services/allinone", "bench"},
 		"modernc.org/sqlite":                       {"services/logger/internal/store"},
 		"github.com/nats-io/nats-server/v2/server": {"services/internal/natsd"},
+		"fyne.io/systray":                          {"services/allinone/internal/desktop"},
 	}
 	out := golist(t, "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "work")
 	for line := range strings.Lines(out) {

@@ -31,10 +31,7 @@ type greeting struct {
 
 // write tells a person what runs, where, and what to type first.
 func (g *greeting) write(w io.Writer) {
-	scheme := "http"
-	if g.cfg.Gateway.CertFile != "" {
-		scheme = "https"
-	}
+	scheme := g.scheme()
 	at, options := g.reach(scheme)
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nHerald %s is ready.\n\n", telemetry.BuildVersion())
@@ -71,6 +68,14 @@ func (g *greeting) write(w io.Writer) {
 	fmt.Fprintf(&b, "\nOpen the page, then send it something%s:\n\n", with)
 	fmt.Fprintf(&b, "  curl %s-H \"X-API-KEY: %s\" -d 'Hello, browser' %s://%s/v1/channels/%s\n\n", options, key, scheme, at, proto.Broadcast)
 	_, _ = io.WriteString(w, b.String()) // a closed terminal does not stop the service
+}
+
+// scheme is that of Herald's URLs.
+func (g *greeting) scheme() string {
+	if g.cfg.Gateway.CertFile != "" {
+		return "https"
+	}
+	return "http"
 }
 
 // console says where the console is, and who may log in there.

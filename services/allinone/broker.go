@@ -30,6 +30,9 @@ type dataFolder struct {
 	lock *flock.Flock
 }
 
+// errDataInUse is that of a folder which is locked.
+var errDataInUse = errors.New("another Herald uses it")
+
 // openData makes the folder if it is missing and locks it.
 func openData(path string) (*dataFolder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil { // it holds secrets and everybody's messages
@@ -41,7 +44,7 @@ func openData(path string) (*dataFolder, error) {
 		return nil, fmt.Errorf("data folder %s: lock it: %w", path, config.Denied(path, err))
 	}
 	if !ok {
-		return nil, fmt.Errorf("data folder %s: another Herald uses it; stop that one, or choose another folder with -data", path)
+		return nil, fmt.Errorf("data folder %s: %w; stop that one, or choose another folder with -data", path, errDataInUse)
 	}
 	return d, nil
 }

@@ -26,6 +26,8 @@ type call struct {
 	args []string // after the command's name
 	env  config.Env
 	std  streams
+	// ready, if set, is called once Herald serves, after the greeting.
+	ready func(*greeting, *broker)
 }
 
 // task is a command that has its settings, each with its default in Into, and

@@ -28,6 +28,7 @@ type Config struct {
 	ConfigFile string
 	Data       string // folder of NATS, the log and what was generated
 	Sync       syncInterval
+	Headless   bool         // the desktop shows neither tray nor browser
 	NATS       natsx.Config // URL empty: embedded
 	Log        telemetry.LogConfig
 	Ops        service.OpsConfig
@@ -95,6 +96,7 @@ func (c *Config) settings() []config.Setting {
 		config.Setting{Flag: "db", Env: "HERALD_DB", Help: "SQLite file of the log; herald.db in the data folder", Into: &c.Logger.DB},
 		config.Setting{Flag: "drain", Env: "HERALD_DRAIN", Help: "window over which requests finish and clients are told to leave when Herald stops", Into: &c.Ingest.Drain},
 	)
+	own = append(own, config.Setting{Flag: "headless", Env: "HERALD_HEADLESS", Help: "started from a desktop, show no tray icon and open no browser", Into: &c.Headless})
 	own = append(own, c.Log.Settings()...)
 	own = append(own, c.Ops.Settings()...)
 	for _, s := range slices.Concat(c.NATS.SecuritySettings(), c.Ingest.Settings(), c.Gateway.Settings(), c.Logger.Settings(), c.Admin.Settings()) {

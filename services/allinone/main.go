@@ -23,7 +23,11 @@ func main() {
 	for _, sentence := range config.Misspelt(os.Environ()) {
 		fmt.Fprintln(os.Stderr, "herald: WARN", sentence)
 	}
-	if err := run(ctx, os.Args[1:], os.LookupEnv, std); err != nil {
+	args := os.Args[1:]
+	if launchedAsDesktop(args, os.Environ()) {
+		args = append([]string{desktopCommand.name}, args...)
+	}
+	if err := run(ctx, args, os.LookupEnv, std); err != nil {
 		fmt.Fprintln(os.Stderr, "herald:", err)
 		os.Exit(1)
 	}
@@ -38,7 +42,7 @@ type streams struct {
 // commands is herald's table of contents.
 func commands() []command {
 	return []command{
-		serveCommand, sendCommand, listenCommand, keysCommand, appsCommand, usersCommand, tokenCommand, logCommand, doctorCommand,
+		serveCommand, desktopCommand, sendCommand, listenCommand, keysCommand, appsCommand, usersCommand, tokenCommand, logCommand, doctorCommand,
 		{
 			name: "version", does: "say which Herald this is",
 			about: "Prints the version, the revision of the source, when it was built, and with what.",

@@ -188,6 +188,9 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 			}
 			g.firstUser, g.firstPassword = firstUser.take()
 			g.write(std.out)
+			if c.ready != nil {
+				c.ready(&g, broker)
+			}
 		}
 		<-ctx.Done()
 		return nil

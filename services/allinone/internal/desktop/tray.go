@@ -1,0 +1,105 @@
+//go:build !headless && (!darwin || cgo)
+
+package desktop
+
+import (
+	"bytes"
+	"image/png"
+	"io"
+	"log"
+	"runtime"
+	"sync"
+
+	"fyne.io/systray"
+	"github.com/fyne-io/image/ico"
+)
+
+// Item is a line of the menu. Do runs in a goroutine of the item's own.
+type Item struct {
+	Title string
+	Do    func()
+}
+
+// Tray is an icon in the tray with a state and a menu.
+type Tray struct {
+	title string
+	icon  []byte
+	items []Item
+
+	state   *systray.MenuItem // set before ready is closed
+	ready   chan struct{}     // closed once the menu is there
+	end     chan struct{}     // closed by Close
+	actions sync.WaitGroup    // goroutines of the items
+}
+
+// NewTray makes a tray that Run shows. icon is a file in the format ICO.
+func NewTray(title string, icon []byte, items []Item) *Tray {
+	return &Tray{title: title, icon: icon, items: items, ready: make(chan struct{}), end: make(chan struct{})}
+}
+
+// Run shows the icon until Close is called, and returns when no action runs any
+// more. Windows and macOS want it called on the first goroutine of the program,
+// where main runs.
+func (t *Tray) Run() {
+	log.SetOutput(io.Discard) // of the library: what can go wrong is TrayFault's
+	systray.Run(t.show, nil)
+	<-t.ready
+	t.actions.Wait()
+}
+
+// show fills the menu.
+func (t *Tray) show() {
+	defer close(t.ready)
+	systray.SetTitle(t.title)
+	systray.SetTooltip(t.title)
+	systray.SetIcon(t.picture())
+	t.state = systray.AddMenuItem(t.title, "")
+	t.state.Disable()
+	systray.AddSeparator()
+	for _, item := range t.items {
+		entry := systray.AddMenuItem(item.Title, "")
+		t.actions.Go(func() {
+			for {
+				select {
+				case <-entry.ClickedCh:
+					item.Do()
+				case <-t.end:
+					return
+				}
+			}
+		})
+	}
+}
+
+// Say shows a state: in the menu, and where the pointer rests on the icon.
+func (t *Tray) Say(state string) {
+	select {
+	case <-t.ready:
+	case <-t.end:
+		return
+	}
+	t.state.SetTitle(state)
+	systray.SetTooltip(t.title + ": " + state)
+}
+
+// Close takes the icon away. It is called once.
+func (t *Tray) Close() {
+	close(t.end)
+	systray.Quit()
+}
+
+// picture is the icon as this system wants it.
+func (t *Tray) picture() []byte {
+	if runtime.GOOS == "windows" {
+		return t.icon
+	}
+	picture, err := ico.Decode(bytes.NewReader(t.icon)) // the largest
+	if err != nil {
+		return nil // an icon that cannot be read is not worth a start
+	}
+	var b bytes.Buffer
+	if err := png.Encode(&b, picture); err != nil {
+		return nil
+	}
+	return b.Bytes()
+}
