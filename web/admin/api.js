@@ -58,7 +58,8 @@ export async function call(method, path, options = {}) {
   try {
     answer = text === "" ? undefined : JSON.parse(text);
   } catch {
-    throw new Fault({ title: "The answer is not JSON", detail: `${method} ${path} answered ${response.status}. Is there a proxy in between?` });
+    throw new Fault({ title: "The answer is not JSON",
+      detail: `${method} ${path} answered ${response.status}. Is there a proxy in between?` });
   }
   if (options.exact && answer && options.exact in answer) answer[options.exact] = member(text, options.exact);
   return answer;
@@ -71,7 +72,8 @@ export const get = (path, query, signal) => call("GET", path, { query, signal, b
 export async function send(method, path, { query, body, text, signal: stop, background } = {}) {
   for (;;) {
     const asked = session.value;
-    const response = await once(method, path, { query, text: text ?? (body === undefined ? undefined : JSON.stringify(body)), stop, background });
+    const response = await once(method, path,
+      { query, text: text ?? (body === undefined ? undefined : JSON.stringify(body)), stop, background });
     if (response.ok) return response;
     const problem = await problemOf(response, method, path);
     if (response.status !== 401 || problem.type === WRONG_PASSWORD || !asked) throw problem;
@@ -82,7 +84,8 @@ export async function send(method, path, { query, body, text, signal: stop, back
     }
     await signedIn(stop);
     if (method !== "GET" && session.value?.user !== asked.user) {
-      throw new Fault({ title: `You are ${session.value?.user} now`, detail: `This was ${asked.user}’s to do, so nothing was sent. Send it again if you want to.` });
+      throw new Fault({ title: `You are ${session.value?.user} now`,
+        detail: `This was ${asked.user}’s to do, so nothing was sent. Send it again if you want to.` });
     }
   }
 }
@@ -100,7 +103,8 @@ async function once(method, path, { query = {}, text, stop, background }) {
     return await fetch(url, { method, headers, body: text, signal: stop, credentials: "same-origin", redirect: "error" });
   } catch (err) {
     if (aborted(err)) throw err;
-    throw new Fault({ status: 0, title: "Herald’s console does not answer", detail: "Is it running, and is the network there? Nothing was changed." });
+    throw new Fault({ status: 0, title: "Herald’s console does not answer",
+      detail: "Is it running, and is the network there? Nothing was changed." });
   }
 }
 

@@ -51,7 +51,8 @@ effect(() => {
     return;
   }
   import(`./pages/${known.name}.js`).then(({ Page }) => {
-    if ((place.value.page || "overview") === known.name && current.value?.name !== known.name) current.value = { ...known, Page };
+    if ((place.value.page || "overview") === known.name && current.value?.name !== known.name) current.value = { ...known,
+      Page };
   }, (err) => { broken.value = err; });
 });
 
@@ -76,27 +77,33 @@ const Shell = component((self) => {
         heading.current?.focus();
       }}>To the page</a>
       <header class="top">
-        <button type="button" class="menu" aria-expanded=${menu.value ? "true" : "false"} aria-controls="side" onClick=${() => { menu.value = !menu.value; }}>${menu.value ? "Close" : "Menu"}</button>
-        <a class="brand" href=${link("overview")}><img src="shared/herald.svg" alt="" width="26" height="26" /><span>Herald</span></a>
+        <button type="button" class="menu" aria-expanded=${menu.value ? "true" : "false"} aria-controls="side"
+          onClick=${() => { menu.value = !menu.value; }}>${menu.value ? "Close" : "Menu"}</button>
+        <a class="brand" href=${link("overview")}><img src="shared/herald.svg" alt="" width="26" height="26" />
+          <span>Herald</span></a>
         <${VitalBar} />
       </header>
       <div id="side" class=${`side ${menu.value ? "open" : ""}`}>
         <nav aria-label="Console">${MENU.map(({ group, pages }) => {
           const seen = pages.filter(({ role, single }) => (!role || may(role)) && (!single || who.value?.single));
-          return seen.length > 0 && html`<div><p>${group}</p><ul>${seen.map(({ name, title }) => html`<li><a href=${link(name)}
+          return seen.length > 0 && html`<div><p>${group}</p>
+            <ul>${seen.map(({ name, title }) => html`<li><a href=${link(name)}
             aria-current=${page?.name === name ? "page" : undefined}>${title}</a></li>`)}</ul></div>`;
         })}</nav>
         <${Account} />
       </div>
       <main id="main">
         <div class="title"><h1 tabindex="-1" ref=${heading}>${page?.title ?? "…"}</h1><${Clock} /></div>
-        <${Problem} fault=${broken.value && { title: "This page did not load", detail: "Herald may have been restarted or updated. Reload the page." }} />
+        <${Problem} fault=${broken.value
+          && { title: "This page did not load", detail: "Herald may have been restarted or updated. Reload the page." }} />
         <${Boundary} page=${page?.name}>
           ${page && (!page.Page
-            ? html`<div class="empty"><p><b>The console has no page “${page.name}”.</b></p><p><a href=${link("overview")}>Go to the overview</a></p></div>`
+            ? html`<div class="empty"><p><b>The console has no page “${page.name}”.</b></p><p>
+              <a href=${link("overview")}>Go to the overview</a></p></div>`
             : allowed
               ? html`<${page.Page} key=${page.name} />`
-              : html`<div class="empty"><p><b>Your role, ${who.value?.role}, does not include this page.</b></p><p>An admin can give you another one under Users.</p></div>`)}
+              : html`<div class="empty"><p><b>Your role, ${who.value?.role}, does not include this page.</b></p>
+                <p>An admin can give you another one under Users.</p></div>`)}
         </${Boundary}>
       </main>
       <p class="notice" role="status">${notice.value}</p>`;
@@ -106,8 +113,11 @@ const Shell = component((self) => {
 /** What of the view can be paused, since when it stands, and in which zone its times are. */
 const Clock = component(() => () => html`<div class="clock">
   <span class="hint">${paused.value ? html`<b>Paused.</b> Figures of ${format.time(fresh.value, zone.value)}` : ""}</span>
-  <button type="button" aria-pressed=${paused.value ? "true" : "false"} onClick=${() => { paused.value = !paused.value; }}>${paused.value ? "Go on" : "Pause"}</button>
-  <button type="button" title="The zone of all times" onClick=${() => change({ tz: zone.value === "utc" ? undefined : "utc" })}>${zone.value === "utc" ? "UTC" : "Local time"}</button>
+  <button type="button" aria-pressed=${paused.value ? "true" : "false"}
+    onClick=${() => { paused.value = !paused.value; }}>${paused.value ? "Go on" : "Pause"}</button>
+  <button type="button" title="The zone of all times"
+    onClick=${() => change({ tz: zone.value === "utc" ? undefined : "utc" })}>${zone.value === "utc" ? "UTC"
+    : "Local time"}</button>
 </div>`);
 
 const Account = component(() => {

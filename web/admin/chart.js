@@ -70,7 +70,8 @@ export const Chart = component((self, first) => {
       hooks: { setCursor: [(plot) => { at.value = plot.cursor.idx ?? undefined; }] },
       scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-9) * 1.1] } },
       axes: [
-        { ...axis, grid: { show: false }, size: 22, space: 64, values: (_, splits) => splits.map((s) => format.time(s * 1000, zone.value).slice(-8, -3)) },
+        { ...axis, grid: { show: false }, size: 22, space: 64,
+          values: (_, splits) => splits.map((s) => format.time(s * 1000, zone.value).slice(-8, -3)) },
         { ...axis, size: 56, space: 32, values: (_, splits) => splits.map((n) => props.show(n)) },
       ],
       series: [{}, ...props.lines.map(({ tone }, i) => ({
@@ -104,11 +105,15 @@ export const Chart = component((self, first) => {
     const values = now.lines.map(({ name, values, tone }) => ({ name, tone, value: values[i] }));
     const summary = now.lines.map(({ name, values }) => {
       const known = values.filter((v) => v !== null);
-      return `${name || now.title} now ${now.show(values.at(-1))}, at most ${known.length > 0 ? now.show(Math.max(...known)) : "–"}`;
+      return `${name || now.title} now ${now.show(values.at(-1))}, at most ${known.length > 0 ? now.show(Math.max(...known))
+        : "–"}`;
     }).join("; ");
     return html`<figure class="chart">
-      <figcaption><span>${now.title}</span>${values.map(({ name, value, tone }) => html`<span class="value"><i class=${tone} aria-hidden="true"></i>${name ? html`<small>${name}</small> ` : ""}${now.show(value)}</span>`)}
-        ${at.value !== undefined && html`<small class="at">${format.time(now.times[i] * 1000, zone.value)}</small>`}</figcaption>
+      <figcaption><span>${now.title}</span>${values.map(({ name, value, tone }) =>
+        html`<span class="value"><i class=${tone} aria-hidden="true">
+        </i>${name ? html`<small>${name}</small> ` : ""}${now.show(value)}</span>`)}
+        ${at.value !== undefined
+          && html`<small class="at">${format.time(now.times[i] * 1000, zone.value)}</small>`}</figcaption>
       <div class="plot" ref=${ref} role="img" aria-label=${`${now.title}: ${summary}`}></div>
     </figure>`;
   };

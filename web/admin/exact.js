@@ -77,7 +77,8 @@ export function parse(text) {
         if (container.type === "object") key(container);
         break;
       }
-      if (text[at] !== (container.type === "array" ? "]" : "}")) throw fault(container.type === "array" ? '"," or "]"' : '"," or "}"');
+      if (text[at] !== (container.type === "array" ? "]" : "}")) throw fault(container.type === "array" ? '"," or "]"'
+        : '"," or "}"');
       at++;
       container.end = at;
       value = open.pop();

@@ -61,12 +61,14 @@ export function time(when, zone, form = "short", now = new Date()) {
   const clock = zone === "utc"
     ? `${two(date.getUTCHours())}:${two(date.getUTCMinutes())}:${two(date.getUTCSeconds())}`
     : `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
-  if (form === "full") return `${day(date)} ${clock}.${String(date.getMilliseconds()).padStart(3, "0")}${zone === "utc" ? " UTC" : ""}`;
+  if (form === "full") return `${day(date)} ${clock}.${String(date.getMilliseconds()).padStart(3, "0")}${zone === "utc"
+    ? " UTC" : ""}`;
   return day(date) === day(now) ? clock : `${day(date)} ${clock}`;
 }
 
 /** How long ago. @param {string | null | undefined} when */
-export const ago = (when, now = Date.now()) => (when ? duration(Math.max(0, (now - new Date(when).getTime()) / 1000)) : "–");
+export const ago = (when,
+  now = Date.now()) => (when ? duration(Math.max(0, (now - new Date(when).getTime()) / 1000)) : "–");
 
 /** @param {number} n @param {string} one @param {string} [many] */
 export const count = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;

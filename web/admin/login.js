@@ -30,11 +30,13 @@ export const Login = component((self, { over }) => {
         }
       }}>
         <div class="field"><label for="user">Name</label>
-          <input id="user" ref=${user} autocomplete="username" autocapitalize="none" spellcheck="false" defaultValue=${over ? who.value?.user : ""} required /></div>
+          <input id="user" ref=${user} autocomplete="username" autocapitalize="none" spellcheck="false"
+            defaultValue=${over ? who.value?.user : ""} required /></div>
         <div class="field"><label for="password">Password</label>
           <input id="password" ref=${password} type="password" autocomplete="current-password" required /></div>
       </${Form}>`}
-      ${oidc && html`<p class="actions"><a class="button" href=${new URL(oidc.url, home).href}>Sign in with ${oidc.name}</a></p>`}`;
+      ${oidc && html`<p class="actions"><a class="button" href=${new URL(oidc.url, home).href}>Sign in with ${oidc.name}</a>
+        </p>`}`;
   };
   return () => (over
     ? html`<${Dialog} title="Sign in again" stay>

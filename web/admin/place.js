@@ -9,7 +9,8 @@
 export function read(hash) {
   const [path, query = ""] = split(hash.replace(/^#?\/?/, ""), "?");
   const [page, rest = ""] = split(path, "/");
-  return { page: decode(page), rest: decode(rest), query: Object.fromEntries([...new URLSearchParams(query)].filter(([, value]) => value !== "")) };
+  return { page: decode(page), rest: decode(rest),
+    query: Object.fromEntries([...new URLSearchParams(query)].filter(([, value]) => value !== "")) };
 }
 
 /**

@@ -15,7 +15,8 @@ addEventListener("hashchange", () => { place.value = places.read(location.hash);
 export const zone = computed(() => (place.value.query.tz === "utc" ? "utc" : "local"));
 
 /** A link to a page of the console; it keeps the time zone. */
-export const link = (page, query = {}, rest = "") => places.write(page, { tz: zone.value === "utc" ? "utc" : undefined, ...query }, rest);
+export const link = (page, query = {}, rest = "") =>
+  places.write(page, { tz: zone.value === "utc" ? "utc" : undefined, ...query }, rest);
 
 /** Changes the query of this place. Another filter is no step back in the browser's history. */
 export function change(patch) {
@@ -44,7 +45,8 @@ export const Time = component(() => ({ at, form = "short" }) => (at
 export function Problem({ fault, again, children }) {
   if (!fault) return null;
   return html`<div class="problem" role="alert">
-    <p><b>${fault.title ?? "Something went wrong in this page"}</b>${fault.pointer ? html` <span class="code">${fault.pointer}</span>` : ""}</p>
+    <p><b>${fault.title ?? "Something went wrong in this page"}</b>${fault.pointer
+      ? html` <span class="code">${fault.pointer}</span>` : ""}</p>
     ${(fault.detail || !fault.title) && html`<p>${fault.detail ?? String(fault.message ?? fault)}</p>`}
     ${fault.request && html`<p class="hint">Request <span class="code">${fault.request}</span>, for the log.</p>`}
     ${children}
@@ -59,12 +61,14 @@ export function Silent({ names }) {
 }
 
 /** Says that a list is empty, and what to do next. */
-export const Empty = ({ title, children }) => html`<div class="empty"><p><b>${title}</b></p>${children && html`<p>${children}</p>`}</div>`;
+export const Empty = ({ title, children }) =>
+  html`<div class="empty"><p><b>${title}</b></p>${children && html`<p>${children}</p>`}</div>`;
 
 /** @param {{of: any, children: any}} props a poll: its fault, or a line while there is no answer yet */
 export const Waiting = component(() => ({ of, children }) => html`
   <${Problem} fault=${of.fault.value} again=${of.fault.value?.status === 0 ? undefined : of.refresh}>
-    ${of.data.value !== undefined && html`<p class="hint">What is shown below is older.${paused.value ? "" : " It is asked again by itself."}</p>`}
+    ${of.data.value !== undefined
+      && html`<p class="hint">What is shown below is older.${paused.value ? "" : " It is asked again by itself."}</p>`}
   </${Problem}>
   ${of.data.value === undefined && !of.fault.value ? html`<p class="hint waiting" role="status">Asking…</p>` : ""}
   ${of.data.value !== undefined && children}`);
@@ -109,7 +113,8 @@ export const Dialog = component((self, { onClose, stay }) => {
   return ({ title, children, wide }) => html`<dialog ref=${ref} class=${wide ? "wide" : ""} aria-labelledby=${id}
     onCancel=${(event) => { if (stay) event.preventDefault(); }} onClose=${() => onClose?.()}>
     <div class="heading"><h2 id=${id}>${title}</h2>
-      ${!stay && html`<button type="button" class="quiet close" aria-label="Close" onClick=${() => ref.current.close()}><span class="cross" aria-hidden="true"></span></button>`}</div>
+      ${!stay && html`<button type="button" class="quiet close" aria-label="Close" onClick=${() => ref.current.close()}>
+        <span class="cross" aria-hidden="true"></span></button>`}</div>
     ${children}
   </dialog>`;
 });
@@ -159,7 +164,8 @@ export const Secret = ({ title, secret, onClose, children }) => html`<${Dialog} 
 export const Form = component(() => {
   const fault = signal(undefined);
   const busy = signal(false);
-  return ({ run, action, children, more, class: name = "stack", disabled, label }) => html`<form class=${name} aria-label=${label} novalidate onSubmit=${async (event) => {
+  return ({ run, action, children, more, class: name = "stack", disabled, label }) =>
+    html`<form class=${name} aria-label=${label} novalidate onSubmit=${async (event) => {
     event.preventDefault();
     busy.value = true;
     fault.value = undefined;
@@ -193,11 +199,14 @@ export const Filter = component((self, { name }) => {
     clearTimeout(timer);
     timer = setTimeout(() => change({ [name]: value.trim(), cursor: undefined }), wait);
   };
-  return ({ label, placeholder, choices, type = "search", wide }) => html`<label class=${`filter ${wide ? "wide" : ""}`}><span>${label}</span>
+  return ({ label, placeholder, choices, type = "search", wide }) =>
+    html`<label class=${`filter ${wide ? "wide" : ""}`}><span>${label}</span>
     ${choices
       ? html`<select value=${place.value.query[name] ?? ""} onChange=${(event) => set(event.target.value, 0)}>
-          ${choices.map(([value, text]) => html`<option value=${value} selected=${(place.value.query[name] ?? "") === value}>${text}</option>`)}</select>`
-      : html`<input type=${type} value=${place.value.query[name] ?? ""} placeholder=${placeholder} autocomplete="off" autocapitalize="none" spellcheck="false"
+          ${choices.map(([value, text]) =>
+            html`<option value=${value} selected=${(place.value.query[name] ?? "") === value}>${text}</option>`)}</select>`
+      : html`<input type=${type} value=${place.value.query[name] ?? ""} placeholder=${placeholder} autocomplete="off"
+        autocapitalize="none" spellcheck="false"
           onInput=${(event) => set(event.target.value, 300)} />`}
   </label>`;
 });
@@ -206,7 +215,8 @@ export const Filter = component((self, { name }) => {
 export const Filters = component(() => ({ children, names, more }) => html`<search class="filters" aria-label="Filters">
   ${children}
   ${names.some((name) => place.value.query[name]) && html`<button type="button" class="quiet"
-    onClick=${() => change({ cursor: undefined, ...Object.fromEntries(names.map((name) => [name, undefined])) })}>Clear filters</button>`}
+    onClick=${() => change({ cursor: undefined,
+      ...Object.fromEntries(names.map((name) => [name, undefined])) })}>Clear filters</button>`}
   ${more}
 </search>`);
 
@@ -218,30 +228,39 @@ export const Filters = component(() => ({ children, names, more }) => html`<sear
  */
 export const List = component(() => {
   const open = signal("");
-  return ({ label, columns, rows, id, detail, sort }) => html`<div class="table" role="region" aria-label=${label} tabindex="0"><table>
+  return ({ label, columns, rows, id, detail, sort }) =>
+    html`<div class="table" role="region" aria-label=${label} tabindex="0"><table>
     <caption class="visually-hidden">${label}</caption>
-    <thead><tr>${detail && html`<th class="opener"><span class="visually-hidden">Details</span></th>`}${columns.map((column) => html`
+    <thead><tr>${detail && html`<th class="opener"><span class="visually-hidden">Details</span>
+      </th>`}${columns.map((column) => html`
       <th scope="col" class=${classes(column)} aria-sort=${column.sort && sorted(sort, column.sort)}>${column.sort
-        ? html`<button type="button" onClick=${() => change({ sort: places.resort(sort, column.sort, column.down), cursor: undefined })}>${column.title}<span class="arrow" aria-hidden="true"></span></button>`
+        ? html`<button type="button"
+          onClick=${() => change({ sort: places.resort(sort, column.sort, column.down),
+          cursor: undefined })}>${column.title}<span class="arrow" aria-hidden="true"></span></button>`
         : column.title}</th>`)}</tr></thead>
     <tbody>${rows.map((row) => {
       const key = id(row);
       const shown = open.value === key;
       return [
-        html`<tr key=${key} class=${shown ? "shown" : ""}>${detail && html`<td class="opener"><button type="button" aria-expanded=${shown ? "true" : "false"}
-            aria-label=${`Details of ${columns[0].name?.(row) ?? key}`} onClick=${() => { open.value = shown ? "" : key; }}><span class="fold" aria-hidden="true"></span></button></td>`}
+        html`<tr key=${key} class=${shown ? "shown" : ""}>${detail
+          && html`<td class="opener"><button type="button" aria-expanded=${shown ? "true" : "false"}
+            aria-label=${`Details of ${columns[0].name?.(row) ?? key}`} onClick=${() => { open.value = shown ? "" : key; }}>
+              <span class="fold" aria-hidden="true"></span></button></td>`}
           ${columns.map((column) => html`<td class=${classes(column)}>${column.cell(row)}</td>`)}</tr>`,
-        shown && html`<tr key=${`${key} details`} class="details"><td colspan=${columns.length + 1}><div>${detail(row)}</div></td></tr>`,
+        shown && html`<tr key=${`${key} details`} class="details"><td colspan=${columns.length + 1}>
+          <div>${detail(row)}</div></td></tr>`,
       ];
     })}</tbody>
   </table></div>`;
 });
 
-const classes = ({ number, at, code, grow }) => [number && "number", at, code && "code", grow && "grow"].filter(Boolean).join(" ");
+const classes = ({ number, at, code, grow }) =>
+  [number && "number", at, code && "code", grow && "grow"].filter(Boolean).join(" ");
 const sorted = (sort, name) => (sort === name ? "ascending" : sort === `-${name}` ? "descending" : "none");
 
 /** The names and values of one thing. @param {{of: [string, any][]}} props values that are undefined are left out */
-export const Facts = ({ of }) => html`<dl class="facts">${of.filter(([, value]) => value !== undefined && value !== null && value !== "")
+export const Facts = ({ of }) =>
+  html`<dl class="facts">${of.filter(([, value]) => value !== undefined && value !== null && value !== "")
   .map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 
 /** From page to page: the cursors of those before are kept while the filters stay. */
@@ -251,10 +270,13 @@ export const Pages = component(() => {
   return ({ next, shown, matched, total, what }) => {
     const cursor = place.value.query.cursor;
     if (!cursor) before = [];
-    const sum = matched === undefined ? "" : matched === total ? ` of ${format.number(total)}` : ` of ${format.number(matched)} that match, ${format.number(total)} in all`;
+    const sum = matched === undefined ? "" : matched === total ? ` of ${format.number(total)}`
+      : ` of ${format.number(matched)} that match, ${format.number(total)} in all`;
     return html`<nav class="pages" aria-label="Pages">
       <span class="count">${format.number(shown)}${sum} ${what ?? ""}</span>
-      ${cursor && html`<button type="button" onClick=${() => change({ cursor: before.pop() ?? "" })}>${before.length > 0 ? "Page before" : "First page"}</button>`}
+      ${cursor && html`<button type="button"
+        onClick=${() => change({ cursor: before.pop() ?? "" })}>${before.length > 0 ? "Page before"
+        : "First page"}</button>`}
       ${next && html`<button type="button" onClick=${() => {
         before.push(cursor ?? "");
         change({ cursor: next });
@@ -290,16 +312,26 @@ const Value = component((self, { deep }) => {
   return ({ node, name, deep: left }) => {
     const label = name === undefined ? "" : html`<span class="key">${name}</span>: `;
     if (node.type === "string") return html`<div>${label}<span class="string">${JSON.stringify(node.text)}</span></div>`;
-    if (node.type === "number" || node.type === "word") return html`<div>${label}<span class=${node.type}>${node.text}</span></div>`;
+    if (node.type === "number"
+      || node.type === "word") return html`<div>${label}<span class=${node.type}>${node.text}</span></div>`;
     const list = node.type === "array";
     const children = list ? node.items.map((value, i) => ({ key: String(i), value })) : node.members;
     const ends = list ? "[]" : "{}";
     if (children.length === 0) return html`<div>${label}${ends}</div>`;
     return html`<div>
-      <button type="button" class="branch" aria-expanded=${open.value ? "true" : "false"} onClick=${() => { open.value = !open.value; }}>
-        <span class="fold" aria-hidden="true"></span>${label}${open.value ? ends[0] : html`${ends[0]} <span class="hint">${format.count(children.length, list ? "item" : "member")}</span> ${ends[1]}`}</button>
-      ${open.value && html`<div class="children">${children.slice(0, most.value).map(({ key, value }) => html`<${Value} node=${value} name=${list ? undefined : key} deep=${left - 1} />`)}
-        ${children.length > most.value && html`<button type="button" class="quiet" onClick=${() => { most.value += 1000; }}>${format.number(children.length - most.value)} more</button>`}
+      <button type="button" class="branch" aria-expanded=${open.value ? "true" : "false"}
+        onClick=${() => { open.value = !open.value; }}>
+        <span class="fold" aria-hidden="true">
+          </span>${label}${open.value ? ends[0]
+          : html`${ends[0]} <span class="hint">${format.count(children.length,
+          list ? "item" : "member")}</span> ${ends[1]}`}</button>
+      ${open.value && html`<div
+        class="children">${children.slice(0,
+        most.value).map(({ key, value }) =>
+        html`<${Value} node=${value} name=${list ? undefined : key} deep=${left - 1} />`)}
+        ${children.length > most.value
+          && html`<button type="button" class="quiet"
+          onClick=${() => { most.value += 1000; }}>${format.number(children.length - most.value)} more</button>`}
       </div><div>${ends[1]}</div>`}
     </div>`;
   };

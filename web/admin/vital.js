@@ -17,16 +17,22 @@ export const VitalBar = component(() => () => {
     ["Connections", format.number(now.connections), link("connections")],
     ["Delivered/s", format.rate(now.deliveries_per_second), link("overview")],
     ["Published/s", format.rate(now.publishes_per_second), link("tail")],
-    ["p99", format.millis(now.latency_ms?.p99), link("overview"), now.latency_ms?.p99 > 1000 && "warn", "Latency from ingest to socket, 99 of 100"],
+    ["p99", format.millis(now.latency_ms?.p99), link("overview"), now.latency_ms?.p99 > 1000 && "warn",
+      "Latency from ingest to socket, 99 of 100"],
     ["Queued", format.bytes(now.queue_bytes), link("connections", { sort: "-queued" })],
-    ["Slow", format.number(now.slow), link("connections", { sort: "-queued" }), now.slow > 0 && "warn", "Clients with a queue"],
+    ["Slow", format.number(now.slow), link("connections", { sort: "-queued" }), now.slow > 0 && "warn",
+      "Clients with a queue"],
     ["Log lag", format.duration(now.log_lag_seconds), link("log"), now.log_lag_seconds > 30 && "warn"],
     ["NATS", now.nats?.connected ? "connected" : "away", link("overview"), !now.nats?.connected && "bad"],
-    ["Services", unready + silent === 0 ? `${now.services.length} ready` : `${now.services.length - unready} of ${now.services.length + silent}`, link("overview"), unready + silent > 0 && "bad"],
+    ["Services", unready + silent === 0 ? `${now.services.length} ready`
+      : `${now.services.length - unready} of ${now.services.length + silent}`, link("overview"),
+      unready + silent > 0 && "bad"],
   ];
-  return html`<div class=${`vital ${overview.fault.value ? "stale" : ""}`} role="region" aria-label="Vital figures" tabindex="0">
+  return html`<div class=${`vital ${overview.fault.value ? "stale" : ""}`} role="region" aria-label="Vital figures"
+    tabindex="0">
     ${overview.fault.value && html`<span class="lost" role="alert">${overview.fault.value.title}</span>`}
-    ${figures && html`<ul>${figures.map(([name, value, to, tone, title]) => html`<li class=${tone || ""}><a href=${to} title=${title}>
+    ${figures && html`<ul>${figures.map(([name, value, to, tone, title]) =>
+      html`<li class=${tone || ""}><a href=${to} title=${title}>
       <span class="name">${name}</span> <span class="value">${value}</span></a></li>`)}</ul>`}
   </div>`;
 });

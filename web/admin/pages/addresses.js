@@ -14,13 +14,18 @@ export const Page = component((self) => {
   const kick = signal(undefined);
 
   const columns = [
-    { title: "Address", sort: "address", code: true, grow: true, cell: (row) => html`<a href=${link("connections", { address: row.address })}>${row.address}</a>` },
+    { title: "Address", sort: "address", code: true, grow: true,
+      cell: (row) => html`<a href=${link("connections", { address: row.address })}>${row.address}</a>` },
     { title: "Connections", sort: "connections", down: true, number: true, cell: (row) => html`<span class="of">
-      ${row.limit > 0 && html`<meter min="0" max=${row.limit} high=${row.limit * 0.9} value=${row.connections} aria-label=${`Connections of ${row.address}`}></meter>`}
+      ${row.limit > 0 && html`<meter min="0" max=${row.limit} high=${row.limit * 0.9} value=${row.connections}
+        aria-label=${`Connections of ${row.address}`}></meter>`}
       <span>${format.number(row.connections)}</span></span>` },
     { title: "Limit", number: true, at: "wide", cell: (row) => (row.limit > 0 ? format.number(row.limit) : "none") },
-    { title: "Refused", sort: "refused", down: true, number: true, cell: (row) => (row.refused > 0 ? html`<a class="warn" href=${link("refusals", { address: row.address })}>${format.number(row.refused)}</a>` : "0") },
-    ...(may("operator") ? [{ title: "Do", at: "wide", cell: (row) => html`<button type="button" class="quiet danger" aria-label=${`Kick all of ${row.address}`}
+    { title: "Refused", sort: "refused", down: true, number: true,
+      cell: (row) => (row.refused > 0
+      ? html`<a class="warn" href=${link("refusals", { address: row.address })}>${format.number(row.refused)}</a>` : "0") },
+    ...(may("operator") ? [{ title: "Do", at: "wide",
+      cell: (row) => html`<button type="button" class="quiet danger" aria-label=${`Kick all of ${row.address}`}
       onClick=${() => { kick.value = row.address; }}>Kick all…</button>` }] : []),
   ];
 
@@ -34,11 +39,15 @@ export const Page = component((self) => {
           ? page.total === 0
             ? html`<${Empty} title="No address has a connection.">Addresses of proxies show here until they are named as trusted: see Settings, <span class="code">trusted-proxies</span>.</${Empty}>`
             : html`<${Empty} title="No address matches." />`
-          : html`<${List} label="Addresses" columns=${columns} rows=${page.rows} id=${(row) => row.address} sort=${place.value.query.sort ?? "-connections"} />`)}
-        ${page && html`<${Pages} next=${page.next} shown=${page.rows.length} matched=${page.matched} total=${page.total} what="addresses" />`}
+          : html`<${List} label="Addresses" columns=${columns} rows=${page.rows} id=${(row) => row.address}
+            sort=${place.value.query.sort ?? "-connections"} />`)}
+        ${page && html`<${Pages} next=${page.next} shown=${page.rows.length} matched=${page.matched} total=${page.total}
+          what="addresses" />`}
       </${Waiting}>
-      ${kick.value && html`<${Confirm} title=${`Kick all of ${kick.value}`} action="Kick" onClose=${() => { kick.value = undefined; }} run=${async (form) => {
-        const { kicked } = await call("POST", "kick", { body: { address: kick.value, code: Number(form.get("code")), reason: form.get("reason") || undefined } });
+      ${kick.value && html`<${Confirm} title=${`Kick all of ${kick.value}`} action="Kick"
+        onClose=${() => { kick.value = undefined; }} run=${async (form) => {
+        const { kicked } = await call("POST", "kick",
+          { body: { address: kick.value, code: Number(form.get("code")), reason: form.get("reason") || undefined } });
         tell(`${format.count(kicked, "connection was", "connections were")} closed.`);
         list.refresh();
       }}><${Reasons} /></${Confirm}>`}`;

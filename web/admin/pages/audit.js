@@ -19,8 +19,11 @@ export const Page = component((self) => {
     { title: "From", code: true, at: "desk", cell: (row) => row.address },
   ];
   const detail = (row) => html`
-    <${Facts} of=${[["Time", html`<${Time} at=${row.time} form="full" />`], ["Who", `${row.user}${row.role ? `, ${row.role}` : ""}`], ["Address", html`<span class="code">${row.address}</span>`], ["To", html`<span class="code">${row.target}</span>`]]} />
-    ${(text(row.before) || text(row.after)) && html`<${Difference} before=${text(row.before)} after=${text(row.after)} />`}`;
+    <${Facts} of=${[["Time", html`<${Time} at=${row.time} form="full" />`],
+      ["Who", `${row.user}${row.role ? `, ${row.role}` : ""}`], ["Address", html`<span class="code">${row.address}</span>`],
+      ["To", html`<span class="code">${row.target}</span>`]]} />
+    ${(text(row.before) || text(row.after))
+      && html`<${Difference} before=${text(row.before)} after=${text(row.after)} />`}`;
 
   return () => {
     const page = list.data.value;
@@ -30,11 +33,14 @@ export const Page = component((self) => {
       </${Filters}>
       <${Waiting} of=${list}>
         ${page && (page.rows.length === 0
-          ? html`<${Empty} title=${place.value.query.user || place.value.query.action ? "No entry matches." : "Nothing was done yet."}>Everything that somebody does in the console is written here: who, what, before and after.</${Empty}>`
-          : html`<${List} label="Audit" columns=${columns} rows=${page.rows} id=${(row) => `${row.time} ${row.user} ${row.action} ${row.target}`} detail=${detail} />`)}
+          ? html`<${Empty} title=${place.value.query.user || place.value.query.action ? "No entry matches."
+            : "Nothing was done yet."}>Everything that somebody does in the console is written here: who, what, before and after.</${Empty}>`
+          : html`<${List} label="Audit" columns=${columns} rows=${page.rows}
+            id=${(row) => `${row.time} ${row.user} ${row.action} ${row.target}`} detail=${detail} />`)}
         ${page && html`<${Pages} next=${page.next} shown=${page.rows.length} what="entries on this page" />`}
       </${Waiting}>`;
   };
 });
 
-const text = (value) => (value === undefined || value === null || value === "" ? "" : typeof value === "string" ? value : JSON.stringify(value));
+const text = (value) => (value === undefined || value === null || value === "" ? "" : typeof value === "string" ? value
+  : JSON.stringify(value));

@@ -12,11 +12,17 @@ export const Page = component((self) => {
   self.cleanup(list.stop);
 
   const columns = [
-    { title: "Channel", sort: "channel", code: true, grow: true, cell: (row) => html`${row.channel} ${row.pattern && html`<${Tag}>pattern</${Tag}>`}` },
-    { title: "Subscribers", sort: "subscribers", down: true, number: true, cell: (row) => html`<a href=${link("connections", { channel: row.channel })}>${format.number(row.subscribers)}</a>` },
+    { title: "Channel", sort: "channel", code: true, grow: true,
+      cell: (row) => html`${row.channel} ${row.pattern && html`<${Tag}>pattern</${Tag}>`}` },
+    { title: "Subscribers", sort: "subscribers", down: true, number: true,
+      cell: (row) => html`<a href=${link("connections", { channel: row.channel })}>${format.number(row.subscribers)}</a>` },
     { title: "Messages/s", sort: "rate", down: true, number: true, cell: (row) => format.rate(row.rate_per_second) },
-    { title: "Newest message", at: "wide", code: true, cell: (row) => (row.last_id ? html`<a href=${link("message", {}, row.last_id)}>${row.last_id}</a>` : html`<span class="none">–</span>`) },
-    { title: "Look", at: "wide", cell: (row) => html`<span class="links"><a href=${link("tail", { channel: row.channel })} aria-label=${`Tail of ${row.channel}`}>Tail</a>
+    { title: "Newest message", at: "wide", code: true,
+      cell: (row) => (row.last_id ? html`<a href=${link("message", {}, row.last_id)}>${row.last_id}</a>`
+      : html`<span class="none">–</span>`) },
+    { title: "Look", at: "wide",
+      cell: (row) => html`<span class="links">
+      <a href=${link("tail", { channel: row.channel })} aria-label=${`Tail of ${row.channel}`}>Tail</a>
       <a href=${link("log", { channel: row.channel })} aria-label=${`Log of ${row.channel}`}>Log</a></span>` },
   ];
 
@@ -30,8 +36,10 @@ export const Page = component((self) => {
           ? page.total === 0
             ? html`<${Empty} title="Nobody follows a channel.">A channel is here as soon as a client follows it; it need not be made.</${Empty}>`
             : html`<${Empty} title="No channel matches.">Look for a part of its name.</${Empty}>`
-          : html`<${List} label="Channels" columns=${columns} rows=${page.rows} id=${(row) => `${row.pattern} ${row.channel}`} sort=${place.value.query.sort ?? "-subscribers"} />`)}
-        ${page && html`<${Pages} next=${page.next} shown=${page.rows.length} matched=${page.matched} total=${page.total} what="channels and patterns" />`}
+          : html`<${List} label="Channels" columns=${columns} rows=${page.rows}
+            id=${(row) => `${row.pattern} ${row.channel}`} sort=${place.value.query.sort ?? "-subscribers"} />`)}
+        ${page && html`<${Pages} next=${page.next} shown=${page.rows.length} matched=${page.matched} total=${page.total}
+          what="channels and patterns" />`}
       </${Waiting}>`;
   };
 });

@@ -26,15 +26,19 @@ export const Page = component((self) => {
   ];
   const detail = (row) => html`<${Json} text=${row.message} />
     <${Facts} of=${[
-      ["Id", html`<span class="code">${row.id}</span>`], ["Number in the stream", row.seq], ["Time", html`<${Time} at=${row.timestamp} form="full" />`],
-      ["Event", row.event], ["Sender", row.sender], ["Publisher’s address", row.source && html`<span class="code">${row.source}</span>`],
+      ["Id", html`<span class="code">${row.id}</span>`], ["Number in the stream", row.seq],
+        ["Time", html`<${Time} at=${row.timestamp} form="full" />`],
+      ["Event", row.event], ["Sender", row.sender],
+        ["Publisher’s address", row.source && html`<span class="code">${row.source}</span>`],
     ]} />
-    <div class="actions"><a href=${link("message", {}, row.id)}>Its path</a><a href=${link("log", { channel: row.channel })}>All of ${row.channel}</a>
+    <div class="actions"><a href=${link("message", {}, row.id)}>Its path</a>
+      <a href=${link("log", { channel: row.channel })}>All of ${row.channel}</a>
       <${Copy} text=${row.message} label="Copy the message" what="the message" /></div>`;
 
   const file = (kind) => {
     const url = new URL("api/log", home);
-    for (const [name, value] of Object.entries({ ...filters(), format: kind })) if (value) url.searchParams.set(name, value);
+    for (const [name, value] of Object.entries({ ...filters(), format: kind })) if (value) url.searchParams.set(name,
+      value);
     return url.href;
   };
 
@@ -42,8 +46,10 @@ export const Page = component((self) => {
     const page = list.data.value;
     const filtered = NAMES.some((name) => place.value.query[name]);
     return html`
-      <${Filters} names=${NAMES} more=${html`<span class="links push"><button type="button" onClick=${list.refresh}>Read again</button>
-          <a href=${file("csv")} download="herald-log.csv">Export CSV</a><a href=${file("ndjson")} download="herald-log.ndjson">Export NDJSON</a></span>`}>
+      <${Filters} names=${NAMES}
+        more=${html`<span class="links push"><button type="button" onClick=${list.refresh}>Read again</button>
+          <a href=${file("csv")} download="herald-log.csv">Export CSV</a>
+            <a href=${file("ndjson")} download="herald-log.ndjson">Export NDJSON</a></span>`}>
         <${Filter} name="q" label="Words" placeholder="all of them; back* for backup" wide />
         <${Filter} name="channel" label="Channel or pattern" placeholder="orders.>" />
         <${Filter} name="sender" label="Sender" />
@@ -56,9 +62,11 @@ export const Page = component((self) => {
         ${page && (page.messages.length === 0 && !page.next
           ? html`<${Empty} title=${filtered ? "No message matches." : "The log is empty."}>${filtered
               ? "Words must all occur; a day such as 2026-11-28 begins at midnight UTC."
-              : html`Publish the first message <a href=${link("tail")}>here</a>, or with <span class="code">herald send</span>.`}</${Empty}>`
+              : html`Publish the first message <a href=${link("tail")}>here</a>, or with <span
+                class="code">herald send</span>.`}</${Empty}>`
           : html`<${List} label="Log" columns=${columns} rows=${page.messages} id=${(row) => row.id} detail=${detail} />
-            <${Pages} next=${page.next} shown=${page.messages.length} what=${`${page.messages.length === 1 ? "message" : "messages"} on this page`} />`)}
+            <${Pages} next=${page.next} shown=${page.messages.length}
+              what=${`${page.messages.length === 1 ? "message" : "messages"} on this page`} />`)}
       </${Waiting}>`;
   };
 });

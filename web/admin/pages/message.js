@@ -22,12 +22,15 @@ export const Page = component((self) => {
         location.hash = link("message", {}, (typed.value ?? id).trim());
         typed.value = undefined;
       }}>
-        <label class="filter wide"><span>Id of the message</span><input class="code" value=${typed.value ?? id} placeholder="mib3k2x9-1024" autocomplete="off" autocapitalize="none" spellcheck="false"
+        <label class="filter wide"><span>Id of the message</span>
+          <input class="code" value=${typed.value ?? id} placeholder="mib3k2x9-1024" autocomplete="off"
+          autocapitalize="none" spellcheck="false"
           onInput=${(event) => { typed.value = event.target.value; }} /></label>
         <button type="submit">Show its path</button>
       </form>
       ${id === ""
-        ? html`<${Empty} title="Which message?">Every answer to a publish has an id. Ids can be clicked in <a href=${link("tail")}>the tail</a> and <a href=${link("log")}>the log</a>.</${Empty}>`
+        ? html`<${Empty} title="Which message?">Every answer to a publish has an id. Ids can be clicked in <a
+          href=${link("tail")}>the tail</a> and <a href=${link("log")}>the log</a>.</${Empty}>`
         : html`<${Waiting} of=${path}>${found && html`<${Picture} of=${found} /><${What} of=${found} />`}</${Waiting}>`}`;
   };
 });
@@ -44,16 +47,20 @@ const Picture = component(() => ({ of }) => {
   return html`<ol class="path" aria-label="The path of the message">
     <${Stop} tone=${accepted ? "good" : "none"} title="Accepted">
       ${accepted
-        ? html`<${Facts} of=${[["By ingest", html`<span class="code">${accepted.ingest}</span>`], ["From", html`<span class="code">${accepted.address}</span>`],
-            ["At", html`<${Time} at=${accepted.time} form="full" />`], ["Request", accepted.request && html`<span class="code">${accepted.request}</span>`]]} />`
+        ? html`<${Facts} of=${[["By ingest", html`<span class="code">${accepted.ingest}</span>`],
+          ["From", html`<span class="code">${accepted.address}</span>`],
+            ["At", html`<${Time} at=${accepted.time} form="full" />`],
+              ["Request", accepted.request && html`<span class="code">${accepted.request}</span>`]]} />`
         : html`<p class="hint">Not known any more</p>`}
     </${Stop}>
     <${Stop} tone=${stored ? "good" : of.expired ? "warn" : "none"} title="Stored">
       ${stored
-        ? html`<${Facts} of=${[["Number", html`<span class="code">${format.number(stored.sequence)}</span>`], ["Place in its pack", stored.pack_index], ["At", html`<${Time} at=${stored.time} form="full" />`]]} />`
+        ? html`<${Facts} of=${[["Number", html`<span class="code">${format.number(stored.sequence)}</span>`],
+          ["Place in its pack", stored.pack_index], ["At", html`<${Time} at=${stored.time} form="full" />`]]} />`
         : html`<p class="hint">${of.expired ? "The stream keeps it no longer" : "Not in the stream"}</p>`}
     </${Stop}>
-    <${Stop} tone=${lost > 0 ? "bad" : queued > 0 ? "warn" : gateways.some(({ known }) => known) ? "good" : "none"} title="Delivered">
+    <${Stop} tone=${lost > 0 ? "bad" : queued > 0 ? "warn" : gateways.some(({ known }) => known) ? "good" : "none"}
+      title="Delivered">
       ${gateways.length === 0 && html`<p class="hint">No gateway answered</p>`}
       <ul class="gateways">${gateways.map((gateway) => html`<li key=${gateway.gateway}>
         <a class="code" href=${link("connections", { gateway: gateway.gateway })}>${gateway.gateway}</a>
@@ -62,22 +69,28 @@ const Picture = component(() => ({ of }) => {
           : html`<p>${format.number(gateway.sent)} of ${format.count(gateway.clients, "client")}
               ${gateway.queued > 0 && html` · <span class="warn">${format.number(gateway.queued)} queued</span>`}
               ${gateway.dropped > 0 && html` · <span class="bad">${format.number(gateway.dropped)} dropped</span>`}</p>
-            ${gateway.slowest_ms !== null && gateway.slowest_ms !== undefined && html`<p class="hint">slowest after ${format.millis(gateway.slowest_ms)}</p>`}`}
+            ${gateway.slowest_ms !== null && gateway.slowest_ms !== undefined
+              && html`<p class="hint">slowest after ${format.millis(gateway.slowest_ms)}</p>`}`}
       </li>`)}</ul>
       ${gateways.length > 1 && html`<p class="sum">${format.count(sent, "client")} in all</p>`}
     </${Stop}>
     <${Stop} tone=${log?.row ? "good" : "none"} title="Logged">
       ${log?.row
-        ? html`<p>A row in the log${log.time ? html`, <${Time} at=${log.time} form="full" />` : ""}</p><p><a href=${link("log", { channel: of.channel })}>Log of this channel</a></p>`
+        ? html`<p>A row in the log${log.time ? html`, <${Time} at=${log.time} form="full" />` : ""}</p><p>
+          <a href=${link("log", { channel: of.channel })}>Log of this channel</a></p>`
         : html`<p class="hint">${log ? "No row yet" : "The logger did not answer"}</p>`}
     </${Stop}>
   </ol>
-  ${of.unknown?.length > 0 && html`<div class="unknown"><p><b>What cannot be known</b></p><ul>${of.unknown.map((sentence) => html`<li>${sentence}</li>`)}</ul></div>`}`;
+  ${of.unknown?.length > 0
+    && html`<div class="unknown"><p><b>What cannot be known</b></p>
+    <ul>${of.unknown.map((sentence) => html`<li>${sentence}</li>`)}</ul></div>`}`;
 });
 
 const What = ({ of }) => html`<section class="card" aria-labelledby="what">
   <h2 id="what">The message</h2>
-  <${Facts} of=${[["Id", html`<span class="code">${of.id}</span>`], ["Channel", of.channel && html`<a class="code" href=${link("channels", { q: of.channel })}>${of.channel}</a>`], ["Event", of.event], ["Sender", of.sender],
+  <${Facts} of=${[["Id", html`<span class="code">${of.id}</span>`],
+    ["Channel", of.channel && html`<a class="code" href=${link("channels", { q: of.channel })}>${of.channel}</a>`],
+    ["Event", of.event], ["Sender", of.sender],
     ["Time", of.time && html`<${Time} at=${of.time} form="full" />`], ["Size", of.bytes && format.bytes(of.bytes)]]} />
   ${of.data !== undefined && of.data !== "" && html`<${Json} text=${of.data} deep=${3} />`}
 </section>`;

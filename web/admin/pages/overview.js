@@ -12,7 +12,8 @@ const CHARTS = [
   { title: "Connections", show: format.number, lines: [["", "connections", "accent"]] },
   { title: "Delivered a second", show: format.rate, lines: [["", "deliveries", "accent"]] },
   { title: "Published a second", show: format.rate, lines: [["", "publishes", "accent"]] },
-  { title: "Latency", show: format.millis, lines: [["p99", "latency_p99_ms", "warn"], ["p50", "latency_p50_ms", "accent"]] },
+  { title: "Latency", show: format.millis,
+    lines: [["p99", "latency_p99_ms", "warn"], ["p50", "latency_p50_ms", "accent"]] },
   { title: "Queued for clients", show: format.bytes, lines: [["", "queue_bytes", "accent"]] },
   { title: "Log behind the stream", show: format.duration, lines: [["", "log_lag_seconds", "accent"]] },
   { title: "Stored by NATS", show: format.bytes, lines: [["", "nats_bytes", "accent"]] },
@@ -29,9 +30,12 @@ export const Page = component((self) => {
     </${Waiting}>
     <section aria-labelledby="charts">
       <div class="heading"><h2 id="charts">The last minutes</h2>
-        ${charts.data.value?.since && html`<span class="count">recorded since <${Time} at=${charts.data.value.since} />, while somebody looks</span>`}
+        ${charts.data.value?.since
+          && html`<span class="count">recorded since <${Time}
+          at=${charts.data.value.since} />, while somebody looks</span>`}
         <div class="choice" role="group" aria-label="How much">${WINDOWS.map(([value, text]) => html`<button type="button"
-          aria-pressed=${(place.value.query.seconds ?? "") === value ? "true" : "false"} onClick=${() => change({ seconds: value })}>${text}</button>`)}</div></div>
+          aria-pressed=${(place.value.query.seconds ?? "") === value ? "true" : "false"}
+            onClick=${() => change({ seconds: value })}>${text}</button>`)}</div></div>
       <${Waiting} of=${charts}>${charts.data.value && html`<${Charts} of=${charts.data.value} />`}</${Waiting}>
     </section>`;
 });
@@ -40,7 +44,8 @@ function Charts({ of }) {
   const length = Math.max(0, ...Object.values(of.series).map((values) => values.length));
   const end = new Date(of.end).getTime() / 1000;
   const times = Array.from({ length }, (_, i) => end - (length - 1 - i) * of.step_seconds);
-  return html`<div class="charts">${CHARTS.filter(({ lines }) => lines.some(([, name]) => of.series[name])).map(({ title, show, lines }) => html`
+  return html`<div class="charts">${CHARTS.filter(({ lines }) =>
+    lines.some(([, name]) => of.series[name])).map(({ title, show, lines }) => html`
     <${Chart} key=${title} title=${title} show=${show} times=${times} lines=${lines.map(([name, series, tone]) => ({
       name, tone, values: pad(of.series[series] ?? [], length),
     }))} />`)}</div>`;
@@ -59,7 +64,8 @@ const Now = component(() => ({ of }) => {
         <span><b>${service.service}</b> <span class="code" title=${service.instance}>${service.instance.slice(0, 12)}</span>
           ${service.reasons?.length > 0 && html`<span class="fault">${service.reasons.join("; ")}</span>`}</span>
         <span class="hint">${[service.host, service.version, service.started && `up ${format.ago(service.started)}`,
-          service.connections !== undefined && format.count(service.connections, "connection")].filter(Boolean).join(" · ")}</span>
+          service.connections !== undefined
+            && format.count(service.connections, "connection")].filter(Boolean).join(" · ")}</span>
       </li>`)}</ul>
     </section>
     <section class="card" aria-labelledby="stream">
@@ -67,10 +73,12 @@ const Now = component(() => ({ of }) => {
       ${stream && html`<${Full} of=${stream} />`}
       <${Facts} of=${[
         ["Messages kept", stream && format.number(stream.messages)],
-        ["From", stream?.first_id && html`<a class="code" href=${link("message", {}, stream.first_id)}>${stream.first_id}</a>`],
+        ["From", stream?.first_id
+          && html`<a class="code" href=${link("message", {}, stream.first_id)}>${stream.first_id}</a>`],
         ["To", stream?.last_id && html`<a class="code" href=${link("message", {}, stream.last_id)}>${stream.last_id}</a>`],
         ["Kept for", stream?.max_age_seconds > 0 ? format.duration(stream.max_age_seconds) : undefined],
-        ["Connected by", protocols.length > 0 ? protocols.map(([name, n]) => `${format.number(n)} ${name}`).join(", ") : "nobody yet"],
+        ["Connected by", protocols.length > 0 ? protocols.map(([name, n]) => `${format.number(n)} ${name}`).join(", ")
+          : "nobody yet"],
       ]} />
     </section>
   </div>`;
@@ -81,5 +89,6 @@ function Full({ of }) {
   if (!(of.max_bytes > 0)) return html`<p>${format.bytes(of.bytes)} stored</p>`;
   const part = Math.min(1, of.bytes / of.max_bytes);
   return html`<div><p>${format.bytes(of.bytes)} of ${format.bytes(of.max_bytes)} stored</p>
-    <meter min="0" max="1" high="0.9" value=${part} aria-label="How full the stream is">${Math.round(part * 100)} %</meter></div>`;
+    <meter min="0" max="1" high="0.9" value=${part} aria-label="How full the stream is">${Math.round(part * 100)} %</meter>
+      </div>`;
 }

@@ -25,11 +25,14 @@ export const Page = component((self) => {
   const detail = (row) => html`
     ${row.detail && html`<p>${row.detail}</p>`}
     <${Facts} of=${[
-      ["Time", html`<${Time} at=${row.time} form="full" />`], ["Service", `${row.service} ${row.instance}`], ["Status", row.status || undefined], ["Close code", row.code || undefined],
-      ["Path", row.path && html`<span class="code">${row.path}</span>`], ["Origin", row.origin && html`<span class="code">${row.origin}</span>`],
+      ["Time", html`<${Time} at=${row.time} form="full" />`], ["Service", `${row.service} ${row.instance}`],
+        ["Status", row.status || undefined], ["Close code", row.code || undefined],
+      ["Path", row.path && html`<span class="code">${row.path}</span>`],
+        ["Origin", row.origin && html`<span class="code">${row.origin}</span>`],
       ["Request, for the log", row.request && html`<span class="code">${row.request}</span>`],
     ]} />
-    <div class="actions"><a href=${link("refusals", { address: row.address })}>All of this address</a><a href=${link("connections", { address: row.address })}>Its connections</a>
+    <div class="actions"><a href=${link("refusals", { address: row.address })}>All of this address</a>
+      <a href=${link("connections", { address: row.address })}>Its connections</a>
       <a href=${link("settings")}>Settings</a></div>`;
 
   return () => {
@@ -42,13 +45,19 @@ export const Page = component((self) => {
       </${Filters}>
       <${Waiting} of=${list}>
         <${Silent} names=${page?.silent} />
-        ${reasons.size > 1 && html`<ul class="chips" aria-label="By reason">${[...reasons].sort((a, b) => b[1] - a[1]).map(([reason, n]) => html`<li class="chip"><button type="button"
+        ${reasons.size > 1 && html`<ul class="chips"
+          aria-label="By reason">${[...reasons].sort((a, b) => b[1] - a[1]).map(([reason, n]) =>
+          html`<li class="chip"><button type="button"
           onClick=${() => change({ reason })}>${reason} <b>${n}</b></button></li>`)}</ul>`}
         ${page && (page.rows.length === 0
-          ? html`<${Empty} title=${place.value.query.reason || place.value.query.address ? "No refusal matches." : "Nothing was refused."}>
+          ? html`<${Empty} title=${place.value.query.reason || place.value.query.address ? "No refusal matches."
+            : "Nothing was refused."}>
               Every request and connection that is turned away is listed here with its reason, the last 500 of each service.</${Empty}>`
-          : html`<${List} label="Refusals" columns=${columns} rows=${page.rows.slice(0, SHOWN)} id=${(row) => `${row.instance} ${row.time} ${row.request ?? ""} ${row.address}`} detail=${detail} />
-            <p class="count">${page.rows.length > SHOWN ? `the newest ${SHOWN} of ${format.number(page.rows.length)}; filter to see others` : format.count(page.rows.length, "refusal")}, newest first</p>`)}
+          : html`<${List} label="Refusals" columns=${columns} rows=${page.rows.slice(0, SHOWN)}
+            id=${(row) => `${row.instance} ${row.time} ${row.request ?? ""} ${row.address}`} detail=${detail} />
+            <p class="count">${page.rows.length > SHOWN
+              ? `the newest ${SHOWN} of ${format.number(page.rows.length)}; filter to see others`
+              : format.count(page.rows.length, "refusal")}, newest first</p>`)}
       </${Waiting}>`;
   };
 });

@@ -4,7 +4,8 @@ import { poll } from "../live.js";
 import { change, Difference, Empty, Filter, Filters, Form, place, Silent, Tag, tell, Waiting } from "../view.js";
 
 const SOURCES = { default: "default", file: "file", environment: "environment", flag: "flag", console: "console" };
-const WANT = { number: "a number", bytes: "bytes, such as 64KiB or 1GiB", duration: "a time, such as 10s or 24h", list: "names with commas between", switch: "on or off", text: "text" };
+const WANT = { number: "a number", bytes: "bytes, such as 64KiB or 1GiB", duration: "a time, such as 10s or 24h",
+  list: "names with commas between", switch: "on or off", text: "text" };
 
 export const Page = component((self) => {
   const list = poll((stop) => get("settings", {}, stop), 5);
@@ -20,9 +21,11 @@ export const Page = component((self) => {
   };
   const save = async (setting, form) => {
     const value = String(new FormData(form).get("value") ?? "");
-    done(setting.name, setting.value, await call("PUT", `settings/${encodeURIComponent(setting.name)}`, { body: { value } }));
+    done(setting.name, setting.value,
+      await call("PUT", `settings/${encodeURIComponent(setting.name)}`, { body: { value } }));
   };
-  const reset = async (setting) => done(setting.name, setting.value, await call("DELETE", `settings/${encodeURIComponent(setting.name)}`));
+  const reset = async (setting) =>
+    done(setting.name, setting.value, await call("DELETE", `settings/${encodeURIComponent(setting.name)}`));
 
   return () => {
     const all = list.data.value?.settings ?? [];
@@ -33,14 +36,20 @@ export const Page = component((self) => {
     return html`
       <${Filters} names=${["q", "only"]}>
         <${Filter} name="q" label="Search" placeholder="name, variable or meaning" wide />
-        <${Filter} name="only" label="Show" choices=${[["", "all settings"], ["live", "those that act at once"], ["changed", "those that are not default"]]} />
+        <${Filter} name="only" label="Show"
+          choices=${[["", "all settings"], ["live", "those that act at once"],
+          ["changed", "those that are not default"]]} />
       </${Filters}>
       <${Waiting} of=${list}>
         <${Silent} names=${list.data.value?.silent} />
-        ${list.data.value && seen.length === 0 && html`<${Empty} title="No setting matches."><button type="button" class="quiet" onClick=${() => change({ q: "", only: "" })}>Show all</button></${Empty}>`}
+        ${list.data.value && seen.length === 0
+          && html`<${Empty} title="No setting matches.">
+          <button type="button" class="quiet" onClick=${() => change({ q: "", only: "" })}>Show all</button></${Empty}>`}
         ${[...groups].map(([name, settings]) => html`<section key=${name} class="group" aria-label=${name}>
           <h2>${name}</h2>
-          <ul class="settings">${settings.map((setting) => html`<${Setting} key=${setting.name} of=${setting} editing=${editing} after=${after.value[setting.name]} save=${save} reset=${reset} />`)}</ul>
+          <ul class="settings">${settings.map((setting) =>
+            html`<${Setting} key=${setting.name} of=${setting} editing=${editing} after=${after.value[setting.name]}
+            save=${save} reset=${reset} />`)}</ul>
         </section>`)}
       </${Waiting}>`;
   };
@@ -64,22 +73,33 @@ const Setting = component((self) => {
       </div>
       <div class="value">
         ${open
-          ? html`<${Form} action="Save" label=${`Change ${of.name}`} run=${(form) => save(of, form)} more=${html`<button type="button" onClick=${() => { editing.value = ""; }}>Cancel</button>`}>
+          ? html`<${Form} action="Save" label=${`Change ${of.name}`} run=${(form) => save(of, form)}
+            more=${html`<button type="button" onClick=${() => { editing.value = ""; }}>Cancel</button>`}>
               <${Editor} of=${of} />
             </${Form}>`
           : html`<p><span class="code now">${of.value === "" ? html`<span class="none">empty</span>` : of.value}</span>
               <${Tag} tone=${of.source === "console" ? "good" : ""}>${SOURCES[of.source] ?? of.source}</${Tag}>
-              ${can && html`<button type="button" class="quiet" aria-label=${`Change ${of.name}`} onClick=${() => { editing.value = of.name; }}>Change</button>`}
-              ${can && of.source === "console" && html`<button type="button" class="quiet" disabled=${busy.value} aria-label=${`Take back ${of.name}`} onClick=${() => {
+              ${can && html`<button type="button" class="quiet" aria-label=${`Change ${of.name}`}
+                onClick=${() => { editing.value = of.name; }}>Change</button>`}
+              ${can && of.source === "console"
+                && html`<button type="button" class="quiet" disabled=${busy.value} aria-label=${`Take back ${of.name}`}
+                onClick=${() => {
                 busy.value = true;
                 reset(of).finally(() => { busy.value = false; });
               }}>Take back</button>`}</p>`}
-        ${after && !open && after.before !== after.after && html`<${Difference} before=${after.before} after=${after.after} />`}
+        ${after && !open && after.before !== after.after
+          && html`<${Difference} before=${after.before} after=${after.after} />`}
         ${of.locked && html`<p class="locked">${of.locked}</p>`}
         ${of.fault && html`<p class="fault">${of.fault}</p>`}
-        ${of.stored && of.stored !== of.value && html`<p class="hint">The console has <span class="code">${of.stored}</span> stored, which does not act.</p>`}
-        ${of.differs?.map((other) => html`<p class="locked">${other.services?.join(", ") || "Another process"} <span class="code">${other.process}</span> has <span class="code">${other.value || "nothing"}</span> (${SOURCES[other.source] ?? other.source}).</p>`)}
-        <p class="hint">Default <span class="code">${of.default === "" ? "empty" : of.default}</span> · <span class="code">-${of.name}</span>${of.env && html` · <span class="code">${of.env}</span>`}${of.services?.length > 0 && ` · ${of.services.join(", ")}`}${!of.live && " · read at the start of Herald, and changed there"}</p>
+        ${of.stored && of.stored !== of.value
+          && html`<p class="hint">The console has <span class="code">${of.stored}</span> stored, which does not act.</p>`}
+        ${of.differs?.map((other) =>
+          html`<p class="locked">${other.services?.join(", ") || "Another process"} <span
+          class="code">${other.process}</span> has <span
+          class="code">${other.value || "nothing"}</span> (${SOURCES[other.source] ?? other.source}).</p>`)}
+        <p class="hint">Default <span class="code">${of.default === "" ? "empty" : of.default}</span> · <span
+          class="code">-${of.name}</span>${of.env && html` · <span class="code">${of.env}</span>`}${of.services?.length > 0
+          && ` · ${of.services.join(", ")}`}${!of.live && " · read at the start of Herald, and changed there"}</p>
       </div>
     </li>`;
   };
@@ -88,11 +108,15 @@ const Setting = component((self) => {
 /** What one may write, by the kind of the setting. */
 function Editor({ of }) {
   const id = `value-${of.name}`;
-  const choices = of.kind === "choice" ? of.choices : of.kind === "switch" ? of.choices ?? (/^(true|false)$/.test(of.value) ? ["true", "false"] : ["on", "off"]) : undefined;
+  const choices = of.kind === "choice" ? of.choices : of.kind === "switch"
+    ? of.choices ?? (/^(true|false)$/.test(of.value) ? ["true", "false"] : ["on", "off"]) : undefined;
   return html`<div class="field"><label class="visually-hidden" for=${id}>New value of ${of.name}</label>
     ${choices
-      ? html`<select id=${id} name="value">${choices.map((choice) => html`<option value=${choice} selected=${choice === of.value}>${choice}</option>`)}</select>`
-      : html`<input id=${id} name="value" class="code" defaultValue=${of.value} inputmode=${of.kind === "number" ? "numeric" : undefined} autocomplete="off" autocapitalize="none" spellcheck="false" aria-describedby=${`${id}-want`}
+      ? html`<select id=${id} name="value">${choices.map((choice) =>
+        html`<option value=${choice} selected=${choice === of.value}>${choice}</option>`)}</select>`
+      : html`<input id=${id} name="value" class="code" defaultValue=${of.value}
+        inputmode=${of.kind === "number" ? "numeric" : undefined} autocomplete="off" autocapitalize="none"
+        spellcheck="false" aria-describedby=${`${id}-want`}
           ref=${(input) => { if (input && !input.dataset.seen) { input.dataset.seen = "1"; input.focus(); } }} />
         <p class="hint" id=${`${id}-want`}>Want ${WANT[of.kind] ?? of.kind}.</p>`}
   </div>`;

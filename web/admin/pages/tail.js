@@ -71,7 +71,8 @@ export const Page = component((self) => {
     stop?.abort();
   });
 
-  const WORDS = { opening: "Opening…", open: "Live", paused: "Paused", hidden: "Stopped while hidden", waiting: "Trying again…" };
+  const WORDS = { opening: "Opening…", open: "Live", paused: "Paused", hidden: "Stopped while hidden",
+    waiting: "Trying again…" };
   const LAMPS = { opening: "connecting", open: "open", paused: "waiting", hidden: "waiting", waiting: "waiting" };
 
   return () => html`
@@ -85,18 +86,25 @@ export const Page = component((self) => {
         </${Filters}>
         <div class="heading tailing" data-state=${LAMPS[state.value]}>
           <h2 id="live"><span class="lamp" aria-hidden="true"></span> <span role="status">${WORDS[state.value]}</span></h2>
-          <span class="count">${rows.value.length > 0 && `${format.count(rows.value.length, "message")} shown`}${dropped.value > 0 && html`
+          <span class="count">${rows.value.length > 0
+            && `${format.count(rows.value.length, "message")} shown`}${dropped.value > 0 && html`
             <span class="warn">; ${format.number(dropped.value)} more came than a page can show, and were left out</span>`}</span>
           ${rows.value.length > 0 && html`<button type="button" class="quiet" onClick=${() => {
             rows.value = [];
             dropped.value = 0;
           }}>Clear</button>`}
         </div>
-        ${state.value === "paused" && html`<p class="hint">What is published meanwhile is in <a href=${link("log", { channel: place.value.query.channel })}>the log</a>.</p>`}
+        ${state.value === "paused"
+          && html`<p class="hint">What is published meanwhile is in <a
+          href=${link("log", { channel: place.value.query.channel })}>the log</a>.</p>`}
         <${Problem} fault=${fault.value} />
         ${rows.value.length === 0
-          ? !fault.value && html`<${Empty} title="No message yet.">${NAMES.some((name) => place.value.query[name]) ? "None that matches was published since this page opened." : "None was published since this page opened. Publish one with the form."}</${Empty}>`
-          : html`<ol class="tail" aria-label="Messages, newest first">${rows.value.map((row) => html`<${Row} key=${row.n} row=${row} open=${open} />`)}</ol>`}
+          ? !fault.value && html`<${Empty}
+            title="No message yet.">${NAMES.some((name) => place.value.query[name])
+            ? "None that matches was published since this page opened."
+            : "None was published since this page opened. Publish one with the form."}</${Empty}>`
+          : html`<ol class="tail" aria-label="Messages, newest first">${rows.value.map((row) =>
+            html`<${Row} key=${row.n} row=${row} open=${open} />`)}</ol>`}
       </section>
       <section class="card" aria-labelledby="publish-title"><h2 id="publish-title">Publish</h2><${Publish} /></section>
     </div>`;
@@ -105,15 +113,19 @@ export const Page = component((self) => {
 const Row = component(() => ({ row, open }) => {
   const shown = open.value === row.n;
   return html`<li class=${shown ? "shown" : ""}>
-    <button type="button" class="row" aria-expanded=${shown ? "true" : "false"} onClick=${() => { open.value = shown ? "" : row.n; }}>
+    <button type="button" class="row" aria-expanded=${shown ? "true" : "false"}
+      onClick=${() => { open.value = shown ? "" : row.n; }}>
       <span class="fold" aria-hidden="true"></span>
       <${Time} at=${row.time} /><span class="code channel">${row.channel}</span>
       ${row.event && row.event !== "message" && html`<span class="tag">${row.event}</span>`}
       <span class="code text">${line(row.data, 240)}</span>
     </button>
     ${shown && html`<div class="more"><${Json} text=${row.data} />
-      <${Facts} of=${[["Id", row.id ? html`<a class="code" href=${link("message", {}, row.id)}>${row.id}</a>` : "none: ephemeral"], ["Time", html`<${Time} at=${row.time} form="full" />`],
-        ["Event", row.event], ["Sender", row.sender && html`<a href=${link("tail", { ...place.value.query, sender: row.sender })}>${row.sender}</a>`], ["Size", format.bytes(row.bytes)]]} />
+      <${Facts} of=${[["Id", row.id ? html`<a class="code" href=${link("message", {}, row.id)}>${row.id}</a>`
+        : "none: ephemeral"], ["Time", html`<${Time} at=${row.time} form="full" />`],
+        ["Event", row.event], ["Sender",
+          row.sender && html`<a href=${link("tail", { ...place.value.query, sender: row.sender })}>${row.sender}</a>`],
+          ["Size", format.bytes(row.bytes)]]} />
       ${row.id && html`<div class="actions"><a href=${link("message", {}, row.id)}>Its path</a></div>`}</div>`}
   </li>`;
 });
