@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
@@ -45,12 +46,28 @@ type ServerConfig struct {
 	Grace time.Duration
 }
 
-// Server is one HTTP listener. NewServer binds it, Run serves.
+// Server serves HTTP on one address, or while that changes on two. NewServer binds
+// the first, Run serves. Safe for concurrent use.
 type Server struct {
 	cfg       ServerConfig
-	listener  net.Listener
+	log       *slog.Logger
 	server    *http.Server
 	admission *Admission
+	failed    chan error // of a listener that broke; one slot, never closed
+
+	mu      sync.Mutex
+	first   *Listening          // guarded by mu; that of NewServer, or of Move
+	all     map[*Listening]bool // guarded by mu; that are not closed
+	running bool                // guarded by mu; Run serves what is bound
+	serving sync.WaitGroup      // goroutines that accept
+}
+
+// Listening is one address where a Server accepts.
+type Listening struct {
+	s      *Server
+	l      net.Listener
+	secure bool
+	closed atomic.Bool
 }
 
 // maxHeaderBytes bounds the request line and the headers of a request: a token
@@ -74,28 +91,13 @@ func NewServer(cfg ServerConfig, h http.Handler, slogger *slog.Logger) (*Server,
 	if cfg.Grace == 0 {
 		cfg.Grace = 5 * time.Second
 	}
-	var tlsConfig *tls.Config
-	if cfg.CertFile != "" || cfg.KeyFile != "" {
-		reloader, err := NewCertReloader(cfg.CertFile, cfg.KeyFile, slogger)
-		if err != nil {
-			return nil, err
-		}
-		tlsConfig = &tls.Config{
-			MinVersion:     tls.VersionTLS12,
-			GetCertificate: reloader.GetCertificate,
-			NextProtos:     []string{"h2", "http/1.1"},
-		}
-	}
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
-	l, err := lc.Listen(context.Background(), "tcp", cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", cfg.Listen, err)
-	}
 	a := newAdmission(cfg.MaxSockets, cfg.MaxPerAddress, cfg.Proxies, slogger)
-	return &Server{
+	s := &Server{
 		cfg:       cfg,
-		listener:  listener{l, a},
+		log:       slogger,
 		admission: a,
+		failed:    make(chan error, 1),
+		all:       map[*Listening]bool{},
 		server: &http.Server{
 			Handler:     guardHosts(a.serve(h, cfg.Words), cfg.Hosts, &cfg.Proxies, slogger),
 			ConnContext: a.remember,
@@ -106,38 +108,133 @@ func NewServer(cfg ServerConfig, h http.Handler, slogger *slog.Logger) (*Server,
 			IdleTimeout:       cfg.IdleTimeout,
 			HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100}, // net/http's own default is 250
 			MaxHeaderBytes:    maxHeaderBytes - 4096,                        // net/http allows 4096 more
-			TLSConfig:         tlsConfig,
 			ErrorLog:          log.New(errorLog{slogger}, "", 0),
 		},
-	}, nil
+	}
+	l, err := s.Listen(cfg.Listen, cfg.CertFile, cfg.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	s.first = l
+	return s, nil
+}
+
+// Listen accepts at another address, too, by HTTPS if it has files: see ServerConfig.
+// A taken port and unreadable files are errors that name them.
+func (s *Server) Listen(address, certFile, keyFile string) (*Listening, error) {
+	var secure *tls.Config
+	if certFile != "" || keyFile != "" {
+		reloader, err := NewCertReloader(certFile, keyFile, s.log)
+		if err != nil {
+			return nil, err
+		}
+		secure = &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: reloader.GetCertificate,
+			NextProtos:     []string{"h2", "http/1.1"},
+		}
+	}
+	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
+	bound, err := lc.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	l := &Listening{s: s, l: listener{bound, s.admission}, secure: secure != nil}
+	if secure != nil {
+		l.l = tls.NewListener(l.l, secure)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all[l] = true
+	if s.running {
+		s.accept(l)
+	}
+	return l, nil
+}
+
+// accept serves what l accepts until l or the server is closed. mu is held.
+func (s *Server) accept(l *Listening) {
+	s.serving.Go(func() {
+		err := s.server.Serve(l.l)
+		if !l.closed.Load() && !errors.Is(err, http.ErrServerClosed) {
+			select {
+			case s.failed <- fmt.Errorf("serve on %s: %w", l.Addr(), err):
+			default: // one is enough to stop
+			}
+		}
+	})
+}
+
+// Addr is where it accepts.
+func (l *Listening) Addr() net.Addr { return l.l.Addr() }
+
+// Secure reports whether it speaks HTTPS.
+func (l *Listening) Secure() bool { return l.secure }
+
+// Close accepts nothing more there, and frees the port. Connections that were accepted
+// stay.
+func (l *Listening) Close() error {
+	l.closed.Store(true)
+	l.s.mu.Lock()
+	delete(l.s.all, l)
+	l.s.mu.Unlock()
+	return l.l.Close()
+}
+
+// First is where the server listens, first of all.
+func (s *Server) First() *Listening {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.first
+}
+
+// Prefer makes l what First returns.
+func (s *Server) Prefer(l *Listening) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.first = l
 }
 
 // Addr is where the server listens.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+func (s *Server) Addr() net.Addr { return s.First().Addr() }
 
 // Admission counts the server's sockets.
 func (s *Server) Admission() *Admission { return s.admission }
 
-// Close frees the listener of a server that Run was never called on.
-func (s *Server) Close() error { return s.listener.Close() }
+// Close frees the listeners of a server that Run was never called on.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for l := range s.all {
+		errs = append(errs, l.l.Close())
+	}
+	return errors.Join(errs...)
+}
 
 // Run serves until ctx ends, then stops accepting, lets requests under way
 // finish for the grace period, and cuts off the rest. A handler that was cut
 // off and does not look at its context may outlive Run.
 func (s *Server) Run(ctx context.Context) error {
-	failed := make(chan error, 1)
-	go func() { // ends with Shutdown or Close below; waited for through failed
-		if s.server.TLSConfig != nil {
-			failed <- s.server.ServeTLS(s.listener, "", "")
-		} else {
-			failed <- s.server.Serve(s.listener)
-		}
-	}()
+	s.mu.Lock()
+	s.running = true
+	for l := range s.all {
+		s.accept(l)
+	}
+	s.mu.Unlock()
+	stop := func() { // nothing is accepted from now on
+		s.mu.Lock()
+		s.running = false
+		s.mu.Unlock()
+	}
 	select {
-	case err := <-failed:
+	case err := <-s.failed:
+		stop()
 		_ = s.server.Close() // connections that were accepted before; the listener is gone already
-		return fmt.Errorf("serve on %s: %w", s.Addr(), err)
+		s.serving.Wait()
+		return err
 	case <-ctx.Done():
+		stop()
 	}
 	graceful, cancel := context.WithTimeout(context.Background(), s.cfg.Grace)
 	defer cancel()
@@ -145,7 +242,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = s.server.Close() // what is still running had its time
 	}
-	<-failed
+	s.serving.Wait()
+	_ = s.Close() // what was bound and never served; the others are closed
 	if err != nil {
 		return fmt.Errorf("stop serving on %s: %w", s.Addr(), err)
 	}
