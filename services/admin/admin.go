@@ -24,6 +24,7 @@ import (
 	"github.com/alexedwards/scs/v2"
 	"github.com/herald-push/herald/services/admin/audit"
 	"github.com/herald-push/herald/services/admin/users"
+	"github.com/herald-push/herald/services/internal/ask"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/herald-push/herald/services/internal/telemetry"
@@ -44,6 +45,8 @@ type Deps struct {
 	// the one that makes it. Nil prints a banner to Stdout instead.
 	Announce func(user, password string)
 	Stdout   io.Writer
+	// Listener is where the single binary listens; nil: another process listens for it.
+	Listener Listener
 	// Single says that all services are in this process. Then trouble of the console
 	// is a warning in /readyz, and does not make the process unready.
 	Single bool
@@ -65,6 +68,7 @@ type Service struct {
 	gzipped  sync.Map // files of the page, by ETag; see compressed
 	throttle throttle
 	provider *provider // nil: no OpenID Connect
+	ask      *ask.Client
 
 	// stores are set once, by Run, when NATS has answered; nil until then.
 	stores atomic.Pointer[stores]
@@ -106,6 +110,9 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	}
 	s.sessions, s.provider = newSessions(s), newProvider(&s.cfg.OIDC)
 	s.metrics = newMetrics(deps.Registry)
+	if s.ask, err = ask.NewClient(deps.NATS); err != nil {
+		return nil, fmt.Errorf("admin: %w", err)
+	}
 	if cfg.Listen != "" {
 		router := httpx.NewRouter(s.log)
 		deps.Ops.Mount(router)
@@ -141,6 +148,7 @@ func (s *Service) Addr() net.Addr {
 // again until NATS answers; calls that it accepts meanwhile are answered with
 // 503.
 func (s *Service) Run(ctx context.Context) error {
+	defer s.ask.Close()
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	defer wg.Wait()

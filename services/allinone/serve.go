@@ -140,6 +140,8 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 	var in *ingest.Service
 	var gw *gateway.Service
 	var lg *logger.Service
+	moves := newRelisten(server, cfg, table, fileOf(c), log)
+	defer moves.close()
 	var console *admin.Service
 	for _, part := range []struct {
 		name string
@@ -159,7 +161,7 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 			return err
 		}},
 		{"admin", func(nc *nats.Conn) (err error) {
-			console, err = admin.New(ctx, cfg.Admin, admin.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS, Single: true, Announce: firstUser.announce})
+			console, err = admin.New(ctx, cfg.Admin, admin.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS, Single: true, Listener: moves, Announce: firstUser.announce})
 			return err
 		}},
 	} {

@@ -134,12 +134,19 @@ func (l *Live) Await(ctx context.Context, patience time.Duration) {
 // openEvery is how often the bucket is looked for until ingest has made it.
 const openEvery = 500 * time.Millisecond
 
-// Run follows the bucket until ctx ends.
+// Run follows the bucket, and answers the console, until ctx ends.
 func (l *Live) Run(ctx context.Context, nc *nats.Conn) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return fmt.Errorf("JetStream: %w", err)
 	}
+	answered := make(chan error, 1)
+	go func() { answered <- l.answer(ctx, nc) }() // ends with ctx
+	l.follow(ctx, nc, js)
+	return <-answered
+}
+
+func (l *Live) follow(ctx context.Context, nc *nats.Conn, js jetstream.JetStream) {
 	again := retry.Policy{
 		Pause: openEvery,
 		Where: nc.IsConnected,
@@ -164,7 +171,6 @@ func (l *Live) Run(ctx context.Context, nc *nats.Conn) error {
 		}
 		return f.Follow(ctx, nc, kv)
 	})
-	return nil
 }
 
 // askTimeout bounds one question to JetStream.
