@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,7 @@ func (f *Follower) Follow(ctx context.Context, nc *nats.Conn, kv jetstream.KeyVa
 type Follower struct {
 	Prefix string // such as "key."
 	What   string // one entry is, in the log: "API key"
+	Gone   string // what the log says of one that is removed; empty: revoked
 	// Put applies the value of an entry, whose name is given without Prefix, and returns
 	// what the log calls it, or why the entry is damaged. Then Remove follows.
 	Put    func(id string, value []byte) (name string, err error)
@@ -173,5 +175,5 @@ func (f *Follower) drop(key string) {
 	delete(f.known, key)
 	id := strings.TrimPrefix(key, f.Prefix)
 	f.Remove(id)
-	f.Log.Info(f.What+" revoked", "key", id)
+	f.Log.Info(f.What+" "+cmp.Or(f.Gone, "revoked"), "key", id)
 }

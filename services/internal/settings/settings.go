@@ -164,7 +164,7 @@ func (l *Live) follow(ctx context.Context, nc *nats.Conn, js jetstream.JetStream
 			return err
 		}
 		f := bucket.Follower{
-			Prefix: prefix, What: "setting", Log: l.log,
+			Prefix: prefix, What: "setting", Gone: "is no longer changed", Log: l.log,
 			Put:    func(name string, value []byte) (string, error) { l.put(name, string(value)); return name, nil },
 			Remove: l.remove,
 			Ready:  sync.OnceFunc(l.ready),
