@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/proctest"
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
@@ -21,7 +22,7 @@ type leakFree struct{ *testing.M }
 func (m leakFree) Run() int {
 	code := m.M.Run()
 	proctest.Clean()
-	if err := goleak.Find(); code == 0 && err != nil {
+	if err := goleak.Find(natstest.Leaks()...); code == 0 && err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

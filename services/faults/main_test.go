@@ -14,6 +14,7 @@ import (
 	// these tests anew instead of quoting the last result.
 	_ "github.com/herald-push/herald/services/gateway"
 	_ "github.com/herald-push/herald/services/ingest"
+	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/proctest"
 	_ "github.com/herald-push/herald/services/logger"
 )
@@ -48,7 +49,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	http.DefaultClient.CloseIdleConnections()
-	if err := goleak.Find(); code == 0 && err != nil {
+	if err := goleak.Find(natstest.Leaks()...); code == 0 && err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}

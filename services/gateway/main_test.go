@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 		crowd(s)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, natstest.Leaks()...)
 }
 
 // patience is how long a test waits for what must come.

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		logUntilKilled()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, natstest.Leaks()...)
 }
 
 // envKey is HERALD_API_KEY in tests: all channels.
