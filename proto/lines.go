@@ -21,6 +21,7 @@ type Lines struct {
 	place int    // of the current line
 
 	line    []byte // the current one, without its end
+	begin   int    // where it begins in the body
 	channel []byte // empty: the line is none of Herald's
 	tab     int    // where the private part begins in line; 0: not looked for yet
 
@@ -49,6 +50,18 @@ func OneMessage(channel string, message []byte, private Private) Lines {
 	}
 }
 
+// ReadLine reads the line at a place of a pack by itself, without the pack. accepted is
+// when the pack's first message was accepted, as Accepted tells it; its source and trace
+// context are not known.
+func ReadLine(line []byte, place int, accepted int64) Lines {
+	l := Lines{place: place, accepted: accepted}
+	l.stand(line)
+	if place == 0 {
+		l.accepted = l.number('a')
+	}
+	return l
+}
+
 func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -70,24 +83,42 @@ func (l *Lines) Next() bool {
 	if len(l.rest) == 0 || l.place == MaxPackMessages-1 {
 		return false
 	}
-	l.place++
+	if l.place++; l.place > 0 {
+		l.begin += len(l.line) + 1
+	}
+	line := l.rest
 	if end := bytes.IndexByte(l.rest, '\n'); end >= 0 {
-		l.line, l.rest = l.rest[:end], l.rest[end+1:]
+		line, l.rest = l.rest[:end], l.rest[end+1:]
 	} else {
-		l.line, l.rest = l.rest, nil
+		l.rest = nil
 	}
-	l.channel, l.tab = nil, 0
-	if len(l.line) > len(beforeChannel) && string(l.line[:len(beforeChannel)]) == beforeChannel {
-		if n := bytes.IndexByte(l.line[len(beforeChannel):], '"'); n > 0 {
-			l.channel = l.line[len(beforeChannel) : len(beforeChannel)+n]
-		}
-	}
+	l.stand(line)
 	if l.place == 0 {
 		l.accepted = l.number('a')
 		l.source, _ = l.field('s')
 		l.trace, _ = l.field('t')
 	}
 	return true
+}
+
+// stand makes a line the current one.
+func (l *Lines) stand(line []byte) {
+	l.line, l.channel, l.tab = line, nil, 0
+	if len(line) > len(beforeChannel) && string(line[:len(beforeChannel)]) == beforeChannel {
+		if n := bytes.IndexByte(line[len(beforeChannel):], '"'); n > 0 {
+			l.channel = line[len(beforeChannel) : len(beforeChannel)+n]
+		}
+	}
+}
+
+// Text is a copy of the whole body, for In; empty where what is read is no pack. It must
+// be called before Next.
+func (l *Lines) Text() string { return string(l.rest) }
+
+// In returns the current line, and its channel, as parts of what Text has returned.
+func (l *Lines) In(text string) (line, channel string) {
+	line = text[l.begin : l.begin+len(l.line)]
+	return line, line[len(beforeChannel) : len(beforeChannel)+len(l.channel)]
 }
 
 // Place is the place in the pack of the current message, from 0.

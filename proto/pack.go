@@ -47,6 +47,9 @@ func Number(pack uint64, place int) uint64 { return pack<<PlaceBits | uint64(pla
 // PackOf is the stream sequence of the pack that a number is of.
 func PackOf(number uint64) uint64 { return number >> PlaceBits }
 
+// PlaceOf is the place in its pack of the message that a number is of.
+func PlaceOf(number uint64) int { return int(number & (1<<PlaceBits - 1)) }
+
 // EndOf is the highest number that a message of the pack can have: the place
 // at which everything up to and including the pack is known.
 func EndOf(pack uint64) uint64 { return Number(pack, 1<<PlaceBits-1) }

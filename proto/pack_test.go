@@ -94,6 +94,41 @@ func TestProtocolShowsAPack(t *testing.T) {
 	}
 }
 
+// A line that was kept without its pack reads as it did in it.
+func TestReadLine(t *testing.T) {
+	var pack proto.Pack
+	all := somePacked()
+	for range all {
+		fill(&pack, all)
+		body := append([]byte("no line of Herald's\n"), pack.Body()...)
+		for i, lines := range []proto.Lines{proto.ReadPack(pack.Body()), proto.ReadPack(body)} {
+			text, first := lines.Text(), int64(0)
+			for lines.Next() {
+				if lines.Place() == 0 {
+					first = lines.Accepted()
+				}
+				if lines.Message() == nil {
+					continue
+				}
+				line, channel := lines.In(text)
+				alone := proto.ReadLine([]byte(line), lines.Place(), first)
+				if line != string(lines.Raw()) || channel != string(lines.Channel()) {
+					t.Errorf("body %d, place %d: got the line %q and channel %q, want %q", i, lines.Place(), line, channel, lines.Raw())
+				}
+				if string(alone.Channel()) != channel || string(alone.Message()) != string(lines.Message()) || alone.Place() != lines.Place() ||
+					alone.Accepted() != lines.Accepted() || alone.Expires() != lines.Expires() || string(alone.Except()) != string(lines.Except()) {
+					t.Errorf("body %d, place %d: %q does not read as it does in its pack", i, lines.Place(), line)
+				}
+			}
+		}
+		all = append(all[1:], all[0]) // each is the first one once
+	}
+	none := proto.OneMessage("a", []byte(`{"channel":"a"}`), proto.Private{})
+	if text := none.Text(); text != "" {
+		t.Errorf("a message that is no pack has the text %q", text)
+	}
+}
+
 func TestPackKeepsLinesApart(t *testing.T) {
 	var pack proto.Pack
 	m := packMessage("orders.eu", "{\n\"n\":\r\n1}") // Publication.Check leaves no line breaks; a pack depends on it no more than it must
@@ -175,8 +210,8 @@ func TestNumbers(t *testing.T) {
 		want  uint64
 	}{{0, 0, 0}, {1, 0, 1 << proto.PlaceBits}, {7, 1<<proto.PlaceBits - 1, 8<<proto.PlaceBits - 1}, {1 << 53, 0, 1 << (53 + proto.PlaceBits)}} {
 		n := proto.Number(c.pack, c.place)
-		if n != c.want || proto.PackOf(n) != c.pack {
-			t.Errorf("pack %d, place %d: got number %d (pack %d), want %d", c.pack, c.place, n, proto.PackOf(n), c.want)
+		if n != c.want || proto.PackOf(n) != c.pack || proto.PlaceOf(n) != c.place {
+			t.Errorf("pack %d, place %d: got number %d (pack %d, place %d), want %d", c.pack, c.place, n, proto.PackOf(n), proto.PlaceOf(n), c.want)
 		}
 	}
 	if got, want := proto.EndOf(1), proto.Number(2, 0)-1; got != want {
@@ -300,9 +335,15 @@ func FuzzLines(f *testing.F) {
 	f.Add([]byte("\n\t\nx\n{\"channel\":\"a\"}\tx a s t\n{\"channel\":\"a\"\tx99999999999999999999 a-"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		n := 0
+		text := string(body)
 		for lines := proto.ReadPack(body); lines.Next(); n++ {
 			lines.Accepted()
 			lines.Expired(1)
+			if line, channel := "", ""; lines.Message() != nil {
+				if line, channel = lines.In(text); line != string(lines.Raw()) || channel != string(lines.Channel()) {
+					t.Errorf("line %q with channel %q is kept as %q with %q", lines.Raw(), lines.Channel(), line, channel)
+				}
+			}
 			if m := lines.Message(); m != nil && !bytes.Contains(lines.Raw(), m) {
 				t.Errorf("message %q is no part of line %q", m, lines.Raw())
 			}

@@ -225,38 +225,71 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 
 // publish hands the messages of a pack on, in order.
 func (f *feed) publish(p *natsx.Pack, from string) {
-	n, newest := 0, time.Time{}
+	n, newest, text := 0, int64(0), p.Text()
+	var cuts func(uint64, string) *hub.Message
+	now := func(uint64, string) *hub.Message { return cut(&p.Lines, nil) }
 	for ; p.Next(); n++ {
-		channel, body := string(p.Channel()), p.Message()
-		if body == nil || proto.CheckChannel(channel) != nil {
+		ok, line, channel := p.Message() != nil, "", ""
+		if ok && text != "" {
+			line, channel = p.In(text)
+		} else if ok {
+			channel = string(p.Channel())
+		}
+		if !ok || proto.CheckChannel(channel) != nil {
 			f.m.foreign.Inc()
 			f.log.Debug("ignored a line that is no Herald message", "seq", p.Seq, "place", p.Place())
 			continue
 		}
-		// Each message has memory of its own: it may stay for long, its pack must not.
-		m := &hub.Message{Channel: channel, Except: string(p.Except())}
-		if us := p.Accepted(); us > 0 {
-			m.Accepted = time.UnixMicro(us)
-		}
-		if p.Seq == 0 {
-			m.Body = bytes.Clone(body)
+		newest = p.Accepted()
+		number := proto.Number(p.Seq, p.Place())
+		switch {
+		case p.Seq == 0:
+			f.hub.Offer(hub.Line{Channel: channel, Cut: now})
+		case text == "" || f.traces(p): // a span is of every shard, whoever follows
+			id := f.id(number)
+			m := cut(&p.Lines, &id)
+			f.trace(m, string(p.Traceparent()))
 			f.hub.Publish(m)
-			continue
+		default:
+			if cuts == nil {
+				cuts = cutter(f.id(number).Epoch, newest)
+			}
+			f.hub.Offer(hub.Line{Seq: number, Channel: channel, Accepted: newest, Text: line, Cut: cuts})
 		}
-		id := f.id(proto.Number(p.Seq, p.Place()))
-		m.Seq, m.ID, m.Expires = id.Seq, id.String(), p.Expires()
-		m.Body = proto.AppendWithID(make([]byte, 0, len(body)+48), id, body)
-		f.trace(m, string(p.Traceparent()))
-		f.hub.Publish(m)
-		newest = m.Accepted
 	}
 	f.m.received.WithLabelValues(from).Add(float64(n))
 	if p.Seq > 0 {
 		f.pass(p.Seq)
+		if newest > 0 {
+			f.m.age.Set(max(0, time.Since(time.UnixMicro(newest)).Seconds()))
+		}
 	}
-	if !newest.IsZero() {
-		f.m.age.Set(max(0, time.Since(newest).Seconds()))
+}
+
+// cutter makes messages of the lines of one pack, by their numbers. accepted is when the first
+// one was accepted.
+func cutter(epoch string, accepted int64) func(number uint64, line string) *hub.Message {
+	return func(number uint64, line string) *hub.Message {
+		lines := proto.ReadLine([]byte(line), proto.PlaceOf(number), accepted)
+		return cut(&lines, &proto.Cursor{Epoch: epoch, Seq: number})
 	}
+}
+
+// cut makes the current message of a pack, of which nothing is kept: a message may
+// stay for long, its pack must not. id is nil for an ephemeral one. The id is spliced
+// in once for all clients.
+func cut(l *proto.Lines, id *proto.Cursor) *hub.Message {
+	m := &hub.Message{Channel: string(l.Channel()), Except: string(l.Except())}
+	if us := l.Accepted(); us > 0 {
+		m.Accepted = time.UnixMicro(us)
+	}
+	if id == nil {
+		m.Body = bytes.Clone(l.Message())
+		return m
+	}
+	m.Seq, m.ID, m.Expires = id.Seq, id.String(), l.Expires()
+	m.Body = proto.AppendWithID(make([]byte, 0, len(l.Message())+48), *id, l.Message())
+	return m
 }
 
 // pass moves on past everything up to and including a pack.

@@ -53,7 +53,7 @@ func (a *answers) addRates(rows []ask.Tally) {
 		return
 	}
 	counts, now, oldest := make([]int, len(rows)), time.Now(), time.Duration(0)
-	complete := a.s.hub.Recent().Lately(func(m *hub.Message) bool {
+	complete := a.s.hub.Recent().Lately(func(m hub.Late) bool {
 		if age := now.Sub(m.Accepted); age > rateWindow {
 			return false
 		} else {
@@ -61,7 +61,7 @@ func (a *answers) addRates(rows []ask.Tally) {
 		}
 		if i, ok := at[m.Channel]; ok {
 			if counts[i]++; counts[i] == 1 {
-				rows[i].LastID = m.ID
+				rows[i].LastID = m.Message().ID
 			}
 		}
 		return true

@@ -6,10 +6,16 @@ import (
 	"sync/atomic"
 
 	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/tracing"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 )
+
+// traces reports whether trace has something to show of the current message.
+func (f *feed) traces(p *natsx.Pack) bool {
+	return f.log.Enabled(context.Background(), slog.LevelDebug) || f.tracer != nil && tracing.Sampled(string(p.Traceparent()))
+}
 
 // trace makes a stored message visible on its way, before it is handed to the
 // hub: as a debug line with the ids by which ingest and logger know it, and,

@@ -8,7 +8,8 @@
 // lists of subscribers that it is for, in slices, taking turns between lists; a
 // command acts after every message before it in the inbox, because it first delivers
 // to its subscriber whatever the window holds for it. A message that nobody in a
-// shard follows does not wake that shard.
+// shard follows, and that no Join in its inbox asks for, does not reach that shard, and
+// one that nobody follows anywhere is not even made: see Offer and Recent.
 //
 // Guarantees:
 //

@@ -86,6 +86,38 @@ func (h *Hub) Publish(m *Message) {
 	}
 }
 
+// Line is a message as it stands in its pack. Text and Channel may be parts of a longer
+// text, which stays in memory as long as the ring of recent messages has one of them.
+type Line struct {
+	Seq      uint64 // as Message.Seq
+	Channel  string
+	Accepted int64 // Unix microseconds; 0: unknown
+	Text     string
+	// Cut makes the message. It may be called later, at any time, by several goroutines.
+	Cut func(seq uint64, text string) *Message
+}
+
+// Offer is Publish for a message that is made only if somebody needs it: a subscriber,
+// or one who comes back. A shard in which nobody follows the channel is not given it.
+func (h *Hub) Offer(l Line) {
+	number := -1
+	if l.Seq > 0 {
+		number = h.recent.put(line{l.Seq, l.Channel, l.Accepted, l.Text, l.Cut}, nil)
+	}
+	var m *Message
+	message := func() *Message {
+		if m == nil {
+			if m = l.Cut(l.Seq, l.Text); number >= 0 {
+				m = h.recent.keep(number, m, true)
+			}
+		}
+		return m
+	}
+	for _, s := range h.shards {
+		s.offer(l.Seq, l.Channel, message)
+	}
+}
+
 // Start sets the position after which Publish is called next, and forgets all
 // messages before it. The feed calls it when it begins and, with reset, when the
 // stream was made anew.
@@ -186,7 +218,7 @@ const Now = ^uint64(0)
 // before any live one; it must not block. Names that are subscribed already keep their
 // subscription.
 func (s *Subscriber) Join(had, since uint64, names []string, done func(Joined)) {
-	s.shard.put(item{command: func() { s.shard.join(s, had, since, names, done) }})
+	s.shard.putJoin(names, item{command: func() { s.shard.join(s, had, since, names, done) }})
 }
 
 // Unsubscribe ends subscriptions. done is called in the shard's goroutine, when every

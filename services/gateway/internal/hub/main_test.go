@@ -115,6 +115,14 @@ func join(sub *Subscriber, since uint64, names ...string) Joined {
 // settle waits until the subscriber's shard has done what came before.
 func settle(sub *Subscriber) { join(sub, Now) }
 
+// offered is a message as stored makes it, to be made when somebody asks.
+func offered(seq uint64, channel string) Line {
+	return Line{Seq: seq, Channel: channel, Text: fmt.Sprintf("%s of %d", channel, seq), Cut: func(seq uint64, text string) *Message {
+		channel, _, _ := strings.Cut(text, " ")
+		return stored(seq, channel)
+	}}
+}
+
 func stored(seq uint64, channel string) *Message {
 	return &Message{Seq: seq, Channel: channel, Body: fmt.Appendf(nil, "%d", seq)}
 }

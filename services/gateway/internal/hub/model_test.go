@@ -84,7 +84,12 @@ func (m *model) publish() {
 	channel := randomName(m.r, false)
 	if m.r.IntN(5) == 0 {
 		m.turns++
-		m.hub.Publish(&Message{Channel: channel, Body: fmt.Appendf(nil, "e%d", m.turns)})
+		msg := &Message{Channel: channel, Body: fmt.Appendf(nil, "e%d", m.turns)}
+		if m.r.IntN(2) == 0 {
+			m.hub.Publish(msg)
+		} else {
+			m.hub.Offer(Line{Channel: channel, Text: "x", Cut: func(uint64, string) *Message { return msg }})
+		}
 		for _, p := range m.people {
 			if p.gets(0, channel) {
 				p.expect("ephemeral e%d", m.turns)
@@ -94,7 +99,11 @@ func (m *model) publish() {
 	}
 	m.seq += 1 + uint64(m.r.IntN(2))
 	msg := stored(m.seq, channel)
-	m.hub.Publish(msg)
+	if m.r.IntN(4) == 0 {
+		m.hub.Publish(msg)
+	} else {
+		m.hub.Offer(offered(m.seq, channel))
+	}
 	m.ring.add(msg)
 	for _, p := range m.people {
 		if p.gets(m.seq, channel) {

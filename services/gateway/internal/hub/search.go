@@ -1,6 +1,8 @@
 package hub
 
 import (
+	"cmp"
+	"hash/maphash"
 	"runtime"
 	"slices"
 	"sort"
@@ -48,10 +50,43 @@ func (r *Recent) has(since proto.Cursor) bool {
 	return since.Epoch == r.last.Epoch && since.Seq >= r.floor
 }
 
+// found is an entry as it was found under the lock.
+type found struct {
+	line
+	number int
+	made   *Message
+}
+
+func (e *entry) found(number int) found { return found{e.line, number, e.made.Load()} }
+
+// messages are those of entries, in their order.
+func (r *Recent) messages(all []found) []*Message {
+	if len(all) == 0 {
+		return nil
+	}
+	out := make([]*Message, len(all))
+	for i, f := range all {
+		out[i] = r.message(f)
+	}
+	return out
+}
+
+func (r *Recent) message(f found) *Message {
+	if f.made != nil {
+		return f.made
+	}
+	return r.keep(f.number, f.cut(f.seq, f.text), false)
+}
+
 // walk follows each channel's own chain backwards: the cost is that of the
 // messages found, however full the ring is. done is false for patterns, and
 // where so many messages are found that scan is cheaper.
 func (r *Recent) walk(since proto.Cursor, upTo uint64, names []string) (out []*Message, done, ok bool) {
+	all, done, ok := r.chains(since, upTo, names)
+	return r.messages(all), done, ok
+}
+
+func (r *Recent) chains(since proto.Cursor, upTo uint64, names []string) (out []found, done, ok bool) {
 	literal := !slices.ContainsFunc(names, proto.IsPattern)
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -66,27 +101,23 @@ func (r *Recent) walk(since proto.Cursor, upTo uint64, names []string) (out []*M
 	}
 	steps := 0
 	for _, name := range names {
-		i, found := r.ends[name]
-		for found && i >= r.head {
-			e := &r.ring[i%len(r.ring)]
-			if e.Seq <= since.Seq {
+		hash := uint32(maphash.String(r.seed, name))
+		i, there := r.number(r.ends[int(hash)&(len(r.ends)-1)], r.tail)
+		for there && i >= r.head {
+			e := r.at(i)
+			if e.seq <= since.Seq {
 				break
 			}
 			if steps++; steps > walkSteps {
 				return nil, false, true
 			}
-			if e.Seq <= upTo {
-				out = append(out, e.Message)
+			if e.seq <= upTo && e.channel == name {
+				out = append(out, e.found(i))
 			}
-			i = e.prev
+			i, there = i-int(e.back), e.back > 0
 		}
 	}
-	slices.SortFunc(out, func(a, b *Message) int {
-		if a.Seq < b.Seq {
-			return -1
-		}
-		return 1 // never equal: names are different literal channels
-	})
+	slices.SortFunc(out, func(a, b found) int { return cmp.Compare(a.seq, b.seq) })
 	return out, true, true
 }
 
@@ -96,18 +127,18 @@ func (r *Recent) walk(since proto.Cursor, upTo uint64, names []string) (out []*M
 // returned.
 func (r *Recent) scan(since proto.Cursor, upTo uint64, names []string, most, reach int) (out []*Message, more, ok bool) {
 	wanted := newMatcher(names)
-	var piece [pieceEntries]*Message
+	piece := make([]found, pieceEntries)
 	for left := reach; len(out) < most; {
-		n, ok := r.copyAfter(since, upTo, piece[:])
+		n, ok := r.copyAfter(since, upTo, piece)
 		if !ok {
 			return out, true, len(out) > 0
 		}
 		if left -= n; left < 0 {
 			return out, true, true
 		}
-		for _, m := range piece[:n] {
-			if wanted.takes(m.Channel) {
-				if out = append(out, m); len(out) == most {
+		for _, f := range piece[:n] {
+			if wanted.takes(f.channel) {
+				if out = append(out, r.message(f)); len(out) == most {
 					break
 				}
 			}
@@ -115,7 +146,7 @@ func (r *Recent) scan(since proto.Cursor, upTo uint64, names []string, most, rea
 		if n < len(piece) {
 			break
 		}
-		since.Seq = piece[n-1].Seq
+		since.Seq = piece[n-1].seq
 		runtime.Gosched() // a shard may have something to deliver
 	}
 	return out, false, true
@@ -123,18 +154,18 @@ func (r *Recent) scan(since proto.Cursor, upTo uint64, names []string, most, rea
 
 // copyAfter copies the first entries after since, up to upTo. ok is false where
 // the ring does not reach back that far.
-func (r *Recent) copyAfter(since proto.Cursor, upTo uint64, into []*Message) (n int, ok bool) {
+func (r *Recent) copyAfter(since proto.Cursor, upTo uint64, into []found) (n int, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if !r.has(since) {
 		return 0, false
 	}
 	for i := r.head + r.after(since.Seq); i < r.tail && n < len(into); i++ {
-		e := &r.ring[i%len(r.ring)]
-		if e.Seq > upTo {
+		e := r.at(i)
+		if e.seq > upTo {
 			break
 		}
-		into[n] = e.Message
+		into[n] = e.found(i)
 		n++
 	}
 	return n, true
@@ -147,34 +178,34 @@ func (r *Recent) Newest(names []string, maxMessages int) (since uint64) {
 	r.places <- struct{}{}
 	defer func() { <-r.places }()
 	wanted := newMatcher(names)
-	var piece [pieceEntries]*Message
-	found := 0
+	piece := make([]found, pieceEntries)
+	count := 0
 	for before := Now; ; {
-		n, floor := r.copyBefore(before, piece[:])
-		for _, m := range piece[:n] {
-			if !wanted.takes(m.Channel) {
+		n, floor := r.copyBefore(before, piece)
+		for _, f := range piece[:n] {
+			if !wanted.takes(f.channel) {
 				continue
 			}
-			if found++; found > maxMessages {
-				return max(m.Seq, floor)
+			if count++; count > maxMessages {
+				return max(f.seq, floor)
 			}
 		}
 		if n < len(piece) {
 			return floor
 		}
-		before = piece[n-1].Seq
+		before = piece[n-1].seq
 		runtime.Gosched()
 	}
 }
 
 // copyBefore copies the last entries before a sequence, newest first.
-func (r *Recent) copyBefore(before uint64, into []*Message) (n int, floor uint64) {
+func (r *Recent) copyBefore(before uint64, into []found) (n int, floor uint64) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	all := r.tail - r.head
-	end := sort.Search(all, func(i int) bool { return r.ring[(r.head+i)%len(r.ring)].Seq >= before })
+	end := sort.Search(all, func(i int) bool { return r.at(r.head+i).seq >= before })
 	for i := r.head + end - 1; i >= r.head && n < len(into); i-- {
-		into[n] = r.ring[i%len(r.ring)].Message
+		into[n] = r.at(i).found(i)
 		n++
 	}
 	return n, r.floor

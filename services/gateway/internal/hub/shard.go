@@ -23,6 +23,10 @@ type shard struct {
 	inbox    []item     // guarded by mu
 	messages int        // guarded by mu; how many of inbox are messages
 	stopped  bool       // guarded by mu
+	// expected are the names of the joins in the inbox, and how often each is there, and
+	// the patterns among them. A message that comes behind a join is for it.
+	expected         map[string]int // guarded by mu
+	expectedPatterns patterns       // guarded by mu
 
 	// Owned by run, which changes them under mu: put looks into them.
 	channels map[string]*subscriptions
@@ -37,28 +41,29 @@ type shard struct {
 	facts    *facts // nil: nobody watches
 }
 
+// item is a message, a command, or neither: then messages up to passed came that nobody
+// here follows.
 type item struct {
 	message *Message
 	command func()
+	passed  uint64
 }
 
 func newShard(r *Recent, maxMessages int, m *metrics) *shard {
-	s := &shard{recent: r, m: m, maxMessages: maxMessages, quantum: quantum, channels: map[string]*subscriptions{}}
+	s := &shard{recent: r, m: m, maxMessages: maxMessages, quantum: quantum, channels: map[string]*subscriptions{}, expected: map[string]int{}}
 	s.cond = sync.NewCond(&s.mu)
 	return s
 }
 
-// unfollowed is how many messages that nobody in the shard follows may wait before the
-// shard is woken for them.
-const unfollowed = 256
-
-// put appends a message or a command to the inbox. A message that nobody in this shard
-// follows does not wake it: it waits until something else does, or until unfollowed
-// have come. With one subscriber per channel that saves every shard but one a wake-up,
-// which is most of what such a message costs.
+// put appends a message or a command to the inbox.
 func (s *shard) put(it item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.append(it)
+}
+
+// append is put for who holds mu.
+func (s *shard) append(it item) {
 	for it.message != nil && s.messages >= s.maxMessages && !s.stopped {
 		s.cond.Wait()
 	}
@@ -66,20 +71,72 @@ func (s *shard) put(it item) {
 		return
 	}
 	s.inbox = append(s.inbox, it)
-	if m := it.message; m != nil {
+	if it.message != nil {
 		s.messages++
-		if m.Written == nil && s.messages < min(unfollowed, s.maxMessages) && !s.follows(m.Channel) {
-			return
-		}
 	}
 	s.cond.Broadcast()
 }
 
-// follows reports whether anybody here follows the channel. mu is held.
-func (s *shard) follows(channel string) (found bool) {
-	if found = s.channels[channel] != nil; !found {
-		s.patterns.match(channel, func(*subscriptions) { found = true })
+// offer puts a message into the inbox if anybody here follows its channel, or is about
+// to. Otherwise it only notes there how far messages have come, and does not wake the
+// shard: with one subscriber per channel that saves every shard but one a wake-up, which
+// is most of what such a message costs.
+func (s *shard) offer(seq uint64, channel string, message func() *Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch last := len(s.inbox) - 1; {
+	case s.follows(channel):
+		s.append(item{message: message()})
+	case seq == 0:
+	case last >= 0 && s.inbox[last].passed > 0:
+		s.inbox[last].passed = seq
+	default:
+		s.inbox = append(s.inbox, item{passed: seq})
 	}
+}
+
+// putJoin puts a join into the inbox. Until it has been carried out messages of its
+// names are put there, too, as if they were followed already.
+func (s *shard) putJoin(names []string, it item) {
+	join := it.command
+	it.command = func() {
+		join()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, name := range names {
+			s.expect(name, -1)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range names {
+		s.expect(name, 1)
+	}
+	s.append(it)
+}
+
+// expect counts a name of a join in or out. mu is held.
+func (s *shard) expect(name string, by int) {
+	n := s.expected[name] + by
+	switch s.expected[name] = n; {
+	case n == 0:
+		delete(s.expected, name)
+		if proto.IsPattern(name) {
+			s.expectedPatterns.remove(name)
+		}
+	case n == 1 && by > 0 && proto.IsPattern(name):
+		s.expectedPatterns.at(name)
+	}
+}
+
+// follows reports whether anybody here follows the channel, or is about to. mu is held.
+func (s *shard) follows(channel string) (found bool) {
+	if s.channels[channel] != nil || len(s.expected) > 0 && s.expected[channel] > 0 {
+		return true
+	}
+	each := func(*subscriptions) { found = true }
+	s.patterns.match(channel, each)
+	s.expectedPatterns.match(channel, each)
 	return found
 }
 
@@ -100,10 +157,13 @@ func (s *shard) run() {
 			return
 		}
 		for i := range batch {
-			if m := batch[i].message; m != nil {
-				s.admit(m)
-			} else {
-				batch[i].command()
+			switch it := &batch[i]; {
+			case it.message != nil:
+				s.admit(it.message)
+			case it.command != nil:
+				it.command()
+			default:
+				s.position.Seq = it.passed
 			}
 		}
 		clear(batch)
