@@ -69,6 +69,7 @@ type Service struct {
 	throttle throttle
 	provider *provider // nil: no OpenID Connect
 	ask      *ask.Client
+	exports  *httpx.Places // of the log
 
 	// stores are set once, by Run, when NATS has answered; nil until then.
 	stores atomic.Pointer[stores]
@@ -110,6 +111,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	}
 	s.sessions, s.provider = newSessions(s), newProvider(&s.cfg.OIDC)
 	s.metrics = newMetrics(deps.Registry)
+	s.exports = httpx.NewPlaces(exportsAtOnce, exportsOfUser)
 	if s.ask, err = ask.NewClient(deps.NATS); err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
@@ -154,6 +156,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer stop()
 	defer s.provider.close()
+	defer s.ask.Close()
 	if s.cfg.Console != Off {
 		wg.Go(func() { s.prepare(background) })
 	}

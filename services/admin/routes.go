@@ -35,6 +35,8 @@ func (s *Service) routes() []route {
 		{http.MethodGet, "listen", users.Viewer, s.getListen},
 		{http.MethodPut, "listen", users.Admin, s.putListen},
 		{http.MethodPost, "listen/confirm", open, s.confirmListen},
+		{http.MethodPost, "publish", users.Operator, s.postPublish},
+		{http.MethodGet, "log", users.Viewer, s.getLog},
 		{http.MethodGet, "audit", users.Admin, s.getAudit},
 		{http.MethodGet, "keys", users.Admin, s.getKeys},
 		{http.MethodPost, "keys", users.Admin, s.postKey},

@@ -18,6 +18,8 @@ const (
 	Kick        = "kick"        // gateway: KickQuestion, KickAnswer
 	Refusals    = "refusals"    // gateway, ingest: RefusalsQuestion, RefusalsAnswer
 	MessagePath = "message"     // all services: PathQuestion; GatewayPath, IngestPath, LoggerPath
+	Publish     = "publish"     // one ingest: PublishQuestion, HTTPAnswer
+	Search      = "search"      // one logger: SearchQuestion, HTTPAnswer
 )
 
 // Process is what every service says of itself, in its stats.
@@ -299,4 +301,31 @@ type IngestPath struct {
 type LoggerPath struct {
 	Row  bool   `json:"row"`
 	Time string `json:"time"` // column timestamp
+}
+
+// MaxPublish bounds the body of a PublishQuestion. In JSON it is a third longer, and NATS carries 1 MiB unless told
+// otherwise.
+const MaxPublish = 512 << 10
+
+// PublishQuestion publishes what POST /v1/messages would, for somebody who has logged in to the console.
+type PublishQuestion struct {
+	Body    []byte `json:"body"`    // as it was sent: JSON
+	Sender  string `json:"sender"`  // the sender of the messages
+	Address string `json:"address"` // of the client
+}
+
+// SearchQuestion reads a page of the log as GET /v1/log does, in the format that Query asks for.
+type SearchQuestion struct {
+	Query  string `json:"query"`            // of the URL, encoded
+	Cursor string `json:"cursor,omitempty"` // HeaderNext of the page before, of an export
+}
+
+// HeaderNext is the cursor of an export's next page, in the header of an HTTPAnswer; absent: there is none.
+const HeaderNext = "Herald-Next"
+
+// HTTPAnswer is the answer of an HTTP handler.
+type HTTPAnswer struct {
+	Status int               `json:"status"`
+	Header map[string]string `json:"header"` // Content-Type, Retry-After and HeaderNext, as far as they are there
+	Body   []byte            `json:"body"`
 }

@@ -2,9 +2,9 @@
 // message went. A service answers with Serve; the console and herald top ask with a Client.
 //
 // A service is a NATS micro service (nats.go/micro) herald-NAME, so that `nats micro list` finds it. Each question WHAT
-// has two subjects, and no queue group:
+// has two subjects, and no queue group, unless it is one of Spec.Once, which have the first subject only:
 //
-//	herald.ask.SERVICE.WHAT            every instance answers
+//	herald.ask.SERVICE.WHAT            every instance answers; of Once: one, whichever NATS chooses
 //	herald.ask.SERVICE.INSTANCE.WHAT   this one answers
 //
 // Questions and answers are JSON. An answer has at most MaxAnswer bytes: long lists are asked for in pages, and an
@@ -43,6 +43,8 @@ const (
 	// headerInstance is who answers, in the header of an answer.
 	headerInstance = "Herald-Instance"
 	prefix         = "herald.ask."
+	// onceGroup is the queue group of those that answer what one of them answers.
+	onceGroup = "herald"
 )
 
 // Subject is where every instance of a service is asked.
@@ -93,6 +95,9 @@ type Spec struct {
 	Instance string            // a name that no other instance has; no dot in it
 	Version  string            // of the build
 	Answers  map[string]Answer // by question; words of [a-z-] with dots between
+	// Once are the questions that one instance answers, whichever NATS chooses: they do something, or take long. They do
+	// not count among those that are answered at the same time; each kind of them is answered one after the other.
+	Once map[string]Answer
 }
 
 // Serve answers until ctx ends, and returns when the last answer is given.
@@ -108,9 +113,15 @@ func Serve(ctx context.Context, spec Spec) error {
 	for _, what := range slices.Sorted(maps.Keys(spec.Answers)) {
 		name := strings.ReplaceAll(what, ".", "-")
 		for n, subject := range map[string]string{name: Subject(spec.Service, what), name + "-one": InstanceSubject(spec.Service, spec.Instance, what)} {
-			if err := svc.AddEndpoint(n, s.handler(what, spec.Answers[what]), micro.WithEndpointSubject(subject)); err != nil {
+			if err := svc.AddEndpoint(n, s.handler(what, spec.Answers[what], s.places), micro.WithEndpointSubject(subject)); err != nil {
 				return errors.Join(fmt.Errorf("answer questions about %s: %w", what, err), svc.Stop())
 			}
+		}
+	}
+	for _, what := range slices.Sorted(maps.Keys(spec.Once)) {
+		if err := svc.AddEndpoint(strings.ReplaceAll(what, ".", "-"), s.handler(what, spec.Once[what], make(chan struct{}, 1)),
+			micro.WithEndpointSubject(Subject(spec.Service, what)), micro.WithEndpointQueueGroup(onceGroup)); err != nil {
+			return errors.Join(fmt.Errorf("answer questions about %s: %w", what, err), svc.Stop())
 		}
 	}
 	<-ctx.Done()
@@ -157,15 +168,16 @@ func (s *server) enter() bool {
 }
 
 // handler answers one question in the goroutine of its subscription.
-func (s *server) handler(what string, answer Answer) micro.HandlerFunc {
+// places has one place for each answer that may be made at the same time.
+func (s *server) handler(what string, answer Answer, places chan struct{}) micro.HandlerFunc {
 	from := micro.WithHeaders(micro.Headers{headerInstance: {s.Instance}})
 	return func(r micro.Request) {
 		if !s.enter() {
 			return
 		}
 		defer s.answers.Done()
-		s.places <- struct{}{}
-		defer func() { <-s.places }()
+		places <- struct{}{}
+		defer func() { <-places }()
 		b, err := s.answer(answer, r.Data())
 		if err == nil {
 			err = r.Respond(b, from)

@@ -233,6 +233,27 @@ func One[A any](ctx context.Context, c *Client, service, instance, what string, 
 	return decode[A](msg)
 }
 
+// Any asks whichever instance NATS chooses, for what is among Spec.Once, and waits for so long. An *Error is a refusal;
+// 503: there is no such service now.
+func Any[A any](ctx context.Context, c *Client, service, what string, question any, wait time.Duration) (a A, err error) {
+	b, err := json.Marshal(question)
+	if err != nil {
+		return a, fmt.Errorf("ask: %w", err)
+	}
+	limited, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	msg, err := c.nc.RequestWithContext(limited, Subject(service, what), b)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return a, Refuse(503, "no %s is there", service)
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		return a, fmt.Errorf("no %s answered within %v", service, wait)
+	case err != nil:
+		return a, fmt.Errorf("ask a %s: %w", service, err)
+	}
+	return decode[A](msg)
+}
+
 func noResponders(msg *nats.Msg) bool {
 	return len(msg.Data) == 0 && msg.Header.Get("Status") == "503"
 }

@@ -22,6 +22,7 @@ type Filter struct {
 	Search string
 	Asc    bool   // oldest first; else newest first
 	Limit  int    // rows of a page; 0: DefaultLimit
+	Bytes  int    // of messages, which end a page before Limit does; 0: pageBytes
 	Cursor string // the Next of the page before; "": from the beginning
 }
 
@@ -91,6 +92,9 @@ func (f Filter) compile() (*matcher, error) {
 	}
 	if f.Limit == 0 {
 		m.Limit = DefaultLimit
+	}
+	if f.Bytes <= 0 {
+		m.Bytes = pageBytes
 	}
 	m.match = matchOf(m)
 	return m, nil

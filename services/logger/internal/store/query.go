@@ -299,7 +299,7 @@ func (sc *scan) read(ctx context.Context, epoch string, part span) error {
 			return err
 		}
 		if sc.matches(&r) {
-			if len(sc.page.Rows) == sc.Limit || sc.bytes >= pageBytes {
+			if len(sc.page.Rows) == sc.Limit || sc.bytes >= sc.Bytes {
 				return errPage // and there is one more
 			}
 			sc.page.Rows = append(sc.page.Rows, r)
