@@ -6,7 +6,7 @@
 #
 #   docker compose build && deploy/compose/upgrade.sh
 #
-# NATS and the logger are one each: while they restart, publishers wait and
+# NATS, the logger and the console are one each: while they restart, publishers wait and
 # messages for the log wait in the stream. The balancer reads its configuration
 # again without cutting anybody off; a new image of it is put in place last, and
 # cuts its connections once.
@@ -15,6 +15,7 @@ cd "$(dirname "$0")/../.."
 
 docker compose up -d --no-deps --wait nats
 docker compose up -d --no-deps --wait logger
+docker compose up -d --no-deps --wait admin
 
 for service in ingest gateway; do
     old=$(docker compose ps -q "$service")

@@ -47,7 +47,7 @@ func TestChartFiles(t *testing.T) {
 	if _, tag, _ := strings.Cut(image, ":"); about.AppVersion != tag || about.Version != tag {
 		t.Errorf("Chart.yaml: got version %s and appVersion %s, want those of %s", about.Version, about.AppVersion, image)
 	}
-	if text := string(read(t, chart+"/templates/_adapt.tpl")); strings.Count(text, ":"+about.AppVersion+`"`) != 3 {
+	if text := string(read(t, chart+"/templates/_adapt.tpl")); strings.Count(text, ":"+about.AppVersion+`"`) != 4 {
 		t.Errorf("_adapt.tpl does not replace the images of version %s", about.AppVersion)
 	}
 }

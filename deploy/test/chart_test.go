@@ -150,6 +150,9 @@ func TestChartValues(t *testing.T) {
 		{"monitoring: rules", dig(rendered["monitoring"]["PrometheusRule/herald"], "kind"), "PrometheusRule"},
 		{"monitoring: pods", dig(rendered["monitoring"]["PodMonitor/herald"], "metadata", "labels", "release"), "kube-prometheus-stack"},
 		{"large: a class", dig(rendered["large"]["Ingress/ingest"], "spec", "ingressClassName"), "haproxy"},
+		{"large: no console", rendered["large"]["Deployment/admin"], map[string]any(nil)},
+		{"own-nats: the console outside", dig(rendered["own-nats"]["Ingress/admin"], "kind"), "Ingress"},
+		{"gateway API: the console outside", dig(rendered["tls-gateway-api"]["HTTPRoute/admin"], "kind"), "HTTPRoute"},
 		{"large: no logger", rendered["large"]["StatefulSet/logger"], map[string]any(nil)},
 		{"large: five servers", dig(rendered["large"]["StatefulSet/nats"], "spec", "replicas"), 5},
 	} {
@@ -163,8 +166,8 @@ func TestChartValues(t *testing.T) {
 			t.Errorf("%s: got %d routes in\n%s", set, routes, conf)
 		}
 	}
-	if n := len(rendered["monitoring"]); n != len(helm(t))+6 {
-		t.Errorf("monitoring: got %d objects, want six more than without: a PodMonitor, a PrometheusRule, four dashboards", n)
+	if n := len(rendered["monitoring"]); n != len(helm(t))+7 {
+		t.Errorf("monitoring: got %d objects, want seven more than without: a PodMonitor, a PrometheusRule, five dashboards", n)
 	}
 }
 
@@ -176,6 +179,7 @@ func TestChartRefuses(t *testing.T) {
 		"nats.enabled=false":        "nats/url",
 		"config.PORT=1":             "config",
 		"image.pullPolicy=Whenever": "pullPolicy",
+		"admin.exposed=perhaps":     "admin/exposed",
 		"logger.storage.size=much":  "logger/storage/size",
 	} {
 		out, err := exec.Command("helm", "template", "herald", chart, "--kube-version", "1.30.0", "--set", value).CombinedOutput()
@@ -192,7 +196,7 @@ func TestChartRollsWhatAChangeConcerns(t *testing.T) {
 		return dig(objects[id], "spec", "template", "metadata", "annotations", "herald.io/config")
 	}
 	before, after := helm(t), helm(t, "--set", "config.HERALD_LOG_LEVEL=debug")
-	for _, id := range []string{"Deployment/ingest", "Deployment/gateway", "StatefulSet/logger"} {
+	for _, id := range []string{"Deployment/ingest", "Deployment/gateway", "Deployment/admin", "StatefulSet/logger"} {
 		if hash(before, id) == hash(after, id) || hash(after, id) == nil {
 			t.Errorf("%s: a setting changed, and its pods stay: %v", id, hash(after, id))
 		}

@@ -29,7 +29,7 @@ func docker(t testing.TB, args ...string) string {
 // The images of the services are what Dockerfiles promise: unprivileged, with
 // a health check, and of the version that the binary tells.
 func TestImages(t *testing.T) {
-	for _, service := range []string{"ingest", "gateway", "logger", "allinone"} {
+	for _, service := range []string{"ingest", "gateway", "logger", "admin", "allinone"} {
 		image := "herald/" + service + ":dev"
 		var made []struct {
 			Size   int64

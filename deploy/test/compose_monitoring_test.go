@@ -162,7 +162,7 @@ func (s *stack) monitoringWorks() {
 		return err == nil && len(down) == 0
 	})
 	jobs := s.targets()
-	for job, want := range map[string]int{"ingest": 1, "gateway": 3, "logger": 1, "prometheus": 1} {
+	for job, want := range map[string]int{"ingest": 1, "gateway": 3, "logger": 1, "admin": 1, "prometheus": 1} {
 		if jobs[job] != want {
 			s.t.Errorf("Prometheus: got %d targets of %s, want %d", jobs[job], job, want)
 		}

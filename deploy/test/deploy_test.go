@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/herald-push/herald/services/admin"
 	"github.com/herald-push/herald/services/gateway"
 	"github.com/herald-push/herald/services/ingest"
 	"github.com/herald-push/herald/services/internal/config"
@@ -184,6 +185,7 @@ func TestDeployStopsInTime(t *testing.T) {
 		{"Deployment/gateway", 10 * time.Second}, // lifecycle.Run in each main
 		{"Deployment/ingest", 5 * time.Second},
 		{"StatefulSet/logger", 20 * time.Second},
+		{"Deployment/admin", 15 * time.Second},
 		{"StatefulSet/nats", nats.LameDuckDuration + nats.LameDuckGracePeriod},
 	} {
 		pod := find(t, objects, c.id).Spec.Template.Spec
@@ -253,7 +255,7 @@ func TestDeploySettings(t *testing.T) {
 	objects := manifests(t)
 	shared := find(t, objects, "ConfigMap/herald").Data
 	nats, logs := natsx.Config{}, telemetry.LogConfig{Level: "info", Format: "json"}
-	in, out, log := ingest.DefaultConfig(), gateway.DefaultConfig(), logger.DefaultConfig()
+	in, out, log, console := ingest.DefaultConfig(), gateway.DefaultConfig(), logger.DefaultConfig(), admin.DefaultConfig()
 	known := map[string]bool{}
 	var ops service.OpsConfig
 	for _, s := range []struct {
@@ -264,6 +266,7 @@ func TestDeploySettings(t *testing.T) {
 		{"Deployment/ingest", in.Settings(), in.Validate},
 		{"Deployment/gateway", out.Settings(), out.Validate},
 		{"StatefulSet/logger", log.Settings(), log.Validate},
+		{"Deployment/admin", console.Settings(), console.Validate},
 	} {
 		settings := slices.Concat(s.settings, nats.Settings(), logs.Settings(), ops.Settings())
 		own := map[string]bool{}
@@ -310,7 +313,7 @@ func TestDeploySettings(t *testing.T) {
 func TestDeployRollsWhatAChangeConcerns(t *testing.T) {
 	objects := manifests(t)
 	for id, config := range map[string]string{
-		"Deployment/ingest": "herald", "Deployment/gateway": "herald", "StatefulSet/logger": "herald", "StatefulSet/nats": "nats",
+		"Deployment/ingest": "herald", "Deployment/gateway": "herald", "Deployment/admin": "herald", "StatefulSet/logger": "herald", "StatefulSet/nats": "nats",
 	} {
 		b, err := json.Marshal(find(t, objects, "ConfigMap/"+config).Data) // sorted by key
 		if err != nil {

@@ -6,6 +6,7 @@ go 1.26.0
 require (
 	github.com/gorilla/websocket v1.5.3
 	github.com/herald-push/herald/proto v0.0.0
+	github.com/herald-push/herald/services/admin v0.0.0-00010101000000-000000000000
 	github.com/herald-push/herald/services/gateway v0.0.0
 	github.com/herald-push/herald/services/ingest v0.0.0
 	github.com/herald-push/herald/services/internal v0.0.0
@@ -14,6 +15,13 @@ require (
 	github.com/prometheus/common v0.72.1
 	go.uber.org/goleak v1.3.0
 	go.yaml.in/yaml/v3 v3.0.6
+)
+
+require (
+	github.com/alexedwards/scs/v2 v2.9.0 // indirect
+	github.com/coreos/go-oidc/v3 v3.21.0 // indirect
+	github.com/go-jose/go-jose/v4 v4.1.4 // indirect
+	golang.org/x/oauth2 v0.38.0 // indirect
 )
 
 require (

@@ -87,7 +87,7 @@ say "pod security: restricted is enforced"
 roll_out() { # KIND/NAME
   k rollout status "$1" --timeout="$rollout" >/dev/null || fail "$1 did not roll out in $rollout"
 }
-for w in statefulset/nats deployment/ingest deployment/gateway statefulset/logger; do roll_out $w; done
+for w in statefulset/nats deployment/ingest deployment/gateway deployment/admin statefulset/logger; do roll_out $w; done
 # The autoscaler brings its own minimum, a moment after the first pod is there.
 for w in ingest gateway; do
   k wait --for=jsonpath='{.status.readyReplicas}'=2 deployment/$w --timeout="$rollout" >/dev/null || fail "$w did not come to two pods"

@@ -14,6 +14,7 @@ herald.text: a file with the names that values choose.
   | replace "ghcr.io/herald-push/ingest:0.3.0" (printf "%s/ingest:%s" $v.image.registry (default .root.Chart.AppVersion $v.image.tag))
   | replace "ghcr.io/herald-push/gateway:0.3.0" (printf "%s/gateway:%s" $v.image.registry (default .root.Chart.AppVersion $v.image.tag))
   | replace "ghcr.io/herald-push/logger:0.3.0" (printf "%s/logger:%s" $v.image.registry (default .root.Chart.AppVersion $v.image.tag))
+  | replace "ghcr.io/herald-push/admin:0.3.0" (printf "%s/admin:%s" $v.image.registry (default .root.Chart.AppVersion $v.image.tag))
   | replace "image: nats:2.15-alpine" (printf "image: %s" $v.nats.image)
 -}}
 {{- end -}}
@@ -28,6 +29,7 @@ herald.text: a file with the names that values choose.
   (and (eq .object.kind "NetworkPolicy") (not $v.networkPolicies.enabled))
   (and (eq $part "nats") (not $v.nats.enabled))
   (and (eq $part "logger") (not $v.logger.enabled))
+  (and (eq $part "admin") (not $v.admin.enabled))
   (and (eq .object.kind "HorizontalPodAutoscaler") (not (dig $part "autoscaling" "enabled" true (fromYaml (toYaml .root.Values)))))
 -}}
 {{- if not $off }}yes{{ end -}}
@@ -71,7 +73,7 @@ herald.text: a file with the names that values choose.
 {{- $_ := set $pod.metadata "annotations" (merge (dict "herald.io/config" ($config | sha256sum)) (deepCopy (default dict .values.podAnnotations)) (default dict $pod.metadata.annotations)) -}}
 {{- if eq .part "nats" -}}
   {{- $_ := set .object.spec "replicas" $v.nats.replicas -}}
-{{- else if and (ne .part "logger") (not .values.autoscaling.enabled) -}}
+{{- else if and (has .part (list "ingest" "gateway")) (not .values.autoscaling.enabled) -}}
   {{- $_ := set .object.spec "replicas" .values.replicas -}}
 {{- end -}}
 {{- with .values.resources }}{{ $_ := set $c "resources" . }}{{ end -}}
