@@ -23,7 +23,7 @@ func (s *stack) outside() {
 	if page := proctest.Get(s.t, s.base+"/"); !strings.Contains(page, "<title>") {
 		s.t.Errorf("the demo page: got %s", proctest.Tail(page, 200))
 	}
-	for _, path := range []string{"/metrics", "/%6Detrics", "/readyz", "/debug/pprof/"} {
+	for _, path := range []string{"/metrics", "/%6Detrics", "/readyz", "/debug/pprof/", "/admin/", "/%61dmin/api/session"} {
 		resp, err := http.Get(s.base + path)
 		if err != nil {
 			s.t.Fatal(err)

@@ -150,7 +150,6 @@ func (s *Service) Addr() net.Addr {
 // again until NATS answers; calls that it accepts meanwhile are answered with
 // 503.
 func (s *Service) Run(ctx context.Context) error {
-	defer s.ask.Close()
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	defer wg.Wait()

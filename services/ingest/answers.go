@@ -46,6 +46,7 @@ func (a *answers) run(ctx context.Context) error {
 				return a.refusals.Find(q)
 			}),
 		},
+		Once: map[string]ask.Answer{ask.Publish: ask.Handle(a.s.publishForConsole)},
 	})
 }
 

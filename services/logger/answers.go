@@ -30,6 +30,7 @@ func (a *answers) run(ctx context.Context) error {
 			ask.Stats:       ask.Handle(a.stats),
 			ask.MessagePath: ask.Handle(a.message),
 		},
+		Once: map[string]ask.Answer{ask.Search: ask.Handle(a.s.search)},
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -262,5 +263,71 @@ func TestRefusalRing(t *testing.T) {
 	}
 	if _, err := r.Find(ask.RefusalsQuestion{Address: "here"}); err == nil {
 		t.Error("an address that is none is taken")
+	}
+}
+
+// What is to be done once is done by one instance, and does not wait for other answers.
+func TestOnce(t *testing.T) {
+	s := natstest.Start(t)
+	c := client(t, s)
+	refused := func(err error, status int) bool {
+		e := (*ask.Error)(nil)
+		return errors.As(err, &e) && e.Status == status
+	}
+	if _, err := ask.Any[question](t.Context(), c, "ingest", "do", question{}, patience); !refused(err, 503) {
+		t.Errorf("without anybody: got %v", err)
+	}
+	var done atomic.Int64
+	hold := make(chan struct{})
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	for _, name := range []string{"a", "b"} {
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		nc := s.Connect()
+		go func() { // ends with cancel
+			ended <- ask.Serve(ctx, ask.Spec{NATS: nc, Log: natstest.Log(t), Service: "ingest", Instance: name, Version: "v1.2.3",
+				Answers: map[string]ask.Answer{
+					"hi":   ask.Handle(func(context.Context, struct{}) (question, error) { return question{}, nil }),
+					"wait": ask.Handle(func(context.Context, struct{}) (question, error) { <-hold; return question{}, nil }),
+				},
+				Once: map[string]ask.Answer{"do": ask.Handle(func(_ context.Context, q question) (question, error) {
+					if q.Text == "wrong" {
+						return q, ask.Refuse(409, "wrong")
+					}
+					done.Add(1)
+					return q, nil
+				})}})
+		}()
+		defer func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		}()
+	}
+	defer close(hold)
+	natstest.Eventually(t, patience, "both are there", func() bool {
+		answers, _, err := ask.All[question](t.Context(), c, "ingest", "hi", struct{}{})
+		if err != nil || len(answers) != 2 {
+			return false
+		}
+		_, err = ask.Any[question](t.Context(), c, "ingest", "do", question{"x"}, patience)
+		return err == nil
+	})
+	for range 4 { // questions that take long keep none of these waiting
+		asking.Go(func() { _, _, _ = ask.All[question](context.Background(), c, "ingest", "wait", struct{}{}) })
+	}
+	before := done.Load()
+	for i := range 20 {
+		if _, err := ask.Any[question](t.Context(), c, "ingest", "do", question{"x"}, patience); err != nil {
+			t.Fatal(err)
+		}
+		if n := done.Load() - before; n != int64(i+1) {
+			t.Fatalf("after %d calls it was done %d times", i+1, n)
+		}
+	}
+	if _, err := ask.Any[question](t.Context(), c, "ingest", "do", question{"wrong"}, patience); !refused(err, 409) {
+		t.Errorf("refused: got %v", err)
 	}
 }
