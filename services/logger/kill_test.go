@@ -74,9 +74,7 @@ func TestKilledInTheMiddleOfBatches(t *testing.T) {
 	}
 	r := w.startReady()
 	r.checkComplete(w.epoch, 4*part)
-	if err := r.store.Check(context.Background()); err != nil {
-		t.Error(err)
-	}
+	checkIntegrity(t, w.cfg.DB)
 	r.eventually("no holes, nothing waits", func() bool {
 		epochs, err := r.store.Epochs(context.Background())
 		return err == nil && epochs[0].Accounted == 4*part && epochs[0].Holes == 0

@@ -3,6 +3,7 @@ package logger
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -167,5 +168,18 @@ func fillDisk(t *testing.T, path string) (free func()) {
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// checkIntegrity reads the whole file and fails the test if it is damaged.
+func checkIntegrity(t *testing.T, path string) {
+	t.Helper()
+	db, err := sql.Open(sql.Drivers()[0], path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var verdict string
+	if err := errors.Join(db.QueryRow("PRAGMA integrity_check").Scan(&verdict), db.Close()); err != nil || verdict != "ok" {
+		t.Errorf("integrity_check: %q, %v", verdict, err)
 	}
 }

@@ -65,7 +65,7 @@ func (s *Store) Append(ctx context.Context, rows []Row) (inserted int, err error
 		})
 	}
 	err = write()
-	if resultCode(err) == sqliteCorruptIndex {
+	if code := resultCode(err); code == sqliteCorruptIndex || code == sqliteOverlap {
 		if err = s.rebuildIndex(ctx); err == nil {
 			err = write()
 		}

@@ -123,9 +123,19 @@ func limitPages(t testing.TB, s *Store, n int) {
 	}
 }
 
+// checkIntegrity reads the whole file. A connection of its own does: one that has used FTS5 before takes what another has
+// written since for damage.
 func checkIntegrity(t testing.TB, s *Store) {
 	t.Helper()
-	if err := s.Check(context.Background()); err != nil {
+	db, err := connect(s.path, mode{open: "ro"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var verdict string
+	if err := db.QueryRow("PRAGMA integrity_check").Scan(&verdict); err != nil || verdict != "ok" {
+		t.Errorf("integrity_check: %q, %v", verdict, err)
+	}
+	if err := db.Close(); err != nil {
 		t.Error(err)
 	}
 }

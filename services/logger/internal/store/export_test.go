@@ -1,0 +1,4 @@
+package store
+
+// Fewer divides the number of rows that tests from outside write.
+const Fewer = fewer
