@@ -17,6 +17,7 @@ func TestBrokerKilled(t *testing.T) {
 	names := channels(20)
 	s.addClients(20, dialWebSocket, s.gatewayAddrs(), "public.>")
 	s.addClients(20, dialWebSocket, s.gatewayAddrs(), names[:10]...)
+	s.addDialects(2, s.gatewayAddrs(), names)
 	kills := times(10, 3)
 	l := s.publisher.startLoad(8, 400, 200, names)
 	for i := range kills {

@@ -11,7 +11,7 @@ func TestGatewayKilled(t *testing.T) {
 	names := channels(20)
 	s.addClients(20, dialWebSocket, s.gatewayAddrs(), "public.>")
 	s.addClients(10, dialWebSocket, s.gatewayAddrs(), names[:10]...)
-	s.addClients(10, dialEvents, s.gatewayAddrs(), "public.>")
+	s.addDialects(5, s.gatewayAddrs(), names)
 	kills := times(10, 3)
 	l := s.publisher.startLoad(4, 300, 200, names)
 	for i := range kills {
@@ -25,7 +25,7 @@ func TestGatewayKilled(t *testing.T) {
 	s.flowing()
 	l.stop()
 	s.settle(names)
-	report(t, s.verdict(), "", "`kill -9` of one of two gateways, with WebSocket and SSE clients, ×%d", kills)
+	report(t, s.verdict(), "", "`kill -9` of one of two gateways, with clients of every protocol, ×%d", kills)
 }
 
 // A rolling deploy: each gateway drains, leaves and comes back.
@@ -33,7 +33,7 @@ func TestGatewaysRestarted(t *testing.T) {
 	s := newSystem(t, shape{brokers: 1, ingests: 1, gateways: 2})
 	names := channels(20)
 	s.addClients(30, dialWebSocket, s.gatewayAddrs(), "public.>")
-	s.addClients(10, dialEvents, s.gatewayAddrs(), "public.>")
+	s.addDialects(5, s.gatewayAddrs(), names)
 	rounds := times(5, 1)
 	l := s.publisher.startLoad(4, 300, 200, names)
 	for range rounds {
@@ -53,5 +53,5 @@ func TestGatewaysRestarted(t *testing.T) {
 	if bearable := 8 * time.Second; v.stall > bearable {
 		t.Errorf("a client stalled for %s, want at most %s", v.stall, bearable)
 	}
-	report(t, v, "", "rolling restart of two gateways (SIGTERM), with WebSocket and SSE clients, ×%d", rounds)
+	report(t, v, "", "rolling restart of two gateways (SIGTERM), with clients of every protocol, ×%d", rounds)
 }

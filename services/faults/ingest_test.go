@@ -11,6 +11,7 @@ func TestIngestKilled(t *testing.T) {
 	s := newSystem(t, shape{brokers: 1, ingests: 2, gateways: 1})
 	names := channels(20)
 	s.addClients(10, dialWebSocket, s.gatewayAddrs(), "public.>")
+	s.addDialects(2, s.gatewayAddrs(), names)
 	kills := times(20, 4)
 	l := s.publisher.startLoad(16, 800, 200, names)
 	for i := range kills {

@@ -27,6 +27,7 @@ func TestNetwork(t *testing.T) {
 	names := channels(20)
 	clients := s.addClients(20, dialWebSocket, behind, "public.>")
 	clients = append(clients, s.addClients(5, dialWebSocket, behind, "public.quiet")...)
+	clients = append(clients, s.addSocketIO(2, behind)...)
 	const direct = 5
 	s.addClients(direct, dialWebSocket, s.gatewayAddrs(), "public.>") // the others, whom none of it concerns
 	rounds := times(5, 1)

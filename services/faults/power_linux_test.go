@@ -131,6 +131,7 @@ func TestPowerCut(t *testing.T) {
 	s.db = filepath.Join(d.dir, "data", "herald.db")
 	names := channels(20)
 	s.addClients(20, dialWebSocket, s.gatewayAddrs(), "public.>")
+	s.addSocketIO(2, s.gatewayAddrs())
 	cuts := times(10, 2)
 	l := s.publisher.startLoad(16, 800, 4000, names)
 	for range cuts {

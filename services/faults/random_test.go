@@ -32,13 +32,15 @@ func TestRandom(t *testing.T) {
 	for range 40 {
 		s.addClients(1, dialWebSocket, s.gatewayAddrs(), patterns[pick.IntN(len(patterns))])
 	}
+	moving := s.clients
+	s.addDialects(3, s.gatewayAddrs(), names)
 	ctx, cancel := context.WithTimeout(context.Background(), length)
 	defer cancel()
 	var wg sync.WaitGroup
 	for i := range 6 {
 		wg.Go(func() { s.publishAtRandom(ctx, rand.New(rand.NewPCG(seed, uint64(1+i))), names) })
 	}
-	wg.Go(func() { s.moveAtRandom(ctx, rand.New(rand.NewPCG(seed, 100)), patterns) })
+	wg.Go(func() { moveAtRandom(ctx, rand.New(rand.NewPCG(seed, 100)), moving, patterns) })
 	faults := s.failAtRandom(ctx, rand.New(rand.NewPCG(seed, 101)))
 	wg.Wait()
 	s.await()
@@ -82,9 +84,9 @@ func (s *system) publishAtRandom(ctx context.Context, r *rand.Rand, names []stri
 }
 
 // moveAtRandom lets clients subscribe, unsubscribe, go away and come back.
-func (s *system) moveAtRandom(ctx context.Context, r *rand.Rand, patterns []string) {
+func moveAtRandom(ctx context.Context, r *rand.Rand, clients []*client, patterns []string) {
 	for pause(ctx, r, 20*time.Millisecond) {
-		c, pattern := s.clients[r.IntN(len(s.clients))], patterns[r.IntN(len(patterns))]
+		c, pattern := clients[r.IntN(len(clients))], patterns[r.IntN(len(patterns))]
 		switch r.IntN(5) {
 		case 0, 1:
 			c.subscribe(pattern)

@@ -14,6 +14,7 @@ func TestStreamLeaderKilled(t *testing.T) {
 	s := newSystem(t, shape{brokers: 3, ingests: 2, gateways: 2})
 	names := channels(20)
 	s.addClients(20, dialWebSocket, s.gatewayAddrs(), "public.>")
+	s.addDialects(2, s.gatewayAddrs(), names)
 	kills := times(6, 1)
 	l := s.publisher.startLoad(8, 300, 200, names)
 	for range kills {
@@ -38,6 +39,7 @@ func TestBrokersRestarted(t *testing.T) {
 	s := newSystem(t, shape{brokers: 3, ingests: 2, gateways: 2})
 	names := channels(20)
 	s.addClients(20, dialWebSocket, s.gatewayAddrs(), "public.>")
+	s.addDialects(2, s.gatewayAddrs(), names)
 	rounds := times(3, 1)
 	l := s.publisher.startLoad(8, 300, 200, names)
 	for range rounds {
@@ -96,6 +98,7 @@ func partition(t *testing.T, cut func(*cluster, int)) verdict {
 	names := channels(20)
 	s.addClients(10, dialWebSocket, s.gatewayAddrs()[:1], "public.>")
 	s.addClients(10, dialWebSocket, s.gatewayAddrs()[1:], "public.>")
+	s.addSocketIO(2, s.gatewayAddrs()[1:])
 	// Enough of them to go on while some wait for the ingest that is cut off.
 	l := s.publisher.startLoad(64, 300, 200, names)
 	s.flowing()

@@ -102,6 +102,7 @@ func TestStreamDiskFull(t *testing.T) {
 	s, h := newSingle(t, disk, "HERALD_STREAM_MAX_BYTES=1073741824")
 	names := channels(20)
 	s.addClients(20, dialWebSocket, s.gatewayAddrs(), "public.>")
+	s.addSocketIO(2, s.gatewayAddrs())
 	rounds := times(5, 2)
 	l := s.publisher.startLoad(8, 200, 500, names)
 	for range rounds {
@@ -215,6 +216,7 @@ func TestStreamDiskFullElsewhere(t *testing.T) {
 	s.addServices(shape{ingests: 1, gateways: 1})
 	names := channels(20)
 	s.addClients(20, dialWebSocket, s.gatewayAddrs(), "public.>")
+	s.addSocketIO(2, s.gatewayAddrs())
 	rounds := times(3, 1)
 	l := s.publisher.startLoad(8, 200, 500, names)
 	for range rounds {

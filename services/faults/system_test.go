@@ -136,6 +136,27 @@ func (s *system) addClients(n int, dial dialer, gateways []string, patterns ...s
 	return added
 }
 
+// addDialects connects n clients of each other protocol with which clients can resume, beside those over WebSocket: to
+// these gateways, for all channels or, where a client has one place for each channel, for one of names.
+func (s *system) addDialects(n int, gateways, names []string) []*client {
+	s.t.Helper()
+	added := append(s.addClients(n, dialEvents, gateways, "public.>"), s.addSocketIO(n, gateways)...)
+	s.addApp()
+	for i := range n {
+		added = append(added, s.addClients(1, dialPusher, gateways, names[i%len(names)])...)
+	}
+	return added
+}
+
+// addSocketIO connects n more clients of Socket.IO over each transport.
+func (s *system) addSocketIO(n int, gateways []string) (added []*client) {
+	s.t.Helper()
+	for _, dial := range []dialer{dialPolling, dialUpgrading, dialSocketIO} {
+		added = append(added, s.addClients(n, dial, gateways, "public.>")...)
+	}
+	return added
+}
+
 func (s *system) awaitConnected(clients []*client) {
 	s.t.Helper()
 	natstest.Eventually(s.t, time.Minute, "every client is welcome", func() bool {
