@@ -110,7 +110,7 @@ func (s *Service) beginSocketIO(w http.ResponseWriter, r *http.Request, q engine
 // they want; what the URL asks for counts unless they do.
 func (s *Service) newSocketClient(r *http.Request, q engineio.Query, p page) *socketClient {
 	c := &socketClient{version: q.Version, form: formOf(r, q), pending: &pending{}}
-	c.s, c.words = s, connectingWords[q.Version == engineio.V3][c.form]
+	c.s, c.words = s, connectingWords[q.Version][c.form]
 	c.agent = s.answers.agents.number(r.UserAgent())
 	c.followed = c.first[:0]
 	c.asked = &request{channels: []string{proto.Broadcast}}

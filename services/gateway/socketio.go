@@ -167,9 +167,9 @@ func (c *socketClient) connect(data []byte) {
 	if pid != "" && !recovers {
 		c.asked.since = "" // the offset belongs to other subscriptions
 	}
-	c.words = connectingWords[c.version == engineio.V3][c.form]
+	c.words = connectingWords[c.version][c.form]
 	c.asked.greet = func(w proto.Welcome) []byte {
-		c.words = socketWords[c.form]
+		c.words = socketWords[c.version][c.form]
 		if c.form < socketio.Recovering {
 			return messagePacket(c.connectedText(""))
 		}
@@ -323,7 +323,7 @@ func (c *socketClient) unrecoverable() {
 	}
 	c.form = socketio.Detailed
 	c.join(hub.Now, hub.Now, nil, func(hub.Joined) {
-		c.words = socketWords[socketio.Detailed]
+		c.words = socketWords[c.version][socketio.Detailed]
 		c.conn.Push(messagePacket(socketio.NewEvent(socketio.EventPlace, "")))
 	})
 }

@@ -18,7 +18,7 @@ import (
 func TestSocketIO(t *testing.T) {
 	b := newBroker(t)
 	g := b.socketio(withTokens)
-	b.publish("broadcast", `"before"`)
+	g.reached(b.publish("broadcast", `"before"`))
 
 	t.Run("a client of which nothing is known gets the data alone", func(t *testing.T) {
 		s, pid := g.io("", nil)

@@ -109,10 +109,7 @@ func TestUpgradeElsewhere(t *testing.T) {
 			s.closed("it")
 			here.send(`421["subscribe","a"]`)
 			there.get(`431`)
-			natstest.Eventually(t, patience, "nobody is left at the other gateway", func() bool { return other.conns.Len() == 0 })
-			s = here.probe() // another may try
-			s.send("2probe")
-			s.want("3probe")
+			here.mayProbe()
 		})
 	}
 	t.Run("probes without end", func(t *testing.T) {
@@ -211,8 +208,14 @@ func TestProbeElsewhereNeverEnds(t *testing.T) {
 	}
 	b.publish("broadcast", `1`)
 	p.get(`42["message",{"data":1}]`)
-	natstest.Eventually(t, patience, "another may try", func() bool {
-		s := p.at(owner, other).probe()
+	p.at(owner, other).mayProbe()
+}
+
+// mayProbe waits until another WebSocket may ask for the session.
+func (p *poller) mayProbe() {
+	p.t.Helper()
+	natstest.Eventually(p.t, patience, "another may probe", func() bool {
+		s := p.probe()
 		defer func() { _ = s.ws.Close() }()
 		s.send("2probe")
 		_ = s.ws.SetReadDeadline(time.Now().Add(time.Second))

@@ -20,26 +20,53 @@ func messagePacket(packet []byte) []byte {
 }
 
 // asSocketIO are messages in the forms of package socketio.
-var asSocketIO = [...]*hub.Encoding{
-	socketio.Plain:      socketEncoding(3, socketio.Plain),
-	socketio.Detailed:   socketEncoding(4, socketio.Detailed),
-	socketio.Recovering: socketEncoding(5, socketio.Recovering),
+var asSocketIO = encodings{
+	socketio.Plain:      socketEncoding(3, engineio.V4, socketio.Plain),
+	socketio.Detailed:   socketEncoding(4, engineio.V4, socketio.Detailed),
+	socketio.Recovering: socketEncoding(5, engineio.V4, socketio.Recovering),
 }
 
-func socketEncoding(slot int, form socketio.Form) *hub.Encoding {
-	return hub.NewEncoding(slot, func(m *hub.Message) []byte { return messagePacket(socketio.Message(m.Body, form)) })
+// asSocketIOV3 are the same for revision 3 of Engine.IO, in which binary data is sent
+// otherwise. Nobody recovers there.
+var asSocketIOV3 = encodings{
+	socketio.Plain:    socketEncoding(6, engineio.V3, socketio.Plain),
+	socketio.Detailed: socketEncoding(8, engineio.V3, socketio.Detailed),
+}
+
+// encodings are by form.
+type encodings [3]*hub.Encoding
+
+func socketEncoding(slot int, v engineio.Version, form socketio.Form) *hub.Encoding {
+	return hub.NewEncoding(slot, func(m *hub.Message) []byte { return socketMessage(m, v, form) })
+}
+
+// socketMessage is a message as one frame, or as two if its data is binary.
+func socketMessage(m *hub.Message, v engineio.Version, form socketio.Form) []byte {
+	packet, attachment := socketio.Message(m.Body, form)
+	frames := messagePacket(packet)
+	if attachment != nil {
+		frames = ws.AppendFrame(frames, ws.Binary, v.Attachment(attachment))
+	}
+	return frames
 }
 
 // socketWords are the wordings of clients that are in the namespace, connectingWords those
-// of clients that are on their way there, by whether they speak revision 3 of
-// Engine.IO.
+// of clients that are on their way there, by the revision of Engine.IO that they speak.
 var (
-	socketWords     = wordForms(errorEvent)
-	connectingWords = map[bool][3]*wording{false: wordForms(connectError), true: wordForms(connectErrorV4)}
+	socketWords     = byVersion(errorEvent, errorEvent)
+	connectingWords = byVersion(connectErrorV4, connectError)
 )
 
-func wordForms(failed func(proto.ErrorFrame) []byte) (forms [3]*wording) {
-	for form, encoding := range asSocketIO {
+// byVersion makes wordings; three and four word what has failed.
+func byVersion(three, four func(proto.ErrorFrame) []byte) map[engineio.Version][3]*wording {
+	return map[engineio.Version][3]*wording{engineio.V3: wordForms(asSocketIOV3, three), engineio.V4: wordForms(asSocketIO, four)}
+}
+
+func wordForms(as encodings, failed func(proto.ErrorFrame) []byte) (forms [3]*wording) {
+	for form, encoding := range as {
+		if encoding == nil {
+			continue
+		}
 		forms[form] = &wording{message: encoding, single: encoding, control: func(frame any) []byte {
 			return socketControl(frame, socketio.Form(form), failed)
 		}}

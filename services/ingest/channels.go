@@ -32,7 +32,7 @@ func (s *Service) postChannel(w http.ResponseWriter, r *http.Request, g auth.Gra
 	if err := mayPublish(o, p.Channel, ""); err != nil {
 		return err
 	}
-	text, err := isText(w, r)
+	kind, err := bodyKind(w, r)
 	if err != nil {
 		return err
 	}
@@ -41,9 +41,11 @@ func (s *Service) postChannel(w http.ResponseWriter, r *http.Request, g auth.Gra
 		return err
 	}
 	switch {
+	case kind == bytesBody:
+		p.Data = proto.QuoteBinary(body)
 	case !utf8.Valid(body):
 		return proto.ProblemInvalidJSON.With("the body is not UTF-8")
-	case text:
+	case kind == textBody:
 		p.Data = quote(body)
 	case !json.Valid(body):
 		return invalidJSON(body, nil)
@@ -123,21 +125,28 @@ func pathChannel(r *http.Request) (string, error) {
 
 // acceptChannel are the content types of POST /v1/channels/{channel}, as Accept-Post
 // says them.
-const acceptChannel = "application/json, text/*, application/x-www-form-urlencoded"
+const acceptChannel = "application/json, text/*, application/x-www-form-urlencoded, application/octet-stream"
 
-// isText reports whether the body becomes a JSON string; otherwise it is JSON
-// itself.
-func isText(w http.ResponseWriter, r *http.Request) (bool, error) {
+// What a body is.
+const (
+	jsonBody  = iota // the data itself
+	textBody         // it becomes a JSON string
+	bytesBody        // it becomes one, too: see proto.QuoteBinary
+)
+
+func bodyKind(w http.ResponseWriter, r *http.Request) (int, error) {
 	t, err := mediaType(w, r, acceptChannel)
 	switch {
 	case err != nil:
-		return false, err
+		return 0, err
 	case t == "", t == "application/json", strings.HasSuffix(t, "+json"):
-		return false, nil
+		return jsonBody, nil
 	case strings.HasPrefix(t, "text/"), t == "application/x-www-form-urlencoded":
-		return true, nil
+		return textBody, nil
+	case t == "application/octet-stream":
+		return bytesBody, nil
 	}
-	return false, unsupported(w, acceptChannel, t+"; want JSON or text")
+	return 0, unsupported(w, acceptChannel, t+"; want JSON, text or application/octet-stream")
 }
 
 // quote makes a text a JSON string. text must be UTF-8. Unlike json.Marshal

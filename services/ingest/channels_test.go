@@ -25,6 +25,8 @@ func TestChannelBodies(t *testing.T) {
 		{"text/plain; charset=UTF-8", "<b>ü & 😀</b>", `"<b>ü & 😀</b>"`},
 		{"text/html", "<p>", `"<p>"`},
 		{"application/x-www-form-urlencoded", "a=1&b=%20", `"a=1&b=%20"`},
+		{"application/octet-stream", "\x00\xff{", `"data:application/octet-stream;base64,AP97"`},
+		{"Application/Octet-Stream; x=y", "", `"data:application/octet-stream;base64,"`},
 	} {
 		res := r.post("/v1/channels/alerts", tt.body, "Content-Type: "+tt.contentType).result(t, http.StatusOK)
 		_, m := r.last()
@@ -51,9 +53,10 @@ func TestChannelBodiesRefused(t *testing.T) {
 		{"text/plain", "\xff", proto.ProblemInvalidJSON},
 		{"text/plain", strings.Repeat("x", 64<<10), proto.ProblemTooLarge},
 		{"text/plain", strings.Repeat("\x01", 20<<10), proto.ProblemTooLarge}, // six times as long as JSON
+		{"application/octet-stream", strings.Repeat("x", 48<<10), proto.ProblemTooLarge}, // a third longer as JSON
 		{"text/plain; charset=iso-8859-1", "x", proto.ProblemMediaType},
 		{"application/xml", "<x/>", proto.ProblemMediaType},
-		{"application/octet-stream", "x", proto.ProblemMediaType},
+		{"image/png", "x", proto.ProblemMediaType},
 		{"application/x-ndjson", "1", proto.ProblemMediaType},
 		{"multipart/form-data; boundary=x", "x", proto.ProblemMediaType},
 		{"image/svg+xml", "x", proto.ProblemMediaType},

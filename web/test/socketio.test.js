@@ -78,6 +78,23 @@ suite("Socket.IO", { timeout: 120_000 }, () => {
     assert.deepEqual(got.map(([event, value, details]) => [event, value.n, details.channel]), [["created", 1, "public.a"], ["created", 2, "public.b"]]);
   });
 
+  for (const client of clients) {
+    for (const [way, transports] of Object.entries(ways)) {
+      test(`socket.io-client ${client.version}, ${way}: binary data arrives as bytes`, async (t) => {
+        const server = await herald(t);
+        const { got } = await connect(t, client, server.origin, { transports });
+        const bytes = Buffer.from([0, 1, 2, 254, 255]);
+        const headers = { "X-API-KEY": server.key, "Content-Type": "application/octet-stream" };
+        assert.equal((await server.request("POST", "/v1/channels/broadcast", headers, bytes)).status, 200);
+        await server.notify("text");
+        await until(() => got.length === 2);
+        assert.deepEqual(Buffer.from(got[0][1].data), bytes);
+        assert.equal(got[0][2].channel, "broadcast");
+        assert.deepEqual(got[1][1], { data: "text" });
+      });
+    }
+  }
+
   test("what may not be followed is a connect_error", async (t) => {
     const server = await herald(t);
     const { log, socket } = await connect(t, clients[0], server.origin, { auth: { channels: ["secret"] } });

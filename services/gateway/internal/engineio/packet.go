@@ -59,6 +59,14 @@ func (v Version) Parse(b []byte, binary bool) (Packet, error) {
 	return Packet{}, fmt.Errorf("%w: there is no type %q", ErrPacket, b[0])
 }
 
+// Attachment is binary data as the WebSocket message with which it is sent.
+func (v Version) Attachment(data []byte) []byte {
+	if v == V3 {
+		return append([]byte{Message - Open}, data...)
+	}
+	return data
+}
+
 // separator stands between the packets of a payload in V4 (protocol v4, "HTTP
 // long-polling").
 const separator = 0x1e

@@ -38,7 +38,7 @@ type Message struct {
 // Expired reports whether the message is not for those who come back now.
 func (m *Message) Expired() bool { return m.Expires != 0 && m.Expires <= time.Now().UnixMilli() }
 
-const maxEncodings = 8
+const maxEncodings = 9
 
 // Encoding turns a message into the bytes that one kind of client gets. It
 // runs once per message, not once per client.

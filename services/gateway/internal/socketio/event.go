@@ -61,13 +61,22 @@ type details struct {
 //
 // broadcast comes as the event message, with an object around its data, as the
 // predecessor sent it. A body that is no message, which NATS may hold, is the data itself.
-func Message(body []byte, form Form) []byte {
+//
+// Binary data (proto.Binary) is an attachment, which goes out behind the packet; nil: there is
+// none.
+//
+//	51-["message",{"data":{"_placeholder":true,"num":0}}]
+func Message(body []byte, form Form) (packet, attachment []byte) {
 	var m message
 	if err := json.Unmarshal(body, &m); err != nil || m.Data == nil {
 		m = message{Data: body}
 	}
 	event := m.Event
 	data := m.Data
+	attachment, binary := proto.Binary(data)
+	if binary {
+		data = placeholder
+	}
 	if m.Channel == proto.Broadcast {
 		event = EventMessage
 		data = append(append(make([]byte, 0, len(data)+9), `{"data":`...), data...)
@@ -77,7 +86,12 @@ func Message(body []byte, form Form) []byte {
 		event = EventMessage
 	}
 	b := make([]byte, 0, len(body)+len(data)+32)
-	b = append(append(append(b, Event, '['), encode(event)...), ',')
+	if binary {
+		b = append(b, BinaryEvent, '1', '-')
+	} else {
+		b = append(b, Event)
+	}
+	b = append(append(append(b, '['), encode(event)...), ',')
 	b = append(b, data...)
 	if form >= Detailed {
 		b = append(append(b, ','), encode(details{m.ID, m.Channel, m.Sender, m.Time})...)
@@ -85,8 +99,11 @@ func Message(body []byte, form Form) []byte {
 	if form == Recovering && m.ID != "" {
 		b = append(append(b, ','), encode(m.ID)...)
 	}
-	return append(b, ']')
+	return append(b, ']'), attachment
 }
+
+// placeholder stands for the attachment.
+var placeholder = []byte(`{"_placeholder":true,"num":0}`)
 
 // NewEvent words an event of Herald's own.
 func NewEvent(name string, args ...any) []byte {

@@ -23,10 +23,30 @@ func TestMessage(t *testing.T) {
 		{"a name that Socket.IO uses itself", `{"channel":"a","event":"disconnect","data":1,"sender":"s","time":"T"}`, Plain, `2["message",1]`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := string(Message([]byte(c.body), c.form)); got != c.want {
-				t.Errorf("got %s, want %s", got, c.want)
+			packet, attachment := Message([]byte(c.body), c.form)
+			if got := string(packet); got != c.want || attachment != nil {
+				t.Errorf("got %s and %q, want %s", got, attachment, c.want)
 			}
 		})
+	}
+}
+
+// Protocol v5, "Packet encoding", BINARY_EVENT.
+func TestMessageBinary(t *testing.T) {
+	const data = `"data:application/octet-stream;base64,AQIDBA=="`
+	for form, want := range map[Form]string{
+		Plain:      `51-["message",{"data":{"_placeholder":true,"num":0}}]`,
+		Detailed:   `51-["message",{"data":{"_placeholder":true,"num":0}},{"id":"e-7","channel":"broadcast","sender":"s","time":"T"}]`,
+		Recovering: `51-["message",{"data":{"_placeholder":true,"num":0}},{"id":"e-7","channel":"broadcast","sender":"s","time":"T"},"e-7"]`,
+	} {
+		packet, attachment := Message([]byte(`{"id":"e-7","channel":"broadcast","event":"x","data":`+data+`,"sender":"s","time":"T"}`), form)
+		if string(packet) != want || string(attachment) != "\x01\x02\x03\x04" {
+			t.Errorf("got %s and %q, want %s", packet, attachment, want)
+		}
+	}
+	packet, attachment := Message([]byte(`{"channel":"a","event":"e","data":"data:application/octet-stream;base64,","sender":"s","time":"T"}`), Plain)
+	if string(packet) != `51-["e",{"_placeholder":true,"num":0}]` || attachment == nil || len(attachment) > 0 {
+		t.Errorf("no bytes at all: got %s and %q", packet, attachment)
 	}
 }
 

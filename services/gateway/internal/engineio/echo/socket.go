@@ -142,10 +142,7 @@ func (s *socket) send(p socketio.Packet, data []any, attachments [][]byte) {
 	p.Data, _ = json.Marshal(data) // what was parsed marshals
 	s.push(ws.Text, asMessage(p.Append(nil)))
 	for _, a := range attachments {
-		if s.version == engineio.V3 {
-			a = append([]byte{engineio.Message - engineio.Open}, a...)
-		}
-		s.push(ws.Binary, a)
+		s.push(ws.Binary, s.version.Attachment(a))
 	}
 }
 
