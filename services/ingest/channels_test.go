@@ -52,7 +52,7 @@ func TestChannelBodiesRefused(t *testing.T) {
 		{"application/json", `"` + strings.Repeat("x", 64<<10) + `"`, proto.ProblemTooLarge},
 		{"text/plain", "\xff", proto.ProblemInvalidJSON},
 		{"text/plain", strings.Repeat("x", 64<<10), proto.ProblemTooLarge},
-		{"text/plain", strings.Repeat("\x01", 20<<10), proto.ProblemTooLarge}, // six times as long as JSON
+		{"text/plain", strings.Repeat("\x01", 20<<10), proto.ProblemTooLarge},            // six times as long as JSON
 		{"application/octet-stream", strings.Repeat("x", 48<<10), proto.ProblemTooLarge}, // a third longer as JSON
 		{"text/plain; charset=iso-8859-1", "x", proto.ProblemMediaType},
 		{"application/xml", "<x/>", proto.ProblemMediaType},
