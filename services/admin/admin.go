@@ -70,6 +70,10 @@ type Service struct {
 	provider *provider // nil: no OpenID Connect
 	ask      *ask.Client
 	exports  *httpx.Places // of the log
+	process  ask.Process
+	recorder *recorder
+	tails    *httpx.Places
+	stopping chan struct{} // closed when Run's context ends: tails end then
 
 	// stores are set once, by Run, when NATS has answered; nil until then.
 	stores atomic.Pointer[stores]
@@ -111,6 +115,8 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	}
 	s.sessions, s.provider = newSessions(s), newProvider(&s.cfg.OIDC)
 	s.metrics = newMetrics(deps.Registry)
+	s.process = ask.NewProcess("admin", httpx.NewID(), telemetry.BuildVersion())
+	s.recorder, s.tails, s.stopping = newRecorder(s), httpx.NewPlaces(maxTails, maxTailsOfUser), make(chan struct{})
 	s.exports = httpx.NewPlaces(exportsAtOnce, exportsOfUser)
 	if s.ask, err = ask.NewClient(deps.NATS); err != nil {
 		return nil, fmt.Errorf("admin: %w", err)
@@ -158,7 +164,9 @@ func (s *Service) Run(ctx context.Context) error {
 	defer s.ask.Close()
 	if s.cfg.Console != Off {
 		wg.Go(func() { s.prepare(background) })
+		wg.Go(func() { s.recorder.run(background) })
 	}
+	defer context.AfterFunc(ctx, func() { close(s.stopping) })()
 	if s.server != nil {
 		if err := s.server.Run(ctx); err != nil {
 			return fmt.Errorf("admin: %w", err)

@@ -60,13 +60,13 @@ func dialects(g *gate) map[string]func() string {
 	shop.subscribe("books", "")
 	return map[string]func() string{
 		"websocket": func() string {
-			code, _ := ws.closed()
-			return fmt.Sprint(uint16(code))
+			code, last := ws.closed()
+			return fmt.Sprint(uint16(code), " ", last.Detail)
 		},
 		"sse": func() string { return fmt.Sprint(uint16(events.closed())) },
 		"socketio": func() string {
 			code, before := io.ended()
-			return fmt.Sprint(code, " ", slices.Contains(before, "41"))
+			return fmt.Sprint(code, " ", slices.Contains(before, "41"), " ", strings.Contains(strings.Join(before, ""), "enough for today"))
 		},
 		"pusher": func() string {
 			code, reason, _ := shop.closed()
@@ -156,8 +156,8 @@ func TestConnectionsAnswered(t *testing.T) {
 // Each protocol is closed in its own words, and told whether to come back.
 func TestKick(t *testing.T) {
 	for code, want := range map[proto.CloseCode]map[string]string{
-		proto.CloseKicked:    {"websocket": "4501", "sse": "4501", "socketio": "4501 true", "pusher": "4009 kicked"},
-		proto.CloseReconnect: {"websocket": "4006", "sse": "4006", "socketio": "4006 false", "pusher": "4200 reconnect"},
+		proto.CloseKicked:    {"websocket": "4501 enough for today", "sse": "4501", "socketio": "4501 true true", "pusher": "4009 kicked"},
+		proto.CloseReconnect: {"websocket": "4006 enough for today", "sse": "4006", "socketio": "4006 false true", "pusher": "4200 reconnect"},
 	} {
 		t.Run(code.String(), func(t *testing.T) {
 			b, g, _ := shopGateway(t, withTokens)
@@ -166,7 +166,7 @@ func TestKick(t *testing.T) {
 			closed := dialects(g)
 			ada := told[ask.ConnectionsPage](g, c, ask.Connections, ask.ConnectionsQuestion{Protocol: "sse"}).Rows[0]
 			for i, q := range []ask.KickQuestion{{User: "ada"}, {ID: ada.ID}, {Address: "127.0.0.0/8"}} {
-				q.Code, q.By = int(code), "test"
+				q.Code, q.By, q.Reason = int(code), "test", "enough for today"
 				if got := told[ask.KickAnswer](g, c, ask.Kick, q); got.Kicked != []int{1, 1, 2}[i] {
 					t.Errorf("%+v: got %d", q, got.Kicked)
 				}
@@ -295,6 +295,9 @@ func TestChannelsAnswered(t *testing.T) {
 			row.Name == "own.1" && (row.Rate == nil || *row.Rate != 0 || row.LastID != "" || row.Count != 2):
 			t.Errorf("got %+v", row)
 		}
+	}
+	if p := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Sort: "-rate", Limit: 1}); p.Rows[0].Name != "own.0" && p.Rows[0].Name != "all" {
+		t.Errorf("by rate: got %+v", p)
 	}
 	if p := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Text: "own.", Sort: "name"}); p.Matched != 4 || p.Rows[0].Name != "own.0" {
 		t.Errorf("by text: got %+v", p)

@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
@@ -163,7 +165,10 @@ func (w *wanted) mentions(c *session, seen *hub.Seen) bool {
 	return strings.Contains(w.a.agents.name(c.agent), w.Text)
 }
 
-// kick closes the connections that are asked for.
+// maxReasonText bounds what an operator tells a client.
+const maxReasonText = 200
+
+// kick closes the connections that are asked for, and tells them why, where their protocol has words for it.
 func (a *answers) kick(ctx context.Context, q ask.KickQuestion) (out ask.KickAnswer, err error) {
 	code := proto.CloseCode(q.Code)
 	if code != proto.CloseKicked && code != proto.CloseReconnect {
@@ -173,6 +178,9 @@ func (a *answers) kick(ctx context.Context, q ask.KickQuestion) (out ask.KickAns
 	address, err := ask.ParseAddress(q.Address)
 	if err != nil {
 		return out, err
+	}
+	if len(q.Reason) > maxReasonText || !utf8.ValidString(q.Reason) {
+		return out, ask.Refuse(http.StatusUnprocessableEntity, "reason: at most %d bytes of text", maxReasonText)
 	}
 	n := 0
 	for _, which := range []bool{q.ID != "", q.User != "", q.Address != ""} {
@@ -187,6 +195,10 @@ func (a *answers) kick(ctx context.Context, q ask.KickQuestion) (out ask.KickAns
 	err = a.s.hub.Look(ctx, func(seen *hub.Seen) {
 		if c := sessionOf(seen); c != nil && (q.ID != "" && c.conn.ID() == q.ID || q.User != "" && c.user() == q.User || address.IsValid() && address.Contains(c.conn.Remote())) {
 			found = append(found, c)
+			// In the shard, and of one that follows something, the client's words do not change.
+			if q.Reason != "" && seen.Subscriptions() > 0 {
+				c.pushControl(complaint(code.String(), "", errors.New(q.Reason)))
+			}
 		}
 	})
 	if err != nil {

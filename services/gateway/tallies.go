@@ -30,49 +30,50 @@ func (a *answers) channels(ctx context.Context, q ask.TallyQuestion) (out ask.Ta
 	if err != nil {
 		return out, err
 	}
-	if out, err = tally(q, followers, nil); err != nil {
-		return out, err
-	}
-	a.addRates(out.Rows)
-	return out, nil
+	rate := a.rates()
+	return tally(q, ask.ChannelOrders, followers, func(t *ask.Tally) {
+		if !proto.IsPattern(t.Name) {
+			t.Rate, t.LastID = rate(t.Name)
+		}
+	})
 }
 
 // rateWindow is over how long the rate of a channel is taken.
 const rateWindow = time.Minute
 
-// addRates fills in, for channels, how many messages a second they had lately, and the newest id: from the messages
-// that are kept in memory for clients that come back. Of patterns neither is known.
-func (a *answers) addRates(rows []ask.Tally) {
-	at := map[string]int{}
-	for i := range rows {
-		if !proto.IsPattern(rows[i].Name) {
-			at[rows[i].Name] = i
-		}
+// rates counts the messages that are kept in memory for clients that come back, and returns how many a second a channel
+// had lately, and the newest id.
+func (a *answers) rates() (of func(channel string) (*float64, string)) {
+	type lately struct {
+		messages int
+		newest   hub.Late
 	}
-	if len(at) == 0 {
-		return
-	}
-	counts, now, oldest := make([]int, len(rows)), time.Now(), time.Duration(0)
+	channels, now, oldest := map[string]lately{}, time.Now(), time.Duration(0)
 	complete := a.s.hub.Recent().Lately(func(m hub.Late) bool {
-		if age := now.Sub(m.Accepted); age > rateWindow {
+		age := now.Sub(m.Accepted)
+		if age > rateWindow {
 			return false
-		} else {
-			oldest = max(oldest, age)
 		}
-		if i, ok := at[m.Channel]; ok {
-			if counts[i]++; counts[i] == 1 {
-				rows[i].LastID = m.Message().ID
-			}
+		oldest = max(oldest, age)
+		c, known := channels[m.Channel]
+		if !known {
+			c.newest = m
 		}
+		c.messages++
+		channels[m.Channel] = c
 		return true
 	})
 	window := min(rateWindow, now.Sub(a.wall))
 	if !complete {
 		window = oldest
 	}
-	for _, i := range at {
-		rate := float64(counts[i]) / max(window.Seconds(), 1)
-		rows[i].Rate = &rate
+	return func(channel string) (*float64, string) {
+		c := channels[channel]
+		rate := float64(c.messages) / max(window.Seconds(), 1)
+		if c.messages == 0 {
+			return &rate, ""
+		}
+		return &rate, c.newest.Message().ID
 	}
 }
 
@@ -95,7 +96,7 @@ func (a *answers) addresses(_ context.Context, q ask.TallyQuestion) (ask.TallyPa
 	for g, n := range refused {
 		turnedAway[groupText(g)] = n
 	}
-	out, err := tally(q, counts, func(t *ask.Tally) { t.Refused = turnedAway[t.Name] })
+	out, err := tally(q, ask.AddressOrders, counts, func(t *ask.Tally) { t.Refused = turnedAway[t.Name] })
 	out.Limit = a.s.rules.Load().cfg.MaxPerIP
 	return out, err
 }
@@ -108,9 +109,9 @@ func groupText(g netip.Prefix) string {
 	return g.String()
 }
 
-// tally is the page of counts that is asked for. complete, unless nil, fills in rows that are in it.
-func tally(q ask.TallyQuestion, counts map[string]int, complete func(*ask.Tally)) (out ask.TallyPage, err error) {
-	order, err := ask.ParseOrder(q.Sort, ask.TallyOrders...)
+// tally is the page of counts that is asked for. complete fills in what rows have besides.
+func tally(q ask.TallyQuestion, orders []string, counts map[string]int, complete func(*ask.Tally)) (out ask.TallyPage, err error) {
+	order, err := ask.ParseOrder(q.Sort, orders...)
 	if err != nil {
 		return out, err
 	}
@@ -140,15 +141,16 @@ func tally(q ask.TallyQuestion, counts map[string]int, complete func(*ask.Tally)
 		}
 		out.Matched++
 		row := ask.Tally{Name: name, Count: n}
+		if order.By != "count" && order.By != "name" {
+			complete(&row)
+		}
 		if k := row.Key(order.By); top.Wants(k) {
 			top.Add(k, row)
 		}
 	}
 	out.Rows, out.Next, err = top.Page(pageBytes)
 	for i := range out.Rows {
-		if complete != nil {
-			complete(&out.Rows[i])
-		}
+		complete(&out.Rows[i])
 	}
 	return out, err
 }

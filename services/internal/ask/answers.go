@@ -192,13 +192,16 @@ type ConnectionsPage struct {
 type TallyQuestion struct {
 	Text   string   `json:"q,omitempty"`     // is part of the name
 	Names  []string `json:"names,omitempty"` // only these, and all of them
-	Sort   string   `json:"sort,omitempty"`  // count or name; - for descending
+	Sort   string   `json:"sort,omitempty"`  // count or name; rate of channels, refused of addresses; - for descending
 	Limit  int      `json:"limit,omitempty"`
 	Cursor string   `json:"cursor,omitempty"`
 }
 
-// TallyOrders are the orders of a tally.
-var TallyOrders = []string{"-count", "name"}
+// Orders of tallies; the first is the one where none is asked for.
+var (
+	ChannelOrders = []string{"-count", "name", "rate"}
+	AddressOrders = []string{"-count", "name", "refused"}
+)
 
 // Tally is the clients of one name.
 type Tally struct {
@@ -213,10 +216,18 @@ type Tally struct {
 
 // Key is where the tally stands in an order.
 func (t *Tally) Key(by string) Key {
-	if by == "count" {
-		return Key{Number: int64(t.Count), ID: t.Name}
+	k := Key{ID: t.Name}
+	switch by {
+	case "count":
+		k.Number = int64(t.Count)
+	case "refused":
+		k.Number = int64(t.Refused)
+	case "rate":
+		if t.Rate != nil {
+			k.Number = int64(*t.Rate * 1000)
+		}
 	}
-	return Key{ID: t.Name}
+	return k
 }
 
 // TallyPage is a gateway's part of a page.
@@ -235,7 +246,7 @@ type KickQuestion struct {
 	Address string `json:"address,omitempty"` // an address or a prefix
 	Code    int    `json:"code"`              // of proto: CloseKicked or CloseReconnect
 	By      string `json:"by"`                // who does it, for the log
-	Reason  string `json:"reason,omitempty"`  // likewise
+	Reason  string `json:"reason,omitempty"`  // likewise, and for the client
 }
 
 // KickAnswer is how many were closed.

@@ -176,7 +176,7 @@ func TestRefusals(t *testing.T) {
 // Pages of several orders have every row once, in order, also when rows come twice or are large.
 func TestPages(t *testing.T) {
 	for _, sort := range []string{"count", "-count", "name", "-name"} {
-		order, err := ask.ParseOrder(sort, ask.TallyOrders...)
+		order, err := ask.ParseOrder(sort, ask.AddressOrders...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,7 +206,7 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: got %d rows: %v", sort, len(got), got)
 		}
 	}
-	if _, err := ask.ParseOrder("size", ask.TallyOrders...); err == nil || !strings.Contains(err.Error(), "want one of count, name") {
+	if _, err := ask.ParseOrder("size", ask.AddressOrders...); err == nil || !strings.Contains(err.Error(), "want one of count, name, refused") {
 		t.Errorf("an order that is not known: got %v", err)
 	}
 	count, name := ask.Order{By: "count"}, ask.Order{By: "name"}
@@ -329,5 +329,15 @@ func TestOnce(t *testing.T) {
 	}
 	if _, err := ask.Any[question](t.Context(), c, "ingest", "do", question{"wrong"}, patience); !refused(err, 409) {
 		t.Errorf("refused: got %v", err)
+	}
+}
+
+func TestEmptyPage(t *testing.T) {
+	top := ask.NewTop[int](ask.Order{By: "name"}, nil, 0)
+	if top.Wants(ask.Key{ID: "a"}) {
+		t.Error("a page of no rows wants one")
+	}
+	if rows, next, err := top.Page(1); err != nil || rows == nil || len(rows) > 0 || next != "" {
+		t.Errorf("got %v, %q, %v", rows, next, err)
 	}
 }

@@ -126,7 +126,7 @@ func (t *Top[R]) Wants(k Key) bool {
 	if t.after != nil && t.order.Compare(k, *t.after) <= 0 {
 		return false
 	}
-	if len(t.rows) == t.most && t.order.Compare(k, t.rows[0].key) >= 0 {
+	if len(t.rows) == t.most && (t.most == 0 || t.order.Compare(k, t.rows[0].key) >= 0) {
 		t.more = true
 		return false
 	}

@@ -1,0 +1,333 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/ask"
+	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// step is how often everything is asked for its figures while somebody looks.
+	step = 2 * time.Second
+	// chartPoints is how many points the charts keep: 20 minutes.
+	chartPoints = 600
+	// lookedFor is after how long without a look nothing is asked or kept any more.
+	lookedFor = time.Minute
+	// chartDefault is how much a chart shows unless told otherwise.
+	chartDefault = 10 * time.Minute
+)
+
+// recorder asks every service for its figures while somebody looks, once for all who do, and keeps them for the charts.
+// Its goroutine is the only one that asks.
+type recorder struct {
+	s     *Service
+	every time.Duration // the constant; tests make it shorter
+	woken chan struct{} // holds a token when somebody begins to look; never closed
+
+	mu     sync.Mutex
+	looked time.Time     // guarded by mu; when somebody looked last
+	newest *sample       // guarded by mu; nil: nobody looks, or nothing is there yet
+	first  chan struct{} // guarded by mu; closed when newest is there; a new one when it is gone
+	since  time.Time     // guarded by mu; when the first of points was taken
+	points []point       // guarded by mu; the newest last; at most chartPoints
+}
+
+// sample is what everybody said at one moment.
+type sample struct {
+	time     time.Time
+	gateways []ask.From[ask.GatewayStats]
+	ingests  []ask.From[ask.IngestStats]
+	loggers  []ask.From[ask.LoggerStats]
+	silent   []string
+	nats     bool                  // it is connected
+	stream   *jetstream.StreamInfo // nil: it does not say
+	point    point
+}
+
+// point is one moment of the charts; nil is unknown.
+type point struct {
+	connections, deliveries, publishes, p50, p95, p99, queue, lag, bytes, refusals *float64
+}
+
+func newRecorder(s *Service) *recorder {
+	return &recorder{s: s, every: step, woken: make(chan struct{}, 1), first: make(chan struct{})}
+}
+
+// run asks while somebody looks, until ctx ends.
+func (r *recorder) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.woken:
+		}
+		tick := time.NewTicker(r.every)
+		for r.wanted() {
+			r.take(ctx)
+			select {
+			case <-ctx.Done():
+				tick.Stop()
+				return
+			case <-tick.C:
+			}
+		}
+		tick.Stop()
+	}
+}
+
+// wanted reports whether somebody looked lately. If not, it forgets everything.
+func (r *recorder) wanted() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.looked) < lookedFor {
+		return true
+	}
+	if r.newest != nil {
+		r.newest, r.points, r.first = nil, nil, make(chan struct{})
+	}
+	return false
+}
+
+// look notes that somebody looks, and waits for the newest sample. The error is a problem.
+func (r *recorder) look(ctx context.Context) (*sample, error) {
+	r.mu.Lock()
+	r.looked = time.Now()
+	newest, first := r.newest, r.first
+	r.mu.Unlock()
+	if newest != nil {
+		return newest, nil
+	}
+	select {
+	case r.woken <- struct{}{}:
+	default: // it is awake
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	select {
+	case <-first:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.newest != nil {
+			return r.newest, nil
+		}
+	case <-ctx.Done():
+	}
+	return nil, proto.ProblemUnavailable.With("the services have not answered yet")
+}
+
+// take asks everybody, and keeps what they say.
+func (r *recorder) take(ctx context.Context) {
+	s := r.ask(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	missed := 0
+	if r.newest != nil {
+		s.point = s.since(r.newest)
+		missed = int((s.time.Sub(r.newest.time)+r.every/2)/r.every) - 1
+	} else {
+		s.point = s.since(nil)
+		r.since = s.time
+		close(r.first)
+	}
+	for range min(missed, chartPoints) { // a moment at which nobody could be asked
+		r.points = append(r.points, point{})
+	}
+	r.points = append(r.points, s.point)
+	if over := len(r.points) - chartPoints; over > 0 {
+		r.points = append([]point(nil), r.points[over:]...)
+		r.since = s.time.Add(-chartPoints * r.every)
+	}
+	r.newest = s
+}
+
+// ask asks everybody at the same time.
+func (r *recorder) ask(ctx context.Context) *sample {
+	out := &sample{time: time.Now(), nats: r.s.nc.IsConnected()}
+	var wg sync.WaitGroup
+	var faults [4][]string
+	fault := func(i int, who string, silent []string, err error) {
+		if faults[i] = silent; err != nil {
+			faults[i] = append(faults[i], fmt.Sprintf("%s: %v", who, err))
+		}
+	}
+	wg.Go(func() {
+		answers, silent, err := all[ask.GatewayStats](ctx, r.s, ask.Gateway, ask.Stats, nil)
+		out.gateways = answers
+		fault(0, "gateways", silent, err)
+	})
+	wg.Go(func() {
+		answers, silent, err := all[ask.IngestStats](ctx, r.s, ask.Ingest, ask.Stats, nil)
+		out.ingests = answers
+		fault(1, "ingests", silent, err)
+	})
+	wg.Go(func() {
+		answers, silent, err := all[ask.LoggerStats](ctx, r.s, ask.Logger, ask.Stats, nil)
+		out.loggers = answers
+		fault(2, "logger", silent, err)
+	})
+	wg.Go(func() {
+		info, err := r.s.streamInfo(ctx)
+		if out.stream = info; err != nil {
+			fault(3, "stream "+proto.Stream, nil, err)
+		}
+	})
+	wg.Wait()
+	out.silent = sentences(faults[0], faults[1], faults[2], faults[3])
+	return out
+}
+
+// streamTimeout bounds the question where the stream stands.
+const streamTimeout = time.Second
+
+func (s *Service) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, streamTimeout)
+	defer cancel()
+	stream, err := s.js.Stream(ctx, proto.Stream)
+	if err != nil {
+		return nil, err
+	}
+	return stream.CachedInfo(), nil
+}
+
+// since makes the point of a sample: what is a rate, by the sample before it.
+func (s *sample) since(before *sample) (p point) {
+	number := func(v float64) *float64 { return &v }
+	if len(s.gateways) > 0 {
+		connections, queue := 0, int64(0)
+		for _, g := range s.gateways {
+			for _, n := range g.Answer.Connections {
+				connections += n
+			}
+			queue += g.Answer.QueueBytes
+		}
+		p.connections, p.queue = number(float64(connections)), number(float64(queue))
+	}
+	for _, l := range s.loggers {
+		if p.lag == nil || *p.lag < l.Answer.Lag {
+			p.lag = number(l.Answer.Lag)
+		}
+	}
+	if s.stream != nil {
+		p.bytes = number(float64(s.stream.State.Bytes))
+	}
+	if before == nil {
+		return p
+	}
+	seconds := s.time.Sub(before.time).Seconds()
+	var deliveries, publishes, refusals float64
+	var latency ask.Histogram
+	for _, g := range s.gateways {
+		if b := answerOf(before.gateways, g.Instance); b != nil {
+			deliveries += grown(b.Deliveries, g.Answer.Deliveries)
+			refusals += grown(b.Refused, g.Answer.Refused)
+			latency = latency.Plus(g.Answer.Latency.Since(b.Latency))
+		}
+	}
+	for _, i := range s.ingests {
+		if b := answerOf(before.ingests, i.Instance); b != nil {
+			publishes += grown(b.Published, i.Answer.Published)
+			refusals += grown(b.Refused, i.Answer.Refused)
+		}
+	}
+	if len(s.gateways) > 0 && len(before.gateways) > 0 {
+		p.deliveries = number(deliveries / seconds)
+	}
+	if len(s.ingests) > 0 && len(before.ingests) > 0 {
+		p.publishes = number(publishes / seconds)
+	}
+	if p.deliveries != nil || p.publishes != nil {
+		p.refusals = number(refusals / seconds)
+	}
+	for q, into := range map[float64]**float64{0.5: &p.p50, 0.95: &p.p95, 0.99: &p.p99} {
+		if v, ok := latency.Quantile(q); ok {
+			*into = number(v * 1000)
+		}
+	}
+	return p
+}
+
+// answerOf is what an instance answered; nil: nothing.
+func answerOf[A any](answers []ask.From[A], instance string) *A {
+	for i := range answers {
+		if answers[i].Instance == instance {
+			return &answers[i].Answer
+		}
+	}
+	return nil
+}
+
+// grown is by how much a counter grew; 0 if its process began anew.
+func grown(before, now uint64) float64 {
+	if now < before {
+		return 0
+	}
+	return float64(now - before)
+}
+
+// charts is GET api/charts.
+type charts struct {
+	Step   float64               `json:"step_seconds"`
+	End    time.Time             `json:"end"`
+	Since  time.Time             `json:"since"`
+	Series map[string][]*float64 `json:"series"`
+}
+
+func (s *Service) getCharts(w http.ResponseWriter, r *http.Request, _ *call) error {
+	q, err := httpx.Query(r, nil, "seconds")
+	if err != nil {
+		return proto.ProblemInvalidParameter.With(err.Error())
+	}
+	shown := chartDefault
+	if v := q.Get("seconds"); v != "" {
+		n, err := strconv.Atoi(v)
+		if most := int(chartPoints * step / time.Second); err != nil || n < 1 || n > most {
+			return proto.ProblemInvalidParameter.With(fmt.Sprintf("seconds: want a number from 1 to %d", most))
+		}
+		shown = time.Duration(n) * time.Second
+	}
+	if _, err := s.recorder.look(r.Context()); err != nil {
+		return err
+	}
+	httpx.WriteJSON(w, http.StatusOK, s.recorder.charts(shown))
+	return nil
+}
+
+// charts returns the newest points.
+func (r *recorder) charts(shown time.Duration) charts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := charts{Step: r.every.Seconds(), Since: r.since.UTC(), Series: map[string][]*float64{}}
+	if r.newest != nil {
+		out.End = r.newest.time.UTC()
+	}
+	points := r.points[max(0, len(r.points)-int(max(1, shown/r.every))):]
+	for name, of := range map[string]func(*point) *float64{
+		"connections":     func(p *point) *float64 { return p.connections },
+		"deliveries":      func(p *point) *float64 { return p.deliveries },
+		"publishes":       func(p *point) *float64 { return p.publishes },
+		"latency_p50_ms":  func(p *point) *float64 { return p.p50 },
+		"latency_p99_ms":  func(p *point) *float64 { return p.p99 },
+		"queue_bytes":     func(p *point) *float64 { return p.queue },
+		"log_lag_seconds": func(p *point) *float64 { return p.lag },
+		"nats_bytes":      func(p *point) *float64 { return p.bytes },
+		"refusals":        func(p *point) *float64 { return p.refusals },
+	} {
+		values := make([]*float64, len(points)) // not nil: [] in JSON
+		for i := range points {
+			values[i] = of(&points[i])
+		}
+		out.Series[name] = values
+	}
+	return out
+}

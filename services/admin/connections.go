@@ -1,0 +1,180 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/ask"
+	"github.com/herald-push/herald/services/internal/httpx"
+)
+
+// list is the answer of every call that gives a page of rows.
+type list[R any] struct {
+	Rows    []R      `json:"rows"`
+	Next    string   `json:"next"` // empty: no more
+	Total   int      `json:"total"`
+	Matched int      `json:"matched"`
+	Silent  []string `json:"silent"`
+}
+
+// getConnections is a page of the connections of all gateways, or of one: each gateway gives its part of the page.
+func (s *Service) getConnections(w http.ResponseWriter, r *http.Request, _ *call) error {
+	values, err := httpx.Query(r, nil, "q", "user", "address", "protocol", "channel", "gateway", "sort", "limit", "cursor")
+	if err != nil {
+		return proto.ProblemInvalidParameter.With(err.Error())
+	}
+	q := ask.ConnectionsQuestion{
+		Text: values.Get("q"), User: values.Get("user"), Address: values.Get("address"), Protocol: values.Get("protocol"),
+		Channel: values.Get("channel"), Sort: values.Get("sort"), Cursor: values.Get("cursor"),
+	}
+	if q.Limit, err = readLimit(values.Get("limit")); err != nil {
+		return err
+	}
+	order, err := ask.ParseOrder(q.Sort, ask.ConnectionOrders...)
+	if err != nil {
+		return askProblem(err)
+	}
+	var answers []ask.From[ask.ConnectionsPage]
+	var silent []string
+	if gateway := values.Get("gateway"); gateway != "" {
+		page, err := one[ask.ConnectionsPage](r.Context(), s, ask.Gateway, gateway, ask.Connections, q)
+		if err != nil {
+			return err
+		}
+		answers = append(answers, ask.From[ask.ConnectionsPage]{Instance: gateway, Answer: page})
+	} else if answers, silent, err = all[ask.ConnectionsPage](r.Context(), s, ask.Gateway, ask.Connections, q); err != nil {
+		return err
+	}
+	out := list[ask.Connection]{Silent: sentences(silent)}
+	parts := make([]part[ask.Connection], len(answers))
+	for i, a := range answers {
+		out.Total += a.Answer.Total
+		out.Matched += a.Answer.Matched
+		parts[i] = part[ask.Connection]{a.Answer.Rows, a.Answer.Next != ""}
+	}
+	out.Rows, out.Next = merge(order, q.Limit, func(c *ask.Connection) ask.Key { return c.Key(order.By) }, parts)
+	httpx.WriteJSON(w, http.StatusOK, out)
+	return nil
+}
+
+// readLimit reads how many rows a page is to have. Errors are problems.
+func readLimit(v string) (int, error) {
+	n := 0
+	if v != "" {
+		var err error
+		if n, err = strconv.Atoi(v); err != nil || n < 1 {
+			n = -1
+		}
+	}
+	limit, err := ask.Limit(n)
+	return limit, askProblem(err)
+}
+
+// part is the rows of one gateway, in order; more says that others follow them.
+type part[R any] struct {
+	rows []R
+	more bool
+}
+
+// merge makes one page of the parts. Where a part was cut, what other parts have behind its last row waits for the next
+// page, since rows of that gateway may stand before it.
+func merge[R any](order ask.Order, limit int, key func(*R) ask.Key, parts []part[R]) (rows []R, next string) {
+	top := ask.NewTop[R](order, nil, limit)
+	var end *ask.Key
+	for _, p := range parts {
+		if n := len(p.rows); p.more && n > 0 {
+			if last := key(&p.rows[n-1]); end == nil || order.Compare(last, *end) < 0 {
+				end = &last
+			}
+		}
+	}
+	left := false
+	for _, p := range parts {
+		for i := range p.rows {
+			k := key(&p.rows[i])
+			if end != nil && order.Compare(k, *end) > 0 {
+				left = true
+			} else if top.Wants(k) {
+				top.Add(k, p.rows[i])
+			}
+		}
+	}
+	rows, next, _ = top.Page(1 << 30) // fails only for what is no JSON, and it came as JSON
+	if next == "" && (left || end != nil) && len(rows) > 0 {
+		next = order.Cursor(key(&rows[len(rows)-1]))
+	}
+	return rows, next
+}
+
+// kickRequest is the body of the calls that close connections.
+type kickRequest struct {
+	User    string `json:"user"`
+	Address string `json:"address"`
+	Code    int    `json:"code"`
+	Reason  string `json:"reason"`
+}
+
+// postKick closes one connection.
+func (s *Service) postKick(w http.ResponseWriter, r *http.Request, c *call) error {
+	var body kickRequest
+	if err := readJSON(w, r, &body); err != nil {
+		return err
+	}
+	if body.User != "" || body.Address != "" {
+		return problemInvalid.With("user and address belong to api/kick; the connection stands in the path")
+	}
+	gateway, id := chi.URLParam(r, "gateway"), chi.URLParam(r, "id")
+	q := ask.KickQuestion{ID: id, Code: codeOr(body.Code), By: c.user, Reason: body.Reason}
+	got, err := one[ask.KickAnswer](r.Context(), s, ask.Gateway, gateway, ask.Kick, q)
+	if err != nil {
+		return err
+	}
+	if got.Kicked == 0 {
+		return proto.ProblemNotFound.With("the connection " + id + " is gone")
+	}
+	s.kicked(r.Context(), w, c, "connection "+id, q, got)
+	return nil
+}
+
+// postKickMany closes all connections of a user or an address, on all gateways.
+func (s *Service) postKickMany(w http.ResponseWriter, r *http.Request, c *call) error {
+	var body kickRequest
+	if err := readJSON(w, r, &body); err != nil {
+		return err
+	}
+	q := ask.KickQuestion{User: body.User, Address: body.Address, Code: codeOr(body.Code), By: c.user, Reason: body.Reason}
+	answers, silent, err := all[ask.KickAnswer](r.Context(), s, ask.Gateway, ask.Kick, q)
+	if err != nil {
+		return err
+	}
+	var sum ask.KickAnswer
+	for _, a := range answers {
+		sum.Kicked += a.Answer.Kicked
+	}
+	target := "user " + body.User
+	if body.User == "" {
+		target = "address " + body.Address
+	}
+	if len(silent) > 0 {
+		s.log.Warn("connections were to be closed at gateways that did not answer", "target", target, "silent", silent)
+	}
+	s.kicked(r.Context(), w, c, target, q, sum)
+	return nil
+}
+
+// codeOr is the code that is asked for, or kicked where none is.
+func codeOr(code int) int {
+	if code == 0 {
+		return int(proto.CloseKicked)
+	}
+	return code
+}
+
+// kicked writes down that connections were closed, and answers.
+func (s *Service) kicked(ctx context.Context, w http.ResponseWriter, c *call, target string, q ask.KickQuestion, got ask.KickAnswer) {
+	s.audit(ctx, c, "kick", target, nil, map[string]any{"code": q.Code, "reason": q.Reason, "kicked": got.Kicked})
+	httpx.WriteJSON(w, http.StatusOK, got)
+}
