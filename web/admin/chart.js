@@ -26,6 +26,8 @@ function uPlot() {
 }
 
 const HEIGHT = 128;
+/** Steps between lines of a chart of bytes. */
+const POWERS = Array.from({ length: 45 }, (_, i) => 2 ** i);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 /**
@@ -63,7 +65,7 @@ export const Chart = component((self, first) => {
     chart = new Plot({
       width: ref.current.clientWidth,
       height: HEIGHT,
-      padding: [8, 4, 0, 0],
+      padding: [8, 16, 0, 0],
       legend: { show: false },
       tzDate: zone.value === "utc" ? (seconds) => Plot.tzDate(new Date(seconds * 1000), "Etc/UTC") : undefined,
       cursor: { y: false, sync: { key: "herald" }, points: { size: 6 }, drag: { x: false, y: false } },
@@ -72,7 +74,7 @@ export const Chart = component((self, first) => {
       axes: [
         { ...axis, grid: { show: false }, size: 22, space: 64,
           values: (_, splits) => splits.map((s) => format.time(s * 1000, zone.value).slice(-8, -3)) },
-        { ...axis, size: 56, space: 32, values: (_, splits) => splits.map((n) => props.show(n)) },
+        { ...axis, size: 56, space: 32, incrs: props.show === format.bytes ? POWERS : undefined, values: (_, splits) => splits.map((n) => props.show(n)) },
       ],
       series: [{}, ...props.lines.map(({ tone }, i) => ({
         stroke: colour(tone),

@@ -1,6 +1,6 @@
 // What all pages share: the place in the address, the notice line, and small components.
 
-import { component, computed, createRef, html, signal } from "./component.js";
+import { component, computed, createRef, Fragment, html, signal } from "./component.js";
 import { aborted } from "./api.js";
 import { paused } from "./live.js";
 import * as format from "./format.js";
@@ -241,15 +241,14 @@ export const List = component(() => {
     <tbody>${rows.map((row) => {
       const key = id(row);
       const shown = open.value === key;
-      return [
-        html`<tr key=${key} class=${shown ? "shown" : ""}>${detail
-          && html`<td class="opener"><button type="button" aria-expanded=${shown ? "true" : "false"}
-            aria-label=${`Details of ${columns[0].name?.(row) ?? key}`} onClick=${() => { open.value = shown ? "" : key; }}>
-              <span class="fold" aria-hidden="true"></span></button></td>`}
-          ${columns.map((column) => html`<td class=${classes(column)}>${column.cell(row)}</td>`)}</tr>`,
-        shown && html`<tr key=${`${key} details`} class="details"><td colspan=${columns.length + 1}>
-          <div>${detail(row)}</div></td></tr>`,
-      ];
+      // Keyed, so that a row keeps its elements, and the focus in it, when others come before it.
+      return html`<${Fragment} key=${key}>
+        <tr class=${shown ? "shown" : ""}>${detail && html`<td class="opener"><button type="button"
+          aria-expanded=${shown ? "true" : "false"} aria-label=${`Details of ${columns[0].name?.(row) ?? key}`}
+          onClick=${() => { open.value = shown ? "" : key; }}><span class="fold" aria-hidden="true"></span></button></td>`}
+          ${columns.map((column) => html`<td class=${classes(column)}>${column.cell(row)}</td>`)}</tr>
+        ${shown && html`<tr class="details"><td colspan=${columns.length + 1}><div>${detail(row)}</div></td></tr>`}
+      </${Fragment}>`;
     })}</tbody>
   </table></div>`;
 });
