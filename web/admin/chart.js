@@ -74,7 +74,8 @@ export const Chart = component((self, first) => {
       axes: [
         { ...axis, grid: { show: false }, size: 22, space: 64,
           values: (_, splits) => splits.map((s) => format.time(s * 1000, zone.value).slice(-8, -3)) },
-        { ...axis, size: 56, space: 32, incrs: props.show === format.bytes ? POWERS : undefined, values: (_, splits) => splits.map((n) => props.show(n)) },
+        { ...axis, size: 56, space: 32, incrs: props.show === format.bytes ? POWERS : undefined,
+          values: (_, splits) => splits.map((n) => props.show(n)) },
       ],
       series: [{}, ...props.lines.map(({ tone }, i) => ({
         stroke: colour(tone),
