@@ -43,25 +43,30 @@ async function freePort() {
 /**
  * A folder, a port and a herald in it that can be killed and started again.
  *
- * @param {boolean} secure whether to configure HTTPS by the predecessor's config file
+ * @param {boolean} secure whether to configure HTTPS
+ * @param {boolean} file whether the predecessor's config file says where it listens, and no flag
  * @param {Record<string, string>} settings variables of its environment
  * @param {string[]} flags more of its command line
  */
-export async function herald(t, { secure = false, settings = {}, flags = [] } = {}) {
+export async function herald(t, { secure = false, file = secure, settings = {}, flags = [] } = {}) {
   const folder = mkdtempSync(join(tmpdir(), "herald-"));
   const data = join(folder, "data");
   const port = await freePort();
   const origin = `${secure ? "https" : "http"}://127.0.0.1:${port}`;
   let args = ["-listen", `127.0.0.1:${port}`, "-data", data];
   let ca;
+  const config = { http: secure ? "https" : "http", socketport: `${port}` };
   if (secure) {
     const [certpath, keypath] = [join(folder, "cert.pem"), join(folder, "key.pem")];
     execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
       "-keyout", keypath, "-out", certpath, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
     { stdio: "ignore" });
-    mkdirSync(join(folder, "config"));
-    writeFileSync(join(folder, "config", "socket_config.json"), JSON.stringify({ http: "https", socketport: `${port}`, certpath, keypath }));
+    Object.assign(config, { certpath, keypath });
     ca = readFileSync(certpath);
+  }
+  if (file) {
+    mkdirSync(join(folder, "config"));
+    writeFileSync(join(folder, "config", "socket_config.json"), JSON.stringify(config));
     args = ["-data", data];
   }
 

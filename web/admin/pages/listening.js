@@ -46,7 +46,7 @@ export const Page = component((self) => {
       <${Waiting} of=${now}>${saved && html`<div class="two">
         <section class="card" aria-labelledby="listen">
           <h2 id="listen">Where Herald listens</h2>
-          ${saved.locked && html`<p class="locked">${saved.locked}</p>`}
+          ${saved.locked && html`<p class="locked">${format.sentence(saved.locked)}</p>`}
           <${Form} action="Save and go there" disabled=${!dirty || !!saved.locked || !!moving.value} run=${save}
             more=${html`
               <span class=${`saved ${dirty ? "warn" : "good"}`} role="status">${dirty ? "Not saved" : "Saved"}</span>

@@ -1,9 +1,11 @@
 import { call, get } from "../api.js";
 import { component, html, signal } from "../component.js";
+import { sentence } from "../format.js";
 import { poll } from "../live.js";
-import { change, Difference, Empty, Filter, Filters, Form, place, Silent, Tag, tell, Waiting } from "../view.js";
+import { change, Difference, Empty, Filter, Filters, Form, place, Problem, Silent, Tag, tell, Waiting } from "../view.js";
 
 const SOURCES = { default: "default", file: "file", environment: "environment", flag: "flag", console: "console" };
+const SHOWN = [["", "what acts at once"], ["changed", "what is not default"], ["all", "all settings"]];
 const WANT = { number: "a number", bytes: "bytes, such as 64KiB or 1GiB", duration: "a time, such as 10s or 24h",
   list: "names with commas between", switch: "on or off", text: "text" };
 
@@ -31,22 +33,19 @@ export const Page = component((self) => {
     const all = list.data.value?.settings ?? [];
     const { q = "", only } = place.value.query;
     const seen = all.filter((s) => `${s.name} ${s.env} ${s.help} ${s.group}`.toLowerCase().includes(q.toLowerCase())
-      && (only !== "live" || s.live) && (only !== "changed" || s.source !== "default"));
+      && (only === "all" || (only === "changed" ? s.source !== "default" : s.live)));
     const groups = Map.groupBy ? Map.groupBy(seen, (s) => s.group) : group(seen);
     return html`
       <${Filters} names=${["q", "only"]}>
         <${Filter} name="q" label="Search" placeholder="name, variable or meaning" wide />
-        <${Filter} name="only" label="Show"
-          choices=${[["", "all settings"], ["live", "those that act at once"],
-          ["changed", "those that are not default"]]} />
+        <${Filter} name="only" label="Show" choices=${SHOWN} />
       </${Filters}>
       <${Waiting} of=${list}>
         <${Silent} names=${list.data.value?.silent} />
-        ${list.data.value && seen.length === 0
-          && html`<${Empty} title="No setting matches.">
-          <button type="button" class="quiet" onClick=${() => change({ q: "", only: "" })}>Show all</button></${Empty}>`}
+        ${list.data.value && seen.length === 0 && html`<${Empty} title="No setting matches.">
+          <button type="button" onClick=${() => change({ q: "", only: "all" })}>Show all settings</button></${Empty}>`}
         ${[...groups].map(([name, settings]) => html`<section key=${name} class="group" aria-label=${name}>
-          <h2>${name}</h2>
+          <h2>${sentence(name)}</h2>
           <ul class="settings">${settings.map((setting) =>
             html`<${Setting} key=${setting.name} of=${setting} editing=${editing} after=${after.value[setting.name]}
             save=${save} reset=${reset} />`)}</ul>
@@ -61,15 +60,16 @@ function group(settings) {
   return groups;
 }
 
-const Setting = component((self) => {
+const Setting = component(() => {
   const busy = signal(false);
+  const fault = signal(undefined);
   return ({ of, editing, after, save, reset }) => {
     const open = editing.value === of.name;
     const can = of.live && !of.locked;
     return html`<li class=${open ? "shown" : ""}>
       <div>
         <h3 class="code">${of.name}</h3>
-        <p class="hint">${of.help}</p>
+        <p class="hint">${sentence(of.help)}</p>
       </div>
       <div class="value">
         ${open
@@ -83,23 +83,28 @@ const Setting = component((self) => {
                 onClick=${() => { editing.value = of.name; }}>Change</button>`}
               ${can && of.source === "console"
                 && html`<button type="button" class="quiet" disabled=${busy.value} aria-label=${`Take back ${of.name}`}
-                onClick=${() => {
-                busy.value = true;
-                reset(of).finally(() => { busy.value = false; });
-              }}>Take back</button>`}</p>`}
+                  onClick=${() => {
+                    busy.value = true;
+                    fault.value = undefined;
+                    reset(of).catch((err) => { fault.value = err; }).finally(() => { busy.value = false; });
+                  }}>Take back</button>`}</p>`}
+        <${Problem} fault=${fault.value} />
         ${after && !open && after.before !== after.after
           && html`<${Difference} before=${after.before} after=${after.after} />`}
-        ${of.locked && html`<p class="locked">${of.locked}</p>`}
-        ${of.fault && html`<p class="fault">${of.fault}</p>`}
+        ${of.live && of.locked && html`<p class="locked">${sentence(of.locked)}</p>`}
+        ${of.fault && html`<p class="fault">${sentence(of.fault)}</p>`}
         ${of.stored && of.stored !== of.value
           && html`<p class="hint">The console has <span class="code">${of.stored}</span> stored, which does not act.</p>`}
         ${of.differs?.map((other) =>
-          html`<p class="locked">${other.services?.join(", ") || "Another process"} <span
-          class="code">${other.process}</span> has <span
-          class="code">${other.value || "nothing"}</span> (${SOURCES[other.source] ?? other.source}).</p>`)}
-        <p class="hint">Default <span class="code">${of.default === "" ? "empty" : of.default}</span> · <span
-          class="code">-${of.name}</span>${of.env && html` · <span class="code">${of.env}</span>`}${of.services?.length > 0
-          && ` · ${of.services.join(", ")}`}${!of.live && " · read at the start of Herald, and changed there"}</p>
+          html`<p class="locked">${other.services?.join(", ") || "Another process"} (${other.process}) has
+            ${" "}<span class="code">${other.value || "nothing"}</span>, from ${SOURCES[other.source] ?? other.source}.</p>`)}
+        <p class="hint">${[
+          html`Default <span class="code">${of.default === "" ? "empty" : of.default}</span>`,
+          of.name !== of.env && html`<span class="code">-${of.name}</span>`,
+          of.env && html`<span class="code">${of.env}</span>`,
+          of.services?.join(", "),
+          !of.live && "changes with a restart only",
+        ].filter(Boolean).map((part, i) => html`${i > 0 && " · "}${part}`)}</p>
       </div>
     </li>`;
   };
