@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/admin/users"
 	"github.com/herald-push/herald/services/internal/ask"
 )
 
@@ -62,7 +63,7 @@ func (s *Service) getLog(w http.ResponseWriter, r *http.Request, c *call) error 
 		if q.Cursor = a.Header[ask.HeaderNext]; q.Cursor == "" {
 			return nil
 		}
-		if _, err = s.authenticate(r); err == nil { // who is removed reads no further
+		if err = s.still(r, users.Viewer); err == nil { // who is removed reads no further
 			a, err = s.search(r, q)
 		}
 		if err != nil || a.Status != http.StatusOK {

@@ -211,6 +211,19 @@ func (s *Service) authenticate(r *http.Request) (*call, error) {
 	return &call{user: u.Name, role: u.Role, csrf: s.sessions.GetString(ctx, keyCSRF), expires: expires, session: ctx}, nil
 }
 
+// still reports whether who began an answer that lasts may go on with it: the
+// session has not ended, and the user still has the role. It is no use that keeps
+// the session alive. The error is a problem.
+func (s *Service) still(r *http.Request, role users.Role) error {
+	again := r.Clone(r.Context())
+	again.Header.Set(backgroundHeader, "1")
+	c, err := s.authenticate(again)
+	if err == nil && !c.role.Includes(role) {
+		err = problemRole
+	}
+	return err
+}
+
 // begin starts a session for a user and gives it to the browser. A session that
 // the browser brought along is ended: its token may be somebody else's.
 func (s *Service) begin(w http.ResponseWriter, r *http.Request, u users.User) (*call, error) {
