@@ -14,7 +14,7 @@ HELM     := helm.sh/helm/v3/cmd/helm@v3.22.0
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 # Programs and their packages: for Windows, arm64, Debian and RPM.
 DIST_TOOLS := wine:wine wineboot:wine x86_64-w64-mingw32-ld:binutils-mingw-w64-x86-64 wrestool:icoutils unzip:unzip sqlite3:sqlite3 \
-	qemu-aarch64-static:qemu-user-static debootstrap:debootstrap rpm:rpm cpio:cpio
+	qemu-aarch64-static:qemu-user-static debootstrap:debootstrap rpm:rpm cpio:cpio Xvfb:xvfb
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := run

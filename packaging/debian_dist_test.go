@@ -139,4 +139,48 @@ func TestDebian(t *testing.T) {
 	if got, err := r.command("", "getent", "passwd", "herald").Output(); err == nil {
 		t.Errorf("after the purge there still is the user %q", got)
 	}
+	r.asService()
+}
+
+// asService has a binary, without a package, make itself a service of systemd.
+// systemd itself does not run here: its offline commands do, and what it would
+// start is started as the unit says.
+func (r root) asService() {
+	t := r.t
+	t.Helper()
+	for path, content := range map[string]string{"usr/local/bin/herald": read(t, native(t)), "run/systemd/system/.keep": ""} {
+		at := filepath.Join(r.path, path)
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(at, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	output(t, r.command("", "useradd", "--system", "--create-home", "push"))
+	got := output(t, r.command("", "env", "-C", "/home/push", "HERALD_LOG_LEVEL=debug", "herald", "service", "install", "-user", "push", "-data", "my data"))
+	if !strings.Contains(got, "the service is installed") {
+		t.Errorf("got %q", got)
+	}
+	output(t, r.command("", "systemd-analyze", "verify", "--man=no", "/etc/systemd/system/herald.service"))
+	if got := output(t, r.command("", "systemctl", "is-enabled", "herald")); got != "enabled\n" {
+		t.Errorf("the service is %q", got)
+	}
+	unit := read(t, r.path, "etc", "systemd", "system", "herald.service")
+	for _, want := range []string{
+		"\nUser=push\n", "\nEnvironment=\"HERALD_LOG_LEVEL=debug\"\n",
+		`ExecStart=/usr/local/bin/herald "service" "run" "-folder" "/home/push" "-data" "my data" "-user" "push" "-data" "my data"` + "\n",
+	} {
+		if !strings.Contains(unit, want) {
+			t.Errorf("the unit lacks %q:\n%s", want, unit)
+		}
+	}
+	h := start(t, r.command("push", "herald", "service", "run", "-folder", "/home/push", "-data", "my data"))
+	h.deliver("from a service")
+	h.stop()
+	h.logged(filepath.Join(r.path, "home", "push", "my data", "herald.db"), "from a service")
+	output(t, r.command("", "herald", "service", "uninstall"))
+	if r.has("etc/systemd/system/herald.service") || !r.has("home/push/my data/herald.db") {
+		t.Error("to uninstall the service must take the unit away, and leave the data")
+	}
 }

@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,6 +68,123 @@ func TestWindows(t *testing.T) {
 	h.deliver("from Windows")
 	h.stop()
 	h.logged(filepath.Join(cmd.Dir, "data", "herald.db"), "from Windows")
+}
+
+// herald service makes it a service of Windows, which that starts and stops.
+func TestWindowsService(t *testing.T) {
+	if !have(t, "wine", "wineboot", "x86_64-w64-mingw32-ld", "unzip", "sqlite3") {
+		return
+	}
+	exe, environment := unpacked(t, target{"windows", "amd64"}), wine(t)
+	herald := func(words ...string) (string, error) {
+		cmd := exec.Command("wine", append([]string{exe, "service"}, words...)...)
+		cmd.Env = environment
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	expect := func(want string, fails bool, words ...string) {
+		t.Helper()
+		if out, err := herald(words...); (err != nil) != fails || !strings.Contains(out, want) {
+			t.Fatalf("herald service %v: got %q, %v; want %q", words, out, err, want)
+		}
+	}
+	address := freePort(t)
+	expect("is not installed", true, "status")
+	expect("the service is installed", false, "install", "-listen", address, "-ops-listen", freePort(t))
+	expect("is installed already", true, "install")
+	expect("the service is stopped", true, "status")
+	expect("the service is started", false, "start")
+	expect("the service runs", false, "status")
+	data := filepath.Join(prefixOf(environment), "drive_c", "ProgramData", "Herald")
+	h := &running{t: t, address: address}
+	h.await("its greeting", func() bool {
+		b, _ := os.ReadFile(filepath.Join(data, "greeting.txt"))
+		if shown := keyShown.FindStringSubmatch(string(b)); shown != nil {
+			h.key = shown[1]
+		}
+		return h.key != ""
+	})
+	h.deliver("from a service")
+	expect("the service is stopped", false, "stop")
+	if got := read(t, data, "herald.log"); !strings.Contains(got, "msg=stopping") {
+		t.Errorf("its log does not say that it stopped:\n%s", got)
+	}
+	h.logged(filepath.Join(data, "herald.db"), "from a service")
+	expect("its data is where it was", false, "uninstall")
+	expect("is not installed", true, "status")
+}
+
+// The windowed build, started without a word, serves with a tray icon and with data
+// where Windows keeps it.
+func TestWindowsDesktop(t *testing.T) {
+	if !have(t, "wine", "wineboot", "x86_64-w64-mingw32-ld", "unzip", "Xvfb") {
+		return
+	}
+	exe := filepath.Join(filepath.Dir(unpacked(t, target{"windows", "amd64"})), "herald-desktop.exe")
+	environment := append(wine(t), "DISPLAY="+display(t))
+	folder, address := t.TempDir(), freePort(t)
+	if err := os.MkdirAll(filepath.Join(folder, "config"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	settings := fmt.Sprintf(`{"listen": %q, "ops-listen": %q}`, address, freePort(t))
+	if err := os.WriteFile(filepath.Join(folder, "config", "socket_config.json"), []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("wine", exe)
+	cmd.Env, cmd.Dir = environment, folder
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+	})
+	h := &running{t: t, address: address}
+	var log string
+	h.await("it is ready", func() bool {
+		found, _ := filepath.Glob(filepath.Join(prefixOf(environment), "drive_c", "users", "*", "AppData", "Local", "Herald", "herald.log"))
+		if len(found) == 1 {
+			log = read(t, found[0])
+		}
+		return strings.Contains(log, "msg=ready")
+	})
+	if strings.Contains(log, "no tray icon") {
+		t.Errorf("it has no tray:\n%s", log)
+	}
+}
+
+// display starts a virtual screen and returns its name.
+func display(t *testing.T) string {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	screen := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", "800x600x24", "-nolisten", "tcp")
+	screen.ExtraFiles = []*os.File{w}
+	if err := screen.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = screen.Process.Kill()
+		_ = screen.Wait() // killed
+	})
+	_ = w.Close() // the child has its own
+	number, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ":" + strings.TrimSpace(number)
+}
+
+// prefixOf is the folder of a Wine.
+func prefixOf(environment []string) string {
+	for _, v := range environment {
+		if folder, ok := strings.CutPrefix(v, "WINEPREFIX="); ok {
+			return folder
+		}
+	}
+	return ""
 }
 
 // What Explorer shows of the executables: the icon of web/favicon.ico, picture by

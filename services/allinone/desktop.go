@@ -27,7 +27,6 @@ import (
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/web"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/term"
 )
 
 // windowed is set by the linker in the build for Windows that has no console: it
@@ -108,7 +107,7 @@ func (d *desk) run(ctx context.Context) error {
 		fmt.Fprintf(d.call.std.out, "Herald runs already: %s\n", page)
 		return d.open(page)
 	}
-	closeLog, err := d.keepOutput()
+	closeLog, err := keepOutput(d.call, d.cfg.Data)
 	if err != nil {
 		return err
 	}
@@ -317,47 +316,6 @@ func (d *desk) key(s *serving) (string, error) {
 		return "", err
 	}
 	return secret, os.WriteFile(d.keyFile(), []byte(secret+"\n"), 0o600)
-}
-
-// keepOutput keeps what Herald says where nobody sees it: the log in herald.log,
-// and the greeting, which has what is shown once, in greeting.txt. On a terminal
-// neither is written.
-func (d *desk) keepOutput() (closeFiles func(), err error) {
-	if f, ok := d.call.std.out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return func() {}, nil
-	}
-	if err := os.MkdirAll(d.cfg.Data, 0o700); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
-	}
-	name := filepath.Join(d.cfg.Data, "herald.log")
-	if info, err := os.Stat(name); err == nil && info.Size() > maxKeptLog {
-		_ = os.Rename(name, name+".1") // else the log goes on growing
-	}
-	file, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("log of the desktop: %w", err)
-	}
-	// The file comes first: the windowed build's own streams take nothing.
-	d.call.std.err = io.MultiWriter(file, d.call.std.err)
-	d.call.std.out = &firstGreeting{out: d.call.std.out, file: filepath.Join(d.cfg.Data, "greeting.txt")}
-	return func() { _ = file.Close() }, nil
-}
-
-// maxKeptLog is how long herald.log may have become before a start begins another.
-const maxKeptLog = 8 << 20
-
-// firstGreeting passes a greeting on, and keeps one that has a secret.
-type firstGreeting struct {
-	out  io.Writer
-	file string
-}
-
-func (g *firstGreeting) Write(b []byte) (int, error) {
-	_, _ = g.out.Write(b) // it may be nowhere
-	if !strings.Contains(string(b), "it is shown this once") {
-		return len(b), nil
-	}
-	return len(b), os.WriteFile(g.file, b, 0o600)
 }
 
 // runningPage is the page of the Herald that has the port of these settings; empty:

@@ -15,6 +15,7 @@ require (
 	github.com/herald-push/herald/services/internal v0.0.0
 	github.com/herald-push/herald/services/logger v0.0.0
 	github.com/herald-push/herald/web v0.0.0
+	github.com/kardianos/service v1.3.0
 	github.com/nats-io/nats.go v1.55.0
 	github.com/prometheus/common v0.72.1
 	github.com/rogpeppe/go-internal v1.16.0

@@ -40,6 +40,18 @@ func Folder() (string, error) {
 	}
 }
 
+// ServiceFolder is where this system keeps the data of services, for Herald.
+func ServiceFolder() string {
+	switch runtime.GOOS {
+	case "windows":
+		return filepath.Join(os.Getenv("ProgramData"), "Herald")
+	case "darwin":
+		return "/Library/Application Support/Herald"
+	default:
+		return "/var/lib/herald"
+	}
+}
+
 // Open shows a URL in the browser, or a file in the program for it.
 func Open(what string) error {
 	switch runtime.GOOS {
