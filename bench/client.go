@@ -16,11 +16,11 @@ import (
 	"net/rpc"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +32,7 @@ type group struct {
 	First, N   int // numbers of its clients
 	Every      int // a client whose number is a multiple of it parses what it receives
 	Addr       string
-	TLS        bool // such clients only stay connected
+	TLS        bool // they only stay connected then
 	PerAddress int  // clients with the same source address
 }
 
@@ -49,35 +49,33 @@ const handshakeTimeout = 90 * time.Second
 
 // client is one WebSocket connection. Its fields are guarded by its reader's mu once it has one.
 type client struct {
-	fd       int  // of the bare socket
-	parses   bool // it parses what it receives; else bytes are counted only
-	rest     []byte
-	bytes    int64 // since the last reset
-	messages int64 // of one that parses
+	fd       int
+	parses   bool   // what it receives; else bytes are counted only
+	rest     []byte // the begin of a frame whose end has not come yet
+	bytes    int64  // since the last reset
+	messages int64  // of one that parses
 	dead     bool
 }
 
 // clients are those of this process. Its exported methods are called by bench, one at a time.
 type clients struct {
 	group
-	parsing, counting *reader
-	failed            chan error // a reader that cannot go on says why; never closed
-	secure            []net.Conn
+	readers [2]*reader // of clients that count bytes, and of those that parse
 }
 
 // serveClients is the role of a process of clients.
 func serveClients(job string, stdin io.Reader, stdout io.Writer) error {
-	s := &clients{failed: make(chan error, 2)}
-	err := json.Unmarshal([]byte(job), &s.group)
-	var err1, err2 error
-	s.parsing, err1 = newReader(s, 0)
-	s.counting, err2 = newReader(s, time.Millisecond)
-	calls := rpc.NewServer()
-	if err := errors.Join(err, err1, err2, calls.RegisterName("clients", s)); err != nil {
+	s, calls := &clients{}, rpc.NewServer()
+	if err := errors.Join(json.Unmarshal([]byte(job), &s.group), calls.RegisterName("clients", s)); err != nil {
 		return fmt.Errorf("clients: %w", err)
 	}
-	for _, r := range []*reader{s.parsing, s.counting} {
-		go func() { s.failed <- r.run() }() // ends with the process
+	for i, rest := range []time.Duration{time.Millisecond, 0} {
+		fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("clients: %w", err)
+		}
+		s.readers[i] = &reader{epoll: fd, dialect: s.dialect, rest: rest, buf: make([]byte, 64<<10), clients: map[int]*client{}, tally: newTally()}
+		go s.readers[i].run() // ends with the process
 	}
 	calls.ServeConn(struct {
 		io.Reader
@@ -89,37 +87,20 @@ func serveClients(job string, stdin io.Reader, stdout io.Writer) error {
 
 // Connect connects all clients, with query added to their path.
 func (s *clients) Connect(query string, t *Tally) error {
-	workers, errs := inFlight, make([]error, inFlight)
+	var all errgroup.Group
+	all.SetLimit(inFlight)
 	if s.TLS {
-		workers = inFlightTLS
+		all.SetLimit(inFlightTLS)
 	}
-	var next atomic.Int64
-	var mu sync.Mutex // guards s.secure
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() {
-			in := bufio.NewReaderSize(nil, 16<<10)
-			for i := int(next.Add(1)) - 1; i < s.N && errs[w] == nil; i = int(next.Add(1)) - 1 {
-				number := s.First + i
-				c := &client{parses: number%s.Every == 0}
-				conn, err := s.connect(c, number, query, in)
-				switch {
-				case err != nil:
-					errs[w] = fmt.Errorf("client %d: %w", number, err)
-				case s.TLS:
-					mu.Lock()
-					s.secure = append(s.secure, conn)
-					mu.Unlock()
-				case c.parses:
-					errs[w] = s.parsing.add(c)
-				default:
-					errs[w] = s.counting.add(c)
-				}
+	for number := s.First; number < s.First+s.N; number++ {
+		all.Go(func() error {
+			if err := s.connect(number, query); err != nil {
+				return fmt.Errorf("client %d: %w", number, err)
 			}
+			return nil
 		})
 	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := all.Wait(); err != nil {
 		return err
 	}
 	return s.Count("", t)
@@ -128,38 +109,31 @@ func (s *clients) Connect(query string, t *Tally) error {
 // Count adds up what the clients received since the last reset.
 func (s *clients) Count(_ string, t *Tally) error {
 	*t = newTally()
-	t.Connected = len(s.secure)
-	s.parsing.count(t)
-	s.counting.count(t)
-	select {
-	case err := <-s.failed:
-		return err
-	default:
-		return nil
+	for _, r := range s.readers {
+		t.add(r.count())
 	}
+	return nil
 }
 
 // Reset begins to count anew.
 func (s *clients) Reset(_ string, t *Tally) error {
-	s.parsing.reset()
-	s.counting.reset()
+	for _, r := range s.readers {
+		r.reset()
+	}
 	return s.Count("", t)
 }
 
 // Drop ends all connections at once by a reset, as when a network fails;
 // that also leaves no port behind in TIME_WAIT.
 func (s *clients) Drop(_ string, t *Tally) error {
-	s.parsing.drop()
-	s.counting.drop()
-	for _, c := range s.secure {
-		_ = c.Close() // it may be closed by the server
+	for _, r := range s.readers {
+		r.drop()
 	}
-	s.secure = nil
 	return s.Count("", t)
 }
 
-// connect returns when the client is subscribed. Over TCP, the client is then a bare socket and the connection closed.
-func (s *clients) connect(c *client, number int, query string, in *bufio.Reader) (net.Conn, error) {
+// connect returns when the client is subscribed. It is then a bare socket, also where it spoke TLS.
+func (s *clients) connect(number int, query string) error {
 	from := source(number / s.PerAddress)
 	d := net.Dialer{Timeout: handshakeTimeout, LocalAddr: &net.TCPAddr{IP: from[:]}}
 	d.Control = func(_, _ string, raw syscall.RawConn) (err error) {
@@ -169,32 +143,36 @@ func (s *clients) connect(c *client, number int, query string, in *bufio.Reader)
 	}
 	plain, err := d.Dial("tcp", s.Addr)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	defer func() { _ = plain.Close() }() // the copy of the descriptor stays
 	conn := plain
 	if s.TLS {
 		conn = tls.Client(plain, &tls.Config{InsecureSkipVerify: true}) // the certificate is one that this run made
 	}
-	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout)) // of an open connection it cannot fail
-	in.Reset(conn)
-	if err := s.handshake(c, conn, number, query, in); err != nil {
-		return nil, errors.Join(err, plain.Close())
+	c := &client{parses: number%s.Every == 0 && !s.TLS}
+	if err := s.handshake(c, conn, number, query); err != nil {
+		return err
 	}
-	if s.TLS {
-		return conn, nil
+	if c.fd, err = detach(plain.(*net.TCPConn)); err != nil {
+		return err
 	}
-	c.fd, err = detach(plain.(*net.TCPConn))
-	return nil, errors.Join(err, plain.Close())
+	if c.parses {
+		return s.readers[1].add(c)
+	}
+	return s.readers[0].add(c)
 }
 
-func (s *clients) handshake(c *client, conn io.Writer, number int, query string, in *bufio.Reader) error {
+func (s *clients) handshake(c *client, conn net.Conn, number int, query string) error {
 	channel := strings.ReplaceAll(s.Channel, "{n}", fmt.Sprintf("%05d", number/s.Share))
 	_, name, _ := strings.Cut(channel, ".")
 	fill := strings.NewReplacer("{channel}", channel, "{name}", name)
+	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout)) // of an open connection it cannot fail
 	if _, err := io.WriteString(conn, "GET "+fill.Replace(s.Path)+query+" HTTP/1.1\r\nHost: "+s.Addr+"\r\nUpgrade: websocket\r\n"+
 		"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"); err != nil {
 		return fmt.Errorf("ask for the upgrade: %w", err)
 	}
+	in := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(in, nil)
 	if err != nil {
 		return fmt.Errorf("handshake: %w", err)
@@ -204,7 +182,7 @@ func (s *clients) handshake(c *client, conn io.Writer, number int, query string,
 		return fmt.Errorf("handshake: got %s, want 101: %s", resp.Status, said)
 	}
 	if s.Hello != "" {
-		if _, err := conn.Write(maskedFrame(opText, fill.Replace(s.Hello))); err != nil {
+		if _, err := conn.Write(frame(opText, true, []byte(fill.Replace(s.Hello)))); err != nil {
 			return fmt.Errorf("say hello: %w", err)
 		}
 	}
@@ -215,7 +193,7 @@ func (s *clients) handshake(c *client, conn io.Writer, number int, query string,
 		p, _ := in.Peek(in.Buffered()) // as much as there is
 		c.bytes += int64(len(p))
 		c.frames(p, func(_ byte, payload []byte) {
-			c.messages += int64(eachStamp(payload, func(int64) {}))
+			c.messages += eachStamp(payload, func(int64) {})
 			ready = ready || bytes.Contains(payload, []byte(s.Ready))
 		})
 		_, _ = in.Discard(len(p))
@@ -229,29 +207,20 @@ func source(n int) (a [4]byte) {
 	return a
 }
 
-// sources is how many there are, up to 127.255.255.254.
-const sources = 0x7ffffffe - 0x7f010001 + 1
-
 // reader empties the sockets of many clients: one thread, one epoll, no
 // memory per client. Bytes that are counted only are never copied out of the
 // kernel (MSG_TRUNC), and the thread rests a millisecond after each round, so that
 // it takes little CPU from the server that is measured. Clients that parse
 // have a reader of their own, which does not rest, as it measures their latency.
 type reader struct {
-	epoll      int
-	ping, pong string // of the dialect
-	rest       time.Duration
-	buf        []byte
+	dialect
+	epoll int
+	rest  time.Duration
+	buf   []byte
 
 	mu      sync.Mutex
 	clients map[int]*client // by descriptor
 	tally   Tally           // of those that parse
-}
-
-func newReader(s *clients, rest time.Duration) (*reader, error) {
-	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	return &reader{epoll: fd, ping: s.Ping, pong: s.Pong, rest: rest, buf: make([]byte, 64<<10),
-		clients: map[int]*client{}, tally: newTally()}, err
 }
 
 func (r *reader) add(c *client) error {
@@ -264,12 +233,12 @@ func (r *reader) add(c *client) error {
 }
 
 // run reads for as long as the process lives.
-func (r *reader) run() error {
+func (r *reader) run() {
 	events := make([]unix.EpollEvent, 4096)
 	for {
 		n, err := unix.EpollWait(r.epoll, events, -1)
 		if err != nil && err != unix.EINTR {
-			return err
+			panic(err) // this process has no other use for its epoll
 		}
 		r.mu.Lock()
 		for _, e := range events[:max(0, n)] {
@@ -302,7 +271,7 @@ func (r *reader) empty(c *client) {
 		}
 		c.bytes += int64(n)
 		if c.parses {
-			c.frames(r.buf[:n], func(opcode byte, payload []byte) { r.frame(c, opcode, payload) })
+			c.frames(r.buf[:n], func(opcode byte, payload []byte) { r.receive(c, opcode, payload) })
 		}
 		if int(n) < len(r.buf) {
 			return
@@ -310,18 +279,18 @@ func (r *reader) empty(c *client) {
 	}
 }
 
-// frame counts a frame, and answers pings.
-func (r *reader) frame(c *client, opcode byte, payload []byte) {
+// receive counts a frame, and answers pings.
+func (r *reader) receive(c *client, opcode byte, payload []byte) {
 	now := time.Now().UnixNano()
 	n := eachStamp(payload, func(ns int64) { r.tally.Latency.add(time.Duration(now - ns)) })
-	c.messages += int64(n)
-	r.tally.Messages += int64(n)
-	answer := []byte(nil)
+	c.messages += n
+	r.tally.Messages += n
+	var answer []byte
 	switch {
 	case opcode == opPing:
-		answer = maskedFrame(opPong, string(payload))
-	case n == 0 && r.ping != "" && strings.HasPrefix(string(payload), r.ping):
-		answer = maskedFrame(opText, r.pong)
+		answer = frame(opPong, true, payload)
+	case n == 0 && r.Ping != "" && bytes.HasPrefix(payload, []byte(r.Ping)):
+		answer = frame(opText, true, []byte(r.Pong))
 	default:
 		return
 	}
@@ -338,24 +307,23 @@ func (r *reader) reset() {
 	}
 }
 
-// count adds what this reader's clients received.
-func (r *reader) count(t *Tally) {
+// count is what this reader's clients received.
+func (r *reader) count() Tally {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	sum := Tally{Messages: r.tally.Messages, Pings: r.tally.Pings, Latency: r.tally.Latency, LeastMessages: -1, LeastBytes: -1}
+	sum := newTally()
+	sum.add(r.tally)
 	for _, c := range r.clients {
 		switch {
 		case c.dead:
 			sum.Dead++
-			continue
-		case !c.parses:
-			sum.least(Tally{LeastMessages: -1, LeastBytes: c.bytes})
+		case c.parses:
+			sum.add(Tally{Connected: 1, LeastMessages: c.messages, ParsedBytes: c.bytes, LeastBytes: none})
 		default:
-			sum.least(Tally{LeastMessages: c.messages, ParsedBytes: c.bytes, LeastBytes: -1})
+			sum.add(Tally{Connected: 1, LeastMessages: none, LeastBytes: c.bytes})
 		}
-		sum.Connected++
 	}
-	t.add(sum)
+	return sum
 }
 
 func (r *reader) drop() {

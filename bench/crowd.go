@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/rpc"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Tally is what clients received since the last reset.
@@ -17,39 +19,37 @@ type Tally struct {
 	Connected     int        // now
 	Dead          int        // closed by the server
 	Messages      int64      // received by all clients that parse
-	LeastMessages int64      // received by one of those; -1 with none
+	LeastMessages int64      // received by one of those
 	ParsedBytes   int64      // received by that one
-	LeastBytes    int64      // received by one of those that only count bytes; -1 with none
+	LeastBytes    int64      // received by one of those that only count bytes
 	Pings         int64      // to those that parse
 	Latency       *histogram // of those that parse, from publisher to socket
 }
 
-func newTally() Tally { return Tally{LeastMessages: -1, LeastBytes: -1, Latency: new(histogram)} }
+// none is the least that no client received.
+const none = 1 << 62
+
+func newTally() Tally { return Tally{LeastMessages: none, LeastBytes: none, Latency: new(histogram)} }
 
 func (t *Tally) add(o Tally) {
 	t.Connected += o.Connected
 	t.Dead += o.Dead
 	t.Messages += o.Messages
 	t.Pings += o.Pings
-	t.Latency.merge(o.Latency)
-	t.least(o)
-}
-
-// least keeps the figures of the clients that received least.
-func (t *Tally) least(o Tally) {
-	if o.LeastMessages >= 0 && (t.LeastMessages < 0 || o.LeastMessages < t.LeastMessages) {
+	if o.Latency != nil {
+		t.Latency.merge(o.Latency)
+	}
+	if o.LeastMessages < t.LeastMessages {
 		t.LeastMessages, t.ParsedBytes = o.LeastMessages, o.ParsedBytes
 	}
-	if o.LeastBytes >= 0 && (t.LeastBytes < 0 || o.LeastBytes < t.LeastBytes) {
-		t.LeastBytes = o.LeastBytes
-	}
+	t.LeastBytes = min(t.LeastBytes, o.LeastBytes)
 }
 
 // complete reports whether each client has received each message: those that parse
 // have counted them, and none of the others has noticeably fewer bytes
 // (a server that puts several messages into one frame saves a few).
 func (t *Tally) complete(messages int64) bool {
-	return t.LeastMessages >= messages && (t.LeastBytes < 0 || float64(t.LeastBytes) >= 0.97*float64(t.ParsedBytes))
+	return t.LeastMessages != none && t.LeastMessages >= messages && float64(t.LeastBytes) >= 0.97*float64(t.ParsedBytes)
 }
 
 // crowd is all clients of one measurement, spread over as many processes as
@@ -65,20 +65,21 @@ type part struct {
 	calls *rpc.Client
 }
 
-// startClients starts the processes; connect connects the clients.
-func (b *bench) startClients(g group, all bool) (*crowd, error) {
+// startClients starts the processes; connect connects the clients. every client or some of them parse.
+func (b *bench) startClients(g group, every bool) (*crowd, error) {
 	c := &crowd{n: g.N}
 	g.Every = max(1, g.N/b.samples)
-	if all {
+	if every {
 		g.Every = 1
 	}
 	for most, done, first := socketsOfAProcess(), 0, g.First; done < c.n; done += most {
 		g.First, g.N = first+done, min(most, c.n-done)
-		p := &part{process: b.role("clients", g)}
+		job, _ := json.Marshal(g) // a struct of plain values
+		p := &part{process: command("clients", nil, b.self, "clients", string(job))}
 		in, err1 := p.cmd.StdinPipe()
 		out, err2 := p.cmd.StdoutPipe()
 		if err := errors.Join(err1, err2, b.start(p.process)); err != nil {
-			return nil, fmt.Errorf("start clients: %w", err)
+			return nil, err
 		}
 		p.calls = rpc.NewClient(struct {
 			io.Reader
@@ -91,52 +92,50 @@ func (b *bench) startClients(g group, all bool) (*crowd, error) {
 
 // call calls a method of clients in all processes at once and adds up their answers.
 func (c *crowd) call(ctx context.Context, method, query string) (Tally, error) {
-	answers, errs := make([]Tally, len(c.parts)), make([]error, len(c.parts))
-	var wg sync.WaitGroup
+	answers := make([]Tally, len(c.parts))
+	var all errgroup.Group
 	for i, p := range c.parts {
-		wg.Go(func() {
+		all.Go(func() error {
 			call := p.calls.Go("clients."+method, query, &answers[i], make(chan *rpc.Call, 1))
 			select {
 			case <-ctx.Done():
-				errs[i] = ctx.Err()
+				return ctx.Err()
 			case <-call.Done:
-				if call.Error != nil {
-					errs[i] = fmt.Errorf("clients: %s: %w: %s", method, call.Error, p.tail())
-				}
 			}
+			if call.Error != nil {
+				return fmt.Errorf("clients: %s: %w: %s", method, call.Error, p.tail())
+			}
+			return nil
 		})
 	}
-	wg.Wait()
-	sum := newTally()
-	if err := errors.Join(errs...); err != nil {
-		return sum, err
-	}
+	sum, err := newTally(), all.Wait()
 	for _, a := range answers {
-		sum.add(a)
+		if err == nil {
+			sum.add(a)
+		}
 	}
-	return sum, nil
+	return sum, err
 }
 
-// connect connects all clients at once and returns how long that took.
-func (c *crowd) connect(ctx context.Context, query string) (time.Duration, error) {
-	begin := time.Now()
+// connect connects all clients at once.
+func (c *crowd) connect(ctx context.Context, query string) error {
 	t, err := c.call(ctx, "Connect", query)
-	took := time.Since(begin)
 	if err == nil && t.Connected != c.n {
 		err = fmt.Errorf("clients: %d of %d are connected", t.Connected, c.n)
 	}
-	return took, err
+	return err
 }
 
 // deliveryTimeout is how long a crowd may receive nothing before that is an error.
 const deliveryTimeout = 15 * time.Second
 
 // await waits until each client has received so many messages.
-func (c *crowd) await(ctx context.Context, messages int64) (Tally, error) {
-	return c.until(ctx, deliveryTimeout, func(t *Tally) bool { return t.complete(messages) })
+func (c *crowd) await(ctx context.Context, messages int) (Tally, error) {
+	return c.until(ctx, deliveryTimeout, func(t *Tally) bool { return t.complete(int64(messages)) })
 }
 
-// receive publishes a load of which each client gets so many messages, and waits until each has them. It counts from the load on.
+// receive publishes a load of which each client gets so many messages, and waits until each has them. It counts from
+// the load on.
 func (c *crowd) receive(ctx context.Context, t target, l load, each int) (Tally, error) {
 	if _, err := c.call(ctx, "Reset", ""); err != nil {
 		return Tally{}, err
@@ -144,7 +143,7 @@ func (c *crowd) receive(ctx context.Context, t target, l load, each int) (Tally,
 	if _, err := t.publish(ctx, l); err != nil {
 		return Tally{}, err
 	}
-	return c.await(ctx, int64(each))
+	return c.await(ctx, each)
 }
 
 // until waits for a condition. It fails when the server closes a client, or when the clients received nothing for
@@ -153,13 +152,11 @@ func (c *crowd) until(ctx context.Context, patience time.Duration, done func(*Ta
 	last, since := int64(-1), time.Now()
 	for {
 		t, err := c.call(ctx, "Count", "")
-		switch {
-		case err != nil:
+		if err == nil && t.Dead > 0 {
+			err = fmt.Errorf("the server closed %d of %d clients", t.Dead, c.n)
+		}
+		if err != nil || done(&t) {
 			return t, err
-		case t.Dead > 0:
-			return t, fmt.Errorf("the server closed %d of %d clients", t.Dead, c.n)
-		case done(&t):
-			return t, nil
 		}
 		if now := t.Messages + t.LeastBytes + t.Pings; now != last {
 			last, since = now, time.Now()

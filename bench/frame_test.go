@@ -14,7 +14,7 @@ func TestFrames(t *testing.T) {
 	var stream []byte
 	var want []int
 	for _, n := range []int{0, 1, 125, 126, 300, 65535, 65536} {
-		stream = append(stream, textFrame(bytes.Repeat([]byte("x"), n))...)
+		stream = append(stream, frame(opText, false, bytes.Repeat([]byte("x"), n))...)
 		want = append(want, n)
 	}
 	for _, cut := range []int{1, 2, 3, 7, 1000, len(stream)} {
@@ -54,8 +54,8 @@ func TestComplete(t *testing.T) {
 		t    Tally
 		want bool
 	}{
-		{"all parse", Tally{LeastMessages: 10, LeastBytes: -1, ParsedBytes: 2000}, true},
-		{"one lacks a message", Tally{LeastMessages: 9, LeastBytes: -1, ParsedBytes: 1800}, false},
+		{"all parse", Tally{LeastMessages: 10, LeastBytes: none, ParsedBytes: 2000}, true},
+		{"one lacks a message", Tally{LeastMessages: 9, LeastBytes: none, ParsedBytes: 1800}, false},
 		{"those counted have as much", Tally{LeastMessages: 10, LeastBytes: 2000, ParsedBytes: 2000}, true},
 		{"merged frames", Tally{LeastMessages: 10, LeastBytes: 1990, ParsedBytes: 2000}, true},
 		{"one that is counted lacks a message", Tally{LeastMessages: 10, LeastBytes: 1800, ParsedBytes: 2000}, false},
@@ -66,8 +66,7 @@ func TestComplete(t *testing.T) {
 		}
 	}
 	sum := newTally()
-	for _, part := range []Tally{{Connected: 2, LeastMessages: 10, ParsedBytes: 2000, LeastBytes: -1}, {Connected: 3, LeastMessages: 8, ParsedBytes: 1600, LeastBytes: 1500}, {Connected: 1, LeastMessages: -1, LeastBytes: 1400}} {
-		part.Latency = new(histogram)
+	for _, part := range []Tally{{Connected: 2, LeastMessages: 10, ParsedBytes: 2000, LeastBytes: none}, {Connected: 3, LeastMessages: 8, ParsedBytes: 1600, LeastBytes: 1500}, {Connected: 1, LeastMessages: none, LeastBytes: 1400}} {
 		sum.add(part)
 	}
 	if sum.Connected != 6 || sum.LeastMessages != 8 || sum.ParsedBytes != 1600 || sum.LeastBytes != 1400 {

@@ -3,11 +3,12 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,14 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpu is time that a process spent, in seconds: its own code, and the
+// cpu is time that a process spent, in seconds: all of it, and that of its own code, without the
 // kernel's on its behalf.
-type cpu struct{ user, sys float64 }
-
-func (c cpu) sum() float64         { return c.user + c.sys }
-func (c cpu) plus(o cpu) cpu       { return cpu{c.user + o.user, c.sys + o.sys} }
-func (c cpu) minus(before cpu) cpu { return cpu{c.user - before.user, c.sys - before.sys} }
-func (c cpu) per(n float64) cpu    { return cpu{c.user / n, c.sys / n} }
+type cpu struct{ sum, user float64 }
 
 // tick is the unit of /proc: USER_HZ, 100 on every Linux that Go runs on.
 const tick = 0.01
@@ -33,63 +29,54 @@ const tick = 0.01
 // ticks of 10 ms, and on most machines estimates by who was running at its timer's
 // interrupts: that share is rough.
 func cpuOf(pid int) (cpu, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return cpu{}, fmt.Errorf("cpu time of a process: %w", err)
-	}
-	// After the name, which may contain anything, in parentheses.
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	user, err := strconv.ParseFloat(f[11], 64)
-	if err != nil {
-		return cpu{}, fmt.Errorf("cpu time of a process: %q", b)
-	}
+	b, err1 := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	// The clock of a process: clock_getcpuclockid(3), of the kind CPUCLOCK_SCHED.
 	var sum unix.Timespec
-	if err := unix.ClockGettime(int32(^pid)<<3|2, &sum); err != nil {
-		return cpu{}, fmt.Errorf("cpu time of a process: its clock: %w", err)
+	err2 := unix.ClockGettime(int32(^pid)<<3|2, &sum)
+	if err := errors.Join(err1, err2); err != nil {
+		return cpu{}, fmt.Errorf("cpu time of a process: %w", err)
 	}
-	return cpu{user * tick, float64(sum.Nano())/1e9 - user*tick}, nil
+	// Fields are counted after the name, which may contain anything, in parentheses.
+	user, err := strconv.ParseFloat(strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))[11], 64)
+	return cpu{float64(sum.Nano()) / 1e9, user * tick}, err
 }
 
 // rssOf is the resident memory of a process in bytes.
 func rssOf(pid int) (float64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		return 0, fmt.Errorf("memory of a process: %w", err)
-	}
-	pages, err := strconv.ParseFloat(strings.Fields(string(b))[1], 64)
-	return pages * float64(os.Getpagesize()), err
+	pages, err := field(fmt.Sprintf("/proc/%d/statm", pid), "", 1)
+	return float64(pages * os.Getpagesize()), err
 }
 
 // machineBusy is the CPU time of everything that runs on this machine, in seconds.
-func machineBusy() float64 {
-	b, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0
+func machineBusy() (busy float64) {
+	for _, i := range []int{1, 2, 3, 6, 7, 8} { // not idle, not waiting for a disk
+		ticks, _ := field("/proc/stat", "cpu ", i) // each Linux has it
+		busy += float64(ticks) * tick
 	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	var busy float64
-	for i, f := range strings.Fields(line)[1:] {
-		if v, err := strconv.ParseFloat(f, 64); err == nil && i < 8 && i != 3 && i != 4 { // not idle, not waiting for a disk
-			busy += v
+	return busy
+}
+
+// field reads the n-th word, a number, of the first line that begins so in a file of the kernel's.
+func field(path, begin string, n int) (int, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, fmt.Errorf("this machine: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); strings.HasPrefix(line, begin) && len(f) > n {
+			return strconv.Atoi(f[n])
 		}
 	}
-	return busy * tick
+	return 0, fmt.Errorf("this machine: %s has no %q", path, begin)
 }
+
+var modelName = regexp.MustCompile(`model name\s*: (.*)`)
 
 // machine describes what the figures were measured on.
 func machine() string {
-	model := "unknown processor"
-	if f, err := os.Open("/proc/cpuinfo"); err == nil {
-		defer func() { _ = f.Close() }()
-		for lines := bufio.NewScanner(f); lines.Scan(); {
-			if name, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(name) == "model name" {
-				model = strings.TrimSpace(value)
-				break
-			}
-		}
-	}
+	info, _ := os.ReadFile("/proc/cpuinfo") // without it the description is shorter
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	model := append(modelName.FindStringSubmatch(string(info)), "", "an unknown kind")[1]
 	return fmt.Sprintf("%s, Linux %s", model, strings.TrimSpace(string(kernel)))
 }
 

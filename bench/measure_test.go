@@ -26,11 +26,11 @@ func TestCPUOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if most := own(); got.sum() < least-2*tick || got.sum() > most+2*tick {
-		t.Errorf("got %.3f s, want from %.3f to %.3f", got.sum(), least, most)
+	if most := own(); got.sum < least-2*tick || got.sum > most+2*tick {
+		t.Errorf("got %.3f s, want from %.3f to %.3f", got.sum, least, most)
 	}
-	if got.user < 0 || got.user > got.sum()+2*tick {
-		t.Errorf("got %.3f s of user time among %.3f", got.user, got.sum())
+	if got.user < 0 || got.user > got.sum+2*tick {
+		t.Errorf("got %.3f s of user time among %.3f", got.user, got.sum)
 	}
 	if _, err := cpuOf(1 << 30); err == nil {
 		t.Error("got no error for a process that does not exist")
@@ -39,7 +39,7 @@ func TestCPUOf(t *testing.T) {
 
 // Who has left is noticed at the first write, and only that one is forgotten.
 func TestBareNotices(t *testing.T) {
-	b := newBare()
+	b := &bare{channels: map[string][]int{}}
 	var clients []int
 	for range 3 {
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -65,7 +65,7 @@ func TestBareNotices(t *testing.T) {
 	}
 	for _, i := range []int{0, 2} {
 		buf := make([]byte, 16)
-		if n, err := unix.Read(clients[i], buf); err != nil || n != 2*len(textFrame([]byte("m"))) {
+		if n, err := unix.Read(clients[i], buf); err != nil || n != 2*len(frame(opText, false, []byte("m"))) {
 			t.Errorf("client %d: got %d bytes and %v, want two frames", i, n, err)
 		}
 	}

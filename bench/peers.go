@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,27 +29,27 @@ import (
 // everything that is published from then on.
 type peer interface {
 	http.Handler
-	// publish pushes body, which is not changed later, to the clients of the channel.
-	publish(channel string, body []byte)
+	publish(channel string, body []byte) // body is not changed later
 }
+
+// welcome is the first frame of the servers that have no greeting of their own.
+const welcome = `{"type":"welcome"}`
 
 // serve is the role of a process that is a server to compare with. It receives
 // its messages as the gateway does, by one subscription to all that the
 // stream republishes, or by POSTs.
 func serve(ctx context.Context, job string) error {
 	var s setup
-	if err := json.Unmarshal([]byte(job), &s); err != nil {
+	err := json.Unmarshal([]byte(job), &s)
+	nc, err2 := nats.Connect(s.NATS)
+	if err := errors.Join(err, err2); err != nil {
 		return fmt.Errorf("serve: %w", err)
-	}
-	nc, err := nats.Connect(s.NATS)
-	if err != nil {
-		return fmt.Errorf("serve %s: %w", s.As, err)
 	}
 	defer nc.Close()
 	var p peer
 	switch s.As {
 	case "bare":
-		p = newBare()
+		p = &bare{channels: map[string][]int{}}
 	case "textbook":
 		p = &textbook{ping: s.Ping, channels: map[string]map[*member]struct{}{}}
 	default:
@@ -58,69 +57,64 @@ func serve(ctx context.Context, job string) error {
 		if s.Posts {
 			broker = &natsBroker{nc: nc, channels: map[string]*nats.Subscription{}}
 		}
-		if p, err = newCentrifuge(s.Ping, broker); err != nil {
-			return fmt.Errorf("serve %s: %w", s.As, err)
-		}
+		p, err = newCentrifuge(s.Ping, broker)
 	}
 	if s.Posts {
-		http.Handle("POST /v1/messages", takePosts(s.Key, p.publish))
-	} else if err := followStream(nc, p.publish); err != nil {
+		http.HandleFunc("POST /v1/messages", func(w http.ResponseWriter, r *http.Request) { takePost(w, r, s.Key, p.publish) })
+	} else if err == nil {
+		err = followStream(nc, p.publish)
+	}
+	if err != nil {
 		return fmt.Errorf("serve %s: %w", s.As, err)
 	}
 	http.Handle("GET /ws", p)
 	http.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
 	h := &http.Server{Addr: s.Listen, ReadHeaderTimeout: 10 * time.Second}
 	defer context.AfterFunc(ctx, func() { _ = h.Close() })()
-	if s.TLS {
+	if s.Cert != "" {
 		return h.ListenAndServeTLS(s.Cert, s.CertKey)
 	}
 	return h.ListenAndServe()
 }
 
-// followStream calls publish, on one goroutine, with each message that the stream republishes. The body is not changed later.
+// followStream calls publish, on one goroutine, with each message that the stream republishes.
 func followStream(nc *nats.Conn, publish func(channel string, body []byte)) error {
 	_, err := nc.Subscribe(proto.SubjectLivePacks, func(m *nats.Msg) {
 		for lines := proto.ReadPack(m.Data); lines.Next(); {
-			publish(string(lines.Channel()), slices.Clone(lines.Message()))
+			publish(string(lines.Channel()), lines.Message())
 		}
 	})
 	return errors.Join(err, nc.Flush())
 }
 
-// takePosts is the least that a server does with a POST of one message or an array of them: it checks the key,
+// takePost is the least that a server does with a POST of one message or an array of them: it compares the key,
 // parses, publishes each and answers with a status for each.
-func takePosts(key string, publish func(channel string, body []byte)) http.HandlerFunc {
-	type message struct {
+func takePost(w http.ResponseWriter, r *http.Request, key string, publish func(channel string, body []byte)) {
+	if r.Header.Get("X-API-KEY") != key {
+		http.Error(w, "wrong key", http.StatusUnauthorized)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 8<<20))
+	messages := make([]struct {
 		Channel string
 		Data    json.RawMessage
+	}, 1)
+	if bytes.HasPrefix(body, []byte("[")) {
+		err = errors.Join(err, json.Unmarshal(body, &messages))
+	} else {
+		err = errors.Join(err, json.Unmarshal(body, &messages[0]))
 	}
-	return func(w http.ResponseWriter, r *http.Request) {
-		if subtle.ConstantTimeCompare([]byte(r.Header.Get("X-API-KEY")), []byte(key)) != 1 {
-			http.Error(w, "wrong key", http.StatusUnauthorized)
-			return
-		}
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 8<<20))
-		messages := make([]message, 1)
-		if err == nil && bytes.HasPrefix(body, []byte("[")) {
-			err = json.Unmarshal(body, &messages)
-		} else if err == nil {
-			err = json.Unmarshal(body, &messages[0])
-		}
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		var answer []byte
-		for _, m := range messages {
-			publish(m.Channel, m.Data)
-			answer = append(answer, `{"status":"published"}`...)
-		}
-		_, _ = w.Write(answer) // the publisher may be gone
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
 	}
+	var answer []byte
+	for _, m := range messages {
+		publish(m.Channel, m.Data)
+		answer = append(answer, `{"status":"published"}`...)
+	}
+	_, _ = w.Write(answer) // the publisher may be gone
 }
-
-// welcome is the first frame of the servers that have no greeting of their own.
-const welcome = `{"type":"welcome"}`
 
 // bare is no server but the least that one can cost: a loop of write(2) over the
 // sockets of a channel, on one goroutine. It reads nothing, notices only when
@@ -129,8 +123,6 @@ type bare struct {
 	mu       sync.Mutex
 	channels map[string][]int // guarded by mu; sockets
 }
-
-func newBare() *bare { return &bare{channels: map[string][]int{}} }
 
 func (b *bare) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, _, err := http.NewResponseController(w).Hijack()
@@ -149,7 +141,7 @@ func (b *bare) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Unlock()
 	// As long as nothing is published, nobody else writes.
 	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"+string(textFrame([]byte(welcome)))) // it may be gone
+		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"+string(frame(opText, false, []byte(welcome)))) // it may be gone
 }
 
 // detach duplicates the descriptor of a socket; Go's poller does not know the copy.
@@ -158,29 +150,21 @@ func detach(c *net.TCPConn) (fd int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	if e := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
-		return -1, e
-	}
-	return fd, err
+	e := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) })
+	return fd, errors.Join(e, err)
 }
 
 func (b *bare) publish(channel string, body []byte) {
-	frame := textFrame(body)
+	f := frame(opText, false, body)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var gone []int
-	for _, fd := range b.channels[channel] {
-		if !writeAll(fd, frame) {
-			gone = append(gone, fd)
+	b.channels[channel] = slices.DeleteFunc(b.channels[channel], func(fd int) bool {
+		gone := !writeAll(fd, f)
+		if gone {
+			_ = unix.Close(fd) // nothing is written to it any more
 		}
-	}
-	if len(gone) == 0 {
-		return
-	}
-	b.channels[channel] = slices.DeleteFunc(b.channels[channel], func(fd int) bool { return slices.Contains(gone, fd) })
-	for _, fd := range gone {
-		_ = unix.Close(fd) // nothing is written to it any more
-	}
+		return gone
+	})
 }
 
 // writeAll is one write, unless the socket is full, and reports whether the client

@@ -5,15 +5,13 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -23,12 +21,7 @@ type process struct {
 	name string
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
-
-	mu   sync.Mutex
-	said []byte // guarded by mu; the last keepSaid bytes of its standard error
 }
-
-const keepSaid = 8 << 10
 
 // command prepares a process with this environment and without the variables of
 // the parent that begin with HERALD_.
@@ -36,21 +29,18 @@ func command(name string, env []string, binary string, args ...string) *process 
 	p := &process{name: name, cmd: exec.Command(binary, args...), done: make(chan struct{})}
 	p.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "HERALD_") })
 	p.cmd.Env = append(p.cmd.Env, env...)
-	p.cmd.Stderr = p
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	p.cmd.WaitDelay = time.Second
 	return p
 }
 
-// role prepares a process of this binary.
-func (b *bench) role(name string, job any) *process {
-	j, _ := json.Marshal(job) // jobs are structs of plain values
-	return command(name, nil, b.self, name, string(j))
-}
-
-// start runs the process. close kills it at the latest.
+// start runs the process; its standard error goes to a file of the run. close kills it at the latest.
 func (b *bench) start(p *process) error {
-	if err := p.cmd.Start(); err != nil {
+	said, err := os.CreateTemp(b.dir, p.name+"-*.log")
+	if err != nil {
+		return fmt.Errorf("start %s: %w", p.name, err)
+	}
+	p.cmd.Stderr = said
+	if err := errors.Join(p.cmd.Start(), said.Close()); err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	b.running = append(b.running, p)
@@ -61,68 +51,52 @@ func (b *bench) start(p *process) error {
 	return nil
 }
 
-// kill ends processes that start has started, and returns when they are gone.
-func (b *bench) kill(list ...*process) {
-	for _, p := range list {
+// kill ends all processes that start has started, and returns when they are gone.
+func (b *bench) kill() {
+	for _, p := range b.running {
 		_ = p.cmd.Process.Kill() // it may have ended
 	}
-	for _, p := range list {
+	for _, p := range b.running {
 		<-p.done
 	}
-	b.running = slices.DeleteFunc(b.running, func(p *process) bool { return slices.Contains(list, p) })
-}
-
-// Write keeps what the process writes to standard error.
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.said = append(p.said, b...)
-	p.said = p.said[max(0, len(p.said)-keepSaid):]
-	return len(b), nil
+	b.running = nil
 }
 
 // tail is the last that the process wrote to standard error, for an error about it.
 func (p *process) tail() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return string(bytes.TrimSpace(p.said))
+	said, _ := os.ReadFile(p.cmd.Stderr.(*os.File).Name()) // without it the error is shorter
+	return string(bytes.TrimSpace(said[max(0, len(said)-8<<10):]))
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// await calls ready every few milliseconds until it returns true.
-func (p *process) await(ctx context.Context, ready func() bool) error {
+// await calls ready every few milliseconds until it returns nil.
+func (p *process) await(ctx context.Context, ready func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for !ready() {
+	for err := ready(); err != nil; err = ready() {
 		select {
 		case <-p.done:
 			return fmt.Errorf("%s ended early: %s", p.name, p.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("wait for %s: %w: %s", p.name, ctx.Err(), p.tail())
+			return fmt.Errorf("wait for %s: %w: %s", p.name, err, p.tail())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
 	return nil
 }
 
-// freeAddresses are n of 127.0.0.1 where nobody listens now, with ports below those that
-// Linux gives to outgoing connections (32768 and up).
+// freeAddresses are n of 127.0.0.1 where nobody listens now.
 func freeAddresses(n int) (list []string, err error) {
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.N(12000))
-		l, err := net.Listen("tcp", addr)
-		if err != nil || slices.Contains(list, addr) {
-			continue
-		}
-		if err := l.Close(); err != nil {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
 			return nil, err
 		}
-		if list = append(list, addr); len(list) == n {
-			return list, nil
-		}
+		defer func() { _ = l.Close() }() // nobody has used it
+		list = append(list, l.Addr().String())
 	}
-	return nil, fmt.Errorf("fewer than %d ports of 127.0.0.1 are free", n)
+	return list, nil
 }
 
 // pause returns after d, or with the reason why not.

@@ -27,23 +27,24 @@ import (
 // bench is one run: a folder, the binaries, the processes, and what was measured.
 type bench struct {
 	plan
-	log           io.Writer // progress, a line each
-	dir           string
-	self          string            // this binary
-	binary        map[string]string // of the others, by name
-	cert, certKey string            // PEM files
-	running       []*process        // all that were started and not killed yet
-	result        *result
-	round         int
+	log     io.Writer // progress, a line each
+	dir     string
+	self    string     // this binary
+	running []*process // all that were started and not killed yet
+	result  *result
+	round   int
 }
 
-// tools are the commands that a run builds.
+// tools are the commands that a run builds into its folder.
 var tools = map[string]string{
 	"gateway":     "github.com/herald-push/herald/services/gateway/cmd/gateway",
 	"ingest":      "github.com/herald-push/herald/services/ingest/cmd/ingest",
 	"herald":      "github.com/herald-push/herald/services/allinone",
 	"nats-server": "github.com/nats-io/nats-server/v2",
 }
+
+// path is where a file of the run is.
+func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
 
 // open builds the binaries and makes a certificate. The caller calls close, also after an error.
 func (b *bench) open(ctx context.Context) (err error) {
@@ -53,15 +54,12 @@ func (b *bench) open(ctx context.Context) (err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this binary: %w", err)
 	}
-	b.binary = map[string]string{}
 	for name, path := range tools {
-		b.binary[name] = filepath.Join(b.dir, name)
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", b.binary[name], path).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", b.path(name), path).CombinedOutput(); err != nil {
 			return fmt.Errorf("build %s: %w\n%s", path, err, out)
 		}
 	}
-	b.cert, b.certKey = filepath.Join(b.dir, "cert.pem"), filepath.Join(b.dir, "key.pem")
-	if err := writeCertificate(b.cert, b.certKey); err != nil {
+	if err := writeCertificate(b.path("cert.pem"), b.path("key.pem")); err != nil {
 		return fmt.Errorf("make a certificate: %w", err)
 	}
 	return nil
@@ -69,7 +67,7 @@ func (b *bench) open(ctx context.Context) (err error) {
 
 // close ends all processes and removes the folder.
 func (b *bench) close() error {
-	b.kill(slices.Clone(b.running)...)
+	b.kill()
 	return os.RemoveAll(b.dir)
 }
 
@@ -78,15 +76,10 @@ func writeCertificate(certFile, keyFile string) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	t := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	t := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	cert, err1 := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
 	private, err2 := x509.MarshalPKCS8PrivateKey(key)
-	if err := errors.Join(err1, err2); err != nil {
-		return err
-	}
-	return errors.Join(
+	return errors.Join(err1, err2,
 		os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600),
 		os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
 }
@@ -104,7 +97,6 @@ func (p plan) run(ctx context.Context, log io.Writer) (r *result, err error) {
 			break
 		}
 		round := time.Now()
-		fmt.Fprintf(log, "round %d of %d\n", b.round+1, p.rounds)
 		for _, s := range scenarios {
 			if err := b.perform(ctx, s); err != nil {
 				return nil, err
@@ -112,6 +104,7 @@ func (p plan) run(ctx context.Context, log io.Writer) (r *result, err error) {
 		}
 		b.result.rounds++
 		longest = max(longest, time.Since(round))
+		fmt.Fprintf(log, "round %d of %d took %.0f s\n", b.round+1, p.rounds, time.Since(round).Seconds())
 	}
 	return b.result, nil
 }
@@ -124,40 +117,42 @@ func (b *bench) perform(ctx context.Context, s scenario) error {
 		for i := range candidates {
 			c := candidates[(b.round+i)%len(candidates)]
 			steps := slices.DeleteFunc(slices.Clone(s.steps), func(p step) bool {
-				return len(b.only) > 0 && !slices.Contains(b.only, p.name) || p.largest && n != largest ||
+				return len(b.only) > 0 && !slices.Contains(b.only, p.name) || !p.each && n != largest ||
 					c.takes != "" && !slices.Contains(strings.Fields(c.takes), p.name) || c.name == "node" && b.result.withoutNode != ""
 			})
 			if len(steps) == 0 {
 				continue
 			}
-			began := time.Now()
-			if err := b.try(ctx, c, s, min(n, cmp.Or(s.most, n)), steps); err != nil {
-				return err
+			n := min(n, cmp.Or(s.most, n))
+			if err := b.try(ctx, c, s, n, steps); err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				failure := fmt.Sprintf("%s with %d clients: %v", c.name, n, err)
+				fmt.Fprintln(b.log, " ", failure)
+				b.result.failures = append(b.result.failures, failure) // written below the table, and the run goes on
 			}
-			fmt.Fprintf(b.log, "  %-16s %.1f s\n", c.name, time.Since(began).Seconds())
 		}
 	}
 	return nil
 }
 
-// try starts a candidate and n clients for it, takes the steps, and ends everything. An error of
-// a step is written below the table, and the run goes on.
-func (b *bench) try(ctx context.Context, c *candidate, s scenario, n int, steps []step) error {
-	defer func() { b.kill(slices.Clone(b.running)...) }()
-	sys, err := b.startSystem(ctx, c, s)
-	if err != nil {
+// try starts a candidate and n clients for it, takes the steps, and ends everything.
+func (b *bench) try(ctx context.Context, c *candidate, s scenario, n int, steps []step) (err error) {
+	defer b.kill()
+	t := &trial{bench: b, scenario: s, of: c}
+	if t.system, err = b.startSystem(ctx, c, s); err != nil {
 		return err
 	}
-	t := &trial{bench: b, system: sys, scenario: s, of: c, clients: &crowd{}}
-	if sys.feed != nil {
-		defer sys.feed.Close()
+	if t.feed != nil {
+		defer t.feed.Close()
 	}
 	if s.channel != "" {
 		if t.clients, err = b.startClients(t.group(n, s.channel), s.parse); err != nil {
 			return err
 		}
 		if !steps[0].connects {
-			_, err = t.clients.connect(ctx, "")
+			err = t.clients.connect(ctx, "")
 		}
 	}
 	for _, p := range steps {
@@ -165,50 +160,41 @@ func (b *bench) try(ctx context.Context, c *candidate, s scenario, n int, steps 
 			err = p.do(ctx, t)
 		}
 	}
-	if err == nil || ctx.Err() != nil {
-		return ctx.Err()
-	}
-	failure := fmt.Sprintf("%s with %d clients: %v", c.name, n, err)
-	fmt.Fprintln(b.log, " ", failure)
-	b.result.failures = append(b.result.failures, failure)
-	return nil
+	return err
 }
 
-// cost is the CPU time of each group of processes during do, and do's wall time. It notes
+// cost is the CPU time of each of these processes during do, and do's wall time in seconds. It notes
 // how much of the machine programs that are not of this run used meanwhile.
-func (b *bench) cost(do func() error, groups ...[]*process) ([]cpu, time.Duration, error) {
-	read := func() (each []cpu, ours float64, err error) {
+func (b *bench) cost(do func() error, of ...*process) (each []cpu, took float64, err error) {
+	read := func() (each []cpu, others float64, err error) {
 		pids := []int{os.Getpid()}
-		for _, p := range b.running {
+		for _, p := range append(slices.Clone(b.running), of...) {
 			pids = append(pids, p.pid())
 		}
-		spent := map[int]cpu{}
-		for _, pid := range pids {
+		others = machineBusy()
+		for i, pid := range pids {
 			c, e := cpuOf(pid)
-			spent[pid], ours, err = c, ours+c.sum(), errors.Join(err, e)
-		}
-		each = make([]cpu, len(groups))
-		for i, group := range groups {
-			for _, p := range group {
-				each[i] = each[i].plus(spent[p.pid()])
+			if err = errors.Join(err, e); i > len(b.running) {
+				each = append(each, c)
+			} else {
+				others -= c.sum
 			}
 		}
-		return each, ours, err
+		return each, others, err
 	}
-	before, ours0, err := read()
+	before, others0, err := read()
 	if err != nil {
 		return nil, 0, err
 	}
-	busy, begin := machineBusy(), time.Now()
+	begin := time.Now()
 	if err := do(); err != nil {
 		return nil, 0, err
 	}
-	took := time.Since(begin)
-	after, ours1, err := read()
-	foreign := (machineBusy() - busy - (ours1 - ours0)) / took.Seconds() / float64(runtime.NumCPU())
-	b.result.foreign = append(b.result.foreign, max(0, foreign))
-	for i := range after {
-		after[i] = after[i].minus(before[i])
+	took = time.Since(begin).Seconds()
+	each, others, err := read()
+	b.result.foreign = append(b.result.foreign, max(0, (others-others0)/took/float64(runtime.NumCPU())))
+	for i := range each {
+		each[i] = cpu{each[i].sum - before[i].sum, each[i].user - before[i].user}
 	}
-	return after, took, err
+	return each, took, err
 }

@@ -8,10 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -91,42 +88,15 @@ const bytesOfBoth = 24 << 10
 // the number of gateway processes; 0: as many as it takes.
 func machineAllows(gateways int) (most int, reason string, err error) {
 	available, err := field("/proc/meminfo", "MemAvailable:", 1)
+	tracked, _ := field("/proc/sys/net/netfilter/nf_conntrack_max", "", 0) // else connections are not tracked
 	most, reason = available<<10/bytesOfBoth, fmt.Sprintf("%d MB of free memory", available>>10)
-	for _, l := range []struct {
-		reason string
-		most   int
-	}{
-		{"no more addresses in 127.0.0.0/8", sources},
-		{fmt.Sprintf("%d sockets in each of %d gateways", socketsOfAProcess(), gateways), gateways * socketsOfAProcess()},
-		{"no more files (fs.file-max)", number("/proc/sys/fs/file-max") / 2},
-		{"no more tracked connections (nf_conntrack_max)", number("/proc/sys/net/netfilter/nf_conntrack_max") - 1000},
-	} {
-		if l.most > 0 && l.most < most { // else there is no such limit
-			most, reason = l.most, l.reason
-		}
+	if n := gateways * socketsOfAProcess(); n > 0 && n < most {
+		most, reason = n, fmt.Sprintf("%d sockets in each of %d gateways", socketsOfAProcess(), gateways)
+	}
+	if n := tracked - 1000; n > 0 && n < most {
+		most, reason = n, fmt.Sprintf("nf_conntrack_max of %d", tracked)
 	}
 	return most, reason, err
-}
-
-// number is what a file of the kernel's consists of; 0: it is not there.
-func number(path string) int {
-	b, _ := os.ReadFile(path)
-	n, _ := strconv.Atoi(strings.TrimSpace(string(b)))
-	return n
-}
-
-// field reads the n-th word, a number, of the line that begins with this word in a file of the kernel's.
-func field(path, begin string, n int) (int, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0, fmt.Errorf("this machine: %w", err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); strings.HasPrefix(line, begin) && len(f) > n {
-			return strconv.Atoi(f[n])
-		}
-	}
-	return 0, fmt.Errorf("this machine: %s has no %q", path, begin)
 }
 
 // scale is one run.
@@ -136,9 +106,10 @@ type scale struct {
 	*system
 	gateways []*server
 	clients  *crowd
-	costs    costs  // what was measured, for the worksheet
-	without  memory // before the clients come
-	last     []float64
+	costs    costs     // what was measured, for the worksheet
+	without  memory    // before the clients come
+	kernel   float64   // then
+	last     []float64 // seconds until the last client has a broadcast
 }
 
 // run connects the clients, measures what they cost, and returns the tables. It fails unless each
@@ -173,37 +144,31 @@ func (p scalePlan) run(ctx context.Context, log io.Writer) (text string, err err
 	return s.markdown(), nil
 }
 
-// spend is the CPU time of NATS and of each gateway during do, and do's wall time.
+// spend is the CPU time of NATS, of each gateway and of all gateways during do, and do's wall time.
 func (s *scale) spend(do func() error) (nats float64, each []float64, all, took float64, err error) {
-	groups := [][]*process{{s.nats.process}}
+	of := []*process{s.nats.process}
 	for _, v := range s.gateways {
-		groups = append(groups, []*process{v.process})
+		of = append(of, v.process)
 	}
-	used, wall, err := s.cost(do, groups...)
+	used, took, err := s.cost(do, of...)
 	if err != nil {
 		return 0, nil, 0, 0, err
 	}
 	for _, c := range used[1:] {
-		each, all = append(each, c.sum()), all+c.sum()
+		each, all = append(each, c.sum), all+c.sum
 	}
-	return used[0].sum(), each, all, wall.Seconds(), nil
+	return used[0].sum, each, all, took, nil
 }
 
-// memory is what everything takes at one time, in bytes.
-type memory struct {
-	resident, live float64 // of gateways, after garbage collection; of that, heap and stacks in use
-	kernel         float64 // slabs: sockets, their files and their entries in an epoll; not what waits in them
-}
-
-func (s *scale) weigh(ctx context.Context) (m memory, err error) {
+// weigh is the memory of all gateways, and the kernel's slabs: sockets, their files and their entries in an epoll;
+// not what waits in them.
+func (s *scale) weigh(ctx context.Context) (sum memory, kernel float64, err error) {
 	for _, v := range s.gateways {
-		live, err1 := v.heap(ctx, true)
-		resident, err2 := v.settle(ctx, s.scalePlan.settle)
-		m.resident, m.live, err = m.resident+resident, m.live+live.live, errors.Join(err, err1, err2)
+		m, e := v.weigh(ctx, s.scalePlan.settle)
+		sum, err = memory{resident: sum.resident + m.resident, live: sum.live + m.live}, errors.Join(err, e)
 	}
-	slab, err1 := field("/proc/meminfo", "Slab:", 1)
-	m.kernel = float64(slab << 10)
-	return m, errors.Join(err, err1)
+	slab, e := field("/proc/meminfo", "Slab:", 1)
+	return sum, float64(slab << 10), errors.Join(err, e)
 }
 
 // unwantedLoad is messages that no client wants, each by itself.
@@ -228,7 +193,7 @@ func (s *scale) receiving(ctx context.Context) error {
 		gateways = max(2, (s.clients.n+socketsOfAProcess()-1)/socketsOfAProcess())
 	}
 	for range gateways {
-		v, err := s.startShipped(ctx, s.natsURL, "http://", "-heartbeat", s.heartbeat.String())
+		v, err := s.startGateway(ctx, setup{NATS: s.natsURL}, "/readyz", "-heartbeat", s.heartbeat.String())
 		if err != nil {
 			return err
 		}
@@ -237,7 +202,7 @@ func (s *scale) receiving(ctx context.Context) error {
 	if err := s.wireBytes(ctx); err != nil {
 		return err
 	}
-	before, err := s.weigh(ctx)
+	before, _, err := s.weigh(ctx)
 	if err != nil {
 		return err
 	}
@@ -245,12 +210,12 @@ func (s *scale) receiving(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.without, err = s.weigh(ctx)
+	after, _, err := s.weigh(ctx)
 	each := float64(s.load * gateways)
 	s.costs["base"] = before.resident / float64(gateways)
 	s.costs["relay"] = (nats - s.costs["store"]*float64(s.load)) / each
 	s.costs["receive"] = all / each
-	s.costs["recent"] = (s.without.live - before.live) / each
+	s.costs["recent"] = (after.live - before.live) / each
 	return err
 }
 
@@ -266,11 +231,9 @@ func (s *scale) wireBytes(ctx context.Context) error {
 	if err := errors.Join(err, nc.Flush()); err != nil {
 		return fmt.Errorf("size of a message: %w", err)
 	}
-	if _, err := s.publish(ctx, to(everybody, 1)); err != nil {
-		return err
-	}
-	m, err := sub.NextMsg(30 * time.Second)
-	if err != nil {
+	_, err = s.publish(ctx, to(everybody, 1))
+	m, err2 := sub.NextMsg(30 * time.Second)
+	if err := errors.Join(err, err2); err != nil {
 		return fmt.Errorf("size of a message: %w", err)
 	}
 	s.costs["wire"] = float64(m.Size())
@@ -291,10 +254,10 @@ func (s *scale) connecting(ctx context.Context) (err error) {
 		}
 		s.clients.parts = append(s.clients.parts, some.parts...)
 	}
-	if s.without, err = s.weigh(ctx); err != nil {
+	if s.without, s.kernel, err = s.weigh(ctx); err != nil {
 		return err
 	}
-	_, _, all, _, err := s.spend(func() error { _, err := s.clients.connect(ctx, ""); return err })
+	_, _, all, _, err := s.spend(func() error { return s.clients.connect(ctx, "") })
 	if err != nil {
 		return err
 	}
@@ -328,10 +291,10 @@ func (s *scale) idling(ctx context.Context) error {
 		return fmt.Errorf("%d of %.0f clients are still there, and %.0f pings came within %.0f s, want one for each at least", after.Connected, n, pings, took)
 	}
 	s.costs["idle"], s.costs["beat"] = all/took/n, all/pings
-	with, err := s.weigh(ctx)
+	with, kernel, err := s.weigh(ctx)
 	s.costs["conn"] = (with.resident - s.without.resident) / n
 	s.costs["live"] = (with.live - s.without.live) / n
-	s.costs["kernel"] = (with.kernel - s.without.kernel) / n / 2 // both ends of a connection are on this machine
+	s.costs["kernel"] = (kernel - s.kernel) / n / 2 // both ends of a connection are on this machine
 	return err
 }
 

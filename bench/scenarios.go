@@ -4,21 +4,21 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
-	"time"
 )
 
 // scenario is servers and clients of one kind, and what is measured with them, in this order.
 type scenario struct {
 	channel string // that each client follows; {n} is its number; empty: no clients
-	share   int    // clients with the same number; 0: one
+	share   int    // clients with the same number
 	most    int    // clients; 0: as many as the plan says
 	tls     bool
 	pings   bool   // the server pings
 	parse   bool   // every client parses what it receives
-	posts   bool   // the publishers' POSTs, and all that they cost, are measured
+	posts   bool   // the price of POSTs is measured, so a server that takes some gets them itself
 	sync    string // how often NATS forces messages to disk; empty: every two minutes, which is its default
 	without string // "gateway": only NATS and ingest; "split": the single binary
 	steps   []step
@@ -27,7 +27,7 @@ type scenario struct {
 // step is one measurement.
 type step struct {
 	name     string // for -only
-	largest  bool   // with the largest number of clients only
+	each     bool   // with each number of clients; else with the largest only
 	connects bool   // as the first step, it connects the clients itself
 	do       func(ctx context.Context, t *trial) error
 }
@@ -41,44 +41,42 @@ const (
 	mostPerSecond = 10_000 // messages, not deliveries, of a broadcast's load
 	burstOf       = 5      // messages that are published at once in bursts
 	missed        = 20     // messages that are stored while all clients are away
-	nine          = 9      // subscribers of each channel while latency is measured
-	ninePerSecond = 5000   // POSTs then
 )
 
 // scenarios are performed in this order in each round.
 var scenarios = []scenario{
-	{channel: everybody, steps: []step{
-		{name: "idle", largest: true, connects: true, do: arrive},
-		{name: "fanout", do: broadcast(1)},
-		{name: "bursts", do: broadcast(burstOf)},
-		{name: "storm", largest: true, do: storm},
-		{name: "resume", largest: true, do: resume},
+	{channel: everybody, share: 1, steps: []step{
+		{name: "idle", connects: true, do: arrive},
+		{name: "fanout", each: true, do: broadcast(1)},
+		{name: "bursts", each: true, do: broadcast(burstOf)},
+		{name: "storm", do: comeBack("%s clients lose their connection and come back at once: CPU per client", "… until all are back", 0)},
+		{name: "resume", do: comeBack("%s clients come back at once and get 20 missed messages: CPU per client", "… until all have them", missed)},
 	}},
-	{channel: everybody, most: mostSecure, tls: true, steps: []step{{name: "tls", largest: true, connects: true, do: arrive}}},
-	{channel: everybody, most: mostPinged, pings: true, parse: true, steps: []step{{name: "ping", largest: true, connects: true, do: ping}}},
-	{channel: ownChannel, posts: true, steps: []step{
-		{name: "channels", largest: true, do: posting{title: perUser, connections: 8, part: 1. / 3, delivered: true}.measure},
-		{name: "channels", largest: true, do: posting{title: perUserArrays, each: 50, connections: 8, part: 1, delivered: true}.measure},
+	{channel: everybody, share: 1, most: mostSecure, tls: true, steps: []step{{name: "tls", connects: true, do: arrive}}},
+	{channel: everybody, share: 1, most: mostPinged, pings: true, parse: true, steps: []step{{name: "ping", connects: true, do: ping}}},
+	{channel: ownChannel, share: 1, posts: true, steps: []step{
+		{name: "channels", do: posting{title: perUser, connections: 8, part: 1. / 3, delivered: true}.measure},
+		{name: "channels", do: posting{title: perUserArrays, each: 50, connections: 8, part: 1, delivered: true}.measure},
 	}},
-	{channel: ownChannel, posts: true, sync: "always", steps: []step{
-		{name: "synced", largest: true, do: posting{title: perUserSynced, connections: 8, part: 1. / 6, delivered: true}.measure},
+	{channel: ownChannel, share: 1, posts: true, sync: "always", steps: []step{
+		{name: "synced", do: posting{title: perUserSynced, connections: 8, part: 1. / 6, delivered: true}.measure},
 	}},
-	{channel: ownChannel, share: nine, most: 9000, posts: true, steps: []step{
-		{name: "nine", largest: true, do: posting{title: nineEach, connections: 16, perSecond: ninePerSecond, part: 1. / 6, delivered: true}.measure},
+	{channel: ownChannel, share: 9, most: 9000, posts: true, steps: []step{
+		{name: "nine", do: posting{title: nineEach, connections: 16, perSecond: 5000, part: 1. / 6, delivered: true}.measure},
 	}},
-	{channel: everybody, most: 1000, steps: []step{
-		{name: "unwanted", largest: true, do: posting{title: unwanted, each: 1000, lines: true, part: 2, serverAlone: true}.measure},
+	{channel: everybody, share: 1, most: 1000, steps: []step{
+		{name: "unwanted", do: posting{title: unwanted, each: 1000, lines: true, part: 2, serverAlone: true}.measure},
 	}},
 	{without: "gateway", steps: []step{
-		{name: "ingest", largest: true, do: posting{title: singlePosts, connections: 64, part: 1. / 6}.measure},
-		{name: "ingest", largest: true, do: posting{title: arrays, each: 100, connections: 32, part: 1. / 2}.measure},
-		{name: "ingest", largest: true, do: posting{title: ndjson, each: 1000, lines: true, connections: 32, part: 1}.measure},
+		{name: "ingest", do: posting{title: singlePosts, connections: 64, part: 1. / 6}.measure},
+		{name: "ingest", do: posting{title: arrays, each: 100, connections: 32, part: 1. / 2}.measure},
+		{name: "ingest", do: posting{title: ndjson, each: 1000, lines: true, connections: 32, part: 1}.measure},
 	}},
 	{without: "gateway", sync: "always", steps: []step{
-		{name: "synced", largest: true, do: posting{title: singleSynced, connections: 64, part: 1. / 6, rate: storedPerSecond}.measure},
+		{name: "synced", do: posting{title: singleSynced, connections: 64, part: 1. / 6, rate: storedPerSecond}.measure},
 	}},
 	{without: "split", steps: []step{
-		{name: "ingest", largest: true, do: posting{title: singleBinary, connections: 64, part: 1. / 6}.measure},
+		{name: "ingest", do: posting{title: singleBinary, connections: 64, part: 1. / 6}.measure},
 	}},
 }
 
@@ -132,13 +130,13 @@ type trial struct {
 	clients *crowd
 }
 
-// cost is the server's CPU time during do, and do's wall time.
-func (t *trial) cost(do func() error) (cpu, time.Duration, error) {
-	each, took, err := t.bench.cost(do, []*process{t.process})
-	if err != nil {
-		return cpu{}, 0, err
+// cost is the CPU time of these processes together during do, and do's wall time in seconds.
+func (t *trial) cost(do func() error, of ...*process) (sum cpu, took float64, err error) {
+	each, took, err := t.bench.cost(do, of...)
+	for _, c := range each {
+		sum = cpu{sum.sum + c.sum, sum.user + c.user}
 	}
-	return each[0], took, nil
+	return sum, took, err
 }
 
 // record notes the values of a row in this round.
@@ -149,53 +147,41 @@ func (t *trial) record(what string, unit unit, v ...float64) {
 
 // group is n clients of the channel.
 func (t *trial) group(n int, channel string) group {
-	return group{dialect: t.of.dialect, Channel: channel, Share: max(1, t.share), N: n, Addr: t.addr, TLS: t.tls, PerAddress: portsOfAnAddress}
+	return group{dialect: t.of.dialect, Channel: channel, Share: t.share, N: n, Addr: t.addr, TLS: t.tls, PerAddress: portsOfAnAddress}
 }
 
 // arrive connects the clients at once, and measures what that costs and what memory
 // they take while they are idle.
 func arrive(ctx context.Context, t *trial) error {
-	memory, shake := idleMemory, handshake
+	title, shake := idleMemory, handshake
 	if t.tls {
-		memory, shake = idleMemoryTLS, handshakeTLS
+		title, shake = idleMemoryTLS, handshakeTLS
 	}
 	if err := t.visit(ctx); err != nil {
 		return err
 	}
-	before, resident, err := t.weigh(ctx)
+	before, err := t.weigh(ctx, t.settle)
 	if err != nil {
 		return err
 	}
-	// The runtime gives what it kept of the visitors to the clients. If that were not
-	// added, they would look cheaper than they are.
-	kept, err := t.heap(ctx, false)
-	if err != nil {
-		return err
-	}
-	used, _, err := t.cost(func() error { _, err := t.clients.connect(ctx, ""); return err })
+	used, _, err := t.cost(func() error { return t.clients.connect(ctx, "") }, t.process)
 	if err != nil {
 		return err
 	}
 	if err := pause(ctx, t.rest); err != nil { // the runtime gives the garbage of handshakes back at its own pace
 		return err
 	}
-	after, then, err := t.weigh(ctx)
+	after, err := t.weigh(ctx, t.settle)
 	if err != nil {
 		return err
 	}
 	n := float64(t.clients.n)
-	t.record(memory, kilobytes, (then-resident+kept.kept)/n)
+	// The runtime gives what it kept of the visitors to the clients. If that were not
+	// added, they would look cheaper than they are.
+	t.record(title, kilobytes, (after.resident-before.resident+before.kept)/n)
 	t.record(liveMemory, kilobytes, (after.live-before.live)/n)
-	t.record(shake, microseconds, used.sum()/n*1e6)
+	t.record(shake, microseconds, used.sum/n*1e6)
 	return nil
-}
-
-// weigh is the memory of the server, of the runtime and resident.
-func (t *trial) weigh(ctx context.Context) (h heap, resident float64, err error) {
-	if h, err = t.heap(ctx, true); err == nil {
-		resident, err = t.server.settle(ctx, t.plan.settle)
-	}
-	return h, resident, err
 }
 
 // visitorsFor is how many clients come before n others: enough for every path of the code to have
@@ -211,7 +197,7 @@ func (t *trial) visit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := few.connect(ctx, ""); err != nil {
+	if err := few.connect(ctx, ""); err != nil {
 		return err
 	}
 	if _, err := few.call(ctx, "Drop", ""); err != nil {
@@ -234,108 +220,92 @@ func broadcast(burst int) func(ctx context.Context, t *trial) error {
 		used, _, err := t.cost(func() (err error) {
 			got, err = t.clients.receive(ctx, t.target, l, l.messages)
 			return err
-		})
+		}, t.process)
 		if err != nil {
 			return err
 		}
-		million := used.per(float64(l.messages*n) / 1e6)
-		t.record(fan(n, burst), seconds, million.sum())
+		millions := float64(l.messages*n) / 1e6
+		t.record(fan(n, burst), seconds, used.sum/millions)
 		if burst == 1 {
-			t.record(userTime, seconds, million.user)
+			t.record(userTime, seconds, used.user/millions)
 		}
 		t.record(latencies, milliseconds, got.Latency.percentiles()...)
 		return nil
 	}
 }
 
-// storm drops all connections; the clients come back at once.
-func storm(ctx context.Context, t *trial) error {
-	const what = "%s clients lose their connection and come back at once: CPU per client"
-	return t.comeBack(what, "… until all are back", func() error {
-		if _, err := t.clients.call(ctx, "Drop", ""); err != nil {
-			return err
-		}
-		_, err := t.clients.connect(ctx, "")
-		return err
-	})
-}
-
 // idOf finds the id in the answer to a POST.
 var idOf = regexp.MustCompile(`"id":"([0-9a-z-]+)"`)
 
-// resume drops all connections, and the clients missed something when they come back.
-func resume(ctx context.Context, t *trial) error {
-	answer, err := t.publish(ctx, to(everybody, 1))
-	since := idOf.FindStringSubmatch(answer)
-	if err != nil || since == nil {
-		return fmt.Errorf("newest message: %w, no id in %q", err, answer)
-	}
-	for _, method := range []string{"Drop", "Reset"} {
-		if _, err := t.clients.call(ctx, method, ""); err != nil {
+// comeBack measures what it costs that all clients lose their connection and come back, or that they come back
+// and get so many messages that were published meanwhile.
+func comeBack(title, until string, missed int) func(ctx context.Context, t *trial) error {
+	return func(ctx context.Context, t *trial) error {
+		drop := func() error { _, err := t.clients.call(ctx, "Drop", ""); return err }
+		query := ""
+		if missed > 0 {
+			answer, err := t.publish(ctx, to(everybody, 1))
+			if err := errors.Join(err, drop()); err != nil {
+				return err
+			}
+			query = "&since=" + append(idOf.FindStringSubmatch(answer), "", "none")[1]
+			if _, err := t.publish(ctx, to(everybody, missed)); err != nil {
+				return err
+			}
+		}
+		used, took, err := t.cost(func() error {
+			if missed == 0 {
+				if err := drop(); err != nil {
+					return err
+				}
+			}
+			if err := t.clients.connect(ctx, query); err != nil {
+				return err
+			}
+			_, err := t.clients.await(ctx, missed)
+			return err
+		}, t.process)
+		if err != nil {
 			return err
 		}
+		t.record(fmt.Sprintf(title, thousands(t.clients.n)), microseconds, used.sum/float64(t.clients.n)*1e6)
+		t.record(until, seconds, took)
+		return nil
 	}
-	if _, err := t.publish(ctx, to(everybody, missed)); err != nil {
-		return err
-	}
-	what := fmt.Sprintf("%%s clients come back at once and get %d missed messages: CPU per client", missed)
-	return t.comeBack(what, "… until all have them", func() error {
-		if _, err := t.clients.connect(ctx, "&since="+since[1]); err != nil {
-			return err
-		}
-		_, err := t.clients.await(ctx, missed)
-		return err
-	})
-}
-
-// comeBack measures what all clients cost that come back.
-func (t *trial) comeBack(what, until string, do func() error) error {
-	used, wall, err := t.cost(do)
-	if err != nil {
-		return err
-	}
-	t.record(fmt.Sprintf(what, thousands(t.clients.n)), microseconds, used.sum()/float64(t.clients.n)*1e6)
-	t.record(until, seconds, wall.Seconds())
-	return nil
 }
 
 // ping measures what pings and pongs cost, and nothing else: what the process does
 // without any client is subtracted, and counting begins when the garbage of the
 // handshakes is collected and as many pings have come as there are clients.
 func ping(ctx context.Context, t *trial) error {
-	if _, err := t.heap(ctx, true); err != nil {
-		return err
-	}
-	alone, idle, err := t.cost(func() error { return pause(ctx, t.pingEvery) })
+	alone, idle, err := t.cost(func() error { return pause(ctx, t.pingEvery) }, t.process)
 	if err != nil {
 		return err
 	}
-	if _, err := t.clients.connect(ctx, ""); err != nil {
+	if err := t.clients.connect(ctx, ""); err != nil {
 		return err
 	}
 	pinged := func(n int64) (Tally, error) {
 		return t.clients.until(ctx, 6*t.pingEvery, func(t *Tally) bool { return t.Pings >= n })
 	}
-	before, err := pinged(int64(t.clients.n))
-	if err != nil {
+	if _, err = pinged(int64(t.clients.n)); err != nil {
 		return err
 	}
-	if _, err := t.heap(ctx, true); err != nil {
+	if _, err := t.weigh(ctx, 0); err != nil {
 		return err
 	}
-	var after Tally
+	var before, after Tally
 	used, took, err := t.cost(func() (err error) {
 		if before, err = t.clients.call(ctx, "Count", ""); err != nil {
 			return err
 		}
 		after, err = pinged(before.Pings + int64(t.pingRounds*t.clients.n))
 		return err
-	})
+	}, t.process)
 	if err != nil {
 		return err
 	}
-	other := alone.sum() / idle.Seconds() * took.Seconds()
-	t.record(pingTitle, microseconds, max(0, used.sum()-other)/float64(after.Pings-before.Pings)*1e6)
+	t.record(pingTitle, microseconds, max(0, used.sum-alone.sum/idle*took)/float64(after.Pings-before.Pings)*1e6)
 	return nil
 }
 
@@ -355,7 +325,7 @@ type posting struct {
 func (p posting) measure(ctx context.Context, t *trial) error {
 	channels, channel, counted := 1000, "public.nobody%05d", t.counted
 	if p.delivered {
-		channels, channel = (t.clients.n+max(1, t.share)-1)/max(1, t.share), "public.u%05d"
+		channels, channel = (t.clients.n+t.share-1)/t.share, "public.u%05d"
 	}
 	if p.serverAlone {
 		counted = []*process{t.process}
@@ -376,13 +346,13 @@ func (p posting) measure(ctx context.Context, t *trial) error {
 		return err
 	}
 	l.messages *= max(1, int(p.part*float64(t.deliver))/channels)
-	used, took, err := t.bench.cost(publish, counted)
+	used, took, err := t.cost(publish, counted...)
 	if err != nil {
 		return err
 	}
-	t.record(p.title, perCore, used[0].sum()/float64(l.messages)*1e6)
+	t.record(p.title, perCore, used.sum/float64(l.messages)*1e6)
 	if p.rate != "" {
-		t.record(p.rate, count, float64(l.messages)/took.Seconds())
+		t.record(p.rate, count, float64(l.messages)/took)
 	}
 	if p.delivered {
 		t.record(latencies, milliseconds, got.Latency.percentiles()...)

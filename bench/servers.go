@@ -8,13 +8,15 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"embed"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +32,7 @@ type candidate struct {
 }
 
 // dialect is what the clients of a protocol say, in text frames, and what they wait for.
-// {channel} stands for the channel, {name} for the channel without its first token, {n} for the client's number.
+// {channel} stands for the channel, {name} for the channel without its first token.
 type dialect struct {
 	Path       string // of the handshake
 	Hello      string // after the handshake; empty: nothing
@@ -38,57 +40,49 @@ type dialect struct {
 	Ping, Pong string // the protocol's own keepalive and its answer, beside WebSocket's; empty: none
 }
 
+var (
+	native   = dialect{Path: "/ws?channel={channel}", Ready: `"welcome"`}
+	socketIO = dialect{Path: "/socket.io/?EIO=4&transport=websocket", Hello: `40{"channels":["{channel}"]}`, Ready: `40{`, Ping: "2", Pong: "3"}
+	pusher   = dialect{Path: "/app/" + pusherKey + "?protocol=7", Hello: `{"event":"pusher:subscribe","data":{"channel":"{name}"}}`,
+		Ready: "subscription_succeeded", Ping: `{"event":"pusher:ping"`, Pong: `{"event":"pusher:pong"}`}
+	centrifugal = dialect{Path: "/ws", Hello: `{"id":1,"connect":{"data":{"channel":"{channel}"}}}`, Ready: `"connect"`, Ping: "{}", Pong: "{}"}
+)
+
+// pusherKey is the key of the app that Pusher's clients use.
+const pusherKey = "278d425bdf160c739803"
+
 // candidates stand in the table in this order; the first is the one that the
-// others are compared with, the last is the bare loop.
+// others are compared with.
 var candidates = []*candidate{
 	{"herald", "Herald", native, ""},
 	{"herald-socketio", "… Socket.IO clients", socketIO, "idle fanout bursts"},
-	{"herald-pusher", "… Pusher clients", dialect{
-		Path: "/app/" + pusherKey + "?protocol=7", Hello: `{"event":"pusher:subscribe","data":{"channel":"{name}"}}`,
-		Ready: "subscription_succeeded", Ping: `{"event":"pusher:ping"`, Pong: `{"event":"pusher:pong"}`}, "idle fanout bursts"},
+	{"herald-pusher", "… Pusher clients", pusher, "idle fanout bursts"},
 	{"textbook", "textbook gorilla " + version("github.com/gorilla/websocket"), native, "idle fanout bursts storm tls ping"},
-	{"centrifuge", "centrifuge " + version("github.com/centrifugal/centrifuge"), dialect{
-		Path: "/ws", Hello: `{"id":1,"connect":{"data":{"channel":"{channel}"}}}`, Ready: `"connect"`, Ping: "{}", Pong: "{}"},
-		"idle fanout bursts storm tls ping channels nine"},
+	{"centrifuge", "centrifuge " + version("github.com/centrifugal/centrifuge"), centrifugal, "idle fanout bursts storm tls ping channels nine"},
 	{"node", "Socket.IO on Node", socketIO, "idle fanout bursts"},
 	{"bare", "bare write(2)", native, "idle fanout bursts"},
 }
 
-var (
-	native   = dialect{Path: "/ws?channel={channel}", Ready: `"welcome"`}
-	socketIO = dialect{Path: "/socket.io/?EIO=4&transport=websocket", Hello: `40{"channels":["{channel}"]}`, Ready: `40{`, Ping: "2", Pong: "3"}
-)
-
-// candidateOf is the candidate with this name.
+// candidateOf is the candidate with this name; of none the first.
 func candidateOf(name string) *candidate {
-	for _, c := range candidates {
-		if c.name == name {
-			return c
-		}
-	}
-	return nil
+	return candidates[max(0, slices.IndexFunc(candidates, func(c *candidate) bool { return c.name == name }))]
 }
 
 // version is that of a module this binary is built with.
 func version(module string) string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, m := range info.Deps {
-			if m.Path == module {
-				return m.Version
-			}
-		}
-	}
-	return ""
+	info, _ := debug.ReadBuildInfo()
+	i := slices.IndexFunc(info.Deps, func(m *debug.Module) bool { return m.Path == module })
+	return info.Deps[i].Version
 }
 
 // system is the servers of one trial.
 type system struct {
-	*server      // the one that is measured: its clients come here
-	nats, ingest *server
-	natsURL      string
-	target                  // where to POST
-	counted      []*process // all that a POST costs
-	feed         *nats.Conn // nil: the server follows the stream by itself
+	*server // the one that is measured: its clients come here
+	nats    *server
+	natsURL string
+	target             // where to POST
+	counted []*process // all that a POST costs
+	feed    *nats.Conn // nil: the server follows the stream by itself
 }
 
 // server is a running process, with a profiler.
@@ -98,56 +92,41 @@ type server struct {
 	ops  string // base URL of the profiler
 }
 
-// insecure trusts the certificate that this run made.
-var insecure = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
-	DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-
-// setup is how a server is started for one scenario; the job of the role serve.
-type setup struct {
-	As, Listen, NATS string
-	Ping             time.Duration // interval of keepalives; 0: none during the measurement
-	Posts            bool          // it is told by POSTs what to publish, instead of following the stream
-	Key              string        // of POSTs
-	TLS              bool
-	Cert, CertKey    string // PEM files, for TLS
-}
-
 // launch starts the process and returns when ready is answered with 200.
 func (b *bench) launch(ctx context.Context, p *process, addr, ops, ready string) (*server, error) {
-	v := &server{p, addr, ops}
 	if err := b.start(p); err != nil {
 		return nil, err
 	}
-	return v, p.await(ctx, func() bool { _, err := get(ctx, ready); return err == nil })
+	return &server{p, addr, ops}, p.await(ctx, func() error { _, err := get(ctx, ready); return err })
 }
 
 // startBroker starts NATS and ingest, which declares the stream. It is ready when messages can be stored. sync is
 // how often NATS forces them to disk, a duration or always, before they are acknowledged.
 func (b *bench) startBroker(ctx context.Context, sync string) (s *system, err error) {
-	a, err := freeAddresses(4)
-	if err != nil {
+	a, err1 := freeAddresses(4)
+	dir, err2 := os.MkdirTemp(b.dir, "nats-*")
+	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
 	}
-	dir, err := os.MkdirTemp(b.dir, "nats-*")
-	if err != nil {
-		return nil, fmt.Errorf("start NATS: %w", err)
-	}
-	config := filepath.Join(dir, "nats.conf")
-	text := fmt.Sprintf("listen: %q\nhttp: %q\nprof_port: %s\njetstream { store_dir: %q, sync_interval: %q }\n",
-		a[0], a[1], strings.TrimPrefix(a[2], "127.0.0.1:"), dir, sync)
+	config := dir + "/nats.conf"
+	text := fmt.Sprintf("listen: %q\nhttp: %q\nprof_port: %s\njetstream { store_dir: %q, sync_interval: %q }\n", a[0], a[1], port(a[2]), dir, sync)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("configure NATS: %w", err)
 	}
 	s = &system{natsURL: "nats://" + a[0], target: target{url: "http://" + a[3], key: rand.Text()}}
-	nats, err := b.launch(ctx, command("nats-server", nil, b.binary["nats-server"], "-c", config), "", "http://"+a[2], "http://"+a[1]+"/healthz")
+	s.nats, err = b.launch(ctx, command("nats-server", nil, b.path("nats-server"), "-c", config), "", "http://"+a[2], "http://"+a[1]+"/healthz")
 	if err != nil {
 		return nil, err
 	}
-	ingest, err := b.launch(ctx, command("ingest", []string{"HERALD_API_KEY=" + s.key}, b.binary["ingest"],
+	ingest, err := b.launch(ctx, command("ingest", []string{"HERALD_API_KEY=" + s.key}, b.path("ingest"),
 		"-listen", a[3], "-nats", s.natsURL, "-log-level", "warn"), "", "", s.url+"/readyz")
-	s.nats, s.ingest, s.counted = nats, ingest, []*process{nats.process, ingest.process}
+	if err == nil {
+		s.counted = []*process{s.nats.process, ingest.process}
+	}
 	return s, err
 }
+
+func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
 // startSystem starts a candidate for a scenario, and what it needs.
 func (b *bench) startSystem(ctx context.Context, c *candidate, s scenario) (*system, error) {
@@ -158,56 +137,53 @@ func (b *bench) startSystem(ctx context.Context, c *candidate, s scenario) (*sys
 	if err != nil || s.without == "gateway" {
 		return sys, err
 	}
-	u := setup{As: c.name, NATS: sys.natsURL, Posts: s.posts, Key: sys.key, TLS: s.tls, Cert: b.cert, CertKey: b.certKey}
+	u := setup{As: c.name, NATS: sys.natsURL, Posts: s.posts, Key: sys.key}
 	if s.pings {
 		u.Ping = b.pingEvery
 	}
-	switch {
-	case strings.HasPrefix(c.name, "herald"):
-		sys.server, err = b.startGateway(ctx, c, u)
-	case c.name == "node":
-		return sys, b.startNode(ctx, sys)
+	if s.tls {
+		u.Cert, u.CertKey = b.path("cert.pem"), b.path("key.pem")
+	}
+	switch c.name {
+	case "herald", "herald-socketio", "herald-pusher":
+		err = b.startHerald(ctx, sys, u)
+	case "node":
+		err = b.startNode(ctx, sys)
 	default:
-		sys.server, err = b.startPeer(ctx, u)
+		err = b.startPeer(ctx, sys, u)
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		sys.counted = append(sys.counted, sys.process)
 	}
-	if sys.counted = append(sys.counted, sys.process); s.posts && u.As == "centrifuge" {
-		sys.counted = []*process{sys.nats.process, sys.process}
-		sys.url = "http://" + sys.addr
-	}
-	return sys, nil
+	return sys, err
 }
 
-// startGateway starts Herald's gateway as it ships, but without a limit of connections per address, as all
+// startHerald starts the gateway as it ships, but without a limit of connections per address, as all
 // clients come from a few, and without heartbeats that are not measured.
-func (b *bench) startGateway(ctx context.Context, c *candidate, s setup) (*server, error) {
-	if c.name == "herald-pusher" {
-		add := command("herald", []string{"HERALD_APP_SECRET=" + rand.Text()}, b.binary["herald"],
+func (b *bench) startHerald(ctx context.Context, sys *system, s setup) (err error) {
+	if s.As == "herald-pusher" {
+		add := command("herald", []string{"HERALD_APP_SECRET=" + rand.Text()}, b.path("herald"),
 			"apps", "add", "bench", "-id", "1", "-key", pusherKey, "-prefix", "public", "-nats", s.NATS)
-		if out, err := add.cmd.Output(); err != nil {
-			return nil, fmt.Errorf("make an app: %w: %s%s", err, out, add.tail())
+		if out, err := add.cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("make an app: %w: %s", err, out)
 		}
 	}
-	args, scheme := []string{"-max-connections-per-ip", "0", "-heartbeat", cmp.Or(s.Ping, time.Hour).String()}, "http://"
-	if s.TLS {
-		args, scheme = append(args, "-tls-cert", s.Cert, "-tls-key", s.CertKey), "https://"
+	ready := "/readyz"
+	if s.As == "herald-socketio" {
+		ready = "/socket.io/?EIO=4&transport=polling"
 	}
-	return b.startShipped(ctx, s.NATS, scheme, args...)
+	sys.server, err = b.startGateway(ctx, s, ready, "-max-connections-per-ip", "0", "-heartbeat", cmp.Or(s.Ping, time.Hour).String())
+	return err
 }
 
-// pusherKey is the key of the app that Pusher's clients use.
-const pusherKey = "278d425bdf160c739803"
-
-// startShipped starts a gateway with its default settings and these.
-func (b *bench) startShipped(ctx context.Context, natsURL, scheme string, args ...string) (*server, error) {
+// startGateway starts a gateway with its default settings and these.
+func (b *bench) startGateway(ctx context.Context, s setup, ready string, args ...string) (*server, error) {
 	a, err := freeAddresses(2)
 	if err != nil {
 		return nil, err
 	}
-	args = append([]string{"-listen", a[0], "-ops-listen", a[1], "-nats", natsURL, "-log-level", "warn"}, args...)
-	return b.launch(ctx, command("gateway", nil, b.binary["gateway"], args...), a[0], "http://"+a[1], scheme+a[0]+"/readyz")
+	args = append(args, "-listen", a[0], "-ops-listen", a[1], "-nats", s.NATS, "-log-level", "warn", "-tls-cert", s.Cert, "-tls-key", s.CertKey)
+	return b.launch(ctx, command("gateway", nil, b.path("gateway"), args...), a[0], "http://"+a[1], s.scheme()+a[0]+ready)
 }
 
 // startSingle starts the single binary as it ships.
@@ -216,33 +192,44 @@ func (b *bench) startSingle(ctx context.Context) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(b.dir, "single-*")
-	if err != nil {
-		return nil, err
-	}
 	to := target{url: "http://" + a[0], key: rand.Text()}
-	v, err := b.launch(ctx, command("herald", []string{"HERALD_API_KEY=" + to.key}, b.binary["herald"],
-		"-listen", a[0], "-data", dir, "-log-level", "warn"), a[0], "", to.url+"/readyz")
+	v, err := b.launch(ctx, command("herald", []string{"HERALD_API_KEY=" + to.key}, b.path("herald"),
+		"-listen", a[0], "-data", b.path(fmt.Sprintf("single-%d", b.round)), "-log-level", "warn"), a[0], "", to.url+"/readyz")
 	if err != nil {
 		return nil, err
 	}
 	return &system{server: v, target: to, counted: []*process{v.process}}, nil
 }
 
-// startPeer starts a server of peers.go.
-func (b *bench) startPeer(ctx context.Context, s setup) (*server, error) {
+// setup is how a server is started for one scenario; the job of the role serve.
+type setup struct {
+	As, Listen, NATS string
+	Ping             time.Duration // interval of keepalives; 0: none during the measurement
+	Posts            bool          // it is told by POSTs what to publish, if it can, instead of following the stream
+	Key              string        // of POSTs
+	Cert, CertKey    string        // PEM files; empty: no TLS
+}
+
+func (s setup) scheme() string {
+	if s.Cert == "" {
+		return "http://"
+	}
+	return "https://"
+}
+
+// startPeer starts a server of peers.go. One that takes POSTs needs no ingest.
+func (b *bench) startPeer(ctx context.Context, sys *system, s setup) error {
 	a, err := freeAddresses(1)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.Listen = a[0]
-	base := "http://" + a[0]
-	if s.TLS {
-		base = "https://" + a[0]
+	base := s.scheme() + a[0]
+	job, _ := json.Marshal(s) // a struct of plain values
+	if sys.server, err = b.launch(ctx, command(s.As, nil, b.self, "serve", string(job)), a[0], base, base+"/readyz"); s.Posts {
+		sys.url, sys.counted = base, []*process{sys.nats.process}
 	}
-	p := b.role("serve", s)
-	p.name = s.As
-	return b.launch(ctx, p, a[0], base, base+"/readyz")
+	return err
 }
 
 // The server on Node, and what npm needs to install it.
@@ -256,7 +243,7 @@ func (b *bench) installNode(ctx context.Context) error {
 		return fmt.Errorf("files of the Socket.IO server: %w", err)
 	}
 	npm := exec.CommandContext(ctx, "npm", "ci", "--silent", "--no-audit", "--no-fund")
-	npm.Dir = filepath.Join(b.dir, "socketio")
+	npm.Dir = b.path("socketio")
 	if out, err := npm.CombinedOutput(); err != nil {
 		b.result.withoutNode = fmt.Sprintf("npm ci: %v %s", err, strings.Join(strings.Fields(string(out)), " "))
 	}
@@ -266,11 +253,13 @@ func (b *bench) installNode(ctx context.Context) error {
 // startNode starts the Socket.IO server. It reads its messages, a JSON line each, from a pipe, into which this
 // process writes what it receives from NATS.
 func (b *bench) startNode(ctx context.Context, sys *system) error {
-	a, err := freeAddresses(1)
-	if err != nil {
+	a, err1 := freeAddresses(1)
+	nc, err2 := nats.Connect(sys.natsURL)
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	p := command("node", nil, "node", "--expose-gc", filepath.Join(b.dir, "socketio", "server.js"), strings.TrimPrefix(a[0], "127.0.0.1:"))
+	sys.feed = nc
+	p := command("node", nil, "node", "--expose-gc", b.path("socketio/server.js"), port(a[0]))
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -278,15 +267,16 @@ func (b *bench) startNode(ctx context.Context, sys *system) error {
 	if sys.server, err = b.launch(ctx, p, a[0], "http://"+a[0], "http://"+a[0]+"/readyz"); err != nil {
 		return err
 	}
-	if sys.feed, err = nats.Connect(sys.natsURL); err != nil {
-		return err
-	}
-	return followStream(sys.feed, func(_ string, message []byte) {
-		_, _ = in.Write(append(message, '\n')) // the clients' counts show a message that is lost
+	return followStream(nc, func(_ string, message []byte) {
+		_, _ = in.Write(append(slices.Clone(message), '\n')) // the clients' counts show a message that is lost
 	})
 }
 
-func get(ctx context.Context, url string) (body string, err error) {
+// insecure trusts the certificate that this run made.
+var insecure = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+
+func get(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
@@ -303,25 +293,32 @@ func get(ctx context.Context, url string) (body string, err error) {
 	return string(b), err
 }
 
-// heap is what the runtime of the process says of its memory, in bytes.
-type heap struct {
-	live float64 // heap and stacks in use
-	kept float64 // resident, but held by the runtime for later
+// memory is what a process takes, in bytes.
+type memory struct {
+	resident float64
+	live     float64 // heap and stacks in use
+	kept     float64 // resident, but held by the runtime for later
 }
 
-// heap reads the runtime's figures, after garbage collection if wanted.
-func (v *server) heap(ctx context.Context, collect bool) (h heap, err error) {
-	path, times := "/debug/pprof/heap?debug=1", 1
-	if collect {
-		path, times = path+"&gc=1", 2 // what a finalizer kept is freed by the second
-	}
+// weigh collects garbage, waits while the runtime still gives back a hundredth of the memory within quiet, and
+// returns what is there then. The runtime keeps a little for later: that counts, as it does for whoever runs it.
+func (v *server) weigh(ctx context.Context, quiet time.Duration) (m memory, err error) {
 	var stats string
-	for range times {
-		if stats, err = get(ctx, v.ops+path); err != nil {
-			return h, fmt.Errorf("%s: memory of the runtime: %w", v.name, err)
+	for range 2 { // what a finalizer kept is freed by the second
+		if stats, err = get(ctx, v.ops+"/debug/pprof/heap?debug=1&gc=1"); err != nil {
+			return m, fmt.Errorf("%s: memory of the runtime: %w", v.name, err)
 		}
 	}
-	value := func(name string) (bytes float64) {
+	m.resident, err = rssOf(v.pid())
+	begin := time.Now()
+	for since := begin; err == nil && time.Since(since) < quiet && time.Since(begin) < 10*quiet; {
+		time.Sleep(quiet / 5)
+		var now float64
+		if now, err = rssOf(v.pid()); now < m.resident*0.99 {
+			m.resident, since = now, time.Now()
+		}
+	}
+	value := func(stats, name string) (bytes float64) {
 		_, after, ok := strings.Cut(stats, "# "+name+" = ")
 		bytes, e := strconv.ParseFloat(strings.Fields(after + " ?")[0], 64) // of stacks: in use / of the system
 		if !ok || e != nil {
@@ -329,24 +326,8 @@ func (v *server) heap(ctx context.Context, collect bool) (h heap, err error) {
 		}
 		return bytes
 	}
-	return heap{value("HeapInuse") + value("Stack"), value("HeapIdle") - value("HeapReleased")}, err
-}
-
-// settle collects garbage, waits while the runtime still gives back a hundredth
-// of the memory within quiet, and returns what is resident then. The runtime
-// keeps a little for later: that counts, as it does for whoever runs it.
-func (v *server) settle(ctx context.Context, quiet time.Duration) (float64, error) {
-	if _, err := v.heap(ctx, true); err != nil {
-		return 0, err
-	}
-	least, err := rssOf(v.pid())
-	begin := time.Now()
-	for since := begin; err == nil && time.Since(since) < quiet && time.Since(begin) < 10*quiet; {
-		time.Sleep(quiet / 5)
-		var now float64
-		if now, err = rssOf(v.pid()); now < least*0.99 {
-			least, since = now, time.Now()
-		}
-	}
-	return least, err
+	m.live = value(stats, "HeapInuse") + value(stats, "Stack")
+	stats, e := get(ctx, v.ops+"/debug/pprof/heap?debug=1")
+	m.kept = value(stats, "HeapIdle") - value(stats, "HeapReleased")
+	return m, errors.Join(e, err)
 }
