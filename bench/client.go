@@ -30,7 +30,6 @@ type group struct {
 	Channel    string // that they follow; {n} in it is the client's number, five digits, divided by Share
 	Share      int
 	First, N   int // numbers of its clients
-	Every      int // a client whose number is a multiple of it parses what it receives
 	Addr       string
 	TLS        bool // they only stay connected then
 	PerAddress int  // clients with the same source address
@@ -47,36 +46,38 @@ const inFlight, inFlightTLS = 256, 8
 // handshakeTimeout bounds the handshake of a client.
 const handshakeTimeout = 90 * time.Second
 
-// client is one WebSocket connection. Its fields are guarded by its reader's mu once it has one.
+// client is one WebSocket connection. Its fields are guarded by mu of clients once it is there.
 type client struct {
 	fd       int
-	parses   bool   // what it receives; else bytes are counted only
 	rest     []byte // the begin of a frame whose end has not come yet
-	bytes    int64  // since the last reset
-	messages int64  // of one that parses
+	messages int64  // since the last reset
 	dead     bool
 }
 
-// clients are those of this process. Its exported methods are called by bench, one at a time.
+// clients are those of this process: one thread empties their sockets, with one epoll and no memory for each. It
+// rests after each round, so that it takes little CPU from the server that is measured.
+// Its exported methods are called by bench, one at a time.
 type clients struct {
 	group
-	readers [2]*reader // of clients that count bytes, and of those that parse
+	epoll int
+	buf   []byte
+
+	mu    sync.Mutex
+	all   map[int]*client // by descriptor
+	tally Tally           // messages, pings and latency
 }
 
+const rest = 200 * time.Microsecond
+
 // serveClients is the role of a process of clients.
-func serveClients(job string, stdin io.Reader, stdout io.Writer) error {
-	s, calls := &clients{}, rpc.NewServer()
-	if err := errors.Join(json.Unmarshal([]byte(job), &s.group), calls.RegisterName("clients", s)); err != nil {
+func serveClients(job string, stdin io.Reader, stdout io.Writer) (err error) {
+	s := &clients{buf: make([]byte, 64<<10), all: map[int]*client{}, tally: newTally()}
+	calls := rpc.NewServer()
+	s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err := errors.Join(err, json.Unmarshal([]byte(job), &s.group), calls.RegisterName("clients", s)); err != nil {
 		return fmt.Errorf("clients: %w", err)
 	}
-	for i, rest := range []time.Duration{time.Millisecond, 0} {
-		fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-		if err != nil {
-			return fmt.Errorf("clients: %w", err)
-		}
-		s.readers[i] = &reader{epoll: fd, dialect: s.dialect, rest: rest, buf: make([]byte, 64<<10), clients: map[int]*client{}, tally: newTally()}
-		go s.readers[i].run() // ends with the process
-	}
+	go s.read() // ends with the process
 	calls.ServeConn(struct {
 		io.Reader
 		io.Writer
@@ -106,29 +107,44 @@ func (s *clients) Connect(query string, t *Tally) error {
 	return s.Count("", t)
 }
 
-// Count adds up what the clients received since the last reset.
+// Count is what the clients received since the last reset.
 func (s *clients) Count(_ string, t *Tally) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	*t = newTally()
-	for _, r := range s.readers {
-		t.add(r.count())
+	t.add(s.tally)
+	for _, c := range s.all {
+		if c.dead {
+			t.Dead++
+			continue
+		}
+		t.Connected++
+		t.Least = min(t.Least, c.messages)
 	}
 	return nil
 }
 
 // Reset begins to count anew.
 func (s *clients) Reset(_ string, t *Tally) error {
-	for _, r := range s.readers {
-		r.reset()
+	s.mu.Lock()
+	s.tally = newTally()
+	for _, c := range s.all {
+		c.messages = 0
 	}
+	s.mu.Unlock()
 	return s.Count("", t)
 }
 
 // Drop ends all connections at once by a reset, as when a network fails;
 // that also leaves no port behind in TIME_WAIT.
 func (s *clients) Drop(_ string, t *Tally) error {
-	for _, r := range s.readers {
-		r.drop()
+	s.mu.Lock()
+	for fd := range s.all {
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // else the port waits a minute
+		_ = unix.Close(fd)
 	}
+	clear(s.all)
+	s.mu.Unlock()
 	return s.Count("", t)
 }
 
@@ -150,17 +166,18 @@ func (s *clients) connect(number int, query string) error {
 	if s.TLS {
 		conn = tls.Client(plain, &tls.Config{InsecureSkipVerify: true}) // the certificate is one that this run made
 	}
-	c := &client{parses: number%s.Every == 0 && !s.TLS}
+	c := &client{}
 	if err := s.handshake(c, conn, number, query); err != nil {
 		return err
 	}
 	if c.fd, err = detach(plain.(*net.TCPConn)); err != nil {
 		return err
 	}
-	if c.parses {
-		return s.readers[1].add(c)
-	}
-	return s.readers[0].add(c)
+	const edge = uint32(1) << 31 // EPOLLET
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all[c.fd] = c
+	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | edge, Fd: int32(c.fd)})
 }
 
 func (s *clients) handshake(c *client, conn net.Conn, number int, query string) error {
@@ -191,7 +208,6 @@ func (s *clients) handshake(c *client, conn net.Conn, number int, query string) 
 			return fmt.Errorf("wait for %s: %w after %q", s.Ready, err, c.rest)
 		}
 		p, _ := in.Peek(in.Buffered()) // as much as there is
-		c.bytes += int64(len(p))
 		c.frames(p, func(_ byte, payload []byte) {
 			c.messages += eachStamp(payload, func(int64) {})
 			ready = ready || bytes.Contains(payload, []byte(s.Ready))
@@ -207,59 +223,30 @@ func source(n int) (a [4]byte) {
 	return a
 }
 
-// reader empties the sockets of many clients: one thread, one epoll, no
-// memory per client. Bytes that are counted only are never copied out of the
-// kernel (MSG_TRUNC), and the thread rests a millisecond after each round, so that
-// it takes little CPU from the server that is measured. Clients that parse
-// have a reader of their own, which does not rest, as it measures their latency.
-type reader struct {
-	dialect
-	epoll int
-	rest  time.Duration
-	buf   []byte
-
-	mu      sync.Mutex
-	clients map[int]*client // by descriptor
-	tally   Tally           // of those that parse
-}
-
-func (r *reader) add(c *client) error {
-	const edge = uint32(1) << 31 // EPOLLET
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.clients[c.fd] = c
-	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | edge, Fd: int32(c.fd)}
-	return unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, c.fd, &event)
-}
-
-// run reads for as long as the process lives.
-func (r *reader) run() {
+// read reads for as long as the process lives.
+func (s *clients) read() {
 	events := make([]unix.EpollEvent, 4096)
 	for {
-		n, err := unix.EpollWait(r.epoll, events, -1)
+		n, err := unix.EpollWait(s.epoll, events, -1)
 		if err != nil && err != unix.EINTR {
 			panic(err) // this process has no other use for its epoll
 		}
-		r.mu.Lock()
+		s.mu.Lock()
 		for _, e := range events[:max(0, n)] {
-			if c := r.clients[int(e.Fd)]; c != nil {
-				r.empty(c)
+			if c := s.all[int(e.Fd)]; c != nil {
+				s.empty(c)
 			}
 		}
-		r.mu.Unlock()
-		time.Sleep(r.rest)
+		s.mu.Unlock()
+		time.Sleep(rest)
 	}
 }
 
-func (r *reader) empty(c *client) {
-	flags := unix.MSG_DONTWAIT
-	if !c.parses {
-		flags |= unix.MSG_TRUNC
-	}
+func (s *clients) empty(c *client) {
 	for !c.dead {
 		// Raw, as unix.Recvfrom allocates an address for each call.
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd),
-			uintptr(unsafe.Pointer(&r.buf[0])), uintptr(len(r.buf)), uintptr(flags), 0, 0)
+			uintptr(unsafe.Pointer(&s.buf[0])), uintptr(len(s.buf)), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case errno == unix.EINTR:
 			continue
@@ -268,70 +255,33 @@ func (r *reader) empty(c *client) {
 		case errno != 0 || n == 0:
 			c.dead = true
 			return
+		case !s.TLS:
+			c.frames(s.buf[:n], func(opcode byte, payload []byte) { s.take(c, opcode, payload) })
 		}
-		c.bytes += int64(n)
-		if c.parses {
-			c.frames(r.buf[:n], func(opcode byte, payload []byte) { r.receive(c, opcode, payload) })
-		}
-		if int(n) < len(r.buf) {
+		if int(n) < len(s.buf) {
 			return
 		}
 	}
 }
 
-// receive counts a frame, and answers pings.
-func (r *reader) receive(c *client, opcode byte, payload []byte) {
+// take counts a frame, and answers pings.
+func (s *clients) take(c *client, opcode byte, payload []byte) {
 	now := time.Now().UnixNano()
-	n := eachStamp(payload, func(ns int64) { r.tally.Latency.add(time.Duration(now - ns)) })
+	n := eachStamp(payload, func(ns int64) { s.tally.Latency.add(time.Duration(now - ns)) })
 	c.messages += n
-	r.tally.Messages += n
+	s.tally.Messages += n
+	if n > 0 {
+		s.tally.Frame = int64(len(payload))
+	}
 	var answer []byte
 	switch {
 	case opcode == opPing:
 		answer = frame(opPong, true, payload)
-	case n == 0 && r.Ping != "" && bytes.HasPrefix(payload, []byte(r.Ping)):
-		answer = frame(opText, true, []byte(r.Pong))
+	case n == 0 && s.Ping != "" && bytes.HasPrefix(payload, []byte(s.Ping)):
+		answer = frame(opText, true, []byte(s.Pong))
 	default:
 		return
 	}
-	r.tally.Pings++
+	s.tally.Pings++
 	_, _ = unix.Write(c.fd, answer) // the buffer of a client that is alive has room
-}
-
-func (r *reader) reset() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.tally = newTally()
-	for _, c := range r.clients {
-		c.bytes, c.messages = 0, 0
-	}
-}
-
-// count is what this reader's clients received.
-func (r *reader) count() Tally {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	sum := newTally()
-	sum.add(r.tally)
-	for _, c := range r.clients {
-		switch {
-		case c.dead:
-			sum.Dead++
-		case c.parses:
-			sum.add(Tally{Connected: 1, LeastMessages: c.messages, ParsedBytes: c.bytes, LeastBytes: none})
-		default:
-			sum.add(Tally{Connected: 1, LeastMessages: none, LeastBytes: c.bytes})
-		}
-	}
-	return sum
-}
-
-func (r *reader) drop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for fd := range r.clients {
-		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // else the port waits a minute
-		_ = unix.Close(fd)
-	}
-	clear(r.clients)
 }

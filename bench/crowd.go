@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/rpc"
 	"time"
 
@@ -16,40 +17,21 @@ import (
 
 // Tally is what clients received since the last reset.
 type Tally struct {
-	Connected     int        // now
-	Dead          int        // closed by the server
-	Messages      int64      // received by all clients that parse
-	LeastMessages int64      // received by one of those
-	ParsedBytes   int64      // received by that one
-	LeastBytes    int64      // received by one of those that only count bytes
-	Pings         int64      // to those that parse
-	Latency       *histogram // of those that parse, from publisher to socket
+	Connected, Dead int   // now; closed by the server
+	Messages, Least int64 // received by all clients, and by the one that received least
+	Frame           int64 // size of the last frame with a message
+	Pings           int64
+	Latency         *histogram // from publisher to socket
 }
 
-// none is the least that no client received.
-const none = 1 << 62
-
-func newTally() Tally { return Tally{LeastMessages: none, LeastBytes: none, Latency: new(histogram)} }
+// newTally is that of no client; the least of none is more than any client's.
+func newTally() Tally { return Tally{Least: math.MaxInt64, Latency: new(histogram)} }
 
 func (t *Tally) add(o Tally) {
-	t.Connected += o.Connected
-	t.Dead += o.Dead
-	t.Messages += o.Messages
-	t.Pings += o.Pings
-	if o.Latency != nil {
-		t.Latency.merge(o.Latency)
-	}
-	if o.LeastMessages < t.LeastMessages {
-		t.LeastMessages, t.ParsedBytes = o.LeastMessages, o.ParsedBytes
-	}
-	t.LeastBytes = min(t.LeastBytes, o.LeastBytes)
-}
-
-// complete reports whether each client has received each message: those that parse
-// have counted them, and none of the others has noticeably fewer bytes
-// (a server that puts several messages into one frame saves a few).
-func (t *Tally) complete(messages int64) bool {
-	return t.LeastMessages != none && t.LeastMessages >= messages && float64(t.LeastBytes) >= 0.97*float64(t.ParsedBytes)
+	t.Connected, t.Dead = t.Connected+o.Connected, t.Dead+o.Dead
+	t.Messages, t.Pings = t.Messages+o.Messages, t.Pings+o.Pings
+	t.Least, t.Frame = min(t.Least, o.Least), max(t.Frame, o.Frame)
+	t.Latency.merge(o.Latency)
 }
 
 // crowd is all clients of one measurement, spread over as many processes as
@@ -65,13 +47,9 @@ type part struct {
 	calls *rpc.Client
 }
 
-// startClients starts the processes; connect connects the clients. every client or some of them parse.
-func (b *bench) startClients(g group, every bool) (*crowd, error) {
+// startClients starts the processes; connect connects the clients.
+func (b *bench) startClients(g group) (*crowd, error) {
 	c := &crowd{n: g.N}
-	g.Every = max(1, g.N/b.samples)
-	if every {
-		g.Every = 1
-	}
 	for most, done, first := socketsOfAProcess(), 0, g.First; done < c.n; done += most {
 		g.First, g.N = first+done, min(most, c.n-done)
 		job, _ := json.Marshal(g) // a struct of plain values
@@ -131,7 +109,7 @@ const deliveryTimeout = 15 * time.Second
 
 // await waits until each client has received so many messages.
 func (c *crowd) await(ctx context.Context, messages int) (Tally, error) {
-	return c.until(ctx, deliveryTimeout, func(t *Tally) bool { return t.complete(int64(messages)) })
+	return c.until(ctx, deliveryTimeout, func(t *Tally) bool { return t.Least >= int64(messages) })
 }
 
 // receive publishes a load of which each client gets so many messages, and waits until each has them. It counts from
@@ -158,12 +136,12 @@ func (c *crowd) until(ctx context.Context, patience time.Duration, done func(*Ta
 		if err != nil || done(&t) {
 			return t, err
 		}
-		if now := t.Messages + t.LeastBytes + t.Pings; now != last {
+		if now := t.Messages + t.Pings; now != last {
 			last, since = now, time.Now()
 		}
 		if time.Since(since) > patience {
 			return t, fmt.Errorf("%d clients received %d messages in all, one of them only %d, and %d pings, and no more came for %s",
-				c.n, t.Messages, t.LeastMessages, t.Pings, patience)
+				c.n, t.Messages, t.Least, t.Pings, patience)
 		}
 		if err := pause(ctx, max(5*time.Millisecond, time.Duration(c.n)*time.Microsecond)); err != nil {
 			return t, err

@@ -13,7 +13,9 @@ const opText, opPing, opPong = 1, 9, 10
 
 // frames calls do with each frame that p completes. The payload is valid during the call.
 func (c *client) frames(p []byte, do func(opcode byte, payload []byte)) {
-	p = append(c.rest, p...)
+	if len(c.rest) > 0 {
+		p = append(c.rest, p...)
+	}
 	for len(p) >= 2 {
 		header, n := 2, int(p[1]&0x7f)
 		switch {
@@ -30,7 +32,7 @@ func (c *client) frames(p []byte, do func(opcode byte, payload []byte)) {
 		do(p[0]&0xf, p[header:header+n])
 		p = p[header+n:]
 	}
-	c.rest = append([]byte(nil), p...)
+	c.rest = append([]byte(nil), p...) // nil of nothing
 }
 
 // frame is a server's, or a client's, which is masked, here by zeros.

@@ -48,28 +48,14 @@ func TestEachStamp(t *testing.T) {
 	}
 }
 
-func TestComplete(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		t    Tally
-		want bool
-	}{
-		{"all parse", Tally{LeastMessages: 10, LeastBytes: none, ParsedBytes: 2000}, true},
-		{"one lacks a message", Tally{LeastMessages: 9, LeastBytes: none, ParsedBytes: 1800}, false},
-		{"those counted have as much", Tally{LeastMessages: 10, LeastBytes: 2000, ParsedBytes: 2000}, true},
-		{"merged frames", Tally{LeastMessages: 10, LeastBytes: 1990, ParsedBytes: 2000}, true},
-		{"one that is counted lacks a message", Tally{LeastMessages: 10, LeastBytes: 1800, ParsedBytes: 2000}, false},
-		{"nobody parses", newTally(), false},
-	} {
-		if got := c.t.complete(10); got != c.want {
-			t.Errorf("%s: got %t, want %t", c.name, got, c.want)
-		}
-	}
+// Tallies of several processes add up; the least is that of the client that received least.
+func TestTally(t *testing.T) {
 	sum := newTally()
-	for _, part := range []Tally{{Connected: 2, LeastMessages: 10, ParsedBytes: 2000, LeastBytes: none}, {Connected: 3, LeastMessages: 8, ParsedBytes: 1600, LeastBytes: 1500}, {Connected: 1, LeastMessages: none, LeastBytes: 1400}} {
+	for _, part := range []Tally{{Connected: 2, Messages: 21, Least: 10}, {Connected: 3, Messages: 24, Least: 8, Dead: 1}} {
+		part.Latency = new(histogram)
 		sum.add(part)
 	}
-	if sum.Connected != 6 || sum.LeastMessages != 8 || sum.ParsedBytes != 1600 || sum.LeastBytes != 1400 {
-		t.Errorf("got %+v, want 6 connected, and the least of each", sum)
+	if sum.Connected != 5 || sum.Dead != 1 || sum.Messages != 45 || sum.Least != 8 {
+		t.Errorf("got %+v, want 5 connected, 1 dead, 45 messages, 8 at least", sum)
 	}
 }

@@ -43,7 +43,6 @@ func main() {
 // run is the process: the comparison, bench scale, or one of the roles that bench
 // starts this binary in, with a job as JSON.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	raiseOpenFiles()
 	switch {
 	case len(args) == 2 && args[0] == "serve":
 		return serve(ctx, args[1])
@@ -75,81 +74,62 @@ type plan struct {
 	pingRounds int           // how many pings each client then gets
 	rest       time.Duration // from the last handshake until memory is measured
 	settle     time.Duration // memory has settled when it did not shrink for so long
-	samples    int           // about how many clients parse what they receive
 }
 
 // defaults are those of `make bench`.
 func defaults() plan {
 	return plan{sizes: []int{1000, 10000}, rounds: 3, budget: 9 * time.Minute, rate: 50_000, deliver: 120_000,
-		pingEvery: 2 * time.Second, pingRounds: 3, rest: 4 * time.Second, settle: 500 * time.Millisecond, samples: 16}
+		pingEvery: 2 * time.Second, pingRounds: 3, rest: 4 * time.Second, settle: 500 * time.Millisecond}
 }
 
 // short is every step with a handful of clients, all of which count each message.
 // Its figures say nothing.
 func short() plan {
-	p := defaults()
-	p.sizes, p.rounds, p.rate, p.deliver, p.samples = []int{3, 20}, 1, 4000, 200, 1<<30
-	p.pingEvery, p.pingRounds, p.rest, p.settle = time.Second, 1, 0, p.settle/10
-	return p
+	return plan{sizes: []int{3, 20}, rounds: 1, rate: 4000, deliver: 200, pingEvery: time.Second, pingRounds: 1,
+		settle: 50 * time.Millisecond}
 }
 
 func parsePlan(args []string, stderr io.Writer) (p plan, readme string, err error) {
 	p = defaults()
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	tiny := f.Bool("short", false, "every step with a handful of clients, to see that all of it works; its figures say nothing")
-	sizes := f.String("sizes", "1000,10000", "numbers of clients")
-	f.IntVar(&p.rounds, "rounds", p.rounds, "rounds; figures are medians of them")
-	f.DurationVar(&p.budget, "budget", p.budget, "begin no round that would probably end after this")
-	only := f.String("only", "", "steps to take: "+strings.Join(stepNames(), ", ")+"; empty: all")
+	f.BoolFunc("short", "every step with a handful of clients, to see that all of it works; its figures say nothing",
+		func(string) error { p = short(); return nil })
+	f.Func("sizes", "numbers of clients (default 1000,10000)", func(list string) error {
+		p.sizes = nil
+		for s := range strings.SplitSeq(list, ",") {
+			n, err := strconv.Atoi(strings.TrimSpace(s))
+			if most := socketsOfAProcess(); err != nil || n < 1 || n > most {
+				return fmt.Errorf("%q is not a number from 1 to %d (a server's open files)", s, most)
+			}
+			p.sizes = append(p.sizes, n)
+		}
+		slices.Sort(p.sizes)
+		return nil
+	})
+	f.Func("rounds", "rounds at most; figures are medians of them (default 3)", func(s string) (err error) {
+		if p.rounds, err = strconv.Atoi(s); err == nil && p.rounds < 1 {
+			err = fmt.Errorf("not positive")
+		}
+		return err
+	})
+	f.Func("only", "steps to take: "+strings.Join(stepNames(), ", ")+" (default all)", func(list string) error {
+		p.only = strings.Split(list, ",")
+		for _, name := range p.only {
+			if !slices.Contains(stepNames(), name) {
+				return fmt.Errorf("no step %q; there are %s", name, strings.Join(stepNames(), ", "))
+			}
+		}
+		return nil
+	})
 	f.StringVar(&readme, "readme", "", "file to write the table into, between its marks")
-	if err := f.Parse(args); err != nil {
-		return p, "", err
+	if err = f.Parse(args); err == nil && f.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q; bench -h lists the flags", f.Arg(0))
 	}
-	if f.NArg() > 0 {
-		return p, "", fmt.Errorf("unexpected argument %q; bench -h lists the flags", f.Arg(0))
-	}
-	if *tiny {
-		p = short()
-	} else if p.sizes, err = parseSizes(*sizes); err != nil {
-		return p, "", err
-	}
-	if p.rounds < 1 {
-		return p, "", fmt.Errorf("rounds: %d is not positive", p.rounds)
-	}
-	if *only != "" {
-		p.only = strings.Split(*only, ",")
-	}
-	for _, name := range p.only {
-		if !slices.Contains(stepNames(), name) {
-			return p, "", fmt.Errorf("only: no step %q; there are %s", name, strings.Join(stepNames(), ", "))
-		}
-	}
-	return p, readme, nil
+	return p, readme, err
 }
 
-func parseSizes(list string) (sizes []int, err error) {
-	for s := range strings.SplitSeq(list, ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(s))
-		if most := socketsOfAProcess(); err != nil || n < 1 || n > most {
-			return nil, fmt.Errorf("sizes: %q is not a number from 1 to %d (a server's open files)", s, most)
-		}
-		sizes = append(sizes, n)
-	}
-	slices.Sort(sizes)
-	return sizes, nil
-}
-
-// raiseOpenFiles lifts the soft limit of open files to the hard one.
-func raiseOpenFiles() {
-	var l syscall.Rlimit
-	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) == nil {
-		l.Cur = l.Max
-		_ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l) // else the lower limit stays, which sizes are checked against
-	}
-}
-
-// socketsOfAProcess is the limit of open files, less those that a process needs beside sockets.
+// socketsOfAProcess is the limit of open files, to which Go raises its own, less those that a process needs beside sockets.
 func socketsOfAProcess() int {
 	var l syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) != nil {
@@ -165,17 +145,17 @@ func publishText(stdout io.Writer, readme, name, text string) error {
 	if readme == "" {
 		return nil
 	}
-	begin, end := "<!-- "+name+":begin -->", "<!-- "+name+":end -->"
+	begin, end := "<!-- "+name+":begin -->\n", "<!-- "+name+":end -->"
 	b, err := os.ReadFile(readme)
-	if err != nil {
-		return fmt.Errorf("write the tables: %w", err)
-	}
 	before, rest, ok1 := strings.Cut(string(b), begin)
 	_, after, ok2 := strings.Cut(rest, end)
-	if !ok1 || !ok2 {
-		return fmt.Errorf("write the tables: %s has no marks %s and %s", readme, begin, end)
+	if err == nil && !(ok1 && ok2) {
+		err = fmt.Errorf("%s has no marks %s%s", readme, begin, end)
 	}
-	if err := os.WriteFile(readme, []byte(before+begin+"\n"+strings.TrimSpace(text)+"\n"+end+after), 0o644); err != nil {
+	if err == nil {
+		err = os.WriteFile(readme, []byte(before+begin+strings.TrimSpace(text)+"\n"+end+after), 0o644)
+	}
+	if err != nil {
 		return fmt.Errorf("write the tables: %w", err)
 	}
 	return nil

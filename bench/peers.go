@@ -55,7 +55,7 @@ func serve(ctx context.Context, job string) error {
 	default:
 		var broker centrifuge.Broker
 		if s.Posts {
-			broker = &natsBroker{nc: nc, channels: map[string]*nats.Subscription{}}
+			broker = &natsBroker{nc: nc}
 		}
 		p, err = newCentrifuge(s.Ping, broker)
 	}
@@ -310,17 +310,12 @@ func (c *onCentrifuge) publish(channel string, body []byte) {
 }
 
 // natsBroker is a broker of the library on NATS as Centrifugo's is, in its raw mode: a subscription for each channel
-// that has subscribers here, nothing stored. History and presence, which nobody asks for, are not there.
+// that has subscribers here, nothing stored. Its clients stay for as long as it, and ask for no history.
 type natsBroker struct {
 	centrifuge.Broker
 	nc      *nats.Conn
 	handler centrifuge.BrokerEventHandler
-
-	mu       sync.Mutex
-	channels map[string]*nats.Subscription // guarded by mu
 }
-
-const natsBrokerPrefix = "centrifuge."
 
 func (b *natsBroker) RegisterBrokerEventHandler(h centrifuge.BrokerEventHandler) error {
 	b.handler = h
@@ -328,32 +323,17 @@ func (b *natsBroker) RegisterBrokerEventHandler(h centrifuge.BrokerEventHandler)
 }
 
 func (b *natsBroker) Publish(channel string, data []byte, _ centrifuge.PublishOptions) (centrifuge.PublishResult, error) {
-	return centrifuge.PublishResult{}, b.nc.Publish(natsBrokerPrefix+channel, data)
+	return centrifuge.PublishResult{}, b.nc.Publish("centrifuge."+channel, data)
 }
 
-func (b *natsBroker) Subscribe(channels ...string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (b *natsBroker) Subscribe(channels ...string) (err error) {
 	for _, channel := range channels {
-		sub, err := b.nc.Subscribe(natsBrokerPrefix+channel, func(m *nats.Msg) {
+		_, e := b.nc.Subscribe("centrifuge."+channel, func(m *nats.Msg) {
 			_ = b.handler.HandlePublication(channel, &centrifuge.Publication{Data: m.Data}, centrifuge.StreamPosition{}, false, nil)
 		})
-		if err != nil {
-			return err
-		}
-		b.channels[channel] = sub
+		err = errors.Join(err, e)
 	}
-	return nil
+	return err
 }
 
-func (b *natsBroker) Unsubscribe(channels ...string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, channel := range channels {
-		if sub := b.channels[channel]; sub != nil {
-			_ = sub.Unsubscribe() // it ends with the connection at the latest
-			delete(b.channels, channel)
-		}
-	}
-	return nil
-}
+func (b *natsBroker) Unsubscribe(...string) error { return nil }

@@ -12,10 +12,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
-	"sync"
+	"net/url"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // target is where to POST messages.
@@ -40,79 +41,82 @@ func to(channel string, messages int) load {
 }
 
 // publish posts the load. It fails unless each message is answered as accepted, and
-// returns the last answer of a connection.
-func (t target) publish(ctx context.Context, l load) (answer string, err error) {
-	l.each, l.connections = max(1, l.each), cmp.Or(l.connections, 4)
+// returns an answer.
+func (t target) publish(ctx context.Context, l load) (string, error) {
+	l.each = max(1, l.each)
 	var next atomic.Int64
+	var answer atomic.Pointer[string]
+	all, ctx := errgroup.WithContext(ctx)
 	begin := time.Now()
-	answers, errs := make([]string, l.connections), make([]error, l.connections)
-	var wg sync.WaitGroup
-	for i := range l.connections {
-		wg.Go(func() { answers[i], errs[i] = t.send(ctx, l, begin, &next) })
+	for range cmp.Or(l.connections, 4) {
+		all.Go(func() error { return t.send(ctx, l, begin, &next, &answer) })
 	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	if err := all.Wait(); err != nil {
 		return "", fmt.Errorf("publish: %w", err)
 	}
-	return cmp.Or(answers...), nil
+	return *answer.Load(), nil
 }
 
 // send makes requests over one connection until none is left. It writes them
 // as they are: http.Client costs more than what it would measure, and a server
 // that waits for its load spends time of its own.
-func (t target) send(ctx context.Context, l load, begin time.Time, next *atomic.Int64) (answer string, err error) {
-	host := strings.TrimPrefix(t.url, "http://")
-	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", host)
+func (t target) send(ctx context.Context, l load, begin time.Time, next *atomic.Int64, answer *atomic.Pointer[string]) error {
+	to, err := url.Parse(t.url)
 	if err != nil {
-		return "", err
+		return err
+	}
+	c, err := net.DialTimeout("tcp", to.Host, time.Minute)
+	if err != nil {
+		return err
 	}
 	defer func() { _ = c.Close() }()
-	kind := "application/json"
-	if l.lines {
-		kind = "application/x-ndjson"
-	}
-	var body, request []byte
+	kind := map[bool]string{false: "application/json", true: "application/x-ndjson"}[l.lines]
 	for in := bufio.NewReader(c); ; {
 		first := int(next.Add(int64(l.each))) - l.each
-		if first >= l.messages || ctx.Err() != nil {
-			return answer, ctx.Err()
+		if first >= l.messages {
+			return nil
 		}
+		due := begin
 		if l.perSecond > 0 {
-			if err := pause(ctx, time.Until(begin.Add(time.Duration(float64(first)/l.perSecond*float64(time.Second))))); err != nil {
-				return "", err
-			}
+			due = begin.Add(time.Duration(float64(first) / l.perSecond * float64(time.Second)))
+		}
+		if err := errors.Join(pause(ctx, time.Until(due)), c.SetDeadline(time.Now().Add(time.Minute))); err != nil {
+			return err
 		}
 		n := min(l.each, l.messages-first)
-		body = l.appendBody(body[:0], first, n)
-		request = fmt.Appendf(request[:0], "POST /v1/messages HTTP/1.1\r\nHost: %s\r\nX-API-KEY: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
-			host, t.key, kind, len(body), body)
-		if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-			return "", err
+		body := l.body(first, n)
+		if _, err := fmt.Fprintf(c, "POST /v1/messages HTTP/1.1\r\nHost: %s\r\nX-API-KEY: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+			to.Host, t.key, kind, len(body), body); err != nil {
+			return err
 		}
-		if answer, err = exchange(c, in, request, n); err != nil {
-			return "", err
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			return err
 		}
+		said, err := io.ReadAll(resp.Body)
+		// "stored" is Herald's word for a message, "published" that of the server that stores none.
+		done := bytes.Count(said, []byte(`"status":"stored"`)) + bytes.Count(said, []byte(`"status":"published"`))
+		if err != nil || resp.StatusCode != http.StatusOK || done != n {
+			return fmt.Errorf("%s, %d of %d accepted: %.200s: %w", resp.Status, done, n, said, err)
+		}
+		text := string(said)
+		answer.Store(&text)
 	}
 }
 
-// appendBody appends the body of one request.
-func (l load) appendBody(b []byte, first, n int) []byte {
-	begin, between, end := "[", ",", "]"
+// body is one request's.
+func (l load) body(first, n int) []byte {
+	all := make([][]byte, n)
+	for i := range all {
+		all[i] = fmt.Appendf(nil, `{"channel":%q,"data":%s}`, l.channel(first+i), data(first+i))
+	}
 	switch {
 	case l.lines:
-		begin, between, end = "", "\n", "\n"
+		return append(bytes.Join(all, []byte("\n")), '\n')
 	case l.each == 1:
-		begin, end = "", ""
+		return all[0]
 	}
-	b = append(b, begin...)
-	for i := first; i < first+n; i++ {
-		if i > first {
-			b = append(b, between...)
-		}
-		b = append(append(append(append(b, `{"channel":"`...), l.channel(i)...), `","data":`...), data(i)...)
-		b = append(b, '}')
-	}
-	return append(b, end...)
+	return fmt.Appendf(nil, "[%s]", bytes.Join(all, []byte(",")))
 }
 
 // dataBytes is the size of the data of each message.
@@ -125,35 +129,4 @@ func data(i int) []byte {
 		b = append(b, 'a'+n%26)
 	}
 	return append(b, `"}`...)
-}
-
-// exchange is one request of n messages and its answer. The answer of a stream comes while
-// the request is still being written.
-func exchange(c net.Conn, in *bufio.Reader, request []byte, n int) (answer string, err error) {
-	wrote := make(chan error, 1)
-	write := func() {
-		_, err := c.Write(request)
-		wrote <- err
-	}
-	if len(request) <= 4096 { // fits into any socket
-		write()
-	} else {
-		go write() // waited for below
-	}
-	resp, err := http.ReadResponse(in, nil)
-	var said []byte
-	if err == nil {
-		said, err = io.ReadAll(resp.Body)
-	}
-	if err != nil {
-		_ = c.Close() // ends the writing
-	}
-	if err := errors.Join(err, <-wrote); err != nil {
-		return "", err
-	}
-	// "stored" is Herald's word for a message, "published" that of the server that stores none.
-	if done := bytes.Count(said, []byte(`"status":"stored"`)) + bytes.Count(said, []byte(`"status":"published"`)); resp.StatusCode != http.StatusOK || done != n {
-		return "", fmt.Errorf("%s, %d of %d accepted: %.200s", resp.Status, done, n, said)
-	}
-	return string(said), nil
 }

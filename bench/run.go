@@ -5,16 +5,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,11 +29,11 @@ type bench struct {
 }
 
 // tools are the commands that a run builds into its folder.
-var tools = map[string]string{
-	"gateway":     "github.com/herald-push/herald/services/gateway/cmd/gateway",
-	"ingest":      "github.com/herald-push/herald/services/ingest/cmd/ingest",
-	"herald":      "github.com/herald-push/herald/services/allinone",
-	"nats-server": "github.com/nats-io/nats-server/v2",
+var tools = []string{
+	"github.com/herald-push/herald/services/gateway/cmd/gateway",
+	"github.com/herald-push/herald/services/ingest/cmd/ingest",
+	"github.com/herald-push/herald/services/allinone",
+	"github.com/nats-io/nats-server/v2",
 }
 
 // path is where a file of the run is.
@@ -54,13 +47,13 @@ func (b *bench) open(ctx context.Context) (err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return fmt.Errorf("find this binary: %w", err)
 	}
-	for name, path := range tools {
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", b.path(name), path).CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", path, err, out)
+	build := exec.CommandContext(ctx, "go", append([]string{"build", "-o", b.dir + "/"}, tools...)...)
+	certify := exec.CommandContext(ctx, "sh", "-c", `go run "$(go env GOROOT)/src/crypto/tls/generate_cert.go" -ecdsa-curve P256 -host 127.0.0.1`)
+	certify.Dir = b.dir
+	for _, c := range []*exec.Cmd{build, certify} {
+		if out, err := c.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", c, err, out)
 		}
-	}
-	if err := writeCertificate(b.path("cert.pem"), b.path("key.pem")); err != nil {
-		return fmt.Errorf("make a certificate: %w", err)
 	}
 	return nil
 }
@@ -69,19 +62,6 @@ func (b *bench) open(ctx context.Context) (err error) {
 func (b *bench) close() error {
 	b.kill()
 	return os.RemoveAll(b.dir)
-}
-
-func writeCertificate(certFile, keyFile string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	t := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	cert, err1 := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
-	private, err2 := x509.MarshalPKCS8PrivateKey(key)
-	return errors.Join(err1, err2,
-		os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600),
-		os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
 }
 
 // run measures everything that the plan says.
@@ -140,15 +120,15 @@ func (b *bench) perform(ctx context.Context, s scenario) error {
 // try starts a candidate and n clients for it, takes the steps, and ends everything.
 func (b *bench) try(ctx context.Context, c *candidate, s scenario, n int, steps []step) (err error) {
 	defer b.kill()
-	t := &trial{bench: b, scenario: s, of: c}
-	if t.system, err = b.startSystem(ctx, c, s); err != nil {
-		return err
-	}
-	if t.feed != nil {
+	t := &trial{bench: b, scenario: s, of: c, clients: &crowd{}}
+	if t.system, err = b.startSystem(ctx, c, s); t.system != nil && t.feed != nil {
 		defer t.feed.Close()
 	}
+	if err != nil {
+		return err
+	}
 	if s.channel != "" {
-		if t.clients, err = b.startClients(t.group(n, s.channel), s.parse); err != nil {
+		if t.clients, err = b.startClients(t.group(n, s.channel)); err != nil {
 			return err
 		}
 		if !steps[0].connects {
@@ -163,9 +143,16 @@ func (b *bench) try(ctx context.Context, c *candidate, s scenario, n int, steps 
 	return err
 }
 
-// cost is the CPU time of each of these processes during do, and do's wall time in seconds. It notes
-// how much of the machine programs that are not of this run used meanwhile.
-func (b *bench) cost(do func() error, of ...*process) (each []cpu, took float64, err error) {
+// spent is CPU time of processes, and the wall time in which it was, in seconds.
+type spent struct {
+	cpu        // of all
+	each []cpu // of each
+	took float64
+}
+
+// cost is what these processes spend during do. It notes how much of the machine programs that are not of this run
+// used meanwhile.
+func (b *bench) cost(do func() error, of ...*process) (used spent, err error) {
 	read := func() (each []cpu, others float64, err error) {
 		pids := []int{os.Getpid()}
 		for _, p := range append(slices.Clone(b.running), of...) {
@@ -183,18 +170,19 @@ func (b *bench) cost(do func() error, of ...*process) (each []cpu, took float64,
 		return each, others, err
 	}
 	before, others0, err := read()
-	if err != nil {
-		return nil, 0, err
-	}
 	begin := time.Now()
-	if err := do(); err != nil {
-		return nil, 0, err
+	if err == nil {
+		err = do()
 	}
-	took = time.Since(begin).Seconds()
-	each, others, err := read()
-	b.result.foreign = append(b.result.foreign, max(0, (others-others0)/took/float64(runtime.NumCPU())))
-	for i := range each {
-		each[i] = cpu{each[i].sum - before[i].sum, each[i].user - before[i].user}
+	if err != nil {
+		return used, err
 	}
-	return each, took, err
+	used.took = time.Since(begin).Seconds()
+	after, others, err := read()
+	b.result.foreign = append(b.result.foreign, max(0, (others-others0)/used.took/float64(runtime.NumCPU())))
+	for i, c := range after {
+		c = cpu{c.sum - before[i].sum, c.user - before[i].user}
+		used.each, used.cpu = append(used.each, c), cpu{used.sum + c.sum, used.user + c.user}
+	}
+	return used, err
 }

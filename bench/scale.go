@@ -45,18 +45,16 @@ func parseScale(args []string, stderr io.Writer) (p scalePlan, readme string, er
 	f.IntVar(&p.clients, "n", p.clients, "connections; 0: as many as this machine lets")
 	f.IntVar(&p.gateways, "gateways", 0, "gateway processes; 0: as many as the limit of open files wants, at least two")
 	f.StringVar(&readme, "readme", "", "file to write the tables into, between their marks")
-	if err := f.Parse(args); err != nil {
-		return p, "", err
-	}
-	switch {
+	switch err = f.Parse(args); {
+	case err != nil:
 	case f.NArg() > 0:
-		return p, "", fmt.Errorf("unexpected argument %q; bench scale -h lists the flags", f.Arg(0))
+		err = fmt.Errorf("unexpected argument %q; bench scale -h lists the flags", f.Arg(0))
 	case p.clients < 0:
-		return p, "", fmt.Errorf("n: %d is negative", p.clients)
+		err = fmt.Errorf("n: %d is negative", p.clients)
 	case p.gateways < 0 || p.gateways == 1:
-		return p, "", fmt.Errorf("gateways: %d is not 0 or at least two, which are compared", p.gateways)
+		err = fmt.Errorf("gateways: %d is not 0 or at least two, which are compared", p.gateways)
 	}
-	return p, readme, nil
+	return p, readme, err
 }
 
 // scaleCommand is `bench scale`.
@@ -80,13 +78,10 @@ func scaleCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	return publishText(stdout, readme, "scale", text)
 }
 
-// bytesOfBoth is the memory that both ends of a connection need at most, in both
-// processes, with the garbage of the handshakes.
-const bytesOfBoth = 24 << 10
-
 // machineAllows is of how many connections this machine can hold both ends, and what limits them. gateways is
 // the number of gateway processes; 0: as many as it takes.
 func machineAllows(gateways int) (most int, reason string, err error) {
+	const bytesOfBoth = 24 << 10 // memory of both ends at most, in both processes, with the garbage of the handshakes
 	available, err := field("/proc/meminfo", "MemAvailable:", 1)
 	tracked, _ := field("/proc/sys/net/netfilter/nf_conntrack_max", "", 0) // else connections are not tracked
 	most, reason = available<<10/bytesOfBoth, fmt.Sprintf("%d MB of free memory", available>>10)
@@ -106,9 +101,8 @@ type scale struct {
 	*system
 	gateways []*server
 	clients  *crowd
+	n        float64   // clients
 	costs    costs     // what was measured, for the worksheet
-	without  memory    // before the clients come
-	kernel   float64   // then
 	last     []float64 // seconds until the last client has a broadcast
 }
 
@@ -117,7 +111,7 @@ type scale struct {
 func (p scalePlan) run(ctx context.Context, log io.Writer) (text string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.budget, fmt.Errorf("the run is not done after %s", p.budget))
 	defer cancel()
-	s := &scale{bench: &bench{log: log, result: &result{}, plan: plan{samples: 1}}, scalePlan: p, clients: &crowd{n: p.clients}, costs: costs{}}
+	s := &scale{bench: &bench{log: log, result: &result{}}, scalePlan: p, clients: &crowd{n: p.clients}, n: float64(p.clients), costs: costs{}}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, step := range []struct {
 		what string
@@ -126,9 +120,7 @@ func (p scalePlan) run(ctx context.Context, log io.Writer) (text string, err err
 		{"binaries", s.open},
 		{"messages without gateways", s.storing},
 		{"messages that no client wants", s.receiving},
-		{"NATS rests", func(ctx context.Context) error { return pause(ctx, s.rest) }},
 		{"connections", s.connecting},
-		{"all clients are idle", s.idling},
 		{"broadcasts", s.broadcasting},
 		{"messages to one client each", s.addressing},
 	} {
@@ -144,20 +136,16 @@ func (p scalePlan) run(ctx context.Context, log io.Writer) (text string, err err
 	return s.markdown(), nil
 }
 
-// spend is the CPU time of NATS, of each gateway and of all gateways during do, and do's wall time.
-func (s *scale) spend(do func() error) (nats float64, each []float64, all, took float64, err error) {
+// spend is what NATS and all gateways spend during do; nats is the first of each.
+func (s *scale) spend(do func() error) (used spent, gateways float64, err error) {
 	of := []*process{s.nats.process}
 	for _, v := range s.gateways {
 		of = append(of, v.process)
 	}
-	used, took, err := s.cost(do, of...)
-	if err != nil {
-		return 0, nil, 0, 0, err
+	if used, err = s.cost(do, of...); err == nil {
+		gateways = used.sum - used.each[0].sum
 	}
-	for _, c := range used[1:] {
-		each, all = append(each, c.sum), all+c.sum
-	}
-	return used[0].sum, each, all, took, nil
+	return used, gateways, err
 }
 
 // weigh is the memory of all gateways, and the kernel's slabs: sockets, their files and their entries in an epoll;
@@ -171,93 +159,96 @@ func (s *scale) weigh(ctx context.Context) (sum memory, kernel float64, err erro
 	return sum, float64(slab << 10), errors.Join(err, e)
 }
 
-// unwantedLoad is messages that no client wants, each by itself.
-func (s *scale) unwantedLoad() load {
-	return load{messages: s.load, perSecond: loadPerSecond, channel: func(int) string { return "public.nobody" }}
+// unwanted publishes messages that no client wants, each by itself.
+func (s *scale) unwanted(ctx context.Context) (nats, gateways float64, err error) {
+	l := load{messages: s.load, perSecond: loadPerSecond, channel: func(int) string { return "public.nobody" }}
+	used, gateways, err := s.spend(func() error { _, err := s.publish(ctx, l); return err })
+	return used.sum - gateways, gateways, err
 }
 
-// storing measures what NATS does with a message that no gateway receives.
+// storing measures what NATS does with a message that no gateway receives, and the size of the message.
 func (s *scale) storing(ctx context.Context) (err error) {
 	if s.system, err = s.startBroker(ctx, "2m"); err != nil {
 		return err
 	}
-	nats, _, _, _, err := s.spend(func() error { _, err := s.publish(ctx, s.unwantedLoad()); return err })
-	s.costs["store"] = nats / float64(s.load)
+	store, _, err := s.unwanted(ctx)
+	if err != nil {
+		return err
+	}
+	nc, err := nats.Connect(s.natsURL)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	sub, err1 := nc.SubscribeSync(proto.SubjectLivePacks)
+	err2 := nc.Flush()
+	_, err3 := s.publish(ctx, to(everybody, 1))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	m, err := sub.NextMsg(30 * time.Second)
+	if err == nil {
+		s.costs["store"], s.costs["wire"] = store/float64(s.load), float64(m.Size())
+	}
 	return err
 }
 
 // receiving measures what a message costs that goes to all gateways and to no client.
 func (s *scale) receiving(ctx context.Context) error {
+	files := float64(socketsOfAProcess())
 	gateways := s.scalePlan.gateways
 	if gateways == 0 {
-		gateways = max(2, (s.clients.n+socketsOfAProcess()-1)/socketsOfAProcess())
+		gateways = max(2, int((s.n+files-1)/files))
 	}
 	for range gateways {
-		v, err := s.startGateway(ctx, setup{NATS: s.natsURL}, "/readyz", "-heartbeat", s.heartbeat.String())
+		a, err := freeAddresses(2)
+		if err != nil {
+			return err
+		}
+		p := s.gateway(setup{Listen: a[0], NATS: s.natsURL}, a[1], "-heartbeat", s.heartbeat.String())
+		v, err := s.launch(ctx, p, a[0], "http://"+a[1], "http://"+a[0]+"/readyz")
 		if err != nil {
 			return err
 		}
 		s.gateways = append(s.gateways, v)
 	}
-	if err := s.wireBytes(ctx); err != nil {
-		return err
-	}
 	before, _, err := s.weigh(ctx)
 	if err != nil {
 		return err
 	}
-	nats, _, all, _, err := s.spend(func() error { _, err := s.publish(ctx, s.unwantedLoad()); return err })
+	nats, received, err := s.unwanted(ctx)
 	if err != nil {
 		return err
 	}
 	after, _, err := s.weigh(ctx)
 	each := float64(s.load * gateways)
 	s.costs["base"] = before.resident / float64(gateways)
-	s.costs["relay"] = (nats - s.costs["store"]*float64(s.load)) / each
-	s.costs["receive"] = all / each
 	s.costs["recent"] = (after.live - before.live) / each
-	return err
-}
-
-// wireBytes measures the size of a message as a gateway receives it, with the
-// headers that NATS adds when it republishes.
-func (s *scale) wireBytes(ctx context.Context) error {
-	nc, err := nats.Connect(s.natsURL)
-	if err != nil {
-		return fmt.Errorf("size of a message: %w", err)
-	}
-	defer nc.Close()
-	sub, err := nc.SubscribeSync(proto.SubjectLivePacks)
-	if err := errors.Join(err, nc.Flush()); err != nil {
-		return fmt.Errorf("size of a message: %w", err)
-	}
-	_, err = s.publish(ctx, to(everybody, 1))
-	m, err2 := sub.NextMsg(30 * time.Second)
-	if err := errors.Join(err, err2); err != nil {
-		return fmt.Errorf("size of a message: %w", err)
-	}
-	s.costs["wire"] = float64(m.Size())
-	return nil
+	s.costs["relay"] = (nats - s.costs["store"]*float64(s.load)) / each
+	s.costs["receive"] = received / each
+	return errors.Join(err, pause(ctx, s.rest))
 }
 
 // first is the number of the first client of a gateway.
 func (s *scale) first(gateway int) int { return s.clients.n * gateway / len(s.gateways) }
 
 // connecting connects all clients at once, each with an address of its own, to
-// the channel that all follow and one of its own.
-func (s *scale) connecting(ctx context.Context) (err error) {
+// the channel that all follow and one of its own. Then nothing but heartbeats happens, and the runtime
+// gives back the garbage of handshakes, at its own pace.
+func (s *scale) connecting(ctx context.Context) error {
 	for i, v := range s.gateways {
 		some, err := s.startClients(group{dialect: native, Channel: everybody + "&channel=" + ownChannel, Share: 1,
-			First: s.first(i), N: s.first(i+1) - s.first(i), Addr: v.addr, PerAddress: 1}, true)
+			First: s.first(i), N: s.first(i+1) - s.first(i), Addr: v.addr, PerAddress: 1})
 		if err != nil {
 			return err
 		}
 		s.clients.parts = append(s.clients.parts, some.parts...)
 	}
-	if s.without, s.kernel, err = s.weigh(ctx); err != nil {
+	without, kernelWithout, err := s.weigh(ctx)
+	if err != nil {
 		return err
 	}
-	_, _, all, _, err := s.spend(func() error { return s.clients.connect(ctx, "") })
+	_, came, err := s.spend(func() error { return s.clients.connect(ctx, "") })
 	if err != nil {
 		return err
 	}
@@ -266,62 +257,48 @@ func (s *scale) connecting(ctx context.Context) (err error) {
 		resident, e := rssOf(v.pid())
 		rush, err = rush+resident, errors.Join(err, e)
 	}
-	n := float64(s.clients.n)
-	s.costs["rush"], s.costs["shake"] = (rush-s.without.resident)/n, all/n
-	return err
+	before, err1 := s.clients.call(ctx, "Count", "")
+	used, idle, err2 := s.spend(func() error { return pause(ctx, s.window) })
+	after, err3 := s.clients.call(ctx, "Count", "")
+	with, kernel, err4 := s.weigh(ctx)
+	if err := errors.Join(err, err1, err2, err3, err4); err != nil {
+		return err
+	}
+	pings := float64(after.Pings - before.Pings)
+	if after.Connected != s.clients.n || pings < s.n {
+		return fmt.Errorf("%d of %.0f clients are still there, and %.0f pings came within %s, want one for each at least", after.Connected, s.n, pings, s.window)
+	}
+	s.costs["shake"] = came / s.n
+	s.costs["rush"] = (rush - without.resident) / s.n
+	s.costs["idle"] = idle / used.took / s.n
+	s.costs["beat"] = idle / pings
+	s.costs["conn"] = (with.resident - without.resident) / s.n
+	s.costs["live"] = (with.live - without.live) / s.n
+	s.costs["kernel"] = (kernel - kernelWithout) / s.n / 2 // both ends of a connection are on this machine
+	return nil
 }
 
-// idling measures heartbeats, as nothing else happens, and then memory: the runtime has given
-// back the garbage of handshakes, which it does at its own pace.
-func (s *scale) idling(ctx context.Context) error {
-	before, err := s.clients.call(ctx, "Count", "")
-	if err != nil {
-		return err
-	}
-	_, _, all, took, err := s.spend(func() error { return pause(ctx, s.window) })
-	if err != nil {
-		return err
-	}
-	after, err := s.clients.call(ctx, "Count", "")
-	if err != nil {
-		return err
-	}
-	n, pings := float64(s.clients.n), float64(after.Pings-before.Pings)
-	if after.Connected != s.clients.n || pings < n {
-		return fmt.Errorf("%d of %.0f clients are still there, and %.0f pings came within %.0f s, want one for each at least", after.Connected, n, pings, took)
-	}
-	s.costs["idle"], s.costs["beat"] = all/took/n, all/pings
-	with, kernel, err := s.weigh(ctx)
-	s.costs["conn"] = (with.resident - s.without.resident) / n
-	s.costs["live"] = (with.live - s.without.live) / n
-	s.costs["kernel"] = (kernel - s.kernel) / n / 2 // both ends of a connection are on this machine
-	return err
-}
-
-// broadcasting sends one message after the other to all. Each client must receive
+// broadcasting sends one message after the other to all, after one that is not measured. Each client must receive
 // each once.
 func (s *scale) broadcasting(ctx context.Context) error {
-	n := s.clients.n
-	if _, err := s.clients.receive(ctx, s.target, to(everybody, 1), 1); err != nil {
-		return err
-	}
-	var sum float64
-	for range s.broadcasts {
+	for i := range s.broadcasts + 1 {
 		var got Tally
-		_, _, all, took, err := s.spend(func() (err error) {
+		used, gateways, err := s.spend(func() (err error) {
 			got, err = s.clients.receive(ctx, s.target, to(everybody, 1), 1)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		if got.Messages != int64(n) {
-			return fmt.Errorf("%d clients received one message %d times", n, got.Messages)
+		if got.Messages != int64(s.n) {
+			return fmt.Errorf("%.0f clients received one message %d times", s.n, got.Messages)
 		}
-		sum, s.last = sum+max(0, all-s.costs["idle"]*float64(n)*took), append(s.last, got.Latency.percentile(1))
-		s.costs["frame"] = float64(got.ParsedBytes)
+		if i > 0 {
+			s.costs["deliver"] += max(0, gateways-s.costs["idle"]*s.n*used.took) / s.n / float64(s.broadcasts)
+			s.costs["frame"] = float64(got.Frame)
+			s.last = append(s.last, got.Latency.percentile(1))
+		}
 	}
-	s.costs["deliver"] = sum / float64(s.broadcasts) / float64(n)
 	return nil
 }
 
@@ -334,21 +311,21 @@ func (s *scale) addressing(ctx context.Context) error {
 		return err
 	}
 	var got Tally
-	_, each, all, _, err := s.spend(func() (err error) {
+	used, gateways, err := s.spend(func() (err error) {
 		if _, err := s.publish(ctx, l); err != nil {
 			return err
 		}
 		got, err = s.clients.until(ctx, deliveryTimeout, func(t *Tally) bool { return t.Messages >= int64(messages) })
 		return err
 	})
-	if err != nil {
-		return err
+	if err == nil && got.Messages != int64(messages) {
+		err = fmt.Errorf("of %d messages to one client each %d came", messages, got.Messages)
 	}
-	if got.Messages != int64(messages) {
-		return fmt.Errorf("of %d messages to one client each %d came", messages, got.Messages)
+	if err == nil {
+		its := used.each[1].sum
+		s.costs["single"] = (its - (gateways-its)/float64(len(s.gateways)-1)) / float64(messages)
 	}
-	s.costs["single"] = (each[0] - (all-each[0])/float64(len(each)-1)) / float64(messages)
-	return nil
+	return err
 }
 
 // markdown is both tables and what must be known about them.
@@ -356,7 +333,7 @@ func (s *scale) markdown() string {
 	return fmt.Sprintf("`make scale N=%d`, %s: %s connections on %d gateways, held by %d processes; %d processors of %s, %s, all on one machine over loopback, without TLS. "+
 		"Gateways as they ship, so at most 2000 connections per address: each client has one of its own in 127.0.0.0/8, and two channels, one that all follow, one of its own. "+
 		"Every client was counted to get every message, once; the last client had a broadcast after %.2f s (median). The kernel's memory is half of what `Slab` in /proc/meminfo grew by, as both ends of each connection are here; what waits in sockets is not among it. "+
-		"CPU of messages is above that of sitting there. Other programs took %.0f %% of the machine meanwhile (median), which makes CPU dearer, since caches are shared.\n\n",
+		"CPU of broadcasts is above that of sitting there. Other programs took %.0f %% of the machine meanwhile (median), which makes CPU dearer, since caches are shared.\n\n",
 		s.clients.n, time.Now().UTC().Format(time.DateOnly), thousands(s.clients.n), len(s.gateways), len(s.clients.parts), runtime.NumCPU(), machine(), runtime.Version(),
 		median(s.last), 100*median(s.result.foreign)) + s.costs.inputs() + "\nAnd what follows for a million:\n\n" + s.costs.forecasts()
 }

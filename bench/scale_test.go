@@ -55,12 +55,12 @@ func TestScaleBudget(t *testing.T) {
 	defer cancel(nil)
 	over := errors.New("over")
 	log := writer(func(line string) {
-		if strings.Contains(line, "connections") {
+		if strings.Contains(line, "wants") {
 			cancel(over)
 		}
 	})
 	_, err := p.run(ctx, log)
-	if !errors.Is(err, over) || !strings.Contains(err.Error(), "all clients are idle") {
+	if !errors.Is(err, over) || !strings.Contains(err.Error(), "connections") {
 		t.Errorf("got %v, want the cause and the step", err)
 	}
 	tasks, err := filepath.Glob("/proc/self/task/*/children")

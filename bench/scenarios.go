@@ -17,7 +17,6 @@ type scenario struct {
 	most    int    // clients; 0: as many as the plan says
 	tls     bool
 	pings   bool   // the server pings
-	parse   bool   // every client parses what it receives
 	posts   bool   // the price of POSTs is measured, so a server that takes some gets them itself
 	sync    string // how often NATS forces messages to disk; empty: every two minutes, which is its default
 	without string // "gateway": only NATS and ingest; "split": the single binary
@@ -53,16 +52,16 @@ var scenarios = []scenario{
 		{name: "resume", do: comeBack("%s clients come back at once and get 20 missed messages: CPU per client", "… until all have them", missed)},
 	}},
 	{channel: everybody, share: 1, most: mostSecure, tls: true, steps: []step{{name: "tls", connects: true, do: arrive}}},
-	{channel: everybody, share: 1, most: mostPinged, pings: true, parse: true, steps: []step{{name: "ping", connects: true, do: ping}}},
+	{channel: everybody, share: 1, most: mostPinged, pings: true, steps: []step{{name: "ping", connects: true, do: ping}}},
 	{channel: ownChannel, share: 1, posts: true, steps: []step{
-		{name: "channels", do: posting{title: perUser, connections: 8, part: 1. / 3, delivered: true}.measure},
-		{name: "channels", do: posting{title: perUserArrays, each: 50, connections: 8, part: 1, delivered: true}.measure},
+		{name: "channels", do: posting{title: perUser, connections: 8, part: 1. / 3, to: "own"}.measure},
+		{name: "channels", do: posting{title: perUserArrays, each: 50, connections: 8, part: 1, to: "own"}.measure},
 	}},
 	{channel: ownChannel, share: 1, posts: true, sync: "always", steps: []step{
-		{name: "synced", do: posting{title: perUserSynced, connections: 8, part: 1. / 6, delivered: true}.measure},
+		{name: "synced", do: posting{title: perUserSynced, connections: 8, part: 1. / 6, to: "own"}.measure},
 	}},
 	{channel: ownChannel, share: 9, most: 9000, posts: true, steps: []step{
-		{name: "nine", do: posting{title: nineEach, connections: 16, perSecond: 5000, part: 1. / 6, delivered: true}.measure},
+		{name: "nine", do: posting{title: nineEach, connections: 16, perSecond: 5000, part: 1. / 6, to: "own"}.measure},
 	}},
 	{channel: everybody, share: 1, most: 1000, steps: []step{
 		{name: "unwanted", do: posting{title: unwanted, each: 1000, lines: true, part: 2, serverAlone: true}.measure},
@@ -130,15 +129,6 @@ type trial struct {
 	clients *crowd
 }
 
-// cost is the CPU time of these processes together during do, and do's wall time in seconds.
-func (t *trial) cost(do func() error, of ...*process) (sum cpu, took float64, err error) {
-	each, took, err := t.bench.cost(do, of...)
-	for _, c := range each {
-		sum = cpu{sum.sum + c.sum, sum.user + c.user}
-	}
-	return sum, took, err
-}
-
 // record notes the values of a row in this round.
 func (t *trial) record(what string, unit unit, v ...float64) {
 	t.result.record(what, unit, t.of, t.round, v...)
@@ -164,7 +154,7 @@ func arrive(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	used, _, err := t.cost(func() error { return t.clients.connect(ctx, "") }, t.process)
+	used, err := t.cost(func() error { return t.clients.connect(ctx, "") }, t.process)
 	if err != nil {
 		return err
 	}
@@ -193,7 +183,7 @@ func visitorsFor(n int) int { return min(300, max(1, n/20)) }
 // memory of clients.
 func (t *trial) visit(ctx context.Context) error {
 	const visitors = "public.visitors"
-	few, err := t.startClients(t.group(visitorsFor(t.clients.n), visitors), false)
+	few, err := t.startClients(t.group(visitorsFor(t.clients.n), visitors))
 	if err != nil {
 		return err
 	}
@@ -205,33 +195,6 @@ func (t *trial) visit(ctx context.Context) error {
 	}
 	_, err = t.publish(ctx, to(visitors, 1)) // the bare loop notices that clients are gone when it writes to them
 	return err
-}
-
-// broadcast publishes at the offered rate and measures what the deliveries cost.
-func broadcast(burst int) func(ctx context.Context, t *trial) error {
-	return func(ctx context.Context, t *trial) error {
-		n := t.clients.n
-		if _, err := t.clients.receive(ctx, t.target, to(everybody, burst), burst); err != nil {
-			return err
-		}
-		l := to(everybody, max(2, (t.deliver/n+burstOf-1)/burstOf)*burstOf)
-		l.each, l.perSecond = burst, min(mostPerSecond, float64(t.rate)/float64(n))
-		var got Tally
-		used, _, err := t.cost(func() (err error) {
-			got, err = t.clients.receive(ctx, t.target, l, l.messages)
-			return err
-		}, t.process)
-		if err != nil {
-			return err
-		}
-		millions := float64(l.messages*n) / 1e6
-		t.record(fan(n, burst), seconds, used.sum/millions)
-		if burst == 1 {
-			t.record(userTime, seconds, used.user/millions)
-		}
-		t.record(latencies, milliseconds, got.Latency.percentiles()...)
-		return nil
-	}
 }
 
 // idOf finds the id in the answer to a POST.
@@ -253,7 +216,7 @@ func comeBack(title, until string, missed int) func(ctx context.Context, t *tria
 				return err
 			}
 		}
-		used, took, err := t.cost(func() error {
+		used, err := t.cost(func() error {
 			if missed == 0 {
 				if err := drop(); err != nil {
 					return err
@@ -269,7 +232,7 @@ func comeBack(title, until string, missed int) func(ctx context.Context, t *tria
 			return err
 		}
 		t.record(fmt.Sprintf(title, thousands(t.clients.n)), microseconds, used.sum/float64(t.clients.n)*1e6)
-		t.record(until, seconds, took)
+		t.record(until, seconds, used.took)
 		return nil
 	}
 }
@@ -278,7 +241,7 @@ func comeBack(title, until string, missed int) func(ctx context.Context, t *tria
 // without any client is subtracted, and counting begins when the garbage of the
 // handshakes is collected and as many pings have come as there are clients.
 func ping(ctx context.Context, t *trial) error {
-	alone, idle, err := t.cost(func() error { return pause(ctx, t.pingEvery) }, t.process)
+	alone, err := t.cost(func() error { return pause(ctx, t.pingEvery) }, t.process)
 	if err != nil {
 		return err
 	}
@@ -295,7 +258,7 @@ func ping(ctx context.Context, t *trial) error {
 		return err
 	}
 	var before, after Tally
-	used, took, err := t.cost(func() (err error) {
+	used, err := t.cost(func() (err error) {
 		if before, err = t.clients.call(ctx, "Count", ""); err != nil {
 			return err
 		}
@@ -305,11 +268,11 @@ func ping(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	t.record(pingTitle, microseconds, max(0, used.sum-alone.sum/idle*took)/float64(after.Pings-before.Pings)*1e6)
+	t.record(pingTitle, microseconds, max(0, used.sum-alone.sum/alone.took*used.took)/float64(after.Pings-before.Pings)*1e6)
 	return nil
 }
 
-// posting is a measurement of POSTs.
+// posting is a measurement of messages that are published.
 type posting struct {
 	title       string
 	each        int // messages of a request; 0: one
@@ -317,28 +280,44 @@ type posting struct {
 	connections int
 	perSecond   float64 // messages; 0: as fast as answers come
 	part        float64 // how many messages, as a part of the deliveries that a measurement has
-	delivered   bool    // the clients get the messages; else nobody follows their channels
+	to          string  // channels: "all", of all clients; "own", of one client or a few; "": that nobody follows
 	serverAlone bool    // the CPU of the server is measured, not of everything
 	rate        string  // title of the row with the messages per second; empty: none
 }
 
+// broadcast is messages to all clients, in bursts, at the rate of deliveries that the plan has.
+func broadcast(burst int) func(ctx context.Context, t *trial) error {
+	return func(ctx context.Context, t *trial) error {
+		n := float64(t.clients.n)
+		return posting{title: fan(t.clients.n, burst), each: burst, to: "all", serverAlone: true,
+			perSecond: min(mostPerSecond, float64(t.rate)/n), part: max(1/n, 2*burstOf/float64(t.deliver))}.measure(ctx, t)
+	}
+}
+
 func (p posting) measure(ctx context.Context, t *trial) error {
-	channels, channel, counted := 1000, "public.nobody%05d", t.counted
-	if p.delivered {
-		channels, channel = (t.clients.n+t.share-1)/t.share, "public.u%05d"
+	channels, counted := 1000, t.counted
+	channel := func(i int) string { return fmt.Sprintf("public.nobody%05d", i%channels) }
+	switch p.to {
+	case "own":
+		channels = (t.clients.n + t.share - 1) / t.share
+		channel = func(i int) string { return fmt.Sprintf("public.u%05d", i%channels) }
+	case "all":
+		channels, channel = max(1, p.each), func(int) string { return everybody }
 	}
 	if p.serverAlone {
 		counted = []*process{t.process}
 	}
-	l := load{each: p.each, lines: p.lines, connections: p.connections, perSecond: p.perSecond,
-		channel: func(i int) string { return fmt.Sprintf(channel, i%channels) }}
+	l := load{each: p.each, lines: p.lines, connections: p.connections, perSecond: p.perSecond, channel: channel}
 	var got Tally
 	publish := func() (err error) {
-		if p.delivered {
+		switch p.to {
+		case "":
+			_, err = t.publish(ctx, l)
+		case "own":
 			got, err = t.clients.receive(ctx, t.target, l, l.messages/channels)
-			return err
+		case "all":
+			got, err = t.clients.receive(ctx, t.target, l, l.messages)
 		}
-		_, err = t.publish(ctx, l)
 		return err
 	}
 	l.messages = channels
@@ -346,15 +325,21 @@ func (p posting) measure(ctx context.Context, t *trial) error {
 		return err
 	}
 	l.messages *= max(1, int(p.part*float64(t.deliver))/channels)
-	used, took, err := t.cost(publish, counted...)
+	used, err := t.cost(publish, counted...)
 	if err != nil {
 		return err
 	}
-	t.record(p.title, perCore, used.sum/float64(l.messages)*1e6)
-	if p.rate != "" {
-		t.record(p.rate, count, float64(l.messages)/took)
+	if p.to == "all" {
+		millions := float64(l.messages*t.clients.n) / 1e6
+		t.record(p.title, seconds, used.sum/millions)
+		t.record(userTime, seconds, used.user/millions)
+	} else {
+		t.record(p.title, perCore, used.sum/float64(l.messages)*1e6)
 	}
-	if p.delivered {
+	if p.rate != "" {
+		t.record(p.rate, count, float64(l.messages)/used.took)
+	}
+	if p.to != "" {
 		t.record(latencies, milliseconds, got.Latency.percentiles()...)
 	}
 	return nil

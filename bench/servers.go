@@ -108,13 +108,12 @@ func (b *bench) startBroker(ctx context.Context, sync string) (s *system, err er
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
 	}
-	config := dir + "/nats.conf"
-	text := fmt.Sprintf("listen: %q\nhttp: %q\nprof_port: %s\njetstream { store_dir: %q, sync_interval: %q }\n", a[0], a[1], port(a[2]), dir, sync)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	config := fmt.Sprintf("listen: %q\nhttp: %q\nprof_port: %s\njetstream { store_dir: %q, sync_interval: %q }\n", a[0], a[1], port(a[2]), dir, sync)
+	if err := os.WriteFile(dir+"/nats.conf", []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("configure NATS: %w", err)
 	}
 	s = &system{natsURL: "nats://" + a[0], target: target{url: "http://" + a[3], key: rand.Text()}}
-	s.nats, err = b.launch(ctx, command("nats-server", nil, b.path("nats-server"), "-c", config), "", "http://"+a[2], "http://"+a[1]+"/healthz")
+	s.nats, err = b.launch(ctx, command("nats-server", nil, b.path("nats-server"), "-c", dir+"/nats.conf"), "", "http://"+a[2], "http://"+a[1]+"/healthz")
 	if err != nil {
 		return nil, err
 	}
@@ -128,79 +127,6 @@ func (b *bench) startBroker(ctx context.Context, sync string) (s *system, err er
 
 func port(addr string) string { return addr[strings.LastIndexByte(addr, ':')+1:] }
 
-// startSystem starts a candidate for a scenario, and what it needs.
-func (b *bench) startSystem(ctx context.Context, c *candidate, s scenario) (*system, error) {
-	if s.without == "split" {
-		return b.startSingle(ctx)
-	}
-	sys, err := b.startBroker(ctx, cmp.Or(s.sync, "2m"))
-	if err != nil || s.without == "gateway" {
-		return sys, err
-	}
-	u := setup{As: c.name, NATS: sys.natsURL, Posts: s.posts, Key: sys.key}
-	if s.pings {
-		u.Ping = b.pingEvery
-	}
-	if s.tls {
-		u.Cert, u.CertKey = b.path("cert.pem"), b.path("key.pem")
-	}
-	switch c.name {
-	case "herald", "herald-socketio", "herald-pusher":
-		err = b.startHerald(ctx, sys, u)
-	case "node":
-		err = b.startNode(ctx, sys)
-	default:
-		err = b.startPeer(ctx, sys, u)
-	}
-	if err == nil {
-		sys.counted = append(sys.counted, sys.process)
-	}
-	return sys, err
-}
-
-// startHerald starts the gateway as it ships, but without a limit of connections per address, as all
-// clients come from a few, and without heartbeats that are not measured.
-func (b *bench) startHerald(ctx context.Context, sys *system, s setup) (err error) {
-	if s.As == "herald-pusher" {
-		add := command("herald", []string{"HERALD_APP_SECRET=" + rand.Text()}, b.path("herald"),
-			"apps", "add", "bench", "-id", "1", "-key", pusherKey, "-prefix", "public", "-nats", s.NATS)
-		if out, err := add.cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("make an app: %w: %s", err, out)
-		}
-	}
-	ready := "/readyz"
-	if s.As == "herald-socketio" {
-		ready = "/socket.io/?EIO=4&transport=polling"
-	}
-	sys.server, err = b.startGateway(ctx, s, ready, "-max-connections-per-ip", "0", "-heartbeat", cmp.Or(s.Ping, time.Hour).String())
-	return err
-}
-
-// startGateway starts a gateway with its default settings and these.
-func (b *bench) startGateway(ctx context.Context, s setup, ready string, args ...string) (*server, error) {
-	a, err := freeAddresses(2)
-	if err != nil {
-		return nil, err
-	}
-	args = append(args, "-listen", a[0], "-ops-listen", a[1], "-nats", s.NATS, "-log-level", "warn", "-tls-cert", s.Cert, "-tls-key", s.CertKey)
-	return b.launch(ctx, command("gateway", nil, b.path("gateway"), args...), a[0], "http://"+a[1], s.scheme()+a[0]+ready)
-}
-
-// startSingle starts the single binary as it ships.
-func (b *bench) startSingle(ctx context.Context) (*system, error) {
-	a, err := freeAddresses(1)
-	if err != nil {
-		return nil, err
-	}
-	to := target{url: "http://" + a[0], key: rand.Text()}
-	v, err := b.launch(ctx, command("herald", []string{"HERALD_API_KEY=" + to.key}, b.path("herald"),
-		"-listen", a[0], "-data", b.path(fmt.Sprintf("single-%d", b.round)), "-log-level", "warn"), a[0], "", to.url+"/readyz")
-	if err != nil {
-		return nil, err
-	}
-	return &system{server: v, target: to, counted: []*process{v.process}}, nil
-}
-
 // setup is how a server is started for one scenario; the job of the role serve.
 type setup struct {
 	As, Listen, NATS string
@@ -210,26 +136,71 @@ type setup struct {
 	Cert, CertKey    string        // PEM files; empty: no TLS
 }
 
-func (s setup) scheme() string {
-	if s.Cert == "" {
-		return "http://"
+// startSystem starts a candidate for a scenario, and what it needs.
+func (b *bench) startSystem(ctx context.Context, c *candidate, s scenario) (sys *system, err error) {
+	a, err := freeAddresses(2)
+	if err != nil {
+		return nil, err
 	}
-	return "https://"
+	base, ops := "http://"+a[0], "http://"+a[1]
+	if s.without == "split" { // the single binary as it ships
+		to := target{url: base, key: rand.Text()}
+		v, err := b.launch(ctx, command("herald", []string{"HERALD_API_KEY=" + to.key}, b.path("allinone"),
+			"-listen", a[0], "-data", b.path(fmt.Sprintf("single-%d", b.round)), "-log-level", "warn"), a[0], "", base+"/readyz")
+		if err != nil {
+			return nil, err
+		}
+		return &system{server: v, target: to, counted: []*process{v.process}}, nil
+	}
+	if sys, err = b.startBroker(ctx, cmp.Or(s.sync, "2m")); err != nil || s.without == "gateway" {
+		return sys, err
+	}
+	u := setup{As: c.name, Listen: a[0], NATS: sys.natsURL, Posts: s.posts, Key: sys.key}
+	if s.pings {
+		u.Ping = b.pingEvery
+	}
+	if s.tls {
+		u.Cert, u.CertKey, base = b.path("cert.pem"), b.path("key.pem"), "https://"+a[0]
+	}
+	var p *process
+	ready := "/readyz"
+	switch c.name {
+	case "herald-socketio":
+		ready = "/socket.io/?EIO=4&transport=polling"
+		fallthrough
+	case "herald", "herald-pusher":
+		if c.name == "herald-pusher" {
+			add := command("herald", []string{"HERALD_APP_SECRET=" + rand.Text()}, b.path("allinone"),
+				"apps", "add", "bench", "-id", "1", "-key", pusherKey, "-prefix", "public", "-nats", sys.natsURL)
+			if out, err := add.cmd.CombinedOutput(); err != nil {
+				return nil, fmt.Errorf("make an app: %w: %s", err, out)
+			}
+		}
+		// The gateway as it ships, but without a limit of connections per address, as all clients come from a few,
+		// and without heartbeats that are not measured.
+		p = b.gateway(u, a[1], "-max-connections-per-ip", "0", "-heartbeat", cmp.Or(u.Ping, time.Hour).String())
+	case "node":
+		ops = base
+		if p, err = b.node(sys, a[0]); err != nil {
+			return nil, err
+		}
+	default:
+		ops = base
+		job, _ := json.Marshal(u) // a struct of plain values
+		p = command(c.name, nil, b.self, "serve", string(job))
+		if s.posts { // by itself, without ingest
+			sys.url, sys.counted = base, []*process{sys.nats.process}
+		}
+	}
+	sys.server, err = b.launch(ctx, p, a[0], ops, base+ready)
+	sys.counted = append(sys.counted, p)
+	return sys, err
 }
 
-// startPeer starts a server of peers.go. One that takes POSTs needs no ingest.
-func (b *bench) startPeer(ctx context.Context, sys *system, s setup) error {
-	a, err := freeAddresses(1)
-	if err != nil {
-		return err
-	}
-	s.Listen = a[0]
-	base := s.scheme() + a[0]
-	job, _ := json.Marshal(s) // a struct of plain values
-	if sys.server, err = b.launch(ctx, command(s.As, nil, b.self, "serve", string(job)), a[0], base, base+"/readyz"); s.Posts {
-		sys.url, sys.counted = base, []*process{sys.nats.process}
-	}
-	return err
+// gateway is a gateway with its default settings and these.
+func (b *bench) gateway(s setup, ops string, args ...string) *process {
+	return command("gateway", nil, b.path("gateway"), append(args, "-listen", s.Listen, "-ops-listen", ops, "-nats", s.NATS,
+		"-log-level", "warn", "-tls-cert", s.Cert, "-tls-key", s.CertKey)...)
 }
 
 // The server on Node, and what npm needs to install it.
@@ -250,24 +221,18 @@ func (b *bench) installNode(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// startNode starts the Socket.IO server. It reads its messages, a JSON line each, from a pipe, into which this
+// node is the Socket.IO server. It reads its messages, a JSON line each, from a pipe, into which this
 // process writes what it receives from NATS.
-func (b *bench) startNode(ctx context.Context, sys *system) error {
-	a, err1 := freeAddresses(1)
-	nc, err2 := nats.Connect(sys.natsURL)
-	if err := errors.Join(err1, err2); err != nil {
-		return err
+func (b *bench) node(sys *system, addr string) (p *process, err error) {
+	if sys.feed, err = nats.Connect(sys.natsURL); err != nil {
+		return nil, err
 	}
-	sys.feed = nc
-	p := command("node", nil, "node", "--expose-gc", b.path("socketio/server.js"), port(a[0]))
+	p = command("node", nil, "node", "--expose-gc", b.path("socketio/server.js"), port(addr))
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if sys.server, err = b.launch(ctx, p, a[0], "http://"+a[0], "http://"+a[0]+"/readyz"); err != nil {
-		return err
-	}
-	return followStream(nc, func(_ string, message []byte) {
+	return p, followStream(sys.feed, func(_ string, message []byte) {
 		_, _ = in.Write(append(slices.Clone(message), '\n')) // the clients' counts show a message that is lost
 	})
 }
@@ -277,10 +242,7 @@ var insecure = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transpor
 	DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 
 func get(ctx context.Context, url string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return "", err
-	}
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, url, nil) // the URL is one of this run's
 	resp, err := insecure.Do(req)
 	if err != nil {
 		return "", err

@@ -3,13 +3,14 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
-	"go/ast"
-	"go/parser"
+	"go/constant"
 	"go/token"
+	"go/types"
 	"maps"
 	"math"
-	"strconv"
+	"regexp"
 	"strings"
 )
 
@@ -58,7 +59,8 @@ var clusters = []costs{
 //
 // Where the balancer chooses pods at random, a rolling restart moves clients more than once: a client may come to
 // a pod whose turn is yet to come. Each pod in its turn spreads its clients over as many pods as there are, one of
-// them new, so the last pod has (1 + 1/gateways) ^ (gateways − 1) times its share before its turn.
+// them new, so the last pod has (1 + 1/gateways) ^ (gateways − 1) times its share before its turn, and all turns
+// move (1 + 1/gateways) ^ gateways − 1 times all clients. The formulas have e × (1 − 1/2n) for (1 + 1/n) ^ n.
 var sheet = []line{
 	{"clients of a pod", "", "pod", count},
 	{"cores of a pod", "", "cores", count},
@@ -67,9 +69,9 @@ var sheet = []line{
 	{"memory of a gateway beside them", "fixed", "base + 65536 × recent", bytesOf},
 	{"memory in all", "", "connections + gateways × fixed", bytesOf},
 	{"request of a pod", "", "fixed + pod × (rush + kernel)", bytesOf},
-	{"clients of the fullest pod in a rolling restart", "fullest", "pod × ((1 + 1/gateways) ^ (gateways − 1))", count},
+	{"how often a rolling restart moves a client", "moves", "2.718 × (1 − 1/(2 × gateways)) − 1", times},
+	{"clients of the fullest pod in a rolling restart", "fullest", "pod × (moves + 1) / (1 + 1/gateways)", count},
 	{"its limit", "", "fixed + fullest × (rush + kernel)", bytesOf},
-	{"how often a rolling restart moves a client", "moves", "(1 + 1/gateways) ^ gateways − 1", times},
 	{"handshakes of a rolling restart", "", "clients × moves × shake", seconds},
 	{"… a second, while the fullest drains, 30 s", "draining", "fullest / 30", count},
 	{"… and what they cost", "", "draining × shake", cores},
@@ -99,44 +101,24 @@ func (c costs) compute(cluster costs) (column []float64, names costs) {
 	return column, names
 }
 
-// evaluate computes a formula of numbers, names, + − × / and ^ (a power). It is NaN where a name is unknown or
+// nameOrSign is what a formula has that Go's constants have not.
+var nameOrSign = regexp.MustCompile("[a-z]+|×|−")
+
+// evaluate computes a formula of numbers, names, + − × and /. It is NaN where a name is unknown or
 // the text is no formula.
 func evaluate(formula string, names costs) float64 {
-	e, err := parser.ParseExpr(strings.NewReplacer("×", "*", "−", "-").Replace(formula))
-	if err != nil {
+	text := nameOrSign.ReplaceAllStringFunc(formula, func(name string) string {
+		if v, ok := names[name]; ok {
+			return fmt.Sprintf("(%e)", v)
+		}
+		return cmp.Or(map[string]string{"×": "*", "−": "-"}[name], "unknown")
+	})
+	v, err := types.Eval(token.NewFileSet(), nil, token.NoPos, text)
+	if err != nil || v.Value == nil {
 		return math.NaN()
 	}
-	return value(e, names)
-}
-
-func value(e ast.Expr, names costs) float64 {
-	switch e := e.(type) {
-	case *ast.ParenExpr:
-		return value(e.X, names)
-	case *ast.BasicLit:
-		if v, err := strconv.ParseFloat(e.Value, 64); err == nil {
-			return v
-		}
-	case *ast.Ident:
-		if v, ok := names[e.Name]; ok {
-			return v
-		}
-	case *ast.BinaryExpr:
-		x, y := value(e.X, names), value(e.Y, names)
-		switch e.Op {
-		case token.ADD:
-			return x + y
-		case token.SUB:
-			return x - y
-		case token.MUL:
-			return x * y
-		case token.QUO:
-			return x / y
-		case token.XOR: // as strong as + and −, so a power stands in parentheses
-			return math.Pow(x, y)
-		}
-	}
-	return math.NaN()
+	f, _ := constant.Float64Val(constant.ToFloat(v.Value)) // as near as there is
+	return f
 }
 
 // inputs is the table of what was measured.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -111,7 +112,7 @@ func (w *row) cell(c *candidate) string {
 	if len(w.values[c]) == 0 {
 		return "–"
 	}
-	number := func(v float64) string { n, _, _ := strings.Cut(w.unit(v), " "); return strings.TrimSuffix(n, ":") }
+	number := func(v float64) string { n, _, _ := strings.Cut(w.unit(v), " "); return n }
 	var medians []string
 	for place := range slices.Collect(maps.Values(w.values[c]))[0] {
 		medians = append(medians, w.unit(median(w.values.of(c, place))))
@@ -124,7 +125,11 @@ func (w *row) cell(c *candidate) string {
 		return text
 	}
 	if ratios := w.values.against(c, candidates[0]); c != candidates[0] && len(ratios) > 0 {
-		text += ", " + shortRatio(max(0, median(ratios)))
+		digits := 2
+		if median(ratios) >= 10 {
+			digits = 0
+		}
+		text += fmt.Sprintf(", %.*f×", digits, max(0, median(ratios)))
 	}
 	if all := w.values.of(c, 0); len(all) > 1 {
 		text += " (" + number(slices.Min(all)) + "–" + number(slices.Max(all)) + ")"
@@ -132,18 +137,11 @@ func (w *row) cell(c *candidate) string {
 	return text
 }
 
-func shortRatio(v float64) string {
-	if v >= 10 {
-		return fmt.Sprintf("%.0f×", v)
-	}
-	return fmt.Sprintf("%.2g×", v)
-}
-
-// markdown is the table, what must be known about it, and the goals.
+// markdown is the table, when and where it was measured, and the goals. What it measures is explained in
+// docs/explanation/benchmarks.md.
 func (r *result) markdown() string {
 	var b strings.Builder
-	b.WriteString("Herald beside what one would write or take instead: the server of gorilla's chat example, a server on Centrifugo's library, the Socket.IO server on Node, " +
-		"and a bare loop of write(2), which is the least that pushing can cost. All get the same messages.\n\n| |")
+	b.WriteString("| |")
 	for _, c := range candidates {
 		fmt.Fprintf(&b, " %s |", strings.TrimSpace(c.title))
 	}
@@ -159,7 +157,14 @@ func (r *result) markdown() string {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("\n" + r.notes())
+	fmt.Fprintf(&b, "\n`make bench`, %s: %d processors of %s, %s, %d rounds, clients %v.",
+		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), machine(), runtime.Version(), r.rounds, r.plan.sizes)
+	if r.withoutNode != "" {
+		fmt.Fprintf(&b, " The Socket.IO server on Node is not in this table, because it could not be installed (%s).", r.withoutNode)
+	}
+	if len(r.foreign) > 0 {
+		fmt.Fprintf(&b, " Other programs took %.0f %% of the machine meanwhile (median); the more, the dearer is CPU, since caches are shared.", 100*median(r.foreign))
+	}
 	for _, f := range r.failures {
 		fmt.Fprintf(&b, "\n\nNot measured in one round: %s.", f)
 	}
@@ -167,39 +172,6 @@ func (r *result) markdown() string {
 		b.WriteString("\n\nWhat Herald is held to, and whether this run reached it:\n\n| | goal | Herald | |\n| --- | --- | --- | --- |\n" + verdicts)
 	}
 	return strings.TrimRight(b.String(), "\n")
-}
-
-// notes say what was measured, and how.
-func (r *result) notes() string {
-	var b strings.Builder
-	rounds := "One round."
-	if r.rounds != 1 {
-		rounds = fmt.Sprintf("Median of %d rounds, of an even number the lower one (and the range), in which the servers took turns.", r.rounds)
-	}
-	fmt.Fprintf(&b, "`make bench`, %s: %d processors of %s, %s, all on one machine over loopback. %s",
-		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), machine(), runtime.Version(), rounds)
-	fmt.Fprintf(&b, " CPU and memory are those of the server's process, kernel included; × is against Herald within a round, so it need not be the quotient of the two figures shown. "+
-		"Messages carry %d bytes of data; %s deliveries a second are offered to a broadcast's clients, at most %s messages. Time outside the kernel is estimated by the kernel's timer, and the bare loop, which does nothing there, shows by how much it is wrong.",
-		dataBytes, thousands(r.plan.rate), thousands(mostPerSecond))
-	if r.withoutNode != "" {
-		fmt.Fprintf(&b, " The Socket.IO server on Node is not in this table, because it could not be installed (%s).", r.withoutNode)
-	}
-	if len(r.foreign) > 0 {
-		fmt.Fprintf(&b, " Other programs took %.0f %% of the machine meanwhile (median)", 100*median(r.foreign))
-		if median(r.foreign) >= 0.05 {
-			b.WriteString(", which makes CPU dearer, since caches are shared")
-		}
-		b.WriteString(".")
-	}
-	largest := r.plan.sizes[len(r.plan.sizes)-1]
-	secure := min(mostSecure, largest)
-	fmt.Fprintf(&b, "\n\nIdle clients are %s, over TLS %s. Their memory is measured %.0f s after all have come at once, after garbage collection, and against the same process after %s others (over TLS %s) had come and gone, less what the runtime kept of them, "+
-		"so that code, pools and tables that a server needs once are not on their bill. A handshake is everything from the connection to the frame that says that the client is subscribed, with up to %d under way at a time (over TLS %d). Pings are those of %s clients, %d each, less what the process does without clients.",
-		thousands(largest), thousands(secure), r.plan.rest.Seconds(), thousands(visitorsFor(largest)), thousands(visitorsFor(secure)), inFlight, inFlightTLS, thousands(min(mostPinged, largest)), r.plan.pingRounds)
-	b.WriteString("\n\nThe CPU of messages that are published by POST is that of everything: ingest, NATS and gateway, or Centrifugo's library with NATS as its broker and NATS. The former stores each message before it answers, " +
-		"the latter none. NATS forces messages to the disk every two minutes, which is its own default; where it says so, before each answer, which is Herald's (`-sync always`). " +
-		"Latency is from the publisher's request to the client. The Socket.IO server has its defaults (4.8.4, in-memory adapter) and gets its messages by a pipe.")
-	return b.String()
 }
 
 // goal is what a row of Herald's is to be.
@@ -239,25 +211,18 @@ var goals = []goal{
 func (r *result) verdicts() string {
 	var b strings.Builder
 	for _, g := range goals {
-		if g.parent == "" {
-			g.parent = g.title
-		}
-		w, of := r.find(g.title, g.parent), candidates[0]
-		if g.of != "" {
-			of = candidateOf(g.of)
-		}
+		w, of, than := r.find(g.title, cmp.Or(g.parent, g.title)), candidateOf(g.of), candidateOf(g.than)
 		if w == nil || len(w.values[of]) == 0 {
 			continue
 		}
-		what, unit, reached, sign := g.parent, w.unit, w.values.of(of, 0), "≤"
-		if g.title != g.parent {
-			what += ", " + strings.TrimPrefix(g.title, "… ")
-		}
-		if g.of != "" {
-			what += ", " + strings.TrimPrefix(of.title, "… ")
+		what, unit, reached, sign := w.parent, w.unit, w.values.of(of, 0), "≤"
+		for _, more := range []string{g.title, of.title} {
+			if detail, ok := strings.CutPrefix(more, "… "); ok {
+				what += ", " + detail
+			}
 		}
 		if g.than != "" {
-			what, unit, reached = what+", against "+candidateOf(g.than).title, times, w.values.against(of, candidateOf(g.than))
+			what, unit, reached = what+", against "+than.title, times, w.values.against(of, than)
 		}
 		if g.least {
 			sign = "≥"
@@ -270,16 +235,14 @@ func (r *result) verdicts() string {
 }
 
 func (g goal) verdict(w *row, reached float64) string {
-	bare := candidateOf("bare")
-	loop, ratios := w.values.of(bare, 0), w.values.against(candidates[0], bare)
+	loop, ratios := w.values.of(candidateOf("bare"), 0), w.values.against(candidates[0], candidateOf("bare"))
 	switch {
 	case g.least && reached >= g.bound || !g.least && reached <= g.bound:
 		return "met"
-	case !g.beside || len(loop) == 0 || median(loop) <= g.bound:
+	case !g.beside || len(ratios) == 0 || median(loop) <= g.bound:
 		return "not met"
-	case len(ratios) > 0 && median(ratios) <= 1:
+	case median(ratios) <= 1:
 		return fmt.Sprintf("met: no more than the bare loop, %s", w.unit(median(loop)))
-	default:
-		return fmt.Sprintf("not met, nor by the bare loop, %s", w.unit(median(loop)))
 	}
+	return fmt.Sprintf("not met, nor by the bare loop, %s", w.unit(median(loop)))
 }

@@ -39,10 +39,10 @@ func TestMarkdown(t *testing.T) {
 	got := r.markdown()
 	for _, want := range []string{
 		"|\n| an idle client, resident memory | **2.0 KB** | – | – | – | – | – | – |\n| … heap and stacks in use | **1.0 KB** |",
-		"| CPU | **1.00 s** (1.00–2.00) | – | – | – | 3.00 s, 2× (3.00–4.00) | – | 1.00 s, 0.5× (1.00–1.00) |\n| … outside the kernel | **0.00 s** (0.00–0.00) | – | – | – | 1.00 s (1.00–1.00) | – | – |\n",
+		"| CPU | **1.00 s** (1.00–2.00) | – | – | – | 3.00 s, 2.00× (3.00–4.00) | – | 1.00 s, 0.50× (1.00–1.00) |\n| … outside the kernel | **0.00 s** (0.00–0.00) | – | – | – | 1.00 s (1.00–1.00) | – | – |\n",
 		"| memory | **1.2 KB** | – | – | – | – | – | – |\n| … outside the kernel | **7.00 s** |",
 		"| … latency, p50 / p95 / p99 | **2.0 / 50 / 200 ms** |",
-		"Median of 2 rounds", "Not measured in one round: textbook with 3 clients: gone.", "could not be installed (npm ci: no such file)",
+		"2 rounds, clients [1000 10000].", "Not measured in one round: textbook with 3 clients: gone.", "could not be installed (npm ci: no such file)",
 		"| an idle client, resident memory | ≤ 1.5 KB | 2.0 KB | not met |",
 	} {
 		if !strings.Contains(got, want) {
