@@ -17,8 +17,11 @@ DIST_TOOLS := wine:wine wineboot:wine x86_64-w64-mingw32-ld:binutils-mingw-w64-x
 	qemu-aarch64-static:qemu-user-static debootstrap:debootstrap rpm:rpm cpio:cpio Xvfb:xvfb
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
+# Programs that some checks need and that are no libraries: where they are, or are kept.
+TOOLBOX := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/herald-tools
+
 .DEFAULT_GOAL := run
-.PHONY: docs help up run build test tools check unit faults burst cross web fuzz bench scale microbench images rules chart chart-readme containers compose-test kube-test dist dist-check dist-test dist-tools npm-types clean
+.PHONY: proxies docs help up run build test tools check unit faults burst cross web fuzz bench scale microbench images rules chart chart-readme containers compose-test kube-test dist dist-check dist-test dist-tools npm-types clean
 
 help: ## these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -49,8 +52,13 @@ check: ## formatting, vet with and without the workspace, staticcheck, workflows
 	cd packaging && go vet -tags dist .
 	go run $(ACTIONLINT) .github/workflows/*.yml
 
-unit: ## all Go tests, under the race detector; end-to-end tests too
-	go test -race -timeout 20m work
+unit: proxies ## all Go tests, under the race detector; end-to-end tests too
+	HERALD_TEST_PROXIES=$(TOOLBOX)/proxies go test -race -timeout 20m work
+
+proxies: ## nginx, HAProxy and Caddy, unpacked and not installed, for the tests of docs/how-to/proxy.md
+	@if ! [ -d $(TOOLBOX)/proxies ] && command -v dpkg-deb >/dev/null; then echo "unpacking nginx, haproxy and caddy into $(TOOLBOX)/proxies"; d=$$(mktemp -d); \
+		(cd $$d && apt-get download -qq nginx haproxy caddy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 2>/dev/null && mkdir p && \
+		for f in *.deb; do dpkg-deb -x $$f p; done && mkdir -p $(TOOLBOX) && mv p $(TOOLBOX)/proxies) || echo "NOT TESTED here, for want of nginx, haproxy and caddy: docs/how-to/proxy.md"; rm -rf $$d; fi
 
 faults: ## the fault suite at full length; writes its table into docs/explanation/faults.md
 	cd services/faults && go test -count=1 -timeout 60m -v . -faults.long -faults.write
@@ -92,8 +100,6 @@ images: ## herald/ingest, gateway, logger, admin and allinone, tagged HERALD_VER
 		docker build -f Dockerfile.$$s --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg DATE=$(DATE) -t herald/$$s:$(or $(HERALD_VERSION),dev) .; \
 		docker image inspect -f "herald/$$s: {{.Size}} bytes" herald/$$s:$(or $(HERALD_VERSION),dev); done
 
-# Programs that some checks need and that are no libraries: where they are, or are kept.
-TOOLBOX := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/herald-tools
 
 rules: ## every alert made to fire by promtool, which Debian's package prometheus has; elsewhere it says what was not tested
 	@PATH="$$PATH:$(TOOLBOX)"; if ! command -v promtool >/dev/null && command -v dpkg-deb >/dev/null; then \
@@ -106,8 +112,8 @@ chart: ## the Helm chart against the plain manifests, where there is helm; elsew
 	@export PATH="$$PATH:$(TOOLBOX)"; if command -v helm >/dev/null; then cd deploy/test && go test -tags helm -count=1 -run TestChart .; \
 	else echo "NOT TESTED here, for want of helm (GOBIN=$(TOOLBOX) go install $(HELM)): what deploy/chart renders; its files were"; fi
 
-docs: ## the tables of docs/reference, from the code
-	cd services/allinone && go test -count=1 -run 'Reference$$' . -write-docs
+docs: ## the tables of docs/reference, from the code, and the figures of README, from those of bench
+	cd services/allinone && go test -count=1 -run 'Reference$$|FiguresInReadme' . -write-docs
 
 chart-readme: ## the table of values in deploy/chart/README.md, from values.yaml
 	cd deploy/test && go test -count=1 -run TestChartReadme . -write-chart

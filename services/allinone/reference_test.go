@@ -28,7 +28,13 @@ var writeDocs = flag.Bool("write-docs", false, "write the tables of docs/referen
 // what the code says, or, with -write-docs, writes it there.
 func holdReference(t *testing.T, page, name, want string) {
 	t.Helper()
-	path := filepath.Join("..", "..", "docs", "reference", page)
+	holdBetween(t, "docs/reference/"+page, name, want)
+}
+
+// holdBetween is holdReference for any page of the project.
+func holdBetween(t *testing.T, page, name, want string) {
+	t.Helper()
+	path := filepath.Join(root, filepath.FromSlash(page))
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -37,13 +43,13 @@ func holdReference(t *testing.T, page, name, want string) {
 	before, rest, marked := strings.Cut(string(b), begin)
 	got, after, ended := strings.Cut(rest, end)
 	if !marked || !ended {
-		t.Fatalf("%s lacks the marks %s and %s", path, begin, end)
+		t.Fatalf("%s lacks the marks %s and %s", page, begin, end)
 	}
 	if got == want {
 		return
 	}
 	if !*writeDocs {
-		t.Errorf("%s is not what the code says: make docs writes it. Lines that are missing or too many:\n%s", path, difference(got, want))
+		t.Errorf("%s is not what it is made from: make docs writes it. Lines that are missing or too many:\n%s", page, difference(got, want))
 		return
 	}
 	if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
