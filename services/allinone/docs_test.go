@@ -101,7 +101,7 @@ func TestDocsLinks(t *testing.T) {
 }
 
 // otherFlags are flags of other programs that the documentation names alone.
-var otherFlags = regexp.MustCompile("^`-(d|H|N|k|v|i|f|T|X|race|run|bench|count|short|tags|cpuprofile|trimpath|scenario|readme|n|only|sizes|rounds|faults\\.[a-z]+|write-[a-z]+|1|once|o|p|c|m|t|e|s|w|a|b|g|h|help|json|local|log-driver|ldflags|buildvcs|benchtime|timeout)\\b")
+var otherFlags = regexp.MustCompile("^`-(d|H|N|k|v|i|f|T|X|race|run|bench|count|short|tags|cpuprofile|trimpath|scenario|readme|n|only|sizes|rounds|faults\\.[a-z]+|write-[a-z]+|1|once|o|p|c|m|t|e|s|w|a|b|g|h|help|json|local|log-driver|ldflags|buildvcs|benchtime|timeout|ping-interval|ping-timeout)\\b")
 
 // Variables and flags are written as the code has them.
 func TestDocsNames(t *testing.T) {
