@@ -33,7 +33,7 @@ func (s *Service) getLog(w http.ResponseWriter, r *http.Request, c *call) error 
 		writeAnswer(w, a)
 		return nil
 	}
-	free, err := s.exports.Take(c.user)
+	free, err := s.exports.Acquire(c.user)
 	if err != nil {
 		return proto.ProblemTooManyRequests.With("other exports are running; try again when one is done")
 	}

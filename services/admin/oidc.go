@@ -99,7 +99,7 @@ func (s *Service) oidcCookie(r *http.Request, value string) *http.Cookie {
 // startOIDC sends the browser to the provider.
 func (s *Service) startOIDC(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	free, err := s.provider.places.Take("")
+	free, err := s.provider.places.Acquire("")
 	if err != nil {
 		s.oidcFailed(w, http.StatusServiceUnavailable, "Many log in at this moment; try again.")
 		return

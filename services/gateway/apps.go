@@ -17,8 +17,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// apps are those of the Pusher protocol: as the bucket has them, and those that have
-// clients here.
+// apps are the apps of the Pusher protocol: all that are in the bucket (known), and
+// those of them that have clients at this gateway (running).
 type apps struct {
 	s      *Service
 	known  *pusher.Apps

@@ -32,15 +32,15 @@ func newBudget(bytes int) *budget {
 	return &budget{each: bytes / 4, free: bytes, held: map[netip.Prefix]int{}}
 }
 
-// take waits for bytes, at most a quarter of the budget, until ctx ends, which
-// is the error. give returns them.
-func (b *budget) take(ctx context.Context, ip netip.Addr, bytes int) (give func(), err error) {
+// acquire waits for bytes, at most a quarter of the budget, until ctx ends, which
+// is the error. release returns them.
+func (b *budget) acquire(ctx context.Context, ip netip.Addr, bytes int) (release func(), err error) {
 	w := &waiter{httpx.AddressGroup(ip), bytes, make(chan struct{})}
 	b.mu.Lock()
 	b.line = append(b.line, w)
 	b.grant()
 	b.mu.Unlock()
-	give = sync.OnceFunc(func() {
+	release = sync.OnceFunc(func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if i := slices.Index(b.line, w); i >= 0 {
@@ -56,9 +56,9 @@ func (b *budget) take(ctx context.Context, ip netip.Addr, bytes int) (give func(
 	})
 	select {
 	case <-w.turn:
-		return give, nil
+		return release, nil
 	case <-ctx.Done():
-		give()
+		release()
 		return nil, ctx.Err()
 	}
 }

@@ -20,19 +20,19 @@ func TestBudget(t *testing.T) {
 		one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 		must := func(ip netip.Addr, bytes int) func() {
 			t.Helper()
-			give, err := b.take(t.Context(), ip, bytes)
+			release, err := b.acquire(t.Context(), ip, bytes)
 			if err != nil {
 				t.Fatal(err)
 			}
-			return give
+			return release
 		}
 		first := must(one, 2) // a quarter
 		var order []string
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			give := must(one, 1)
+			release := must(one, 1)
 			order = append(order, "the same address, when it has room")
-			give()
+			release()
 		})
 		synctest.Wait()
 		rest := []func(){must(other, 2), must(netip.MustParseAddr("192.0.2.3"), 2), must(netip.MustParseAddr("192.0.2.4"), 2)}
@@ -41,7 +41,7 @@ func TestBudget(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		wg.Go(func() {
-			if _, err := b.take(ctx, netip.MustParseAddr("192.0.2.5"), 2); !errors.Is(err, context.Canceled) {
+			if _, err := b.acquire(ctx, netip.MustParseAddr("192.0.2.5"), 2); !errors.Is(err, context.Canceled) {
 				t.Errorf("who gives up: got %v", err)
 			}
 		})
@@ -53,8 +53,8 @@ func TestBudget(t *testing.T) {
 		first()
 		first() // once
 		wg.Wait()
-		for _, give := range rest {
-			give()
+		for _, release := range rest {
+			release()
 		}
 		if b.free != 8 || len(b.held) != 0 || len(b.line) != 0 || len(order) != 1 {
 			t.Errorf("at the end: %d free, %v held, %d wait, turns %v", b.free, b.held, len(b.line), order)

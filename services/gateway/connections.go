@@ -46,7 +46,7 @@ func (a *answers) connections(ctx context.Context, q ask.ConnectionsQuestion) (o
 			return
 		}
 		out.Total++
-		if !w.takes(c, seen) {
+		if !w.matches(c, seen) {
 			return
 		}
 		out.Matched++
@@ -130,7 +130,7 @@ func readWanted(a *answers, q ask.ConnectionsQuestion) (w wanted, err error) {
 	return w, nil
 }
 
-func (w *wanted) takes(c *session, seen *hub.Seen) bool {
+func (w *wanted) matches(c *session, seen *hub.Seen) bool {
 	switch {
 	case w.User != "" && c.user() != w.User,
 		w.Protocol != "" && c.conn.Protocol() != w.Protocol,

@@ -109,7 +109,7 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	err := s.conns.Stream(&sess.conn, w, r, remote, httpx.NewID(), sess.words.format, sess)
+	err := s.conns.Respond(&sess.conn, w, r, remote, httpx.NewID(), sess.words.format, sess)
 	if err != nil {
 		s.turnAway(w, r, "stopping", proto.CloseRestart, "this gateway is stopping")
 	}

@@ -19,16 +19,16 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// feed hands every stored message to the hub, in stream order, none missing,
-// none twice; ephemeral ones as they come.
+// feed passes every stored message to the hub, in stream order, none missing, none twice, and ephemeral messages in the
+// order in which they come.
 //
 // It holds one subscription to all live subjects. Stored messages bear their
 // stream sequence, so whatever is missing shows as a hole before the next
 // one: a dropped connection, an overflow here, a leader that died between
 // storing and republishing. The missing ones are fetched from the stream
-// before anything later is handed on. What is missing at the very end, with
-// nothing after it, is found by asking for the stream's last sequence once a
-// second while it is quiet.
+// before anything later is passed on. A message that is missing at the very end,
+// with nothing after it, is found by asking for the stream's last sequence once a
+// second while nothing comes.
 //
 // The sequence is believed: whoever may publish under herald.live can say the
 // next one before the stream does. NATS permissions are to leave that to
@@ -55,15 +55,15 @@ type feed struct {
 
 	// Owned by run.
 	process string // id of the nats-server process that messages come from
-	settled bool   // its epoch has begun
+	settled bool   // ingest has begun the epoch of that process, so sequences after its start belong to it
 	subs    []*nats.Subscription
-	at      uint64    // the stream sequence of the newest pack handed to the hub
+	at      uint64    // the stream sequence of the newest pack that was passed to the hub
 	quiet   bool      // nothing new came since the last tick
-	doubt   bool      // something came that should be known: the tick asks the stream
-	behind  time.Time // since when the stream says that it stands before at; zero: it does not
+	doubt   bool      // a pack came whose sequence was passed to the hub already: the next tick asks the stream whether it was made anew
+	behind  time.Time // since when the stream's last sequence, as NATS reports it, is below at; zero: it is not
 
-	heard atomic.Int64 // monotonic.Now when a canary came through run last
-	pulse *natsx.Pulse // of the stream
+	canaryAt atomic.Int64 // monotonic.Now when run last received a canary
+	pulse    *natsx.Pulse // of the stream
 }
 
 // Bounds of the feed.
@@ -71,7 +71,7 @@ const (
 	// liveBuffer is how many NATS messages may wait here; beyond it nats.go
 	// drops, and the hole is repaired from the stream.
 	liveBuffer = 16 << 10
-	// tickEvery is how soon a silent tail is noticed, and how often the canary sings.
+	// tickEvery is how soon a missing message at the end is noticed, and how often the canary is sent.
 	tickEvery = time.Second
 	// canaryLate is after how long without its canary the feed is not ready.
 	canaryLate = 5 * time.Second
@@ -114,7 +114,7 @@ func (f *feed) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		f.heard.Store(monotonic.Now())
+		f.canaryAt.Store(monotonic.Now())
 		f.pulse.Answered(info.Cluster)
 		f.process = f.nc.ConnectedServerId()
 		state := natsx.StateOf(info)
@@ -148,7 +148,7 @@ func (f *feed) id(number uint64) proto.Cursor {
 	return proto.Cursor{Epoch: f.epochs.Load().At(proto.PackOf(number)), Seq: number}
 }
 
-// run starts, and hands messages on until ctx ends.
+// run starts, and passes messages on until ctx ends.
 func (f *feed) run(ctx context.Context) error {
 	defer f.stop()
 	if err := f.start(ctx); err != nil {
@@ -187,7 +187,7 @@ func (f *feed) run(ctx context.Context) error {
 
 func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 	if msg.Subject == f.canary {
-		f.heard.Store(monotonic.Now())
+		f.canaryAt.Store(monotonic.Now())
 		return
 	}
 	p, err := natsx.OpenPack(msg)
@@ -223,7 +223,7 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 	f.publish(&p, "live")
 }
 
-// publish hands the messages of a pack on, in order.
+// publish passes the messages of a pack on, in order.
 func (f *feed) publish(p *natsx.Pack, from string) {
 	n, newest, text := 0, int64(0), p.Text()
 	var cuts func(uint64, string) *hub.Message
@@ -323,7 +323,7 @@ func (f *feed) ready(context.Context) error {
 	if !f.started.Load() {
 		return errNoStream
 	}
-	if silent := monotonic.Since(f.heard.Load()); silent > canaryLate {
+	if silent := monotonic.Since(f.canaryAt.Load()); silent > canaryLate {
 		return fmt.Errorf("the canary has not come back for %s", silent.Round(time.Second))
 	}
 	return f.pulse.Err()

@@ -373,7 +373,7 @@ func TestReady(t *testing.T) {
 	}
 	b.declare()
 	eventually("200")
-	g.feed.heard.Store(monotonic.Now() - int64(canaryLate))
+	g.feed.canaryAt.Store(monotonic.Now() - int64(canaryLate))
 	if got := ready(); !strings.Contains(got, "the canary has not come back for 5s") {
 		t.Errorf("without the canary: got %s", got)
 	}

@@ -221,7 +221,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if s.follow != nil {
 		wg.Go(func() { s.follow(inner) })
 	}
-	wg.Go(func() { s.tellPlaces(inner) })
+	wg.Go(func() { s.sendPlaces(inner) })
 	wg.Go(func() {
 		if err := s.answers.run(inner); err != nil {
 			failed <- err
@@ -275,7 +275,7 @@ func (s *Service) drain() {
 	}
 	begin := time.Now()
 	n := s.conns.Len()
-	s.tellPlacesNow()
+	s.sendPlacesNow()
 	window := min(s.cfg.Drain, time.Duration(n)*drainPace)
 	s.conns.Drain(context.Background(), window, proto.CloseGoingAway)
 	s.cut()

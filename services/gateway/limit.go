@@ -12,9 +12,9 @@ import (
 // the other gateways count, too, as far as they have said so; see share. Safe
 // for concurrent use.
 type perIP struct {
-	// say hands a count to the others. It is called without mu, so version
+	// send sends a count to the others. It is called without mu, so version
 	// tells which of two counts is newer. Set by share before it is used.
-	say func(report)
+	send func(report)
 
 	mu      sync.Mutex
 	max     int                  // guarded by mu; 0: no limit
@@ -23,7 +23,7 @@ type perIP struct {
 	count   map[netip.Prefix]int // guarded by mu; connections here
 	online  int                  // guarded by mu; sum of count
 	version uint64               // guarded by mu; of what was said last
-	shared  bool                 // guarded by mu; say may be called
+	shared  bool                 // guarded by mu; send may be called
 	// others is what other gateways said: group, gateway, count. Guarded by mu.
 	others map[netip.Prefix]map[string]remoteCount
 }
@@ -83,7 +83,7 @@ func (l *perIP) add(ip netip.Addr) admission {
 	r, due := l.report(g)
 	l.mu.Unlock()
 	if a.ok && due {
-		l.say(r)
+		l.send(r)
 	}
 	return a
 }
@@ -108,7 +108,7 @@ func (l *perIP) remove(ip netip.Addr) (remaining, online int) {
 	remaining, online = l.count[g]+l.elsewhere(g), l.online
 	l.mu.Unlock()
 	if due {
-		l.say(r)
+		l.send(r)
 	}
 	return remaining, online
 }

@@ -20,8 +20,8 @@ func (s *Service) placeEvery() time.Duration {
 	return max(every, time.Second)
 }
 
-// tellPlaces tells clients how far they are until ctx ends.
-func (s *Service) tellPlaces(ctx context.Context) {
+// sendPlaces tells clients how far they are until ctx ends.
+func (s *Service) sendPlaces(ctx context.Context) {
 	for part := 0; ; part = (part + 1) % placeParts {
 		t := time.NewTimer(s.placeEvery() / placeParts)
 		select {
@@ -34,8 +34,8 @@ func (s *Service) tellPlaces(ctx context.Context) {
 	}
 }
 
-// tellPlacesNow tells all clients, and returns when it has.
-func (s *Service) tellPlacesNow() {
+// sendPlacesNow tells all clients, and returns when it has.
+func (s *Service) sendPlacesNow() {
 	var told sync.WaitGroup
 	for part := range placeParts {
 		told.Add(s.hub.Shards())

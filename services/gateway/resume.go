@@ -11,7 +11,7 @@ import (
 	"github.com/herald-push/herald/services/internal/natsx"
 )
 
-// plan is how a client is brought up to date.
+// plan says what is sent to a client that comes back, and where it goes on.
 type plan struct {
 	names []string
 	epoch string // of the hub's places: another one means that the feed began anew
@@ -100,20 +100,25 @@ func (c *session) streamState() (natsx.State, error) {
 	return c.s.reader.State(ctx)
 }
 
-// replay is a plan being carried out; since moves on.
+// replay is the state of a plan while it is carried out; plan.since is raised to what has been sent.
 type replay struct {
 	plan
-	channel  string // the one subscription that is meant; empty: the connection's first ones
-	say      say    // answers for channel
-	live     uint64 // what is after it comes, or came, through the subscription of this name that there is; hub.Now: none
-	had      uint64 // what is after it was sent without a gap
-	complete bool   // nothing had to be left out so far
-	from     string // memory or stream, for the metric
+	channel string // the name that a subscribe frame asked for; empty: the names of the URL, together
+	answer  answer // sends the answer to that frame
+	// live is follow.after where the client already follows channel: messages after live reach it through that
+	// subscription, so the replay ends there. hub.Now: the client does not follow channel yet.
+	live uint64
+	// had is what the client has without a gap: every message after had, up to since, was sent to it. A gap frame raises it.
+	had      uint64
+	complete bool   // no gap frame was sent
+	from     string // where the messages were read: memory or stream; a label of the metric
 
-	messages, bytes int // what may still be sent
+	messages, bytes int // what may still be sent before the oldest of the rest are skipped
 	sent            int // messages
 
-	sending context.Context // while a page from the stream is sent: ends when that takes too long; else nil
+	// sending bounds how long the client may take to read a page from the stream, whose memory others wait for. It is set
+	// from room until its release; nil otherwise.
+	sending context.Context
 }
 
 func (r *replay) spent() bool { return r.messages <= 0 || r.bytes <= 0 }
@@ -122,8 +127,8 @@ const (
 	// chunk is how many messages are taken from memory or from the stream at once.
 	chunk = 256
 	// replayBudget is what all pages from the stream may hold in memory, until
-	// they are sent; leastPage of it is for each name, and sendTime how long a
-	// client may take to read one.
+	// they are sent; leastPage of it is for each name, and sendTime is how long a
+	// client may take to read a page.
 	replayBudget = 64 << 20
 	leastPage    = 64 << 10
 	sendTime     = 20 * time.Second
@@ -136,14 +141,14 @@ const (
 // live. It returns once the client is live, or with the reason why it cannot
 // be: conn.ErrClosed, or that the stream does not
 // answer. channel names the one subscription that is meant; empty means the
-// connection's first ones; say answers for a single one.
+// connection's first ones; answer sends the answer for a single one.
 //
 // Chunks are sent from the stream (long away), then from memory, each waiting
 // until the client has read enough; the last few messages and the step to
 // live happen in the hub's shard, so that nothing can come between.
-func (c *session) catchUp(p plan, channel string, say say) error {
+func (c *session) catchUp(p plan, channel string, answer answer) error {
 	r := &replay{
-		plan: p, channel: channel, say: say, live: c.hasAfter(channel), had: p.since, complete: true, from: "memory",
+		plan: p, channel: channel, answer: answer, live: c.hasAfter(channel), had: p.since, complete: true, from: "memory",
 		messages: c.s.rules.Load().cfg.ReplayMessages, bytes: c.s.rules.Load().cfg.ReplayBytes,
 	}
 	if p.gap != "" {
@@ -154,7 +159,7 @@ func (c *session) catchUp(p plan, channel string, say say) error {
 			return err
 		}
 	}
-	// To look far back is not the shard's business.
+	// A long search must not hold up the shard's other subscribers, so the session searches first.
 	for far := c.s.hub.Recent().Last().Seq > r.since+chunk; ; far = false {
 		if !far && c.goLive(r) {
 			if r.complete {
@@ -185,7 +190,7 @@ func (c *session) goLive(r *replay) bool {
 		case r.channel != "" && c.words.caughtUp != nil:
 			c.conn.Push(c.words.caughtUp(r.channel, r.last && r.sent == 0))
 		case r.channel != "":
-			r.say(subscribed(r.channel, r.complete, c.id(j.Position.Seq)))
+			r.answer(subscribed(r.channel, r.complete, c.id(j.Position.Seq)))
 		case c.asked.greet != nil:
 			c.conn.Push(c.asked.greet(proto.Welcome{Type: proto.FrameWelcome, Connection: c.conn.ID(), Channels: r.names, Resumed: r.complete, ID: c.id(j.Position.Seq)}))
 		default:
@@ -268,11 +273,11 @@ func (c *session) sendSome(r *replay) error {
 // sendStored sends one page from the stream.
 func (c *session) sendStored(r *replay, upTo uint64) error {
 	r.from = "stream"
-	give, err := c.room(r, max(c.s.cfg.pageBytes(), len(r.names)*leastPage))
+	release, err := c.room(r, max(c.s.cfg.pageBytes(), len(r.names)*leastPage))
 	if err != nil {
 		return err
 	}
-	defer give() // the page is sent
+	defer release() // the page is sent
 	page, err := c.read(r.names, r.since, upTo)
 	if err != nil {
 		return err
@@ -290,10 +295,10 @@ func (c *session) sendStored(r *replay, upTo uint64) error {
 	return nil
 }
 
-// room waits for memory for what is read from the stream. give returns it; from
+// room waits for memory for what is read from the stream. release returns it; from
 // now until then the client must read what it is sent: see sendTime.
-func (c *session) room(r *replay, bytes int) (give func(), err error) {
-	free, err := c.s.replays.take(c.s.sessions, c.conn.Remote(), bytes)
+func (c *session) room(r *replay, bytes int) (release func(), err error) {
+	free, err := c.s.replays.acquire(c.s.sessions, c.conn.Remote(), bytes)
 	if err != nil {
 		return nil, err
 	}
@@ -322,11 +327,11 @@ func (c *session) read(names []string, since, upTo uint64) (natsx.Span, error) {
 // goes live.
 func (c *session) sendLast(r *replay) error {
 	c.pay(time.Duration(len(r.names)) * pageCost)
-	give, err := c.room(r, c.s.replays.each)
+	release, err := c.room(r, c.s.replays.each)
 	if err != nil {
 		return err
 	}
-	defer give()
+	defer release()
 	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
 	defer cancel()
 	newest, err := c.s.reader.Last(ctx, r.names, r.since, c.s.replays.each)

@@ -128,11 +128,11 @@ func (c *session) Reset() { c.conn.Close(proto.CloseRestart) }
 // pushControl pushes a control frame.
 func (c *session) pushControl(frame any) { c.conn.Push(c.words.control(frame)) }
 
-// say answers what a client asked for with a control frame, in the client's order. A
+// answer sends the answer to what a client asked for, as a control frame, in the client's order. A
 // dialect that answers otherwise than by a frame of its own (an acknowledgement) has
 // another one than pushControl. Like the callbacks of package hub it may be called in
 // the shard's goroutine, and must not block.
-type say func(frame any)
+type answer func(frame any)
 
 // Arrived makes a session, with Frame and Ended, a conn.Client. It refuses a client whose
 // address has as many connections as it may have, and one whose URL asks for what it may
@@ -182,7 +182,7 @@ func (c *session) Ended() {
 	<-gone
 	c.s.shares.release(c.conn.Remote(), int(c.held))
 	if c.counted {
-		c.s.sockets.Leave(c.conn.Remote())
+		c.s.sockets.Release(c.conn.Remote())
 	}
 	if c.app != nil {
 		c.app.leave(c)
@@ -361,21 +361,21 @@ func (c *session) admit(bytes int) bool {
 	return true
 }
 
-// handle does what a frame asks for. say is called in the order of the frame, perhaps
+// handle does what a frame asks for. answer is called in the order of the frame, perhaps
 // after handle has returned: in the shard, by what was last asked of it.
-func (c *session) handle(f proto.ClientFrame, say say) {
+func (c *session) handle(f proto.ClientFrame, answer answer) {
 	switch f.Type {
 	case proto.FramePing:
-		say(proto.Pong{Type: proto.FramePong})
+		answer(proto.Pong{Type: proto.FramePong})
 	case proto.FrameAuth:
-		c.reauthenticate(f.Token, say)
+		c.reauthenticate(f.Token, answer)
 	case proto.FrameSubscribe:
 		for _, name := range f.Targets() {
-			c.subscribe(name, f.Since, say)
+			c.subscribe(name, f.Since, answer)
 		}
 	case proto.FrameUnsubscribe:
 		for _, name := range f.Targets() {
-			c.unsubscribe(name, "", say)
+			c.unsubscribe(name, "", answer)
 		}
 	}
 }

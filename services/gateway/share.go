@@ -55,7 +55,7 @@ func (s *sharing) run(ctx context.Context) error {
 	defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
 	status := s.nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING)
 	defer s.nc.RemoveStatusListener(status)
-	s.ips.say = s.publish
+	s.ips.send = s.publish
 	s.ips.setShared(s.nc.IsConnected())
 	defer s.ips.setShared(false)
 	s.refresh()
@@ -75,7 +75,7 @@ func (s *sharing) run(ctx context.Context) error {
 			s.refresh()
 			s.forget()
 		case msg := <-reports:
-			s.hear(msg)
+			s.receive(msg)
 		}
 	}
 }
@@ -98,14 +98,14 @@ func (s *sharing) refresh() {
 	}
 }
 
-func (s *sharing) hear(msg *nats.Msg) {
+func (s *sharing) receive(msg *nats.Msg) {
 	var r report
 	if err := json.Unmarshal(msg.Data, &r); err != nil || r.Gateway == "" || r.Gateway == s.id {
 		return
 	}
 	_, known := s.known[r.Gateway]
 	s.known[r.Gateway] = time.Now()
-	s.ips.heard(r)
+	s.ips.received(r)
 	if !known { // it knows nothing of this one
 		s.refresh()
 	}
@@ -151,8 +151,8 @@ func (l *perIP) all() []report {
 	return reports
 }
 
-// heard takes over what another gateway reports.
-func (l *perIP) heard(r report) {
+// received takes over what another gateway reports.
+func (l *perIP) received(r report) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for name, n := range r.Counts {

@@ -101,12 +101,12 @@ func TestReports(t *testing.T) {
 	l.shared = true
 	ip := netip.MustParseAddr("2001:db8::1")
 	hear := func(gateway string, version uint64, n int) {
-		l.heard(report{Gateway: gateway, Version: version, Counts: map[string]int{httpx.AddressGroup(ip).String(): n}})
+		l.received(report{Gateway: gateway, Version: version, Counts: map[string]int{httpx.AddressGroup(ip).String(): n}})
 	}
 	hear("a", 2, 7)
 	hear("a", 1, 50) // was overtaken
 	hear("b", 1, 3)
-	l.heard(report{Gateway: "c", Version: 1, Counts: map[string]int{"nonsense": 9, httpx.AddressGroup(ip).String(): -4}})
+	l.received(report{Gateway: "c", Version: 1, Counts: map[string]int{"nonsense": 9, httpx.AddressGroup(ip).String(): -4}})
 	if n := l.elsewhere(httpx.AddressGroup(ip)); n != 10 {
 		t.Errorf("got %d elsewhere, want 10", n)
 	}
@@ -124,7 +124,7 @@ func TestReports(t *testing.T) {
 
 	s := &sharing{ips: l, id: "me", known: map[string]time.Time{"you": {}}}
 	for _, data := range []string{"", "{", `{"gateway":"me","counts":{"192.0.2.1/32":5}}`, `{"counts":{"192.0.2.1/32":5}}`, `[]`} {
-		s.hear(&nats.Msg{Data: []byte(data)})
+		s.receive(&nats.Msg{Data: []byte(data)})
 	}
 	if n := l.elsewhere(httpx.AddressGroup(netip.MustParseAddr("192.0.2.1"))); n != 0 {
 		t.Errorf("from reports that are none, or its own: got %d", n)
@@ -136,7 +136,7 @@ func TestReports(t *testing.T) {
 func TestReportsAreFew(t *testing.T) {
 	said := 0
 	l := newPerIP(1000, false)
-	l.shared, l.say = true, func(report) { said++ }
+	l.shared, l.send = true, func(report) { said++ }
 	ip := netip.MustParseAddr("192.0.2.1")
 	for range 9 {
 		l.add(ip)

@@ -62,7 +62,7 @@ var node = regexp.MustCompile(`^[0-9a-z]{1,40}$`)
 // listen answers other gateways until ctx ends; wait returns when the last answer is
 // given.
 func (h *hops) listen(ctx context.Context) (wait func(), err error) {
-	sub, err := h.nc.Subscribe(hopSubject(h.node), func(m *nats.Msg) { h.take(ctx, m) })
+	sub, err := h.nc.Subscribe(hopSubject(h.node), func(m *nats.Msg) { h.receive(ctx, m) })
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", hopSubject(h.node), err)
 	}
@@ -81,8 +81,8 @@ func (h *hops) listen(ctx context.Context) (wait func(), err error) {
 	}, nil
 }
 
-// take serves one request. NATS calls it, so it does not block.
-func (h *hops) take(ctx context.Context, m *nats.Msg) {
+// receive serves one request. NATS calls it, so it does not block.
+func (h *hops) receive(ctx context.Context, m *nats.Msg) {
 	var r hop
 	if json.Unmarshal(m.Data, &r) != nil { // no gateway's
 		return

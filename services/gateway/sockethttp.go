@@ -100,7 +100,7 @@ func (s *Service) beginSocketIO(w http.ResponseWriter, r *http.Request, q engine
 		return // refuse has answered, or the client is gone
 	}
 	if s.sockets != nil {
-		s.sockets.HandOver(r, c.conn.Remote()) // Ended gives the place back
+		s.sockets.Keep(r, c.conn.Remote()) // Ended gives the place back
 		c.counted = true
 	}
 	c.conn.Start(c)
@@ -167,8 +167,8 @@ func (s *Service) handOver(r *http.Request) func() (release func()) {
 	}
 	remote := s.clientIP(r)
 	return func() func() {
-		s.sockets.HandOver(r, remote)
-		return func() { s.sockets.Leave(remote) }
+		s.sockets.Keep(r, remote)
+		return func() { s.sockets.Release(remote) }
 	}
 }
 

@@ -14,29 +14,29 @@ func complaint(code, channel string, err error) proto.ErrorFrame {
 	return proto.ErrorFrame{Type: proto.FrameError, Code: code, Detail: err.Error(), Channel: channel}
 }
 
-func (c *session) subscribe(name, since string, say say) {
+func (c *session) subscribe(name, since string, answer answer) {
 	c.pay(nameCost + time.Duration(len(c.followed))*followedCost)
 	if err := proto.CheckPattern(name); err != nil {
-		say(complaint(proto.ErrorBadChannel, "", err))
+		answer(complaint(proto.ErrorBadChannel, "", err))
 		return
 	}
 	if !c.may(name) {
-		say(complaint(proto.ErrorForbidden, name, c.forbidden(name)))
+		answer(complaint(proto.ErrorForbidden, name, c.forbidden(name)))
 		return
 	}
 	if len(c.followed) >= maxFollowed && !c.follows(name) {
-		say(complaint(proto.ErrorLimit, name, fmt.Errorf("a connection may have %d subscriptions; a pattern covers many channels", maxFollowed)))
+		answer(complaint(proto.ErrorLimit, name, fmt.Errorf("a connection may have %d subscriptions; a pattern covers many channels", maxFollowed)))
 		return
 	}
 	if !c.follows(name) {
 		if r := c.hold(name); r != nil {
-			say(complaint(proto.ErrorLimit, name, r.err))
+			answer(complaint(proto.ErrorLimit, name, r.err))
 			return
 		}
 	}
 	if since == "" {
 		c.join(hub.Now, hub.Now, []string{name}, func(j hub.Joined) {
-			say(subscribed(name, false, c.id(j.Position.Seq)))
+			answer(subscribed(name, false, c.id(j.Position.Seq)))
 		})
 		return
 	}
@@ -45,11 +45,11 @@ func (c *session) subscribe(name, since string, say say) {
 		if c.words.catchingUp != nil {
 			c.conn.Push(c.words.catchingUp(name))
 		}
-		err = c.catchUp(p, name, say)
+		err = c.catchUp(p, name, answer)
 	}
 	switch {
 	case errors.Is(err, proto.ErrCursor):
-		say(complaint(proto.ErrorBadSince, name, err))
+		answer(complaint(proto.ErrorBadSince, name, err))
 	case err != nil:
 		c.failed(err)
 	}
@@ -59,9 +59,9 @@ func subscribed(name string, resumed bool, id string) proto.Subscribed {
 	return proto.Subscribed{Type: proto.FrameSubscribed, Channel: name, Resumed: resumed, ID: id}
 }
 
-func (c *session) unsubscribe(name, reason string, say say) {
+func (c *session) unsubscribe(name, reason string, answer answer) {
 	if err := proto.CheckPattern(name); err != nil {
-		say(complaint(proto.ErrorBadChannel, "", err))
+		answer(complaint(proto.ErrorBadChannel, "", err))
 		return
 	}
 	c.pay(nameCost + time.Duration(len(c.followed))*followedCost)
@@ -71,25 +71,25 @@ func (c *session) unsubscribe(name, reason string, say say) {
 	}
 	c.followed = slices.DeleteFunc(c.followed, func(f follow) bool { return f.name == name })
 	c.sub.Unsubscribe([]string{name}, func() {
-		say(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name, Reason: reason})
+		answer(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name, Reason: reason})
 	})
 }
 
 // reauthenticate replaces the principal by that of a fresh token of the same subject, and
 // ends subscriptions that it does not cover. A token that is refused changes nothing.
-func (c *session) reauthenticate(token string, say say) {
+func (c *session) reauthenticate(token string, answer answer) {
 	c.pay(tokenCost)
 	p, err := c.s.verifier.Verify(token)
 	if err == nil && c.principal().Name != "" && p.Name != c.principal().Name {
 		err = errors.New("it belongs to another subject; open another connection for that")
 	}
 	if err != nil {
-		say(complaint(proto.ErrorBadToken, "", err))
+		answer(complaint(proto.ErrorBadToken, "", err))
 		return
 	}
 	c.adopt(p)
 	c.watchExpiry()
-	say(proto.Authenticated{Type: proto.FrameAuthenticated, Subject: p.Name, Expires: proto.FormatTime(p.Expires)})
+	answer(proto.Authenticated{Type: proto.FrameAuthenticated, Subject: p.Name, Expires: proto.FormatTime(p.Expires)})
 	for _, f := range slices.Clone(c.followed) {
 		if !c.may(f.name) {
 			c.unsubscribe(f.name, proto.ErrorForbidden, c.pushControl)

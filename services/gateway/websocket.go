@@ -56,7 +56,7 @@ func (s *Service) acceptSocket(w http.ResponseWriter, r *http.Request, sess *ses
 		return false // refuse has answered, or the client is gone
 	}
 	if s.sockets != nil {
-		s.sockets.HandOver(r, sess.conn.Remote()) // Ended gives the place back
+		s.sockets.Keep(r, sess.conn.Remote()) // Ended gives the place back
 		sess.counted = true
 	}
 	return true

@@ -61,7 +61,7 @@ func TestHistoryCrowd(t *testing.T) {
 	r := start(t, startNATS(t))
 	var taken []func()
 	for i := range maxPages {
-		free, err := r.pages.Take(strconv.Itoa(i))
+		free, err := r.pages.Acquire(strconv.Itoa(i))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,13 +89,13 @@ func TestHistoryCrowd(t *testing.T) {
 	}
 	// One key alone does not keep the others out.
 	for range maxPagesOfKey {
-		free, err := r.pages.Take("slow")
+		free, err := r.pages.Acquire("slow")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer free()
 	}
-	if _, err := r.pages.Take("slow"); !errors.Is(err, httpx.ErrKeyHasPlaces) {
+	if _, err := r.pages.Acquire("slow"); !errors.Is(err, httpx.ErrKeyHasPlaces) {
 		t.Errorf("a key with %d pages gets another: %v", maxPagesOfKey, err)
 	}
 	if page := r.page("a", ""); page.Next == "" {

@@ -64,7 +64,7 @@ func (m *meter) charge(n int) error {
 			"the request has more messages, counted per channel, than the %d that the key may publish at once; "+
 				"send fewer, or a stream (application/x-ndjson), which is read at the key's rate", burst))
 	}
-	wait, ok := m.grant.Take(n, now)
+	wait, ok := m.grant.Charge(n, now)
 	if ok {
 		m.charged += n
 		return nil

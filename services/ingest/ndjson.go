@@ -179,7 +179,7 @@ func (s *Service) postLine(ctx context.Context, o *origin, line []byte, long err
 // ends.
 func pace(ctx context.Context, g auth.Grant) (wait time.Duration, ok bool) {
 	for {
-		if wait, ok = g.Take(1, time.Now()); ok {
+		if wait, ok = g.Charge(1, time.Now()); ok {
 			return 0, true
 		}
 		if wait > maxPace || retry.Pause(ctx, wait) != nil {

@@ -91,8 +91,8 @@ func (s *Service) traced(route string, h http.HandlerFunc) http.HandlerFunc {
 
 // observe runs h and calls done with the code of its answer, also if it ends in a
 // panic. The wrapped writer unwraps, so http.ResponseController reaches the
-// connection through it. One that is wrapped already (httpx.NewRouter's are) is
-// asked itself.
+// connection through it. A writer that is wrapped already, as httpx.NewRouter's are,
+// is not wrapped again.
 func observe(w http.ResponseWriter, r *http.Request, h http.HandlerFunc, done func(code int)) {
 	ww, ok := w.(middleware.WrapResponseWriter)
 	if !ok {

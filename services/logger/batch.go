@@ -15,7 +15,7 @@ import (
 
 // batch collects messages, commits them, then acknowledges them, until ctx
 // ends or the session is over. It alone holds the batch.
-func (s *session) batch(ctx context.Context, pull jetstream.ConsumeContext, in *intake) error {
+func (s *attachment) batch(ctx context.Context, pull jetstream.ConsumeContext, in *intake) error {
 	tick := time.NewTicker(s.timing.check)
 	defer tick.Stop()
 	if err := s.check(ctx); err != nil {
@@ -51,7 +51,7 @@ const flushWait = 5 * time.Second
 
 // drain stops asking and logs what was delivered: left alone, it would come
 // again only after ackWait.
-func (s *session) drain(ctx context.Context, pull jetstream.ConsumeContext, in *intake) {
+func (s *attachment) drain(ctx context.Context, pull jetstream.ConsumeContext, in *intake) {
 	pull.Drain()
 	late := time.NewTimer(drainWait)
 	defer late.Stop()
@@ -78,7 +78,7 @@ func (s *session) drain(ctx context.Context, pull jetstream.ConsumeContext, in *
 
 // collect waits for more messages until the batch is full, batchWait is over,
 // or no more can come.
-func (s *session) collect(first jetstream.Msg, in *intake) []jetstream.Msg {
+func (s *attachment) collect(first jetstream.Msg, in *intake) []jetstream.Msg {
 	s.pulse.Alive()
 	if meta, err := first.Metadata(); err == nil {
 		s.metrics.oldest.Store(meta.Timestamp.UnixNano())
@@ -118,7 +118,7 @@ func messages(m jetstream.Msg) int { return max(1, bytes.Count(m.Data(), []byte{
 
 // commit writes a batch and acknowledges it. While that cannot be done it
 // holds the batch and tries again; when ctx ends before, NATS keeps it.
-func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
+func (s *attachment) commit(ctx context.Context, batch []jetstream.Msg) {
 	rows, left := s.rows(batch)
 	for looked := time.Now(); ; {
 		begin := time.Now()
@@ -161,7 +161,7 @@ func (s *session) commit(ctx context.Context, batch []jetstream.Msg) {
 
 // logRows writes a line for each message at level debug, with the id that publishers and clients know, so that
 // an operator can follow one message.
-func (s *session) logRows(ctx context.Context, rows []store.Row) {
+func (s *attachment) logRows(ctx context.Context, rows []store.Row) {
 	if !s.log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
@@ -172,7 +172,7 @@ func (s *session) logRows(ctx context.Context, rows []store.Row) {
 
 // rows makes the rows of a batch. left is how many packs the stream had after
 // the last one when it was delivered.
-func (s *session) rows(batch []jetstream.Msg) (rows []store.Row, left uint64) {
+func (s *attachment) rows(batch []jetstream.Msg) (rows []store.Row, left uint64) {
 	rows = make([]store.Row, 0, max(len(batch), batchRows))
 	for _, m := range batch {
 		meta, err := m.Metadata()

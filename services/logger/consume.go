@@ -93,7 +93,7 @@ func (c *consumer) reachable() error {
 func (c *consumer) run(ctx context.Context) {
 	var failed retry.Row // errors since the stream was last read
 	for ctx.Err() == nil {
-		err := c.session(ctx)
+		err := c.follow(ctx)
 		if c.attached.Swap(false) {
 			failed.End()
 		}
@@ -116,8 +116,8 @@ func (c *consumer) run(ctx context.Context) {
 	}
 }
 
-// session is one attachment to one life of the stream.
-type session struct {
+// attachment is the consumer while it reads one life of the stream.
+type attachment struct {
 	*consumer
 	epochs  natsx.Epochs
 	process string // id of the nats-server process whose messages these epochs are of
@@ -128,14 +128,14 @@ type session struct {
 	waiting atomic.Int64
 }
 
-// session attaches to the stream and logs it until ctx ends or the consumer
+// follow attaches to the stream and logs it until ctx ends or the consumer
 // is lost; the error says how.
-func (c *consumer) session(ctx context.Context) error {
+func (c *consumer) follow(ctx context.Context) error {
 	stream, err := natsx.AwaitStream(ctx, c.js, c.pulse, c.log)
 	if err != nil {
 		return err
 	}
-	s := &session{consumer: c}
+	s := &attachment{consumer: c}
 	if stream, err = s.awaitEpoch(ctx, stream); err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (c *consumer) session(ctx context.Context) error {
 		return err
 	}
 	in := &intake{messages: make(chan jetstream.Msg, batchRows), abandoned: make(chan struct{}), other: make(chan struct{})}
-	pull, err := s.durable.Consume(func(m jetstream.Msg) { s.take(in, m) },
+	pull, err := s.durable.Consume(func(m jetstream.Msg) { s.receive(in, m) },
 		jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes), jetstream.PullHeartbeat(c.timing.heartbeat),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			in.err.Store(&err)
@@ -175,7 +175,7 @@ func (c *consumer) session(ctx context.Context) error {
 // was started anew. It publishes nothing before.
 const epochWait = 3 * time.Second
 
-func (s *session) awaitEpoch(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
+func (s *attachment) awaitEpoch(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
 	for deadline := time.Now().Add(epochWait); !natsx.EpochsOf(stream.CachedInfo()).Foresees(s.nc) && time.Now().Before(deadline); {
 		_ = retry.Pause(ctx, 50*time.Millisecond) // AwaitStream returns ctx's error
 		var err error
@@ -192,15 +192,15 @@ func (s *session) awaitEpoch(ctx context.Context, stream jetstream.Stream) (jets
 // and drops some when heartbeats stand between them.
 type intake struct {
 	messages  chan jetstream.Msg // never closed
-	abandoned chan struct{}      // closed by the session: nobody takes messages any more
+	abandoned chan struct{}      // closed at the end of the attachment: nobody receives messages any more
 	ended     <-chan struct{}    // closed by nats.go after the last callback
-	other     chan struct{}      // closed by take: messages come from another process
+	other     chan struct{}      // closed by receive: messages come from another process
 	moved     sync.Once
 	err       atomic.Pointer[error] // the last that the pull reported
 }
 
 // attach finds the durable consumer, or makes it where the log ends.
-func (s *session) attach(ctx context.Context, stream jetstream.Stream) error {
+func (s *attachment) attach(ctx context.Context, stream jetstream.Stream) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	info := stream.CachedInfo() // AwaitStream just asked for it
@@ -242,7 +242,7 @@ func (s *session) attach(ctx context.Context, stream jetstream.Stream) error {
 // to which everything is logged or counted as a hole. A log that has been
 // running before misses what the stream lost before the session began; a new one
 // begins with what the stream has.
-func (s *session) begin(ctx context.Context, info *jetstream.StreamInfo) (accounted uint64, err error) {
+func (s *attachment) begin(ctx context.Context, info *jetstream.StreamInfo) (accounted uint64, err error) {
 	s.epochs, s.process = natsx.EpochsOf(info), s.nc.ConnectedServerId()
 	known, err := s.store.Epochs(ctx)
 	if err != nil {
@@ -275,7 +275,7 @@ func (s *session) begin(ctx context.Context, info *jetstream.StreamInfo) (accoun
 // id had the stream's creation for its epoch and the sequence for its number.
 // With packs the whole stream got another epoch, and without this its messages
 // would be logged once more.
-func (s *session) beforePacks(ctx context.Context, info *jetstream.StreamInfo) (uint64, error) {
+func (s *attachment) beforePacks(ctx context.Context, info *jetstream.StreamInfo) (uint64, error) {
 	created, first := proto.EpochOf(info.Created), s.epochs.All()[0]
 	if first.Name == created || first.From != 1 {
 		return 1, nil
@@ -289,7 +289,7 @@ func (s *session) beforePacks(ctx context.Context, info *jetstream.StreamInfo) (
 }
 
 // missing is the first acknowledged sequence that the log does not have.
-func (s *session) missing(ctx context.Context, acknowledged uint64) (seq uint64, ok bool, err error) {
+func (s *attachment) missing(ctx context.Context, acknowledged uint64) (seq uint64, ok bool, err error) {
 	for _, e := range s.epochs.All() {
 		seq, ok, err = s.store.Missing(ctx, e.Name, min(acknowledged, e.Through))
 		if ok || err != nil {
@@ -300,7 +300,7 @@ func (s *session) missing(ctx context.Context, acknowledged uint64) (seq uint64,
 }
 
 // account counts the holes in what is acknowledged.
-func (s *session) account(ctx context.Context, acknowledged uint64) (holes uint64, err error) {
+func (s *attachment) account(ctx context.Context, acknowledged uint64) (holes uint64, err error) {
 	for _, e := range s.epochs.All() {
 		n, err := s.store.Account(ctx, e.Name, min(acknowledged, e.Through))
 		holes += n
@@ -318,7 +318,7 @@ func wrap(err error, format string, args ...any) error {
 	return fmt.Errorf(format+": %w", append(args, err)...)
 }
 
-func (s *session) config(from uint64) jetstream.ConsumerConfig {
+func (s *attachment) config(from uint64) jetstream.ConsumerConfig {
 	return s.limits(jetstream.ConsumerConfig{
 		Durable:       durable,
 		Description:   "Herald's log: acknowledged means that it is in the file",
@@ -331,7 +331,7 @@ func (s *session) config(from uint64) jetstream.ConsumerConfig {
 }
 
 // limits sets what may be changed of a consumer that is there already.
-func (s *session) limits(cfg jetstream.ConsumerConfig) jetstream.ConsumerConfig {
+func (s *attachment) limits(cfg jetstream.ConsumerConfig) jetstream.ConsumerConfig {
 	cfg.AckWait = s.timing.ackWait
 	cfg.MaxDeliver = -1 // a full disk must not use up the attempts
 	cfg.MaxAckPending = maxAckPending
@@ -339,11 +339,11 @@ func (s *session) limits(cfg jetstream.ConsumerConfig) jetstream.ConsumerConfig 
 	return cfg
 }
 
-// take is the callback. What comes from another nats-server process than
+// receive is the callback. What comes from another nats-server process than
 // before is of an epoch that is not known yet: it ends the session, and NATS
 // delivers the message again, to the next one. It blocks while the batcher is busy; NATS then sends
 // no more than was asked for.
-func (s *session) take(in *intake, m jetstream.Msg) {
+func (s *attachment) receive(in *intake, m jetstream.Msg) {
 	s.waiting.Store(0)
 	if process := s.nc.ConnectedServerId(); process != "" && process != s.process {
 		in.moved.Do(func() { close(in.other) })

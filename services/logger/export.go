@@ -63,7 +63,7 @@ const (
 // is written yet; later ones break the connection off, so that nobody takes a
 // part for the whole.
 func (s *Service) export(w http.ResponseWriter, r *http.Request, g auth.Grant, f store.Filter, format string) error {
-	free, err := s.exports.Take(g.KeyID)
+	free, err := s.exports.Acquire(g.KeyID)
 	switch {
 	case errors.Is(err, httpx.ErrKeyHasPlaces):
 		return proto.ProblemTooManyRequests.With(fmt.Sprintf("%d exports of this key are running; try again when one is done", maxExportsOfKey))

@@ -13,7 +13,7 @@ import (
 // check looks at the consumer: it keeps the account of holes, measures the
 // lag, and notices when the consumer is gone or stalls (a pull that NATS
 // forgot after a leader change: nats-server #5679, nats.go #2063).
-func (s *session) check(ctx context.Context) error {
+func (s *attachment) check(ctx context.Context) error {
 	info, err := s.look(ctx)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound):
@@ -39,7 +39,7 @@ func (s *session) check(ctx context.Context) error {
 }
 
 // look asks NATS about the consumer, and measures what waits.
-func (s *session) look(ctx context.Context) (*jetstream.ConsumerInfo, error) {
+func (s *attachment) look(ctx context.Context) (*jetstream.ConsumerInfo, error) {
 	ask, cancel := context.WithTimeout(ctx, s.timing.check)
 	defer cancel()
 	info, err := s.durable.Info(ask)
@@ -60,7 +60,7 @@ func (s *session) look(ctx context.Context) (*jetstream.ConsumerInfo, error) {
 // waits is when the stream stored the oldest message that is not acknowledged as
 // logged, Unix nanoseconds; 0 if there is none, or if it cannot be said. It asks
 // only while the batcher has nothing in hand.
-func (s *session) waits(ctx context.Context, info *jetstream.ConsumerInfo) int64 {
+func (s *attachment) waits(ctx context.Context, info *jetstream.ConsumerInfo) int64 {
 	if info.NumPending+uint64(info.NumAckPending) == 0 || s.metrics.oldest.Load() != 0 {
 		return 0
 	}
@@ -74,7 +74,7 @@ func (s *session) waits(ctx context.Context, info *jetstream.ConsumerInfo) int64
 
 // stalls reports whether NATS has been silent for too long: there are
 // messages that it may send, or some that it should have sent again.
-func (s *session) stalls(info *jetstream.ConsumerInfo) bool {
+func (s *attachment) stalls(info *jetstream.ConsumerInfo) bool {
 	since := s.waiting.Load()
 	if since == 0 { // a full disk holds the batcher: the silence is ours
 		return false

@@ -221,9 +221,9 @@ func NewGrant(p *Principal, id string, limit *rate.Limiter) Grant {
 	return Grant{Principal: p, KeyID: id, limit: limit}
 }
 
-// Take spends n messages of the key's rate. If there are too few, it spends
+// Charge spends n messages of the key's rate. If there are too few, it spends
 // none and says when to try again. More than Burst never pass.
-func (g Grant) Take(n int, now time.Time) (wait time.Duration, ok bool) {
+func (g Grant) Charge(n int, now time.Time) (wait time.Duration, ok bool) {
 	if g.limit == nil || n <= 0 {
 		return 0, true
 	}

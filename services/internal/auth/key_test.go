@@ -275,7 +275,7 @@ func TestRate(t *testing.T) {
 		{10, 1100 * time.Millisecond, 0},
 	} {
 		now := noon.Add(step.at)
-		wait, ok := grant(&r, now).Take(step.n, now)
+		wait, ok := grant(&r, now).Charge(step.n, now)
 		if step.wait == -1 {
 			if ok {
 				t.Errorf("%d at %s passes", step.n, step.at)
@@ -291,14 +291,14 @@ func TestRate(t *testing.T) {
 	if err := r.Put(k); err != nil { // something else changed
 		t.Fatal(err)
 	}
-	if _, ok := grant(&r, now).Take(1, now); ok {
+	if _, ok := grant(&r, now).Charge(1, now); ok {
 		t.Error("an update of the channels refilled the bucket")
 	}
 	k.Rate = 20
 	if err := r.Put(k); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := grant(&r, now).Take(20, now); !ok {
+	if _, ok := grant(&r, now).Charge(20, now); !ok {
 		t.Error("a new rate does not count")
 	}
 	for _, rate := range []float64{0, 0.1, 1e300} {
@@ -306,11 +306,11 @@ func TestRate(t *testing.T) {
 		if err := r.Put(k); err != nil {
 			t.Fatal(err)
 		}
-		if _, ok := grant(&r, now).Take(1, now); !ok {
+		if _, ok := grant(&r, now).Charge(1, now); !ok {
 			t.Errorf("rate %v: not even one message passes", rate)
 		}
 	}
-	if _, ok := (auth.Grant{}).Take(1000, now); !ok {
+	if _, ok := (auth.Grant{}).Charge(1000, now); !ok {
 		t.Error("a grant without a limit is limited")
 	}
 }
@@ -327,7 +327,7 @@ func TestRingIsSafeForConcurrentUse(t *testing.T) {
 					t.Error(err)
 				}
 				if g, err := r.Authenticate("first-secret-of-shop", noon); err == nil {
-					g.Take(1, noon)
+					g.Charge(1, noon)
 					g.May("a")
 				}
 				r.Len()

@@ -79,7 +79,7 @@ func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader,
 		if err != nil {
 			return
 		}
-		if from, through, hole := x.take(meta.Sequence.Stream, m); hole {
+		if from, through, hole := x.note(meta.Sequence.Stream, m); hole {
 			now, err := reader.State(ctx)
 			if err == nil && now.First <= from { // else retention took it
 				x.count(through - from + 1)
@@ -121,9 +121,9 @@ func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader,
 	}
 }
 
-// take notes one pack. What is missing before it is named to whoever asks, so
+// note adds one pack. What is missing before it is named to whoever asks, so
 // that readers find the hole.
-func (x *Index) take(seq uint64, m jetstream.Msg) (from, through uint64, hole bool) {
+func (x *Index) note(seq uint64, m jetstream.Msg) (from, through uint64, hole bool) {
 	next := x.last() + 1
 	if next > 1 && seq < next {
 		return 0, 0, false // it came before

@@ -286,10 +286,10 @@ func (a *Admission) serve(next http.Handler, words func(*http.Request) bool) htt
 	})
 }
 
-// HandOver makes the place of r's socket a client's that outlives the request,
+// Keep makes the place of r's socket a client's that outlives the request,
 // such as a WebSocket, whatever becomes of the socket that net/http knows.
-// Leave gives it back.
-func (a *Admission) HandOver(r *http.Request, client netip.Addr) {
+// Release gives it back.
+func (a *Admission) Keep(r *http.Request, client netip.Addr) {
 	p := &place{a: a, peer: client, socket: true, named: !a.proxies.trust(client)}
 	a.mu.Lock()
 	a.change(p, 1)
@@ -301,8 +301,8 @@ func (a *Admission) HandOver(r *http.Request, client netip.Addr) {
 	}
 }
 
-// Leave counts a client out that HandOver has counted in.
-func (a *Admission) Leave(client netip.Addr) {
+// Release counts a client out that Keep has counted in.
+func (a *Admission) Release(client netip.Addr) {
 	p := place{a: a, peer: client, socket: true, named: !a.proxies.trust(client)}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -246,7 +246,7 @@ func TestWordsAndHandOver(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			s.Admission().HandOver(r, netip.MustParseAddr("127.0.0.1"))
+			s.Admission().Keep(r, netip.MustParseAddr("127.0.0.1"))
 			taken <- nc
 		}))
 	_, _ = io.WriteString(dial(t, s), "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -261,7 +261,7 @@ func TestWordsAndHandOver(t *testing.T) {
 	if resp := ask(t, dial(t, s), ""); resp == nil || resp.StatusCode != proto.ProblemUnavailable.Status {
 		t.Errorf("others: got %+v", resp)
 	}
-	s.Admission().Leave(netip.MustParseAddr("127.0.0.1"))
+	s.Admission().Release(netip.MustParseAddr("127.0.0.1"))
 	within(t, "nothing is counted", func() bool { return open(s) == 0 })
 	if len(s.admission.addresses) != 0 {
 		t.Errorf("addresses are left: %v", s.admission.addresses)

@@ -30,8 +30,8 @@ func NewPlaces(all, each int) *Places {
 	return &Places{all: all, each: each, by: map[string]int{}, freed: make(chan struct{})}
 }
 
-// Take takes a place if one is free. The caller calls free once.
-func (p *Places) Take(key string) (free func(), err error) {
+// Acquire takes a place if one is free. The caller calls free once.
+func (p *Places) Acquire(key string) (free func(), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -52,7 +52,7 @@ func (p *Places) Wait(ctx context.Context, key string) (free func(), err error) 
 		p.mu.Lock()
 		freed := p.freed
 		p.mu.Unlock()
-		if free, err = p.Take(key); err == nil {
+		if free, err = p.Acquire(key); err == nil {
 			return free, nil
 		}
 		select {

@@ -12,7 +12,7 @@ func TestPlaces(t *testing.T) {
 	p := NewPlaces(3, 2)
 	take := func(key string, want error) func() {
 		t.Helper()
-		free, err := p.Take(key)
+		free, err := p.Acquire(key)
 		if !errors.Is(err, want) {
 			t.Fatalf("%s: got %v, want %v", key, err, want)
 		}

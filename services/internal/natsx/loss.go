@@ -45,10 +45,10 @@ func ReportLoss(ctx context.Context, nc *nats.Conn, epoch string, seq uint64) er
 	return nil
 }
 
-// HearLosses has this process, which declares the stream, begin another epoch
+// ServeLosses has this process, which declares the stream, begin another epoch
 // when somebody reports a loss that the stream's leader confirms. The caller
 // ends the subscription.
-func HearLosses(nc *nats.Conn, js jetstream.JetStream, cfg func() StreamConfig, log *slog.Logger) (*nats.Subscription, error) {
+func ServeLosses(nc *nats.Conn, js jetstream.JetStream, cfg func() StreamConfig, log *slog.Logger) (*nats.Subscription, error) {
 	reader := NewReader(nc, nil)
 	return nc.QueueSubscribe(subjectLoss, "ingest", func(m *nats.Msg) {
 		ctx, cancel := context.WithTimeout(context.Background(), lossWait)

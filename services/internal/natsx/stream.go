@@ -25,7 +25,7 @@ const DuplicateWindow = 2 * time.Minute
 
 // ErrLimitsKept: NATS did not change how much the stream keeps (age, bytes), or
 // did not note that another epoch begins, mostly for want of room. The stream is
-// there and can be read; whoever wants others calls EnsureStream again later.
+// there and can be read; a caller that needs the new limits calls EnsureStream again later.
 var ErrLimitsKept = errors.New("the stream keeps the limits that it has")
 
 // EnsureStream declares the stream HERALD, or brings an existing one to this

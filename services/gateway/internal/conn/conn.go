@@ -35,7 +35,7 @@ const (
 func (p phase) discards() bool { return p == closeReceived || p >= errorQueued }
 
 // Conn is one client. Its memory is the caller's, who has some for each client
-// anyway; Set.Accept, Set.Stream or Set.Attach makes it usable, and from then on it
+// anyway; Set.Accept, Set.Respond or Set.Attach makes it usable, and from then on it
 // must not be copied. All methods are safe for concurrent use.
 type Conn struct {
 	// What a delivery to an idle client touches stands together: with many clients
@@ -121,8 +121,8 @@ func (c *Conn) State() State {
 // Protocol is the name of the connection's format.
 func (c *Conn) Protocol() string { return c.format.Name }
 
-// owe sets how many bytes are queued.
-func (c *Conn) owe(n int) {
+// setQueued sets how many bytes are queued.
+func (c *Conn) setQueued(n int) {
 	switch was := c.queued; {
 	case n == was:
 		return
@@ -165,7 +165,7 @@ func (c *Conn) push(b []byte) {
 	}
 	if n < len(b) {
 		c.queue, c.written = append(c.queue, b), int32(n)
-		c.owe(len(b) - n)
+		c.setQueued(len(b) - n)
 	}
 	if full {
 		c.held = n == len(b)
@@ -188,7 +188,7 @@ func (c *Conn) enqueue(b []byte) {
 		return
 	}
 	c.queue = append(c.queue, b)
-	c.owe(c.queued + len(b))
+	c.setQueued(c.queued + len(b))
 }
 
 // exceeds reports whether the queue has no room for b. An empty one has room for
@@ -289,7 +289,7 @@ func (c *Conn) answerClose(answer []byte) {
 func (c *Conn) enqueueLast(b []byte, next phase) {
 	if len(b) > 0 {
 		c.queue = append(c.queue, b)
-		c.owe(c.queued + len(b))
+		c.setQueued(c.queued + len(b))
 	}
 	c.phase = next
 	c.unblock() // who waits for the queue to be short waits in vain
@@ -298,7 +298,7 @@ func (c *Conn) enqueueLast(b []byte, next phase) {
 		return
 	}
 	c.arm(c.set.cfg.CloseWait)
-	if s, ok := c.socket.(*stream); ok {
+	if s, ok := c.socket.(*response); ok {
 		s.end()
 	}
 	c.settle()
@@ -344,7 +344,7 @@ func (c *Conn) cut() {
 	}
 	clear(c.queue[keep:])
 	c.queue = c.queue[:keep]
-	c.owe(queued)
+	c.setQueued(queued)
 }
 
 // arm ends the connection after d, unless disarm is called before.
@@ -384,7 +384,7 @@ func (c *Conn) kill() {
 	c.setCode(proto.CloseNormal)
 	c.phase = closed
 	c.queue, c.written, c.held = nil, 0, false
-	c.owe(0)
+	c.setQueued(0)
 	c.unblock()
 	if c.timer != nil {
 		c.timer.Stop()

@@ -76,7 +76,7 @@
 //
 //   - a Format: the bytes of its heartbeat and of its goodbye, and whether it accepts
 //     binary messages;
-//   - a way in: Set.Accept for WebSocket, Set.Stream for a response that is only
+//   - a way in: Set.Accept for WebSocket, Set.Respond for a response that is only
 //     written to, or Set.Attach with a socket.Polled of its own, such as the HTTP
 //     request that is open at the moment: it says that it is full while there is
 //     none, and calls its Owner's Ready when one comes;

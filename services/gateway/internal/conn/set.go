@@ -60,7 +60,7 @@ type Set struct {
 
 	wg sync.WaitGroup // connections and handshakes under way, with their goroutines
 
-	// Of all connections; changed by Conn.owe.
+	// Of all connections; changed by Conn.setQueued.
 	queued atomic.Int64 // bytes that wait
 	behind atomic.Int64 // connections for which some do
 

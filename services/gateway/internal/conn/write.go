@@ -87,7 +87,7 @@ func (c *Conn) advance(n int) {
 	}
 	c.lastOut = c.set.clock.Load()
 	c.sent += uint64(n)
-	c.owe(c.queued - n)
+	c.setQueued(c.queued - n)
 	for n > 0 {
 		rest := len(c.queue[0]) - int(c.written)
 		if n < rest {

@@ -137,7 +137,7 @@ func (r *Recent) scan(since proto.Cursor, upTo uint64, names []string, most, rea
 			return out, true, true
 		}
 		for _, f := range piece[:n] {
-			if wanted.takes(f.channel) {
+			if wanted.matches(f.channel) {
 				if out = append(out, r.message(f)); len(out) == most {
 					break
 				}
@@ -183,7 +183,7 @@ func (r *Recent) Newest(names []string, maxMessages int) (since uint64) {
 	for before := Now; ; {
 		n, floor := r.copyBefore(before, piece)
 		for _, f := range piece[:n] {
-			if !wanted.takes(f.channel) {
+			if !wanted.matches(f.channel) {
 				continue
 			}
 			if count++; count > maxMessages {
@@ -223,7 +223,7 @@ func newMatcher(names []string) *matcher {
 	return m
 }
 
-func (m *matcher) takes(channel string) (found bool) {
+func (m *matcher) matches(channel string) (found bool) {
 	m.names.match(channel, func(*subscriptions) { found = true })
 	return found
 }

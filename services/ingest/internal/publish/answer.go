@@ -12,16 +12,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// hear takes one acknowledgement. A number that is not in flight is of a flight
+// acknowledged handles one acknowledgement. A number that is not in flight is of a flight
 // that was given up, or was acknowledged before.
-func (l *lane) hear(m *nats.Msg) {
+func (l *lane) acknowledged(m *nats.Msg) {
 	number, err := strconv.ParseUint(strings.TrimPrefix(m.Subject, l.prefix), 10, 64)
 	if err != nil {
 		return
 	}
 	out := readAck(m)
 	l.mu.Lock()
-	l.heardAt = time.Now()
+	l.ackedAt = time.Now()
 	switch f := l.out[number]; {
 	case f == nil:
 	case out.err != nil:
@@ -32,7 +32,7 @@ func (l *lane) hear(m *nats.Msg) {
 		f.refs.Add(1)
 		l.asking.Go(func() { l.ask(f, number, out, f.mark) })
 	}
-	l.handOut()
+	l.flushLocked()
 	l.mu.Unlock()
 }
 
@@ -51,7 +51,7 @@ func (l *lane) ask(f *flight, number uint64, out outcome, m mark) {
 	}
 	l.mu.Unlock()
 	l.release(f)
-	l.hand()
+	l.flush()
 }
 
 func (l *lane) stored(f *flight, epoch string, out outcome) {
@@ -80,7 +80,7 @@ func (l *lane) failed(f *flight, err error) {
 	}
 }
 
-// stop lets nothing new leave before what is in flight has landed.
+// stop holds new flights back until those in flight have landed.
 func (l *lane) stop(err error) {
 	if l.trouble == nil {
 		l.retry, l.pause = time.Now().Add(retryFirst), retryFirst
@@ -106,8 +106,8 @@ func (l *lane) back() {
 	l.retry, l.pause = time.Time{}, retryFirst
 }
 
-// look gives up what has waited for too long, finds what was lost on the way,
-// and sends again what is due.
+// look gives up flights that have waited for patience, finds those whose acknowledgement is overdue, and sends again those
+// whose pause is over.
 func (l *lane) look(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,7 +124,7 @@ func (l *lane) look(now time.Time) {
 			l.land(f, errUnknown)
 		case now.Sub(f.born) >= l.patience:
 			l.land(f, errors.Join(errUnsent, f.again))
-		case f.again == nil && now.Sub(f.left) >= overdueAfter && (l.acked > f.number || now.Sub(l.heardAt) >= overdueAfter):
+		case f.again == nil && now.Sub(f.left) >= overdueAfter && (l.acked > f.number || now.Sub(l.ackedAt) >= overdueAfter):
 			f.again = jetstream.ErrAsyncPublishTimeout
 			l.stop(f.again)
 			if l.nc.IsConnected() {
@@ -193,7 +193,7 @@ func (l *lane) sendAgain(now time.Time) {
 	l.retry = now.Add(l.pause)
 }
 
-// land says what became of a flight, once and for all.
+// land ends a flight: err is nil if it is stored. Whoever waits for one of its messages goes on.
 func (l *lane) land(f *flight, err error) {
 	if f.number != 0 {
 		delete(l.out, f.number)

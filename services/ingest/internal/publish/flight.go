@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// flight is one NATS message and what became of it: a pack, or a message with
+// flight is one NATS message and its outcome: a pack, or a message with
 // an idempotency key, which is alone in its pack. It is sent as often as it
 // takes; its message id sees to it that it is stored once.
 type flight struct {
@@ -18,7 +18,7 @@ type flight struct {
 	pack    proto.Pack
 	keyed   bool
 	channel uint32 // keyed: proto.ChannelHash
-	cost    int64  // of lane.room
+	cost    int64  // units of lane.room that it holds
 	// refs counts who may still look at the flight: each of its messages' Delivery,
 	// the lane until it has landed, and the one who hands it to nats.go.
 	refs atomic.Int32
@@ -26,9 +26,9 @@ type flight struct {
 	// Guarded by lane.mu.
 	born   time.Time // when its first message was accepted
 	number uint64    // of its reply subject and in lane.out; 0: it has not left yet
-	left   time.Time // at its newest attempt
+	left   time.Time // when the newest attempt was made
 	sent   bool      // nats.go has had it at least once
-	mark   mark      // at its newest attempt
+	mark   mark      // where the stream stood at the newest attempt
 	again  error     // why it has to be sent again; nil: it has not
 
 	// Written before done is closed, fixed after.
@@ -115,7 +115,7 @@ type outcome struct {
 	err       error
 }
 
-// byNumber is the order in which flights left.
+// byNumber compares flights by the order in which they were first sent.
 func byNumber(a, b *flight) int { return cmp.Compare(a.number, b.number) }
 
 // reply is the reply subject of a flight.

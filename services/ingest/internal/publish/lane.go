@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// lane passes flights to JetStream and hears what became of them.
+// lane sends flights to JetStream and receives their acknowledgements.
 //
 // One pack is in flight at a time. What comes meanwhile goes into the next one,
 // which leaves when the first is acknowledged; so there is no timer, and a
@@ -46,7 +46,7 @@ type lane struct {
 	log      *slog.Logger
 	prefix   string // of the reply subjects: an inbox of this lane's own, with the last dot
 	ids      string // of the packs' message ids
-	heard    *nats.Subscription
+	acks     *nats.Subscription
 	room     *semaphore.Weighted // for what waits
 	keyed    *semaphore.Weighted // for keyed flights
 	spare    sync.Pool           // of *flight
@@ -59,13 +59,13 @@ type lane struct {
 	channels map[uint32]int     // guarded by mu; keyed flights in flight by channel
 	number   uint64             // guarded by mu; of the newest flight
 	acked    uint64             // guarded by mu; the highest number that was acknowledged
-	heardAt  time.Time          // guarded by mu; when the last acknowledgement came
-	trouble  error              // guarded by mu; why nothing new leaves; nil: it does
-	looked   time.Time          // guarded by mu
-	retry    time.Time          // guarded by mu; when what is to be sent again is
+	ackedAt  time.Time          // guarded by mu; when the last acknowledgement came
+	trouble  error              // guarded by mu; why nothing new is sent; nil: it is
+	looked   time.Time          // guarded by mu; when look was last done
+	retry    time.Time          // guarded by mu; when flights that failed are sent again
 	pause    time.Duration      // guarded by mu; before the attempt after that
-	outbox   []*flight          // guarded by mu; to be handed to nats.go, in order
-	handing  bool               // guarded by mu; a goroutine does that
+	outbox   []*flight          // guarded by mu; to be passed to nats.go, in order
+	flushing bool               // guarded by mu; a goroutine is in flushLocked
 	waiting  int                // guarded by mu; messages that have not landed
 	ended    bool               // guarded by mu
 	hashes   []byte             // guarded by mu; memory for a header
@@ -119,13 +119,13 @@ func newLane(nc *nats.Conn, st *stream, m *metrics, patience time.Duration, log 
 		out: map[uint64]*flight{}, channels: map[uint32]int{}, pause: retryFirst,
 	}
 	var err error
-	if l.heard, err = nc.Subscribe(l.prefix+"*", l.hear); err != nil {
+	if l.acks, err = nc.Subscribe(l.prefix+"*", l.acknowledged); err != nil {
 		return nil, fmt.Errorf("subscribe to acknowledgements: %w", err)
 	}
 	return l, nil
 }
 
-// run notices what is lost and sends it again, until ctx ends.
+// run finds flights whose acknowledgement is lost and sends them again, until ctx ends.
 func (l *lane) run(ctx context.Context) {
 	status := l.nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED, nats.CLOSED)
 	defer l.nc.RemoveStatusListener(status)
@@ -147,11 +147,11 @@ func (l *lane) run(ctx context.Context) {
 		case <-tick.C:
 		}
 		l.look(time.Now())
-		l.hand()
+		l.flush()
 	}
 }
 
-// close fails what still waits, and takes no more.
+// close fails what still waits, and accepts nothing more.
 func (l *lane) close() {
 	l.mu.Lock()
 	l.ended = true
@@ -163,7 +163,7 @@ func (l *lane) close() {
 	}
 	l.stages = nil
 	l.mu.Unlock()
-	_ = l.heard.Unsubscribe() // fails on a closed connection only
+	_ = l.acks.Unsubscribe() // fails on a closed connection only
 	l.asking.Wait()
 }
 
@@ -223,14 +223,14 @@ func (l *lane) add(m *proto.Message, private proto.Private, msgID string) (f *fl
 		l.hashes = f.seal(proto.SubjectPacks, msgID, l.hashes)
 		f.refs.Add(1)
 		l.queue(f)
-		l.handOut()
+		l.flushLocked()
 		return f, 0, nil
 	}
 	f = l.open(m, private.Accepted, channel)
 	place = f.pack.Add(m, private)
 	f.cost += cost
 	f.refs.Add(1)
-	l.handOut()
+	l.flushLocked()
 	return f, place, nil
 }
 
@@ -264,7 +264,7 @@ func (l *lane) maxPack() int {
 // prefixes each.
 const headerBytes = 24 << 10
 
-// queue lets a keyed flight leave, or has it wait behind what is before it.
+// queue sends a keyed flight, or puts it behind the pack that it must not overtake.
 func (l *lane) queue(f *flight) {
 	n := len(l.stages)
 	wait := n > 0 && slices.ContainsFunc(l.stages, func(s *stage) bool { return s.holds(f.channel) })
@@ -303,7 +303,7 @@ func (l *lane) packMustWait(f *flight) bool {
 	return false
 }
 
-// pump lets leave what may. handOut must follow.
+// pump sends the stages in order, up to the first that has to wait. The caller holds mu, and calls flushLocked after it.
 func (l *lane) pump() {
 	for l.trouble == nil && len(l.stages) > 0 {
 		s := l.stages[0]
@@ -327,7 +327,7 @@ func (l *lane) pump() {
 	}
 }
 
-// send gives a flight its number and has it leave.
+// send gives a flight its number and makes the first attempt.
 func (l *lane) send(f *flight) {
 	l.number++
 	f.number = l.number
@@ -339,7 +339,8 @@ func (l *lane) send(f *flight) {
 	l.depart(f)
 }
 
-// depart is one attempt.
+// depart is one attempt to store a flight. It cannot be made while nobody knows the epoch that the flight would be of; then
+// f.again says so, and sendAgain repeats it.
 func (l *lane) depart(f *flight) {
 	f.left = time.Now()
 	if f.mark, f.again = l.stream.departure(); f.again != nil {
@@ -350,7 +351,7 @@ func (l *lane) depart(f *flight) {
 	l.outbox = append(l.outbox, f)
 }
 
-// push lets leave what waits, if nothing is in flight. Requests that other
+// push sends what waits, if no pack is in flight. Requests that other
 // goroutines are reading at this moment put their messages in first: with processors to
 // spare nobody is waited for, and with none a pack is twice as large.
 func (l *lane) push() {
@@ -358,23 +359,23 @@ func (l *lane) push() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pump()
-	l.handOut()
+	l.flushLocked()
 }
 
-// hand hands the outbox to nats.go.
-func (l *lane) hand() {
+// flush passes the outbox to nats.go.
+func (l *lane) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.handOut()
+	l.flushLocked()
 }
 
-// handOut is hand for who holds mu, which is free meanwhile. One goroutine at a time
+// flushLocked is flush for a caller that holds mu, which is free meanwhile. One goroutine at a time
 // does it, for all: so flights leave in order, and nobody else is held up by a slow socket.
-func (l *lane) handOut() {
-	if l.handing {
+func (l *lane) flushLocked() {
+	if l.flushing {
 		return
 	}
-	l.handing = true
+	l.flushing = true
 	for len(l.outbox) > 0 {
 		f := l.outbox[0]
 		l.outbox = l.outbox[1:]
@@ -388,7 +389,7 @@ func (l *lane) handOut() {
 		}
 		l.release(f)
 	}
-	l.handing = false
+	l.flushing = false
 }
 
 // clock writes the time of a message; those of one millisecond share the text.

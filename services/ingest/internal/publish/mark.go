@@ -15,7 +15,7 @@ func (s *stream) unsure() bool {
 // mark is where the stream stands. Errors are ErrNoStream, and errStore while
 // NATS would leave a message unanswered.
 func (s *stream) mark() (mark, error) {
-	if err := s.takes(); err != nil {
+	if err := s.storeFault(); err != nil {
 		return mark{}, err
 	}
 	l := s.life.Load()
@@ -44,7 +44,7 @@ func (s *stream) certain(out outcome, m mark) bool {
 	if later || s.unsure() || s.life.Load() != m.life {
 		return false
 	}
-	m.life.saw(out.seq)
+	m.life.raise(out.seq)
 	if s.overdue.Load() != 0 {
 		s.overdue.Store(0)
 	}
@@ -64,7 +64,7 @@ func (s *stream) epoch(ctx context.Context, out outcome, m mark) (string, error)
 	if l != m.life && !later {
 		return "", errEpoch
 	}
-	l.saw(out.seq)
+	l.raise(out.seq)
 	s.overdue.Store(0)
 	return l.epochs.At(out.seq), nil
 }

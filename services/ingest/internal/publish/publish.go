@@ -116,7 +116,7 @@ func (p *Publisher) Recheck(ctx context.Context) error { return p.stream.check(c
 // stream is declared.
 func (p *Publisher) Ready() error {
 	if p.stream.life.Load() == nil {
-		if err := p.stream.takes(); err != nil {
+		if err := p.stream.storeFault(); err != nil {
 			return fmt.Errorf("%w: %w", ErrNoStream, err)
 		}
 		return ErrNoStream
@@ -244,8 +244,8 @@ func Disconnected(err error) bool {
 	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionReconnecting)
 }
 
-// problem is what the publisher of a message is told that was not stored.
-// Warnings are for what an operator could not see from the connection's state.
+// problem words, for its publisher, why a message was not stored: it is a
+// *proto.Problem. It logs what an operator could not see from the connection's state.
 func (p *Publisher) problem(d *Delivery, err error) error {
 	var api *jetstream.APIError
 	switch {
@@ -300,6 +300,6 @@ func (d *Delivery) Settled() bool {
 	}
 }
 
-// Unsent reports whether the message could not be sent at all, so that nothing
-// after it should be.
+// Unsent reports whether the message could not be sent at all. Then the messages
+// behind it should not be sent either.
 func (d *Delivery) Unsent() bool { return d.err != nil }

@@ -34,8 +34,8 @@ func (s *stream) askStore(ctx context.Context) {
 	}
 }
 
-// takes says why nothing can be stored. The error wraps errStore.
-func (s *stream) takes() error {
+// storeFault says why nothing can be stored. The error wraps errStore.
+func (s *stream) storeFault() error {
 	if s.store != nil {
 		if err := s.store(); err != nil {
 			return fmt.Errorf("%w: %w", errStore, err)
@@ -55,7 +55,7 @@ func (s *stream) missed() { s.overdue.Store(monotonic.Now()) }
 // err is why publishers are better sent to another ingest: the stream does not
 // answer, or does not store.
 func (s *stream) err() error {
-	if err := s.takes(); err != nil {
+	if err := s.storeFault(); err != nil {
 		return err
 	}
 	if at := s.overdue.Load(); at != 0 && monotonic.Since(at) < overdueFor {

@@ -76,8 +76,8 @@ type life struct {
 	last   atomic.Uint64 // the highest sequence known to be stored
 }
 
-// saw raises last.
-func (l *life) saw(seq uint64) {
+// raise raises last.
+func (l *life) raise(seq uint64) {
 	for {
 		old := l.last.Load()
 		if seq <= old || l.last.CompareAndSwap(old, seq) {
@@ -149,7 +149,7 @@ func (s *stream) limit(maxAge time.Duration, maxBytes int64) {
 func (s *stream) run(ctx context.Context) {
 	status := s.nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED)
 	defer s.nc.RemoveStatusListener(status)
-	losses, failed := natsx.HearLosses(s.nc, s.js, s.config, s.log)
+	losses, failed := natsx.ServeLosses(s.nc, s.js, s.config, s.log)
 	if failed != nil {
 		s.log.Error("losses of the stream that others report are not heard of", "err", failed)
 	} else {
@@ -199,7 +199,7 @@ func (s *stream) run(ctx context.Context) {
 			continue
 		}
 		s.askStore(ctx)
-		if limited := s.limited.Swap(false); (limited || kept != nil) && s.takes() == nil {
+		if limited := s.limited.Swap(false); (limited || kept != nil) && s.storeFault() == nil {
 			if kept = s.declare(ctx); kept == nil {
 				s.log.Info("the stream has the limits now that it should have")
 			} else if limited && ctx.Err() == nil {

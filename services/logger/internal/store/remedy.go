@@ -29,7 +29,7 @@ func CheckWritable(ctx context.Context, path string) error {
 	defer func() { _ = writer.Close() }() // nothing was written
 	tx, err := writer.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("write to the log %s: %w", path, fault(err))
+		return fmt.Errorf("write to the log %s: %w", path, markFull(err))
 	}
 	return tx.Rollback()
 }

@@ -249,7 +249,7 @@ func (s *Store) Stuck() int64 { return s.stuck.Load() }
 func (s *Store) vacuumSome(ctx context.Context, pages int64) error {
 	rows, err := s.writer.QueryContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", pages))
 	if err != nil {
-		return fault(err)
+		return markFull(err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -257,5 +257,5 @@ func (s *Store) vacuumSome(ctx context.Context, pages int64) error {
 			return err
 		}
 	}
-	return fault(rows.Err())
+	return markFull(rows.Err())
 }

@@ -83,9 +83,9 @@ type Store struct {
 const defaultPageTime = 2 * time.Second
 
 // Open opens the file, makes it and its folder (for the owner only) where
-// they are missing, and brings its schema up to date. Where there is no room
-// for that, the first write or look at Epochs for which there is does it; until
-// then queries fail.
+// they are missing, and brings its schema up to date. Without room on the disk for
+// that Open succeeds all the same: queries fail until a later Append, Begin, Account,
+// Retain or Epochs finds room, and brings the schema up to date first.
 func Open(ctx context.Context, path string) (*Store, error) {
 	s := &Store{path: path, pageTime: defaultPageTime}
 	var err error
@@ -118,7 +118,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
-		return fmt.Errorf("make the log's folder: %w", fault(err))
+		return fmt.Errorf("make the log's folder: %w", markFull(err))
 	}
 	// SQLite would make it readable for everybody; its WAL copies this mode.
 	f, err := os.OpenFile(s.path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -126,7 +126,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		err = f.Close()
 	}
 	if err != nil {
-		return fmt.Errorf("open the log: %w", fault(err))
+		return fmt.Errorf("open the log: %w", markFull(err))
 	}
 	if err := s.migrate(ctx); err != nil {
 		return fmt.Errorf("open the log %s: %w", s.path, err)
@@ -255,7 +255,7 @@ func (s *Store) migrate(ctx context.Context) error {
 func version(ctx context.Context, db *sql.DB) (int, error) {
 	var v int
 	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&v); err != nil {
-		return 0, fmt.Errorf("read its version: %w", fault(err))
+		return 0, fmt.Errorf("read its version: %w", markFull(err))
 	}
 	return v, nil
 }
@@ -276,13 +276,13 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	}
 	tx, err := s.writer.BeginTx(context.WithoutCancel(ctx), nil)
 	if err != nil {
-		return fault(err)
+		return markFull(err)
 	}
 	if err := f(tx); err != nil {
 		_ = tx.Rollback() // SQLite may have rolled back by itself; the first error counts
-		return fault(err)
+		return markFull(err)
 	}
-	return fault(tx.Commit())
+	return markFull(tx.Commit())
 }
 
 // Result codes of SQLite. No room, or a disk that does not take what is
@@ -312,8 +312,8 @@ var writeFaults = map[int]bool{
 	sqliteIOErr | 19<<8: true, // SHMSIZE
 }
 
-// fault marks errors that mean a full disk with ErrFull.
-func fault(err error) error {
+// markFull marks errors that mean a full disk with ErrFull.
+func markFull(err error) error {
 	code := resultCode(err)
 	if code&0xff == sqliteFull || writeFaults[code] || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%w (%w)", ErrFull, err)

@@ -75,7 +75,7 @@ func streamForms(t *testing.T, cfg conn.Config, test func(t *testing.T, s *strea
 func (s *streams) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() { s.returned <- struct{}{} }()
 	c := new(conn.Conn)
-	err := s.set.Stream(c, w, r, local, "test", lineFormat, &streamed{s, c})
+	err := s.set.Respond(c, w, r, local, "test", lineFormat, &streamed{s, c})
 	if err != nil {
 		s.refused <- err
 		w.WriteHeader(http.StatusTeapot)

@@ -8,33 +8,33 @@ import (
 	"github.com/herald-push/herald/services/gateway/internal/socket"
 )
 
-// stream is a response whose handler waits for the goodbye.
-type stream struct {
+// response is an HTTP response whose handler waits for the goodbye.
+type response struct {
 	*socket.Response
 	once  sync.Once
 	ended chan struct{} // closed when the goodbye is queued, or the socket is closed
 }
 
-// end has Stream return when everything is written.
-func (s *stream) end() { s.once.Do(func() { close(s.ended) }) }
+// end has Respond return when everything is written.
+func (s *response) end() { s.once.Do(func() { close(s.ended) }) }
 
-// Close makes *stream a socket.Socket.
-func (s *stream) Close() {
+// Close makes *response a socket.Socket.
+func (s *response) Close() {
 	s.end()
 	s.Response.Close()
 }
 
-// Stream makes c, a zero Conn, the connection of an HTTP response that does not end,
+// Respond makes c, a zero Conn, the connection of an HTTP response that does not end,
 // and calls the Client's Arrived and Ended in this goroutine, the handler's. It returns
 // when the connection is closed and w is not used any more. ErrClosed means that the
 // set drains, and that nothing was written. The caller has set the headers; the status
 // is 200. Nothing comes in, so a client that vanished is noticed by a write that fails
 // or a queue that fills.
-func (s *Set) Stream(c *Conn, w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, format *Format, client Client) error {
+func (s *Set) Respond(c *Conn, w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, format *Format, client Client) error {
 	if !s.reserve() {
 		return ErrClosed
 	}
-	st := &stream{Response: socket.Respond(w), ended: make(chan struct{})}
+	st := &response{Response: socket.Respond(w), ended: make(chan struct{})}
 	c.oneWay = true
 	s.add(c, st, remote, id, format)
 	c.client = client
