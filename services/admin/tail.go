@@ -70,7 +70,7 @@ func (s *Service) getTail(w http.ResponseWriter, r *http.Request, c *call) error
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	free, err := s.tails.Take(c.user)
+	free, err := s.tails.Acquire(c.user)
 	if err != nil {
 		return proto.ProblemTooManyRequests.With(fmt.Sprintf("%d tails may be open at once, %d of one user", maxTails, maxTailsOfUser))
 	}
