@@ -141,7 +141,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		Conns: s.conns, Node: id, PingInterval: cfg.Heartbeat, PingTimeout: cfg.Heartbeat * 4 / 5, MaxPayload: maxPayload,
 	})
 	s.answers = newAnswers(s, id)
-	s.hops = &hops{nc: deps.NATS, engine: s.engine, node: id, wait: cfg.Heartbeat * 9 / 5, cuts: map[string]context.CancelFunc{}}
+	s.hops = newHops(deps.NATS, s.engine, id, cfg.Heartbeat*9/5)
 	s.feed = newFeed(deps.NATS, s.reader, s.hub, deps.Log, s.m, deps.Tracer, id)
 	s.sharing = &sharing{ips: s.ips, nc: deps.NATS, log: deps.Log, id: id, known: map[string]time.Time{}}
 	s.sessions, s.cut = context.WithCancel(context.Background())

@@ -2,9 +2,12 @@ package gateway
 
 import (
 	"fmt"
+	"io"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unsafe"
@@ -25,33 +28,44 @@ func TestSocketClientSize(t *testing.T) {
 // Sessions that poll and do nothing: each costs little, holds no goroutine, and is gone
 // soon.
 func TestHalfOpenSessions(t *testing.T) {
-	const sessions, most = 400, 4 << 10
+	const sessions, most = 10_000, 4 << 10
+	const spare = 2 << 20 // of what is not theirs
 	b := newBroker(t)
 	g := b.socketio(func(c *Config) { c.MaxPerIP = 0 })
 	neighbour, _ := g.io("", nil)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
+	defer client.CloseIdleConnections()
 	begin := func() {
-		resp, err := http.Get("http://" + g.Addr().String() + "/socket.io/?EIO=4&transport=polling")
+		resp, err := client.Get("http://" + g.Addr().String() + "/socket.io/?EIO=4&transport=polling")
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
+			return
 		}
+		_, _ = io.Copy(io.Discard, resp.Body) // the connection is used again
 		_ = resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
-			t.Fatalf("status %s", resp.Status)
+			t.Errorf("status %s", resp.Status)
 		}
 	}
 	begin()
 	goroutines, before := runtime.NumGoroutine(), inUse()
-	for range sessions {
-		begin()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range sessions / 8 {
+				begin()
+			}
+		})
 	}
-	open := g.engine.Len() // on a busy machine the first may be gone
-	if open < sessions/4 {
+	wg.Wait()
+	open := g.engine.Len() // on a busy machine the first are gone
+	if open < sessions/20 {
 		t.Fatalf("of %d sessions there are %d", sessions, open)
 	}
-	each := (inUse() - before) / open
-	t.Logf("%d bytes of heap and stack for each of %d half-open sessions", each, open)
-	if each > most {
-		t.Errorf("a half-open session costs %d bytes, want at most %d", each, most)
+	used := inUse() - before
+	t.Logf("%d bytes of heap and stack for each of %d half-open sessions", used/open, open)
+	if used > open*most+spare {
+		t.Errorf("%d half-open sessions cost %d bytes, want at most %d each", open, used, most)
 	}
 	if n := runtime.NumGoroutine() - goroutines; n > 100 {
 		t.Errorf("they hold %d goroutines", n)
@@ -179,5 +193,68 @@ func TestSocketIOTooMuch(t *testing.T) {
 				t.Errorf("got code %d, want %d", code, c.code)
 			}
 		})
+	}
+}
+
+// A POST holds no more than it may, in whichever form it comes.
+func TestPollingTooMuch(t *testing.T) {
+	b := newBroker(t)
+	g := b.socketio()
+	for name, c := range map[string]struct {
+		eio    int
+		more   string
+		body   string
+		status int
+	}{
+		"a payload above the limit":            {4, "", "4" + strings.Repeat("x", maxPayload), 413},
+		"the same in revision 3":               {3, "&b64=1", fmt.Sprintf("%d:4%s", maxPayload+1, strings.Repeat("x", maxPayload)), 413},
+		"a form above the limit":               {3, "&j=0", "d=" + strings.Repeat("%78", maxPayload+1), 413},
+		"a form above any":                     {3, "&j=0", "d=" + strings.Repeat("x", 4*maxPayload), 413},
+		"more packets than may be":             {4, "", strings.Repeat("3\x1e", 256) + "3", 400},
+		"more packets than may be, revision 3": {3, "&b64=1", strings.Repeat("1:2", 257), 400},
+		"a length beyond all":                  {3, "&b64=1", "999999999:4x", 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &poller{t: t, url: fmt.Sprintf("http://%s/socket.io/?EIO=%d&transport=polling%s", g.Addr(), c.eio, c.more)}
+			do := func(method, body string) polled {
+				r, err := http.NewRequest(method, p.url, strings.NewReader(body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header.Set("Referer", "http://"+g.Addr().String()+"/") // a script says where it comes from
+				resp, err := http.DefaultClient.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = resp.Body.Close() }()
+				b, _ := io.ReadAll(resp.Body)
+				return polled{resp.StatusCode, resp.Header.Get("Content-Type"), string(b)}
+			}
+			_, sid, _ := strings.Cut(strings.ReplaceAll(do(http.MethodGet, "").body, `\"`, `"`), `"sid":"`)
+			sid, _, _ = strings.Cut(sid, `"`)
+			if !g.engine.Has(sid) {
+				t.Fatalf("there is no session %q", sid)
+			}
+			p.url += "&sid=" + sid
+			if r := do(http.MethodPost, c.body); r.status != c.status {
+				t.Errorf("got %+v, want status %d", r, c.status)
+			}
+			if g.engine.Has(sid) {
+				t.Error("the session goes on")
+			}
+		})
+	}
+}
+
+// Who asks for sessions that nobody opened pays as for handshakes: its address waits.
+func TestInventedSessions(t *testing.T) {
+	b := newBroker(t)
+	g := b.socketio(func(c *Config) { c.MaxPerIP = 10 })
+	p := &poller{t: t, url: "http://" + g.Addr().String() + "/socket.io/?EIO=4&transport=polling&sid=0123456789.x"}
+	g.shares.pay(netip.MustParseAddr("127.0.0.1"), 600*time.Millisecond) // the address has had more than its share
+	begin := time.Now()
+	p.unknown()
+	if took := time.Since(begin); took < 500*time.Millisecond {
+		t.Errorf("it was answered after %s, at once for who has had its share", took)
 	}
 }

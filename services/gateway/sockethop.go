@@ -31,7 +31,8 @@ type hops struct {
 	node   string
 	wait   time.Duration // longest for a response
 
-	running sync.WaitGroup // requests that are served for other gateways
+	running sync.WaitGroup // requests that are served for other gateways, and watches of those
+	owners  owners
 
 	mu   sync.Mutex
 	cuts map[string]context.CancelFunc // guarded by mu; of what is running, by id
@@ -39,15 +40,23 @@ type hops struct {
 
 // hop is one request on its way, as JSON.
 type hop struct {
-	ID  string         `json:"id"`
-	Cut bool           `json:"cut,omitempty"` // the client of the request with this id has hung up
-	Q   engineio.Query `json:"q"`
+	ID  string `json:"id"`
+	Cut bool   `json:"cut,omitempty"` // the client of the request with this id has hung up
+	// Alive asks for a sign of life: any answer.
+	Alive bool           `json:"alive,omitempty"`
+	Q     engineio.Query `json:"q"`
 	// Step is one of a WebSocket; empty: the hop is a GET or POST.
 	Step engineio.Step `json:"step,omitempty"`
 	// Method, Body and Binary are those of engineio.Server.Serve.
 	Method string `json:"method,omitempty"`
 	Body   []byte `json:"body,omitempty"`
 	Binary bool   `json:"binary,omitempty"`
+}
+
+func newHops(nc *nats.Conn, engine *engineio.Server, node string, wait time.Duration) *hops {
+	h := &hops{nc: nc, engine: engine, node: node, wait: wait, cuts: map[string]context.CancelFunc{}}
+	h.owners = owners{nc: nc, running: &h.running, known: map[string]*watched{}}
+	return h
 }
 
 // hopSubject is where a gateway answers.
@@ -77,6 +86,7 @@ func (h *hops) listen(ctx context.Context) (wait func(), err error) {
 			case <-time.After(drainRequests):
 			}
 		}
+		h.owners.finish()
 		h.running.Wait()
 	}, nil
 }
@@ -85,6 +95,10 @@ func (h *hops) listen(ctx context.Context) (wait func(), err error) {
 func (h *hops) receive(ctx context.Context, m *nats.Msg) {
 	var r hop
 	if json.Unmarshal(m.Data, &r) != nil { // no gateway's
+		return
+	}
+	if r.Alive {
+		respond(m, engineio.Response{Status: http.StatusOK})
 		return
 	}
 	h.mu.Lock()
@@ -154,9 +168,12 @@ func (h *hops) ask(ctx context.Context, r hop) engineio.Response {
 	}
 	waiting, stop := context.WithTimeout(ctx, h.wait)
 	defer stop()
+	gone, leave := h.owners.watch(owner)
+	defer leave()
+	defer context.AfterFunc(gone, stop)()
 	m, err := h.nc.RequestMsgWithContext(waiting, send(r))
 	switch {
-	case errors.Is(err, nats.ErrNoResponders):
+	case errors.Is(err, nats.ErrNoResponders) || err != nil && gone.Err() != nil:
 		return engineio.UnknownSID.Response()
 	case err != nil:
 		_ = h.nc.PublishMsg(send(hop{ID: r.ID, Cut: true})) // if it does not arrive, the session ends by its heartbeat

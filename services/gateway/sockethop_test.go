@@ -4,9 +4,11 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/herald-push/herald/services/gateway/internal/engineio"
 	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/nats-io/nats.go"
 )
 
 // at makes requests of this session go to another gateway.
@@ -88,6 +90,41 @@ func TestPollingElsewhere(t *testing.T) {
 		if v := refusalOf(t, r.body); r.status != 400 || v.Code != int(engineio.UnknownSID) {
 			t.Errorf("when the owner is gone: %+v, want unknown session", r)
 		}
+	})
+}
+
+// Whoever waits for a gateway that is killed hears soon that it is gone, and not after a heartbeat.
+func TestPollingOwnerKilled(t *testing.T) {
+	b := newBroker(t)
+	g := b.socketio()
+	owner := b.Connect() // of a gateway that takes requests, and is killed before it answers
+	requests := make(chan *nats.Msg, 16)
+	if _, err := owner.ChanSubscribe(hopSubject("0123456789"), requests); err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	p := &poller{t: t, url: "http://" + g.Addr().String() + "/socket.io/?EIO=4&transport=polling&sid=0123456789.x"}
+	answers := []<-chan polled{p.start(http.MethodGet, ""), p.start(http.MethodGet, "")}
+	for range answers {
+		<-requests
+	}
+	owner.Close()
+	for _, answer := range answers {
+		select {
+		case r := <-answer:
+			if v := refusalOf(t, r.body); r.status != 400 || v.Code != int(engineio.UnknownSID) {
+				t.Errorf("got %+v, want unknown session", r)
+			}
+		case <-time.After(20 * time.Second): // a heartbeat would take 45
+			t.Fatal("nobody is told that the gateway is gone")
+		}
+	}
+	natstest.Eventually(t, patience, "nobody is watched any more", func() bool {
+		g.hops.owners.mu.Lock()
+		defer g.hops.owners.mu.Unlock()
+		return len(g.hops.owners.known) == 0
 	})
 }
 

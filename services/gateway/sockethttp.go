@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -28,9 +29,15 @@ func (s *Service) serveSocketIO(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.engine.Handle(w, r, values, engineio.Hooks{
-		V3:      s.cfg.EngineIO3,
-		Begin:   func(q engineio.Query) { s.beginSocketIO(w, r, q, page) },
-		Pass:    s.hops.pass,
+		V3:    s.cfg.EngineIO3,
+		Begin: func(q engineio.Query) { s.beginSocketIO(w, r, q, page) },
+		Pass: func(ctx context.Context, q engineio.Query, method string, body []byte, binary bool) engineio.Response {
+			response := s.hops.pass(ctx, q, method, body, binary)
+			if response.IsUnknown() { // what nobody opened is asked for all the same
+				s.wait(s.shares.pay(s.clientIP(r), costOf(r)), func() bool { return ctx.Err() != nil })
+			}
+			return response
+		},
 		Upgrade: func(q engineio.Query) { s.upgradeSocketIO(w, r, q) },
 	})
 }

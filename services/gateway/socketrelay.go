@@ -57,7 +57,10 @@ func (s *Service) upgradeSocketIO(w http.ResponseWriter, r *http.Request, q engi
 	q.Relay = httpx.NewID()
 	l := &relay{s: s, q: q}
 	begun := s.hops.step(r.Context(), q, engineio.Probing)
-	if begun.Status != http.StatusOK && begun.Status != http.StatusBadRequest || isUnknown(begun) {
+	if begun.IsUnknown() {
+		s.wait(s.shares.pay(s.clientIP(r), costOf(r)), func() bool { return r.Context().Err() != nil })
+	}
+	if begun.Status != http.StatusOK && begun.Status != http.StatusBadRequest || begun.IsUnknown() {
 		refuse(begun)
 		return
 	}
@@ -78,11 +81,6 @@ func (s *Service) upgradeSocketIO(w http.ResponseWriter, r *http.Request, q engi
 		l.conn.Close(proto.CloseGoingAway)
 	}
 	l.conn.Start(l)
-}
-
-// isUnknown reports whether a response says that there is no such session.
-func isUnknown(r engineio.Response) bool {
-	return string(r.Body) == string(engineio.UnknownSID.Response().Body)
 }
 
 // Arrived makes it a conn.Client.

@@ -1,6 +1,7 @@
 package engineio
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -52,6 +53,13 @@ type Response struct {
 	Binary bool // Body is a payload of bytes (V3)
 	Body   []byte
 }
+
+// IsUnknown reports whether there is no session that the request was for.
+func (r Response) IsUnknown() bool {
+	return r.Status == http.StatusBadRequest && bytes.Equal(r.Body, unknown.Body)
+}
+
+var unknown = UnknownSID.Response()
 
 // Query is what the URL of a request says.
 type Query struct {
