@@ -67,6 +67,7 @@ type Service struct {
 	clock    func() time.Time
 	gzipped  sync.Map // files of the page, by ETag; see compressed
 	throttle throttle
+	plain    sync.Once // a login over plain HTTP was reported
 	provider *provider // nil: no OpenID Connect
 	ask      *ask.Client
 	exports  *httpx.Places // of the log

@@ -78,6 +78,11 @@ func (s *Service) welcome(w http.ResponseWriter, r *http.Request, u users.User, 
 		return nil, err
 	}
 	c.address = address
+	if scheme := s.cfg.TrustedProxies.ForwardedProto(r); scheme != "https" && !httpx.LocalHost(httpx.Authority(r, &s.cfg.TrustedProxies)) {
+		s.plain.Do(func() {
+			s.log.Warn("somebody logs in to the console over plain HTTP: whoever is on the way can read the password; put TLS in front, or name the proxy that does in HERALD_TRUSTED_PROXIES", "remote", address)
+		})
+	}
 	s.metrics.logins.WithLabelValues(loginOK).Inc()
 	s.audit(r.Context(), c, "login", u.Via, nil, nil)
 	if err := s.stores.Load().users.LoggedIn(r.Context(), u.Name, s.clock()); err != nil {

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -211,6 +212,28 @@ func TestBruteForce(t *testing.T) {
 	}
 	c.setTime(c.time().Add(triesOfUserEvery))
 	from("203.0.113.1").want(http.StatusOK, "POST", "api/login", right)
+}
+
+// Sessions that somebody invents cost NATS a bounded number of questions, and those
+// who have one nothing.
+func TestInventedSessions(t *testing.T) {
+	c := start(t)
+	c.setTime(time.Now())
+	b := c.login(c.user, c.password)
+	stranger := c.browser()
+	for i := range unknownOfAddress + 10 {
+		stranger.cookies = []*http.Cookie{{Name: cookieSecure, Value: fmt.Sprintf("%043d", i)}}
+		want := http.StatusUnauthorized
+		if i >= unknownOfAddress {
+			want = http.StatusTooManyRequests
+		}
+		stranger.want(want, "GET", "api/session", nil)
+	}
+	b.want(http.StatusOK, "GET", "api/session", nil)
+	c.setTime(c.time().Add(unknownOfAddressEvery))
+	stranger.want(http.StatusUnauthorized, "GET", "api/session", nil)
+	stranger.cookies = nil
+	c.login(c.user, c.password)
 }
 
 // The memory of the throttle is bounded, whatever strangers send.

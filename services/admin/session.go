@@ -6,10 +6,12 @@ import (
 	"crypto/subtle"
 	"errors"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/alexedwards/scs/v2"
+	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/admin/internal/kvcache"
 	"github.com/herald-push/herald/services/admin/users"
 	"github.com/herald-push/herald/services/internal/httpx"
@@ -64,9 +66,18 @@ func (p proxyStore) FindCtx(ctx context.Context, token string) ([]byte, bool, er
 	if err != nil {
 		return nil, false, err
 	}
+	if address, ok := ctx.Value(addressKey{}).(netip.Addr); ok && !c.Has(token) && !p.s.throttle.lookFor(address, p.s.clock()) {
+		return nil, false, errManySessions
+	}
 	b, _, found, err := c.Get(ctx, token)
 	return b, found, err
 }
+
+// addressKey is of the client's address in a context.
+type addressKey struct{}
+
+// errManySessions: too many sessions were looked for that are not there.
+var errManySessions = proto.ProblemTooManyRequests.With("too many calls with unknown sessions come from this address")
 
 // CommitCtx needs no expiry: scs writes it into b, authenticate checks how long
 // ago the last call was, and the bucket forgets what is older than any session.
@@ -170,7 +181,7 @@ func (s *Service) authenticate(r *http.Request) (*call, error) {
 	if token == "" {
 		return nil, problemLogin
 	}
-	ctx, err := s.sessions.Load(r.Context(), token)
+	ctx, err := s.sessions.Load(context.WithValue(r.Context(), addressKey{}, s.cfg.TrustedProxies.ClientIP(r)), token)
 	if err != nil {
 		return nil, problemNotReady(err)
 	}

@@ -17,6 +17,10 @@ const (
 	triesOfAddressEvery = 15 * time.Second
 	triesOfUser         = 20
 	triesOfUserEvery    = 15 * time.Second
+	// unknownOfAddress sessions that are not in memory are looked for at once, then
+	// one each: strangers invent them.
+	unknownOfAddress      = 50
+	unknownOfAddressEvery = 100 * time.Millisecond
 	// maxTriers bounds how many addresses, users and pairs are remembered, twice:
 	// see generations.
 	maxTriers = 5000
@@ -32,6 +36,19 @@ type throttle struct {
 	addresses generations[netip.Prefix, *rate.Limiter] // guarded by mu
 	users     generations[string, *rate.Limiter]       // guarded by mu
 	familiar  generations[pair, struct{}]              // guarded by mu; who logged in from where
+	unknown   generations[netip.Prefix, *rate.Limiter] // guarded by mu; sessions that were looked for
+}
+
+// lookFor spends a look for a session that is not in memory. False: the address has
+// looked for too many.
+func (t *throttle) lookFor(address netip.Addr, now time.Time) bool {
+	var group netip.Prefix
+	if address.IsValid() {
+		group = httpx.AddressGroup(address)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.unknown.get(group, func() *rate.Limiter { return rate.NewLimiter(rate.Every(unknownOfAddressEvery), unknownOfAddress) }).AllowN(now, 1)
 }
 
 type pair struct {

@@ -32,6 +32,11 @@ func logIn(t *testing.T, p *proctest.Process, base string) *operator {
 	if m == nil {
 		t.Fatalf("no password in\n%s", p.Output())
 	}
+	return logInAs(t, base, m[1], m[2])
+}
+
+func logInAs(t *testing.T, base, user, password string) *operator {
+	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +44,7 @@ func logIn(t *testing.T, p *proctest.Process, base string) *operator {
 	client := insecureClient(t)
 	client.Jar = jar
 	o := &operator{t: t, client: client, url: base + "/admin/api/"}
-	status, body := o.call(http.MethodPost, "login", map[string]string{"user": m[1], "password": m[2]})
+	status, body := o.call(http.MethodPost, "login", map[string]string{"user": user, "password": password})
 	var session struct{ CSRF string }
 	if err := json.Unmarshal([]byte(body), &session); err != nil || status != http.StatusOK || session.CSRF == "" {
 		t.Fatalf("login: got %d %s", status, body)

@@ -22,6 +22,7 @@ func TestHangup(t *testing.T) {
 		"ingest/cmd/ingest":   nil,
 		"gateway/cmd/gateway": nil,
 		"logger/cmd/logger":   {"-db", dir + "/split.db"},
+		"admin/cmd/admin":     nil,
 	} {
 		addr := "127.0.0.1:" + proctest.FreePort(t)
 		mine := env
@@ -29,8 +30,8 @@ func TestHangup(t *testing.T) {
 			mine = nil
 		}
 		p := start(t, command, dir, mine, append(args, "-listen", addr)...)
-		if command == "logger/cmd/logger" || command == "gateway/cmd/gateway" {
-			p.WaitFor("listening") // ready only with a stream, which ingest makes
+		if command == "logger/cmd/logger" || command == "gateway/cmd/gateway" || command == "admin/cmd/admin" {
+			p.WaitFor("listening") // ready only with a stream and a bucket, which ingest makes
 		} else {
 			proctest.Ready(t, "http://"+addr)
 		}

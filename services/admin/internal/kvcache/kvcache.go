@@ -47,6 +47,14 @@ func New(kv jetstream.KeyValue) *Cache {
 	return &Cache{kv: kv, places: make(chan struct{}, readsAtOnce), entries: map[string]entry{}}
 }
 
+// Has reports whether the value is in memory, so that Get asks NATS rarely or not.
+func (c *Cache) Has(key string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.entries[key]
+	return ok
+}
+
 // Get returns the value and its revision; found is false where there is none. The caller must not change the value.
 func (c *Cache) Get(ctx context.Context, key string) (value []byte, revision uint64, found bool, err error) {
 	c.mu.Lock()
