@@ -42,19 +42,16 @@ type recorder struct {
 
 // sample is what everybody said at one moment.
 type sample struct {
-	time     time.Time
-	gateways []ask.From[ask.GatewayStats]
-	ingests  []ask.From[ask.IngestStats]
-	loggers  []ask.From[ask.LoggerStats]
-	silent   []string
-	nats     bool                  // it is connected
-	stream   *jetstream.StreamInfo // nil: it does not say
-	point    point
+	*ask.Snapshot
+	nats   bool                  // it is connected
+	stream *jetstream.StreamInfo // nil: it does not say
+	point  point
 }
 
-// point is one moment of the charts; nil is unknown.
+// point is one moment of the charts.
 type point struct {
-	connections, deliveries, publishes, p50, p95, p99, queue, lag, bytes, refusals *float64
+	ask.Figures
+	bytes *float64 // of the stream; nil: not known
 }
 
 func newRecorder(s *Service) *recorder {
@@ -133,12 +130,16 @@ func (r *recorder) take(ctx context.Context) {
 	defer r.mu.Unlock()
 	missed := 0
 	if r.newest != nil {
-		s.point = s.since(r.newest)
-		missed = int((s.time.Sub(r.newest.time)+r.every/2)/r.every) - 1
+		s.point.Figures = s.Since(r.newest.Snapshot)
+		missed = int((s.Time.Sub(r.newest.Time)+r.every/2)/r.every) - 1
 	} else {
-		s.point = s.since(nil)
-		r.since = s.time
+		s.point.Figures = s.Since(nil)
+		r.since = s.Time
 		close(r.first)
+	}
+	if s.stream != nil {
+		bytes := float64(s.stream.State.Bytes)
+		s.point.bytes = &bytes
 	}
 	for range min(missed, chartPoints) { // a moment at which nobody could be asked
 		r.points = append(r.points, point{})
@@ -146,44 +147,22 @@ func (r *recorder) take(ctx context.Context) {
 	r.points = append(r.points, s.point)
 	if over := len(r.points) - chartPoints; over > 0 {
 		r.points = append([]point(nil), r.points[over:]...)
-		r.since = s.time.Add(-chartPoints * r.every)
+		r.since = s.Time.Add(-chartPoints * r.every)
 	}
 	r.newest = s
 }
 
 // ask asks everybody at the same time.
 func (r *recorder) ask(ctx context.Context) *sample {
-	out := &sample{time: time.Now(), nats: r.s.nc.IsConnected()}
+	out := &sample{nats: r.s.nc.IsConnected()}
 	var wg sync.WaitGroup
-	var faults [4][]string
-	fault := func(i int, who string, silent []string, err error) {
-		if faults[i] = silent; err != nil {
-			faults[i] = append(faults[i], fmt.Sprintf("%s: %v", who, err))
-		}
-	}
-	wg.Go(func() {
-		answers, silent, err := all[ask.GatewayStats](ctx, r.s, ask.Gateway, ask.Stats, nil)
-		out.gateways = answers
-		fault(0, "gateways", silent, err)
-	})
-	wg.Go(func() {
-		answers, silent, err := all[ask.IngestStats](ctx, r.s, ask.Ingest, ask.Stats, nil)
-		out.ingests = answers
-		fault(1, "ingests", silent, err)
-	})
-	wg.Go(func() {
-		answers, silent, err := all[ask.LoggerStats](ctx, r.s, ask.Logger, ask.Stats, nil)
-		out.loggers = answers
-		fault(2, "logger", silent, err)
-	})
-	wg.Go(func() {
-		info, err := r.s.streamInfo(ctx)
-		if out.stream = info; err != nil {
-			fault(3, "stream "+proto.Stream, nil, err)
-		}
-	})
+	var fault error
+	wg.Go(func() { out.stream, fault = r.s.streamInfo(ctx) })
+	out.Snapshot = ask.Take(ctx, r.s.ask)
 	wg.Wait()
-	out.silent = sentences(faults[0], faults[1], faults[2], faults[3])
+	if fault != nil {
+		out.Silent = append(out.Silent, fmt.Sprintf("stream %s: %v", proto.Stream, fault))
+	}
 	return out
 }
 
@@ -198,81 +177,6 @@ func (s *Service) streamInfo(ctx context.Context) (*jetstream.StreamInfo, error)
 		return nil, err
 	}
 	return stream.CachedInfo(), nil
-}
-
-// since makes the point of a sample: what is a rate, by the sample before it.
-func (s *sample) since(before *sample) (p point) {
-	number := func(v float64) *float64 { return &v }
-	if len(s.gateways) > 0 {
-		connections, queue := 0, int64(0)
-		for _, g := range s.gateways {
-			for _, n := range g.Answer.Connections {
-				connections += n
-			}
-			queue += g.Answer.QueueBytes
-		}
-		p.connections, p.queue = number(float64(connections)), number(float64(queue))
-	}
-	for _, l := range s.loggers {
-		if p.lag == nil || *p.lag < l.Answer.Lag {
-			p.lag = number(l.Answer.Lag)
-		}
-	}
-	if s.stream != nil {
-		p.bytes = number(float64(s.stream.State.Bytes))
-	}
-	if before == nil {
-		return p
-	}
-	seconds := s.time.Sub(before.time).Seconds()
-	var deliveries, publishes, refusals float64
-	var latency ask.Histogram
-	for _, g := range s.gateways {
-		if b := answerOf(before.gateways, g.Instance); b != nil {
-			deliveries += grown(b.Deliveries, g.Answer.Deliveries)
-			refusals += grown(b.Refused, g.Answer.Refused)
-			latency = latency.Plus(g.Answer.Latency.Since(b.Latency))
-		}
-	}
-	for _, i := range s.ingests {
-		if b := answerOf(before.ingests, i.Instance); b != nil {
-			publishes += grown(b.Published, i.Answer.Published)
-			refusals += grown(b.Refused, i.Answer.Refused)
-		}
-	}
-	if len(s.gateways) > 0 && len(before.gateways) > 0 {
-		p.deliveries = number(deliveries / seconds)
-	}
-	if len(s.ingests) > 0 && len(before.ingests) > 0 {
-		p.publishes = number(publishes / seconds)
-	}
-	if p.deliveries != nil || p.publishes != nil {
-		p.refusals = number(refusals / seconds)
-	}
-	for q, into := range map[float64]**float64{0.5: &p.p50, 0.95: &p.p95, 0.99: &p.p99} {
-		if v, ok := latency.Quantile(q); ok {
-			*into = number(v * 1000)
-		}
-	}
-	return p
-}
-
-// answerOf is what an instance answered; nil: nothing.
-func answerOf[A any](answers []ask.From[A], instance string) *A {
-	for i := range answers {
-		if answers[i].Instance == instance {
-			return &answers[i].Answer
-		}
-	}
-	return nil
-}
-
-// grown is by how much a counter grew; 0 if its process began anew.
-func grown(before, now uint64) float64 {
-	if now < before {
-		return 0
-	}
-	return float64(now - before)
 }
 
 // charts is GET api/charts.
@@ -309,19 +213,19 @@ func (r *recorder) charts(shown time.Duration) charts {
 	defer r.mu.Unlock()
 	out := charts{Step: r.every.Seconds(), Since: r.since.UTC(), Series: map[string][]*float64{}}
 	if r.newest != nil {
-		out.End = r.newest.time.UTC()
+		out.End = r.newest.Time.UTC()
 	}
 	points := r.points[max(0, len(r.points)-int(max(1, shown/r.every))):]
 	for name, of := range map[string]func(*point) *float64{
-		"connections":     func(p *point) *float64 { return p.connections },
-		"deliveries":      func(p *point) *float64 { return p.deliveries },
-		"publishes":       func(p *point) *float64 { return p.publishes },
-		"latency_p50_ms":  func(p *point) *float64 { return p.p50 },
-		"latency_p99_ms":  func(p *point) *float64 { return p.p99 },
-		"queue_bytes":     func(p *point) *float64 { return p.queue },
-		"log_lag_seconds": func(p *point) *float64 { return p.lag },
+		"connections":     func(p *point) *float64 { return p.Connections },
+		"deliveries":      func(p *point) *float64 { return p.Deliveries },
+		"publishes":       func(p *point) *float64 { return p.Publishes },
+		"latency_p50_ms":  func(p *point) *float64 { return p.P50 },
+		"latency_p99_ms":  func(p *point) *float64 { return p.P99 },
+		"queue_bytes":     func(p *point) *float64 { return p.QueueBytes },
+		"log_lag_seconds": func(p *point) *float64 { return p.LogLag },
 		"nats_bytes":      func(p *point) *float64 { return p.bytes },
-		"refusals":        func(p *point) *float64 { return p.refusals },
+		"refusals":        func(p *point) *float64 { return p.Refusals },
 	} {
 		values := make([]*float64, len(points)) // not nil: [] in JSON
 		for i := range points {

@@ -60,14 +60,14 @@ func (s *Service) getOverview(w http.ResponseWriter, r *http.Request, _ *call) e
 		return err
 	}
 	out := overview{
-		Time: now.time.UTC(), ByProtocol: map[string]int{}, Publishes: now.point.publishes, Deliveries: now.point.deliveries, LogLag: now.point.lag,
-		NATS: natsState{Connected: now.nats, Stream: streamOf(now.stream)}, Silent: now.silent,
+		Time: now.Time.UTC(), ByProtocol: map[string]int{}, Publishes: now.point.Publishes, Deliveries: now.point.Deliveries, LogLag: now.point.LogLag,
+		NATS: natsState{Connected: now.nats, Stream: streamOf(now.stream)}, Silent: sentences(now.Silent),
 		Services: []serviceRow{{Process: s.process.With(s.deps.Ops.Ready(r.Context()))}},
 	}
-	if p := now.point; p.p50 != nil && p.p95 != nil && p.p99 != nil {
-		out.Latency = &latency{*p.p50, *p.p95, *p.p99}
+	if p := now.point; p.P50 != nil && p.P95 != nil && p.P99 != nil {
+		out.Latency = &latency{*p.P50, *p.P95, *p.P99}
 	}
-	for _, g := range now.gateways {
+	for _, g := range now.Gateways {
 		n := 0
 		for protocol, count := range g.Answer.Connections {
 			out.ByProtocol[protocol] += count
@@ -78,10 +78,10 @@ func (s *Service) getOverview(w http.ResponseWriter, r *http.Request, _ *call) e
 		out.Slow += g.Answer.Slow
 		out.Services = append(out.Services, serviceRow{g.Answer.Process, &n})
 	}
-	for _, i := range now.ingests {
+	for _, i := range now.Ingests {
 		out.Services = append(out.Services, serviceRow{Process: i.Answer.Process})
 	}
-	for _, l := range now.loggers {
+	for _, l := range now.Loggers {
 		out.Services = append(out.Services, serviceRow{Process: l.Answer.Process})
 	}
 	httpx.WriteJSON(w, http.StatusOK, out)

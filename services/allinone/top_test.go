@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
+	"github.com/herald-push/herald/services/internal/ask"
+	"github.com/herald-push/herald/services/internal/natstest"
+)
+
+// seen is a look with a client that says of itself what a terminal must not obey.
+func seen() *look {
+	number := func(v float64) *float64 { return &v }
+	now := time.Now()
+	return &look{
+		Snapshot: &ask.Snapshot{Time: now, Silent: []string{"gateway b (did not answer within 1s)"}, Gateways: []ask.From[ask.GatewayStats]{
+			{Instance: "a", Answer: ask.GatewayStats{Process: ask.NewProcess(ask.Gateway, "a", "v1").With(io.ErrUnexpectedEOF), Connections: map[string]int{"sse": 2, "websocket": 40}}},
+		}},
+		Figures: ask.Figures{Connections: number(42), Deliveries: number(1234.5)},
+		clients: []ask.Connection{{ID: "c1", Address: "203.0.113.7", User: "\x1b[31mred\n", Protocol: "sse", QueuedBytes: 7, Since: now.Add(-time.Minute)}},
+	}
+}
+
+func TestTopText(t *testing.T) {
+	text := seen().text(0, plain)
+	for _, want := range []string{"Connections  42   sse 2   websocket 40\n", "1234.5/s   published -", "p99 -", "not ready: unexpected EOF", "c1          203.0.113.7", "1m0s", "gateway b (did not answer within 1s)"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if strings.ContainsRune(text, '\x1b') {
+		t.Errorf("it has what a terminal obeys: %q", text)
+	}
+	for line := range strings.Lines(seen().text(30, styled)) {
+		if n := ansi.StringWidth(strings.TrimSuffix(line, "\n")); n > 30 {
+			t.Errorf("%d columns: %q", n, line)
+		}
+	}
+	if got := strings.Count(fitted(text, 5), "\n"); got != 5 {
+		t.Errorf("fitted: got %d lines", got)
+	}
+}
+
+// The screen looks, waits, pauses and sorts, with one look or wait under way at any time.
+func TestTopScreen(t *testing.T) {
+	s := &screen{top: &top{every: time.Second}, ctx: t.Context(), order: "-queued"}
+	press := func(key rune) tea.Cmd {
+		_, cmd := s.Update(tea.KeyPressMsg{Code: key, Text: string(key)})
+		return cmd
+	}
+	if !strings.Contains(s.View().Content, "Asking") {
+		t.Errorf("before the first look: %s", s.View().Content)
+	}
+	if _, cmd := s.Update(looked(seen())); cmd == nil {
+		t.Error("after a look it does not wait")
+	}
+	s.Update(tea.WindowSizeMsg{Width: 60, Height: 12})
+	if got := s.View(); strings.Count(got.Content, "\n") != 11 || !got.AltScreen || !strings.Contains(got.Content, "by queued") {
+		t.Errorf("got %d lines: %s", strings.Count(got.Content, "\n"), got.Content)
+	}
+	if press('p') != nil || !s.paused || press('s') != nil || s.order != "-sent" {
+		t.Errorf("paused %v, order %s", s.paused, s.order)
+	}
+	if got := s.View().Content; !strings.Contains(got, "paused") || !strings.Contains(got, "by sent") {
+		t.Errorf("got %s", got)
+	}
+	if _, cmd := s.Update(due{}); cmd == nil {
+		t.Error("while it is paused it does not wait")
+	}
+	if cmd := press('q'); cmd == nil || cmd() != tea.Quit() {
+		t.Error("q does not end it")
+	}
+}
+
+// A terminal shows what the services say, and q ends it; so does the end of the context.
+func TestTopWatches(t *testing.T) {
+	nats := natstest.Start(t)
+	asks, err := ask.NewClient(nats.Connect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(asks.Close)
+	for _, key := range []string{"q", ""} {
+		ctx, cancel := context.WithCancel(t.Context())
+		in, type_ := io.Pipe()
+		out := &output{}
+		done := make(chan error, 1)
+		go func() { done <- (&top{every: time.Second, rows: 3, asks: asks}).watch(ctx, in, out, tea.WithWindowSize(80, 24)) }() // ends with q or cancel
+		natstest.Eventually(t, 20*time.Second, "it shows something", func() bool { return strings.Contains(out.String(), "Connections") })
+		if key == "" {
+			cancel()
+		} else if _, err := io.WriteString(type_, key); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("%q: %v", key, err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%q: it goes on", key)
+		}
+		cancel()
+		_ = type_.Close()
+	}
+}
+
+// output is a terminal.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
