@@ -92,7 +92,9 @@ func TestTopWatches(t *testing.T) {
 		in, type_ := io.Pipe()
 		out := &output{}
 		done := make(chan error, 1)
-		go func() { done <- (&top{every: time.Second, rows: 3, asks: asks}).watch(ctx, in, out, tea.WithWindowSize(80, 24)) }() // ends with q or cancel
+		go func() {
+			done <- (&top{every: time.Second, rows: 3, asks: asks}).watch(ctx, in, out, tea.WithWindowSize(80, 24))
+		}() // ends with q or cancel
 		natstest.Eventually(t, 20*time.Second, "it shows something", func() bool { return strings.Contains(out.String(), "Connections") })
 		if key == "" {
 			cancel()
