@@ -91,11 +91,11 @@ func (l *relisten) Change(want admin.Listen) (token string, within time.Duration
 	defer l.mu.Unlock()
 	switch {
 	case l.closed:
-		return "", 0, errors.New("Herald stops")
+		return "", 0, errors.New("this Herald stops")
 	case l.pending != nil:
 		return "", 0, admin.ErrUnderWay
 	case want == l.now:
-		return "", 0, errors.New("Herald listens there already, with these files")
+		return "", 0, errors.New("it listens there already, with these files")
 	}
 	p := &pending{token: rand.Text(), want: want, old: l.server.First()}
 	if want.Port != l.now.Port {

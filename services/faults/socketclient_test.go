@@ -27,8 +27,6 @@ type engine struct {
 	frames  [][]byte // that came and were not given out yet
 	begun   bool     // the welcome was given out
 	turns   int      // requests; each has a number of its own, as with stock clients
-
-	asked map[int64]string // guarded by mu; events whose acknowledgement is to come
 }
 
 func dialPolling(ctx context.Context, gateway string, query url.Values) (stream, error) {

@@ -164,7 +164,7 @@ func TestShortHeartbeat(t *testing.T) {
 		if took := time.Since(begin); took < heartbeat+wait-2*tick || took > heartbeat+wait+2*tick {
 			t.Errorf("it ended after %s, want %s", took, heartbeat+wait)
 		}
-		time.Sleep(begin.Add(10*heartbeat + 2*tick).Sub(time.Now()))
+		time.Sleep(time.Until(begin.Add(10*heartbeat + 2*tick)))
 		f.mu.Lock()
 		if len(pings) < 10 || len(pings) > 11 || pings[0] < heartbeat-2*tick || pings[0] > heartbeat+2*tick {
 			t.Errorf("pings at %v in 10 intervals of %s", pings, heartbeat)
