@@ -13,6 +13,7 @@ func TestJudge(t *testing.T) {
 	for n := uint64(1); n <= 6; n++ { // on the channels a, b, a, b, a, b
 		l.accept("e-"+string('0'+rune(n)), message{n: 100 + n, channel: "ba"[n%2 : n%2+1], tried: begin})
 	}
+	l.perhaps([]message{{n: 108, channel: "a"}})
 	got := func(seqs ...uint64) (out []receipt) {
 		for i, seq := range seqs {
 			out = append(out, receipt{seq: seq, n: 100 + seq, at: begin.Add(time.Duration(i) * time.Second).UnixNano()})
@@ -45,6 +46,10 @@ func TestJudge(t *testing.T) {
 		{name: "duplicated", got: got(1, 2, 2, 3, 4, 5, 6), follows: all, duplicated: 1},
 		{name: "repeated from the beginning", got: got(1, 2, 3, 1, 2, 3, 4, 5, 6), follows: all, duplicated: 3},
 		{name: "stored, and nobody was told", got: got(1, 2, 3, 4, 5, 6, 7), follows: all, duplicated: 1},
+		{name: "unsure, and there", got: got(1, 2, 3, 4, 5, 6, 8), follows: all},
+		{name: "unsure, and there twice", got: append(got(1, 2, 3, 4, 5, 6, 8), receipt{seq: 9, n: 108}), follows: all, duplicated: 1},
+		{name: "unsure, and not followed", got: got(2, 4, 6, 8), follows: []follow{following("b", 0)}, duplicated: 1},
+		{name: "unsure, and not in its place", got: got(1, 2, 3, 4, 5, 8, 6), follows: all, reordered: 1},
 		{name: "not followed", got: got(1, 2, 3, 5), follows: []follow{following("a", 0)}, duplicated: 1},
 		{name: "two more after the way out", got: got(1, 2, 3, 4, 5), follows: []follow{left}, duplicated: 1},
 		{name: "reordered", got: got(1, 3, 2, 4, 5, 6), follows: all, reordered: 1},

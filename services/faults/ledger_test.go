@@ -25,13 +25,16 @@ type ledger struct {
 	mu       sync.Mutex
 	epochs   map[string]part    // guarded by mu; what each has
 	messages map[uint64]message // guarded by mu
+	unsure   map[uint64]message // guarded by mu; by n: what may be stored, or not
 	faults   []string           // guarded by mu; promises broken at a publisher already
 }
 
 // part is from the first to the last sequence of an epoch.
 type part struct{ first, last uint64 }
 
-func newLedger() *ledger { return &ledger{messages: map[uint64]message{}, epochs: map[string]part{}} }
+func newLedger() *ledger {
+	return &ledger{messages: map[uint64]message{}, unsure: map[uint64]message{}, epochs: map[string]part{}}
+}
 
 // extend adds a sequence to an epoch, and reports the other one that it is of
 // already.
@@ -70,8 +73,29 @@ func (l *ledger) accept(id string, m message) uint64 {
 		l.faults = append(l.faults, fmt.Sprintf("messages %d and %d got the same id %s", before.n, m.n, id))
 	default:
 		l.messages[at.Seq] = m
+		delete(l.unsure, m.n)
 	}
 	return at.Seq
+}
+
+// perhaps notes messages that may be stored without anybody having been told so. What is
+// accepted later is none any more.
+func (l *ledger) perhaps(all []message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range all {
+		l.unsure[m.n] = m
+	}
+}
+
+// last is the highest sequence that was accepted.
+func (l *ledger) last() (last uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for seq := range l.messages {
+		last = max(last, seq)
+	}
+	return last
 }
 
 // fault notes a promise that was broken at a publisher.
@@ -168,8 +192,8 @@ func (v *verdict) perfect() bool {
 
 // judge holds what a client got against what it had to get. A message that
 // nobody was told is stored, or that the client did not follow, counts as
-// duplicated; one whose content is another message's, as lost; so does a gap
-// frame, as no scenario gives cause for one.
+// duplicated, unless it is unsure and came once; one whose content is another message's,
+// as lost; so does a gap frame, as no scenario gives cause for one.
 func (l *ledger) judge(who string, got []receipt, follows []follow, gaps []string) verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -177,11 +201,16 @@ func (l *ledger) judge(who string, got []receipt, follows []follow, gaps []strin
 	for _, g := range gaps {
 		v.wrong(&v.lost, "%s: %s", who, g)
 	}
-	has := make(map[uint64]struct{}, len(got))
+	has, came := make(map[uint64]struct{}, len(got)), map[uint64]bool{}
 	var newest uint64
 	for _, r := range got {
 		m, accepted := l.messages[r.seq]
 		_, again := has[r.seq]
+		if perhaps, ok := l.unsure[r.n]; ok && !accepted {
+			m, accepted = perhaps, true
+			again = again || came[r.n]
+			came[r.n] = true
+		}
 		switch {
 		case again:
 			v.wrong(&v.duplicated, "%s: got %d twice", who, r.seq)

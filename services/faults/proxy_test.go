@@ -24,6 +24,7 @@ type proxy struct {
 	closed bool                  // guarded by mu
 	refuse bool                  // guarded by mu; newcomers are hung up on
 	frozen bool                  // guarded by mu
+	deaf   bool                  // guarded by mu; what the target sends is held where it is
 	delay  time.Duration         // guarded by mu; each piece is held so long
 	rate   int                   // guarded by mu; bytes a second, each way; 0: no limit
 }
@@ -106,9 +107,9 @@ func (p *proxy) serve(in net.Conn) {
 	back := make(chan struct{})
 	go func() { // ends when either side is closed; waited for below
 		defer close(back)
-		p.pump(in, out)
+		p.pump(in, out, true)
 	}()
-	p.pump(out, in)
+	p.pump(out, in, false)
 	<-back
 }
 
@@ -131,15 +132,15 @@ func (p *proxy) leave(c net.Conn) {
 	delete(p.conns, c)
 }
 
-// pump moves bytes one way until either side is closed.
-func (p *proxy) pump(dst, src net.Conn) {
+// pump moves bytes one way until either side is closed; back says that they are the target's.
+func (p *proxy) pump(dst, src net.Conn, back bool) {
 	defer func() { _ = dst.Close() }()
 	defer func() { _ = src.Close() }()
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := src.Read(buf)
 		if n > 0 {
-			time.Sleep(p.due(n))
+			time.Sleep(p.due(n, back))
 			if _, err := dst.Write(buf[:n]); err != nil {
 				return
 			}
@@ -151,10 +152,10 @@ func (p *proxy) pump(dst, src net.Conn) {
 }
 
 // due waits while the proxy is frozen and returns how long n bytes take.
-func (p *proxy) due(n int) time.Duration {
+func (p *proxy) due(n int, back bool) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.frozen && !p.closed {
+	for (p.frozen || p.deaf && back) && !p.closed {
 		p.change.Wait()
 	}
 	d := p.delay
