@@ -74,6 +74,9 @@ cross: ## binaries for other systems; nothing needs a C compiler
 web: build ## the JavaScript client, and the demo page in a real browser
 	cd web/test && HERALD_BIN=$(CURDIR)/bin/herald node --test
 
+screenshots: build ## pictures of the console for docs/images; with TO=FOLDER every page, wide and narrow, light and dark
+	cd web/test && HERALD_BIN=$(CURDIR)/bin/herald FOLDER=$(abspath $(or $(TO),docs/images)) ALL=$(if $(TO),1) node --test screenshots.js
+
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for m in $(MODULES); do (cd $$m; for p in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) $$p; done; done); done

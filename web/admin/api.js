@@ -134,7 +134,11 @@ function signedIn(stop) {
 
 /** @param {string} user @param {string} password */
 export async function signIn(user, password) {
-  const answer = await call("POST", "login", { body: { user, password } });
+  begin(await call("POST", "login", { body: { user, password } }));
+}
+
+/** @param {Session} answer */
+export function begin(answer) {
   ended.value = false;
   session.value = answer;
 }

@@ -1,4 +1,4 @@
-import { call, get, may, session, who } from "../api.js";
+import { begin, call, get, may, who } from "../api.js";
 import { component, html, signal } from "../component.js";
 import { poll } from "../live.js";
 import { Confirm, Dialog, Facts, Field, Form, List, Secret, Tag, tell, Time, Waiting } from "../view.js";
@@ -99,8 +99,8 @@ const Password = component(() => {
   const change = async (form) => {
     const data = new FormData(form);
     // Every session of the user ends; the answer is a new one for this page.
-    session.value = await call("PUT", `users/${encodeURIComponent(who.value.user)}`,
-      { body: { password: { old: data.get("old"), new: data.get("new") } } });
+    begin(await call("PUT", `users/${encodeURIComponent(who.value.user)}`,
+      { body: { password: { old: data.get("old"), new: data.get("new") } } }));
     form.reset();
     tell("Your password is changed.");
   };
