@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -105,7 +104,7 @@ const (
 	nineEach                  = "5,000 POSTs a second, nine clients get each: CPU of a message"
 	unwanted                  = "a message that no client wants: CPU of the gateway"
 	singlePosts               = "one POST, stored and acknowledged: CPU of ingest and NATS"
-	singleSynced              = "the same, each answered after an fsync"
+	singleSynced              = "one POST, answered after an fsync: CPU of ingest and NATS"
 	storedPerSecond           = "… stored per second"
 	arrays                    = "a message of an array of 100"
 	ndjson                    = "a message of an NDJSON stream"
@@ -187,53 +186,48 @@ func (t *trial) visit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := few.connect(ctx, ""); err != nil {
-		return err
+	if err = few.connect(ctx, ""); err == nil {
+		_, err = few.call(ctx, "Drop", "")
 	}
-	if _, err := few.call(ctx, "Drop", ""); err != nil {
-		return err
+	if err == nil {
+		_, err = t.publish(ctx, to(visitors, 1)) // the bare loop notices that clients are gone when it writes to them
 	}
-	_, err = t.publish(ctx, to(visitors, 1)) // the bare loop notices that clients are gone when it writes to them
 	return err
 }
 
 // idOf finds the id in the answer to a POST.
 var idOf = regexp.MustCompile(`"id":"([0-9a-z-]+)"`)
 
-// comeBack measures what it costs that all clients lose their connection and come back, or that they come back
-// and get so many messages that were published meanwhile.
+// comeBack measures what it costs that all clients lose their connection, and come back and get so many messages
+// that were published meanwhile.
 func comeBack(title, until string, missed int) func(ctx context.Context, t *trial) error {
 	return func(ctx context.Context, t *trial) error {
-		drop := func() error { _, err := t.clients.call(ctx, "Drop", ""); return err }
-		query := ""
-		if missed > 0 {
-			answer, err := t.publish(ctx, to(everybody, 1))
-			if err := errors.Join(err, drop()); err != nil {
-				return err
-			}
-			query = "&since=" + append(idOf.FindStringSubmatch(answer), "", "none")[1]
-			if _, err := t.publish(ctx, to(everybody, missed)); err != nil {
-				return err
-			}
-		}
-		used, err := t.cost(func() error {
-			if missed == 0 {
-				if err := drop(); err != nil {
-					return err
-				}
-			}
-			if err := t.clients.connect(ctx, query); err != nil {
-				return err
-			}
-			_, err := t.clients.await(ctx, missed)
-			return err
-		}, t.process)
+		answer, err := t.publish(ctx, to(everybody, 1))
 		if err != nil {
 			return err
 		}
-		t.record(fmt.Sprintf(title, thousands(t.clients.n)), microseconds, used.sum/float64(t.clients.n)*1e6)
-		t.record(until, seconds, used.took)
-		return nil
+		query := ""
+		if id := idOf.FindStringSubmatch(answer); missed > 0 && id != nil {
+			query = "&since=" + id[1]
+		}
+		used, err := t.cost(func() error {
+			_, err := t.clients.call(ctx, "Drop", "")
+			if err == nil && missed > 0 {
+				_, err = t.publish(ctx, to(everybody, missed))
+			}
+			if err == nil {
+				err = t.clients.connect(ctx, query)
+			}
+			if err == nil {
+				_, err = t.clients.await(ctx, missed)
+			}
+			return err
+		}, t.process)
+		if err == nil {
+			t.record(fmt.Sprintf(title, thousands(t.clients.n)), microseconds, used.sum/float64(t.clients.n)*1e6)
+			t.record(until, seconds, used.took)
+		}
+		return err
 	}
 }
 
@@ -335,11 +329,14 @@ func (p posting) measure(ctx context.Context, t *trial) error {
 		t.record(userTime, seconds, used.user/millions)
 	} else {
 		t.record(p.title, perCore, used.sum/float64(l.messages)*1e6)
+		for i, of := range counted {
+			fmt.Fprintf(t.log, "  %-16s … of that %s\n", of.name, microseconds(used.each[i].sum/float64(l.messages)*1e6))
+		}
 	}
 	if p.rate != "" {
 		t.record(p.rate, count, float64(l.messages)/used.took)
 	}
-	if p.to != "" {
+	if p.perSecond > 0 { // else it is how far the servers are behind the publishers
 		t.record(latencies, milliseconds, got.Latency.percentiles()...)
 	}
 	return nil
