@@ -18,19 +18,20 @@ func wine(t *testing.T) (environment []string) {
 	t.Helper()
 	prefix := t.TempDir()
 	environment = append(os.Environ(), "WINEPREFIX="+prefix, "WINEDEBUG=-all", "DISPLAY=", "WAYLAND_DISPLAY=")
+	server := "wineserver"
+	if _, err := exec.LookPath(server); err != nil {
+		server = "wineserver-stable"
+	}
+	control := func(flags ...string) {
+		cmd := exec.Command(server, flags...)
+		cmd.Env = environment
+		output(t, cmd)
+	}
+	control("-p") // it stays when a command ends, else each command would boot Windows and start its services
+	t.Cleanup(func() { control("-k"); control("-w") })
 	boot := exec.Command("wineboot", "-i")
 	boot.Env = environment
 	output(t, boot)
-	t.Cleanup(func() { // ends what runs in this prefix, and nothing else
-		for _, name := range []string{"wineserver", "wineserver-stable"} {
-			if _, err := exec.LookPath(name); err == nil {
-				end := exec.Command(name, "-k", "-w")
-				end.Env = environment
-				_ = end.Run() // it fails where nothing runs
-				return
-			}
-		}
-	})
 	// Debian's Wine is older than Windows' function ProcessPrng, from which Go takes
 	// random numbers. A library that consists of its name alone sends callers on to
 	// the older function of the same shape.

@@ -93,6 +93,11 @@ func (c *client) web() (*http.Client, error) {
 // do sends a request and turns every answer but 2xx into an error that a
 // person can act on.
 func (c *client) do(ctx context.Context, method, path string, query url.Values, contentType string, body []byte) (*http.Response, error) {
+	return c.stream(ctx, method, path, query, contentType, bytes.NewReader(body))
+}
+
+// stream is do with a body that is read while the answer comes.
+func (c *client) stream(ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader) (*http.Response, error) {
 	u, err := c.base()
 	if err != nil {
 		return nil, err
@@ -103,7 +108,7 @@ func (c *client) do(ctx context.Context, method, path string, query url.Values, 
 	}
 	u = u.JoinPath(path)
 	u.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, err
 	}

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -16,12 +14,14 @@ import (
 )
 
 var sendCommand = command{
-	name: "send", args: "[MESSAGE…]", does: "publish the words as one text message, or each line of standard input",
-	about: "Publishes the words as one text message, or, without words, each line of standard input as a message of its own.\n" +
-		"The API key is taken from HERALD_API_KEY. Each answer says under which id the message was stored.",
+	name: "send", args: "[MESSAGE…]", does: "publish the words as one text message, or each line of a file",
+	about: "Publishes the words as one text message, or, without words, each line of a file or of standard input as a message\n" +
+		"of its own. The API key is taken from HERALD_API_KEY. Each answer says under which id the message was stored. A line\n" +
+		"that is refused stops none of the others; the exit code then is 1. On a terminal a bar shows how far it is.",
 	examples: []string{
 		"herald send Hello, browser",
 		`herald send -channel public.orders -json '{"n": 17}'`,
+		"herald send -channel public.import -json -file messages.ndjson",
 		"tail -f app.log | herald send -channel public.log -url https://push.example.com",
 	},
 	start: func(c *call) task {
@@ -30,6 +30,7 @@ var sendCommand = command{
 			settings: append(s.keySettings(),
 				config.Setting{Flag: "channel", Help: "where the message goes", Into: &s.channel},
 				config.Setting{Flag: "event", Help: "the message's short name", Into: &s.event},
+				config.Setting{Flag: "file", Help: "publish the lines of this file", Into: &s.file},
 				config.Setting{Flag: "json", Help: "the message is JSON, not text", Into: &s.json},
 				config.Setting{Flag: "ephemeral", Help: "only for who is connected now: not stored", Into: &s.ephemeral},
 			),
@@ -41,20 +42,22 @@ var sendCommand = command{
 // sender publishes messages with the same settings.
 type sender struct {
 	client
-	channel, event  string
-	json, ephemeral bool
-	std             streams
+	channel, event, file string
+	json, ephemeral      bool
+	std                  streams
 }
 
 func (s *sender) run(ctx context.Context, words []string) error {
 	if err := proto.CheckChannel(s.channel); err != nil {
 		return err
 	}
-	one := func(data []byte) error { return s.send(ctx, data) }
-	if len(words) > 0 {
-		return one([]byte(strings.Join(words, " ")))
+	if len(words) > 0 && s.file != "" {
+		return errors.New("give the message as arguments or as lines of a file, not both")
 	}
-	return eachLine(s.std.in, one)
+	if len(words) > 0 {
+		return s.send(ctx, []byte(strings.Join(words, " ")))
+	}
+	return s.lines(ctx)
 }
 
 // send publishes one message and prints the answer.
@@ -79,27 +82,4 @@ func (s *sender) send(ctx context.Context, data []byte) error {
 	defer func() { _ = resp.Body.Close() }() // only read from
 	_, err = io.Copy(s.std.out, resp.Body)
 	return err
-}
-
-// eachLine calls f for every line that is not empty, as the lines come.
-func eachLine(r io.Reader, f func([]byte) error) error {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, proto.MaxRequestBytes)
-	sent := 0
-	for n := 1; lines.Scan(); n++ {
-		if len(lines.Bytes()) == 0 {
-			continue
-		}
-		if err := f(lines.Bytes()); err != nil {
-			return fmt.Errorf("line %d: %w", n, err)
-		}
-		sent++
-	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("read standard input: %w", err)
-	}
-	if sent == 0 {
-		return errors.New("nothing to send: give the message as arguments, or lines on standard input")
-	}
-	return nil
 }
