@@ -219,7 +219,11 @@ func readFile(path string, settings []config.Setting) (values map[string]string,
 		case slices.ContainsFunc(settings, func(s config.Setting) bool { return s.Key == key && key != "" }):
 			values[key] = text
 		default:
-			notes = append(notes, fmt.Sprintf("config file %s: nobody knows the key %s; herald -h lists the settings", path, key))
+			note := fmt.Sprintf("config file %s: nobody knows the key %s; ", path, key)
+			if near := config.Nearest(key, keysOf(settings)); near != "" {
+				note += fmt.Sprintf("did you mean %s? ", near)
+			}
+			notes = append(notes, note+"herald -h lists the settings")
 		}
 	}
 	if !secure && members["http"] != nil {
@@ -236,6 +240,17 @@ func readFile(path string, settings []config.Setting) (values map[string]string,
 	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	slices.Sort(notes)
 	return values, notes, errors.Join(faults...)
+}
+
+// keysOf lists the keys that the file may have: the predecessor's, and those of settings.
+func keysOf(settings []config.Setting) []string {
+	keys := []string{"http", "socketport", "certpath", "keypath"}
+	for _, s := range settings {
+		if s.Key != "" {
+			keys = append(keys, s.Key)
+		}
+	}
+	return keys
 }
 
 func asText(v any) (string, bool) {

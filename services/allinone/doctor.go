@@ -109,6 +109,7 @@ func (p *patient) examine(ctx context.Context, notes []string) error {
 	}
 	p.certificate()
 	p.port(ctx)
+	p.sameFolder()
 	p.data()
 	p.openFiles()
 	p.broker(ctx)
@@ -205,6 +206,17 @@ func (p *patient) port(ctx context.Context) {
 	default:
 		p.wrong("Stop the program that has the port, or choose another one with -listen or HERALD_LISTEN, such as localhost:5001.", "port %s is taken by something that is not Herald: %s", p.cfg.Listen, resp.Status)
 	}
+}
+
+// sameFolder finds out whether the Herald that answers on the port is the one of the data folder. Of another one it must
+// not be said what that folder has.
+func (p *patient) sameFolder() {
+	if !p.running || p.cfg.NATS.URL != "" || inUse(p.cfg.Data) {
+		return // with a NATS elsewhere the folder has nothing but the log
+	}
+	p.running = false
+	p.wrong("Name that one's folder with -data, or give this one another port with -listen.",
+		"the Herald that answers on %s is another one: it does not run on the data folder %s", p.cfg.Listen, p.cfg.Data)
 }
 
 func (p *patient) data() {

@@ -48,15 +48,21 @@ type signer struct {
 }
 
 func (t *signer) run(_ context.Context, words []string) error {
+	const usage = "; want herald token -sub NAME -channels PATTERNS [-expires 1h]"
+	switch {
+	case len(words) > 0:
+		return fmt.Errorf("token takes no arguments, only settings: %q"+usage, words)
+	case t.Name == "":
+		return errors.New("-sub is missing: whom the token is for" + usage)
+	case len(t.Channels) == 0:
+		return errors.New("-channels is missing: the patterns that the client may follow, such as 'user.4711.>'" + usage)
+	}
 	if t.secret == "" {
 		b, err := os.ReadFile(tokenSecretFile(t.data))
 		if err != nil {
 			return fmt.Errorf("%w; set HERALD_JWT_SECRET to the secret that Herald was started with, or name the data folder with -data", err)
 		}
 		t.secret = string(b)
-	}
-	if t.Name == "" || len(t.Channels) == 0 || len(words) > 0 {
-		return errors.New("want herald token -sub NAME -channels PATTERNS [-expires 1h]")
 	}
 	ends, err := t.expires.after(time.Now())
 	switch {

@@ -171,6 +171,8 @@ func TestHostileHandshakes(t *testing.T) {
 		{"a page that looks", head + "\r\n", 426, proto.ProblemUpgrade},
 		{"no key", upgrade + "Sec-WebSocket-Version: 13\r\n\r\n", 426, proto.ProblemUpgrade},
 		{"a short key", upgrade + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n\r\n", 426, proto.ProblemUpgrade},
+		{"two versions", upgrade + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 426, proto.ProblemUpgrade},
+		{"the version twice", upgrade + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 426, proto.ProblemUpgrade},
 		{"an old version", upgrade + "Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 426, proto.ProblemUpgrade},
 		{"h2c by upgrade", head + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", 426, proto.ProblemUpgrade},
 		{"POST", "POST /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405, proto.ProblemMethod},
@@ -202,7 +204,7 @@ func TestHostileHandshakes(t *testing.T) {
 			if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Type != c.problem.Type || resp.Header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("got %+v, %v; want a problem of type %s", p, err, c.problem.Type)
 			}
-			if got := resp.Header.Get("Sec-WebSocket-Version"); strings.Contains(c.request, "Version: 13") == (got == "13") && c.status == 426 {
+			if got, spoken := resp.Header.Get("Sec-WebSocket-Version"), strings.Contains(c.request, "Version: 13") && strings.Count(c.request, "Version: ") == 1; spoken == (got == "13") && c.status == 426 {
 				t.Errorf("got Sec-WebSocket-Version %q", got)
 			}
 			if c.status == 426 && resp.Header.Get("Upgrade") != "websocket" {

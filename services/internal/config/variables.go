@@ -55,27 +55,36 @@ func Misspelt(environ []string) (sentences []string) {
 // nearest is the variable that name was most likely meant for; empty: none is
 // like it.
 func nearest(name string) string {
-	best, least := "", max(2, len(name)/3)+1
 	candidates := slices.Clone(variables)
 	for _, s := range secrets {
 		candidates = append(candidates, s+"_FILE")
 	}
-	for _, v := range candidates {
-		d := distance(strings.ReplaceAll(name, "_", ""), strings.ReplaceAll(v, "_", ""))
-		if d < least {
+	return Nearest(name, candidates)
+}
+
+// Nearest is the one of known that name was most likely meant for; empty: none is
+// like it. Case, dashes and underscores do not count.
+func Nearest(name string, known []string) string {
+	bare := func(s string) string { return strings.ToLower(separators.Replace(s)) }
+	best, least := "", max(2, len(name)/3)+1
+	for _, v := range known {
+		if d := distance(bare(name), bare(v)); d < least {
 			best, least = v, d
 		}
 	}
 	if best != "" {
 		return best
 	}
-	for _, v := range variables { // half of a name, or more than it
-		if len(v) > 2 && len(name) > 2 && (strings.Contains(v, name) || strings.Contains(name, v)) && len(v) > len(best) {
+	for _, v := range known { // half of a name, or more than it
+		a, b := bare(v), bare(name)
+		if len(a) > 2 && len(b) > 2 && (strings.Contains(a, b) || strings.Contains(b, a)) && len(v) > len(best) {
 			best = v
 		}
 	}
 	return best
 }
+
+var separators = strings.NewReplacer("_", "", "-", "")
 
 // distance is how many letters have to be put in, taken out, exchanged, or
 // swapped with their neighbour, to make a of b (optimal string alignment).

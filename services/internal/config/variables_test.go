@@ -26,3 +26,15 @@ func TestMisspelt(t *testing.T) {
 		}
 	}
 }
+
+func TestNearest(t *testing.T) {
+	known := []string{"listen", "max-connections-per-ip", "drain", "socketport", "tls-cert", "jwt-secret"}
+	for name, want := range map[string]string{
+		"drian": "drain", "Listen": "listen", "max_connections_per_ip": "max-connections-per-ip", "connections": "max-connections-per-ip", "socket_port": "socketport",
+		"tlscert": "tls-cert", "JWT_SECRET": "jwt-secret", "something else": "", "": "",
+	} {
+		if got := Nearest(name, known); got != want {
+			t.Errorf("%q: got %q, want %q", name, got, want)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -41,7 +42,7 @@ func Connect(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, err
 	var said atomic.Bool // that it cannot be reached, since it was lost
 	unreachable := func(err error) {
 		if err != nil && !said.Swap(true) {
-			log.Warn("NATS cannot be reached; trying again until it can", "url", Redact(cfg.URL), "err", err)
+			log.Warn("NATS cannot be reached; trying again until it can", "url", Redact(cfg.URL), "err", explain(err))
 		}
 	}
 	var conn atomic.Pointer[nats.Conn] // nil until Connect has it
@@ -86,7 +87,7 @@ func Connect(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, err
 		err = errors.New("the URL is malformed; special characters in a password are written as %40 for @")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", Redact(cfg.URL), err)
+		return nil, fmt.Errorf("connect to NATS at %s: %w", Redact(cfg.URL), explain(err))
 	}
 	conn.Store(nc)
 	if err := CheckServer(nc); err != nil {
@@ -94,6 +95,14 @@ func Connect(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, err
 		return nil, err
 	}
 	return nc, nil
+}
+
+// explain adds to the error of a handshake what it means that the other side is silent: a NATS server speaks first.
+func explain(err error) error {
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "read" && op.Timeout() {
+		return fmt.Errorf("%w: who listens there sends no greeting, as a NATS server does at once; is it an HTTP server, or one that wants TLS first (tls://)?", err)
+	}
+	return err
 }
 
 // CheckServer says whether the server that nc is connected to is new enough.

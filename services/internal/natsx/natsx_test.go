@@ -283,3 +283,24 @@ func TestAttachRefuses(t *testing.T) {
 		t.Errorf("malformed URL: got %v", err)
 	}
 }
+
+// A server that waits to be spoken to, as HTTP servers do, is not a NATS server: the error says so.
+func TestConnectToASilentServer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	nc, err := natsx.Connect(natsx.Config{URL: "nats://" + l.Addr().String()}, quiet, nats.Timeout(50*time.Millisecond))
+	if err == nil || !strings.Contains(err.Error(), "is it an HTTP server") {
+		t.Errorf("got %v, want what a silent server may be", err)
+		nc.Close()
+	}
+	var log syncBuffer
+	nc, err = natsx.Attach(natsx.Config{URL: "nats://" + l.Addr().String()}, slog.New(slog.NewTextHandler(&log, nil)), nats.Timeout(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, 10*time.Second, "the log says so", func() bool { return strings.Contains(log.String(), "is it an HTTP server") })
+	nc.Close()
+}

@@ -1,6 +1,7 @@
 package ws
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"strings"
@@ -50,6 +51,11 @@ func Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, allowDe
 			answer = http.Header{"Sec-WebSocket-Extensions": {extension}}
 		}
 	}
+	if websocket.IsWebSocketUpgrade(r) && wrongVersion(r) { // gorilla takes the header twice, too
+		err := errors.New("Sec-WebSocket-Version: want 13, in one header")
+		u.Error(w, r, http.StatusUpgradeRequired, err)
+		return nil, false, err
+	}
 	c, err := u.Upgrade(w, r, answer)
 	if err != nil {
 		return nil, false, err
@@ -57,14 +63,16 @@ func Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, allowDe
 	return c.NetConn(), answer != nil, nil
 }
 
-// wrongVersion reports whether the client asks for WebSocket, but not in a
-// version that this package speaks.
+// wrongVersion reports whether the client does not ask for the version that this package speaks, perhaps among others, in
+// one header (RFC 6455 section 11.3.5: it appears once).
 func wrongVersion(r *http.Request) bool {
-	for _, line := range r.Header["Sec-Websocket-Version"] {
-		for v := range strings.SplitSeq(line, ",") {
-			if strings.TrimSpace(v) == version {
-				return false
-			}
+	lines := r.Header["Sec-Websocket-Version"]
+	if len(lines) != 1 {
+		return true
+	}
+	for v := range strings.SplitSeq(lines[0], ",") {
+		if strings.TrimSpace(v) == version {
+			return false
 		}
 	}
 	return true
