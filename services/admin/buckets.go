@@ -34,7 +34,7 @@ func (s *Service) openStores(ctx context.Context) (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stores{users: users.New(userKV), sessions: newSessionStore(sessionKV), audit: rows}, nil
+	return &stores{users: users.New(userKV, s.nc.IsConnected), sessions: newSessionStore(sessionKV, s.nc.IsConnected), audit: rows}, nil
 }
 
 // bucket finds a bucket, or makes it. One with another number of replicas is

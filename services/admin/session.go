@@ -43,7 +43,9 @@ const (
 // HashTokenInStore), so that who reads the bucket cannot take over a session.
 type sessionStore struct{ cache *kvcache.Cache }
 
-func newSessionStore(kv jetstream.KeyValue) *sessionStore { return &sessionStore{kvcache.New(kv)} }
+func newSessionStore(kv jetstream.KeyValue, connected func() bool) *sessionStore {
+	return &sessionStore{kvcache.New(kv, connected)}
+}
 
 // errNotReady: users and sessions are not at hand yet.
 var errNotReady = errors.New("the console is not ready: NATS has not answered yet")

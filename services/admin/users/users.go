@@ -90,12 +90,13 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket %s: %w", Bucket, err)
 	}
-	return New(kv), nil
+	return New(kv, js.Conn().IsConnected), nil
 }
 
-// New is a store over a bucket that somebody opened.
-func New(kv jetstream.KeyValue) *Store {
-	return &Store{kv: kv, cache: kvcache.New(kv), hasher: newHasher()}
+// New is a store over a bucket that somebody opened. connected reports whether
+// there is a connection to NATS.
+func New(kv jetstream.KeyValue, connected func() bool) *Store {
+	return &Store{kv: kv, cache: kvcache.New(kv, connected), hasher: newHasher()}
 }
 
 // CheckName reports whether a user may have this name: it stands in URLs, in

@@ -116,7 +116,8 @@ func TestTwoProcesses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one, two := New(kv), New(kv)
+	connected := js.Conn().IsConnected
+	one, two := New(kv, connected), New(kv, connected)
 	var names []string
 	for _, s := range []*Store{one, two} {
 		name, password, err := s.First(ctx, time.Now())

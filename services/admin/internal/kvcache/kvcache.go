@@ -27,9 +27,12 @@ const (
 	askTimeout = 2 * time.Second
 )
 
+var errAway = errors.New("NATS is not connected")
+
 // Cache is the memory before a bucket. Safe for concurrent use.
 type Cache struct {
 	kv     jetstream.KeyValue
+	near   func() bool   // whether there is a connection to NATS
 	places chan struct{} // has a place for each read that may run; never closed
 
 	mu      sync.Mutex
@@ -42,9 +45,10 @@ type entry struct {
 	read     time.Time
 }
 
-// New makes the memory of a bucket.
-func New(kv jetstream.KeyValue) *Cache {
-	return &Cache{kv: kv, places: make(chan struct{}, readsAtOnce), entries: map[string]entry{}}
+// New makes the memory of a bucket. connected reports whether there is a connection to NATS: without one nothing waits
+// for an answer.
+func New(kv jetstream.KeyValue, connected func() bool) *Cache {
+	return &Cache{kv: kv, near: connected, places: make(chan struct{}, readsAtOnce), entries: map[string]entry{}}
 }
 
 // Has reports whether the value is in memory, so that Get asks NATS rarely or not.
@@ -78,6 +82,9 @@ func (c *Cache) Get(ctx context.Context, key string) (value []byte, revision uin
 }
 
 func (c *Cache) ask(ctx context.Context, key string) (jetstream.KeyValueEntry, error) {
+	if !c.near() {
+		return nil, errAway
+	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	select {

@@ -26,7 +26,7 @@ func TestCache(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := New(kv)
+	c := New(kv, nc.IsConnected)
 	get := func(key string) string {
 		t.Helper()
 		b, _, found, err := c.Get(ctx, key)
