@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // root is a Debian that has nothing but its base system.
@@ -82,7 +83,12 @@ func TestDebian(t *testing.T) {
 		return
 	}
 	r := debootstrapped(t)
+	dist(t, "v1.0.0", "linux/"+runtime.GOARCH) // downloaded
+	began := time.Now()
 	r.install("v1.0.0")
+	h := start(t, r.service())
+	h.deliver("before the upgrade")
+	t.Logf("from the package to a message at a client: dpkg, curl; %.1f s", time.Since(began).Seconds())
 	output(t, r.command("", "systemd-analyze", "verify", "--man=no", "/lib/systemd/system/herald.service"))
 	if !r.has("etc/systemd/system/multi-user.target.wants/herald.service") {
 		t.Error("the service is not enabled")
@@ -90,8 +96,6 @@ func TestDebian(t *testing.T) {
 	if got := output(t, r.command("", "stat", "-c", "%U %a", "/var/lib/herald", "/etc/herald/herald.env")); got != "herald 700\nroot 600\n" {
 		t.Errorf("owners and modes of data and settings are %q", got)
 	}
-	h := start(t, r.service())
-	h.deliver("before the upgrade")
 	h.stop()
 	key := h.key
 

@@ -136,6 +136,17 @@ func read(t *testing.T, elements ...string) string {
 	return string(b)
 }
 
+// A new user's path: unpack, start, send; the message is on the screen.
+func TestNewUser(t *testing.T) {
+	dist(t, "v1.0.0", "linux/"+runtime.GOARCH) // downloaded
+	began := time.Now()
+	binary := native(t)
+	h := start(t, exec.Command(binary, "-data", filepath.Join(t.TempDir(), "data")))
+	h.deliver("Hello, browser")
+	t.Logf("from the archive to a message at a client: tar, herald, curl; %.1f s", time.Since(began).Seconds())
+	h.stop()
+}
+
 // The sums are right, the inventory names what the binary says that it is made
 // of, and the binary knows its version.
 func TestArchive(t *testing.T) {

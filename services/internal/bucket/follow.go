@@ -113,7 +113,11 @@ func (f *Follower) follow(ctx context.Context, kv jetstream.KeyValue, reconnecte
 				}
 				if !f.loaded {
 					f.loaded = true
-					f.Log.Info(f.What+"s loaded", "count", len(f.known))
+					level := slog.LevelInfo
+					if len(f.known) == 0 { // nothing that a person who starts Herald wants to know
+						level = slog.LevelDebug
+					}
+					f.Log.Log(ctx, level, f.What+"s loaded", "count", len(f.known))
 					f.Ready()
 				}
 			}
