@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/pusher"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 var appsCommand = command{
@@ -27,18 +24,16 @@ var appsCommand = command{
 		"herald apps revoke shop              # its name or id: its clients are closed",
 	},
 	start: func(c *call) task {
-		a := &appShelf{cfg: defaultConfig(), grace: 24 * time.Hour, out: c.std.out}
+		a := &appShelf{manager: newManager(c), grace: 24 * time.Hour}
 		return task{
-			settings: append([]config.Setting{
-				{Flag: "id", Help: "add: its id in URLs of the HTTP API; without it a number is made", Into: &a.id},
-				{Flag: "key", Help: "add: its key, which clients have in their URL; without it one is made", Into: &a.key},
-				{Env: "HERALD_APP_SECRET", Help: "add: the secret of -key, as its backends have it; without it one is made", Secret: true, Into: &a.secret},
-				{Flag: "prefix", Help: "add: the channel below which its channels are for everybody else; without it pusher.ID", Into: &a.prefix},
-				{Flag: "rate", Help: "add: messages a second it may publish, per ingest; 0: no limit", Into: &a.rate},
-				{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &a.grace},
-				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", NotEmpty: true, Into: &a.cfg.Data},
-				{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &a.cfg.NATS.URL},
-			}, a.cfg.NATS.SecuritySettings()...),
+			settings: a.settings(
+				config.Setting{Flag: "id", Help: "add: its id in URLs of the HTTP API; without it a number is made", Into: &a.id},
+				config.Setting{Flag: "key", Help: "add: its key, which clients have in their URL; without it one is made", Into: &a.key},
+				config.Setting{Env: "HERALD_APP_SECRET", Help: "add: the secret of -key, as its backends have it; without it one is made", Secret: true, Into: &a.secret},
+				config.Setting{Flag: "prefix", Help: "add: the channel below which its channels are for everybody else; without it pusher.ID", Into: &a.prefix},
+				config.Setting{Flag: "rate", Help: "add: messages a second it may publish, per ingest; 0: no limit", Into: &a.rate},
+				config.Setting{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &a.grace},
+			),
 			run: a.run,
 		}
 	},
@@ -46,26 +41,17 @@ var appsCommand = command{
 
 // appShelf is what herald apps works on, and the settings of its verbs.
 type appShelf struct {
-	cfg                     Config // where NATS is
+	manager
 	id, key, secret, prefix string
 	rate                    float64
 	grace                   time.Duration
-	out                     io.Writer
 }
 
-// run finds the bucket of apps and does what the first word says.
+var appVerbs = verbs{command: "apps", all: []string{"add", "list", "rotate", "revoke"}, example: "shop"}
+
+// run does what the first word says.
 func (a *appShelf) run(ctx context.Context, words []string) error {
-	verb, name, err := keyVerb("apps", words)
-	if err != nil {
-		return err
-	}
-	return onNATS(ctx, a.cfg, func(ctx context.Context, js jetstream.JetStream) error {
-		store, err := keystore.OpenApps(ctx, js)
-		if err != nil {
-			return err
-		}
-		return a.do(ctx, store, verb, name)
-	})
+	return manage(ctx, &a.manager, appVerbs, words, keystore.OpenApps, a.do)
 }
 
 func (a *appShelf) do(ctx context.Context, store *keystore.AppStore, verb, name string) error {
@@ -101,18 +87,13 @@ func (a *appShelf) do(ctx context.Context, store *keystore.AppStore, verb, name 
 		if err != nil {
 			return err
 		}
-		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tID\tCHANNELS\tRATE\tKEY\tCREATED\tEXPIRES")
+		w := a.table("NAME\tID\tCHANNELS\tRATE\tKEY\tCREATED\tEXPIRES")
 		for _, app := range list {
-			rate := "-"
-			if app.Rate > 0 {
-				rate = fmt.Sprintf("%g/s", app.Rate)
-			}
 			if app.Damaged {
 				fmt.Fprintf(w, "(damaged)\t%s\t-\t-\t-\t-\t-\n", app.ID)
 			}
 			for _, k := range app.Keys {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", app.Name, app.ID, app.Pattern(), rate, k.Key, day(k.Created), day(k.Expires))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", app.Name, app.ID, app.Pattern(), rate(app.Rate), k.Key, day(k.Created), day(k.Expires))
 			}
 		}
 		return w.Flush()

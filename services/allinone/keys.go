@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/keystore"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 var keysCommand = command{
@@ -27,18 +24,16 @@ var keysCommand = command{
 		"herald keys revoke shop          # its name, or the id of one key",
 	},
 	start: func(c *call) task {
-		k := &keyring{cfg: defaultConfig(), channels: []string{">"}, may: []string{string(auth.Publish)}, grace: 24 * time.Hour, out: c.std.out}
+		k := &keyring{manager: newManager(c), channels: []string{">"}, may: []string{string(auth.Publish)}, grace: 24 * time.Hour}
 		return task{
-			settings: append([]config.Setting{
-				{Flag: "may", Help: "add: what the key may do, comma-separated: publish, history (read what the stream keeps), log (read who sent what), " +
+			settings: k.settings(
+				config.Setting{Flag: "may", Help: "add: what the key may do, comma-separated: publish, history (read what the stream keeps), log (read who sent what), " +
 					"admin; with all four and all channels it also sees publishers' addresses", Into: &k.may},
-				{Flag: "channels", Help: "add: patterns that it may do this with, comma-separated; > is all", Into: &k.channels},
-				{Flag: "rate", Help: "add: messages a second it may publish, such as 50 or 0.5, per ingest; 0: no limit", Into: &k.rate},
-				{Flag: "expires", Help: "add: for how long the key is valid, such as 720h or 30d, or its last day (UTC), such as 2027-12-31, or when it ends (RFC 3339); 0s: until it is revoked", Into: &k.expires},
-				{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &k.grace},
-				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", NotEmpty: true, Into: &k.cfg.Data},
-				{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &k.cfg.NATS.URL},
-			}, k.cfg.NATS.SecuritySettings()...),
+				config.Setting{Flag: "channels", Help: "add: patterns that it may do this with, comma-separated; > is all", Into: &k.channels},
+				config.Setting{Flag: "rate", Help: "add: messages a second it may publish, such as 50 or 0.5, per ingest; 0: no limit", Into: &k.rate},
+				config.Setting{Flag: "expires", Help: "add: for how long the key is valid, such as 720h or 30d, or its last day (UTC), such as 2027-12-31, or when it ends (RFC 3339); 0s: until it is revoked", Into: &k.expires},
+				config.Setting{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &k.grace},
+			),
 			run: k.run,
 		}
 	},
@@ -46,46 +41,18 @@ var keysCommand = command{
 
 // keyring is what herald keys works on, and the settings of its verbs.
 type keyring struct {
-	cfg           Config // where NATS is
+	manager
 	channels, may []string
 	rate          float64
 	expires       expiry
 	grace         time.Duration
-	out           io.Writer
 }
 
-// run finds the key bucket and does what the first word says.
+var keyVerbs = verbs{command: "keys", all: []string{"add", "list", "rotate", "revoke"}, example: "shop"}
+
+// run does what the first word says.
 func (k *keyring) run(ctx context.Context, words []string) error {
-	verb, name, err := keyVerb("keys", words)
-	if err != nil {
-		return err
-	}
-	return onNATS(ctx, k.cfg, func(ctx context.Context, js jetstream.JetStream) error {
-		store, err := keystore.Open(ctx, js)
-		if err != nil {
-			return err
-		}
-		return k.do(ctx, store, verb, name)
-	})
-}
-
-// keyVerb takes the words apart: a verb, and the name that all but list need.
-func keyVerb(command string, words []string) (verb, name string, err error) {
-	if len(words) == 0 {
-		return "", "", fmt.Errorf("want add NAME, list, rotate NAME, or revoke NAME; herald %s -h explains them", command)
-	}
-	switch verb, rest := words[0], words[1:]; {
-	case verb == "list" && len(rest) == 0:
-		return verb, "", nil
-	case verb == "list":
-		return "", "", fmt.Errorf("list takes no name: %q", rest)
-	case verb != "add" && verb != "rotate" && verb != "revoke":
-		return "", "", fmt.Errorf("%q: want add, list, rotate or revoke; herald %s -h explains them", verb, command)
-	case len(rest) != 1:
-		return "", "", fmt.Errorf("%s takes one name, such as: herald %s %s shop", verb, command, verb)
-	default:
-		return verb, rest[0], nil
-	}
+	return manage(ctx, &k.manager, keyVerbs, words, keystore.Open, k.do)
 }
 
 func (k *keyring) do(ctx context.Context, store *keystore.Store, verb, name string) error {
@@ -122,18 +89,13 @@ func (k *keyring) do(ctx context.Context, store *keystore.Store, verb, name stri
 		if err != nil {
 			return err
 		}
-		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tID\tMAY\tCHANNELS\tRATE\tCREATED\tEXPIRES\tLAST USED")
+		w := k.table("NAME\tID\tMAY\tCHANNELS\tRATE\tCREATED\tEXPIRES\tLAST USED")
 		for _, key := range list {
-			rate := "-"
-			if key.Rate > 0 {
-				rate = fmt.Sprintf("%g/s", key.Rate)
-			}
 			may := auth.JoinScopes(key.May)
 			if key.May == nil && !key.Damaged {
 				may = "everything (from before -may)"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", key.Name, key.ID, may, strings.Join(key.Channels, ","), rate, day(key.Created), day(key.Expires), day(key.LastUsed))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", key.Name, key.ID, may, strings.Join(key.Channels, ","), rate(key.Rate), day(key.Created), day(key.Expires), day(key.LastUsed))
 		}
 		return w.Flush()
 	}
@@ -179,11 +141,4 @@ func (e expiry) after(now time.Time) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("expires: %s is over; what has ended is of no use", e.text)
 	}
 	return e.at, nil
-}
-
-func day(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.UTC().Format("2006-01-02 15:04")
 }

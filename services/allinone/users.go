@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/herald-push/herald/services/admin/audit"
@@ -27,13 +25,11 @@ var usersCommand = command{
 		"herald users remove anna",
 	},
 	start: func(c *call) task {
-		u := &userList{cfg: defaultConfig(), role: string(users.Viewer), out: c.std.out}
+		u := &userList{manager: newManager(c), role: string(users.Viewer)}
 		return task{
-			settings: append([]config.Setting{
-				{Flag: "role", Help: "add, role: what the user may do: viewer, operator or admin", NotEmpty: true, Into: &u.role},
-				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", NotEmpty: true, Into: &u.cfg.Data},
-				{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &u.cfg.NATS.URL},
-			}, u.cfg.NATS.SecuritySettings()...),
+			settings: u.settings(
+				config.Setting{Flag: "role", Help: "add, role: what the user may do: viewer, operator or admin", NotEmpty: true, Into: &u.role},
+			),
 			run: u.run,
 		}
 	},
@@ -41,26 +37,24 @@ var usersCommand = command{
 
 // userList is what herald users works on, and the settings of its verbs.
 type userList struct {
-	cfg  Config // where NATS is
+	manager
 	role string
-	out  io.Writer
 }
 
-// run finds the users and does what the first word says.
+var userVerbs = verbs{command: "users", all: []string{"add", "list", "role", "reset", "remove"}, example: "anna"}
+
+// run does what the first word says, and adds a row to the audit where there is one.
 func (u *userList) run(ctx context.Context, words []string) error {
-	verb, name, err := userVerb(words)
-	if err != nil {
-		return err
-	}
 	role, err := users.ParseRole(u.role)
 	if err != nil {
 		return fmt.Errorf("role: %w", err)
 	}
-	return onNATS(ctx, u.cfg, func(ctx context.Context, js jetstream.JetStream) error {
-		store, err := users.Open(ctx, js)
-		if err != nil {
-			return err
-		}
+	var js jetstream.JetStream
+	open := func(ctx context.Context, on jetstream.JetStream) (*users.Store, error) {
+		js = on
+		return users.Open(ctx, js)
+	}
+	return manage(ctx, &u.manager, userVerbs, words, open, func(ctx context.Context, store *users.Store, verb, name string) error {
 		rows, err := audit.Find(ctx, js)
 		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 			return err
@@ -75,27 +69,6 @@ func (u *userList) run(ctx context.Context, words []string) error {
 		}
 		return nil
 	})
-}
-
-// userVerb takes the words apart: a verb, and the name that all but list need.
-func userVerb(words []string) (verb, name string, err error) {
-	if len(words) == 0 {
-		return "", "", errors.New("want add NAME, list, role NAME, reset NAME, or remove NAME; herald users -h explains them")
-	}
-	switch verb, rest := words[0], words[1:]; verb {
-	case "list":
-		if len(rest) > 0 {
-			return "", "", fmt.Errorf("list takes no name: %q", rest)
-		}
-		return verb, "", nil
-	case "add", "role", "reset", "remove":
-		if len(rest) != 1 {
-			return "", "", fmt.Errorf("%s takes one name, such as: herald users %s anna", verb, verb)
-		}
-		return verb, rest[0], nil
-	default:
-		return "", "", fmt.Errorf("%q: want add, list, role, reset or remove; herald users -h explains them", verb)
-	}
 }
 
 // do does it, and says what the audit has to know.
@@ -136,8 +109,7 @@ func (u *userList) do(ctx context.Context, store *users.Store, verb, name string
 	if err != nil {
 		return "", nil, nil, err
 	}
-	w := tabwriter.NewWriter(u.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tROLE\tBY\tCREATED\tLAST LOGIN")
+	w := u.table("NAME\tROLE\tBY\tCREATED\tLAST LOGIN")
 	for _, user := range list {
 		if user.Damaged {
 			fmt.Fprintf(w, "%s\t(damaged)\t-\t-\t-\n", user.Name)
