@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/gateway/internal/conn"
 	"github.com/herald-push/herald/services/internal/ask"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/monotonic"
@@ -128,10 +129,7 @@ func (a *answers) unwatch() {
 }
 
 // Fate makes a session a hub.Fated.
-func (c *session) Fate() (queued, dropped bool) {
-	state := c.conn.State()
-	return state.Queued > 0, state.Closing
-}
+func (c *session) Fate() (queued, dropped bool) { return c.fate == conn.Queued, c.fate == conn.Dropped }
 
 // refused counts and keeps a request that is refused before there is a session.
 func (s *Service) refused(r *http.Request, reason string, status int, code proto.CloseCode, detail string) {

@@ -72,9 +72,10 @@ type session struct {
 	since     int64                          // monotonic.Now when it was let in; 0: it was not. Fixed by countIn, before the hub knows it
 	who       atomic.Pointer[auth.Principal] // the console reads it, too
 	anonymous bool
-	counted   bool   // its socket is, beyond the request that brought it: see httpx.Admission
-	agent     uint16 // its software: see agents; fixed
-	app       *app   // of a Pusher client; else nil
+	counted   bool      // its socket is, beyond the request that brought it: see httpx.Admission
+	fate      conn.Fate // owned by the shard: of what it delivered last
+	agent     uint16    // its software: see agents; fixed
+	app       *app      // of a Pusher client; else nil
 	followed  []follow
 	first     [1]follow // where followed begins: most have one
 	frames    int32     // in the second that began at window
@@ -106,12 +107,12 @@ func (c *session) principal() *auth.Principal { return c.who.Load() }
 // Deliver, Gap, Passed and Reset make a session a hub.Sink.
 func (c *session) Deliver(b *hub.Batch) {
 	if !b.Excepts(c.conn.ID()) {
-		c.conn.PushMessages(b.Encoded(c.words.message), len(b.Messages))
+		c.fate = c.conn.PushMessages(b.Encoded(c.words.message), len(b.Messages))
 		return
 	}
 	for _, m := range b.Messages {
 		if m.Except != c.conn.ID() {
-			c.conn.PushMessages(m.Encoded(c.words.message), 1)
+			c.fate = c.conn.PushMessages(m.Encoded(c.words.message), 1)
 		}
 	}
 }

@@ -108,14 +108,13 @@ type State struct {
 	Queued   int    // bytes that wait until the socket has room for them
 	Bytes    uint64 // that the socket has taken
 	Messages uint64 // of PushMessages and SendWait
-	Closing  bool   // nothing is enqueued any more
 }
 
 // State reads all of it at one moment.
 func (c *Conn) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return State{Queued: c.queued, Bytes: c.sent, Messages: c.messages, Closing: c.phase >= closeQueued}
+	return State{Queued: c.queued, Bytes: c.sent, Messages: c.messages}
 }
 
 // Protocol is the name of the connection's format.
@@ -140,13 +139,31 @@ func (c *Conn) setQueued(n int) {
 // changed. It does not block. On a connection that is closing it does nothing.
 func (c *Conn) Push(b []byte) { c.PushMessages(b, 0) }
 
-// PushMessages is Push for the frames of so many messages, which are counted.
-func (c *Conn) PushMessages(b []byte, n int) {
+// PushMessages is Push for the frames of so many messages, which are counted. It returns
+// what became of them.
+func (c *Conn) PushMessages(b []byte, n int) Fate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.messages += uint64(n)
 	c.push(b)
+	switch {
+	case c.phase >= closeQueued:
+		return Dropped
+	case c.queued > 0:
+		return Queued
+	}
+	return Written
 }
+
+// Fate is what became of what was pushed.
+type Fate uint8
+
+// Fates.
+const (
+	Written Fate = iota // the socket has taken it
+	Queued              // it waits, or a part of it
+	Dropped             // the connection is closing, perhaps because the queue was full
+)
 
 func (c *Conn) push(b []byte) {
 	if c.full || c.phase >= closeQueued || len(c.queue) > 0 || len(b) == 0 {
