@@ -261,9 +261,16 @@ func (f *feed) publish(p *natsx.Pack, from string) {
 	if p.Seq > 0 {
 		f.pass(p.Seq)
 		if newest > 0 {
-			f.m.age.Set(max(0, time.Since(time.UnixMicro(newest)).Seconds()))
+			f.m.age.Set(ageOf(newest))
 		}
 	}
+}
+
+// ageOf is how long ago another machine's clock says that it accepted a message, in
+// seconds; 0 where that clock is ahead.
+func ageOf(accepted int64) float64 {
+	at := time.UnixMicro(accepted)
+	return max(0, time.Since(at).Seconds())
 }
 
 // cutter makes messages of the lines of one pack, by their numbers. accepted is when the first
