@@ -37,8 +37,8 @@ func TestCloseCodesThatAreNotListed(t *testing.T) {
 	for _, c := range []struct {
 		code     proto.CloseCode
 		comeBack bool
-	}{{1005, true}, {1006, true}, {1010, true}, {1015, true}, {3000, true}, {4006, true}, {4499, true},
-		{4501, false}, {4503, false}, {4999, false}, {5000, true}} {
+	}{{1005, true}, {1006, true}, {1010, true}, {1015, true}, {3000, true}, {4098, true}, {4499, true},
+		{4598, false}, {4599, false}, {4999, false}, {5000, true}} {
 		if got := c.code.ComeBack(); got != c.comeBack {
 			t.Errorf("%d comes back: got %v, want %v", c.code, got, c.comeBack)
 		}
