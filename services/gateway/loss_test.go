@@ -51,7 +51,7 @@ func TestStreamLosesItsTail(t *testing.T) {
 			before.resumed(true, b.id(kept-1))
 			last := b.publish("broadcast", "1")
 			before.ids(b.upTo(kept, last, 1)...)
-			back.ids(b.id(last))
+			back.ids(b.upTo(kept+1, last, 1)...) // all that it has not seen
 		})
 	}
 }

@@ -54,12 +54,17 @@ func (c *session) plan(since string, names []string) (plan, error) {
 	case cur.Seq > at.Seq, !c.s.feed.epochs.Load().Known(cur.Epoch, proto.PackOf(cur.Seq)):
 		// An id from a gateway that is ahead of this one, or of a message that is
 		// lost, or an invented one.
-		stored, err := c.stored(cur)
-		if err != nil {
+		stored, state, err := c.stored(cur)
+		switch {
+		case err != nil:
 			return plan{}, err
-		}
-		if !stored {
+		case stored:
+			break
+		default:
 			p.since, p.gap = at.Seq, proto.GapEpoch
+			if begins, lost := state.Epochs.Lost(cur.Epoch, proto.PackOf(cur.Seq)); lost {
+				p.since = min(at.Seq, proto.EndOf(max(begins, state.First)-1))
+			}
 		}
 	case cur.Seq < c.s.hub.Recent().Floor():
 		state, err := c.streamState()
@@ -73,22 +78,23 @@ func (c *session) plan(since string, names []string) (plan, error) {
 	return p, nil
 }
 
-// stored reports whether the stream has the place that an id names. A leader of
-// a cluster may have to catch up first; a single server is believed at once.
-func (c *session) stored(id proto.Cursor) (bool, error) {
+// stored reports whether the stream has the place that an id names, and where the stream
+// stands. A leader of a cluster may have to catch up first; a single server is believed at
+// once.
+func (c *session) stored(id proto.Cursor) (bool, natsx.State, error) {
 	for deadline := time.Now().Add(streamWait / 2); ; {
 		state, err := c.streamState()
 		if err != nil {
-			return false, err
+			return false, natsx.State{}, err
 		}
 		pack := proto.PackOf(id.Seq)
 		known := state.Epochs.Known(id.Epoch, pack)
 		if !known || state.Last >= pack || state.Alone || time.Now().After(deadline) {
-			return known && state.Last >= pack, nil
+			return known && state.Last >= pack, state, nil
 		}
 		select {
 		case <-c.s.sessions.Done():
-			return false, c.s.sessions.Err()
+			return false, natsx.State{}, c.s.sessions.Err()
 		case <-time.After(tickEvery / 2):
 		}
 	}

@@ -175,9 +175,14 @@ func (s *Service) history(ctx context.Context, q historyQuery) (historyPage, err
 // place is the sequence after which a page begins. The error is the problem
 // gone: messages behind that id may be missing, and nobody could say which.
 func place(q historyQuery, state natsx.State) (uint64, error) {
+	begins, lost := state.Epochs.Lost(q.id.Epoch, proto.PackOf(q.id.Seq))
+	begins = max(begins, state.First)
 	switch {
 	case q.since == proto.SinceAll:
 		return proto.EndOf(state.First - 1), nil
+	case lost:
+		return 0, proto.ProblemGone.With("since: " + q.since + " is lost, and what was stored around it may be; since=" +
+			proto.Cursor{Epoch: state.Epochs.At(begins - 1), Seq: proto.EndOf(begins - 1)}.String() + " goes on behind it")
 	case proto.PackOf(q.id.Seq) > state.Last, !state.Epochs.Known(q.id.Epoch, proto.PackOf(q.id.Seq)):
 		return 0, proto.ProblemGone.With("since: " + q.since + " is not in this stream: it is of another one, or was never given out; since=all starts over")
 	case natsx.FirstAfter(q.id.Seq) < state.First:

@@ -6,9 +6,36 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go/jetstream"
 )
+
+// An id of what NATS has lost is gone, and the answer says from where on nothing is missing.
+func TestHistoryOfWhatIsLost(t *testing.T) {
+	server := startNATS(t)
+	r := start(t, server)
+	connected := func() {
+		t.Helper()
+		natstest.Eventually(t, 20*time.Second, "ready", func() bool { return r.nc.IsConnected() && r.ready(t.Context()) == nil })
+	}
+	r.until200(`{"channel":"a","data":1}`)
+	var lost string
+	server.Forget(func() {
+		connected()
+		lost = r.until200(`{"channel":"a","data":2}`).ID
+	})
+	connected()
+	first := r.until200(`{"channel":"a","data":3}`).ID
+	second := r.until200(`{"channel":"a","data":4}`).ID
+	p := r.get("a", "since="+lost).problem(t, proto.ProblemGone)
+	_, since, ok := strings.Cut(p.Detail, "; since=")
+	since, _, behind := strings.Cut(since, " ")
+	if !ok || !behind {
+		t.Fatalf("detail: got %q, want from where on nothing is missing", p.Detail)
+	}
+	wantIDs(t, "since "+since, r.page("a", "since="+since).ids(), []string{first, second})
+}
 
 // Up to the edge of what is kept an id is good; behind it, and where only a
 // guess would be possible, it is gone, and the answer says what to do.

@@ -133,6 +133,17 @@ func (e Epochs) Known(name string, seq uint64) bool {
 	return i >= 0 && (i == len(e.list)-1 || seq < e.list[i+1].from)
 }
 
+// Lost reports whether an id of this epoch with this stream sequence names what the stream
+// has lost: from the end of an epoch, or with an epoch that began later than the first one.
+// What its holder has not seen begins with the epoch after that then, at begins.
+func (e Epochs) Lost(name string, seq uint64) (begins uint64, lost bool) {
+	i := slices.IndexFunc(e.list, func(o epoch) bool { return older(name, o.name) })
+	if i <= 0 || e.Known(name, seq) { // of before this stream, or of none yet
+		return 0, false
+	}
+	return e.list[i].from, true
+}
+
 // Same reports whether a stream with these epochs has the same message at
 // seq as one with those had: false means that it was lost in between.
 func (e Epochs) Same(other Epochs, seq uint64) bool { return e.At(seq) == other.At(seq) }

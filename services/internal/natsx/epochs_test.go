@@ -90,6 +90,37 @@ func TestRenewEpoch(t *testing.T) {
 	}
 }
 
+// Who holds the id of what was lost goes on where the epoch after that begins, whether or
+// not the stream still knows the epoch of the id.
+func TestLost(t *testing.T) {
+	created := time.UnixMilli(1_795_000_000_000)
+	at := func(minutes int) string { return proto.EpochOf(created.Add(time.Duration(minutes) * time.Minute)) }
+	info := &jetstream.StreamInfo{Created: created}
+	info.Config.Metadata = map[string]string{"herald-epochs": at(0) + ":1," + at(10) + ":100," + at(30) + ":200"}
+	e := natsx.EpochsOf(info)
+	for _, c := range []struct {
+		what   string
+		epoch  string
+		seq    uint64
+		begins uint64 // 0: it is not lost
+	}{
+		{"there", at(0), 99, 0},
+		{"behind the end of its epoch", at(0), 100, 100},
+		{"far behind it", at(0), 1000, 100},
+		{"behind the end of the second", at(10), 200, 200},
+		{"in the newest, which may get as far", at(30), 999, 0},
+		{"of an epoch that is gone with what it had", at(20), 150, 200},
+		{"the same, at a sequence that there is", at(20), 5, 200},
+		{"of an epoch between the first ones", at(5), 101, 100},
+		{"of an epoch that has not begun", at(40), 250, 0},
+		{"of another stream, before this one", at(-10), 250, 0},
+	} {
+		if begins, lost := e.Lost(c.epoch, c.seq); begins != c.begins || lost != (c.begins > 0) {
+			t.Errorf("%s: got %d, %t; want %d", c.what, begins, lost, c.begins)
+		}
+	}
+}
+
 // Metadata that an operator copied from another stream says nothing about this
 // one, and his own stays.
 func TestEpochsOfAnotherStream(t *testing.T) {
