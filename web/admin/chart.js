@@ -73,7 +73,10 @@ export const Chart = component((self, first) => {
       scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-9) * 1.1] } },
       axes: [
         { ...axis, grid: { show: false }, size: 22, space: 64,
-          values: (_, splits) => splits.map((s) => format.time(s * 1000, zone.value).slice(-8, -3)) },
+          values: (_, splits) => {
+            const end = props.times.at(-1) - props.times[0] > 240 ? -3 : undefined; // seconds only where they differ
+            return splits.map((s) => format.time(s * 1000, zone.value).slice(-8, end));
+          } },
         { ...axis, size: 56, space: 32, incrs: props.show === format.bytes ? POWERS : undefined,
           values: (_, splits) => splits.map((n) => props.show(n)) },
       ],

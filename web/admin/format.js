@@ -5,8 +5,8 @@ const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 /** @param {number | null | undefined} n */
 export const number = (n) => (known(n) ? grouped.format(n) : "–");
 
-/** A rate: one digit after the point while it is small. @param {number | null | undefined} n */
-export const rate = (n) => (known(n) ? (n >= 100 || n === 0 ? grouped.format(n) : n.toFixed(n < 1 ? 2 : 1)) : "–");
+/** A rate: a digit after the point while it is small. @param {number | null | undefined} n */
+export const rate = (n) => (known(n) ? (n >= 100 ? grouped.format(n) : String(Number(n.toFixed(n < 1 ? 2 : 1)))) : "–");
 
 /** @param {number | null | undefined} n */
 export function bytes(n) {
@@ -25,7 +25,7 @@ export function millis(ms) {
   if (!known(ms)) return "–";
   if (ms >= 10_000) return `${(ms / 1000).toFixed(0)} s`;
   if (ms >= 1000) return `${(ms / 1000).toFixed(1)} s`;
-  return `${ms >= 100 ? ms.toFixed(0) : ms >= 10 ? ms.toFixed(0) : ms.toFixed(1)} ms`;
+  return `${ms >= 10 || ms === 0 ? ms.toFixed(0) : ms.toFixed(1)} ms`;
 }
 
 /** @param {number | null | undefined} s seconds */

@@ -136,10 +136,10 @@ suite("Server-Sent Events in pieces", () => {
 suite("figures", () => {
   test("numbers", () => {
     assert.deepEqual([0, 1234567, null, undefined, Number.NaN].map(format.number), ["0", "1,234,567", "–", "–", "–"]);
-    assert.deepEqual([0, 0.25, 3.14, 99.96, 1834.2, null].map(format.rate), ["0", "0.25", "3.1", "100.0", "1,834", "–"]);
+    assert.deepEqual([0, 0.25, 3.14, 99.96, 1834.2, null].map(format.rate), ["0", "0.25", "3.1", "100", "1,834", "–"]);
     assert.deepEqual([0, 1023, 1024, 64 * 1024, 1.5 * 2 ** 30].map(format.bytes), ["0 B", "1,023 B", "1.0 KiB", "64.0 KiB", "1.5 GiB"]);
     assert.deepEqual([0.42, 12.4, 999, 1500, 12_000].map(format.millis), ["0.4 ms", "12 ms", "999 ms", "1.5 s", "12 s"]);
-    assert.deepEqual([0, 0.2, 59, 61, 3600, 86_400, 90_061, 864_000].map(format.duration), ["0.0 ms", "200 ms", "59 s", "1 min 1 s", "1 h", "1 d", "1 d 1 h", "10 d"]);
+    assert.deepEqual([0, 0.2, 59, 61, 3600, 86_400, 90_061, 864_000].map(format.duration), ["0 ms", "200 ms", "59 s", "1 min 1 s", "1 h", "1 d", "1 d 1 h", "10 d"]);
     assert.equal(format.count(1, "message"), "1 message");
     assert.equal(format.count(0, "message"), "0 messages");
   });

@@ -31,7 +31,7 @@ const NEWS = ["The nightly backup took 14 minutes.", "Release 4.2 is out.", "Mai
 test("pictures", { timeout: 900_000 }, async (t) => {
   assert.ok(FOLDER, "FOLDER must name where the pictures go.");
   mkdirSync(FOLDER, { recursive: true });
-  const server = await herald(t, { settings: { HERALD_ANONYMOUS_CHANNELS: "broadcast,public.>,orders.>,stock.>" } });
+  const server = await herald(t, { settings: { HERALD_TRUSTED_PROXIES: "127.0.0.1", HERALD_ANONYMOUS_CHANNELS: "broadcast,public.>,orders.>,stock.>" } });
   const { page } = await console_(t, server);
   await people(t, server);
   const life = traffic(server);
@@ -52,11 +52,12 @@ test("pictures", { timeout: 900_000 }, async (t) => {
       continue;
     }
     const title = PAGES.find(([known]) => known === name)[1];
-    await at(page, `#/${name}${name === "message" ? `/${id}` : ""}`, title);
+    await at(page, `#/${name}${{ message: `/${id}`, connections: "?sort=-sent" }[name] ?? ""}`, title);
     await page.getByText("Asking…").waitFor({ state: "detached" });
     await pause(name === "tail" ? 9000 : name === "overview" ? 2500 : 700);
     if (open && await rows(page).count() > 0 && await page.locator("main .opener").count() > 0) await details(page);
     await page.evaluate(() => /** @type {any} */ (document.activeElement)?.blur());
+    await page.mouse.move(640, 1);
     const path = join(FOLDER, ALL ? `console-${name}-${theme}-${width}.png` : `console-${name}.png`);
     await page.screenshot({ path });
     const { size } = statSync(path);
@@ -79,24 +80,27 @@ async function people(t, server) {
     const channels = [["broadcast"], ["public.news.sports", "broadcast"], [`orders.eu.${100 + i}`], ["public.>"], ["stock.warehouse-7", "orders.>"]][i % 5];
     const query = channels.map((name) => `channel=${encodeURIComponent(name)}`).join("&");
     const token = i % 3 === 0 ? `&token=${server.token(">")}` : "";
-    const socket = new WebSocket(`${ws}/ws?${query}${token}`, { headers: { "User-Agent": agents[i % agents.length] } });
+    const socket = new WebSocket(`${ws}/ws?${query}${token}`, { headers: { "User-Agent": agents[i % agents.length], ...from(i) } });
     t.after(() => socket.terminate());
     socket.on("error", () => {});
   }
   for (let i = 0; i < 6; i++) {
     const stop = new AbortController();
     t.after(() => stop.abort());
-    fetch(`${server.origin}/sse?channel=public.news.sports`, { signal: stop.signal }).then(async (answer) => {
+    fetch(`${server.origin}/sse?channel=public.news.sports`, { signal: stop.signal, headers: from(i + 3) }).then(async (answer) => {
       for await (const _ of answer.body);
     }).catch(() => {});
-    const client = io(server.origin, { transports: ["websocket"], reconnection: false });
+    const client = io(server.origin, { transports: ["websocket"], reconnection: false, extraHeaders: from(i + 7) });
     t.after(() => client.close());
   }
   // Refused: a key that is none, an origin that is not allowed.
   for (let i = 0; i < 3; i++) await server.notify("hello", "a key that was revoked");
-  const foreign = new WebSocket(`${ws}/ws?channel=broadcast`, { origin: "https://other.example" });
+  const foreign = new WebSocket(`${ws}/ws?channel=broadcast`, { origin: "https://other.example", headers: from(9) });
   foreign.on("error", () => {});
 }
+
+/** As a trusted proxy says it. */
+const from = (i) => ({ "X-Forwarded-For": i % 11 === 5 ? "2001:db8:4:a::17" : `203.0.113.${i % 13 + 4}` });
 
 /** Something is always going on. */
 function traffic(server) {
@@ -148,6 +152,8 @@ async function furnish(page, server) {
   await setting.getByLabel(/New value/).fill("5000");
   await setting.getByRole("button", { name: "Save" }).click();
   await setting.locator(".difference").waitFor();
+  await go(page, "Tail and publish"); // while it is open, what happens to messages is recorded
+  await page.locator(".tail .row").nth(3).waitFor();
   const answer = await server.request("POST", "/v1/channels/broadcast?event=release", { "X-API-KEY": server.key, "Content-Type": "application/json" },
     '{"version": "4.2", "notes": ["faster charts", "dark theme"], "build": 9007199254740993}');
   const { id } = JSON.parse(answer.text);

@@ -20,7 +20,7 @@ export const Page = component((self) => {
   ];
   const detail = (row) => html`
     <${Facts} of=${[["Time", html`<${Time} at=${row.time} form="full" />`],
-      ["Who", `${row.user}${row.role ? `, ${row.role}` : ""}`], ["Address", html`<span class="code">${row.address}</span>`],
+      ["Who", `${row.user}${row.role ? ` (${row.role})` : ""}`], ["Address", html`<span class="code">${row.address}</span>`],
       ["To", html`<span class="code">${row.target}</span>`]]} />
     ${(text(row.before) || text(row.after))
       && html`<${Difference} before=${text(row.before)} after=${text(row.after)} />`}`;

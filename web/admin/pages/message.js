@@ -51,7 +51,7 @@ const Picture = component(() => ({ of }) => {
           ["From", html`<span class="code">${accepted.address}</span>`],
             ["At", html`<${Time} at=${accepted.time} form="full" />`],
               ["Request", accepted.request && html`<span class="code">${accepted.request}</span>`]]} />`
-        : html`<p class="hint">Not known any more</p>`}
+        : html`<p class="hint">Not recorded</p>`}
     </${Stop}>
     <${Stop} tone=${stored ? "good" : of.expired ? "warn" : "none"} title="Stored">
       ${stored
@@ -65,7 +65,7 @@ const Picture = component(() => ({ of }) => {
       <ul class="gateways">${gateways.map((gateway) => html`<li key=${gateway.gateway}>
         <a class="code" href=${link("connections", { gateway: gateway.gateway })}>${gateway.gateway}</a>
         ${gateway.known === false
-          ? html`<p class="hint">Not known any more</p>`
+          ? html`<p class="hint">Not recorded</p>`
           : html`<p>${format.number(gateway.sent)} of ${format.count(gateway.clients, "client")}
               ${gateway.queued > 0 && html` · <span class="warn">${format.number(gateway.queued)} queued</span>`}
               ${gateway.dropped > 0 && html` · <span class="bad">${format.number(gateway.dropped)} dropped</span>`}</p>
@@ -76,8 +76,8 @@ const Picture = component(() => ({ of }) => {
     </${Stop}>
     <${Stop} tone=${log?.row ? "good" : "none"} title="Logged">
       ${log?.row
-        ? html`<p>A row in the log${log.time ? html`, <${Time} at=${log.time} form="full" />` : ""}</p><p>
-          <a href=${link("log", { channel: of.channel })}>Log of this channel</a></p>`
+        ? html`<${Facts} of=${[["A row in the log", html`<${Time} at=${log.time || of.time} form="full" />`]]} />
+          <p><a href=${link("log", { channel: of.channel })}>Log of this channel</a></p>`
         : html`<p class="hint">${log ? "No row yet" : "The logger did not answer"}</p>`}
     </${Stop}>
   </ol>
