@@ -23,7 +23,11 @@ func (s *Service) audit(ctx context.Context, c *call, action, target string, bef
 	defer cancel()
 	row := audit.Row{Time: s.clock().UTC().Truncate(time.Millisecond), User: c.user, Role: string(c.role), Address: c.address,
 		Action: action, Target: target, Before: audit.Value(before), After: audit.Value(after)}
-	if err := s.stores.Load().audit.Add(ctx, row); err != nil {
+	err := errNotReady
+	if st := s.stores.Load(); st != nil {
+		err = st.audit.Add(ctx, row)
+	}
+	if err != nil {
 		s.metrics.unaudited.Inc()
 		s.log.Error("an action of an administrator is not in the audit, only here", "user", row.User, "remote", row.Address, "action", action, "target", target,
 			"before", string(row.Before), "after", string(row.After), "err", err)

@@ -228,9 +228,7 @@ func (s *Service) authenticate(r *http.Request) (*call, error) {
 // session has not ended, and the user still has the role. It is no use that keeps
 // the session alive. The error is a problem.
 func (s *Service) still(r *http.Request, role users.Role) error {
-	again := r.Clone(r.Context())
-	again.Header.Set(backgroundHeader, "1")
-	c, err := s.authenticate(again)
+	c, err := s.authenticate(background(r))
 	if err == nil && !c.role.Includes(role) {
 		err = problemRole
 	}
