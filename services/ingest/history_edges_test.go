@@ -86,7 +86,7 @@ func TestHistoryEpoch(t *testing.T) {
 	for _, since := range []string{idAt(epoch, 3), epoch + "-18446744073709551615", "x-1", "x-0"} {
 		r.get("a", "since="+since).problem(t, proto.ProblemGone)
 	}
-	epoch = anew(t, dial(t, server), 5)
+	epoch = natstest.RemakeStream(t, dial(t, server), 5)
 	for _, id := range ids {
 		r.get("a", "since="+id).problem(t, proto.ProblemGone)
 	}

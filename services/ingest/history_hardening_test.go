@@ -212,7 +212,7 @@ func TestHistoryWhileTheStreamIsMadeAnew(t *testing.T) {
 		answer := make(chan answered, 1)
 		go func() { answer <- r.get("a", "since="+since) }()
 		natstest.Eventually(t, 5*time.Second, "asked", func() bool { return asked.Load() >= 2 })
-		anew(t, other, 0)
+		natstest.RemakeStream(t, other, 0)
 		a := <-answer
 		if a.status != http.StatusServiceUnavailable { // while there is none at all
 			a.problem(t, want)

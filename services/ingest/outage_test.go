@@ -16,7 +16,6 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -267,36 +266,6 @@ func TestStreamIsDeclared(t *testing.T) {
 	}
 }
 
-// anew deletes the stream and has another client declare it again.
-func anew(t *testing.T, nc *nats.Conn, messages int) string {
-	t.Helper()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := js.Stream(t.Context(), proto.Stream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := s.CachedInfo().Config
-	// A stream that is made while nats-server 2.15.2 still removes the files of
-	// the old one may begin with messages of it: then once more.
-	for fresh := false; !fresh; fresh = s.CachedInfo().State.LastSeq == 0 {
-		if err := js.DeleteStream(t.Context(), proto.Stream); err != nil {
-			t.Fatal(err)
-		}
-		if s, err = js.CreateStream(t.Context(), config); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range messages {
-		if _, err := js.Publish(t.Context(), proto.StoredSubject("a"), []byte(`{"channel":"a","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return natsx.EpochsOf(s.CachedInfo()).Newest()
-}
-
 // When the stream is made anew under ingest, the very next id is of the new
 // epoch: its sequence gives it away.
 func TestStreamMadeAnew(t *testing.T) {
@@ -307,13 +276,13 @@ func TestStreamMadeAnew(t *testing.T) {
 	for range 5 {
 		r.post("/v1/messages", message).result(t, http.StatusOK)
 	}
-	epoch := anew(t, other, 2)
+	epoch := natstest.RemakeStream(t, other, 2)
 	if res := r.post("/v1/messages", message).result(t, http.StatusOK); res.ID != idAt(epoch, 3) {
 		t.Errorf("id: got %s, want %s", res.ID, idAt(epoch, 3))
 	}
 	// Its sequence does not, if others were quick; a reconnect does. The first
 	// attempt may be of either life by then, and is made again.
-	anew(t, other, 10)
+	natstest.RemakeStream(t, other, 10)
 	server.Restart()
 	res := r.until200(`{"channel":"a","data":1,"id":"k"}`)
 	if want := idAt(r.epochs().At(11), 11); res.ID != want {

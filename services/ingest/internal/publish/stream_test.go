@@ -48,36 +48,6 @@ func runningOver(t testing.TB, nc *nats.Conn, cfg Config) *Publisher {
 	return p
 }
 
-// anew deletes the stream and has another client declare it again.
-func anew(t *testing.T, nc *nats.Conn, messages int) string {
-	t.Helper()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := js.Stream(t.Context(), proto.Stream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config := s.CachedInfo().Config
-	// A stream that is made while nats-server 2.15.2 still removes the files of
-	// the old one may begin with messages of it: then once more.
-	for fresh := false; !fresh; fresh = s.CachedInfo().State.LastSeq == 0 {
-		if err := js.DeleteStream(t.Context(), proto.Stream); err != nil {
-			t.Fatal(err)
-		}
-		if s, err = js.CreateStream(t.Context(), config); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range messages {
-		if _, err := js.Publish(t.Context(), proto.StoredSubject("a"), []byte(`{"channel":"a","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return natsx.EpochsOf(s.CachedInfo()).Newest()
-}
-
 // An id is only given where the epoch is certain.
 func TestIDs(t *testing.T) {
 	server := natstest.Start(t)
@@ -115,7 +85,7 @@ func TestIDs(t *testing.T) {
 	give("the next one", jetstream.PubAck{Sequence: 3}, old)
 	give("a duplicate", jetstream.PubAck{Sequence: 1, Duplicate: true}, old)
 	give("lower, but of the same life", jetstream.PubAck{Sequence: 2}, old)
-	epoch := anew(t, other, 10)
+	epoch := natstest.RemakeStream(t, other, 10)
 	give("lower, and of a new life", jetstream.PubAck{Sequence: 2}, epoch)
 	give("higher, and the life has changed", jetstream.PubAck{Sequence: 5}, "")
 	give("a duplicate of either life", jetstream.PubAck{Sequence: 1, Duplicate: true}, "")
@@ -126,7 +96,7 @@ func TestIDs(t *testing.T) {
 
 	// After an outage nothing is given before NATS was asked again.
 	s.outages.Add(1)
-	third := anew(t, other, 0)
+	third := natstest.RemakeStream(t, other, 0)
 	give("higher, after an outage", jetstream.PubAck{Sequence: 12}, "")
 	if got := s.life.Load().epoch; got != third || s.outages.Load() != s.cleared.Load() {
 		t.Errorf("epoch: got %s, want %s, and no doubt left", got, third)
