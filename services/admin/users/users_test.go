@@ -33,9 +33,8 @@ func TestHashesAreBounded(t *testing.T) {
 		})
 	}
 	natstest.Eventually(t, 20*time.Second, "all places to be taken", func() bool { return len(h.waiting) == cap(h.waiting) })
-	begin := time.Now()
-	if err := h.check(context.Background(), "x", ""); !errors.Is(err, ErrBusy) || time.Since(begin) > hashPatience/2 {
-		t.Errorf("one too many: got %v after %s", err, time.Since(begin))
+	if err := h.check(context.Background(), "x", ""); !errors.Is(err, ErrBusy) {
+		t.Errorf("one too many: got %v", err)
 	}
 	cancel()
 	wg.Wait()
