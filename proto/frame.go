@@ -183,7 +183,8 @@ func ParseClientFrame(b []byte) (ClientFrame, error) {
 			return ClientFrame{}, fmt.Errorf("%w: %s needs channel or channels", ErrFrame, f.Type)
 		}
 		if len(f.Channels) > MaxChannels {
-			return ClientFrame{}, fmt.Errorf("%w: %d channels, at most %d are allowed", ErrFrame, len(f.Channels), MaxChannels)
+			return ClientFrame{}, fmt.Errorf("%w: %d channels, at most %d are allowed", ErrFrame, len(f.Channels),
+				MaxChannels)
 		}
 	case FrameAuth:
 		if f.Token == "" {

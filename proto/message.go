@@ -115,8 +115,10 @@ func quickMessage(b []byte) (Message, bool) {
 	if !ok || !more || i <= 0 || space(rest[:1], 0) == 1 || space(rest[i-1:i], 0) == 1 {
 		return Message{}, false
 	}
-	m := Message{Channel: string(channel), Event: string(event), Sender: string(rest[i+len(beforeSender):]), Time: string(at)}
-	if CheckChannel(m.Channel) != nil || CheckName(m.Event) != nil || CheckName(m.Sender) != nil || !utf8.ValidString(m.Time) || !json.Valid(rest[:i]) {
+	m := Message{Channel: string(channel), Event: string(event), Sender: string(rest[i+len(beforeSender):]),
+		Time: string(at)}
+	if CheckChannel(m.Channel) != nil || CheckName(m.Event) != nil || CheckName(m.Sender) != nil ||
+		!utf8.ValidString(m.Time) || !json.Valid(rest[:i]) {
 		return Message{}, false
 	}
 	m.Data = bytes.Clone(rest[:i])

@@ -41,7 +41,8 @@ func (s *Service) parseRequest(r *http.Request, p page) (*request, error) {
 		return req, err
 	}
 	if n := len(q["channel"]) + len(q["subscribe"]); n > proto.MaxChannels {
-		return req, fmt.Errorf("%d channels in the URL, at most %d are allowed; subscribe frames take more", n, proto.MaxChannels)
+		return req, fmt.Errorf("%d channels in the URL, at most %d are allowed; subscribe frames take more", n,
+			proto.MaxChannels)
 	}
 	for _, c := range q["channel"] {
 		if c != "" && !slices.Contains(req.channels, c) {
@@ -182,7 +183,8 @@ func (c *session) may(name string) bool {
 
 func (c *session) forbidden(name string) error {
 	if c.anonymous {
-		return fmt.Errorf("%q needs a token; without one you may follow %s", name, strings.Join(c.s.rules.Load().anonymous.Channels, ", "))
+		return fmt.Errorf("%q needs a token; without one you may follow %s", name,
+			strings.Join(c.s.rules.Load().anonymous.Channels, ", "))
 	}
 	return fmt.Errorf("your token does not cover %q", name)
 }

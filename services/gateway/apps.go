@@ -51,7 +51,8 @@ func (a *apps) run(ctx context.Context) {
 	if sub, err := a.s.deps.NATS.Subscribe(pusher.SubjectChannels, a.answer); err == nil { // else the connection is closed
 		defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
 	}
-	again := retry.Policy{Pause: retryApps, Log: func(err error) { a.s.log.Debug("the apps cannot be watched yet; trying again", "err", err) }}
+	again := retry.Policy{Pause: retryApps,
+		Log: func(err error) { a.s.log.Debug("the apps cannot be watched yet; trying again", "err", err) }}
 	again.Forever(ctx, a.watch)
 }
 

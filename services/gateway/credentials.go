@@ -73,7 +73,8 @@ func checkSubprotocols(r *http.Request) error {
 		token = token || strings.HasPrefix(protocol, proto.SubprotocolToken)
 	}
 	if token {
-		return fmt.Errorf("Sec-WebSocket-Protocol: offer %s, too, beside the token: it is the one that is answered", proto.Subprotocol)
+		return fmt.Errorf("Sec-WebSocket-Protocol: offer %s, too, beside the token: it is the one that is answered",
+			proto.Subprotocol)
 	}
 	return nil
 }

@@ -96,7 +96,8 @@ func (s *Service) serveEvents(w http.ResponseWriter, r *http.Request) {
 	case refused == nil:
 	case refused.passes():
 		eventHeaders(w)
-		_, _ = w.Write(event(proto.ErrorFrame{Type: proto.FrameError, Code: refused.code.String(), Detail: refused.err.Error()}))
+		_, _ = w.Write(event(proto.ErrorFrame{Type: proto.FrameError, Code: refused.code.String(),
+			Detail: refused.err.Error()}))
 		s.turnAway(w, r, refused.code.String(), refused.code, refused.err.Error())
 		return
 	default:

@@ -57,10 +57,11 @@ type feed struct {
 	process string // id of the nats-server process that messages come from
 	settled bool   // ingest has begun the epoch of that process, so sequences after its start belong to it
 	subs    []*nats.Subscription
-	at      uint64    // the stream sequence of the newest pack that was passed to the hub
-	quiet   bool      // nothing new came since the last tick
-	doubt   bool      // a pack came whose sequence was passed to the hub already: the next tick asks the stream whether it was made anew
-	behind  time.Time // since when the stream's last sequence, as NATS reports it, is below at; zero: it is not
+	at      uint64 // the stream sequence of the newest pack that was passed to the hub
+	quiet   bool   // nothing new came since the last tick
+	// a pack came whose sequence was passed to the hub already: the next tick asks the stream whether it was made anew
+	doubt  bool
+	behind time.Time // since when the stream's last sequence, as NATS reports it, is below at; zero: it is not
 
 	canaryAt atomic.Int64 // monotonic.Now when run last received a canary
 	pulse    *natsx.Pulse // of the stream
@@ -77,7 +78,8 @@ const (
 	canaryLate = 5 * time.Second
 )
 
-func newFeed(nc *nats.Conn, reader *natsx.Reader, h *hub.Hub, log *slog.Logger, m *metrics, tracer trace.Tracer, id string) *feed {
+func newFeed(nc *nats.Conn, reader *natsx.Reader, h *hub.Hub, log *slog.Logger, m *metrics, tracer trace.Tracer,
+	id string) *feed {
 	return &feed{
 		nc: nc, reader: reader, hub: h, log: log, m: m, tracer: tracer, pulse: natsx.NewPulse(nc, log),
 		live: make(chan *nats.Msg, liveBuffer), canary: "herald.canary." + id,

@@ -12,7 +12,8 @@ import (
 // inFrames is the wording of Herald's own WebSocket protocol: JSON in text frames,
 // as PROTOCOL.md describes it.
 var inFrames = &wording{
-	format:   &conn.Format{Name: conn.WebSocket.Name, Heartbeat: conn.WebSocket.Heartbeat, Goodbye: conn.WebSocket.Goodbye, Subprotocol: proto.Subprotocol},
+	format: &conn.Format{Name: conn.WebSocket.Name, Heartbeat: conn.WebSocket.Heartbeat,
+		Goodbye: conn.WebSocket.Goodbye, Subprotocol: proto.Subprotocol},
 	parse:    proto.ParseClientFrame,
 	confirms: true,
 	message:  asFrame,

@@ -109,15 +109,17 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		return nil, err
 	}
 	verifier, err := auth.NewVerifier(ctx, auth.VerifierConfig{
-		Secret: cfg.JWTSecret, SecretFile: cfg.JWTSecretFile, JWKS: cfg.JWKS, Audience: cfg.Audience, Issuer: cfg.Issuer,
+		Secret: cfg.JWTSecret, SecretFile: cfg.JWTSecretFile, JWKS: cfg.JWKS, Audience: cfg.Audience,
+		Issuer: cfg.Issuer,
 	}, deps.Log)
 	if err != nil {
 		return nil, err
 	}
 	s := &Service{
 		cfg: cfg, deps: deps, log: deps.Log,
-		m:        newMetrics(deps.Registry),
-		conns:    conn.NewSet(conn.Config{MaxQueueBytes: cfg.MaxQueueBytes, Heartbeat: cfg.Heartbeat, Deflate: cfg.CompressAbove > 0, MaxSmallFrames: maxSmallFrames}, deps.Registry),
+		m: newMetrics(deps.Registry),
+		conns: conn.NewSet(conn.Config{MaxQueueBytes: cfg.MaxQueueBytes, Heartbeat: cfg.Heartbeat,
+			Deflate: cfg.CompressAbove > 0, MaxSmallFrames: maxSmallFrames}, deps.Registry),
 		ips:      newPerIP(cfg.MaxPerIP, cfg.LimitDryRun),
 		shares:   newShares(cfg.PerAddress() == 0),
 		verifier: verifier,
@@ -138,7 +140,8 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	s.reader = natsx.NewReader(deps.NATS, s.index)
 	id := httpx.NewID()
 	s.engine = engineio.NewServer(engineio.Config{
-		Conns: s.conns, Node: id, PingInterval: cfg.Heartbeat, PingTimeout: cfg.Heartbeat * 4 / 5, MaxPayload: maxPayload,
+		Conns: s.conns, Node: id, PingInterval: cfg.Heartbeat, PingTimeout: cfg.Heartbeat * 4 / 5,
+		MaxPayload: maxPayload,
 	})
 	s.answers = newAnswers(s, id)
 	s.hops = newHops(deps.NATS, s.engine, id, cfg.Heartbeat*9/5)
@@ -159,7 +162,8 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		s.sockets = s.server.Admission()
 	}
 	deps.Settings.Add(settings.Of("gateway", cfg, (*Config).Settings, (*Config).Validate, s.apply,
-		"max-connections-per-ip", "connection-limit-dry-run", "anonymous-channels", "allowed-origins", "replay-messages", "replay-bytes"))
+		"max-connections-per-ip", "connection-limit-dry-run", "anonymous-channels", "allowed-origins",
+		"replay-messages", "replay-bytes"))
 	deps.Ops.AddCheck("gateway", s.ready)
 	telemetry.Broker(deps.Registry, "gateway", deps.NATS.IsConnected, s.feed.reachable)
 	// Who needs no token is served without the keys.

@@ -87,10 +87,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		name, help string
 		value      func() float64
 	}{
-		{"herald_gateway_position", "Stream sequence of the newest pack of messages handed to the hub.", m.position.value},
-		{"herald_gateway_behind_messages", "Packs of messages that the stream had some seconds ago and that this gateway has not handed on: its distance from the stream's end.",
+		{"herald_gateway_position", "Stream sequence of the newest pack of messages handed to the hub.",
+			m.position.value},
+		{"herald_gateway_behind_messages",
+			"Packs of messages that the stream had some seconds ago and that this gateway has not handed on: its distance from the stream's end.",
 			func() float64 { return max(0, m.end.value()-m.position.value()) }},
-		{"herald_gateway_age_seconds", "Age of the newest stored message when this gateway handed it on, since ingest accepted it. Clocks of different machines are compared.", m.age.value},
+		{"herald_gateway_age_seconds",
+			"Age of the newest stored message when this gateway handed it on, since ingest accepted it. Clocks of different machines are compared.", m.age.value},
 	} {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value)
 	}

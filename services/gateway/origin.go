@@ -49,7 +49,8 @@ func (s *Service) sameHost(r *http.Request, o origin) bool {
 		return false
 	}
 	authority, proxied := r.Host, s.cfg.TrustedProxies.Proxied(r)
-	if forwarded, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); proxied && strings.TrimSpace(forwarded) != "" {
+	if forwarded, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); proxied &&
+		strings.TrimSpace(forwarded) != "" {
 		authority = strings.TrimSpace(forwarded)
 	}
 	host, err := parseOrigin("http://"+authority, false)
@@ -65,7 +66,8 @@ func (s *Service) sameHost(r *http.Request, o origin) bool {
 	}
 	// A proxy may put its own port into Host, or leave the client's out.
 	if forwarded := r.Header.Get("X-Forwarded-Port"); forwarded != "" {
-		return forwarded == o.port || o.port == "" && (forwarded == schemePorts["http"] || forwarded == schemePorts["https"])
+		return forwarded == o.port || o.port == "" && (forwarded == schemePorts["http"] ||
+			forwarded == schemePorts["https"])
 	}
 	return port == o.port || port == "" || o.port == ""
 }
@@ -156,6 +158,7 @@ func (t *strangers) report(s *Service, r *http.Request, origin string) {
 	}
 	s.log.Warn("a page of another origin was refused; if it may connect, add its origin to HERALD_ALLOWED_ORIGINS (-allowed-origins)", "origin", origin, "host", r.Host)
 	if n == maxStrangers-1 {
-		s.log.Warn("further origins that are refused are not reported; herald_gateway_refused_total counts them", "origins", maxStrangers)
+		s.log.Warn("further origins that are refused are not reported; herald_gateway_refused_total counts them",
+			"origins", maxStrangers)
 	}
 }

@@ -96,7 +96,8 @@ func parseOrigin(s string, masks bool) (origin, error) {
 	case u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(rest, "?#"):
 		return origin{}, errors.New("an origin has a scheme, a host and perhaps a port, and nothing else")
 	case u.Scheme == "ws" || u.Scheme == "wss":
-		return origin{}, fmt.Errorf("a page's origin begins with http:// or https://; write %s", strings.Replace(s, "ws", "http", 1))
+		return origin{}, fmt.Errorf("a page's origin begins with http:// or https://; write %s",
+			strings.Replace(s, "ws", "http", 1))
 	}
 	o := origin{scheme: u.Scheme, port: u.Port()}
 	if o.host, err = hostOf(u.Hostname(), masks); err != nil {

@@ -74,7 +74,8 @@ func sharedSecret(ctx context.Context, nc *nats.Conn) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read %s in bucket %s: %w", pidKey, bucket, err)
 	case len(e.Value()) < secretBytes:
-		return nil, fmt.Errorf("%s in bucket %s has %d bytes, not %d: delete it, and a new one is made", pidKey, bucket, len(e.Value()), secretBytes)
+		return nil, fmt.Errorf("%s in bucket %s has %d bytes, not %d: delete it, and a new one is made", pidKey, bucket,
+			len(e.Value()), secretBytes)
 	}
 	return e.Value(), nil
 }
@@ -92,7 +93,8 @@ func makeBucket(ctx context.Context, js jetstream.JetStream) (jetstream.KeyValue
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makePatience)
 	defer cancel()
 	kv, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: bucket, Description: "What Herald's gateways share", History: 1, Replicas: stream.CachedInfo().Config.Replicas,
+		Bucket: bucket, Description: "What Herald's gateways share", History: 1,
+		Replicas: stream.CachedInfo().Config.Replicas,
 	})
 	if errors.Is(err, jetstream.ErrBucketExists) { // another gateway was quicker
 		return js.KeyValue(ctx, bucket)

@@ -123,14 +123,16 @@ func pusherWords(a *pusher.App) [2]*wording {
 	}
 	words.welcome = func(f proto.Welcome, _ bool) []byte { return words.control(f) }
 	five, seven := words, words
-	five.format = &conn.Format{Name: "pusher", Heartbeat: textFrame(pusher.PingEvent), Goodbye: func(code proto.CloseCode) []byte {
-		n, reason := pusherCode(code)
-		return append(textFrame(pusher.Error(n, reason)), ws.EncodeClose(uint16(n), reason)...)
-	}}
-	seven.format = &conn.Format{Name: "pusher", Heartbeat: conn.WebSocket.Heartbeat, Goodbye: func(code proto.CloseCode) []byte {
-		n, reason := pusherCode(code)
-		return ws.EncodeClose(uint16(n), reason)
-	}}
+	five.format = &conn.Format{Name: "pusher", Heartbeat: textFrame(pusher.PingEvent),
+		Goodbye: func(code proto.CloseCode) []byte {
+			n, reason := pusherCode(code)
+			return append(textFrame(pusher.Error(n, reason)), ws.EncodeClose(uint16(n), reason)...)
+		}}
+	seven.format = &conn.Format{Name: "pusher", Heartbeat: conn.WebSocket.Heartbeat,
+		Goodbye: func(code proto.CloseCode) []byte {
+			n, reason := pusherCode(code)
+			return ws.EncodeClose(uint16(n), reason)
+		}}
 	return [2]*wording{&five, &seven}
 }
 
@@ -231,7 +233,8 @@ func handlePusher(c *session, b []byte) {
 			c.unsubscribe(channel, "", c.pushControl)
 		}
 	case strings.HasPrefix(in.Event, pusher.ClientPrefix):
-		complain(pusher.CodeClientEvent, "client events are not supported by this server; send the event through your backend")
+		complain(pusher.CodeClientEvent,
+			"client events are not supported by this server; send the event through your backend")
 	case in.Event == pusher.Signin:
 		complain(pusher.CodeNotAllowed, "user authentication (pusher:signin) is not supported by this server")
 	default:
@@ -256,10 +259,12 @@ func (c *session) subscribePusher(in pusher.Incoming) {
 	kind, cache := pusher.KindOf(in.Name)
 	switch kind {
 	case pusher.Presence:
-		refuse(pusher.CodeNotAllowed, "NotSupported", "presence channels are not supported by this server", http.StatusNotImplemented)
+		refuse(pusher.CodeNotAllowed, "NotSupported", "presence channels are not supported by this server",
+			http.StatusNotImplemented)
 		return
 	case pusher.Encrypted:
-		refuse(pusher.CodeNotAllowed, "NotSupported", "encrypted channels are not supported by this server", http.StatusNotImplemented)
+		refuse(pusher.CodeNotAllowed, "NotSupported", "encrypted channels are not supported by this server",
+			http.StatusNotImplemented)
 		return
 	case pusher.Private:
 		c.pay(tokenCost)

@@ -35,11 +35,13 @@ func (f *feed) check(ctx context.Context) {
 	}
 	switch {
 	case !state.Epochs.Same(*f.epochs.Load(), f.at):
-		f.log.Warn("the stream was made anew, or lost its newest messages; clients are told to start over", "stream", proto.Stream, "epoch", state.Epochs.Newest())
+		f.log.Warn("the stream was made anew, or lost its newest messages; clients are told to start over", "stream",
+			proto.Stream, "epoch", state.Epochs.Newest())
 		f.m.lost.Inc()
 		f.begin(state, true)
 	case state.Last < f.at && time.Since(f.behind) >= patienceWith(state):
-		f.log.Error("the stream has lost its newest messages; clients are told to start over", "stream", proto.Stream, "seq", state.Last+1, "upto", f.at)
+		f.log.Error("the stream has lost its newest messages; clients are told to start over", "stream", proto.Stream,
+			"seq", state.Last+1, "upto", f.at)
 		f.m.lost.Inc()
 		f.begin(f.renewed(ctx, state), true)
 	case state.Last < f.at:
@@ -156,10 +158,12 @@ func (f *feed) repairPage(ctx context.Context, upTo uint64) error {
 	}
 	if run.Missing > 0 {
 		if run.Why == natsx.Damaged {
-			f.log.Error("the stream is damaged: messages that it stored are gone; clients are told", "seq", f.at+1, "upto", run.Missing)
+			f.log.Error("the stream is damaged: messages that it stored are gone; clients are told", "seq", f.at+1,
+				"upto", run.Missing)
 			f.m.damaged.Add(float64(run.Missing - f.at))
 		} else {
-			f.log.Warn("messages expired before this gateway could fetch them; clients are told", "seq", f.at+1, "upto", run.Missing)
+			f.log.Warn("messages expired before this gateway could fetch them; clients are told", "seq", f.at+1, "upto",
+				run.Missing)
 			f.m.lost.Inc()
 		}
 		f.hub.Gap(proto.EndOf(f.at), proto.EndOf(run.Missing), run.Why)

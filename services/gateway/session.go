@@ -68,8 +68,9 @@ type session struct {
 	s *Service
 
 	// Owned by whoever calls it as a conn.Client.
-	asked     *request                       // in its URL; nil once it was let in
-	since     int64                          // monotonic.Now when it was let in; 0: it was not. Fixed by countIn, before the hub knows it
+	asked *request // in its URL; nil once it was let in
+	// monotonic.Now when it was let in; 0: it was not. Fixed by countIn, before the hub knows it
+	since     int64
 	who       atomic.Pointer[auth.Principal] // the console reads it, too
 	anonymous bool
 	counted   bool      // its socket is, beyond the request that brought it: see httpx.Admission
@@ -170,9 +171,11 @@ func (c *session) countIn() *refusal {
 		c.s.m.overLimit.Inc()
 	}
 	if !a.ok {
-		return &refusal{code: proto.CloseTooManyConnections, err: fmt.Errorf("this IP address has %d connections already", a.total)}
+		return &refusal{code: proto.CloseTooManyConnections,
+			err: fmt.Errorf("this IP address has %d connections already", a.total)}
 	}
-	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", a.total, "online", a.online)
+	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", a.total,
+		"online", a.online)
 	return nil
 }
 
@@ -192,7 +195,8 @@ func (c *session) Ended() {
 		return
 	}
 	remaining, online := c.s.ips.remove(c.conn.Remote())
-	c.s.log.Info("client disconnected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", remaining, "online", online,
+	c.s.log.Info("client disconnected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", remaining,
+		"online", online,
 		"reason", c.conn.Reason().String(), "took", monotonic.Since(c.since).Round(time.Millisecond))
 }
 
@@ -222,7 +226,8 @@ func (c *session) enter() {
 		return
 	}
 	welcome := proto.Welcome{
-		Type: proto.FrameWelcome, Connection: c.conn.ID(), Heartbeat: int(c.s.cfg.Heartbeat / time.Second), Channels: names,
+		Type: proto.FrameWelcome, Connection: c.conn.ID(), Heartbeat: int(c.s.cfg.Heartbeat / time.Second),
+		Channels: names,
 	}
 	if since == "" {
 		c.join(hub.Now, hub.Now, names, func(j hub.Joined) {
@@ -317,7 +322,8 @@ func (c *session) failed(err error) {
 		return
 	}
 	c.s.log.Warn("a client could not be brought up to date; it is told to come back", "conn", c.conn.ID(), "err", err)
-	c.refuse(refusal{code: proto.CloseOverload, err: errors.New("the messages you missed cannot be read now; come back")})
+	c.refuse(refusal{code: proto.CloseOverload,
+		err: errors.New("the messages you missed cannot be read now; come back")})
 }
 
 // watchExpiry has the connection closed when its token expires: with the same leeway

@@ -199,7 +199,8 @@ func (c *session) hold(names ...string) *refusal {
 // costOf is what it costs to admit a client, before what it missed is looked for.
 func costOf(r *http.Request) time.Duration {
 	cost := handshakeCost + nameCost*time.Duration(min(strings.Count(r.URL.RawQuery, "channel="), proto.MaxChannels))
-	if strings.Contains(r.URL.RawQuery, "token=") || r.Header.Get("Authorization") != "" || len(r.Header["Cookie"]) > 0 || len(r.Header["Sec-Websocket-Protocol"]) > 0 {
+	if strings.Contains(r.URL.RawQuery, "token=") || r.Header.Get("Authorization") != "" ||
+		len(r.Header["Cookie"]) > 0 || len(r.Header["Sec-Websocket-Protocol"]) > 0 {
 		cost += tokenCost
 	}
 	return cost

@@ -25,7 +25,8 @@ func (c *session) subscribe(name, since string, answer answer) {
 		return
 	}
 	if len(c.followed) >= maxFollowed && !c.follows(name) {
-		answer(complaint(proto.ErrorLimit, name, fmt.Errorf("a connection may have %d subscriptions; a pattern covers many channels", maxFollowed)))
+		answer(complaint(proto.ErrorLimit, name,
+			fmt.Errorf("a connection may have %d subscriptions; a pattern covers many channels", maxFollowed)))
 		return
 	}
 	if !c.follows(name) {

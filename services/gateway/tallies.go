@@ -110,7 +110,8 @@ func groupText(g netip.Prefix) string {
 }
 
 // tally is the page of counts that is asked for. complete fills in what rows have besides.
-func tally(q ask.TallyQuestion, orders []string, counts map[string]int, complete func(*ask.Tally)) (out ask.TallyPage, err error) {
+func tally(q ask.TallyQuestion, orders []string, counts map[string]int, complete func(*ask.Tally)) (out ask.TallyPage,
+	err error) {
 	order, err := ask.ParseOrder(q.Sort, orders...)
 	if err != nil {
 		return out, err

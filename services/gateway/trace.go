@@ -14,7 +14,8 @@ import (
 
 // traces reports whether trace has something to show of the current message.
 func (f *feed) traces(p *natsx.Pack) bool {
-	return f.log.Enabled(context.Background(), slog.LevelDebug) || f.tracer != nil && tracing.Sampled(string(p.Traceparent()))
+	return f.log.Enabled(context.Background(), slog.LevelDebug) || f.tracer != nil &&
+		tracing.Sampled(string(p.Traceparent()))
 }
 
 // trace makes a stored message visible on its way, before it is handed to the
@@ -30,8 +31,10 @@ func (f *feed) trace(m *hub.Message, traceparent string) {
 	if f.tracer == nil || !tracing.Sampled(traceparent) {
 		return
 	}
-	_, span := f.tracer.Start(tracing.WithTraceparent(ctx, traceparent), "deliver", trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
-		attribute.String("herald.channel", m.Channel), attribute.String("herald.id", m.ID), attribute.Int64("herald.seq", int64(m.Seq))))
+	_, span := f.tracer.Start(tracing.WithTraceparent(ctx, traceparent), "deliver",
+		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
+			attribute.String("herald.channel", m.Channel), attribute.String("herald.id", m.ID),
+			attribute.Int64("herald.seq", int64(m.Seq))))
 	var shards, subscribers atomic.Int64
 	shards.Store(int64(f.hub.Shards()))
 	m.Written = func(n int) {

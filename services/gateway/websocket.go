@@ -44,7 +44,8 @@ func (s *Service) admitSocket(w http.ResponseWriter, r *http.Request) (page, boo
 
 // acceptSocket does the handshake, with the session's wording, and reports whether
 // there is a client now. The caller then starts its connection.
-func (s *Service) acceptSocket(w http.ResponseWriter, r *http.Request, sess *session, remote netip.Addr, id string) bool {
+func (s *Service) acceptSocket(w http.ResponseWriter, r *http.Request, sess *session, remote netip.Addr,
+	id string) bool {
 	err := s.conns.Accept(&sess.conn, w, r, remote, id, sess.words.format, func(status int, reason error) {
 		if status == http.StatusServiceUnavailable {
 			s.refuseSocket(w, r, "stopping", proto.ProblemUnavailable.With("this gateway is stopping; connect again"))

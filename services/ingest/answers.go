@@ -14,8 +14,8 @@ import (
 	"github.com/herald-push/herald/services/internal/telemetry"
 )
 
-// answers are what ingest tells the console and herald top about itself. Nothing of it is kept while nobody asks, except
-// for the last refusals.
+// answers are what ingest tells the console and herald top about itself. Nothing of it is kept while nobody asks,
+// except for the last refusals.
 type answers struct {
 	s        *Service
 	ops      *telemetry.Ops
@@ -54,8 +54,10 @@ func (a *answers) stats(ctx context.Context, _ struct{}) (ask.IngestStats, error
 	published, ack, pending := a.s.publisher.Figures()
 	cfg := a.s.current.Load()
 	return ask.IngestStats{
-		Process: a.process.With(a.ops.Ready(ctx)), Published: published, Refused: a.refusals.Count(), Ack: ack, Pending: pending,
-		Stream: a.s.publisher.StreamState(), MaxBytes: int64(cfg.StreamMaxBytes), MaxAge: cfg.StreamMaxAge.Seconds(), Lane: a.s.publisher.Lane(),
+		Process: a.process.With(a.ops.Ready(ctx)), Published: published, Refused: a.refusals.Count(), Ack: ack,
+		Pending: pending,
+		Stream:  a.s.publisher.StreamState(), MaxBytes: int64(cfg.StreamMaxBytes), MaxAge: cfg.StreamMaxAge.Seconds(),
+		Lane: a.s.publisher.Lane(),
 	}, nil
 }
 
@@ -102,7 +104,8 @@ func (s *Service) refused(r *http.Request, err error) {
 		p = proto.ProblemInternal
 	}
 	f := ask.Refusal{
-		Service: ask.Ingest, Instance: s.answers.process.Instance, Reason: strings.TrimPrefix(p.Type, "urn:herald:problem:"), Status: p.Status,
+		Service: ask.Ingest, Instance: s.answers.process.Instance,
+		Reason: strings.TrimPrefix(p.Type, "urn:herald:problem:"), Status: p.Status,
 		Request: httpx.RequestID(r), Path: r.URL.Path, Detail: p.Error(), Origin: r.Header.Get("Origin"),
 	}
 	if address := s.cfg.TrustedProxies.ClientIP(r); address.IsValid() {

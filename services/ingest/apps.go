@@ -159,7 +159,8 @@ func (s *Service) askGateways(ctx context.Context, key string, q pusher.Channels
 			return nil, proto.ProblemInvalidParameter.With(fmt.Sprintf("more than %d channels have subscribers; ask for some of them with filter_by_prefix", pusher.MaxListed))
 		}
 	}
-	return nil, proto.ProblemUnavailable.With("the gateways do not tell now which channels have subscribers: " + err.Error())
+	return nil, proto.ProblemUnavailable.With("the gateways do not tell now which channels have subscribers: " +
+		err.Error())
 }
 
 // info reads the parameter info: whether subscription counts are asked for. Errors
@@ -195,7 +196,8 @@ func (s *Service) getChannels(w http.ResponseWriter, r *http.Request, c *appCall
 	if err != nil {
 		return err
 	}
-	found, err := s.askGateways(r.Context(), c.grant.KeyID, pusher.ChannelsQuery{App: c.app.ID, Prefix: c.query.Get("filter_by_prefix")})
+	found, err := s.askGateways(r.Context(), c.grant.KeyID, pusher.ChannelsQuery{App: c.app.ID,
+		Prefix: c.query.Get("filter_by_prefix")})
 	if err != nil {
 		return err
 	}

@@ -61,17 +61,30 @@ func DefaultConfig() Config {
 // Settings declares each setting of ingest.
 func (c *Config) Settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true, Into: &c.Listen},
-		{Env: "HERALD_API_KEY", Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true, Path: &c.APIKeyFile, Into: &c.APIKey},
-		{Flag: "hosts", Env: "HERALD_HOSTS", Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for other names are refused; none: any", Into: (*[]string)(&c.Hosts)},
-		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES", Help: "addresses and prefixes, comma-separated, whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
-		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP", Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, sockets with each service; 0: no limit", Into: &c.MaxPerIP},
-		{Flag: "stream-max-age", Env: "HERALD_STREAM_MAX_AGE", Help: "how long messages are kept for clients that come back", Into: &c.StreamMaxAge},
-		{Flag: "stream-max-bytes", Env: "HERALD_STREAM_MAX_BYTES", Help: "how many bytes of messages are kept; the oldest go first", Kind: config.Bytes, Into: &c.StreamMaxBytes},
-		{Flag: "replicas", Env: "HERALD_REPLICAS", Help: "NATS servers that hold each message: 1, or 3 in a cluster", Into: &c.Replicas},
-		{Flag: "max-message-bytes", Env: "HERALD_MAX_MESSAGE_BYTES", Help: "largest data of one message in bytes; never above what NATS takes", Kind: config.Bytes, Into: &c.MaxMessageBytes},
-		{Flag: "max-request-bytes", Env: "HERALD_MAX_REQUEST_BYTES", Help: "largest request in bytes, NDJSON streams excepted", Kind: config.Bytes, Into: &c.MaxRequestBytes},
-		{Flag: "drain", Env: "HERALD_DRAIN", Help: "how long requests under way may take to finish when the service stops", Into: &c.Drain},
+		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true,
+			Into: &c.Listen},
+		{Env: "HERALD_API_KEY",
+			Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true,
+			Path: &c.APIKeyFile, Into: &c.APIKey},
+		{Flag: "hosts", Env: "HERALD_HOSTS",
+			Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for other names are refused; none: any", Into: (*[]string)(&c.Hosts)},
+		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES",
+			Help: "addresses and prefixes, comma-separated, whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
+		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP",
+			Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, sockets with each service; 0: no limit", Into: &c.MaxPerIP},
+		{Flag: "stream-max-age", Env: "HERALD_STREAM_MAX_AGE",
+			Help: "how long messages are kept for clients that come back", Into: &c.StreamMaxAge},
+		{Flag: "stream-max-bytes", Env: "HERALD_STREAM_MAX_BYTES",
+			Help: "how many bytes of messages are kept; the oldest go first", Kind: config.Bytes, Into: &c.StreamMaxBytes},
+		{Flag: "replicas", Env: "HERALD_REPLICAS", Help: "NATS servers that hold each message: 1, or 3 in a cluster",
+			Into: &c.Replicas},
+		{Flag: "max-message-bytes", Env: "HERALD_MAX_MESSAGE_BYTES",
+			Help: "largest data of one message in bytes; never above what NATS takes", Kind: config.Bytes,
+			Into: &c.MaxMessageBytes},
+		{Flag: "max-request-bytes", Env: "HERALD_MAX_REQUEST_BYTES",
+			Help: "largest request in bytes, NDJSON streams excepted", Kind: config.Bytes, Into: &c.MaxRequestBytes},
+		{Flag: "drain", Env: "HERALD_DRAIN",
+			Help: "how long requests under way may take to finish when the service stops", Into: &c.Drain},
 	}
 }
 
@@ -102,9 +115,13 @@ func (c *Config) Validate() error {
 	fault(c.StreamMaxAge < time.Second, "stream-max-age: %s; want at least 1s", c.StreamMaxAge)
 	fault(c.StreamMaxBytes < 1<<20, "stream-max-bytes: %d; want at least %d (1 MiB)", c.StreamMaxBytes, 1<<20)
 	fault(c.Replicas < 1 || c.Replicas > 5, "replicas: %d; NATS takes 1 to 5", c.Replicas)
-	fault(c.MaxMessageBytes < minMessageBytes, "max-message-bytes: %d; want at least %d", c.MaxMessageBytes, minMessageBytes)
-	fault(c.MaxRequestBytes < minRequestBytes, "max-request-bytes: %d; want at least %d", c.MaxRequestBytes, minRequestBytes)
-	fault(c.MaxRequestBytes < int64(c.MaxMessageBytes), "max-request-bytes: %d; a request must be able to hold a message of max-message-bytes, %d", c.MaxRequestBytes, c.MaxMessageBytes)
+	fault(c.MaxMessageBytes < minMessageBytes, "max-message-bytes: %d; want at least %d", c.MaxMessageBytes,
+		minMessageBytes)
+	fault(c.MaxRequestBytes < minRequestBytes, "max-request-bytes: %d; want at least %d", c.MaxRequestBytes,
+		minRequestBytes)
+	fault(c.MaxRequestBytes < int64(c.MaxMessageBytes),
+		"max-request-bytes: %d; a request must be able to hold a message of max-message-bytes, %d", c.MaxRequestBytes,
+		c.MaxMessageBytes)
 	fault(c.Drain <= 0, "drain: %s; want a positive duration", c.Drain)
 	return errors.Join(faults...)
 }

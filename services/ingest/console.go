@@ -25,18 +25,20 @@ func (s *Service) publishForConsole(ctx context.Context, q ask.PublishQuestion) 
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.RemoteAddr = net.JoinHostPort(q.Address, "0")
-	g := auth.NewGrant(&auth.Principal{Name: q.Sender, Channels: []string{">"}, Scopes: []auth.Scope{auth.Publish}}, q.Sender, nil)
+	g := auth.NewGrant(&auth.Principal{Name: q.Sender, Channels: []string{">"}, Scopes: []auth.Scope{auth.Publish}},
+		q.Sender, nil)
 	router := httpx.NewRouter(s.log)
-	router.Post("/v1/messages", s.count("console", s.traced("/v1/messages", func(w http.ResponseWriter, r *http.Request) {
-		err := s.started()
-		if err != nil {
-			err = proto.ProblemUnavailable.With(err.Error())
-		} else {
-			err = s.postMessages(w, r, g)
-		}
-		if err != nil {
-			s.writeProblem(w, r, err)
-		}
-	})))
+	router.Post("/v1/messages", s.count("console", s.traced("/v1/messages",
+		func(w http.ResponseWriter, r *http.Request) {
+			err := s.started()
+			if err != nil {
+				err = proto.ProblemUnavailable.With(err.Error())
+			} else {
+				err = s.postMessages(w, r, g)
+			}
+			if err != nil {
+				s.writeProblem(w, r, err)
+			}
+		})))
 	return ask.Record(router, r), nil
 }

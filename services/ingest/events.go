@@ -58,7 +58,8 @@ func (s *Service) postBatch(w http.ResponseWriter, r *http.Request, c *appCall) 
 		}
 		for i, e := range batch.Batch {
 			if len(e.Channels) > 0 && err == nil {
-				err = proto.ProblemInvalidMessage.With("an event of a batch has one channel").At("/batch/" + strconv.Itoa(i) + "/channels")
+				err = proto.ProblemInvalidMessage.With("an event of a batch has one channel").At("/batch/" +
+					strconv.Itoa(i) + "/channels")
 			}
 		}
 		return batch.Batch, err
@@ -85,7 +86,8 @@ func (s *Service) postBatch(w http.ResponseWriter, r *http.Request, c *appCall) 
 // publishEvents checks all events of a request, publishes them in their order, and
 // returns the attributes that were asked for, by channel. at is the pointer to an
 // event in the body. Errors are problems.
-func (s *Service) publishEvents(w http.ResponseWriter, r *http.Request, c *appCall, parse func([]byte) ([]appEvent, error), at func(int) string) (map[string]attributes, error) {
+func (s *Service) publishEvents(w http.ResponseWriter, r *http.Request, c *appCall,
+	parse func([]byte) ([]appEvent, error), at func(int) string) (map[string]attributes, error) {
 	m, err := s.newMeter(w, c.grant) // before the request is looked at: one that is refused counts, too
 	if err != nil {
 		return nil, err

@@ -152,7 +152,8 @@ func (s *Service) history(ctx context.Context, q historyQuery) (historyPage, err
 			return historyPage{}, err
 		}
 		if got.Missing > 0 && got.Why == natsx.Damaged && q.since != proto.SinceAll {
-			return historyPage{}, proto.ProblemGone.With("since: some of what came after " + q.since + " is lost, since the stream is damaged there; since=" +
+			return historyPage{}, proto.ProblemGone.With("since: some of what came after " + q.since +
+				" is lost, since the stream is damaged there; since=" +
 				page.id(got.Missing).String() + " goes on behind it")
 		}
 		page.messages, page.more, page.end = got.Messages, got.End < page.end, got.End
@@ -181,12 +182,16 @@ func place(q historyQuery, state natsx.State) (uint64, error) {
 	case q.since == proto.SinceAll:
 		return proto.EndOf(state.First - 1), nil
 	case lost:
-		return 0, proto.ProblemGone.With("since: " + q.since + " is lost, and what was stored around it may be; since=" +
-			proto.Cursor{Epoch: state.Epochs.At(begins - 1), Seq: proto.EndOf(begins - 1)}.String() + " goes on behind it")
+		return 0, proto.ProblemGone.With("since: " + q.since +
+			" is lost, and what was stored around it may be; since=" +
+			proto.Cursor{Epoch: state.Epochs.At(begins - 1), Seq: proto.EndOf(begins - 1)}.String() +
+			" goes on behind it")
 	case proto.PackOf(q.id.Seq) > state.Last, !state.Epochs.Known(q.id.Epoch, proto.PackOf(q.id.Seq)):
-		return 0, proto.ProblemGone.With("since: " + q.since + " is not in this stream: it is of another one, or was never given out; since=all starts over")
+		return 0, proto.ProblemGone.With("since: " + q.since +
+			" is not in this stream: it is of another one, or was never given out; since=all starts over")
 	case natsx.FirstAfter(q.id.Seq) < state.First:
-		return 0, proto.ProblemGone.With("since: what came after " + q.since + " is no longer kept; since=all starts over")
+		return 0, proto.ProblemGone.With("since: what came after " + q.since +
+			" is no longer kept; since=all starts over")
 	}
 	return q.id.Seq, nil
 }

@@ -102,7 +102,8 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
 	}
-	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, tracer: deps.Tracer, announce: deps.Announce, stall: stallTimeout,
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, js: js, tracer: deps.Tracer, announce: deps.Announce,
+		stall: stallTimeout,
 		pages: httpx.NewPlaces(maxPages, maxPagesOfKey), large: httpx.NewPlaces(largeBodies, largeBodiesOfKey)}
 	s.current.Store(&s.cfg)
 	s.envKey = keystore.EnvKey{Secret: cfg.APIKey, File: cfg.APIKeyFile, Log: s.log}
@@ -124,7 +125,8 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 		router := httpx.NewRouter(s.log)
 		deps.Ops.Mount(router)
 		s.Mount(router)
-		if s.server, err = httpx.NewServer(httpx.ServerConfig{Listen: cfg.Listen, Grace: cfg.Drain, MaxPerAddress: cfg.MaxPerIP, Proxies: cfg.TrustedProxies, Hosts: cfg.Hosts}, router, s.log); err != nil {
+		if s.server, err = httpx.NewServer(httpx.ServerConfig{Listen: cfg.Listen, Grace: cfg.Drain,
+			MaxPerAddress: cfg.MaxPerIP, Proxies: cfg.TrustedProxies, Hosts: cfg.Hosts}, router, s.log); err != nil {
 			return nil, err
 		}
 	}

@@ -86,7 +86,8 @@ func (s *Service) keepReplicas(ctx context.Context) {
 	_ = again.Until(ctx, func(ctx context.Context) error { // fails only when ctx ends
 		ask, cancel := context.WithTimeout(ctx, keysTimeout)
 		defer cancel()
-		return errors.Join(keystore.Replicate(ask, s.js, s.cfg.Replicas), bucket.Replicate(ask, s.js, settings.Bucket, s.cfg.Replicas))
+		return errors.Join(keystore.Replicate(ask, s.js, s.cfg.Replicas),
+			bucket.Replicate(ask, s.js, settings.Bucket, s.cfg.Replicas))
 	})
 }
 

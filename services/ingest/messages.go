@@ -79,7 +79,8 @@ func (s *Service) postMessages(w http.ResponseWriter, r *http.Request, g auth.Gr
 		return err
 	}
 	if p.Channel == "" {
-		return s.publishAll(w, r, o, func(yield func(int, proto.Publication) bool) { yield(publish.Whole, p) }, m.messages)
+		return s.publishAll(w, r, o, func(yield func(int, proto.Publication) bool) { yield(publish.Whole, p) },
+			m.messages)
 	}
 	return s.publishOne(w, r, o, &p)
 }
@@ -116,7 +117,8 @@ func (s *Service) parse(o *origin, b []byte, at string) (proto.Publication, erro
 
 func (s *Service) checkSize(data []byte, at string) error {
 	if limit := s.publisher.MaxData(s.current.Load().MaxMessageBytes); len(data) > limit {
-		return proto.ProblemTooLarge.With(fmt.Sprintf("the data has %d bytes, at most %d are allowed", len(data), limit)).At(at)
+		return proto.ProblemTooLarge.With(fmt.Sprintf("the data has %d bytes, at most %d are allowed", len(data),
+			limit)).At(at)
 	}
 	return nil
 }
@@ -145,7 +147,8 @@ func (s *Service) publishOne(w http.ResponseWriter, r *http.Request, o *origin, 
 
 // publishAll answers with an array of results, one per message and channel, of
 // which there are n. pubs have their places.
-func (s *Service) publishAll(w http.ResponseWriter, r *http.Request, o *origin, pubs iter.Seq2[int, proto.Publication], n int) error {
+func (s *Service) publishAll(w http.ResponseWriter, r *http.Request, o *origin, pubs iter.Seq2[int, proto.Publication],
+	n int) error {
 	answer, err := s.sendAll(r.Context(), o, pubs, n)
 	// Not every ResponseWriter has deadlines; then the server's own holds.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
@@ -165,7 +168,8 @@ func (s *Service) publishAll(w http.ResponseWriter, r *http.Request, o *origin, 
 // acknowledgements. After the first failure nothing more is sent; what was is
 // waited for. There is one result per message, in any case, in a JSON array;
 // the error is the first one.
-func (s *Service) sendAll(ctx context.Context, o *origin, pubs iter.Seq2[int, proto.Publication], n int) (results []byte, failed error) {
+func (s *Service) sendAll(ctx context.Context, o *origin, pubs iter.Seq2[int, proto.Publication],
+	n int) (results []byte, failed error) {
 	window := make([]*publish.Delivery, min(publish.MaxWindow, n)) // a ring
 	results = append(make([]byte, 0, 128*min(n, 1024)), '[')
 	add := func(res proto.Result) {
@@ -227,7 +231,8 @@ func mediaType(w http.ResponseWriter, r *http.Request, accept string) (string, e
 	}
 	if encoding != "" && !strings.EqualFold(encoding, "identity") {
 		w.Header().Set("Accept-Encoding", "identity") // RFC 9110 section 12.5.3
-		return "", unsupported(w, accept, "Content-Encoding "+strconv.Quote(encoding)+" is not supported; send the body as it is")
+		return "", unsupported(w, accept,
+			"Content-Encoding "+strconv.Quote(encoding)+" is not supported; send the body as it is")
 	}
 	header, err := httpx.Single(r, "Content-Type")
 	if err != nil {

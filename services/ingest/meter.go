@@ -47,7 +47,8 @@ func (m *meter) count(p *proto.Publication, at string) error {
 		return proto.ProblemTooLarge.With(fmt.Sprintf("more than %d messages, counted per channel; send them as application/x-ndjson", maxMessages)).At(at)
 	case m.bytes > m.maxBytes:
 		return proto.ProblemTooLarge.With(fmt.Sprintf(
-			"more than %d bytes of data, counted per channel; send less at once, or a stream (application/x-ndjson)", m.maxBytes)).At(at)
+			"more than %d bytes of data, counted per channel; send less at once, or a stream (application/x-ndjson)",
+			m.maxBytes)).At(at)
 	}
 	return m.charge(m.messages - m.charged)
 }

@@ -105,7 +105,8 @@ func (s *Service) relay(w http.ResponseWriter, r *http.Request, rc *http.Respons
 	h.Set("Content-Type", "application/x-ndjson")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold the answer back until its end
-	out := &answer{publisher: s.publisher, queue: make(chan entry, publish.MaxWindow), w: newStallWriter(w, rc, s.stall), broken: cancel}
+	out := &answer{publisher: s.publisher, queue: make(chan entry, publish.MaxWindow),
+		w: newStallWriter(w, rc, s.stall), broken: cancel}
 	var writer sync.WaitGroup
 	writer.Go(func() { out.run(r.Context()) }) // ends when the queue is closed
 	finish := sync.OnceFunc(func() {
@@ -119,7 +120,8 @@ func (s *Service) relay(w http.ResponseWriter, r *http.Request, rc *http.Respons
 			grant, denied := s.ring.Authenticate(secret, checked)
 			if denied != nil {
 				s.publisher.Count(proto.StatusFailed)
-				out.queue <- entry{Result: faulty(in.number, proto.StatusFailed, proto.ProblemUnauthorized.With(denied.Error()))}
+				out.queue <- entry{Result: faulty(in.number, proto.StatusFailed,
+					proto.ProblemUnauthorized.With(denied.Error()))}
 				return errCutOff
 			}
 			o.Grant = grant
@@ -166,7 +168,8 @@ func (s *Service) postLine(ctx context.Context, o *origin, line []byte, long err
 		if wait, ok := pace(ctx, o.Grant); ok {
 			e.delivery = s.publisher.Send(&o.Origin, &p, channel, number)
 		} else {
-			e.Problem = proto.ProblemTooManyRequests.With("the key's rate is used up; there is room again in " + wait.Truncate(time.Second).String())
+			e.Problem = proto.ProblemTooManyRequests.With("the key's rate is used up; there is room again in " +
+				wait.Truncate(time.Second).String())
 			s.publisher.Count(proto.StatusFailed)
 			_ = retry.Pause(ctx, min(wait, maxPause)) // the next read fails when ctx has ended
 		}

@@ -118,7 +118,8 @@ func (s *Service) writeNotifyError(w http.ResponseWriter, r *http.Request, err e
 	if !errors.Is(err, errNoMessage) {
 		p := httpx.Problem(err)
 		if p == nil {
-			s.log.ErrorContext(r.Context(), "request failed", "request", httpx.RequestID(r), "method", r.Method, "path", r.URL.Path, "err", err)
+			s.log.ErrorContext(r.Context(), "request failed", "request", httpx.RequestID(r), "method", r.Method, "path",
+				r.URL.Path, "err", err)
 			p = proto.ProblemInternal
 		}
 		switch status = p.Status; status {

@@ -18,9 +18,12 @@ import (
 
 // Mount adds ingest's routes: the HTTP API at a glance.
 func (s *Service) Mount(r chi.Router) {
-	r.Post("/v1/messages", s.count("messages", s.traced("/v1/messages", s.keyed(auth.Publish, s.postMessages, s.writeProblem))))
-	r.Post("/v1/channels/{channel}", s.count("channels", s.traced("/v1/channels/{channel}", s.keyed(auth.Publish, s.postChannel, s.writeProblem))))
-	httpx.Get(r, "/v1/channels/{channel}/messages", s.count("history", s.keyed(auth.History, s.getHistory, s.writeProblem)))
+	r.Post("/v1/messages", s.count("messages", s.traced("/v1/messages",
+		s.keyed(auth.Publish, s.postMessages, s.writeProblem))))
+	r.Post("/v1/channels/{channel}", s.count("channels", s.traced("/v1/channels/{channel}",
+		s.keyed(auth.Publish, s.postChannel, s.writeProblem))))
+	httpx.Get(r, "/v1/channels/{channel}/messages", s.count("history",
+		s.keyed(auth.History, s.getHistory, s.writeProblem)))
 	r.Post("/notify", s.count("notify", s.traced("/notify", s.keyed(auth.Publish, s.notify, s.writeNotifyError))))
 	s.mountApps(r)
 	httpx.Get(r, "/openapi.json", s.count("openapi", s.getOpenAPI))
@@ -31,7 +34,8 @@ type keyedHandler func(w http.ResponseWriter, r *http.Request, g auth.Grant) err
 
 // keyed lets only requests with a valid key that may do this through, before a
 // byte of the body is read, and answers errors with fail.
-func (s *Service) keyed(scope auth.Scope, h keyedHandler, fail func(http.ResponseWriter, *http.Request, error)) http.HandlerFunc {
+func (s *Service) keyed(scope auth.Scope, h keyedHandler, fail func(http.ResponseWriter, *http.Request,
+	error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		g, err := s.authenticate(r)
 		if err == nil {
@@ -77,8 +81,9 @@ func (s *Service) traced(route string, h http.HandlerFunc) http.HandlerFunc {
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		parent := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-		ctx, span := s.tracer.Start(parent, "POST "+route, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
-			attribute.String("http.request.method", r.Method), attribute.String("http.route", route)))
+		ctx, span := s.tracer.Start(parent, "POST "+route, trace.WithSpanKind(trace.SpanKindServer),
+			trace.WithAttributes(
+				attribute.String("http.request.method", r.Method), attribute.String("http.route", route)))
 		defer span.End()
 		observe(w, r.WithContext(ctx), h, func(code int) {
 			span.SetAttributes(attribute.Int("http.response.status_code", code))

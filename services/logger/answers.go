@@ -35,7 +35,8 @@ func (a *answers) run(ctx context.Context) error {
 }
 
 func (a *answers) stats(ctx context.Context, _ struct{}) (ask.LoggerStats, error) {
-	return ask.LoggerStats{Process: a.process.With(a.ops.Ready(ctx)), Lag: a.s.metrics.lag(), Rows: uint64(ask.Counted(a.s.metrics.rows))}, nil
+	return ask.LoggerStats{Process: a.process.With(a.ops.Ready(ctx)), Lag: a.s.metrics.lag(),
+		Rows: uint64(ask.Counted(a.s.metrics.rows))}, nil
 }
 
 // message answers whether a message has its row.

@@ -181,7 +181,8 @@ func (s *attachment) rows(batch []jetstream.Msg) (rows []store.Row, left uint64)
 			continue
 		}
 		seq, foreign := meta.Sequence.Stream, 0
-		rows, foreign = appendRows(rows, s.epochs.At(seq), stored{subject: m.Subject(), header: m.Headers(), body: m.Data(), seq: seq, time: meta.Timestamp})
+		rows, foreign = appendRows(rows, s.epochs.At(seq), stored{subject: m.Subject(), header: m.Headers(),
+			body: m.Data(), seq: seq, time: meta.Timestamp})
 		if foreign > 0 {
 			s.metrics.foreign.Add(float64(foreign))
 			s.log.Debug("foreign message logged as it is", "subject", m.Subject(), "seq", seq)

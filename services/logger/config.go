@@ -40,11 +40,18 @@ func DefaultConfig() Config {
 // Settings declares each setting of the logger.
 func (c *Config) Settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true, Into: &c.Listen},
-		{Flag: "db", Env: "HERALD_DB", Help: "SQLite file of the log; it and its folder are made if they are missing", Into: &c.DB},
-		{Flag: "log-max-age", Env: "HERALD_LOG_MAX_AGE", Help: "how long the log keeps a message; 0: for ever", Into: &c.MaxAge},
-		{Flag: "log-max-bytes", Env: "HERALD_LOG_MAX_BYTES", Help: "how many bytes the log may hold, the oldest messages go first; 0: no limit", Kind: config.Bytes, Into: &c.MaxBytes},
-		{Env: "HERALD_API_KEY", Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true, Path: &c.APIKeyFile, Into: &c.APIKey},
+		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true,
+			Into: &c.Listen},
+		{Flag: "db", Env: "HERALD_DB", Help: "SQLite file of the log; it and its folder are made if they are missing",
+			Into: &c.DB},
+		{Flag: "log-max-age", Env: "HERALD_LOG_MAX_AGE", Help: "how long the log keeps a message; 0: for ever",
+			Into: &c.MaxAge},
+		{Flag: "log-max-bytes", Env: "HERALD_LOG_MAX_BYTES",
+			Help: "how many bytes the log may hold, the oldest messages go first; 0: no limit", Kind: config.Bytes,
+			Into: &c.MaxBytes},
+		{Env: "HERALD_API_KEY",
+			Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true,
+			Path: &c.APIKeyFile, Into: &c.APIKey},
 	}
 }
 
@@ -66,7 +73,9 @@ func (c *Config) Validate() error {
 		}
 	}
 	fault(c.DB == "", "db: want the path of a file, such as data/herald.db")
-	fault(c.MaxAge < 0 || c.MaxAge > 0 && c.MaxAge < time.Minute, "log-max-age: %s; want at least 1m, or 0 to keep messages for ever", c.MaxAge)
-	fault(c.MaxBytes < 0 || c.MaxBytes > 0 && c.MaxBytes < minLogBytes, "log-max-bytes: %d; want at least %d (1 MiB), or 0 for no limit", c.MaxBytes, minLogBytes)
+	fault(c.MaxAge < 0 || c.MaxAge > 0 && c.MaxAge < time.Minute,
+		"log-max-age: %s; want at least 1m, or 0 to keep messages for ever", c.MaxAge)
+	fault(c.MaxBytes < 0 || c.MaxBytes > 0 && c.MaxBytes < minLogBytes,
+		"log-max-bytes: %d; want at least %d (1 MiB), or 0 for no limit", c.MaxBytes, minLogBytes)
 	return errors.Join(faults...)
 }

@@ -47,7 +47,8 @@ type timing struct {
 	retry     time.Duration // before the next attempt to write, or to attach
 }
 
-var defaultTiming = timing{ackWait: ackWait, heartbeat: 5 * time.Second, check: 5 * time.Second, stall: 15 * time.Second, retry: time.Second}
+var defaultTiming = timing{ackWait: ackWait, heartbeat: 5 * time.Second, check: 5 * time.Second,
+	stall: 15 * time.Second, retry: time.Second}
 
 // consumer moves messages from the stream to the store.
 type consumer struct {
@@ -143,7 +144,8 @@ func (c *consumer) follow(ctx context.Context) error {
 	if err := s.attach(ctx, stream); err != nil {
 		return err
 	}
-	in := &intake{messages: make(chan jetstream.Msg, batchRows), abandoned: make(chan struct{}), other: make(chan struct{})}
+	in := &intake{messages: make(chan jetstream.Msg, batchRows), abandoned: make(chan struct{}),
+		other: make(chan struct{})}
 	pull, err := s.durable.Consume(func(m jetstream.Msg) { s.receive(in, m) },
 		jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes), jetstream.PullHeartbeat(c.timing.heartbeat),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
@@ -176,7 +178,8 @@ func (c *consumer) follow(ctx context.Context) error {
 const epochWait = 3 * time.Second
 
 func (s *attachment) awaitEpoch(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
-	for deadline := time.Now().Add(epochWait); !natsx.EpochsOf(stream.CachedInfo()).Foresees(s.nc) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(epochWait); !natsx.EpochsOf(stream.CachedInfo()).Foresees(s.nc) &&
+		time.Now().Before(deadline); {
 		_ = retry.Pause(ctx, 50*time.Millisecond) // AwaitStream returns ctx's error
 		var err error
 		if stream, err = natsx.AwaitStream(ctx, s.js, s.pulse, s.log); err != nil {

@@ -15,7 +15,8 @@ const csvHeader = "message,sender,timestamp,channel,event,id,epoch,seq,source\n"
 // encoding/csv quotes what has a comma, and a spreadsheet of a country that
 // writes 1,5 uses the semicolon, or a tab, as the separator.
 func appendCSV(b []byte, r *store.Row) []byte {
-	for i, cell := range []string{r.Message, r.Sender, r.Timestamp, r.Channel, r.Event, r.ID(), r.Epoch, strconv.FormatUint(r.Seq, 10), r.Source} {
+	for i, cell := range []string{r.Message, r.Sender, r.Timestamp, r.Channel, r.Event, r.ID(), r.Epoch,
+		strconv.FormatUint(r.Seq, 10), r.Source} {
 		if i > 0 {
 			b = append(b, ',')
 		}
@@ -59,5 +60,6 @@ func appendCell(b []byte, cell string) []byte {
 // isFormula reports whether a cell that begins with r is computed; a wide
 // letter counts as its narrow one where Chinese or Japanese is written.
 func isFormula(r rune) bool {
-	return r < utf8.RuneSelf && bytes.IndexByte([]byte("=+-@"), byte(r)) >= 0 || r == '＝' || r == '＋' || r == '－' || r == '＠'
+	return r < utf8.RuneSelf && bytes.IndexByte([]byte("=+-@"), byte(r)) >= 0 || r == '＝' || r == '＋' || r == '－' ||
+		r == '＠'
 }

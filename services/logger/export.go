@@ -102,7 +102,8 @@ func (s *Service) export(w http.ResponseWriter, r *http.Request, g auth.Grant, f
 
 // writeRows writes every row that fits the filter, as CSV or NDJSON, with the
 // publishers' addresses or without.
-func writeRows(ctx context.Context, from *store.Store, f store.Filter, format string, addresses bool, w io.Writer) error {
+func writeRows(ctx context.Context, from *store.Store, f store.Filter, format string, addresses bool,
+	w io.Writer) error {
 	each := func(write func(r *store.Row) error) error {
 		return from.Export(ctx, f, func(r *store.Row) error {
 			if !addresses {

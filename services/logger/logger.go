@@ -95,7 +95,8 @@ func New(_ context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: httpx.NewPlaces(maxExports, maxExportsOfKey), queryTimeout: queryTimeout, retainNow: make(chan struct{}, 1)}
+	s := &Service{cfg: cfg, log: deps.Log, nc: deps.NATS, exports: httpx.NewPlaces(maxExports, maxExportsOfKey),
+		queryTimeout: queryTimeout, retainNow: make(chan struct{}, 1)}
 	s.current.Store(&s.cfg)
 	if s.js, err = jetstream.New(deps.NATS); err != nil {
 		return nil, fmt.Errorf("JetStream: %w", err)
@@ -117,7 +118,8 @@ func New(_ context.Context, cfg Config, deps Deps) (_ *Service, err error) {
 		}
 	}
 	telemetry.Broker(deps.Registry, "logger", s.nc.IsConnected, s.consumer.reachable)
-	deps.Settings.Add(settings.Of("logger", cfg, (*Config).Settings, (*Config).Validate, s.apply, "log-max-age", "log-max-bytes"))
+	deps.Settings.Add(settings.Of("logger", cfg, (*Config).Settings, (*Config).Validate, s.apply, "log-max-age",
+		"log-max-bytes"))
 	if deps.Optional {
 		deps.Ops.AddCheck("logger", s.starting)
 		deps.Ops.AddWarning("logger", s.ready)

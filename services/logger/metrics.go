@@ -50,10 +50,13 @@ func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *met
 	m := &metrics{
 		rows:         counter("rows_total", "Messages written to the log."),
 		redeliveries: counter("redeliveries_total", "Messages that came again and were in the log already."),
-		foreign:      counter("foreign_messages_total", "Messages that Herald did not make; they are logged as they are."),
-		expired:      counter("expired_rows_total", "Rows deleted by retention."),
-		holes:        counter("holes_total", "Packs of messages that this process found to be lost by the stream before the logger saw them."),
-		stalls:       counter("stalls_total", "Times that the stream had messages and delivered none, so that the logger asked anew."),
+		foreign: counter("foreign_messages_total",
+			"Messages that Herald did not make; they are logged as they are."),
+		expired: counter("expired_rows_total", "Rows deleted by retention."),
+		holes: counter("holes_total",
+			"Packs of messages that this process found to be lost by the stream before the logger saw them."),
+		stalls: counter("stalls_total",
+			"Times that the stream had messages and delivered none, so that the logger asked anew."),
 		batch: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "herald_logger_batch_rows",
 			Help:    "Messages of one transaction.",

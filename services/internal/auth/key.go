@@ -44,7 +44,8 @@ type Key struct {
 const MinKeyBytes = 16
 
 // placeholders are keys that somebody copied from somewhere and forgot.
-var placeholders = []string{"changeme", "change-me", "change_me", "secret", "password", "yourapikey", "your-api-key", "your_api_key", "api-key-here", "placeholder", "example", "insert", "replace"}
+var placeholders = []string{"changeme", "change-me", "change_me", "secret", "password", "yourapikey", "your-api-key",
+	"your_api_key", "api-key-here", "placeholder", "example", "insert", "replace"}
 
 // CheckSecret reports whether a secret that an operator chose may be used:
 // at least MinKeyBytes of printable ASCII, not a known placeholder, not one
@@ -53,12 +54,14 @@ func CheckSecret(what, s string) error { return checkSecret(what, s, MinKeyBytes
 
 func checkSecret(what, s string, least int) error {
 	if len(s) < least {
-		return fmt.Errorf("%s has %d characters; use at least %d random ones, for example from: openssl rand -hex 24", what, len(s), least)
+		return fmt.Errorf("%s has %d characters; use at least %d random ones, for example from: openssl rand -hex 24",
+			what, len(s), least)
 	}
 	lower := strings.ToLower(s)
 	for _, p := range placeholders {
 		if strings.Contains(lower, p) {
-			return fmt.Errorf("%s looks like a placeholder; use a random one, for example from: openssl rand -hex 24", what)
+			return fmt.Errorf("%s looks like a placeholder; use a random one, for example from: openssl rand -hex 24",
+				what)
 		}
 	}
 	distinct := map[byte]bool{}
@@ -100,7 +103,8 @@ func NewKey(secret, name string, channels []string, may []Scope, now time.Time) 
 	}
 	digest := sha256.Sum256([]byte(secret))
 	d := hex.EncodeToString(digest[:])
-	return Key{ID: d[:8], Name: name, Digest: d, May: slices.Clone(may), Channels: slices.Clone(channels), Created: now.UTC().Truncate(time.Millisecond)}, nil
+	return Key{ID: d[:8], Name: name, Digest: d, May: slices.Clone(may), Channels: slices.Clone(channels),
+		Created: now.UTC().Truncate(time.Millisecond)}, nil
 }
 
 // Check reports whether a key that comes from a store is whole: a name that is
@@ -153,7 +157,8 @@ func (r *Ring) Put(k Key) error {
 	if scopes == nil {
 		scopes = Scopes
 	}
-	rk := &ringKey{Key: k, principal: &Principal{Name: k.Name, Channels: k.Channels, Scopes: scopes, Expires: k.Expires}}
+	rk := &ringKey{Key: k, principal: &Principal{Name: k.Name, Channels: k.Channels, Scopes: scopes,
+		Expires: k.Expires}}
 	_, _ = hex.Decode(rk.digest[:], []byte(k.Digest)) // Check has decoded it
 	if k.Rate > 0 {
 		rk.limit = rate.NewLimiter(rate.Limit(k.Rate), max(1, int(min(k.Rate, math.MaxInt32))))

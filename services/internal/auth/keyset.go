@@ -71,18 +71,21 @@ func newKeySet(ctx context.Context, from string, log *slog.Logger) (*keySet, err
 		return k, k.file.first()
 	}
 	if u.Scheme == "http" && !loopback(u.Hostname()) {
-		return nil, fmt.Errorf("%s is plain http: whoever is on the way could hand out keys of their own; use https", u.Redacted())
+		return nil, fmt.Errorf("%s is plain http: whoever is on the way could hand out keys of their own; use https",
+			u.Redacted())
 	}
 	k.url = from
-	k.client = &http.Client{Timeout: fetchTimeout, Transport: http.DefaultTransport.(*http.Transport).Clone(), CheckRedirect: func(r *http.Request, via []*http.Request) error {
-		if r.URL.Scheme != u.Scheme || r.URL.Host != u.Host {
-			return fmt.Errorf("it redirects to another origin (%s://%s); name the URL of the keys themselves", r.URL.Scheme, r.URL.Host)
-		}
-		if len(via) > 5 {
-			return errors.New("it redirects more than five times")
-		}
-		return nil
-	}}
+	k.client = &http.Client{Timeout: fetchTimeout, Transport: http.DefaultTransport.(*http.Transport).Clone(),
+		CheckRedirect: func(r *http.Request, via []*http.Request) error {
+			if r.URL.Scheme != u.Scheme || r.URL.Host != u.Host {
+				return fmt.Errorf("it redirects to another origin (%s://%s); name the URL of the keys themselves",
+					r.URL.Scheme, r.URL.Host)
+			}
+			if len(via) > 5 {
+				return errors.New("it redirects more than five times")
+			}
+			return nil
+		}}
 	k.missing = errors.New("not fetched yet")
 	k.fetch(ctx)
 	return k, nil
@@ -142,7 +145,8 @@ func (k *keySet) fetch(ctx context.Context) {
 	switch {
 	case err == nil || ctx.Err() != nil:
 	case first:
-		k.log.Warn("JWKS could not be fetched; tokens are refused until it is, and clients told to come back", "err", err)
+		k.log.Warn("JWKS could not be fetched; tokens are refused until it is, and clients told to come back", "err",
+			err)
 	default:
 		k.log.Warn("JWKS could not be refreshed; the keys known so far stay", "err", err)
 	}
@@ -231,7 +235,8 @@ func parseKeySet(b []byte) (keys []publicKey, left []error, err error) {
 		keys = append(keys, publicKey{id: head.KID, alg: jwk.Marshal().ALG.String(), key: jwk.Key()})
 	}
 	if len(keys) == 0 {
-		return nil, nil, errors.Join(append([]error{errors.New("the key set has no keys that could be used")}, left...)...)
+		return nil, nil, errors.Join(append([]error{errors.New("the key set has no keys that could be used")},
+			left...)...)
 	}
 	return keys, left, nil
 }

@@ -26,7 +26,8 @@ func TokenSecrets(what, s string) ([]string, error) {
 	case len(all) == 0:
 		return nil, fmt.Errorf("%s is empty", what)
 	case len(all) > maxTokenSecrets:
-		return nil, fmt.Errorf("%s has %d secrets with white space between them; at most %d may be valid at once", what, len(all), maxTokenSecrets)
+		return nil, fmt.Errorf("%s has %d secrets with white space between them; at most %d may be valid at once", what,
+			len(all), maxTokenSecrets)
 	}
 	for i, secret := range all {
 		which := what

@@ -160,7 +160,8 @@ func (v *Verifier) judge(c claims) (*Principal, error) {
 	case now.After(exp.Add(Leeway)):
 		return nil, fmt.Errorf("the token has %w", ErrExpired)
 	case now.Before(nbf.Add(-EarlyLeeway)):
-		return nil, fmt.Errorf("%w: its claim nbf is ahead of this server's clock by more than %s; come back", ErrEarly, EarlyLeeway)
+		return nil, fmt.Errorf("%w: its claim nbf is ahead of this server's clock by more than %s; come back", ErrEarly,
+			EarlyLeeway)
 	case sub == "":
 		return nil, fmt.Errorf("%w: the claim sub is missing", ErrToken)
 	case channels == nil:

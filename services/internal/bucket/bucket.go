@@ -31,7 +31,8 @@ const makePatience = 5 * time.Second
 
 // Make finds a bucket, or makes it with this many replicas and one value an entry.
 // Only ingest does: it knows on how many servers messages are.
-func Make(ctx context.Context, js jetstream.JetStream, name, description string, replicas int) (jetstream.KeyValue, error) {
+func Make(ctx context.Context, js jetstream.JetStream, name, description string, replicas int) (jetstream.KeyValue,
+	error) {
 	kv, err := Open(ctx, js, name)
 	if !errors.Is(err, ErrNone) {
 		return kv, err

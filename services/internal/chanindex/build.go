@@ -55,7 +55,8 @@ var errMoved = errors.New("the stream is another one than before")
 
 // follow takes in what is stored, until the stream is another one, or nothing
 // comes though there is something.
-func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader, state natsx.State, log *slog.Logger) error {
+func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader, state natsx.State,
+	log *slog.Logger) error {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return err
@@ -83,7 +84,8 @@ func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader,
 			now, err := reader.State(ctx)
 			if err == nil && now.First <= from { // else retention took it
 				x.count(through - from + 1)
-				log.Error("the stream is damaged: messages that it stored are gone; who asks for them is told", "seq", from, "upto", through)
+				log.Error("the stream is damaged: messages that it stored are gone; who asks for them is told", "seq",
+					from, "upto", through)
 			}
 		}
 		if meta.NumPending == 0 || meta.Sequence.Stream >= state.Last {

@@ -115,7 +115,8 @@ func (o *open) close() {
 
 // seal makes a segment, and begins another one at next.
 func (o *open) seal(next uint64) *segment {
-	s := &segment{begins: append(slices.Clone(o.begins), next), entries: make([]uint16, len(o.entries)), any: slices.Clone(o.any)}
+	s := &segment{begins: append(slices.Clone(o.begins), next), entries: make([]uint16, len(o.entries)),
+		any: slices.Clone(o.any)}
 	slices.Sort(o.entries) // by hash, then by block
 	for i, e := range o.entries {
 		s.entries[i] = payload(e>>8)<<8 | uint16(e&0xff)
@@ -167,7 +168,8 @@ func (x *Index) Ranges(names []string, from, upTo uint64) []natsx.PackRange {
 		return []natsx.PackRange{{From: from, Through: upTo}}
 	}
 	r.add(from, x.first-1)
-	i := sort.Search(len(x.segments), func(i int) bool { return x.segments[i].begins[len(x.segments[i].begins)-1] > from })
+	i := sort.Search(len(x.segments),
+		func(i int) bool { return x.segments[i].begins[len(x.segments[i].begins)-1] > from })
 	for ; i < len(x.segments) && x.segments[i].begins[0] <= upTo; i++ {
 		s := x.segments[i]
 		r.marked(s.begins, s.any, hashes, s.blocks)

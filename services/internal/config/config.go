@@ -86,7 +86,8 @@ var ErrHelp = flag.ErrHelp
 // program. Flags may stand before, between and behind the other arguments,
 // which are returned in their order; after "--" nothing is a flag. The error
 // joins every fault, one sentence a line. Parse fills in Initial and From of settings.
-func Parse(name string, args []string, env Env, file map[string]string, out io.Writer, settings []Setting) ([]string, error) {
+func Parse(name string, args []string, env Env, file map[string]string, out io.Writer, settings []Setting) ([]string,
+	error) {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
@@ -156,7 +157,8 @@ func split(fs *flag.FlagSet, args []string) (words []string, faults []error) {
 			if err != nil {
 				// The flag's name only: "---nats=nats://user:password@host" would be quoted whole.
 				what, _, _ := strings.Cut(err.Error(), "=")
-				faults = append(faults, fmt.Errorf("%s; %s -h lists the flags, and after -- nothing is one", what, fs.Name()))
+				faults = append(faults, fmt.Errorf("%s; %s -h lists the flags, and after -- nothing is one", what,
+					fs.Name()))
 			}
 		}
 		args = args[n:]

@@ -52,7 +52,8 @@ func Duration(v string) (time.Duration, error) {
 // units are those of sizes. A bare K, M or G is not among them: some take it
 // for 1000, some for 1024.
 var units = map[string]float64{
-	"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40,
+	"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "ki": 1 << 10, "mi": 1 << 20,
+	"gi": 1 << 30, "ti": 1 << 40,
 	"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
 }
 

@@ -11,10 +11,16 @@ import (
 // HERALD_ and without _FILE. Pods of all services get the same ones, so that one
 // of another service is no mistake.
 var variables = []string{
-	"ALERT_WEBHOOK", "ALLOWED_ORIGINS", "ANONYMOUS_CHANNELS", "API_KEY", "APP_SECRET", "BIND", "BUILD_DATE", "BUILD_REVISION", "BUILD_VERSION", "CA", "COMPRESS_ABOVE", "CONFIG", "CONSOLE", "CONSOLE_URL", "CONNECTION_LIMIT_DRY_RUN", "DATA", "DB", "DRAIN",
-	"DRAIN_DELAY", "ENGINEIO_3", "HEADLESS", "HEARTBEAT", "HOSTS", "JWKS", "JWT_AUDIENCE", "JWT_ISSUER", "JWT_SECRET", "LISTEN", "LOG_FORMAT", "LOG_LEVEL", "LOG_MAX_AGE", "LOG_MAX_BYTES",
-	"MAX_CONNECTIONS_PER_IP", "MAX_MESSAGE_BYTES", "MAX_QUEUE_BYTES", "MAX_REQUEST_BYTES", "NATS_CA", "NATS_CERT", "NATS_CREDS", "NATS_KEY", "NATS_URL",
-	"NOFILE", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "OIDC_ISSUER", "OIDC_NAME", "OIDC_ROLES", "OIDC_ROLE_CLAIM", "OIDC_SCOPES", "OPS_LISTEN", "PORT", "RECENT_BYTES", "RECENT_MESSAGES", "REPLAY_BYTES", "REPLAY_MESSAGES", "REPLICAS", "SERVICES", "STREAM_MAX_AGE", "STREAM_MAX_BYTES", "SUBNET",
+	"ALERT_WEBHOOK", "ALLOWED_ORIGINS", "ANONYMOUS_CHANNELS", "API_KEY", "APP_SECRET", "BIND", "BUILD_DATE",
+	"BUILD_REVISION", "BUILD_VERSION", "CA", "COMPRESS_ABOVE", "CONFIG", "CONSOLE", "CONSOLE_URL",
+	"CONNECTION_LIMIT_DRY_RUN", "DATA", "DB", "DRAIN",
+	"DRAIN_DELAY", "ENGINEIO_3", "HEADLESS", "HEARTBEAT", "HOSTS", "JWKS", "JWT_AUDIENCE", "JWT_ISSUER", "JWT_SECRET",
+	"LISTEN", "LOG_FORMAT", "LOG_LEVEL", "LOG_MAX_AGE", "LOG_MAX_BYTES",
+	"MAX_CONNECTIONS_PER_IP", "MAX_MESSAGE_BYTES", "MAX_QUEUE_BYTES", "MAX_REQUEST_BYTES", "NATS_CA", "NATS_CERT",
+	"NATS_CREDS", "NATS_KEY", "NATS_URL",
+	"NOFILE", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "OIDC_ISSUER", "OIDC_NAME", "OIDC_ROLES", "OIDC_ROLE_CLAIM",
+	"OIDC_SCOPES", "OPS_LISTEN", "PORT", "RECENT_BYTES", "RECENT_MESSAGES", "REPLAY_BYTES", "REPLAY_MESSAGES",
+	"REPLICAS", "SERVICES", "STREAM_MAX_AGE", "STREAM_MAX_BYTES", "SUBNET",
 	"SYNC", "TLS_CERT", "TLS_KEY", "TOKEN", "TOKEN_COOKIE", "TRUSTED_PROXIES", "URL", "VERSION",
 }
 
@@ -39,7 +45,8 @@ var links = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TC
 func Misspelt(environ []string) (sentences []string) {
 	for _, v := range environ {
 		name, _, _ := strings.Cut(v, "=")
-		if !strings.HasPrefix(name, prefix) || strings.HasPrefix(name, prefix+"TEST_") || Known(name) || links.MatchString(name) {
+		if !strings.HasPrefix(name, prefix) || strings.HasPrefix(name, prefix+"TEST_") || Known(name) ||
+			links.MatchString(name) {
 			continue
 		}
 		sentence := name + " is not a variable of Herald's and changes nothing"

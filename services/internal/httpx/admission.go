@@ -86,7 +86,8 @@ func MaxSockets(limit uint64) int {
 // newAdmission counts against the limit on open files, or against maxSockets
 // where that is not 0 and less.
 func newAdmission(maxSockets, perAddress int, proxies Proxies, log *slog.Logger) *Admission {
-	a := &Admission{max: 1 << 30, words: mostReserve, perAddress: perAddress, proxies: proxies, log: log, addresses: map[netip.Prefix]int{}}
+	a := &Admission{max: 1 << 30, words: mostReserve, perAddress: perAddress, proxies: proxies, log: log,
+		addresses: map[netip.Prefix]int{}}
 	if limit, ok := OpenFilesLimit(); ok {
 		a.max, a.words = socketsWithin(limit)
 	}
@@ -182,7 +183,8 @@ func (a *Admission) enter(p *place) (ok bool) {
 func (a *Admission) logRefusal(p *place) {
 	a.refused++
 	if now := time.Now(); now.Sub(a.logged) >= logEvery {
-		a.log.Warn("connections are refused", "reason", p.refused.Detail, "remote", p.peer, "refused", a.refused, "open", a.open, "most", a.max)
+		a.log.Warn("connections are refused", "reason", p.refused.Detail, "remote", p.peer, "refused", a.refused,
+			"open", a.open, "most", a.max)
 		a.logged, a.refused = now, 0
 	}
 }

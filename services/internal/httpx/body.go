@@ -23,7 +23,8 @@ type Body struct {
 // that is announced as larger.
 func NewBody(w http.ResponseWriter, r *http.Request, maxBytes int64) (*Body, error) {
 	if r.ContentLength > maxBytes {
-		return nil, proto.ProblemTooLarge.With(fmt.Sprintf("the body has %d bytes, at most %d are allowed", r.ContentLength, maxBytes))
+		return nil, proto.ProblemTooLarge.With(fmt.Sprintf("the body has %d bytes, at most %d are allowed",
+			r.ContentLength, maxBytes))
 	}
 	b := &Body{r: r.Body, length: r.ContentLength, max: maxBytes}
 	if b.length < 0 { // otherwise net/http reads no more than was announced

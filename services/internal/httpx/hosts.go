@@ -21,7 +21,8 @@ type Hosts []string
 func (h Hosts) Validate() error {
 	for _, name := range h {
 		bare := strings.TrimPrefix(name, "*.")
-		if bare == "" || strings.ContainsAny(bare, "*/:@ ") || strings.HasPrefix(bare, ".") || strings.HasSuffix(bare, ".") {
+		if bare == "" || strings.ContainsAny(bare, "*/:@ ") || strings.HasPrefix(bare, ".") ||
+			strings.HasSuffix(bare, ".") {
 			return fmt.Errorf("hosts: %q is not a host name such as push.example.com or *.example.com, without scheme and port", name)
 		}
 	}
@@ -38,7 +39,8 @@ func (h Hosts) allow(authority string) bool {
 	}
 	for _, name := range h {
 		name = strings.ToLower(name)
-		if below, ok := strings.CutPrefix(name, "*"); host == name || ok && strings.HasSuffix(host, below) && len(host) > len(below) {
+		if below, ok := strings.CutPrefix(name, "*"); host == name || ok && strings.HasSuffix(host, below) &&
+			len(host) > len(below) {
 			return true
 		}
 	}
@@ -54,7 +56,8 @@ func local(host string) bool {
 // authorityOf is the host that the client named: a trusted proxy may have put
 // its own into Host.
 func authorityOf(r *http.Request, proxies *Proxies) string {
-	if forwarded, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); strings.TrimSpace(forwarded) != "" && proxies.Proxied(r) {
+	if forwarded, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); strings.TrimSpace(forwarded) != "" &&
+		proxies.Proxied(r) {
 		return strings.TrimSpace(forwarded)
 	}
 	return r.Host
@@ -74,7 +77,9 @@ func guardHosts(next http.Handler, hosts Hosts, proxies *Proxies, log *slog.Logg
 			w.Header()["Strict-Transport-Security"] = strictTransport
 		}
 		if !hosts.allow(authority) {
-			WriteProblem(w, r, log, proto.ProblemOrigin.With(fmt.Sprintf("%.100q is none of this server's names; HERALD_HOSTS lists them", authority)))
+			WriteProblem(w, r, log,
+				proto.ProblemOrigin.With(fmt.Sprintf("%.100q is none of this server's names; HERALD_HOSTS lists them",
+					authority)))
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -57,7 +57,8 @@ var (
 func WriteProblem(w http.ResponseWriter, r *http.Request, log *slog.Logger, err error) {
 	p := Problem(err)
 	if p == nil {
-		log.ErrorContext(r.Context(), "request failed", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "err", err)
+		log.ErrorContext(r.Context(), "request failed", "request", RequestID(r), "method", r.Method, "path", r.URL.Path,
+			"err", err)
 		p = proto.ProblemInternal
 	}
 	log.DebugContext(r.Context(), "call refused", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "status", p.Status, "problem", p.Type) // the detail may quote the call
@@ -154,7 +155,8 @@ func allow(w http.ResponseWriter, r *http.Request) {
 	if path == "" {
 		path = r.URL.Path
 	}
-	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete} {
 		match := func(m string) bool { return rctx.Routes.Match(chi.NewRouteContext(), m, path) }
 		if match(m) || m == http.MethodHead && match(http.MethodGet) {
 			w.Header().Add("Allow", m)
@@ -229,7 +231,8 @@ func recoverPanic(log *slog.Logger) func(http.Handler) http.Handler {
 				if v == http.ErrAbortHandler {
 					panic(v)
 				}
-				log.Error("handler panicked", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+				log.Error("handler panicked", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "panic",
+					fmt.Sprint(v), "stack", string(debug.Stack()))
 				if ww.Status() != 0 { // the answer has begun: cut it off, so that nobody takes it for whole
 					panic(http.ErrAbortHandler)
 				}

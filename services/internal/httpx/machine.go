@@ -15,7 +15,8 @@ func FromThisMachine(r *http.Request) bool {
 	if !isLoopback(r.RemoteAddr) || !isLoopback(r.Host) && hostname(r.Host) != "localhost" {
 		return false
 	}
-	for _, h := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded", "Via"} {
+	for _, h := range []string{"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Forwarded",
+		"Via"} {
 		if len(r.Header.Values(h)) > 0 {
 			return false
 		}

@@ -27,7 +27,8 @@ func rawProblem(b []byte) []byte {
 	case bytes.HasPrefix(text, []byte("431 ")):
 		p = proto.ProblemHeaderTooLarge.With(fmt.Sprintf("URL and headers together may have %d bytes", maxHeaderBytes))
 	case bytes.HasPrefix(text, []byte("400 ")):
-		p = proto.ProblemInvalidParameter.With("the request is not valid HTTP: " + string(bytes.TrimPrefix(text, []byte("400 "))))
+		p = proto.ProblemInvalidParameter.With("the request is not valid HTTP: " +
+			string(bytes.TrimPrefix(text, []byte("400 "))))
 	default:
 		return nil
 	}

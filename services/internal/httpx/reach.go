@@ -43,7 +43,8 @@ func DialReach(transport *http.Transport, listen string) {
 		if err != nil && Reach(listen) != listen { // all interfaces may mean those of the other family alone
 			_, port, splitErr := net.SplitHostPort(listen)
 			if splitErr == nil {
-				if other, otherErr := dialer.DialContext(ctx, "tcp", net.JoinHostPort("localhost", port)); otherErr == nil {
+				if other, otherErr := dialer.DialContext(ctx, "tcp",
+					net.JoinHostPort("localhost", port)); otherErr == nil {
 					return other, nil
 				}
 			}

@@ -66,7 +66,8 @@ func (a *AppStore) Add(ctx context.Context, app pusher.App) error {
 		case other.Name == app.Name:
 			return fmt.Errorf("app %q: %w", app.Name, ErrAppExists)
 		case pusher.Overlap(other.Prefix, app.Prefix):
-			return fmt.Errorf("channels below %s are those of app %q with the prefix %s: %w", app.Prefix, other.Name, other.Prefix, ErrAppExists)
+			return fmt.Errorf("channels below %s are those of app %q with the prefix %s: %w", app.Prefix, other.Name,
+				other.Prefix, ErrAppExists)
 		}
 		for _, k := range other.Keys {
 			if k.Key == app.Keys[0].Key {
@@ -123,7 +124,8 @@ func parseApp(id string, value []byte) (pusher.App, error) {
 }
 
 // Rotate gives an app a new key and secret, and lets the others end after grace.
-func (a *AppStore) Rotate(ctx context.Context, nameOrID string, grace time.Duration, now time.Time) (pusher.Key, pusher.App, error) {
+func (a *AppStore) Rotate(ctx context.Context, nameOrID string, grace time.Duration, now time.Time) (pusher.Key,
+	pusher.App, error) {
 	k := pusher.NewKey(now)
 	for {
 		found, err := a.named(ctx, nameOrID)
@@ -180,7 +182,8 @@ func (a *AppStore) named(ctx context.Context, nameOrID string) (AppInfo, error) 
 
 // Watch keeps apps equal to the bucket until ctx ends: see Store.Watch. changed is
 // called after an app was put in, changed or taken away, with its id.
-func (a *AppStore) Watch(ctx context.Context, apps *pusher.Apps, log *slog.Logger, ready func(), changed func(id string)) error {
+func (a *AppStore) Watch(ctx context.Context, apps *pusher.Apps, log *slog.Logger, ready func(),
+	changed func(id string)) error {
 	f := bucket.Follower{
 		Prefix: "app.", What: "app", Log: log, Ready: ready,
 		Put: func(id string, value []byte) (name string, err error) {

@@ -186,9 +186,11 @@ func parse(id string, value []byte) (auth.Key, error) {
 // Rotate makes a new key with the name, channels, scopes and rate of the newest one
 // of that name, and lets the old ones end after grace. If err is not nil but
 // secret is not empty, the new key works, and an old one may not end.
-func (s *Store) Rotate(ctx context.Context, name string, grace time.Duration, now time.Time) (secret string, k auth.Key, err error) {
+func (s *Store) Rotate(ctx context.Context, name string, grace time.Duration, now time.Time) (secret string, k auth.Key,
+	err error) {
 	if grace < 0 {
-		return "", auth.Key{}, fmt.Errorf("grace %s: a key cannot have ended before it is rotated; want 0s or more", grace)
+		return "", auth.Key{}, fmt.Errorf("grace %s: a key cannot have ended before it is rotated; want 0s or more",
+			grace)
 	}
 	old, err := s.named(ctx, name)
 	if err != nil {

@@ -32,7 +32,8 @@ type Server struct {
 // Start runs a server on a free loopback port. It stops when the test ends.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{t: t, cfg: natsd.Config{Dir: t.TempDir(), Port: -1, User: "test", Password: "test", SyncInterval: time.Minute}, log: Log(t)}
+	s := &Server{t: t, cfg: natsd.Config{Dir: t.TempDir(), Port: -1, User: "test", Password: "test",
+		SyncInterval: time.Minute}, log: Log(t)}
 	s.start()
 	t.Cleanup(s.Stop)
 	return s

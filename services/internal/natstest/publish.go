@@ -43,7 +43,8 @@ func Publish(nc *nats.Conn, msgs iter.Seq[*nats.Msg]) (last uint64, err error) {
 				Seq   uint64              `json:"seq"`
 			}
 			if err := json.Unmarshal(msg.Data, &ack); err != nil {
-				return fmt.Errorf("publish: acknowledgement %q (status %q): %w", msg.Data, msg.Header.Get("Status"), err)
+				return fmt.Errorf("publish: acknowledgement %q (status %q): %w", msg.Data, msg.Header.Get("Status"),
+					err)
 			}
 			if ack.Error != nil {
 				return fmt.Errorf("publish: %w", ack.Error)

@@ -19,8 +19,8 @@ type Wire struct {
 	server   string      // NATS's address
 	Deaf     atomic.Bool // answers are lost
 	Closed   atomic.Bool // new connections are refused
-	// LostAcks counts JetStream's acknowledgements among the answers that were lost. A message can be seen in the stream
-	// before its acknowledgement is on the wire.
+	// LostAcks counts JetStream's acknowledgements among the answers that were lost. A message can be seen in the
+	// stream before its acknowledgement is on the wire.
 	LostAcks atomic.Int64
 	wg       sync.WaitGroup
 

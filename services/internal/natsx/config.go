@@ -24,17 +24,22 @@ type Config struct {
 // password, so it is never printed.
 func (c *Config) Settings() []config.Setting {
 	return append([]config.Setting{
-		{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers, comma-separated (default nats://127.0.0.1:4222)", Secret: true, Into: &c.URL},
+		{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers, comma-separated (default nats://127.0.0.1:4222)",
+			Secret: true, Into: &c.URL},
 	}, c.SecuritySettings()...)
 }
 
 // SecuritySettings are those of TLS and credentials alone.
 func (c *Config) SecuritySettings() []config.Setting {
 	return []config.Setting{
-		{Flag: "nats-ca", Env: "HERALD_NATS_CA", Help: "file of the authorities (PEM) that may sign NATS's certificate, in place of the system's", Into: &c.CAFile},
-		{Flag: "nats-cert", Env: "HERALD_NATS_CERT", Help: "certificate file (PEM) that NATS is shown", Into: &c.CertFile},
+		{Flag: "nats-ca", Env: "HERALD_NATS_CA",
+			Help: "file of the authorities (PEM) that may sign NATS's certificate, in place of the system's",
+			Into: &c.CAFile},
+		{Flag: "nats-cert", Env: "HERALD_NATS_CERT", Help: "certificate file (PEM) that NATS is shown",
+			Into: &c.CertFile},
 		{Flag: "nats-key", Env: "HERALD_NATS_KEY", Help: "private key file (PEM) of -nats-cert", Into: &c.KeyFile},
-		{Flag: "nats-creds", Env: "HERALD_NATS_CREDS", Help: "NATS credentials file: a user JWT and its seed", Into: &c.CredsFile},
+		{Flag: "nats-creds", Env: "HERALD_NATS_CREDS", Help: "NATS credentials file: a user JWT and its seed",
+			Into: &c.CredsFile},
 	}
 }
 
@@ -54,7 +59,8 @@ func (c *Config) Validate() error {
 				faults = append(faults, fmt.Errorf("nats: %s names no host; want nats://HOST:4222", shown[i]))
 			}
 		default:
-			faults = append(faults, fmt.Errorf("nats: %s is not the address of a NATS server; want nats://HOST:4222, or tls://, ws:// or wss:// in front", shown[i]))
+			faults = append(faults,
+				fmt.Errorf("nats: %s is not the address of a NATS server; want nats://HOST:4222, or tls://, ws:// or wss:// in front", shown[i]))
 		}
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {

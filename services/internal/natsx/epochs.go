@@ -59,7 +59,8 @@ func EpochsOf(info *jetstream.StreamInfo) Epochs {
 	for item := range strings.SplitSeq(info.Config.Metadata[metaEpochs], ",") {
 		name, digits, _ := strings.Cut(item, ":")
 		from, err := strconv.ParseUint(digits, 10, 64)
-		if err != nil || older(name, created) || len(list) > 0 && (from < list[len(list)-1].from || !older(list[len(list)-1].name, name)) {
+		if err != nil || older(name, created) || len(list) > 0 &&
+			(from < list[len(list)-1].from || !older(list[len(list)-1].name, name)) {
 			return e
 		}
 		list = append(list, epoch{name, from})

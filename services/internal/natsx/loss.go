@@ -48,7 +48,8 @@ func ReportLoss(ctx context.Context, nc *nats.Conn, epoch string, seq uint64) er
 // ServeLosses has this process, which declares the stream, begin another epoch
 // when somebody reports a loss that the stream's leader confirms. The caller
 // ends the subscription.
-func ServeLosses(nc *nats.Conn, js jetstream.JetStream, cfg func() StreamConfig, log *slog.Logger) (*nats.Subscription, error) {
+func ServeLosses(nc *nats.Conn, js jetstream.JetStream, cfg func() StreamConfig, log *slog.Logger) (*nats.Subscription,
+	error) {
 	reader := NewReader(nc, nil)
 	return nc.QueueSubscribe(subjectLoss, "ingest", func(m *nats.Msg) {
 		ctx, cancel := context.WithTimeout(context.Background(), lossWait)
@@ -60,7 +61,8 @@ func ServeLosses(nc *nats.Conn, js jetstream.JetStream, cfg func() StreamConfig,
 			state, err = reader.State(ctx)
 		}
 		if err == nil && state.Epochs.Newest() == l.Epoch && state.Last < l.Seq {
-			log.Error("the stream has lost messages that it had stored; ids are of another epoch from now on", "seq", state.Last+1, "upto", l.Seq)
+			log.Error("the stream has lost messages that it had stored; ids are of another epoch from now on", "seq",
+				state.Last+1, "upto", l.Seq)
 			_, err = RenewEpoch(ctx, js, cfg(), l.Epoch)
 		}
 		var text []byte

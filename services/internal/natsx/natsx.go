@@ -110,7 +110,8 @@ func explain(err error) error {
 // ErrServerTooOld.
 func CheckServer(nc *nats.Conn) error {
 	if v := nc.ConnectedServerVersion(); olderThan(v, MinServer) {
-		return fmt.Errorf("%w: NATS at %s is version %s; Herald needs %s or newer", ErrServerTooOld, Redact(nc.ConnectedUrl()), v, MinServer)
+		return fmt.Errorf("%w: NATS at %s is version %s; Herald needs %s or newer", ErrServerTooOld,
+			Redact(nc.ConnectedUrl()), v, MinServer)
 	}
 	return nil
 }
@@ -138,7 +139,8 @@ func reconnectDelay(attempts int) time.Duration {
 func Redact(urls string) string {
 	items := strings.Split(urls, ",")
 	for i, u := range items {
-		if i+1 < len(items) && !strings.Contains(u, "@") && strings.Contains(items[i+1], "@") && !strings.Contains(items[i+1], "://") {
+		if i+1 < len(items) && !strings.Contains(u, "@") && strings.Contains(items[i+1], "@") &&
+			!strings.Contains(items[i+1], "://") {
 			// Maybe a password with a comma, of which this is the first part.
 			scheme, _, ok := strings.Cut(u, "://")
 			if !ok {

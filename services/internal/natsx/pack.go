@@ -53,7 +53,8 @@ func OpenLines(subject string, header nats.Header, body []byte) (proto.Lines, er
 	if !spliceable(body) {
 		return proto.Lines{}, fmt.Errorf("%w: the body on %q is not a JSON object with members", ErrForeign, subject)
 	}
-	private := proto.Private{Source: first(header, proto.HeaderSource), Traceparent: first(header, proto.HeaderTraceparent), Except: first(header, proto.HeaderExcept)}
+	private := proto.Private{Source: first(header, proto.HeaderSource),
+		Traceparent: first(header, proto.HeaderTraceparent), Except: first(header, proto.HeaderExcept)}
 	if us := positive(first(header, proto.HeaderAccepted)); us > 0 {
 		private.Accepted = time.UnixMicro(us)
 	}

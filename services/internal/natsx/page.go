@@ -187,7 +187,8 @@ func (r *Reader) Last(ctx context.Context, names []string, upTo uint64, maxBytes
 	if err != nil || upTo == 0 || len(names) == 0 {
 		return nil, err
 	}
-	l := newest{wanted: wantedOf(names), upTo: upTo, now: time.Now().UnixMilli(), found: map[string]Received{}, maxBytes: maxBytes}
+	l := newest{wanted: wantedOf(names), upTo: upTo, now: time.Now().UnixMilli(), found: map[string]Received{},
+		maxBytes: maxBytes}
 	if end := proto.PackOf(upTo); end-min(end, state.First) > shortRead && r.index != nil {
 		r.index.Await(ctx, state.First)
 	}

@@ -102,10 +102,12 @@ func (p *Pulse) Missed(err error) {
 		return // another goroutine does it
 	}
 	if len(p.nc.Servers()) < 2 {
-		p.log.Warn("the stream does not answer, and no other NATS server is known", "silent", silent.Round(time.Second), "err", err)
+		p.log.Warn("the stream does not answer, and no other NATS server is known", "silent", silent.Round(time.Second),
+			"err", err)
 		return
 	}
-	p.log.Warn("the stream does not answer; trying another NATS server", "server", p.nc.ConnectedUrlRedacted(), "silent", silent.Round(time.Second), "err", err)
+	p.log.Warn("the stream does not answer; trying another NATS server", "server", p.nc.ConnectedUrlRedacted(),
+		"silent", silent.Round(time.Second), "err", err)
 	if err := p.nc.ForceReconnect(); err != nil {
 		p.log.Warn("could not leave the NATS server", "err", err)
 	}

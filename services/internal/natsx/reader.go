@@ -107,7 +107,8 @@ func ReceivedOf(p *Pack) (r Received, ok bool) {
 		return Received{}, false
 	}
 	r = Received{
-		Channel: string(p.Channel()), Body: bytes.Clone(body), Source: string(p.Source()), Trace: string(p.Traceparent()), Expires: p.Expires(), Except: string(p.Except()),
+		Channel: string(p.Channel()), Body: bytes.Clone(body), Source: string(p.Source()),
+		Trace: string(p.Traceparent()), Expires: p.Expires(), Except: string(p.Except()),
 	}
 	if p.Seq > 0 {
 		r.Number = proto.Number(p.Seq, p.Place())

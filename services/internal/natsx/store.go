@@ -50,7 +50,8 @@ func AskStore(ctx context.Context, nc *nats.Conn) (fault, err error) {
 		return nil, fmt.Errorf("ask the store of stream %s: %w", proto.Stream, err)
 	}
 	if e := answer.Error; e != nil && e.ErrCode == codeDeleteFailed && !notThere[e.Description] {
-		return fmt.Errorf("the store of stream %s has failed, until NATS is restarted: %s", proto.Stream, e.Description), nil
+		return fmt.Errorf("the store of stream %s has failed, until NATS is restarted: %s", proto.Stream,
+			e.Description), nil
 	}
 	return nil, nil
 }

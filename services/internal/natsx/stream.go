@@ -57,7 +57,8 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg StreamConfig, lost
 		info := old.CachedInfo()
 		has = info.Config
 		var e Epochs
-		if e, changed = EpochsOf(info).renew(info, js.Conn(), lost); !changed && sameStream(has, want) && sameLimits(has, want) {
+		if e, changed = EpochsOf(info).renew(info, js.Conn(), lost); !changed && sameStream(has, want) &&
+			sameLimits(has, want) {
 			// Changing nothing would write to the disk all the same, which may be full.
 			return e, nil
 		}
@@ -77,7 +78,8 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg StreamConfig, lost
 	if old == nil || !sameStream(has, want) || has.Replicas != want.Replicas {
 		return Epochs{}, err
 	}
-	err = fmt.Errorf("%w: %s and %d bytes, not %s and %d bytes: %w", ErrLimitsKept, has.MaxAge, has.MaxBytes, want.MaxAge, want.MaxBytes, err)
+	err = fmt.Errorf("%w: %s and %d bytes, not %s and %d bytes: %w", ErrLimitsKept, has.MaxAge, has.MaxBytes,
+		want.MaxAge, want.MaxBytes, err)
 	if changed { // perhaps it is the limits alone that cannot be changed
 		want.MaxAge, want.MaxBytes, want.Duplicates = has.MaxAge, has.MaxBytes, has.Duplicates
 		if s, failed := js.UpdateStream(ctx, want); failed == nil {
@@ -126,7 +128,8 @@ func (cfg StreamConfig) stream() jetstream.StreamConfig {
 func sameStream(has, want jetstream.StreamConfig) bool {
 	pick := func(c jetstream.StreamConfig) jetstream.StreamConfig {
 		return jetstream.StreamConfig{
-			Description: c.Description, Subjects: c.Subjects, Storage: c.Storage, Retention: c.Retention, Discard: c.Discard,
+			Description: c.Description, Subjects: c.Subjects, Storage: c.Storage, Retention: c.Retention,
+			Discard:     c.Discard,
 			AllowDirect: c.AllowDirect, RePublish: c.RePublish,
 		}
 	}
@@ -135,14 +138,16 @@ func sameStream(has, want jetstream.StreamConfig) bool {
 
 // sameLimits compares the rest of what StreamConfig decides.
 func sameLimits(has, want jetstream.StreamConfig) bool {
-	return has.MaxAge == want.MaxAge && max(0, has.MaxBytes) == max(0, want.MaxBytes) && has.Replicas == want.Replicas && has.Duplicates == want.Duplicates
+	return has.MaxAge == want.MaxAge && max(0, has.MaxBytes) == max(0, want.MaxBytes) &&
+		has.Replicas == want.Replicas && has.Duplicates == want.Duplicates
 }
 
 // AwaitStream waits until NATS is there, new enough, and somebody has declared
 // the stream, and returns it. Each reason to wait is logged once, as the one
 // may follow another. pulse records whether the stream answers. The error is
 // ctx's.
-func AwaitStream(ctx context.Context, js jetstream.JetStream, pulse *Pulse, log *slog.Logger) (jetstream.Stream, error) {
+func AwaitStream(ctx context.Context, js jetstream.JetStream, pulse *Pulse, log *slog.Logger) (jetstream.Stream,
+	error) {
 	waiting := retry.Policy{
 		Pause: 250 * time.Millisecond,
 		Every: func(err error) {

@@ -58,7 +58,8 @@ func NewKey(now time.Time) Key {
 	var secret [16]byte
 	_, _ = rand.Read(key[:])
 	_, _ = rand.Read(secret[:])
-	return Key{Key: hex.EncodeToString(key[:]), Secret: hex.EncodeToString(secret[:]), Created: now.UTC().Truncate(time.Millisecond)}
+	return Key{Key: hex.EncodeToString(key[:]), Secret: hex.EncodeToString(secret[:]),
+		Created: now.UTC().Truncate(time.Millisecond)}
 }
 
 // DefaultPrefix is that of an app for which nobody chose one.
@@ -80,7 +81,8 @@ func (a *App) Check() error {
 		return fault("prefix: %w", err)
 	}
 	if len(a.Prefix)+1+MaxChannelBytes > proto.MaxChannelBytes {
-		return fault("prefix: it has %d bytes; with at most %d every name of a channel has room", len(a.Prefix), proto.MaxChannelBytes-MaxChannelBytes-1)
+		return fault("prefix: it has %d bytes; with at most %d every name of a channel has room", len(a.Prefix),
+			proto.MaxChannelBytes-MaxChannelBytes-1)
 	}
 	if !(a.Rate >= 0) { // NaN too
 		return fault("a rate of %v; want messages a second, or 0 for no limit", a.Rate)
@@ -93,7 +95,8 @@ func (a *App) Check() error {
 			return fault("%w", err)
 		}
 		if len(k.Secret) < minSecretBytes {
-			return fault("the secret of key %s has %d characters; use at least %d random ones", k.Key, len(k.Secret), minSecretBytes)
+			return fault("the secret of key %s has %d characters; use at least %d random ones", k.Key, len(k.Secret),
+				minSecretBytes)
 		}
 	}
 	return nil

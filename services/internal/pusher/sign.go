@@ -22,10 +22,11 @@ const MaxClockSkew = 600 * time.Second
 var (
 	ErrSignature = errors.New("the signature is wrong: it is not that of this request with the app's secret")
 	ErrKey       = errors.New("the app has no such key")
-	ErrTimestamp = fmt.Errorf("auth_timestamp is not within %d seconds of this server's time", int(MaxClockSkew.Seconds()))
-	ErrVersion   = errors.New("auth_version: only 1.0 is known")
-	ErrBodyMD5   = errors.New("body_md5 is not the MD5 of the body")
-	ErrNoAuth    = errors.New("want auth_key, auth_timestamp, auth_version and auth_signature in the query, and body_md5 with a body")
+	ErrTimestamp = fmt.Errorf("auth_timestamp is not within %d seconds of this server's time",
+		int(MaxClockSkew.Seconds()))
+	ErrVersion = errors.New("auth_version: only 1.0 is known")
+	ErrBodyMD5 = errors.New("body_md5 is not the MD5 of the body")
+	ErrNoAuth  = errors.New("want auth_key, auth_timestamp, auth_version and auth_signature in the query, and body_md5 with a body")
 )
 
 func sign(secret, text string) []byte {
@@ -49,7 +50,8 @@ func (a *App) VerifyRequest(method string, u *url.URL, query url.Values, now tim
 			return fmt.Errorf("%s is given %d times: %w", name, len(values), ErrNoAuth)
 		}
 	}
-	if query.Get("auth_key") == "" || query.Get("auth_signature") == "" || query.Get("auth_timestamp") == "" || query.Get("auth_version") == "" {
+	if query.Get("auth_key") == "" || query.Get("auth_signature") == "" || query.Get("auth_timestamp") == "" ||
+		query.Get("auth_version") == "" {
 		return ErrNoAuth
 	}
 	k := a.key(query.Get("auth_key"), now)
@@ -57,7 +59,8 @@ func (a *App) VerifyRequest(method string, u *url.URL, query url.Values, now tim
 		return ErrKey
 	}
 	signed := query.Get("auth_signature")
-	if !same(sign(k.Secret, toSign(method, u.Path, query)), signed) && !same(sign(k.Secret, toSign(method, u.EscapedPath(), query)), signed) {
+	if !same(sign(k.Secret, toSign(method, u.Path, query)), signed) &&
+		!same(sign(k.Secret, toSign(method, u.EscapedPath(), query)), signed) {
 		return ErrSignature
 	}
 	if query.Get("auth_version") != "1.0" {

@@ -101,7 +101,8 @@ func Parse(b []byte) (in Incoming, err error) {
 
 // Established is the first event of a connection. activity is in seconds.
 func Established(socketID string, activity int) []byte {
-	return event("pusher:connection_established", "", map[string]any{"socket_id": socketID, "activity_timeout": activity})
+	return event("pusher:connection_established", "", map[string]any{"socket_id": socketID,
+		"activity_timeout": activity})
 }
 
 // Succeeded answers pusher:subscribe. id, Herald's own, is where the subscription

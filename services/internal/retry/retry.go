@@ -70,8 +70,8 @@ func (p Policy) failed(row *Row, err error) {
 	}
 }
 
-// Row is the reasons of one row, for a loop that is neither Until nor Forever. The zero value is ready. It is not safe for concurrent
-// use.
+// Row is the reasons of one row, for a loop that is neither Until nor Forever. The zero value is ready. It is not
+// safe for concurrent use.
 type Row struct{ reasons []string }
 
 // New adds the error's text, and reports whether it is to be logged: the row does not have it yet.

@@ -25,7 +25,8 @@ func NewOpsConfig(listen string) OpsConfig { return OpsConfig{Listen: listen, De
 // Settings declares the setting that every service has.
 func (c *OpsConfig) Settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "ops-listen", Env: "HERALD_OPS_LISTEN", Help: "address of the operators' port: /metrics, /readyz with its reasons, and, for this machine only, /debug/pprof; empty: none", Kind: config.Address, Into: &c.Listen},
+		{Flag: "ops-listen", Env: "HERALD_OPS_LISTEN",
+			Help: "address of the operators' port: /metrics, /readyz with its reasons, and, for this machine only, /debug/pprof; empty: none", Kind: config.Address, Into: &c.Listen},
 	}
 }
 
@@ -45,7 +46,8 @@ func (c *OpsConfig) Server(ops *telemetry.Ops, log *slog.Logger) (*httpx.Server,
 	if errors.Is(err, syscall.EADDRINUSE) && c.Listen == c.Default {
 		cfg.Listen = "127.0.0.1:0"
 		if s, err = httpx.NewServer(cfg, router, log); err == nil {
-			log.Debug("the port for operators is taken, so it is another one", "taken", c.Listen, "addr", s.Addr().String())
+			log.Debug("the port for operators is taken, so it is another one", "taken", c.Listen, "addr",
+				s.Addr().String())
 		}
 	}
 	return s, err

@@ -139,14 +139,16 @@ func Run(ctx context.Context, spec Spec, args []string, env config.Env, stdout, 
 }
 
 // read reads and checks all settings.
-func (s *Spec) read(args []string, env config.Env, stdout io.Writer, broker *natsx.Config, logs *telemetry.LogConfig, operators *OpsConfig) (table []config.Setting, version, health bool, err error) {
+func (s *Spec) read(args []string, env config.Env, stdout io.Writer, broker *natsx.Config, logs *telemetry.LogConfig,
+	operators *OpsConfig) (table []config.Setting, version, health bool, err error) {
 	example := *s.Listen // the default
 	table = append(s.Settings, broker.Settings()...)
 	table = append(table, logs.Settings()...)
 	table = append(table, operators.Settings()...)
 	table = append(table,
 		config.Setting{Flag: "version", Help: "print the version and exit", Into: &version},
-		config.Setting{Flag: "health", Help: "ask the running service whether it is ready, and exit with 0 if it is", Into: &health},
+		config.Setting{Flag: "health", Help: "ask the running service whether it is ready, and exit with 0 if it is",
+			Into: &health},
 	)
 	rest, err := config.Parse(s.Name, args, env, nil, stdout, table)
 	switch {

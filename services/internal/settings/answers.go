@@ -40,7 +40,10 @@ func (l *Live) answer(ctx context.Context, nc *nats.Conn) error {
 	return ask.Serve(ctx, ask.Spec{
 		NATS: nc, Log: l.log, Service: Asked, Instance: httpx.NewID(), Version: telemetry.BuildVersion(),
 		Answers: map[string]ask.Answer{
-			AskDescriptions: ask.Handle(func(context.Context, struct{}) ([]Description, error) { return l.Describe(), nil }),
+			AskDescriptions: ask.Handle(func(context.Context, struct{}) ([]Description, error) {
+				return l.Describe(),
+					nil
+			}),
 			AskCheck: ask.Handle(func(_ context.Context, q CheckQuestion) (CheckAnswer, error) {
 				err := l.Check(q.Name, q.Value)
 				a := CheckAnswer{Known: !errors.Is(err, ErrUnknown), Locked: errors.Is(err, ErrLocked)}

@@ -114,7 +114,8 @@ func groupOf(s config.Setting) string {
 		prefixes []string
 	}{
 		{"limits", []string{"max-", "connection-limit", "replay-", "recent-", "compress-"}},
-		{"access", []string{"allowed-origins", "anonymous-channels", "api-key", "jwt", "jwks", "token-cookie", "hosts", "trusted-proxies", "engineio-", "console", "oidc"}},
+		{"access", []string{"allowed-origins", "anonymous-channels", "api-key", "jwt", "jwks", "token-cookie", "hosts",
+			"trusted-proxies", "engineio-", "console", "oidc"}},
 		{"retention", []string{"stream-", "log-max-", "replicas", "sync"}},
 		{"network", []string{"listen", "ops-listen", "tls-", "nats"}},
 	} {

@@ -49,7 +49,8 @@ type Part struct {
 // with, table declares its settings, check is its own rules, and names are the flags
 // of the settings that may change. apply is called with a whole configuration, one
 // call at a time, from the goroutine of Live.Run, and must not block.
-func Of[C any](service string, began C, table func(*C) []config.Setting, check func(*C) error, apply func(C), names ...string) Part {
+func Of[C any](service string, began C, table func(*C) []config.Setting, check func(*C) error, apply func(C),
+	names ...string) Part {
 	return Part{service: service, names: names, try: func(values map[string]string) (func(), error) {
 		next := began
 		for _, s := range table(&next) {
@@ -90,7 +91,8 @@ type part struct {
 
 // New makes the live settings of a process whose settings config.Parse has read.
 func New(table []config.Setting, log *slog.Logger) *Live {
-	l := &Live{table: table, began: map[string]string{}, log: log, loaded: make(chan struct{}), stored: map[string]string{}}
+	l := &Live{table: table, began: map[string]string{}, log: log, loaded: make(chan struct{}),
+		stored: map[string]string{}}
 	for _, s := range table {
 		l.began[s.Flag] = text(s)
 	}

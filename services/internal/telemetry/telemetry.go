@@ -36,8 +36,10 @@ type LogConfig struct {
 // Settings declares the two settings that every service has.
 func (c *LogConfig) Settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "log-level", Env: "HERALD_LOG_LEVEL", Help: "debug, info, warn or error", Choices: []string{"debug", "info", "warn", "error"}, NotEmpty: true, Into: &c.Level},
-		{Flag: "log-format", Env: "HERALD_LOG_FORMAT", Help: "json or text", Choices: []string{"json", "text"}, NotEmpty: true, Into: &c.Format},
+		{Flag: "log-level", Env: "HERALD_LOG_LEVEL", Help: "debug, info, warn or error",
+			Choices: []string{"debug", "info", "warn", "error"}, NotEmpty: true, Into: &c.Level},
+		{Flag: "log-format", Env: "HERALD_LOG_FORMAT", Help: "json or text", Choices: []string{"json", "text"},
+			NotEmpty: true, Into: &c.Format},
 	}
 }
 
@@ -243,7 +245,8 @@ func (o *Ops) mountState(r chi.Router, show func(state) state) {
 		ctx, cancel := context.WithTimeout(req.Context(), readyWithin)
 		defer cancel()
 		if err := o.Ready(ctx); err != nil {
-			writeState(w, http.StatusServiceUnavailable, show(state{Status: "not ready", Reasons: strings.Split(err.Error(), "\n")}))
+			writeState(w, http.StatusServiceUnavailable, show(state{Status: "not ready",
+				Reasons: strings.Split(err.Error(), "\n")}))
 			return
 		}
 		state := state{Status: "ready"}

@@ -42,7 +42,8 @@ const (
 // stop exports what is left; it is never nil, and takes 2 s at most. A
 // collector that is away costs spans and a warning a minute, nothing else. The
 // SDK has one place for its errors in a process, so only main calls this.
-func Start(ctx context.Context, service string, env config.Env, log *slog.Logger) (tracer trace.Tracer, stop func(), err error) {
+func Start(ctx context.Context, service string, env config.Env, log *slog.Logger) (tracer trace.Tracer, stop func(),
+	err error) {
 	stop = func() {}
 	endpoint := env.Get("OTEL_EXPORTER_OTLP_ENDPOINT") + env.Get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 	if endpoint == "" || env.Get("OTEL_SDK_DISABLED") == "true" || env.Get("OTEL_TRACES_EXPORTER") == "none" {
@@ -60,7 +61,8 @@ func Start(ctx context.Context, service string, env config.Env, log *slog.Logger
 	}
 	about, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
-		resource.WithAttributes(attribute.String("service.name", service), attribute.String("service.version", telemetry.BuildVersion())),
+		resource.WithAttributes(attribute.String("service.name", service),
+			attribute.String("service.version", telemetry.BuildVersion())),
 		resource.WithFromEnv(), // last: what operators say wins
 	)
 	if err != nil {

@@ -32,7 +32,8 @@ func spec() service.Spec {
 			return stop, err
 		},
 		New: func(ctx context.Context, live service.Live) (service.Runner, error) {
-			return gateway.New(ctx, cfg, gateway.Deps{NATS: live.NATS, Log: live.Log, Registry: live.Registry, Ops: live.Ops, Settings: live.Settings, Tracer: tracer, Pages: web.FS})
+			return gateway.New(ctx, cfg, gateway.Deps{NATS: live.NATS, Log: live.Log, Registry: live.Registry,
+				Ops: live.Ops, Settings: live.Settings, Tracer: tracer, Pages: web.FS})
 		},
 	}
 }

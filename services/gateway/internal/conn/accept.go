@@ -15,7 +15,8 @@ import (
 // set drains, or the socket is gone. The caller has checked the origin, and must call
 // Start. When Accept has returned, the HTTP handler should return too, so that its
 // stack and buffers are freed.
-func (s *Set) Accept(c *Conn, w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, format *Format, refuse func(status int, reason error)) error {
+func (s *Set) Accept(c *Conn, w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, format *Format,
+	refuse func(status int, reason error)) error {
 	if !s.reserve() {
 		refuse(http.StatusServiceUnavailable, ErrClosed)
 		return ErrClosed

@@ -30,7 +30,8 @@ func (s *response) Close() {
 // set drains, and that nothing was written. The caller has set the headers; the status
 // is 200. Nothing comes in, so a client that vanished is noticed by a write that fails
 // or a queue that fills.
-func (s *Set) Respond(c *Conn, w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, format *Format, client Client) error {
+func (s *Set) Respond(c *Conn, w http.ResponseWriter, r *http.Request, remote netip.Addr, id string, format *Format,
+	client Client) error {
 	if !s.reserve() {
 		return ErrClosed
 	}

@@ -56,7 +56,8 @@ type Set struct {
 	pollers socket.Pollers // may be none: then goroutines wait for every socket
 	polls   bool           // fixed; there are pollers
 	began   time.Time      // fixed; see now
-	clock   atomic.Int64   // now at Run's last tick: to ask for the time costs as much as the rest of a delivery outside the kernel
+	// now at Run's last tick: to ask for the time costs as much as the rest of a delivery outside the kernel
+	clock atomic.Int64
 
 	wg sync.WaitGroup // connections and handshakes under way, with their goroutines
 
@@ -87,7 +88,8 @@ func NewSet(cfg Config, reg prometheus.Registerer) *Set {
 	if cfg.HeartbeatWait == 0 {
 		cfg.HeartbeatWait = cfg.Heartbeat
 	}
-	s := &Set{cfg: cfg, began: time.Now(), m: newMetrics(reg), formats: map[string]int{}, slots: make([][]*Conn, max(1, int(cfg.Heartbeat/(2*time.Second))))}
+	s := &Set{cfg: cfg, began: time.Now(), m: newMetrics(reg), formats: map[string]int{},
+		slots: make([][]*Conn, max(1, int(cfg.Heartbeat/(2*time.Second))))}
 	s.clock.Store(s.now())
 	if !cfg.Blocking {
 		s.polls = s.pollers.Start(runtime.GOMAXPROCS(0)) == nil // if there are none, goroutines wait

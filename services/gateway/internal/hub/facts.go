@@ -19,7 +19,8 @@ type Fact struct {
 	Took time.Duration
 }
 
-// Fated is a Sink that knows what becomes of what it was given. Fate is called after Deliver, only while facts are kept.
+// Fated is a Sink that knows what becomes of what it was given. Fate is called after Deliver, only while facts are
+// kept.
 type Fated interface {
 	Fate() (queued, dropped bool)
 }

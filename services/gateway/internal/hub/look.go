@@ -24,8 +24,8 @@ func (s *Seen) Subscriptions() int { return len(s.sub.held) }
 // Name is the name of its i-th subscription.
 func (s *Seen) Name(i int) string { return s.sub.held[i].name }
 
-// Followers is how many subscribers of this shard the i-th subscription's name has, to the first of them; 0 to the others.
-// So the sum over all subscribers is the number of subscriptions of each name.
+// Followers is how many subscribers of this shard the i-th subscription's name has, to the first of them; 0 to the
+// others. So the sum over all subscribers is the number of subscriptions of each name.
 func (s *Seen) Followers(i int) int {
 	if h := &s.sub.held[i]; h.place == 0 {
 		return len(h.list)
@@ -34,8 +34,8 @@ func (s *Seen) Followers(i int) int {
 }
 
 // Look calls see for every subscriber, in the goroutines of the shards, one shard after the other, in slices between
-// which the shard delivers. see must not block or call the hub. A subscriber that is there all the time is seen at least
-// once, and twice if others leave meanwhile. The error is ctx's.
+// which the shard delivers. see must not block or call the hub. A subscriber that is there all the time is seen at
+// least once, and twice if others leave meanwhile. The error is ctx's.
 func (h *Hub) Look(ctx context.Context, see func(*Seen)) error {
 	for _, s := range h.shards {
 		for from := -1; from != 0; {
@@ -51,8 +51,8 @@ func (h *Hub) Look(ctx context.Context, see func(*Seen)) error {
 	return nil
 }
 
-// look shows the members below an index, from the end on, since who leaves is replaced by the last one; -1: from the last
-// one on. It returns the index below which they have not been shown.
+// look shows the members below an index, from the end on, since who leaves is replaced by the last one; -1: from the
+// last one on. It returns the index below which they have not been shown.
 func (s *shard) look(below int, see func(*Seen)) (left int) {
 	if below < 0 || below > len(s.members) {
 		below = len(s.members)

@@ -73,7 +73,8 @@ func (n *node) child(token string) *node {
 		return n.many[token]
 	}
 	for _, c := range n.few {
-		if len(c.path) >= len(token) && c.path[:len(token)] == token && (len(c.path) == len(token) || c.path[len(token)] == '.') {
+		if len(c.path) >= len(token) && c.path[:len(token)] == token &&
+			(len(c.path) == len(token) || c.path[len(token)] == '.') {
 			return c
 		}
 	}

@@ -26,7 +26,8 @@ const (
 //
 // It waits for its turn: few search at once, so that the processors are left
 // to those who deliver. It is not for a shard.
-func (r *Recent) Between(since proto.Cursor, upTo uint64, names []string, maxMessages int) (out []*Message, more, ok bool) {
+func (r *Recent) Between(since proto.Cursor, upTo uint64, names []string, maxMessages int) (out []*Message, more,
+	ok bool) {
 	r.places <- struct{}{}
 	defer func() { <-r.places }()
 	return r.between(since, upTo, names, maxMessages, r.maxMessages)
@@ -34,7 +35,8 @@ func (r *Recent) Between(since proto.Cursor, upTo uint64, names []string, maxMes
 
 // between is Between without waiting. It looks at most at reach entries; more
 // is true where others follow them.
-func (r *Recent) between(since proto.Cursor, upTo uint64, names []string, maxMessages, reach int) (out []*Message, more, ok bool) {
+func (r *Recent) between(since proto.Cursor, upTo uint64, names []string, maxMessages, reach int) (out []*Message, more,
+	ok bool) {
 	out, done, ok := r.walk(since, upTo, names)
 	if !done {
 		out, more, ok = r.scan(since, upTo, names, maxMessages+1, reach)
@@ -125,7 +127,8 @@ func (r *Recent) chains(since proto.Cursor, upTo uint64, names []string) (out []
 // all names at once, until it has found as many messages as are wanted. Where
 // the ring has lost the next piece meanwhile, what was found before it is
 // returned.
-func (r *Recent) scan(since proto.Cursor, upTo uint64, names []string, most, reach int) (out []*Message, more, ok bool) {
+func (r *Recent) scan(since proto.Cursor, upTo uint64, names []string, most, reach int) (out []*Message, more,
+	ok bool) {
 	wanted := newMatcher(names)
 	piece := make([]found, pieceEntries)
 	for left := reach; len(out) < most; {

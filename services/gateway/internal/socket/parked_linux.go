@@ -35,7 +35,8 @@ func (s *Parked) adopt(p *poller, nc net.Conn) bool {
 		return false
 	}
 	fd := -1
-	if cerr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil || err != nil {
+	if cerr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil ||
+		err != nil {
 		return false
 	}
 	_ = nc.Close()                                                                     // the copy keeps the connection, and is non-blocking like it
@@ -79,7 +80,8 @@ func (s *Parked) Read(b []byte) (int, error) {
 // microseconds and never blocks. sendto is a little less work than write.
 func (s *Parked) Write(b []byte) (n int, full bool, err error) {
 	for n < len(b) {
-		k, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(&b[n])), uintptr(len(b)-n),
+		k, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(&b[n])),
+			uintptr(len(b)-n),
 			unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:

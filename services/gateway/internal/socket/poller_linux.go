@@ -86,7 +86,8 @@ func newPoller() (*poller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make an epoll: %w", err)
 	}
-	p := &poller{file: os.NewFile(uintptr(fd), "epoll"), watched: map[int32]*Parked{}, scratch: make([]byte, BufferBytes)}
+	p := &poller{file: os.NewFile(uintptr(fd), "epoll"), watched: map[int32]*Parked{},
+		scratch: make([]byte, BufferBytes)}
 	if p.raw, err = p.file.SyscallConn(); err != nil {
 		return nil, fmt.Errorf("wait for an epoll: %w", err)
 	}
@@ -141,7 +142,10 @@ func (p *poller) add(s *Parked, o Owner) error {
 	p.mu.Unlock()
 	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: s.fd, Pad: s.gen}
 	var err error
-	if cerr := p.raw.Control(func(fd uintptr) { err = unix.EpollCtl(int(fd), unix.EPOLL_CTL_ADD, int(s.fd), &e) }); cerr != nil {
+	if cerr := p.raw.Control(func(fd uintptr) {
+		err = unix.EpollCtl(int(fd), unix.EPOLL_CTL_ADD, int(s.fd),
+			&e)
+	}); cerr != nil {
 		return cerr
 	}
 	return err

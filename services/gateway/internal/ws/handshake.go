@@ -23,7 +23,8 @@ const version = "13"
 // to close: refuse has answered, once, or the socket is gone. Before it calls
 // refuse, Upgrade sets the headers that the answer must have (RFC 9110 section
 // 15.5.22, RFC 6455 section 4.4). The caller has checked the origin.
-func Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, allowDeflate bool, refuse func(status int, reason error)) (nc net.Conn, deflates bool, err error) {
+func Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, allowDeflate bool,
+	refuse func(status int, reason error)) (nc net.Conn, deflates bool, err error) {
 	u := websocket.Upgrader{
 		HandshakeTimeout: handshakeTimeout,
 		CheckOrigin:      func(*http.Request) bool { return true },
@@ -63,8 +64,8 @@ func Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, allowDe
 	return c.NetConn(), answer != nil, nil
 }
 
-// wrongVersion reports whether the client does not ask for the version that this package speaks, perhaps among others, in
-// one header (RFC 6455 section 11.3.5: it appears once).
+// wrongVersion reports whether the client does not ask for the version that this package speaks, perhaps among
+// others, in one header (RFC 6455 section 11.3.5: it appears once).
 func wrongVersion(r *http.Request) bool {
 	lines := r.Header["Sec-Websocket-Version"]
 	if len(lines) != 1 {

@@ -48,7 +48,8 @@ func Deflate(s string) string {
 // for the same n.
 func Document(n int) []byte {
 	r := rand.New(rand.NewPCG(1, 2))
-	words := []string{"temperature", "humidity", "machine", "status", "running", "stopped", "sensor", "pressure", "operator", "quality"}
+	words := []string{"temperature", "humidity", "machine", "status", "running", "stopped", "sensor", "pressure",
+		"operator", "quality"}
 	type reading struct {
 		Name  string  `json:"name"`
 		Value float64 `json:"value"`
@@ -65,7 +66,8 @@ func Document(n int) []byte {
 	}{"mib3k2x9-1024", "plant.7.line.3", "message", nil, "mes", "2026-11-22T16:58:36.123Z"}
 	for size := 150; size < n || len(m.Data) == 0; {
 		one := reading{
-			fmt.Sprintf("%s-%d", words[r.IntN(len(words))], r.IntN(100)), float64(r.IntN(1e5)) / 100, words[r.IntN(len(words))],
+			fmt.Sprintf("%s-%d", words[r.IntN(len(words))], r.IntN(100)), float64(r.IntN(1e5)) / 100,
+			words[r.IntN(len(words))],
 			fmt.Sprintf("2026-11-22T16:%02d:%02d.%03dZ", r.IntN(60), r.IntN(60), r.IntN(1000)),
 		}
 		b, _ := json.Marshal(one) // plain values do not fail

@@ -30,7 +30,8 @@ func spec() service.Spec {
 			return stop, err
 		},
 		New: func(ctx context.Context, live service.Live) (service.Runner, error) {
-			return ingest.New(ctx, cfg, ingest.Deps{NATS: live.NATS, Log: live.Log, Registry: live.Registry, Ops: live.Ops, Settings: live.Settings, Tracer: tracer, Stdout: live.Stdout})
+			return ingest.New(ctx, cfg, ingest.Deps{NATS: live.NATS, Log: live.Log, Registry: live.Registry,
+				Ops: live.Ops, Settings: live.Settings, Tracer: tracer, Stdout: live.Stdout})
 		},
 	}
 }

@@ -106,8 +106,8 @@ func (l *lane) back() {
 	l.retry, l.pause = time.Time{}, retryFirst
 }
 
-// look gives up flights that have waited for patience, finds those whose acknowledgement is overdue, and sends again those
-// whose pause is over.
+// look gives up flights that have waited for patience, finds those whose acknowledgement is overdue, and sends again
+// those whose pause is over.
 func (l *lane) look(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,7 +124,8 @@ func (l *lane) look(now time.Time) {
 			l.land(f, errUnknown)
 		case now.Sub(f.born) >= l.patience:
 			l.land(f, errors.Join(errUnsent, f.again))
-		case f.again == nil && now.Sub(f.left) >= overdueAfter && (l.acked > f.number || now.Sub(l.ackedAt) >= overdueAfter):
+		case f.again == nil && now.Sub(f.left) >= overdueAfter &&
+			(l.acked > f.number || now.Sub(l.ackedAt) >= overdueAfter):
 			f.again = jetstream.ErrAsyncPublishTimeout
 			l.stop(f.again)
 			if l.nc.IsConnected() {

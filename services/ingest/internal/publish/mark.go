@@ -9,7 +9,8 @@ import (
 // one for this server could not be begun yet.
 func (s *stream) unsure() bool {
 	process, l := s.process.Load(), s.life.Load()
-	return s.outages.Load() != s.cleared.Load() || process == nil || *process != s.nc.ConnectedServerId() || l != nil && !l.epochs.Foresees(s.nc)
+	return s.outages.Load() != s.cleared.Load() || process == nil || *process != s.nc.ConnectedServerId() || l != nil &&
+		!l.epochs.Foresees(s.nc)
 }
 
 // mark is where the stream stands. Errors are ErrNoStream, and errStore while

@@ -50,7 +50,8 @@ func newMetrics(reg prometheus.Registerer, pending func() int, s *stream) *metri
 			Help: "Attempts after the first one to store a pack, or a message with an idempotency key.",
 		}),
 	}
-	for _, status := range []string{proto.StatusStored, proto.StatusDuplicate, proto.StatusSent, proto.StatusFailed, proto.StatusInvalid} {
+	for _, status := range []string{proto.StatusStored, proto.StatusDuplicate, proto.StatusSent, proto.StatusFailed,
+		proto.StatusInvalid} {
 		m.messages[status] = messages.WithLabelValues(status) // at 0 from the start, so that rates work
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{
@@ -61,10 +62,14 @@ func newMetrics(reg prometheus.Registerer, pending func() int, s *stream) *metri
 		name, help string
 		value      func(jetstream.StreamState) float64
 	}{
-		{"herald_ingest_stream_messages", "Messages that the stream keeps.", func(s jetstream.StreamState) float64 { return float64(s.Msgs) }},
-		{"herald_ingest_stream_bytes", "Bytes of the messages that the stream keeps, as NATS counts them.", func(s jetstream.StreamState) float64 { return float64(s.Bytes) }},
-		{"herald_ingest_stream_last_sequence", "Sequence of the newest message of the stream.", func(s jetstream.StreamState) float64 { return float64(s.LastSeq) }},
-		{"herald_ingest_stream_oldest_seconds", "Age of the oldest message that the stream keeps; 0 if it keeps none.", oldest},
+		{"herald_ingest_stream_messages", "Messages that the stream keeps.",
+			func(s jetstream.StreamState) float64 { return float64(s.Msgs) }},
+		{"herald_ingest_stream_bytes", "Bytes of the messages that the stream keeps, as NATS counts them.",
+			func(s jetstream.StreamState) float64 { return float64(s.Bytes) }},
+		{"herald_ingest_stream_last_sequence", "Sequence of the newest message of the stream.",
+			func(s jetstream.StreamState) float64 { return float64(s.LastSeq) }},
+		{"herald_ingest_stream_oldest_seconds", "Age of the oldest message that the stream keeps; 0 if it keeps none.",
+			oldest},
 	} {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, func() float64 { return g.value(s.state()) })
 	}
@@ -72,10 +77,15 @@ func newMetrics(reg prometheus.Registerer, pending func() int, s *stream) *metri
 		name, help string
 		value      func() float64
 	}{
-		{"herald_ingest_stream_max_bytes", "Bytes that the stream may keep, by this ingest's settings.", func() float64 { return float64(s.config().MaxBytes) }},
-		{"herald_ingest_stream_max_age_seconds", "How long the stream may keep messages, by this ingest's settings.", func() float64 { return s.config().MaxAge.Seconds() }},
-		{"herald_ingest_stream_replicas", "NATS servers that are to keep the stream, by this ingest's settings.", func() float64 { return float64(max(1, s.config().Replicas)) }},
-		{"herald_ingest_stream_current_replicas", "NATS servers that keep the stream and are up to date; 0 without a leader.", func() float64 { return float64(s.current.Load()) }},
+		{"herald_ingest_stream_max_bytes", "Bytes that the stream may keep, by this ingest's settings.",
+			func() float64 { return float64(s.config().MaxBytes) }},
+		{"herald_ingest_stream_max_age_seconds", "How long the stream may keep messages, by this ingest's settings.",
+			func() float64 { return s.config().MaxAge.Seconds() }},
+		{"herald_ingest_stream_replicas", "NATS servers that are to keep the stream, by this ingest's settings.",
+			func() float64 { return float64(max(1, s.config().Replicas)) }},
+		{"herald_ingest_stream_current_replicas",
+			"NATS servers that keep the stream and are up to date; 0 without a leader.",
+			func() float64 { return float64(s.current.Load()) }},
 	} {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value)
 	}

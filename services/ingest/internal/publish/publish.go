@@ -75,7 +75,8 @@ type Delivery struct {
 }
 
 // New makes a Publisher, which asks NATS nothing before Run. Close ends it.
-func New(nc *nats.Conn, js jetstream.JetStream, cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Publisher, error) {
+func New(nc *nats.Conn, js jetstream.JetStream, cfg Config, reg prometheus.Registerer, log *slog.Logger) (*Publisher,
+	error) {
 	p := &Publisher{stream: newStream(nc, js, cfg, log), log: log}
 	p.metrics = newMetrics(reg, func() int { return p.lane.pending() }, p.stream)
 	var err error
@@ -172,7 +173,8 @@ func (p *Publisher) Settle(ctx context.Context, d *Delivery) (proto.Result, erro
 		p.metrics.ack.Observe(took.Seconds())
 	}
 	if err == nil && p.log.Enabled(ctx, slog.LevelDebug) {
-		p.log.DebugContext(ctx, "message published", "channel", d.channel, "status", res.Status, "id", res.ID, "took", took,
+		p.log.DebugContext(ctx, "message published", "channel", d.channel, "status", res.Status, "id", res.ID, "took",
+			took,
 			"request", httpx.RequestIDOf(ctx), "trace", tracing.TraceID(d.trace))
 	}
 	if a := p.accepted.Load(); a != nil && res.ID != "" {
@@ -235,13 +237,15 @@ func transient(err error) bool {
 	if errors.As(err, &api) {
 		return api.ErrorCode == codeUnavailable
 	}
-	return Disconnected(err) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, errEpoch) || errors.Is(err, errStore) ||
+	return Disconnected(err) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, errEpoch) ||
+		errors.Is(err, errStore) ||
 		errors.Is(err, jetstream.ErrInvalidJSAck) // whatever that says, it does not say what became of the message
 }
 
 // Disconnected reports whether err says that NATS is away.
 func Disconnected(err error) bool {
-	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionReconnecting)
+	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrReconnectBufExceeded) ||
+		errors.Is(err, nats.ErrConnectionReconnecting)
 }
 
 // problem words, for its publisher, why a message was not stored: it is a

@@ -29,7 +29,8 @@ func (s *stream) askStore(ctx context.Context) {
 	default:
 		reason := fault.Error()
 		if s.refusal.Swap(&reason) == nil {
-			s.log.Error("NATS cannot store; publishing answers 503 until it is restarted with room on its disk", "err", fault)
+			s.log.Error("NATS cannot store; publishing answers 503 until it is restarted with room on its disk", "err",
+				fault)
 		}
 	}
 }

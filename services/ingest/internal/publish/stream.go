@@ -124,7 +124,8 @@ var (
 )
 
 func newStream(nc *nats.Conn, js jetstream.JetStream, cfg Config, log *slog.Logger) *stream {
-	s := &stream{nc: nc, js: js, every: cmp.Or(cfg.Recheck, recheckEvery), store: cfg.Store, log: log, pulse: natsx.NewPulse(nc, log), turn: make(chan struct{}, 1), doubted: make(chan struct{}, 1)}
+	s := &stream{nc: nc, js: js, every: cmp.Or(cfg.Recheck, recheckEvery), store: cfg.Store, log: log,
+		pulse: natsx.NewPulse(nc, log), turn: make(chan struct{}, 1), doubted: make(chan struct{}, 1)}
 	s.limits.Store(&cfg.Stream)
 	return s
 }
@@ -326,7 +327,8 @@ func (s *stream) read(ctx context.Context, doubt bool) (*jetstream.StreamInfo, e
 	if old == nil || !state.Alone || state.Epochs.Newest() != old.epoch || state.Last >= acknowledged {
 		return found.CachedInfo(), nil
 	}
-	s.log.Error("the stream has lost messages that it had acknowledged; ids are of another epoch from now on", "seq", state.Last+1, "upto", acknowledged)
+	s.log.Error("the stream has lost messages that it had acknowledged; ids are of another epoch from now on", "seq",
+		state.Last+1, "upto", acknowledged)
 	if _, err := natsx.RenewEpoch(ctx, s.js, s.config(), old.epoch); err != nil {
 		return nil, err
 	}

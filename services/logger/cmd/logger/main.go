@@ -26,7 +26,8 @@ func spec() service.Spec {
 		Ops:        "127.0.0.1:8092",
 		StopWithin: func() time.Duration { return stopTimeout },
 		New: func(ctx context.Context, live service.Live) (service.Runner, error) {
-			return logger.New(ctx, cfg, logger.Deps{NATS: live.NATS, Log: live.Log, Registry: live.Registry, Ops: live.Ops, Settings: live.Settings})
+			return logger.New(ctx, cfg, logger.Deps{NATS: live.NATS, Log: live.Log, Registry: live.Registry,
+				Ops: live.Ops, Settings: live.Settings})
 		},
 	}
 }

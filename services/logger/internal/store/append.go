@@ -34,7 +34,8 @@ func insertSQL(n int) string {
 			b.WriteString(", ")
 		}
 		p := 2 + i*rowArgs
-		fmt.Fprintf(&b, "(?%d, ?%d, ?%d, ?%d, ?%d, ?1 || '-' || ?%d, ?1, ?%d, ?%d)", p, p+1, p+2, p+3, p+4, p+5, p+5, p+6)
+		fmt.Fprintf(&b, "(?%d, ?%d, ?%d, ?%d, ?%d, ?1 || '-' || ?%d, ?1, ?%d, ?%d)", p, p+1, p+2, p+3, p+4, p+5, p+5,
+			p+6)
 	}
 	b.WriteString(" ON CONFLICT (epoch, seq) DO NOTHING")
 	return b.String()
@@ -152,12 +153,14 @@ func sameEpoch(rows []Row) []Row {
 
 // number makes the epoch of a row known and returns its number.
 func (a *appender) number(r *Row) (number int64, err error) {
-	if _, err := a.tx.Exec(insertEpoch, r.Epoch, int64(proto.PackOf(r.Seq)), max(0, int64(proto.PackOf(r.Seq))-1)); err != nil {
+	if _, err := a.tx.Exec(insertEpoch, r.Epoch, int64(proto.PackOf(r.Seq)),
+		max(0, int64(proto.PackOf(r.Seq))-1)); err != nil {
 		return 0, err
 	}
 	err = a.tx.QueryRow("SELECT number FROM epochs WHERE epoch = ?", r.Epoch).Scan(&number)
 	if err == nil && number > maxEpochs {
-		err = fmt.Errorf("the log has rows of %d streams, and has no room for another; start with a new file", maxEpochs)
+		err = fmt.Errorf("the log has rows of %d streams, and has no room for another; start with a new file",
+			maxEpochs)
 	}
 	return number, err
 }
@@ -211,7 +214,8 @@ func (a *appender) some(number int64, rows []Row) (added int, err error) {
 // LastSeq is the highest sequence of the epoch that is stored; 0 if none is.
 func (s *Store) LastSeq(ctx context.Context, epoch string) (uint64, error) {
 	var seq sql.NullInt64
-	if err := s.readers.QueryRowContext(ctx, "SELECT max(seq) FROM messages WHERE epoch = ?", epoch).Scan(&seq); err != nil {
+	if err := s.readers.QueryRowContext(ctx, "SELECT max(seq) FROM messages WHERE epoch = ?",
+		epoch).Scan(&seq); err != nil {
 		return 0, fmt.Errorf("read the last sequence of the log: %w", err)
 	}
 	return uint64(seq.Int64), nil

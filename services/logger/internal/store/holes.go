@@ -112,7 +112,8 @@ func account(tx *sql.Tx, epoch string, upTo int64) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := tx.QueryRow("SELECT count(*) FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? AND "+firstOfPack, epoch, number(from+1), number(upTo)).Scan(&stored); err != nil {
+	if err := tx.QueryRow("SELECT count(*) FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? AND "+firstOfPack,
+		epoch, number(from+1), number(upTo)).Scan(&stored); err != nil {
 		return 0, err
 	}
 	holes := upTo - from - stored
@@ -132,10 +133,12 @@ func (s *Store) Missing(ctx context.Context, epoch string, upTo uint64) (seq uin
 
 func (s *Store) missing(ctx context.Context, epoch string, upTo uint64) (uint64, bool, error) {
 	var next uint64
-	if err := s.readers.QueryRowContext(ctx, "SELECT accounted + 1 FROM epochs WHERE epoch = ?", epoch).Scan(&next); err != nil {
+	if err := s.readers.QueryRowContext(ctx, "SELECT accounted + 1 FROM epochs WHERE epoch = ?",
+		epoch).Scan(&next); err != nil {
 		return 0, false, err
 	}
-	rows, err := s.readers.QueryContext(ctx, "SELECT seq FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? AND "+firstOfPack+" ORDER BY seq",
+	rows, err := s.readers.QueryContext(ctx,
+		"SELECT seq FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ? AND "+firstOfPack+" ORDER BY seq",
 		epoch, number(int64(next)), number(int64(min(upTo, math.MaxInt64))))
 	if err != nil {
 		return 0, false, err
@@ -159,7 +162,8 @@ func (s *Store) Epochs(ctx context.Context) ([]Epoch, error) {
 	if err := s.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("list the epochs of the log: %w", err)
 	}
-	rows, err := s.readers.QueryContext(ctx, "SELECT epoch, first, accounted, holes FROM epochs ORDER BY length(epoch), epoch")
+	rows, err := s.readers.QueryContext(ctx,
+		"SELECT epoch, first, accounted, holes FROM epochs ORDER BY length(epoch), epoch")
 	if err != nil {
 		return nil, fmt.Errorf("list the epochs of the log: %w", err)
 	}

@@ -147,7 +147,8 @@ func (s *Store) indexMissing(ctx context.Context) error {
 	for {
 		var e Epoch
 		var number, upTo int64
-		err := s.writer.QueryRowContext(ctx, "SELECT epoch, number, unindexed FROM epochs WHERE unindexed > 0 ORDER BY number DESC LIMIT 1").
+		err := s.writer.QueryRowContext(ctx,
+			"SELECT epoch, number, unindexed FROM epochs WHERE unindexed > 0 ORDER BY number DESC LIMIT 1").
 			Scan(&e.Epoch, &number, &upTo)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil

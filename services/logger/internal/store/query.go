@@ -74,8 +74,9 @@ func (s *Store) Export(ctx context.Context, f Filter, each func(*Row) error) err
 // newest is the highest key of the file.
 func (s *Store) newest(ctx context.Context) (proto.Cursor, error) {
 	var c proto.Cursor
-	err := s.readers.QueryRowContext(ctx, "SELECT e.epoch, coalesce((SELECT max(seq) FROM messages m WHERE m.epoch = e.epoch), 0) "+
-		"FROM epochs e ORDER BY length(e.epoch) DESC, e.epoch DESC LIMIT 1").Scan(&c.Epoch, &c.Seq)
+	err := s.readers.QueryRowContext(ctx,
+		"SELECT e.epoch, coalesce((SELECT max(seq) FROM messages m WHERE m.epoch = e.epoch), 0) "+
+			"FROM epochs e ORDER BY length(e.epoch) DESC, e.epoch DESC LIMIT 1").Scan(&c.Epoch, &c.Seq)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = nil
 	}
@@ -190,7 +191,8 @@ func (sc *scan) timed(ctx context.Context, epoch string, within span) (span, err
 			before = afterAll
 		}
 		var first, last sql.NullInt64
-		if err := sc.tx.QueryRowContext(ctx, "SELECT min(seq), max(seq) FROM messages INDEXED BY messages_timestamp WHERE timestamp >= ? AND timestamp < ? AND epoch = ?",
+		if err := sc.tx.QueryRowContext(ctx,
+			"SELECT min(seq), max(seq) FROM messages INDEXED BY messages_timestamp WHERE timestamp >= ? AND timestamp < ? AND epoch = ?",
 			sc.after, before, epoch).Scan(&first, &last); err != nil {
 			return span{}, err
 		}
@@ -288,7 +290,9 @@ func (sc *scan) read(ctx context.Context, epoch string, part span) error {
 	if sc.Asc {
 		order = " ORDER BY seq"
 	}
-	rows, err := sc.tx.QueryContext(ctx, "SELECT "+readColumns+" FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ?"+order, epoch, part.first, part.last)
+	rows, err := sc.tx.QueryContext(ctx,
+		"SELECT "+readColumns+" FROM messages WHERE epoch = ? AND seq BETWEEN ? AND ?"+order, epoch, part.first,
+		part.last)
 	if err != nil {
 		return err
 	}

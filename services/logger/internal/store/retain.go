@@ -24,7 +24,8 @@ const (
 // the file holds is at most maxBytes; 0 sets no limit. It works in small
 // transactions, gives the room back to the file system, and returns how many
 // rows it deleted, also beside an error.
-func (s *Store) Retain(ctx context.Context, maxAge time.Duration, maxBytes int64, now time.Time) (deleted int, err error) {
+func (s *Store) Retain(ctx context.Context, maxAge time.Duration, maxBytes int64, now time.Time) (deleted int,
+	err error) {
 	if err = s.checkpoint(ctx); err != nil {
 		return 0, fmt.Errorf("retention of the log: %w", err)
 	}
@@ -71,7 +72,8 @@ func (s *Store) retainAge(ctx context.Context, cutoff string) (deleted int, err 
 
 // oldRows is the next rows to delete for their age.
 func (s *Store) oldRows(ctx context.Context, cutoff string) ([]chunk, error) {
-	rows, err := s.readers.QueryContext(ctx, "SELECT epoch, seq FROM (SELECT epoch, seq FROM messages WHERE timestamp < ? ORDER BY timestamp LIMIT ?) ORDER BY epoch, seq",
+	rows, err := s.readers.QueryContext(ctx,
+		"SELECT epoch, seq FROM (SELECT epoch, seq FROM messages WHERE timestamp < ? ORDER BY timestamp LIMIT ?) ORDER BY epoch, seq",
 		cutoff, retainRows)
 	if err != nil {
 		return nil, err
@@ -118,7 +120,8 @@ func (s *Store) retainBytes(ctx context.Context, maxBytes int64) (deleted int, e
 // usedBytes is what the file holds, without pages that are free.
 func (s *Store) usedBytes(ctx context.Context) (int64, error) {
 	var n int64
-	err := s.readers.QueryRowContext(ctx, "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size").Scan(&n)
+	err := s.readers.QueryRowContext(ctx,
+		"SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size").Scan(&n)
 	return n, err
 }
 
@@ -144,7 +147,8 @@ func (s *Store) firstRows(ctx context.Context, bytes int64) (chunk, error) {
 
 func (s *Store) firstOf(ctx context.Context, epoch string, bytes int64) (chunk, error) {
 	c := chunk{epoch: epoch}
-	rows, err := s.readers.QueryContext(ctx, "SELECT seq, octet_length(message) FROM messages WHERE epoch = ? ORDER BY seq LIMIT ?", epoch, retainRows)
+	rows, err := s.readers.QueryContext(ctx,
+		"SELECT seq, octet_length(message) FROM messages WHERE epoch = ? ORDER BY seq LIMIT ?", epoch, retainRows)
 	if err != nil {
 		return c, err
 	}
@@ -207,7 +211,9 @@ func (s *Store) vacuum(ctx context.Context) error {
 	shrunk := false
 	for before := int64(math.MaxInt64); ; {
 		var free, pages int64
-		if err := s.readers.QueryRowContext(ctx, "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count").Scan(&free, &pages); err != nil {
+		if err := s.readers.QueryRowContext(ctx,
+			"SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count").Scan(&free,
+			&pages); err != nil {
 			return err
 		}
 		if free <= sparePages+pages/16 || free >= before { // before: a file that was made without auto_vacuum

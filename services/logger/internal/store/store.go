@@ -176,7 +176,8 @@ func openReader(ctx context.Context, path string, m mode) (*Store, error) {
 		var have int
 		have, err = version(ctx, s.readers)
 		if err == nil && have != want {
-			err = fmt.Errorf("%w: %d, this program reads %d; the logger brings older ones up to date when it starts", ErrVersion, have, want)
+			err = fmt.Errorf("%w: %d, this program reads %d; the logger brings older ones up to date when it starts",
+				ErrVersion, have, want)
 		}
 	}
 	if err != nil {
@@ -299,8 +300,8 @@ const (
 	sqliteCantOpen = 14
 	// sqliteCorruptIndex is SQLITE_CORRUPT_VTAB: the tables of FTS5 are damaged.
 	sqliteCorruptIndex = sqliteCorrupt | 1<<8
-	// sqliteOverlap is SQLITE_CONSTRAINT_PRIMARYKEY: FTS5 writes a block where one is that its damaged list of blocks lacks. Herald's
-	// own tables have no such conflict; see insertSQL.
+	// sqliteOverlap is SQLITE_CONSTRAINT_PRIMARYKEY: FTS5 writes a block where one is that its damaged list of blocks
+	// lacks. Herald's own tables have no such conflict; see insertSQL.
 	sqliteOverlap = 19 | 6<<8
 )
 
@@ -315,7 +316,8 @@ var writeFaults = map[int]bool{
 // markFull marks errors that mean a full disk with ErrFull.
 func markFull(err error) error {
 	code := resultCode(err)
-	if code&0xff == sqliteFull || writeFaults[code] || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+	if code&0xff == sqliteFull || writeFaults[code] || errors.Is(err, syscall.ENOSPC) ||
+		errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%w (%w)", ErrFull, err)
 	}
 	return err

@@ -56,7 +56,8 @@ func (w *words) split(text string) int {
 		r, n := utf8.DecodeRuneInString(text[i:])
 		i += n
 		switch {
-		case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar):
+		case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer,
+			unicode.Myanmar):
 			end()
 			w.text = utf8.AppendRune(w.text, r)
 			end()
@@ -146,7 +147,8 @@ func (p phrase) at(w *words, i int) bool {
 // searchable is the text of a message as people search it. In JSON, an escape
 // is not what it spells: "caf\u00e9" is found as café, and "a\nb" is two words.
 func searchable(message string) string {
-	if message == "" || strings.IndexByte(`{["`, message[0]) < 0 || strings.IndexByte(message, '\\') < 0 || !json.Valid([]byte(message)) {
+	if message == "" || strings.IndexByte(`{["`, message[0]) < 0 || strings.IndexByte(message, '\\') < 0 ||
+		!json.Valid([]byte(message)) {
 		return message
 	}
 	out := make([]byte, 0, len(message))

@@ -113,7 +113,8 @@ func serve(ctx context.Context, l net.Listener, cfg conn.Config) error {
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		remote, _ := netip.ParseAddrPort(r.RemoteAddr) // only the log of a gateway would need it
 		c := new(conn.Conn)
-		err := set.Accept(c, w, r, remote.Addr(), r.RemoteAddr, format, func(status int, reason error) { http.Error(w, reason.Error(), status) })
+		err := set.Accept(c, w, r, remote.Addr(), r.RemoteAddr, format,
+			func(status int, reason error) { http.Error(w, reason.Error(), status) })
 		if err == nil {
 			c.Start(client{c})
 		}
