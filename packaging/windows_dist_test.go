@@ -22,16 +22,16 @@ func wine(t *testing.T) (environment []string) {
 	if _, err := exec.LookPath(server); err != nil {
 		server = "wineserver-stable"
 	}
-	control := func(flags ...string) {
-		cmd := exec.Command(server, flags...)
+	quietly := func(name string, flags ...string) { // what stays in the background would hold a pipe open
+		cmd := exec.Command(name, flags...)
 		cmd.Env = environment
-		output(t, cmd)
+		if err := cmd.Run(); err != nil {
+			t.Errorf("%v: %v", cmd.Args, err)
+		}
 	}
-	control("-p") // it stays when a command ends, else each command would boot Windows and start its services
-	t.Cleanup(func() { control("-k"); control("-w") })
-	boot := exec.Command("wineboot", "-i")
-	boot.Env = environment
-	output(t, boot)
+	quietly(server, "-p") // it stays when a command ends, else each command would boot Windows and start its services
+	t.Cleanup(func() { quietly(server, "-k"); quietly(server, "-w") })
+	quietly("wineboot", "-i")
 	// Debian's Wine is older than Windows' function ProcessPrng, from which Go takes
 	// random numbers. A library that consists of its name alone sends callers on to
 	// the older function of the same shape.
