@@ -166,7 +166,7 @@ func FuzzNames(f *testing.F) {
 		if b, err := json.Marshal(s); err != nil || !json.Valid([]byte(`"`+s+`"`)) {
 			t.Fatalf("%q needs escaping in JSON: %s, %v", s, b, err)
 		}
-		for _, subject := range []string{proto.StoredSubject(s), proto.LiveSubject(s)} {
+		for _, subject := range []string{proto.SubjectStored + s, proto.SubjectLiveStored + s} {
 			if back, ok := proto.ChannelOf(subject); !ok || back != s {
 				t.Fatalf("ChannelOf(%q): got %q, %v", subject, back, ok)
 			}

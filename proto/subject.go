@@ -16,21 +16,14 @@ const (
 	SubjectStored    = "herald.msg."
 	SubjectLive      = "herald.live."
 	SubjectLivePacks = SubjectLive + "pack"
-	subjectLiveOne   = SubjectLive + "msg."
+	// SubjectLiveStored and a channel is where NATS republishes what was stored under SubjectStored.
+	SubjectLiveStored = SubjectLive + "msg."
 )
 
-// StoredSubject is where a message of channel that is in no pack is published
-// to be stored.
-func StoredSubject(channel string) string { return SubjectStored + channel }
-
-// LiveSubject is where the gateways hear a message of channel that is in no
-// pack.
-func LiveSubject(channel string) string { return subjectLiveOne + channel }
-
-// ChannelOf is the channel of StoredSubject or LiveSubject; ok is false for any
-// other subject.
+// ChannelOf is the channel of a subject below SubjectStored or SubjectLiveStored; ok
+// is false for any other subject.
 func ChannelOf(subject string) (channel string, ok bool) {
-	if channel, ok = strings.CutPrefix(subject, subjectLiveOne); ok {
+	if channel, ok = strings.CutPrefix(subject, SubjectLiveStored); ok {
 		return channel, true
 	}
 	return strings.CutPrefix(subject, SubjectStored)

@@ -277,7 +277,7 @@ func TestStreamBehind(t *testing.T) {
 	last := b.publish("broadcast", "1")
 	c.ids(b.id(last))
 	m := message("broadcast", `"never stored"`)
-	m.Subject = proto.LiveSubject("broadcast")
+	m.Subject = proto.SubjectLiveStored + "broadcast"
 	m.Header["Nats-Sequence"] = []string{fmt.Sprint(last + 1)}
 	if err := b.nc.PublishMsg(m); err != nil {
 		t.Fatal(err)

@@ -134,7 +134,7 @@ func (r *rig) behind(t *testing.T, seq uint64) (answered *atomic.Int64, catchUp 
 			if at := proto.PackOf(m.Number); at >= q.Seq && at <= seq {
 				sent = true
 				_ = req.RespondMsg(&nats.Msg{Data: m.Body, Header: nats.Header{
-					"Nats-Subject": {proto.StoredSubject(m.Channel)}, "Nats-Sequence": {strconv.FormatUint(at, 10)},
+					"Nats-Subject": {proto.SubjectStored + m.Channel}, "Nats-Sequence": {strconv.FormatUint(at, 10)},
 				}})
 			}
 		}
@@ -197,7 +197,7 @@ func TestHistoryWhileTheStreamIsMadeAnew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ack, err := js.Publish(t.Context(), proto.StoredSubject("a"), received(1).Body)
+		ack, err := js.Publish(t.Context(), proto.SubjectStored+"a", received(1).Body)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -313,7 +313,7 @@ func TestHistoryOfForeignMessages(t *testing.T) {
 	r := start(t, startNATS(t))
 	first := r.fill("a")
 	for _, body := range []string{"hello", `{"a":}`, `{"a"}`, `{}`, "", `{"messages":[]`} {
-		if _, err := r.js.Publish(t.Context(), proto.StoredSubject("a"), []byte(body)); err != nil {
+		if _, err := r.js.Publish(t.Context(), proto.SubjectStored+"a", []byte(body)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -327,7 +327,7 @@ func TestHistoryOfForeignMessages(t *testing.T) {
 		}
 		wantIDs(t, fmt.Sprintf("by %d", limit), got, slices.Concat(first, last))
 	}
-	if _, err := r.js.Publish(t.Context(), proto.StoredSubject("b"), []byte(`{"a":}`)); err != nil {
+	if _, err := r.js.Publish(t.Context(), proto.SubjectStored+"b", []byte(`{"a":}`)); err != nil {
 		t.Fatal(err)
 	}
 	wantIDs(t, "last", r.page("b", "since=last").ids(), []string{})

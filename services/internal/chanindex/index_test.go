@@ -185,7 +185,7 @@ func TestIndexFindsDamage(t *testing.T) {
 	nc := s.Connect()
 	js, _ := s.Stream(nc)
 	for _, c := range []string{"a", "a", "b", "a"} {
-		if _, err := js.Publish(t.Context(), proto.StoredSubject(c), []byte(`{"channel":"`+c+`"}`)); err != nil {
+		if _, err := js.Publish(t.Context(), proto.SubjectStored+c, []byte(`{"channel":"`+c+`"}`)); err != nil {
 			t.Fatal(err)
 		}
 	}

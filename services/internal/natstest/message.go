@@ -21,14 +21,14 @@ type Headers struct {
 // NewMsg makes the NATS message of m by itself, not in a pack, as a backend makes one that publishes to NATS
 // directly: to be stored, or, if ephemeral, for the live subject. m must have been checked, and has no ID.
 func NewMsg(m *proto.Message, h Headers, ephemeral bool) *nats.Msg {
-	msg := &nats.Msg{Subject: proto.StoredSubject(m.Channel), Header: nats.Header{}, Data: m.AppendBody(nil)}
+	msg := &nats.Msg{Subject: proto.SubjectStored + m.Channel, Header: nats.Header{}, Data: m.AppendBody(nil)}
 	set := func(name, value string) {
 		if value != "" {
 			msg.Header[name] = []string{value}
 		}
 	}
 	if ephemeral {
-		msg.Subject = proto.LiveSubject(m.Channel)
+		msg.Subject = proto.SubjectLiveStored + m.Channel
 	} else {
 		set(nats.MsgIdHdr, h.MsgID)
 	}

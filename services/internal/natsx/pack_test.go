@@ -37,7 +37,7 @@ func TestOpenPack(t *testing.T) {
 	nc := s.Connect()
 	js, _ := s.Stream(nc)
 	sub := live(t, nc)
-	own := &nats.Msg{Subject: proto.StoredSubject("a"), Data: message("a", "1").AppendBody(nil), Header: nats.Header{proto.HeaderExpires: {"1795370316000"}, proto.HeaderSource: {"::1"}}}
+	own := &nats.Msg{Subject: proto.SubjectStored + "a", Data: message("a", "1").AppendBody(nil), Header: nats.Header{proto.HeaderExpires: {"1795370316000"}, proto.HeaderSource: {"::1"}}}
 	for _, msg := range []*nats.Msg{pack("a", "b", "a"), own} {
 		if _, err := js.PublishMsg(t.Context(), msg); err != nil {
 			t.Fatal(err)
