@@ -22,13 +22,17 @@ assert.ok(existsSync(BIN), `HERALD_BIN says ${BIN}, but there is no such file.`)
 
 const run = promisify(execFile);
 
+/** Longer than any suite may take: who waits on would keep the process alive for ever. */
+const patience = 300_000;
+
 /** Asks again and again until the answer is truthy; the test's timeout ends it otherwise. */
 export async function until(ask) {
-  for (;;) {
+  for (const end = Date.now() + patience; Date.now() < end;) {
     const answer = await ask();
     if (answer) return answer;
     await pause(50);
   }
+  throw new Error(`it never came true: ${ask}`);
 }
 
 async function freePort() {
