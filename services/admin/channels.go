@@ -21,7 +21,8 @@ type tallies struct {
 }
 
 // tallies asks for a page of counts. words are what the page calls the orders of ask.
-func (s *Service) tallies(ctx context.Context, what string, values url.Values, orders []string, words map[string]string) (out tallies, err error) {
+func (s *Service) tallies(ctx context.Context, what string, values url.Values, orders []string,
+	words map[string]string) (out tallies, err error) {
 	q := ask.TallyQuestion{Text: values.Get("q"), Limit: ask.MaxLimit}
 	limit, err := readLimit(values.Get("limit"))
 	if err != nil {
@@ -45,7 +46,8 @@ func (s *Service) tallies(ctx context.Context, what string, values url.Values, o
 }
 
 // talliesByName merges the gateways' pages: every name up to where one of them is cut is complete.
-func (s *Service) talliesByName(ctx context.Context, what string, q ask.TallyQuestion, order ask.Order, limit int, cursor string) (out tallies, err error) {
+func (s *Service) talliesByName(ctx context.Context, what string, q ask.TallyQuestion, order ask.Order, limit int,
+	cursor string) (out tallies, err error) {
 	q.Cursor, q.Limit = cursor, limit
 	answers, silent, err := all[ask.TallyPage](ctx, s, ask.Gateway, what, q)
 	if err != nil {
@@ -78,10 +80,11 @@ func (s *Service) talliesByName(ctx context.Context, what string, q ask.TallyQue
 	return out, nil
 }
 
-// talliesByCount asks each gateway for its largest counts, and then all of them for every name that one has named. So the
-// counts are right, and a name is left out only if it is among the largest of no gateway. Pages go through the names that
-// were found; a search finds others.
-func (s *Service) talliesByCount(ctx context.Context, what string, q ask.TallyQuestion, order ask.Order, limit int, cursor string) (out tallies, err error) {
+// talliesByCount asks each gateway for its largest counts, and then all of them for every name that one has named. So
+// the counts are right, and a name is left out only if it is among the largest of no gateway. Pages go through the
+// names that were found; a search finds others.
+func (s *Service) talliesByCount(ctx context.Context, what string, q ask.TallyQuestion, order ask.Order, limit int,
+	cursor string) (out tallies, err error) {
 	offset, err := readOffset(cursor)
 	if err != nil {
 		return out, err
@@ -176,7 +179,8 @@ func sum(answers []ask.From[ask.TallyPage]) (out []ask.Tally) {
 func newer(a, b string) bool {
 	x, errX := proto.ParseCursor(a)
 	y, errY := proto.ParseCursor(b)
-	return errX == nil && (errY != nil || cmp.Or(cmp.Compare(len(x.Epoch), len(y.Epoch)), strings.Compare(x.Epoch, y.Epoch), cmp.Compare(x.Seq, y.Seq)) > 0)
+	return errX == nil && (errY != nil || cmp.Or(cmp.Compare(len(x.Epoch), len(y.Epoch)),
+		strings.Compare(x.Epoch, y.Epoch), cmp.Compare(x.Seq, y.Seq)) > 0)
 }
 
 // channelRow is a channel or pattern that somebody follows.
@@ -194,11 +198,13 @@ func (s *Service) getChannels(w http.ResponseWriter, r *http.Request, _ *call) e
 	if err != nil {
 		return proto.ProblemInvalidParameter.With(err.Error())
 	}
-	found, err := s.tallies(r.Context(), ask.Channels, values, ask.ChannelOrders, map[string]string{"subscribers": "count", "channel": "name", "rate": "rate"})
+	found, err := s.tallies(r.Context(), ask.Channels, values, ask.ChannelOrders,
+		map[string]string{"subscribers": "count", "channel": "name", "rate": "rate"})
 	if err != nil {
 		return err
 	}
-	out := list[channelRow]{Rows: []channelRow{}, Next: found.Next, Total: found.Total, Matched: found.Matched, Silent: found.Silent}
+	out := list[channelRow]{Rows: []channelRow{}, Next: found.Next, Total: found.Total, Matched: found.Matched,
+		Silent: found.Silent}
 	for _, t := range found.Rows {
 		row := channelRow{Channel: t.Name, Pattern: proto.IsPattern(t.Name), Subscribers: t.Count, Rate: t.Rate}
 		if t.LastID != "" {
@@ -224,13 +230,16 @@ func (s *Service) getAddresses(w http.ResponseWriter, r *http.Request, _ *call) 
 	if err != nil {
 		return proto.ProblemInvalidParameter.With(err.Error())
 	}
-	found, err := s.tallies(r.Context(), ask.Addresses, values, ask.AddressOrders, map[string]string{"connections": "count", "address": "name", "refused": "refused"})
+	found, err := s.tallies(r.Context(), ask.Addresses, values, ask.AddressOrders,
+		map[string]string{"connections": "count", "address": "name", "refused": "refused"})
 	if err != nil {
 		return err
 	}
-	out := list[addressRow]{Rows: []addressRow{}, Next: found.Next, Total: found.Total, Matched: found.Matched, Silent: found.Silent}
+	out := list[addressRow]{Rows: []addressRow{}, Next: found.Next, Total: found.Total, Matched: found.Matched,
+		Silent: found.Silent}
 	for _, t := range found.Rows {
-		out.Rows = append(out.Rows, addressRow{Address: t.Name, Connections: t.Count, Limit: found.limit, Refused: t.Refused})
+		out.Rows = append(out.Rows, addressRow{Address: t.Name, Connections: t.Count, Limit: found.limit,
+			Refused: t.Refused})
 	}
 	httpx.WriteJSON(w, http.StatusOK, out)
 	return nil

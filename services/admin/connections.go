@@ -22,13 +22,15 @@ type list[R any] struct {
 
 // getConnections is a page of the connections of all gateways, or of one: each gateway gives its part of the page.
 func (s *Service) getConnections(w http.ResponseWriter, r *http.Request, _ *call) error {
-	values, err := httpx.Query(r, nil, "q", "user", "address", "protocol", "channel", "gateway", "sort", "limit", "cursor")
+	values, err := httpx.Query(r, nil, "q", "user", "address", "protocol", "channel", "gateway", "sort", "limit",
+		"cursor")
 	if err != nil {
 		return proto.ProblemInvalidParameter.With(err.Error())
 	}
 	q := ask.ConnectionsQuestion{
-		Text: values.Get("q"), User: values.Get("user"), Address: values.Get("address"), Protocol: values.Get("protocol"),
-		Channel: values.Get("channel"), Sort: values.Get("sort"), Cursor: values.Get("cursor"),
+		Text: values.Get("q"), User: values.Get("user"), Address: values.Get("address"),
+		Protocol: values.Get("protocol"),
+		Channel:  values.Get("channel"), Sort: values.Get("sort"), Cursor: values.Get("cursor"),
 	}
 	if q.Limit, err = readLimit(values.Get("limit")); err != nil {
 		return err
@@ -45,7 +47,8 @@ func (s *Service) getConnections(w http.ResponseWriter, r *http.Request, _ *call
 			return err
 		}
 		answers = append(answers, ask.From[ask.ConnectionsPage]{Instance: gateway, Answer: page})
-	} else if answers, silent, err = all[ask.ConnectionsPage](r.Context(), s, ask.Gateway, ask.Connections, q); err != nil {
+	} else if answers, silent, err = all[ask.ConnectionsPage](r.Context(), s, ask.Gateway, ask.Connections,
+		q); err != nil {
 		return err
 	}
 	out := list[ask.Connection]{Silent: sentences(silent)}
@@ -145,7 +148,8 @@ func (s *Service) postKickMany(w http.ResponseWriter, r *http.Request, c *call) 
 	if err := readJSON(w, r, &body); err != nil {
 		return err
 	}
-	q := ask.KickQuestion{User: body.User, Address: body.Address, Code: codeOr(body.Code), By: c.user, Reason: body.Reason}
+	q := ask.KickQuestion{User: body.User, Address: body.Address, Code: codeOr(body.Code), By: c.user,
+		Reason: body.Reason}
 	answers, silent, err := all[ask.KickAnswer](r.Context(), s, ask.Gateway, ask.Kick, q)
 	if err != nil {
 		return err
@@ -174,7 +178,8 @@ func codeOr(code int) int {
 }
 
 // kicked writes down that connections were closed, and answers.
-func (s *Service) kicked(ctx context.Context, w http.ResponseWriter, c *call, target string, q ask.KickQuestion, got ask.KickAnswer) {
+func (s *Service) kicked(ctx context.Context, w http.ResponseWriter, c *call, target string, q ask.KickQuestion,
+	got ask.KickAnswer) {
 	s.audit(ctx, c, "kick", target, nil, map[string]any{"code": q.Code, "reason": q.Reason, "kicked": got.Kicked})
 	httpx.WriteJSON(w, http.StatusOK, got)
 }

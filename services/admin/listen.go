@@ -96,7 +96,8 @@ func (s *Service) putListen(w http.ResponseWriter, r *http.Request, c *call) err
 		host = name
 	}
 	httpx.WriteJSON(w, http.StatusAccepted, map[string]any{
-		"url":                    want.Protocol + "://" + net.JoinHostPort(strings.Trim(host, "[]"), want.Port) + "/admin/",
+		"url": want.Protocol + "://" + net.JoinHostPort(strings.Trim(host, "[]"), want.Port) +
+			"/admin/",
 		"token":                  token,
 		"confirm_within_seconds": int(within / time.Second),
 	})
@@ -121,7 +122,8 @@ func (s *Service) confirmListen(w http.ResponseWriter, r *http.Request, c *call)
 	case errors.Is(err, ErrUnconfirmed):
 		return problemConflict.With(err.Error())
 	case err != nil: // it listens there, and a start would not
-		return proto.ProblemInternal.With("Herald listens at the new address until it stops, but could not note it: " + err.Error())
+		return proto.ProblemInternal.With("Herald listens at the new address until it stops, but could not note it: " +
+			err.Error())
 	}
 	c.user = "confirmed by its token"
 	s.audit(r.Context(), c, "listen.confirm", now.Port, nil, now)

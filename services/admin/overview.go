@@ -60,7 +60,8 @@ func (s *Service) getOverview(w http.ResponseWriter, r *http.Request, _ *call) e
 		return err
 	}
 	out := overview{
-		Time: now.Time.UTC(), ByProtocol: map[string]int{}, Publishes: now.point.Publishes, Deliveries: now.point.Deliveries, LogLag: now.point.LogLag,
+		Time: now.Time.UTC(), ByProtocol: map[string]int{}, Publishes: now.point.Publishes,
+		Deliveries: now.point.Deliveries, LogLag: now.point.LogLag,
 		NATS: natsState{Connected: now.nats, Stream: streamOf(now.stream)}, Silent: sentences(now.Silent),
 		Services: []serviceRow{{Process: s.process.With(s.deps.Ops.Ready(r.Context()))}},
 	}
@@ -93,7 +94,8 @@ func streamOf(info *jetstream.StreamInfo) *streamState {
 	if info == nil {
 		return nil
 	}
-	out := &streamState{Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes, MaxAgeSeconds: info.Config.MaxAge.Seconds()}
+	out := &streamState{Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes,
+		MaxAgeSeconds: info.Config.MaxAge.Seconds()}
 	if info.State.Msgs > 0 {
 		epochs := natsx.StateOf(info).Epochs
 		id := func(pack uint64) string {

@@ -86,8 +86,8 @@ func (s *Service) getMessage(w http.ResponseWriter, r *http.Request, _ *call) er
 	return nil
 }
 
-// readStored reads the message from the stream, and returns the message id of its pack. Errors are problems: there is no
-// such message.
+// readStored reads the message from the stream, and returns the message id of its pack. Errors are problems: there is
+// no such message.
 func (s *Service) readStored(ctx context.Context, id proto.Cursor, out *messagePath) (lane string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*streamTimeout)
 	defer cancel()
@@ -104,12 +104,14 @@ func (s *Service) readStored(ctx context.Context, id proto.Cursor, out *messageP
 		return "", gone
 	case pack < state.First:
 		out.Expired = true
-		out.Unknown = append(out.Unknown, fmt.Sprintf("The stream keeps messages for %s or up to its size, and this one no longer. What it said may be in the log.", age(stream.CachedInfo().Config.MaxAge)))
+		out.Unknown = append(out.Unknown,
+			fmt.Sprintf("The stream keeps messages for %s or up to its size, and this one no longer. What it said may be in the log.", age(stream.CachedInfo().Config.MaxAge)))
 		return "", nil
 	}
 	raw, err := stream.GetMsg(ctx, pack)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		out.Unknown = append(out.Unknown, "The message is gone from the middle of the stream, where Herald deletes nothing: the disk was damaged, or somebody deleted it.")
+		out.Unknown = append(out.Unknown,
+			"The message is gone from the middle of the stream, where Herald deletes nothing: the disk was damaged, or somebody deleted it.")
 		return "", nil
 	}
 	if err != nil {
@@ -138,7 +140,8 @@ func fill(out *messagePath, id proto.Cursor, raw *jetstream.RawStreamMsg, line *
 	if err != nil {
 		return proto.ProblemNotFound.With("the stream has something else than a message under this id")
 	}
-	out.Channel, out.Event, out.Sender, out.Time, out.Data, out.Bytes = m.Channel, m.Event, m.Sender, m.Time, m.Data, len(m.Data)
+	out.Channel, out.Event, out.Sender, out.Time, out.Data, out.Bytes = m.Channel, m.Event, m.Sender, m.Time, m.Data,
+		len(m.Data)
 	out.Stored = &storedAt{raw.Sequence, line.Place(), raw.Time.UTC()}
 	out.Expired = line.Expired(time.Now().UnixMilli())
 	if us := line.Accepted(); us > 0 {
@@ -168,14 +171,17 @@ func (s *Service) addAccepted(ctx context.Context, lane string, out *messagePath
 	}
 	for _, a := range answers {
 		if a.Answer.Known {
-			out.Accepted.Ingest, out.Accepted.Request, out.Accepted.Address = a.Instance, a.Answer.Request, a.Answer.Address
+			out.Accepted.Ingest, out.Accepted.Request, out.Accepted.Address = a.Instance, a.Answer.Request,
+				a.Answer.Address
 		}
 	}
 	if out.Accepted.Ingest == "" {
-		unknown = append(unknown, "Which ingest accepted it: that one has stopped since, or does not answer, or the message has an idempotency key.")
+		unknown = append(unknown,
+			"Which ingest accepted it: that one has stopped since, or does not answer, or the message has an idempotency key.")
 	}
 	if out.Accepted.Request == "" {
-		unknown = append(unknown, "Which request it came with: that is kept for the last 4096 messages of each ingest, and only while a console shows a tail or a path.")
+		unknown = append(unknown,
+			"Which request it came with: that is kept for the last 4096 messages of each ingest, and only while a console shows a tail or a path.")
 	}
 	for _, who := range silent {
 		unknown = append(unknown, "What "+who+" knows.")
@@ -185,17 +191,20 @@ func (s *Service) addAccepted(ctx context.Context, lane string, out *messagePath
 
 // addGateways asks what became of the message at each gateway, and returns what is not known.
 func (s *Service) addGateways(ctx context.Context, out *messagePath) (unknown []string) {
-	answers, silent, err := ask.All[ask.GatewayPath](ctx, s.ask, ask.Gateway, ask.MessagePath, ask.PathQuestion{ID: out.ID, Channel: out.Channel})
+	answers, silent, err := ask.All[ask.GatewayPath](ctx, s.ask, ask.Gateway, ask.MessagePath,
+		ask.PathQuestion{ID: out.ID, Channel: out.Channel})
 	if err != nil {
 		return []string{"Its deliveries: " + err.Error()}
 	}
 	for _, a := range answers {
-		p := gatewayPath{Gateway: a.Instance, Followers: a.Answer.Followers, Clients: a.Answer.Clients, Sent: a.Answer.Sent, Queued: a.Answer.Queued, Dropped: a.Answer.Dropped, Known: a.Answer.Known}
+		p := gatewayPath{Gateway: a.Instance, Followers: a.Answer.Followers, Clients: a.Answer.Clients,
+			Sent: a.Answer.Sent, Queued: a.Answer.Queued, Dropped: a.Answer.Dropped, Known: a.Answer.Known}
 		if a.Answer.Known && a.Answer.Clients > 0 {
 			p.Slowest = &a.Answer.Slowest
 		}
 		if !a.Answer.Known && a.Answer.Since != nil {
-			unknown = append(unknown, fmt.Sprintf("Its deliveries at gateway %s: they are kept for the last 4096 messages, and only while a console shows a tail or a path; here since %s.", a.Instance, a.Answer.Since.UTC().Format(time.RFC3339)))
+			unknown = append(unknown,
+				fmt.Sprintf("Its deliveries at gateway %s: they are kept for the last 4096 messages, and only while a console shows a tail or a path; here since %s.", a.Instance, a.Answer.Since.UTC().Format(time.RFC3339)))
 		}
 		out.Gateways = append(out.Gateways, p)
 	}
@@ -207,7 +216,8 @@ func (s *Service) addGateways(ctx context.Context, out *messagePath) (unknown []
 
 // addLog asks for the message's row, and returns why it is not known.
 func (s *Service) addLog(ctx context.Context, out *messagePath) (unknown string) {
-	answers, silent, err := ask.All[ask.LoggerPath](ctx, s.ask, ask.Logger, ask.MessagePath, ask.PathQuestion{ID: out.ID})
+	answers, silent, err := ask.All[ask.LoggerPath](ctx, s.ask, ask.Logger, ask.MessagePath,
+		ask.PathQuestion{ID: out.ID})
 	if err != nil {
 		return "Its row in the log: " + err.Error()
 	}

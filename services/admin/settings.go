@@ -57,7 +57,8 @@ func (s *Service) getSettings(w http.ResponseWriter, r *http.Request, _ *call) e
 
 // processes are the settings of each process that answers, and who does not.
 func (s *Service) processes(ctx context.Context) ([]ask.From[[]settings.Description], []string, error) {
-	answers, silent, err := ask.All[[]settings.Description](ctx, s.ask, settings.Asked, settings.AskDescriptions, struct{}{})
+	answers, silent, err := ask.All[[]settings.Description](ctx, s.ask, settings.Asked, settings.AskDescriptions,
+		struct{}{})
 	if err != nil {
 		return nil, nil, problemNotReady(err)
 	}
@@ -118,7 +119,8 @@ func (s *Service) putSetting(w http.ResponseWriter, r *http.Request, c *call) er
 	case body.Value == nil:
 		return problemInvalid.With(`want {"value": "…"}, the value as text`)
 	case len(*body.Value) > maxSetting:
-		return problemInvalid.With(fmt.Sprintf("%s: the value has %d bytes; at most %d are stored", name, len(*body.Value), maxSetting))
+		return problemInvalid.With(fmt.Sprintf("%s: the value has %d bytes; at most %d are stored", name,
+			len(*body.Value), maxSetting))
 	}
 	if err := s.checkSetting(r.Context(), name, body.Value); err != nil {
 		return err
@@ -170,7 +172,8 @@ func (s *Service) checkSetting(ctx context.Context, name string, value *string) 
 
 // changeSetting stores a value, or removes it, waits until every process has it, and answers
 // with the setting.
-func (s *Service) changeSetting(w http.ResponseWriter, r *http.Request, c *call, action, name string, value *string) error {
+func (s *Service) changeSetting(w http.ResponseWriter, r *http.Request, c *call, action, name string,
+	value *string) error {
 	before, err := s.oneSetting(r.Context(), name)
 	if err != nil {
 		return err
@@ -216,7 +219,10 @@ func (s *Service) awaitSetting(ctx context.Context, name string, value *string) 
 			return nil, err
 		}
 		late := slices.ContainsFunc(answers, func(a ask.From[[]settings.Description]) bool {
-			return slices.ContainsFunc(a.Answer, func(d settings.Description) bool { return d.Name == name && d.Live && d.Stored != stored })
+			return slices.ContainsFunc(a.Answer, func(d settings.Description) bool {
+				return d.Name == name && d.Live &&
+					d.Stored != stored
+			})
 		})
 		if !late {
 			break

@@ -72,7 +72,8 @@ func (s *Service) getTail(w http.ResponseWriter, r *http.Request, c *call) error
 	}
 	free, err := s.tails.Acquire(c.user)
 	if err != nil {
-		return proto.ProblemTooManyRequests.With(fmt.Sprintf("%d tails may be open at once, %d of one user", maxTails, maxTailsOfUser))
+		return proto.ProblemTooManyRequests.With(fmt.Sprintf("%d tails may be open at once, %d of one user", maxTails,
+			maxTailsOfUser))
 	}
 	defer free()
 	info, err := s.streamInfo(r.Context())
@@ -85,7 +86,8 @@ func (s *Service) getTail(w http.ResponseWriter, r *http.Request, c *call) error
 		return proto.ProblemUnavailable.With(err.Error())
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
-	t := &tail{s: s, w: w, rc: http.NewResponseController(w), filter: filter, epochs: natsx.StateOf(info).Epochs, state: true}
+	t := &tail{s: s, w: w, rc: http.NewResponseController(w), filter: filter, epochs: natsx.StateOf(info).Epochs,
+		state: true}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store, no-transform") // a proxy that compresses holds events back
@@ -95,7 +97,8 @@ func (s *Service) getTail(w http.ResponseWriter, r *http.Request, c *call) error
 }
 
 func readTail(values url.Values) (f tailFilter, err error) {
-	f = tailFilter{channel: values.Get("channel"), sender: values.Get("sender"), event: values.Get("event"), text: bytes.ToLower([]byte(values.Get("text")))}
+	f = tailFilter{channel: values.Get("channel"), sender: values.Get("sender"), event: values.Get("event"),
+		text: bytes.ToLower([]byte(values.Get("text")))}
 	if f.channel != "" {
 		if err := proto.CheckPattern(f.channel); err != nil {
 			return f, proto.ProblemInvalidParameter.With("channel: " + err.Error())
@@ -148,7 +151,8 @@ func background(r *http.Request) *http.Request {
 	return quiet
 }
 
-// watchMessages has ingests and gateways keep what becomes of messages, so that the paths of those that the tail shows can be told.
+// watchMessages has ingests and gateways keep what becomes of messages, so that the paths of those that the tail
+// shows can be told.
 func (s *Service) watchMessages(ctx context.Context) {
 	for _, service := range []string{ask.Gateway, ask.Ingest} {
 		b, err := json.Marshal(ask.PathQuestion{})
@@ -205,7 +209,8 @@ func (t *tail) receive(msg *nats.Msg) (ok bool) {
 			full = proto.AppendWithID(nil, proto.Cursor{Epoch: t.epochs.At(p.Seq), Seq: number}, body)
 		}
 		m, err := proto.ParseMessage(full)
-		if err != nil || t.filter.sender != "" && m.Sender != t.filter.sender || t.filter.event != "" && m.Event != t.filter.event {
+		if err != nil || t.filter.sender != "" && m.Sender != t.filter.sender || t.filter.event != "" &&
+			m.Event != t.filter.event {
 			continue
 		}
 		if t.left == 0 {
@@ -224,7 +229,8 @@ func (t *tail) receive(msg *nats.Msg) (ok bool) {
 // event sends one event. data is one line, or JSON in which line breaks mean nothing.
 func (t *tail) event(name string, data []byte) (ok bool) {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", name, bytes.ReplaceAll(bytes.ReplaceAll(data, []byte("\r"), []byte(" ")), []byte("\n"), []byte(" ")))
+	fmt.Fprintf(&b, "event: %s\ndata: %s\n\n", name, bytes.ReplaceAll(bytes.ReplaceAll(data, []byte("\r"), []byte(" ")),
+		[]byte("\n"), []byte(" ")))
 	return t.write(b.Bytes())
 }
 

@@ -27,11 +27,18 @@ var appsCommand = command{
 		a := &appShelf{manager: newManager(c), grace: 24 * time.Hour}
 		return task{
 			settings: a.settings(
-				config.Setting{Flag: "id", Help: "add: its id in URLs of the HTTP API; without it a number is made", Into: &a.id},
-				config.Setting{Flag: "key", Help: "add: its key, which clients have in their URL; without it one is made", Into: &a.key},
-				config.Setting{Env: "HERALD_APP_SECRET", Help: "add: the secret of -key, as its backends have it; without it one is made", Secret: true, Into: &a.secret},
-				config.Setting{Flag: "prefix", Help: "add: the channel below which its channels are for everybody else; without it pusher.ID", Into: &a.prefix},
-				config.Setting{Flag: "rate", Help: "add: messages a second it may publish, per ingest; 0: no limit", Into: &a.rate},
+				config.Setting{Flag: "id", Help: "add: its id in URLs of the HTTP API; without it a number is made",
+					Into: &a.id},
+				config.Setting{Flag: "key",
+					Help: "add: its key, which clients have in their URL; without it one is made", Into: &a.key},
+				config.Setting{Env: "HERALD_APP_SECRET",
+					Help: "add: the secret of -key, as its backends have it; without it one is made", Secret: true,
+					Into: &a.secret},
+				config.Setting{Flag: "prefix",
+					Help: "add: the channel below which its channels are for everybody else; without it pusher.ID",
+					Into: &a.prefix},
+				config.Setting{Flag: "rate", Help: "add: messages a second it may publish, per ingest; 0: no limit",
+					Into: &a.rate},
 				config.Setting{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &a.grace},
 			),
 			run: a.run,
@@ -76,7 +83,8 @@ func (a *appShelf) do(ctx context.Context, store *keystore.AppStore, verb, name 
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "app id: %s\nkey:    %s\nsecret: %s\nThe old ones end in %s.\n", app.ID, k.Key, k.Secret, a.grace)
+		fmt.Fprintf(out, "app id: %s\nkey:    %s\nsecret: %s\nThe old ones end in %s.\n", app.ID, k.Key, k.Secret,
+			a.grace)
 	case "revoke":
 		if err := store.Revoke(ctx, name); err != nil {
 			return err
@@ -93,7 +101,8 @@ func (a *appShelf) do(ctx context.Context, store *keystore.AppStore, verb, name 
 				fmt.Fprintf(w, "(damaged)\t%s\t-\t-\t-\t-\t-\n", app.ID)
 			}
 			for _, k := range app.Keys {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", app.Name, app.ID, app.Pattern(), rate(app.Rate), k.Key, day(k.Created), day(k.Expires))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", app.Name, app.ID, app.Pattern(), rate(app.Rate), k.Key,
+					day(k.Created), day(k.Expires))
 			}
 		}
 		return w.Flush()
@@ -112,7 +121,8 @@ func (a *appShelf) app(name string, now time.Time) (pusher.App, error) {
 	case a.key != "":
 		k.Key, k.Secret = a.key, a.secret
 	}
-	app := pusher.App{ID: a.id, Name: name, Prefix: a.prefix, Keys: []pusher.Key{k}, Rate: a.rate, Created: now.UTC().Truncate(time.Millisecond)}
+	app := pusher.App{ID: a.id, Name: name, Prefix: a.prefix, Keys: []pusher.Key{k}, Rate: a.rate,
+		Created: now.UTC().Truncate(time.Millisecond)}
 	if app.ID == "" {
 		app.ID = pusher.NewID()
 	}

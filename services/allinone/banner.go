@@ -66,7 +66,8 @@ func (g *greeting) write(w io.Writer) {
 		}
 	}
 	fmt.Fprintf(&b, "\nOpen the page, then send it something%s:\n\n", with)
-	fmt.Fprintf(&b, "  curl %s-H \"X-API-KEY: %s\" -d 'Hello, browser' %s://%s/v1/channels/%s\n\n", options, key, scheme, at, proto.Broadcast)
+	fmt.Fprintf(&b, "  curl %s-H \"X-API-KEY: %s\" -d 'Hello, browser' %s://%s/v1/channels/%s\n\n", options, key,
+		scheme, at, proto.Broadcast)
 	_, _ = io.WriteString(w, b.String()) // a closed terminal does not stop the service
 }
 
@@ -113,7 +114,8 @@ func (a *announcement) announce(user, password string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.greeted {
-		fmt.Fprintf(a.out, "\n  Console     user %s, password %s\n              Keep it: it is shown this once.\n", user, password)
+		fmt.Fprintf(a.out, "\n  Console     user %s, password %s\n              Keep it: it is shown this once.\n",
+			user, password)
 		return
 	}
 	a.user, a.password = user, password

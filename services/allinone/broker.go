@@ -44,7 +44,8 @@ func openData(path string) (*dataFolder, error) {
 		return nil, fmt.Errorf("data folder %s: lock it: %w", path, config.Denied(path, err))
 	}
 	if !ok {
-		return nil, fmt.Errorf("data folder %s: %w; stop that one, or choose another folder with -data", path, errDataInUse)
+		return nil, fmt.Errorf("data folder %s: %w; stop that one, or choose another folder with -data", path,
+			errDataInUse)
 	}
 	return d, nil
 }
@@ -151,7 +152,8 @@ func startBroker(cfg Config, d *dataFolder, log *slog.Logger) (*broker, error) {
 	}
 	if r, err := roomFor(cfg); err == nil && r.short() {
 		log.Warn("the disk has no room for all that the stream may keep; publishing answers 503 when it is full",
-			"dir", cfg.Data, "free", mebibytes(r.free), "stored", mebibytes(r.stored), "stream-max-bytes", mebibytes(r.limit))
+			"dir", cfg.Data, "free", mebibytes(r.free), "stored", mebibytes(r.stored), "stream-max-bytes",
+			mebibytes(r.limit))
 	}
 	password := rand.Text()
 	var err error

@@ -34,7 +34,9 @@ const defaultURL = "http://localhost:5000"
 func (c *client) settings() []config.Setting {
 	return []config.Setting{
 		{Flag: "url", Env: "HERALD_URL", Help: "where Herald is, such as https://push.example.com", Into: &c.URL},
-		{Flag: "ca", Env: "HERALD_CA", Help: "file of the authorities (PEM) that may sign Herald's certificate, in place of the system's", Into: &c.CA},
+		{Flag: "ca", Env: "HERALD_CA",
+			Help: "file of the authorities (PEM) that may sign Herald's certificate, in place of the system's",
+			Into: &c.CA},
 	}
 }
 
@@ -92,12 +94,14 @@ func (c *client) web() (*http.Client, error) {
 
 // do sends a request and turns every answer but 2xx into an error that a
 // person can act on.
-func (c *client) do(ctx context.Context, method, path string, query url.Values, contentType string, body []byte) (*http.Response, error) {
+func (c *client) do(ctx context.Context, method, path string, query url.Values, contentType string,
+	body []byte) (*http.Response, error) {
 	return c.stream(ctx, method, path, query, contentType, bytes.NewReader(body))
 }
 
 // stream is do with a body that is read while the answer comes.
-func (c *client) stream(ctx context.Context, method, path string, query url.Values, contentType string, body io.Reader) (*http.Response, error) {
+func (c *client) stream(ctx context.Context, method, path string, query url.Values, contentType string,
+	body io.Reader) (*http.Response, error) {
 	u, err := c.base()
 	if err != nil {
 		return nil, err
@@ -151,7 +155,8 @@ func unreachable(u *url.URL, err error) error {
 		return notHeraldf("%s does not speak TLS: try -url http://%s", u.Host, u.Host)
 	case errors.As(err, &name) && name.IsNotFound:
 		return notHeraldf("there is no host %s; correct -url", u.Hostname())
-	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.Canceled):
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, context.Canceled):
 		if inner := (*url.Error)(nil); errors.As(err, &inner) {
 			err = inner.Err // without the URL, which is named here
 		}

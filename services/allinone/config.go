@@ -86,20 +86,30 @@ const defaultFile = "config/socket_config.json"
 // copies it.
 func (c *Config) settings() []config.Setting {
 	own := []config.Setting{
-		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true, Into: &c.Listen},
-		{Flag: "config", Env: "HERALD_CONFIG", Help: "JSON file with settings; " + defaultFile + " if it is there", Into: &c.ConfigFile},
-		{Flag: "data", Env: "HERALD_DATA", Help: "folder of the embedded NATS, the log and generated secrets", NotEmpty: true, Into: &c.Data},
-		{Flag: "sync", Env: "HERALD_SYNC", Help: "when the embedded NATS forces messages to disk: always, before they are acknowledged, or how often: a duration, the most that a power cut can take", Into: &c.Sync},
-		{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers, comma-separated, in place of the embedded one", Secret: true, Into: &c.NATS.URL},
+		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true,
+			Into: &c.Listen},
+		{Flag: "config", Env: "HERALD_CONFIG", Help: "JSON file with settings; " + defaultFile + " if it is there",
+			Into: &c.ConfigFile},
+		{Flag: "data", Env: "HERALD_DATA", Help: "folder of the embedded NATS, the log and generated secrets",
+			NotEmpty: true, Into: &c.Data},
+		{Flag: "sync", Env: "HERALD_SYNC",
+			Help: "when the embedded NATS forces messages to disk: always, before they are acknowledged, or how often: a duration, the most that a power cut can take", Into: &c.Sync},
+		{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers, comma-separated, in place of the embedded one",
+			Secret: true, Into: &c.NATS.URL},
 	}
 	own = append(own,
-		config.Setting{Flag: "db", Env: "HERALD_DB", Help: "SQLite file of the log; herald.db in the data folder", Into: &c.Logger.DB},
-		config.Setting{Flag: "drain", Env: "HERALD_DRAIN", Help: "window over which requests finish and clients are told to leave when Herald stops", Into: &c.Ingest.Drain},
+		config.Setting{Flag: "db", Env: "HERALD_DB", Help: "SQLite file of the log; herald.db in the data folder",
+			Into: &c.Logger.DB},
+		config.Setting{Flag: "drain", Env: "HERALD_DRAIN",
+			Help: "window over which requests finish and clients are told to leave when Herald stops",
+			Into: &c.Ingest.Drain},
 	)
-	own = append(own, config.Setting{Flag: "headless", Env: "HERALD_HEADLESS", Help: "started from a desktop, show no tray icon and open no browser", Into: &c.Headless})
+	own = append(own, config.Setting{Flag: "headless", Env: "HERALD_HEADLESS",
+		Help: "started from a desktop, show no tray icon and open no browser", Into: &c.Headless})
 	own = append(own, c.Log.Settings()...)
 	own = append(own, c.Ops.Settings()...)
-	for _, s := range slices.Concat(c.NATS.SecuritySettings(), c.Ingest.Settings(), c.Gateway.Settings(), c.Logger.Settings(), c.Admin.Settings()) {
+	for _, s := range slices.Concat(c.NATS.SecuritySettings(), c.Ingest.Settings(), c.Gateway.Settings(),
+		c.Logger.Settings(), c.Admin.Settings()) {
 		if !slices.ContainsFunc(own, func(o config.Setting) bool { return o.Flag == s.Flag && o.Env == s.Env }) {
 			own = append(own, s)
 		}
@@ -138,7 +148,8 @@ func (c *Config) read(in *call, t *task) (notes []string) {
 // validates all of it.
 func (c *Config) complete() error {
 	c.share()
-	err := errors.Join(c.checkNATS(), c.Ingest.Validate(), c.Gateway.Validate(), c.Logger.Validate(), c.Admin.Validate())
+	err := errors.Join(c.checkNATS(), c.Ingest.Validate(), c.Gateway.Validate(), c.Logger.Validate(),
+		c.Admin.Validate())
 	c.Logger.APIKey, c.Logger.APIKeyFile = c.Ingest.APIKey, c.Ingest.APIKeyFile // not before: one fault is reported once
 	return err
 }
@@ -231,7 +242,8 @@ func readFile(path string, settings []config.Setting) (values map[string]string,
 		delete(values, "tls-key")
 	}
 	if secure {
-		for _, need := range []struct{ key, name, what string }{{"certpath", "tls-cert", "certificate"}, {"keypath", "tls-key", "private key"}} {
+		for _, need := range []struct{ key, name, what string }{{"certpath", "tls-cert", "certificate"},
+			{"keypath", "tls-key", "private key"}} {
 			if values[need.name] == "" {
 				fault(need.key, "https needs the path of the %s file", need.what)
 			}

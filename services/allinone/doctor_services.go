@@ -26,7 +26,8 @@ func (p *patient) examineServices(ctx context.Context, services, way string) err
 		}
 		ips, err := (&net.Resolver{}).LookupHost(ctx, at.Hostname())
 		if err != nil {
-			p.wrong("Is it running, and has it that name in this network?", "%s has no address, so none runs: %v", at.Hostname(), err)
+			p.wrong("Is it running, and has it that name in this network?", "%s has no address, so none runs: %v",
+				at.Hostname(), err)
 			continue
 		}
 		for _, ip := range ips {
@@ -60,9 +61,11 @@ func (p *patient) service(ctx context.Context, client *http.Client, name, addres
 	case err != nil:
 		p.wrong("Look at its log.", "%s does not answer: %v", name, err)
 	case json.Unmarshal(body, &state) != nil:
-		p.wrong("Correct -services: the port is that of -ops-listen.", "%s: what answers at %s is not Herald", name, address)
+		p.wrong("Correct -services: the port is that of -ops-listen.", "%s: what answers at %s is not Herald", name,
+			address)
 	case status != http.StatusOK:
-		p.wrong("The reasons are its own; what concerns NATS is above.", "%s is not ready: %s", name, onOneLine(strings.Join(state.Reasons, "; ")))
+		p.wrong("The reasons are its own; what concerns NATS is above.", "%s is not ready: %s", name,
+			onOneLine(strings.Join(state.Reasons, "; ")))
 	case len(state.Warnings) > 0:
 		p.wrong("It serves meanwhile.", "%s is ready, but %s", name, onOneLine(strings.Join(state.Warnings, "; ")))
 	default:

@@ -153,7 +153,8 @@ func (p *outside) webSocket(ctx context.Context) *line {
 		p.wrong("Correct -ca.", "%v", err)
 		return nil
 	}
-	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: begins, TLSClientConfig: secure, EnableCompression: true}
+	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: begins, TLSClientConfig: secure,
+		EnableCompression: true}
 	began := time.Now()
 	conn, resp, err := dialer.DialContext(ctx, u.String(), http.Header{"Origin": {p.base.Scheme + "://" + p.base.Host}})
 	switch {
@@ -161,7 +162,8 @@ func (p *outside) webSocket(ctx context.Context) *line {
 		p.refused(u, resp)
 		return nil
 	case err != nil:
-		p.wrong("Look at the address, at DNS and firewall, and at the certificate.", "WebSocket: %v", unreachable(u, err))
+		p.wrong("Look at the address, at DNS and firewall, and at the certificate.", "WebSocket: %v",
+			unreachable(u, err))
 		return nil
 	}
 	l := newLine("WebSocket", func() { _ = conn.Close() })
@@ -180,7 +182,8 @@ func (p *outside) webSocket(ctx context.Context) *line {
 		}
 	}()
 	if _, ok := l.has(ctx, `"type":"welcome"`, begins); !ok {
-		p.wrong("Is it Herald that answers at /ws?", "WebSocket: it opens, and no welcome comes within %s; what came: %s", begins, l.said())
+		p.wrong("Is it Herald that answers at /ws?",
+			"WebSocket: it opens, and no welcome comes within %s; what came: %s", begins, l.said())
 		l.hangUp()
 		return nil
 	}
@@ -229,7 +232,8 @@ func (p *outside) events(ctx context.Context) *line {
 	if err != nil {
 		cancel()
 		if !slow.Stop() {
-			p.wrong("Switch buffering off for /sse (nginx: proxy_buffering off).", "SSE: not even the head of the answer comes within %s; the proxy waits for its end", begins)
+			p.wrong("Switch buffering off for /sse (nginx: proxy_buffering off).",
+				"SSE: not even the head of the answer comes within %s; the proxy waits for its end", begins)
 			return nil
 		}
 		p.wrong("Look at the address, at DNS and firewall, and at the certificate.", "SSE: %v", unreachable(u, err))
@@ -239,7 +243,8 @@ func (p *outside) events(ctx context.Context) *line {
 	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") {
 		defer cancel()
 		defer func() { _ = resp.Body.Close() }() // only read from
-		p.wrong("Let the proxy pass /sse on to Herald.", "SSE: %s with %q, not an event stream", resp.Status, resp.Header.Get("Content-Type"))
+		p.wrong("Let the proxy pass /sse on to Herald.", "SSE: %s with %q, not an event stream", resp.Status,
+			resp.Header.Get("Content-Type"))
 		return nil
 	}
 	l := newLine("SSE", func() { cancel(); _ = resp.Body.Close() })
@@ -258,12 +263,15 @@ func (p *outside) events(ctx context.Context) *line {
 		}
 	}()
 	if encoding := resp.Header.Get("Content-Encoding"); encoding != "" {
-		p.wrong("Switch compression off for /sse: a compressor holds events back.", "SSE: the proxy compresses it (%s), though Herald forbids that (no-transform)", encoding)
+		p.wrong("Switch compression off for /sse: a compressor holds events back.",
+			"SSE: the proxy compresses it (%s), though Herald forbids that (no-transform)", encoding)
 		l.hangUp()
 		return nil
 	}
 	if _, ok := l.has(ctx, `"type":"welcome"`, begins); !ok {
-		p.wrong("Switch buffering off for /sse (nginx: proxy_buffering off).", "SSE: the head of the answer comes, and no welcome within %s: the proxy holds it back; what came: %s", begins, l.said())
+		p.wrong("Switch buffering off for /sse (nginx: proxy_buffering off).",
+			"SSE: the head of the answer comes, and no welcome within %s: the proxy holds it back; what came: %s",
+			begins, l.said())
 		l.hangUp()
 		return nil
 	}
@@ -299,7 +307,8 @@ func (p *outside) message(ctx context.Context, lines ...*line) {
 		if at, ok := l.has(ctx, `"herald doctor"`, begins); ok {
 			p.fine("%s: a message arrives %s after it was sent", l.name, at.Sub(began).Round(time.Millisecond))
 		} else {
-			p.wrong("Switch buffering off (nginx: proxy_buffering off).", "%s: a message does not arrive within %s: something holds it back", l.name, begins)
+			p.wrong("Switch buffering off (nginx: proxy_buffering off).",
+				"%s: a message does not arrive within %s: something holds it back", l.name, begins)
 		}
 	}
 }

@@ -24,14 +24,20 @@ var keysCommand = command{
 		"herald keys revoke shop          # its name, or the id of one key",
 	},
 	start: func(c *call) task {
-		k := &keyring{manager: newManager(c), channels: []string{">"}, may: []string{string(auth.Publish)}, grace: 24 * time.Hour}
+		k := &keyring{manager: newManager(c), channels: []string{">"}, may: []string{string(auth.Publish)},
+			grace: 24 * time.Hour}
 		return task{
 			settings: k.settings(
-				config.Setting{Flag: "may", Help: "add: what the key may do, comma-separated: publish, history (read what the stream keeps), log (read who sent what), " +
-					"admin; with all four and all channels it also sees publishers' addresses", Into: &k.may},
-				config.Setting{Flag: "channels", Help: "add: patterns that it may do this with, comma-separated; > is all", Into: &k.channels},
-				config.Setting{Flag: "rate", Help: "add: messages a second it may publish, such as 50 or 0.5, per ingest; 0: no limit", Into: &k.rate},
-				config.Setting{Flag: "expires", Help: "add: for how long the key is valid, such as 720h or 30d, or its last day (UTC), such as 2027-12-31, or when it ends (RFC 3339); 0s: until it is revoked", Into: &k.expires},
+				config.Setting{Flag: "may",
+					Help: "add: what the key may do, comma-separated: publish, history (read what the stream keeps), log (read who sent what), " +
+						"admin; with all four and all channels it also sees publishers' addresses", Into: &k.may},
+				config.Setting{Flag: "channels",
+					Help: "add: patterns that it may do this with, comma-separated; > is all", Into: &k.channels},
+				config.Setting{Flag: "rate",
+					Help: "add: messages a second it may publish, such as 50 or 0.5, per ingest; 0: no limit",
+					Into: &k.rate},
+				config.Setting{Flag: "expires",
+					Help: "add: for how long the key is valid, such as 720h or 30d, or its last day (UTC), such as 2027-12-31, or when it ends (RFC 3339); 0s: until it is revoked", Into: &k.expires},
 				config.Setting{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &k.grace},
 			),
 			run: k.run,
@@ -77,7 +83,8 @@ func (k *keyring) do(ctx context.Context, store *keystore.Store, verb, name stri
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "API key: %s\nKeep it: it is shown this once. Its id is %s; the old one ends in %s.\n", secret, made.ID, k.grace)
+		fmt.Fprintf(out, "API key: %s\nKeep it: it is shown this once. Its id is %s; the old one ends in %s.\n", secret,
+			made.ID, k.grace)
 	case "revoke":
 		n, err := store.Revoke(ctx, name)
 		if err != nil {
@@ -95,7 +102,8 @@ func (k *keyring) do(ctx context.Context, store *keystore.Store, verb, name stri
 			if key.May == nil && !key.Damaged {
 				may = "everything (from before -may)"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", key.Name, key.ID, may, strings.Join(key.Channels, ","), rate(key.Rate), day(key.Created), day(key.Expires), day(key.LastUsed))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", key.Name, key.ID, may, strings.Join(key.Channels, ","),
+				rate(key.Rate), day(key.Created), day(key.Expires), day(key.LastUsed))
 		}
 		return w.Flush()
 	}

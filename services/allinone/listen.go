@@ -30,8 +30,10 @@ var listenCommand = command{
 		l := &listener{client: client{URL: defaultURL}, std: c.std}
 		return task{
 			settings: append(l.settings(),
-				config.Setting{Env: "HERALD_TOKEN", Help: "JWT for channels that anonymous clients may not follow", Secret: true, Into: &l.token},
-				config.Setting{Flag: "since", Help: "begin after this id; all: everything kept; last: the newest of each channel", Into: &l.since},
+				config.Setting{Env: "HERALD_TOKEN", Help: "JWT for channels that anonymous clients may not follow",
+					Secret: true, Into: &l.token},
+				config.Setting{Flag: "since",
+					Help: "begin after this id; all: everything kept; last: the newest of each channel", Into: &l.since},
 			),
 			run: l.run,
 		}
@@ -109,7 +111,8 @@ func (l *listener) final(err error) error {
 
 // comeBack applies the ranges of PROTOCOL.md to codes of the network too.
 func comeBack(code int) bool {
-	return code == websocket.CloseAbnormalClosure || code == websocket.CloseNoStatusReceived || proto.CloseCode(code).ComeBack()
+	return code == websocket.CloseAbnormalClosure || code == websocket.CloseNoStatusReceived ||
+		proto.CloseCode(code).ComeBack()
 }
 
 // backoff is full jitter: a random time up to a bound that doubles from half
@@ -190,7 +193,8 @@ func (l *listener) frame(b []byte) error {
 		l.since = f.ID
 	case proto.FrameGap:
 		l.since = f.ID
-		fmt.Fprintf(l.std.err, "herald: messages after %s up to %s are missing: %s\n", onOneLine(f.Since), onOneLine(f.ID), onOneLine(f.Reason))
+		fmt.Fprintf(l.std.err, "herald: messages after %s up to %s are missing: %s\n", onOneLine(f.Since),
+			onOneLine(f.ID), onOneLine(f.Reason))
 	case proto.FrameError:
 		fmt.Fprintf(l.std.err, "herald: %s\n", onOneLine(f.Detail))
 	}

@@ -45,16 +45,19 @@ var loadCommand = command{
 		"herald load -connections 1000 -rate 50 -duration 30s",
 	},
 	start: func(c *call) task {
-		l := &load{client: client{URL: defaultURL}, std: c.std, channel: "public.load", connections: 100, rate: 100, duration: 10 * time.Second, size: 100}
+		l := &load{client: client{URL: defaultURL}, std: c.std, channel: "public.load", connections: 100, rate: 100,
+			duration: 10 * time.Second, size: 100}
 		return task{
 			settings: append(l.keySettings(),
-				config.Setting{Env: "HERALD_TOKEN", Help: "JWT for a channel that anonymous clients may not follow", Secret: true, Into: &l.token},
+				config.Setting{Env: "HERALD_TOKEN", Help: "JWT for a channel that anonymous clients may not follow",
+					Secret: true, Into: &l.token},
 				config.Setting{Flag: "channel", Help: "where the messages go", Into: &l.channel},
 				config.Setting{Flag: "connections", Help: "clients that follow the channel", Into: &l.connections},
 				config.Setting{Flag: "rate", Help: "messages a second", Into: &l.rate},
 				config.Setting{Flag: "duration", Help: "how long messages are published", Into: &l.duration},
 				config.Setting{Flag: "size", Help: "of a message's data, in bytes", Kind: config.Bytes, Into: &l.size},
-				config.Setting{Flag: "elsewhere", Help: "the machine of -url is mine, and may be loaded", Into: &l.elsewhere},
+				config.Setting{Flag: "elsewhere", Help: "the machine of -url is mine, and may be loaded",
+					Into: &l.elsewhere},
 			),
 			run: l.run,
 		}
@@ -163,7 +166,8 @@ func (l *load) bar() *progressbar.ProgressBar {
 	if !isTerminal(l.std.err) {
 		return nil
 	}
-	return progressbar.NewOptions(len(l.sent), progressbar.OptionSetWriter(l.std.err), progressbar.OptionSetWidth(20), progressbar.OptionThrottle(100*time.Millisecond),
+	return progressbar.NewOptions(len(l.sent), progressbar.OptionSetWriter(l.std.err), progressbar.OptionSetWidth(20),
+		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionSetDescription(fmt.Sprintf("%d connections", l.connections)))
 }
 
@@ -181,7 +185,8 @@ func (l *load) connect(ctx context.Context, base *url.URL) (clients []*websocket
 	if err != nil {
 		return nil, err
 	}
-	dialer := websocket.Dialer{HandshakeTimeout: 30 * time.Second, TLSClientConfig: secure, ReadBufferSize: 4096, WriteBufferSize: 256}
+	dialer := websocket.Dialer{HandshakeTimeout: 30 * time.Second, TLSClientConfig: secure, ReadBufferSize: 4096,
+		WriteBufferSize: 256}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex // guards clients and err
@@ -207,7 +212,8 @@ func (l *load) connect(ctx context.Context, base *url.URL) (clients []*websocket
 	return clients, err
 }
 
-func (l *load) dial(ctx context.Context, dialer *websocket.Dialer, u *url.URL, header http.Header) (*websocket.Conn, error) {
+func (l *load) dial(ctx context.Context, dialer *websocket.Dialer, u *url.URL, header http.Header) (*websocket.Conn,
+	error) {
 	c, resp, err := dialer.DialContext(ctx, u.String(), header)
 	switch {
 	case errors.Is(err, websocket.ErrBadHandshake) && resp != nil:

@@ -53,7 +53,8 @@ func (l *load) expected() int64 {
 
 // settle waits until everything has arrived.
 func (l *load) settle(ctx context.Context) {
-	for deadline := time.Now().Add(loadSettles); l.deliver.Load() < l.expected() && time.Now().Before(deadline) && ctx.Err() == nil; {
+	for deadline := time.Now().Add(loadSettles); l.deliver.Load() < l.expected() && time.Now().Before(deadline) &&
+		ctx.Err() == nil; {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
@@ -62,13 +63,17 @@ func (l *load) settle(ctx context.Context) {
 func (l *load) report() error {
 	out := l.std.out
 	stored := len(l.sent) - l.refused
-	fmt.Fprintf(out, "%d connections, %d messages in %s (%d refused), %d deliveries of %d\n", l.connections, stored, l.duration, l.refused, l.deliver.Load(), l.expected())
+	fmt.Fprintf(out, "%d connections, %d messages in %s (%d refused), %d deliveries of %d\n", l.connections, stored,
+		l.duration, l.refused, l.deliver.Load(), l.expected())
 	h := &l.latencies
-	fmt.Fprintf(out, "from the publisher to a client: p50 %s  p90 %s  p99 %s  p99.9 %s  max %s\n\n", short(h.percentile(0.5)), short(h.percentile(0.9)), short(h.percentile(0.99)), short(h.percentile(0.999)), short(h.percentile(1)))
+	fmt.Fprintf(out, "from the publisher to a client: p50 %s  p90 %s  p99 %s  p99.9 %s  max %s\n\n",
+		short(h.percentile(0.5)), short(h.percentile(0.9)), short(h.percentile(0.99)), short(h.percentile(0.999)),
+		short(h.percentile(1)))
 	h.plot(out)
 	switch missing := l.expected() - l.deliver.Load(); {
 	case l.lost.Load() > 0:
-		return fmt.Errorf("%d connections ended, %d deliveries are missing; the first: %w", l.lost.Load(), missing, *cmp.Or(l.why.Load(), new(error)))
+		return fmt.Errorf("%d connections ended, %d deliveries are missing; the first: %w", l.lost.Load(), missing,
+			*cmp.Or(l.why.Load(), new(error)))
 	case missing > 0:
 		return fmt.Errorf("%d deliveries are missing", missing)
 	case l.refused > 0:
@@ -145,7 +150,8 @@ func (h *histogram) plot(w io.Writer) {
 		if bar == "" && rows[i] > 0 {
 			bar = "▏"
 		}
-		fmt.Fprintf(w, "  ≤ %-7s %5.1f %%  %s\n", short(time.Duration(1<<i)*time.Microsecond), 100*float64(rows[i])/float64(total), bar)
+		fmt.Fprintf(w, "  ≤ %-7s %5.1f %%  %s\n", short(time.Duration(1<<i)*time.Microsecond),
+			100*float64(rows[i])/float64(total), bar)
 	}
 }
 

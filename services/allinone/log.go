@@ -32,12 +32,19 @@ var logCommand = command{
 				config.Setting{Flag: "channel", Help: "only this channel or pattern", Into: &v.channel},
 				config.Setting{Flag: "sender", Help: "only messages of this API key's name", Into: &v.sender},
 				config.Setting{Flag: "event", Help: "only this event", Into: &v.event},
-				config.Setting{Flag: "after", Help: "only from this time on (RFC 3339), or from this day on (UTC)", Into: &v.after},
-				config.Setting{Flag: "before", Help: "only before this time (RFC 3339), or before this day (UTC)", Into: &v.before},
-				config.Setting{Flag: "limit", Help: "the newest N messages; with -format csv or ndjson all are exported", Into: &v.limit},
-				config.Setting{Flag: "format", Help: "text, ndjson (exact, with escapes), or csv (for spreadsheets: without control characters)", Into: &v.format},
-				config.Setting{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", NotEmpty: true, Into: &v.cfg.Data},
-				config.Setting{Flag: "db", Env: "HERALD_DB", Help: "the log's file; herald.db in the data folder", Into: &v.cfg.Logger.DB},
+				config.Setting{Flag: "after", Help: "only from this time on (RFC 3339), or from this day on (UTC)",
+					Into: &v.after},
+				config.Setting{Flag: "before", Help: "only before this time (RFC 3339), or before this day (UTC)",
+					Into: &v.before},
+				config.Setting{Flag: "limit",
+					Help: "the newest N messages; with -format csv or ndjson all are exported", Into: &v.limit},
+				config.Setting{Flag: "format",
+					Help: "text, ndjson (exact, with escapes), or csv (for spreadsheets: without control characters)",
+					Into: &v.format},
+				config.Setting{Flag: "data", Env: "HERALD_DATA",
+					Help: "data folder of the Herald that runs on this machine", NotEmpty: true, Into: &v.cfg.Data},
+				config.Setting{Flag: "db", Env: "HERALD_DB", Help: "the log's file; herald.db in the data folder",
+					Into: &v.cfg.Logger.DB},
 			),
 			run: v.run,
 		}
@@ -168,7 +175,8 @@ func (v *logView) print(fetch func(limit int, cursor string) ([]logRow, string, 
 // fromURL asks the logger's API.
 func (v *logView) fromURL(ctx context.Context) (int, error) {
 	query := url.Values{}
-	for name, value := range map[string]string{"channel": v.channel, "sender": v.sender, "event": v.event, "after": v.after, "before": v.before, "q": v.words} {
+	for name, value := range map[string]string{"channel": v.channel, "sender": v.sender, "event": v.event,
+		"after": v.after, "before": v.before, "q": v.words} {
 		if value != "" {
 			query.Set(name, value)
 		}

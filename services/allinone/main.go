@@ -42,7 +42,8 @@ type streams struct {
 // commands is herald's table of contents.
 func commands() []command {
 	return []command{
-		serveCommand, desktopCommand, serviceCommand, sendCommand, listenCommand, loadCommand, keysCommand, appsCommand, usersCommand, tokenCommand, logCommand, topCommand, doctorCommand,
+		serveCommand, desktopCommand, serviceCommand, sendCommand, listenCommand, loadCommand, keysCommand, appsCommand,
+		usersCommand, tokenCommand, logCommand, topCommand, doctorCommand,
 		{
 			name: "version", does: "say which Herald this is",
 			about: "Prints the version, the revision of the source, when it was built, and with what.",

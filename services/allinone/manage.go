@@ -25,14 +25,17 @@ func newManager(c *call) manager { return manager{cfg: defaultConfig(), out: c.s
 // settings are the command's own, and behind them those that say where NATS is.
 func (m *manager) settings(own ...config.Setting) []config.Setting {
 	own = append(own,
-		config.Setting{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", NotEmpty: true, Into: &m.cfg.Data},
-		config.Setting{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &m.cfg.NATS.URL},
+		config.Setting{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine",
+			NotEmpty: true, Into: &m.cfg.Data},
+		config.Setting{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true,
+			Into: &m.cfg.NATS.URL},
 	)
 	return append(own, m.cfg.NATS.SecuritySettings()...)
 }
 
 // manage opens a bucket and does with it what the words say.
-func manage[S any](ctx context.Context, m *manager, v verbs, words []string, open func(context.Context, jetstream.JetStream) (S, error),
+func manage[S any](ctx context.Context, m *manager, v verbs, words []string,
+	open func(context.Context, jetstream.JetStream) (S, error),
 	do func(ctx context.Context, store S, verb, name string) error,
 ) error {
 	verb, name, err := v.parse(words)
@@ -73,12 +76,14 @@ func (v verbs) parse(words []string) (verb, name string, err error) {
 			want = append(want, verb)
 		}
 		last := len(want) - 1
-		return "", "", fmt.Errorf("want %s, or %s; herald %s -h explains them", strings.Join(want[:last], ", "), want[last], v.command)
+		return "", "", fmt.Errorf("want %s, or %s; herald %s -h explains them", strings.Join(want[:last], ", "),
+			want[last], v.command)
 	}
 	verb, rest := words[0], words[1:]
 	switch last := len(v.all) - 1; {
 	case !slices.Contains(v.all, verb):
-		return "", "", fmt.Errorf("%q: want %s or %s; herald %s -h explains them", verb, strings.Join(v.all[:last], ", "), v.all[last], v.command)
+		return "", "", fmt.Errorf("%q: want %s or %s; herald %s -h explains them", verb,
+			strings.Join(v.all[:last], ", "), v.all[last], v.command)
 	case verb == "list" && len(rest) > 0:
 		return "", "", fmt.Errorf("list takes no name: %q", rest)
 	case verb == "list":

@@ -25,7 +25,8 @@ func noteOperators(data string, operators *httpx.Server, log *slog.Logger) (forg
 		if !natsd.Passes(err) {
 			return nil, fmt.Errorf("data folder: %w", err)
 		}
-		log.Warn("where the operators' port is cannot be written down; -health and doctor look at -ops-listen", "err", err)
+		log.Warn("where the operators' port is cannot be written down; -health and doctor look at -ops-listen", "err",
+			err)
 	}
 	return forget, nil
 }

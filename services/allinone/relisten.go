@@ -63,13 +63,16 @@ func newRelisten(server *httpx.Server, cfg Config, table []config.Setting, file 
 		}
 		switch {
 		case s.From == config.FromFlag:
-			l.locked = fmt.Sprintf("-%s on the command line wins over %s; start Herald without it to change this here", s.Flag, file)
+			l.locked = fmt.Sprintf("-%s on the command line wins over %s; start Herald without it to change this here",
+				s.Flag, file)
 		case s.From == config.FromEnv && l.locked == "":
-			l.locked = fmt.Sprintf("%s in the environment wins over %s; start Herald without it to change this here", s.Env, file)
+			l.locked = fmt.Sprintf("%s in the environment wins over %s; start Herald without it to change this here",
+				s.Env, file)
 		}
 	}
 	if l.locked == "" && host != "" {
-		l.locked = fmt.Sprintf("%s names the address %s under listen; remove listen there to change the port here", file, cfg.Listen)
+		l.locked = fmt.Sprintf("%s names the address %s under listen; remove listen there to change the port here",
+			file, cfg.Listen)
 	}
 	return l
 }
@@ -109,7 +112,8 @@ func (l *relisten) Change(want admin.Listen) (token string, within time.Duration
 	}
 	l.pending = p
 	p.timer = time.AfterFunc(l.within, func() { l.expire(p) })
-	l.log.Info("listening at another address until that is confirmed", "addr", p.to.Addr().String(), "protocol", want.Protocol, "within", l.within.String())
+	l.log.Info("listening at another address until that is confirmed", "addr", p.to.Addr().String(), "protocol",
+		want.Protocol, "within", l.within.String())
 	return p.token, l.within, nil
 }
 
@@ -186,7 +190,8 @@ func (l *relisten) expire(p *pending) {
 	if p.old == nil {
 		_ = l.back() // it has said what went wrong
 	}
-	l.log.Warn("another address was not confirmed in time; listening where it was before", "refused", p.want.Port, "addr", l.server.Addr().String())
+	l.log.Warn("another address was not confirmed in time; listening where it was before", "refused", p.want.Port,
+		"addr", l.server.Addr().String())
 }
 
 // close ends what waits; the server closes its listeners itself.
@@ -201,7 +206,8 @@ func (l *relisten) close() {
 
 // listenMembers are the predecessor's names, in its file's order.
 func listenMembers(want admin.Listen) [][2]string {
-	return [][2]string{{"http", want.Protocol}, {"socketport", want.Port}, {"certpath", want.CertPath}, {"keypath", want.KeyPath}}
+	return [][2]string{{"http", want.Protocol}, {"socketport", want.Port}, {"certpath", want.CertPath},
+		{"keypath", want.KeyPath}}
 }
 
 // fileOf is the config file that a start with these arguments reads.

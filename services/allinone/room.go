@@ -50,7 +50,8 @@ func roomFor(cfg Config) (room, error) {
 	}
 	dir := cfg.Data
 	r.free, err = natsd.Free(dir)
-	for parent := filepath.Dir(filepath.Clean(dir)); errors.Is(err, fs.ErrNotExist) && parent != dir; parent = filepath.Dir(dir) {
+	for parent := filepath.Dir(filepath.Clean(dir)); errors.Is(err, fs.ErrNotExist) &&
+		parent != dir; parent = filepath.Dir(dir) {
 		dir = parent
 		r.free, err = natsd.Free(dir)
 	}

@@ -32,7 +32,8 @@ var sendCommand = command{
 				config.Setting{Flag: "event", Help: "the message's short name", Into: &s.event},
 				config.Setting{Flag: "file", Help: "publish the lines of this file", Into: &s.file},
 				config.Setting{Flag: "json", Help: "the message is JSON, not text", Into: &s.json},
-				config.Setting{Flag: "ephemeral", Help: "only for who is connected now: not stored", Into: &s.ephemeral},
+				config.Setting{Flag: "ephemeral", Help: "only for who is connected now: not stored",
+					Into: &s.ephemeral},
 			),
 			run: s.run,
 		}

@@ -215,7 +215,8 @@ func newTally(std streams, size int64, bar bool) *tally {
 		t.out = nil // the results would tear the bar
 	}
 	t.bar = progressbar.NewOptions64(size, progressbar.OptionSetWriter(std.err), progressbar.OptionShowBytes(true),
-		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(20), progressbar.OptionSetPredictTime(size > 0))
+		progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(20),
+		progressbar.OptionSetPredictTime(size > 0))
 	return t
 }
 

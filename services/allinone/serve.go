@@ -40,7 +40,8 @@ var serveCommand = command{
 	start: func(c *call) task {
 		cfg, health := defaultConfig(), false
 		t := task{settings: []config.Setting{
-			{Flag: "health", Help: "ask the Herald that runs here whether it is ready, and exit with 0 if it is", Into: &health},
+			{Flag: "health", Help: "ask the Herald that runs here whether it is ready, and exit with 0 if it is",
+				Into: &health},
 		}}
 		notes := cfg.read(c, &t)
 		t.run = func(ctx context.Context, words []string) error {
@@ -87,7 +88,8 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 	router := httpx.NewRouter(log)
 	server, err := httpx.NewServer(httpx.ServerConfig{
 		Listen: cfg.Listen, CertFile: cfg.Gateway.CertFile, KeyFile: cfg.Gateway.KeyFile, Grace: cfg.Ingest.Drain,
-		MaxPerAddress: cfg.Gateway.PerAddress(), Proxies: cfg.Ingest.TrustedProxies, Hosts: cfg.Ingest.Hosts, Words: gateway.Words,
+		MaxPerAddress: cfg.Gateway.PerAddress(), Proxies: cfg.Ingest.TrustedProxies, Hosts: cfg.Ingest.Hosts,
+		Words: gateway.Words,
 	}, router, log)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w; another program has the port: stop it, or choose another one with -listen or HERALD_LISTEN, such as localhost:5001", err)
@@ -148,20 +150,24 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 		make func(nc *nats.Conn) error
 	}{
 		{"ingest", func(nc *nats.Conn) (err error) {
-			in, err = ingest.New(ctx, cfg.Ingest, ingest.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Tracer: tracer, Store: broker.stores(), Settings: changing,
+			in, err = ingest.New(ctx, cfg.Ingest, ingest.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops,
+				Tracer: tracer, Store: broker.stores(), Settings: changing,
 				Announce: func(secret string) { firstKey.Store(&secret) }})
 			return err
 		}},
 		{"gateway", func(nc *nats.Conn) (err error) {
-			gw, err = gateway.New(ctx, cfg.Gateway, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS, Tracer: tracer, Index: in.Index(), Admission: server.Admission(), Settings: changing})
+			gw, err = gateway.New(ctx, cfg.Gateway, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops,
+				Pages: web.FS, Tracer: tracer, Index: in.Index(), Admission: server.Admission(), Settings: changing})
 			return err
 		}},
 		{"logger", func(nc *nats.Conn) (err error) {
-			lg, err = logger.New(ctx, cfg.Logger, logger.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Optional: true, Settings: changing})
+			lg, err = logger.New(ctx, cfg.Logger, logger.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops,
+				Optional: true, Settings: changing})
 			return err
 		}},
 		{"admin", func(nc *nats.Conn) (err error) {
-			console, err = admin.New(ctx, cfg.Admin, admin.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops, Pages: web.FS, Single: true, Listener: moves, Announce: firstUser.announce})
+			console, err = admin.New(ctx, cfg.Admin, admin.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops,
+				Pages: web.FS, Single: true, Listener: moves, Announce: firstUser.announce})
 			return err
 		}},
 	} {
@@ -182,7 +188,8 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 	greet := func(ctx context.Context) error {
 		if awaitReady(ctx, ops) {
 			started()
-			log.Info("ready", "addr", server.Addr().String(), "ops", addrOf(operators), "version", telemetry.BuildVersion())
+			log.Info("ready", "addr", server.Addr().String(), "ops", addrOf(operators), "version",
+				telemetry.BuildVersion())
 			g := greeting{cfg: cfg, addr: server.Addr(), keyFile: c.env.Get("HERALD_API_KEY_FILE")}
 			g.keys, g.envKey = broker.keyNames(ctx, cfg.Ingest.APIKey)
 			if secret := firstKey.Load(); secret != nil {

@@ -19,7 +19,8 @@ import (
 )
 
 var serviceCommand = command{
-	name: "service", args: "install|uninstall|start|stop|status", does: "run as a service of Windows, systemd or launchd",
+	name: "service", args: "install|uninstall|start|stop|status",
+	does: "run as a service of Windows, systemd or launchd",
 	about: "Installs Herald, as it lies here, as a service that starts with the system: of Windows, of systemd, or of macOS.\n" +
 		"install takes all settings of herald serve and keeps them. Data is in the system's folder for services, unless\n" +
 		"-data names one. On Linux the service has a user of its own, which systemd makes; -user names another, who then\n" +
@@ -94,7 +95,8 @@ func (s *systemService) run(ctx context.Context, words []string) error {
 		defer stop()
 		return runService(&serviceProgram{systemService: s, ctx: ctx, stop: stop})
 	}
-	c := &osservice.Config{Name: serviceName, DisplayName: "Herald", Description: "Herald, real-time push", Option: osservice.KeyValue{}}
+	c := &osservice.Config{Name: serviceName, DisplayName: "Herald", Description: "Herald, real-time push",
+		Option: osservice.KeyValue{}}
 	if verb == "install" {
 		if err := s.describe(c); err != nil {
 			return err
@@ -134,7 +136,8 @@ func (s *systemService) control(manager osservice.Service, verb string) error {
 			return fmt.Errorf("stop the service: %w", mayNot(err))
 		}
 	}
-	act := map[string]func() error{"install": manager.Install, "uninstall": manager.Uninstall, "start": manager.Start, "stop": manager.Stop}[verb]
+	act := map[string]func() error{"install": manager.Install, "uninstall": manager.Uninstall, "start": manager.Start,
+		"stop": manager.Stop}[verb]
 	if err := act(); err != nil {
 		return fmt.Errorf("%s the service: %w", verb, mayNot(err))
 	}
@@ -177,7 +180,8 @@ func (s *systemService) describe(c *osservice.Config) (err error) {
 			}
 		}
 		if s.user == "" && s.cfg.Data != desktop.ServiceFolder() {
-			return fmt.Errorf("data: the service's own user may write to %s alone; name the owner of %s with -user", desktop.ServiceFolder(), s.cfg.Data)
+			return fmt.Errorf("data: the service's own user may write to %s alone; name the owner of %s with -user",
+				desktop.ServiceFolder(), s.cfg.Data)
 		}
 		c.Option["SystemdScript"] = strings.Replace(systemdUnit, "@environment@\n", environmentLines(c.EnvVars), 1)
 		for i, arg := range c.Arguments { // the library escapes quotes

@@ -19,7 +19,8 @@ func runService(p *serviceProgram) error {
 type serviceHandler struct{ *serviceProgram }
 
 // Execute is called by the service manager.
-func (h serviceHandler) Execute(_ []string, requests <-chan svc.ChangeRequest, status chan<- svc.Status) (ours bool, code uint32) {
+func (h serviceHandler) Execute(_ []string, requests <-chan svc.ChangeRequest, status chan<- svc.Status) (ours bool,
+	code uint32) {
 	h.start()
 	status <- svc.Status{State: svc.Running, Accepts: svc.AcceptStop | svc.AcceptShutdown}
 	for {

@@ -25,13 +25,19 @@ var tokenCommand = command{
 		t := &signer{data: defaultConfig().Data, expires: expiry{in: time.Hour}, out: c.std.out}
 		return task{
 			settings: []config.Setting{
-				{Env: "HERALD_JWT_SECRET", Help: "the secret that Herald checks tokens with", Secret: true, Into: &t.secret},
-				{Flag: "jwt-audience", Env: "HERALD_JWT_AUDIENCE", Help: "its claim aud: the first of what Herald accepts; none: it has no such claim", Into: &t.audience},
-				{Flag: "jwt-issuer", Env: "HERALD_JWT_ISSUER", Help: "its claim iss: the first of what Herald accepts; none: it has no such claim", Into: &t.issuer},
-				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine, for its own secret", NotEmpty: true, Into: &t.data},
+				{Env: "HERALD_JWT_SECRET", Help: "the secret that Herald checks tokens with", Secret: true,
+					Into: &t.secret},
+				{Flag: "jwt-audience", Env: "HERALD_JWT_AUDIENCE",
+					Help: "its claim aud: the first of what Herald accepts; none: it has no such claim", Into: &t.audience},
+				{Flag: "jwt-issuer", Env: "HERALD_JWT_ISSUER",
+					Help: "its claim iss: the first of what Herald accepts; none: it has no such claim", Into: &t.issuer},
+				{Flag: "data", Env: "HERALD_DATA",
+					Help: "data folder of the Herald that runs on this machine, for its own secret", NotEmpty: true,
+					Into: &t.data},
 				{Flag: "sub", Help: "whom the token is for", Into: &t.Name},
 				{Flag: "channels", Help: "patterns the client may follow, comma-separated", Into: &t.Channels},
-				{Flag: "expires", Help: "for how long it is valid, such as 1h or 30d, or its last day (UTC), such as 2027-12-31, or when it ends (RFC 3339)", Into: &t.expires},
+				{Flag: "expires",
+					Help: "for how long it is valid, such as 1h or 30d, or its last day (UTC), such as 2027-12-31, or when it ends (RFC 3339)", Into: &t.expires},
 			},
 			run: t.run,
 		}
@@ -55,7 +61,8 @@ func (t *signer) run(_ context.Context, words []string) error {
 	case t.Name == "":
 		return errors.New("-sub is missing: whom the token is for" + usage)
 	case len(t.Channels) == 0:
-		return errors.New("-channels is missing: the patterns that the client may follow, such as 'user.4711.>'" + usage)
+		return errors.New("-channels is missing: the patterns that the client may follow, such as 'user.4711.>'" +
+			usage)
 	}
 	if t.secret == "" {
 		b, err := os.ReadFile(tokenSecretFile(t.data))
@@ -77,7 +84,8 @@ func (t *signer) run(_ context.Context, words []string) error {
 		}
 	}
 	t.Expires = ends
-	signed, err := auth.Sign(auth.Signing{Secret: t.secret, Audience: first(t.audience), Issuer: first(t.issuer)}, t.Principal)
+	signed, err := auth.Sign(auth.Signing{Secret: t.secret, Audience: first(t.audience), Issuer: first(t.issuer)},
+		t.Principal)
 	if err != nil {
 		return err
 	}

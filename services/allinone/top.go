@@ -36,8 +36,10 @@ var topCommand = command{
 				{Flag: "once", Help: "print the figures of one second, and end", Into: &t.once},
 				{Flag: "interval", Help: "time between two looks, 1s to 1m", Into: &t.every},
 				{Flag: "clients", Help: "how many clients are listed, up to 100", Into: &t.rows},
-				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine", NotEmpty: true, Into: &t.cfg.Data},
-				{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true, Into: &t.cfg.NATS.URL},
+				{Flag: "data", Env: "HERALD_DATA", Help: "data folder of the Herald that runs on this machine",
+					NotEmpty: true, Into: &t.cfg.Data},
+				{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers of another deployment", Secret: true,
+					Into: &t.cfg.NATS.URL},
 			}, t.cfg.NATS.SecuritySettings()...),
 			run: t.run,
 		}
@@ -132,7 +134,8 @@ func (t *top) clients(ctx context.Context, order string, l *look) (rows []ask.Co
 	if err != nil {
 		panic("herald: top asks for an order that there is not: " + err.Error())
 	}
-	answers, silent, err := ask.All[ask.ConnectionsPage](ctx, t.asks, ask.Gateway, ask.Connections, ask.ConnectionsQuestion{Sort: order, Limit: t.rows})
+	answers, silent, err := ask.All[ask.ConnectionsPage](ctx, t.asks, ask.Gateway, ask.Connections,
+		ask.ConnectionsQuestion{Sort: order, Limit: t.rows})
 	if err != nil {
 		silent = append(silent, "connections: "+err.Error())
 	}

@@ -20,7 +20,8 @@ var (
 	// plain is for what is no terminal.
 	plain = style{same, same, same}
 	// styled leaves colours to the terminal's own palette.
-	styled = style{rendered(lipgloss.NewStyle().Bold(true)), rendered(lipgloss.NewStyle().Faint(true)), rendered(lipgloss.NewStyle().Foreground(lipgloss.Red))}
+	styled = style{rendered(lipgloss.NewStyle().Bold(true)), rendered(lipgloss.NewStyle().Faint(true)),
+		rendered(lipgloss.NewStyle().Foreground(lipgloss.Red))}
 )
 
 func same(s string) string { return s }
@@ -33,7 +34,8 @@ func rendered(s lipgloss.Style) func(string) string {
 // text.
 func (l *look) text(width int, s style) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  %s, %s, %s  %s\n\n", s.bold("Herald"), count(len(l.Gateways), "gateway"), count(len(l.Ingests), "ingest"), count(len(l.Loggers), "logger"),
+	fmt.Fprintf(&b, "%s  %s, %s, %s  %s\n\n", s.bold("Herald"), count(len(l.Gateways), "gateway"),
+		count(len(l.Ingests), "ingest"), count(len(l.Loggers), "logger"),
 		s.faint(l.Time.Format(time.TimeOnly)))
 	by := map[string]int{}
 	for _, g := range l.Gateways {
@@ -49,8 +51,10 @@ func (l *look) text(width int, s style) string {
 	}
 	for _, line := range [][2]string{
 		{"Connections", strings.TrimSpace(figure(l.Connections, "%.0f") + "   " + strings.Join(protocols, "   "))},
-		{"Delivered", figure(l.Deliveries, "%.1f/s") + "   published " + figure(l.Publishes, "%.1f/s") + "   refused " + figure(l.Refusals, "%.1f/s")},
-		{"Latency", "p50 " + figure(l.P50, "%.1f ms") + "   p95 " + figure(l.P95, "%.1f ms") + "   p99 " + figure(l.P99, "%.1f ms")},
+		{"Delivered", figure(l.Deliveries, "%.1f/s") + "   published " + figure(l.Publishes, "%.1f/s") + "   refused " +
+			figure(l.Refusals, "%.1f/s")},
+		{"Latency", "p50 " + figure(l.P50, "%.1f ms") + "   p95 " + figure(l.P95, "%.1f ms") + "   p99 " +
+			figure(l.P99, "%.1f ms")},
 		{"Queued", figure(l.QueueBytes, "%.0f bytes") + " for " + figure(l.Slow, "%.0f") + " clients"},
 		{"Log behind", figure(l.LogLag, "%.1f s")},
 	} {
@@ -86,7 +90,8 @@ func (l *look) services() string {
 		if !p.Ready {
 			state = "not ready: " + strings.Join(p.Reasons, "; ")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", onOneLine(p.Service), onOneLine(p.Instance), onOneLine(p.Host), l.Time.Sub(p.Started).Round(time.Second), clients, onOneLine(state))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", onOneLine(p.Service), onOneLine(p.Instance), onOneLine(p.Host),
+			l.Time.Sub(p.Started).Round(time.Second), clients, onOneLine(state))
 	}
 	for _, g := range l.Gateways {
 		row(g.Answer.Process, fmt.Sprint(g.Answer.Clients()))
@@ -111,7 +116,8 @@ func (l *look) connections() string {
 		if user == "" {
 			user = "-"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", onOneLine(c.ID), onOneLine(c.Address), onOneLine(user), onOneLine(c.Protocol), c.ChannelCount, c.QueuedBytes, c.SentMessages,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", onOneLine(c.ID), onOneLine(c.Address), onOneLine(user),
+			onOneLine(c.Protocol), c.ChannelCount, c.QueuedBytes, c.SentMessages,
 			l.Time.Sub(c.Since).Round(time.Second))
 	}
 	_ = w.Flush() // a strings.Builder takes everything

@@ -28,7 +28,8 @@ var usersCommand = command{
 		u := &userList{manager: newManager(c), role: string(users.Viewer)}
 		return task{
 			settings: u.settings(
-				config.Setting{Flag: "role", Help: "add, role: what the user may do: viewer, operator or admin", NotEmpty: true, Into: &u.role},
+				config.Setting{Flag: "role", Help: "add, role: what the user may do: viewer, operator or admin",
+					NotEmpty: true, Into: &u.role},
 			),
 			run: u.run,
 		}
@@ -54,7 +55,8 @@ func (u *userList) run(ctx context.Context, words []string) error {
 		js = on
 		return users.Open(ctx, js)
 	}
-	return manage(ctx, &u.manager, userVerbs, words, open, func(ctx context.Context, store *users.Store, verb, name string) error {
+	return manage(ctx, &u.manager, userVerbs, words, open, func(ctx context.Context, store *users.Store, verb,
+		name string) error {
 		rows, err := audit.Find(ctx, js)
 		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 			return err
@@ -63,7 +65,8 @@ func (u *userList) run(ctx context.Context, words []string) error {
 		if err != nil || action == "" || rows == nil {
 			return err
 		}
-		row := audit.Row{Time: time.Now().UTC().Truncate(time.Millisecond), User: "(command line)", Action: action, Target: name, Before: audit.Value(before), After: audit.Value(after)}
+		row := audit.Row{Time: time.Now().UTC().Truncate(time.Millisecond), User: "(command line)", Action: action,
+			Target: name, Before: audit.Value(before), After: audit.Value(after)}
 		if err := rows.Add(ctx, row); err != nil {
 			return fmt.Errorf("it was done, but is not in the audit: %w", err)
 		}
@@ -72,7 +75,8 @@ func (u *userList) run(ctx context.Context, words []string) error {
 }
 
 // do does it, and says what the audit has to know.
-func (u *userList) do(ctx context.Context, store *users.Store, verb, name string, role users.Role) (action string, before, after any, err error) {
+func (u *userList) do(ctx context.Context, store *users.Store, verb, name string, role users.Role) (action string,
+	before, after any, err error) {
 	type roleOf struct {
 		Role users.Role `json:"role"`
 	}
@@ -82,7 +86,8 @@ func (u *userList) do(ctx context.Context, store *users.Store, verb, name string
 		if err != nil {
 			return "", nil, nil, err
 		}
-		fmt.Fprintf(u.out, "user:     %s\npassword: %s\nKeep it: it is shown this once. The role is %s.\n", name, password, role)
+		fmt.Fprintf(u.out, "user:     %s\npassword: %s\nKeep it: it is shown this once. The role is %s.\n", name,
+			password, role)
 		return "user.add", nil, roleOf{role}, nil
 	case "role":
 		was, err := store.SetRole(ctx, name, role)

@@ -36,14 +36,16 @@ type answers struct {
 const watchFor = time.Minute
 
 func newAnswers(s *Service, id string) *answers {
-	return &answers{s: s, process: ask.NewProcess(ask.Gateway, id, telemetry.BuildVersion()), wall: time.Now().Round(0), mono: monotonic.Now()}
+	return &answers{s: s, process: ask.NewProcess(ask.Gateway, id, telemetry.BuildVersion()), wall: time.Now().Round(0),
+		mono: monotonic.Now()}
 }
 
 // run answers until ctx ends.
 func (a *answers) run(ctx context.Context) error {
 	defer a.unwatch()
 	return ask.Serve(ctx, ask.Spec{
-		NATS: a.s.deps.NATS, Log: a.s.log, Service: ask.Gateway, Instance: a.process.Instance, Version: a.process.Version,
+		NATS: a.s.deps.NATS, Log: a.s.log, Service: ask.Gateway, Instance: a.process.Instance,
+		Version: a.process.Version,
 		Answers: map[string]ask.Answer{
 			ask.Stats:       ask.Handle(a.stats),
 			ask.Connections: ask.Handle(a.connections),
@@ -136,7 +138,8 @@ func (s *Service) refused(r *http.Request, reason string, status int, code proto
 	s.m.refused.WithLabelValues(reason).Inc()
 	s.answers.refusals.Add(ask.Refusal{
 		Service: ask.Gateway, Instance: s.answers.process.Instance, Reason: reason, Status: status, Code: int(code),
-		Address: addressText(s.clientIP(r)), Request: httpx.RequestID(r), Path: r.URL.Path, Detail: detail, Origin: r.Header.Get("Origin"),
+		Address: addressText(s.clientIP(r)), Request: httpx.RequestID(r), Path: r.URL.Path, Detail: detail,
+		Origin: r.Header.Get("Origin"),
 	})
 }
 
@@ -145,7 +148,8 @@ func (c *session) refusedSession(r refusal) {
 	c.s.m.refused.WithLabelValues(r.code.String()).Inc()
 	c.s.answers.refusals.Add(ask.Refusal{
 		Service: ask.Gateway, Instance: c.s.answers.process.Instance, Reason: r.code.String(), Code: int(r.code),
-		Address: addressText(c.conn.Remote()), Request: c.conn.ID(), Path: pathOf[c.conn.Protocol()], Detail: r.err.Error(),
+		Address: addressText(c.conn.Remote()), Request: c.conn.ID(), Path: pathOf[c.conn.Protocol()],
+		Detail: r.err.Error(),
 	})
 }
 

@@ -177,11 +177,13 @@ func (h *hops) ask(ctx context.Context, r hop) engineio.Response {
 		return engineio.UnknownSID.Response()
 	case err != nil:
 		_ = h.nc.PublishMsg(send(hop{ID: r.ID, Cut: true})) // if it does not arrive, the session ends by its heartbeat
-		return engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), "the gateway that has this session does not answer; connect again")
+		return engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest),
+			"the gateway that has this session does not answer; connect again")
 	}
 	var response engineio.Response
 	if json.Unmarshal(m.Data, &response) != nil || response.Status < http.StatusOK {
-		return engineio.Refusal(http.StatusBadGateway, int(engineio.BadRequest), "the gateway that has this session speaks another version; connect again")
+		return engineio.Refusal(http.StatusBadGateway, int(engineio.BadRequest),
+			"the gateway that has this session speaks another version; connect again")
 	}
 	return response
 }

@@ -90,7 +90,8 @@ func (s *Service) beginSocketIO(w http.ResponseWriter, r *http.Request, q engine
 	if !q.WebSocket {
 		response, err := s.engine.Begin(r.Context(), q, sid, &c.conn, remote, httpx.NewID(), format, c)
 		if err != nil {
-			refuse("stopping", http.StatusServiceUnavailable, engineio.BadRequest, "this gateway is stopping; connect again")
+			refuse("stopping", http.StatusServiceUnavailable, engineio.BadRequest,
+				"this gateway is stopping; connect again")
 			return
 		}
 		response.Write(w, false, q.Script)

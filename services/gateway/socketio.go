@@ -113,7 +113,8 @@ func (c *socketClient) packet(b []byte) {
 	case p.Type == socketio.Connect && c.pending != nil:
 		c.connect(p.Data)
 	case p.Type == socketio.Connect || namespace != "/" || c.pending != nil:
-		c.broken(fmt.Errorf("%w: type %c is not expected now in namespace %.60q", socketio.ErrPacket, p.Type, namespace))
+		c.broken(fmt.Errorf("%w: type %c is not expected now in namespace %.60q", socketio.ErrPacket, p.Type,
+			namespace))
 	case p.Type == socketio.Disconnect:
 		c.leave()
 	case p.Type == socketio.Event:
@@ -140,7 +141,9 @@ func (c *socketClient) connect(data []byte) {
 	c.stopWaiting()
 	if r := c.asked.refused; r != nil && r.code == proto.CloseTooManyConnections {
 		c.refusedSession(*r)
-		c.conn.Push(append(messagePacket(c.connectedText("")), messagePacket(socketio.NewEvent(socketio.EventError, errorText{Data: tooManyText, Code: r.code.String()}))...))
+		c.conn.Push(append(messagePacket(c.connectedText("")),
+			messagePacket(socketio.NewEvent(socketio.EventError,
+				errorText{Data: tooManyText, Code: r.code.String()}))...))
 		c.conn.Close(r.code)
 		return
 	}
@@ -176,7 +179,8 @@ func (c *socketClient) connect(data []byte) {
 		if !recovers || !w.Resumed {
 			pid = signer.Sign(session, time.Now())
 		}
-		return append(messagePacket(c.connectedText(pid)), messagePacket(socketio.NewEvent(socketio.EventPlace, w.ID))...)
+		return append(messagePacket(c.connectedText(pid)), messagePacket(socketio.NewEvent(socketio.EventPlace,
+			w.ID))...)
 	}
 	c.enter()
 	c.asked, c.pending = nil, nil // an idle client holds no memory for them
@@ -238,7 +242,8 @@ func (c *socketClient) parseAuth(data []byte) (pid string, err error) {
 		}
 	}
 	if len(c.asked.channels) > proto.MaxChannels {
-		return "", fmt.Errorf("auth: %d channels, at most %d are allowed; subscribe events take more", len(c.asked.channels), proto.MaxChannels)
+		return "", fmt.Errorf("auth: %d channels, at most %d are allowed; subscribe events take more",
+			len(c.asked.channels), proto.MaxChannels)
 	}
 	if pid == "" {
 		return "", nil
@@ -286,7 +291,8 @@ func (c *socketClient) event(p socketio.Packet) {
 		if c.conn.Reason() != 0 {
 			return
 		}
-		c.handle(proto.ClientFrame{Type: f.Type, Channel: name, Since: f.Since}, func(frame any) { results = append(results, resultOf(frame)) })
+		c.handle(proto.ClientFrame{Type: f.Type, Channel: name, Since: f.Since},
+			func(frame any) { results = append(results, resultOf(frame)) })
 		c.settled()
 	}
 	switch {

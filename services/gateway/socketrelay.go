@@ -35,9 +35,10 @@ type relay struct {
 }
 
 // relayFormat has no heartbeat: those of the session come from its owner.
-var relayFormat = &conn.Format{Binary: true, Subprotocol: proto.Subprotocol, Goodbye: func(code proto.CloseCode) []byte {
-	return ws.EncodeClose(uint16(code), code.String())
-}}
+var relayFormat = &conn.Format{Binary: true, Subprotocol: proto.Subprotocol,
+	Goodbye: func(code proto.CloseCode) []byte {
+		return ws.EncodeClose(uint16(code), code.String())
+	}}
 
 // upgradeSocketIO serves the WebSocket that a session which polls goes over to.
 func (s *Service) upgradeSocketIO(w http.ResponseWriter, r *http.Request, q engineio.Query) {

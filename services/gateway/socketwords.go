@@ -59,7 +59,8 @@ var (
 
 // byVersion makes wordings; three and four word what has failed.
 func byVersion(three, four func(proto.ErrorFrame) []byte) map[engineio.Version][3]*wording {
-	return map[engineio.Version][3]*wording{engineio.V3: wordForms(asSocketIOV3, three), engineio.V4: wordForms(asSocketIO, four)}
+	return map[engineio.Version][3]*wording{engineio.V3: wordForms(asSocketIOV3, three),
+		engineio.V4: wordForms(asSocketIO, four)}
 }
 
 func wordForms(as encodings, failed func(proto.ErrorFrame) []byte) (forms [3]*wording) {
@@ -165,7 +166,8 @@ func socketFormat(v engineio.Version) *conn.Format {
 	return &f
 }
 
-var socketFormats = map[engineio.Version]*conn.Format{engineio.V3: socketFormat(engineio.V3), engineio.V4: socketFormat(engineio.V4)}
+var socketFormats = map[engineio.Version]*conn.Format{engineio.V3: socketFormat(engineio.V3),
+	engineio.V4: socketFormat(engineio.V4)}
 
 // socketGoodbye ends the transport. A client that is disconnected from the namespace
 // before stays away until its page connects again, as one over the limit did with the

@@ -68,8 +68,8 @@ func (h Histogram) Plus(other Histogram) Histogram {
 	return out
 }
 
-// Quantile is within how many seconds the part q of everything was done, estimated within its bucket; false: nothing was
-// counted.
+// Quantile is within how many seconds the part q of everything was done, estimated within its bucket; false: nothing
+// was counted.
 func (h Histogram) Quantile(q float64) (seconds float64, ok bool) {
 	if h.Count == 0 || len(h.Bounds) == 0 {
 		return 0, false

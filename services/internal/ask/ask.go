@@ -95,16 +95,17 @@ type Spec struct {
 	Instance string            // a name that no other instance has; no dot in it
 	Version  string            // of the build
 	Answers  map[string]Answer // by question; words of [a-z-] with dots between
-	// Once are the questions that one instance answers, whichever NATS chooses: they do something, or take long. They do
-	// not count among those that are answered at the same time; each kind of them is answered one after the other.
+	// Once are the questions that one instance answers, whichever NATS chooses: they do something, or take long. They
+	// do not count among those that are answered at the same time; each kind of them is answered one after the other.
 	Once map[string]Answer
 }
 
 // Serve answers until ctx ends, and returns when the last answer is given.
 func Serve(ctx context.Context, spec Spec) error {
 	svc, err := micro.AddService(spec.NATS, micro.Config{
-		Name: "herald-" + spec.Service, Version: semver(spec.Version), Description: "Answers questions of Herald's console.",
-		Metadata: map[string]string{"instance": spec.Instance}, QueueGroupDisabled: true,
+		Name: "herald-" + spec.Service, Version: semver(spec.Version),
+		Description: "Answers questions of Herald's console.",
+		Metadata:    map[string]string{"instance": spec.Instance}, QueueGroupDisabled: true,
 	})
 	if err != nil {
 		return fmt.Errorf("answer questions as %s: %w", spec.Service, err)
@@ -112,15 +113,19 @@ func Serve(ctx context.Context, spec Spec) error {
 	s := &server{Spec: spec, ctx: ctx, places: make(chan struct{}, maxAtOnce)}
 	for _, what := range slices.Sorted(maps.Keys(spec.Answers)) {
 		name := strings.ReplaceAll(what, ".", "-")
-		for n, subject := range map[string]string{name: Subject(spec.Service, what), name + "-one": InstanceSubject(spec.Service, spec.Instance, what)} {
-			if err := svc.AddEndpoint(n, s.handler(what, spec.Answers[what], s.places), micro.WithEndpointSubject(subject)); err != nil {
+		for n, subject := range map[string]string{name: Subject(spec.Service, what), name +
+			"-one": InstanceSubject(spec.Service, spec.Instance, what)} {
+			if err := svc.AddEndpoint(n, s.handler(what, spec.Answers[what], s.places),
+				micro.WithEndpointSubject(subject)); err != nil {
 				return errors.Join(fmt.Errorf("answer questions about %s: %w", what, err), svc.Stop())
 			}
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(spec.Once)) {
-		if err := svc.AddEndpoint(strings.ReplaceAll(what, ".", "-"), s.handler(what, spec.Once[what], make(chan struct{}, 1)),
-			micro.WithEndpointSubject(Subject(spec.Service, what)), micro.WithEndpointQueueGroup(onceGroup)); err != nil {
+		if err := svc.AddEndpoint(strings.ReplaceAll(what, ".", "-"),
+			s.handler(what, spec.Once[what], make(chan struct{}, 1)),
+			micro.WithEndpointSubject(Subject(spec.Service, what)),
+			micro.WithEndpointQueueGroup(onceGroup)); err != nil {
 			return errors.Join(fmt.Errorf("answer questions about %s: %w", what, err), svc.Stop())
 		}
 	}
@@ -185,7 +190,8 @@ func (s *server) handler(what string, answer Answer, places chan struct{}) micro
 			err = r.Error(strconv.Itoa(e.Status), oneLine(e.Text), nil, from)
 		} else if s.ctx.Err() == nil {
 			s.Log.Error("a question could not be answered", "what", what, "err", err)
-			err = r.Error("500", what+" could not be answered; the log of "+s.Service+" "+s.Instance+" says why", nil, from)
+			err = r.Error("500", what+" could not be answered; the log of "+s.Service+" "+s.Instance+" says why", nil,
+				from)
 		}
 		if err != nil { // who asked waits in vain, and says so
 			s.Log.Debug("an answer could not be sent", "what", what, "err", err)
@@ -208,7 +214,8 @@ func (s *server) answer(answer Answer, question []byte) (b []byte, err error) {
 		return nil, err
 	}
 	if len(b) > MaxAnswer {
-		return nil, Refuse(400, "the answer would have %d bytes, at most %d are sent; ask for fewer rows", len(b), MaxAnswer)
+		return nil, Refuse(400, "the answer would have %d bytes, at most %d are sent; ask for fewer rows", len(b),
+			MaxAnswer)
 	}
 	return b, nil
 }

@@ -134,7 +134,8 @@ type From[A any] struct {
 
 // All asks every instance of a service, and waits for a second at most. The answers are in the order of the instances'
 // names; silent has a sentence for each that did not answer, or could not. A question that is refused is an *Error.
-func All[A any](ctx context.Context, c *Client, service, what string, question any) (answers []From[A], silent []string, err error) {
+func All[A any](ctx context.Context, c *Client, service, what string, question any) (answers []From[A], silent []string,
+	err error) {
 	b, err := json.Marshal(question)
 	if err != nil {
 		return nil, nil, fmt.Errorf("ask: %w", err)
@@ -235,7 +236,8 @@ func One[A any](ctx context.Context, c *Client, service, instance, what string, 
 
 // Any asks whichever instance NATS chooses, for what is among Spec.Once, and waits for so long. An *Error is a refusal;
 // 503: there is no such service now.
-func Any[A any](ctx context.Context, c *Client, service, what string, question any, wait time.Duration) (a A, err error) {
+func Any[A any](ctx context.Context, c *Client, service, what string, question any, wait time.Duration) (a A,
+	err error) {
 	b, err := json.Marshal(question)
 	if err != nil {
 		return a, fmt.Errorf("ask: %w", err)

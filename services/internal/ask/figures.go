@@ -15,7 +15,8 @@ func NewProcess(service, instance, version string) Process {
 	if err != nil {
 		host = "unknown"
 	}
-	return Process{Service: service, Instance: instance, Host: host, Version: version, Started: time.Now().UTC().Truncate(time.Second), Reasons: []string{}}
+	return Process{Service: service, Instance: instance, Host: host, Version: version,
+		Started: time.Now().UTC().Truncate(time.Second), Reasons: []string{}}
 }
 
 // With is the process with what its checks of readiness say: nil, or reasons, one a line.

@@ -21,12 +21,13 @@ type Order struct {
 	Desc bool
 }
 
-// ParseOrder reads a sort parameter: a name of allowed, with a - before it for the descending order. An empty one is the
-// first of allowed, which may have a - itself. Errors are refusals.
+// ParseOrder reads a sort parameter: a name of allowed, with a - before it for the descending order. An empty one is
+// the first of allowed, which may have a - itself. Errors are refusals.
 func ParseOrder(sort string, allowed ...string) (Order, error) {
 	o := readOrder(cmp.Or(sort, allowed[0]))
 	if !slices.ContainsFunc(allowed, func(a string) bool { return readOrder(a).By == o.By }) {
-		return Order{}, Refuse(400, "sort: %.40q is not known; want one of %s, with a - before it for the descending order", sort,
+		return Order{}, Refuse(400,
+			"sort: %.40q is not known; want one of %s, with a - before it for the descending order", sort,
 			strings.ReplaceAll(strings.Join(allowed, ", "), "-", ""))
 	}
 	return o, nil

@@ -107,7 +107,8 @@ func ParseAddress(s string) (netip.Prefix, error) {
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil {
-		return netip.Prefix{}, Refuse(400, "address: %.60q is neither an address nor a prefix such as 203.0.113.0/24", s)
+		return netip.Prefix{}, Refuse(400, "address: %.60q is neither an address nor a prefix such as 203.0.113.0/24",
+			s)
 	}
 	a = a.Unmap().WithZone("")
 	return netip.PrefixFrom(a, a.BitLen()), nil

@@ -42,8 +42,9 @@ func stats[A any](ctx context.Context, c *Client, service string) ([]From[A], []
 type Figures struct {
 	Connections, QueueBytes, Slow   *float64
 	Deliveries, Publishes, Refusals *float64 // a second
-	P50, P95, P99                   *float64 // of the latency from ingest to socket, milliseconds; nil: nothing was delivered
-	LogLag                          *float64 // seconds
+	// of the latency from ingest to socket, milliseconds; nil: nothing was delivered
+	P50, P95, P99 *float64
+	LogLag        *float64 // seconds
 }
 
 // Since makes the figures of a moment; rates are those since an earlier one, which may be nil.

@@ -24,7 +24,8 @@ const (
 )
 
 var errorTexts = [...]string{
-	"Transport unknown", "Session ID unknown", "Bad handshake method", "Bad request", "Forbidden", "Unsupported protocol version",
+	"Transport unknown", "Session ID unknown", "Bad handshake method", "Bad request", "Forbidden",
+	"Unsupported protocol version",
 }
 
 func (e Error) Error() string { return errorTexts[e] }

@@ -18,7 +18,8 @@ const UpgradeTimeout = 10 * time.Second
 // so. It returns when that has happened or will not. refuse answers instead of the
 // handshake; handOver, which may be nil, is called before the WebSocket becomes the
 // session's, and what it returns when the session has ended.
-func (s *Server) Probe(w http.ResponseWriter, r *http.Request, q Query, refuse func(Response), handOver func() (release func())) {
+func (s *Server) Probe(w http.ResponseWriter, r *http.Request, q Query, refuse func(Response),
+	handOver func() (release func())) {
 	p := s.find(q.SID)
 	if p == nil {
 		refuse(UnknownSID.Response())

@@ -77,7 +77,8 @@ func (s *Server) Len() int {
 // Begin begins a session that polls. c is a zero Conn, the client's, whose first frame
 // must be the Greeting: it is the response. ErrClosed of package conn means that the set
 // drains.
-func (s *Server) Begin(ctx context.Context, q Query, sid string, c *conn.Conn, remote netip.Addr, id string, format *conn.Format, client conn.Client) (Response, error) {
+func (s *Server) Begin(ctx context.Context, q Query, sid string, c *conn.Conn, remote netip.Addr, id string,
+	format *conn.Format, client conn.Client) (Response, error) {
 	p := &poll{server: s, sid: sid, version: q.Version, b64: q.B64, repeats: repeats{first: strings.Clone(q.Turn)}}
 	get := p.open()
 	s.mu.Lock()

@@ -65,7 +65,8 @@ type line struct {
 
 func newRecent(maxMessages, maxBytes int) *Recent {
 	r := &Recent{
-		maxMessages: maxMessages, maxBytes: maxBytes, ring: make([]entry, min(1024, maxMessages)), seed: maphash.MakeSeed(),
+		maxMessages: maxMessages, maxBytes: maxBytes, ring: make([]entry, min(1024, maxMessages)),
+		seed:   maphash.MakeSeed(),
 		places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), // the other processors deliver
 	}
 	r.ends = make([]uint32, slots(len(r.ring)))

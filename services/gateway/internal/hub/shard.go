@@ -50,7 +50,8 @@ type item struct {
 }
 
 func newShard(r *Recent, maxMessages int, m *metrics) *shard {
-	s := &shard{recent: r, m: m, maxMessages: maxMessages, quantum: quantum, channels: map[string]*subscriptions{}, expected: map[string]int{}}
+	s := &shard{recent: r, m: m, maxMessages: maxMessages, quantum: quantum, channels: map[string]*subscriptions{},
+		expected: map[string]int{}}
 	s.cond = sync.NewCond(&s.mu)
 	return s
 }

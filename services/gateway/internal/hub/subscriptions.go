@@ -71,7 +71,8 @@ func (s *shard) join(sub *Subscriber, had, since uint64, names []string, done fu
 	}
 	position := s.position
 	if since != Now { // with Now the ring is not asked: it may be ahead of this shard
-		missed, more, ok := s.recent.between(proto.Cursor{Epoch: position.Epoch, Seq: since}, position.Seq, fresh, replayMax, s.reach())
+		missed, more, ok := s.recent.between(proto.Cursor{Epoch: position.Epoch, Seq: since}, position.Seq, fresh,
+			replayMax, s.reach())
 		if !ok || more || tooLarge(missed) {
 			done(Joined{})
 			return

@@ -62,7 +62,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var t times
 	flags.DurationVar(&t.pingInterval, "ping-interval", 300*time.Millisecond, "time between two pings of the server")
 	flags.DurationVar(&t.pingTimeout, "ping-timeout", 200*time.Millisecond, "time in which a ping has to be answered")
-	flags.DurationVar(&t.connect, "connect-timeout", time.Second, "time in which a client has to enter a namespace of Socket.IO")
+	flags.DurationVar(&t.connect, "connect-timeout", time.Second,
+		"time in which a client has to enter a namespace of Socket.IO")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return nil
@@ -94,14 +95,18 @@ type times struct{ pingInterval, pingTimeout, connect time.Duration }
 // gone.
 func serve(ctx context.Context, listeners []net.Listener, t times) error {
 	set := conn.NewSet(conn.Config{
-		MaxQueueBytes: maxQueue, Heartbeat: t.pingInterval - early, HeartbeatWait: t.pingTimeout, Tick: tick, Deflate: true,
+		MaxQueueBytes: maxQueue, Heartbeat: t.pingInterval - early, HeartbeatWait: t.pingTimeout, Tick: tick,
+		Deflate: true,
 	}, nil)
 	e := echo{conns: set, engine: engineio.NewServer(engineio.Config{
 		Conns: set, Node: "echo", PingInterval: t.pingInterval, PingTimeout: t.pingTimeout, MaxPayload: maxPayload,
 	})}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/engine.io/", e.handler(func(c *client) conn.Client { return c }))
-	mux.HandleFunc("/socket.io/", e.handler(func(c *client) conn.Client { return &socket{client: c, within: t.connect} }))
+	mux.HandleFunc("/socket.io/", e.handler(func(c *client) conn.Client {
+		return &socket{client: c,
+			within: t.connect}
+	}))
 	server := http.Server{Handler: mux, ReadHeaderTimeout: timeout}
 	running, stop := context.WithCancel(context.Background())
 	var parts, serving sync.WaitGroup
@@ -149,28 +154,29 @@ type client struct {
 func (e echo) handler(of func(*client) conn.Client) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Access-Control-Allow-Origin", "*") // the suites run in browsers, too
-		e.engine.Handle(w, r, r.URL.Query(), engineio.Hooks{V3: true, Pass: e.engine.Serve, Upgrade: func(q engineio.Query) {
-			e.engine.Probe(w, r, q, func(response engineio.Response) { response.Write(w, false, "") }, nil)
-		}, Begin: func(q engineio.Query) {
-			c := &client{version: q.Version, sid: e.engine.NewSID(), polls: !q.WebSocket}
-			c.greeting = e.engine.Greeting(c.sid, c.polls)
-			remote, _ := netip.ParseAddrPort(r.RemoteAddr) // only the log of a gateway would need it
-			format := formats[q.Version]
-			if !q.WebSocket {
-				response, err := e.engine.Begin(r.Context(), q, c.sid, &c.conn, remote.Addr(), c.sid, format, of(c))
-				if err != nil {
-					response = engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), err.Error())
+		e.engine.Handle(w, r, r.URL.Query(), engineio.Hooks{V3: true, Pass: e.engine.Serve,
+			Upgrade: func(q engineio.Query) {
+				e.engine.Probe(w, r, q, func(response engineio.Response) { response.Write(w, false, "") }, nil)
+			}, Begin: func(q engineio.Query) {
+				c := &client{version: q.Version, sid: e.engine.NewSID(), polls: !q.WebSocket}
+				c.greeting = e.engine.Greeting(c.sid, c.polls)
+				remote, _ := netip.ParseAddrPort(r.RemoteAddr) // only the log of a gateway would need it
+				format := formats[q.Version]
+				if !q.WebSocket {
+					response, err := e.engine.Begin(r.Context(), q, c.sid, &c.conn, remote.Addr(), c.sid, format, of(c))
+					if err != nil {
+						response = engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), err.Error())
+					}
+					response.Write(w, false, q.Script)
+					return
 				}
-				response.Write(w, false, q.Script)
-				return
-			}
-			err := e.conns.Accept(&c.conn, w, r, remote.Addr(), c.sid, format, func(status int, reason error) {
-				engineio.Refusal(status, int(engineio.BadRequest), reason.Error()).Write(w, false, "")
-			})
-			if err == nil {
-				c.conn.Start(of(c))
-			}
-		}})
+				err := e.conns.Accept(&c.conn, w, r, remote.Addr(), c.sid, format, func(status int, reason error) {
+					engineio.Refusal(status, int(engineio.BadRequest), reason.Error()).Write(w, false, "")
+				})
+				if err == nil {
+					c.conn.Start(of(c))
+				}
+			}})
 	}
 }
 

@@ -107,8 +107,10 @@ func (s *socket) enter(p socketio.Packet) {
 	if len(auth) == 0 {
 		auth = []byte("{}")
 	}
-	s.push(ws.Text, asMessage(socketio.Packet{Type: socketio.Connect, Namespace: p.Namespace, ID: socketio.NoID, Data: sid}.Append(nil)))
-	s.send(socketio.Packet{Type: socketio.Event, Namespace: p.Namespace, ID: socketio.NoID}, []any{"auth", json.RawMessage(auth)}, nil)
+	s.push(ws.Text, asMessage(socketio.Packet{Type: socketio.Connect, Namespace: p.Namespace, ID: socketio.NoID,
+		Data: sid}.Append(nil)))
+	s.send(socketio.Packet{Type: socketio.Event, Namespace: p.Namespace, ID: socketio.NoID},
+		[]any{"auth", json.RawMessage(auth)}, nil)
 }
 
 // event answers an event, which is whole.
