@@ -126,7 +126,8 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 		router := httpx.NewRouter(s.log)
 		deps.Ops.Mount(router)
 		s.Mount(router)
-		if s.server, err = httpx.NewServer(httpx.ServerConfig{Listen: cfg.Listen, MaxPerAddress: cfg.MaxPerIP, Proxies: cfg.TrustedProxies, Hosts: cfg.Hosts}, router, s.log); err != nil {
+		if s.server, err = httpx.NewServer(httpx.ServerConfig{Listen: cfg.Listen, MaxPerAddress: cfg.MaxPerIP,
+			Proxies: cfg.TrustedProxies, Hosts: cfg.Hosts}, router, s.log); err != nil {
 			return nil, err
 		}
 	}

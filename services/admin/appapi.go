@@ -31,7 +31,8 @@ type appKeyRow struct {
 }
 
 func newAppRow(a pusher.App, damaged bool) appRow {
-	row := appRow{ID: a.ID, Name: a.Name, Prefix: a.Prefix, Rate: a.Rate, Created: a.Created, Damaged: damaged, Keys: []appKeyRow{}}
+	row := appRow{ID: a.ID, Name: a.Name, Prefix: a.Prefix, Rate: a.Rate, Created: a.Created, Damaged: damaged,
+		Keys: []appKeyRow{}}
 	for _, k := range a.Keys {
 		row.Key = k.Key
 		row.Keys = append(row.Keys, appKeyRow{k.Key, k.Created, k.Expires})
@@ -84,7 +85,8 @@ func (s *Service) postApp(w http.ResponseWriter, r *http.Request, c *call) error
 		return err
 	}
 	now := s.clock()
-	app := pusher.App{ID: pusher.NewID(), Name: in.Name, Prefix: in.Prefix, Rate: in.Rate, Keys: []pusher.Key{pusher.NewKey(now)}, Created: now.UTC().Truncate(time.Millisecond)}
+	app := pusher.App{ID: pusher.NewID(), Name: in.Name, Prefix: in.Prefix, Rate: in.Rate,
+		Keys: []pusher.Key{pusher.NewKey(now)}, Created: now.UTC().Truncate(time.Millisecond)}
 	if app.Prefix == "" {
 		app.Prefix = pusher.DefaultPrefix(app.ID)
 	}

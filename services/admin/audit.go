@@ -21,15 +21,16 @@ const auditTimeout = 3 * time.Second
 func (s *Service) audit(ctx context.Context, c *call, action, target string, before, after any) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout) // who hangs up is in the audit, too
 	defer cancel()
-	row := audit.Row{Time: s.clock().UTC().Truncate(time.Millisecond), User: c.user, Role: string(c.role), Address: c.address,
-		Action: action, Target: target, Before: audit.Value(before), After: audit.Value(after)}
+	row := audit.Row{Time: s.clock().UTC().Truncate(time.Millisecond), User: c.user, Role: string(c.role),
+		Address: c.address, Action: action, Target: target, Before: audit.Value(before), After: audit.Value(after)}
 	err := errNotReady
 	if st := s.stores.Load(); st != nil {
 		err = st.audit.Add(ctx, row)
 	}
 	if err != nil {
 		s.metrics.unaudited.Inc()
-		s.log.Error("an action of an administrator is not in the audit, only here", "user", row.User, "remote", row.Address, "action", action, "target", target,
+		s.log.Error("an action of an administrator is not in the audit, only here", "user", row.User,
+			"remote", row.Address, "action", action, "target", target,
 			"before", string(row.Before), "after", string(row.After), "err", err)
 	}
 }
@@ -43,7 +44,8 @@ func (s *Service) getAudit(w http.ResponseWriter, r *http.Request, _ *call) erro
 	if err != nil {
 		return proto.ProblemInvalidParameter.With(err.Error())
 	}
-	q := audit.Query{User: query.Get("user"), Action: query.Get("action"), Cursor: query.Get("cursor"), Limit: defaultPage}
+	q := audit.Query{User: query.Get("user"), Action: query.Get("action"), Cursor: query.Get("cursor"),
+		Limit: defaultPage}
 	if v := query.Get("limit"); v != "" {
 		if q.Limit, err = strconv.Atoi(v); err != nil || q.Limit < 1 || q.Limit > audit.MaxLimit {
 			return proto.ProblemInvalidParameter.With("limit: want a number from 1 to " + strconv.Itoa(audit.MaxLimit))

@@ -22,11 +22,13 @@ func (s *Service) openStores(ctx context.Context) (*stores, error) {
 		return nil, fmt.Errorf("look at the bucket %s: %w", keystore.Bucket, err)
 	}
 	replicas := max(1, keys.CachedInfo().Config.Replicas)
-	userKV, err := s.bucket(ctx, jetstream.KeyValueConfig{Bucket: users.Bucket, Description: "Users of the console", Replicas: replicas})
+	userKV, err := s.bucket(ctx, jetstream.KeyValueConfig{Bucket: users.Bucket, Description: "Users of the console",
+		Replicas: replicas})
 	if err != nil {
 		return nil, err
 	}
-	sessionKV, err := s.bucket(ctx, jetstream.KeyValueConfig{Bucket: sessionBucket, Description: "Sessions of the console", Replicas: replicas, TTL: sessionLifetime, MaxBytes: sessionBytes})
+	sessionKV, err := s.bucket(ctx, jetstream.KeyValueConfig{Bucket: sessionBucket,
+		Description: "Sessions of the console", Replicas: replicas, TTL: sessionLifetime, MaxBytes: sessionBytes})
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +36,8 @@ func (s *Service) openStores(ctx context.Context) (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stores{users: users.New(userKV, s.nc.IsConnected), sessions: newSessionStore(sessionKV, s.nc.IsConnected), audit: rows}, nil
+	return &stores{users: users.New(userKV, s.nc.IsConnected), sessions: newSessionStore(sessionKV, s.nc.IsConnected),
+		audit: rows}, nil
 }
 
 // bucket finds a bucket, or makes it. One with another number of replicas is
@@ -57,7 +60,8 @@ func (s *Service) bucket(ctx context.Context, cfg jetstream.KeyValueConfig) (jet
 	if has := stream.CachedInfo().Config; has.Replicas != cfg.Replicas {
 		has.Replicas = cfg.Replicas
 		if _, err := s.js.UpdateStream(ctx, has); err != nil {
-			s.log.Warn("a bucket of the console is not on as many servers as the API keys", "bucket", cfg.Bucket, "err", err)
+			s.log.Warn("a bucket of the console is not on as many servers as the API keys",
+				"bucket", cfg.Bucket, "err", err)
 		}
 	}
 	return kv, nil

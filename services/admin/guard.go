@@ -26,7 +26,8 @@ func (s *Service) guard(next http.Handler) http.Handler {
 		if s.cfg.Console == Loopback && !httpx.FromThisMachine(r) {
 			s.metrics.refused.WithLabelValues(refusedPlace).Inc()
 			h.Set("Cache-Control", "no-store")
-			httpx.WriteProblem(w, r, s.log, problemPlace.With("open it as http://localhost on the machine that Herald runs on, without a proxy; -console on, or HERALD_CONSOLE=on, opens it for everybody who can log in"))
+			httpx.WriteProblem(w, r, s.log,
+				problemPlace.With("open it as http://localhost on the machine that Herald runs on, without a proxy; -console on, or HERALD_CONSOLE=on, opens it for everybody who can log in"))
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -56,7 +57,8 @@ func (s *Service) admit(r *http.Request, route route) (*call, error) {
 		return nil, err
 	}
 	c.address = address
-	if route.method != http.MethodGet && subtle.ConstantTimeCompare([]byte(r.Header.Get(csrfHeader)), []byte(c.csrf)) != 1 {
+	given := []byte(r.Header.Get(csrfHeader))
+	if route.method != http.MethodGet && subtle.ConstantTimeCompare(given, []byte(c.csrf)) != 1 {
 		s.metrics.refused.WithLabelValues(refusedForgery).Inc()
 		return nil, problemForgery.With("the header " + csrfHeader + " is not the session's; load the page again")
 	}

@@ -36,7 +36,8 @@ type keyRow struct {
 }
 
 func newKeyRow(k keystore.Info, now time.Time) keyRow {
-	row := keyRow{ID: k.ID, Name: k.Name, Channels: k.Channels, Scopes: k.May, Rate: k.Rate, Created: k.Created, Expires: k.Expires, LastUse: k.LastUsed,
+	row := keyRow{ID: k.ID, Name: k.Name, Channels: k.Channels, Scopes: k.May, Rate: k.Rate, Created: k.Created,
+		Expires: k.Expires, LastUse: k.LastUsed,
 		Expired: !k.Expires.IsZero() && !now.Before(k.Expires), Damaged: k.Damaged}
 	if row.Scopes == nil && !k.Damaged { // from before there were scopes
 		row.Scopes = auth.Scopes
@@ -52,7 +53,8 @@ func keyProblem(err error) error {
 	switch {
 	case errors.Is(err, keystore.ErrNotFound), errors.Is(err, keystore.ErrNoApp):
 		return proto.ProblemNotFound.With(err.Error())
-	case errors.Is(err, keystore.ErrExists), errors.Is(err, keystore.ErrReserved), errors.Is(err, keystore.ErrAppExists):
+	case errors.Is(err, keystore.ErrExists), errors.Is(err, keystore.ErrReserved),
+		errors.Is(err, keystore.ErrAppExists):
 		return problemConflict.With(err.Error())
 	}
 	return problemNotReady(err)
@@ -126,7 +128,8 @@ func (s *Service) postKey(w http.ResponseWriter, r *http.Request, c *call) error
 	if err != nil {
 		return err
 	}
-	secret, k, err := store.Add(r.Context(), in.Name, keystore.Options{Channels: in.Channels, May: may, Rate: in.Rate, Expires: expires}, now)
+	secret, k, err := store.Add(r.Context(), in.Name, keystore.Options{Channels: in.Channels, May: may, Rate: in.Rate,
+		Expires: expires}, now)
 	if err != nil {
 		return keyProblem(err)
 	}
@@ -163,7 +166,8 @@ func readGrace(w http.ResponseWriter, r *http.Request) (time.Duration, error) {
 		return defaultGrace, nil
 	}
 	if *in.Seconds < 0 || *in.Seconds > maxGrace.Seconds() {
-		return 0, problemInvalid.With(fmt.Sprintf("grace_seconds: %v; want seconds, from 0 to %.0f", *in.Seconds, maxGrace.Seconds()))
+		return 0, problemInvalid.With(fmt.Sprintf("grace_seconds: %v; want seconds, from 0 to %.0f", *in.Seconds,
+			maxGrace.Seconds()))
 	}
 	return time.Duration(*in.Seconds * float64(time.Second)), nil
 }

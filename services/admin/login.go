@@ -44,13 +44,15 @@ func (s *Service) postLogin(w http.ResponseWriter, r *http.Request, c *call) err
 	if !ok {
 		s.metrics.logins.WithLabelValues(loginThrottled).Inc()
 		httpx.RetryAfter(w, wait)
-		return proto.ProblemTooManyRequests.With(fmt.Sprintf("too many tries to log in; try again in %s", wait.Round(time.Second)+time.Second))
+		return proto.ProblemTooManyRequests.With(fmt.Sprintf("too many tries to log in; try again in %s",
+			wait.Round(time.Second)+time.Second))
 	}
 	u, err := st.users.Verify(r.Context(), in.User, in.Password)
 	switch {
 	case errors.Is(err, users.ErrPassword):
 		s.metrics.logins.WithLabelValues(loginWrong).Inc()
-		s.audit(r.Context(), &call{user: shown(in.User), address: c.address}, "login."+audit.Refused, "password", nil, nil)
+		s.audit(r.Context(), &call{user: shown(in.User), address: c.address}, "login."+audit.Refused, "password", nil,
+			nil)
 		return problemPassword
 	case errors.Is(err, users.ErrBusy):
 		s.metrics.logins.WithLabelValues(loginThrottled).Inc()
@@ -78,7 +80,8 @@ func (s *Service) welcome(w http.ResponseWriter, r *http.Request, u users.User, 
 		return nil, err
 	}
 	c.address = address
-	if scheme := s.cfg.TrustedProxies.ForwardedProto(r); scheme != "https" && !httpx.LocalHost(httpx.Authority(r, &s.cfg.TrustedProxies)) {
+	proxies := &s.cfg.TrustedProxies
+	if proxies.ForwardedProto(r) != "https" && !httpx.LocalHost(httpx.Authority(r, proxies)) {
 		s.plain.Do(func() {
 			s.log.Warn("somebody logs in to the console over plain HTTP: whoever is on the way can read the password; put TLS in front, or name the proxy that does in HERALD_TRUSTED_PROXIES", "remote", address)
 		})
@@ -129,5 +132,6 @@ type sessionAnswer struct {
 }
 
 func (s *Service) writeSession(w http.ResponseWriter, c *call) {
-	httpx.WriteJSON(w, http.StatusOK, sessionAnswer{c.user, c.role, c.csrf, c.expires.UTC().Truncate(time.Second), telemetry.BuildVersion(), s.deps.Single, s.instance})
+	httpx.WriteJSON(w, http.StatusOK, sessionAnswer{c.user, c.role, c.csrf, c.expires.UTC().Truncate(time.Second),
+		telemetry.BuildVersion(), s.deps.Single, s.instance})
 }

@@ -45,7 +45,8 @@ func newProvider(cfg *OIDC) *provider {
 	if cfg.Issuer == "" {
 		return nil
 	}
-	return &provider{cfg: cfg, client: &http.Client{Timeout: oidcTimeout, Transport: http.DefaultTransport.(*http.Transport).Clone()}, places: httpx.NewPlaces(oidcAtOnce, oidcAtOnce)}
+	return &provider{cfg: cfg, client: &http.Client{Timeout: oidcTimeout,
+		Transport: http.DefaultTransport.(*http.Transport).Clone()}, places: httpx.NewPlaces(oidcAtOnce, oidcAtOnce)}
 }
 
 // close ends the connections that are kept.
@@ -78,7 +79,8 @@ func (s *Service) exchange(found *oidc.Provider, r *http.Request) *oauth2.Config
 	if at == "" {
 		at = s.cfg.TrustedProxies.ForwardedProto(r) + "://" + httpx.Authority(r, &s.cfg.TrustedProxies) + "/admin/"
 	}
-	return &oauth2.Config{ClientID: s.cfg.OIDC.ClientID, ClientSecret: s.cfg.OIDC.ClientSecret, Endpoint: found.Endpoint(),
+	return &oauth2.Config{ClientID: s.cfg.OIDC.ClientID, ClientSecret: s.cfg.OIDC.ClientSecret,
+		Endpoint:    found.Endpoint(),
 		RedirectURL: strings.TrimSuffix(at, "/") + "/oidc/callback", Scopes: s.cfg.OIDC.Scopes}
 }
 
@@ -86,7 +88,8 @@ func (s *Service) exchange(found *oidc.Provider, r *http.Request) *oauth2.Config
 // it. Unlike the session's it is sent along when the provider sends the browser
 // back (Lax).
 func (s *Service) oidcCookie(r *http.Request, value string) *http.Cookie {
-	c := &http.Cookie{Name: cookiePlain + "-oidc", Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode, MaxAge: int(oidcLogin / time.Second)}
+	c := &http.Cookie{Name: cookiePlain + "-oidc", Value: value, Path: "/", HttpOnly: true,
+		SameSite: http.SameSiteLaxMode, MaxAge: int(oidcLogin / time.Second)}
 	if s.secureCookie(r) {
 		c.Name, c.Secure = cookieSecure+"-oidc", true
 	}
@@ -113,7 +116,8 @@ func (s *Service) startOIDC(w http.ResponseWriter, r *http.Request) {
 	}
 	state, nonce, verifier := rand.Text(), rand.Text(), oauth2.GenerateVerifier()
 	http.SetCookie(w, s.oidcCookie(r, state+"."+nonce+"."+verifier))
-	http.Redirect(w, r, s.exchange(found, r).AuthCodeURL(state, oidc.Nonce(nonce), oauth2.S256ChallengeOption(verifier)), http.StatusFound)
+	http.Redirect(w, r, s.exchange(found, r).AuthCodeURL(state, oidc.Nonce(nonce),
+		oauth2.S256ChallengeOption(verifier)), http.StatusFound)
 }
 
 // finishOIDC is where the provider sends the browser back to.
@@ -130,9 +134,11 @@ func (s *Service) finishOIDC(w http.ResponseWriter, r *http.Request) {
 	if len(cookies) == 1 {
 		parts = strings.Split(cookies[0].Value, ".")
 	}
-	if len(parts) != 3 || subtle.ConstantTimeCompare([]byte(parts[0]), []byte(query.Get("state"))) != 1 || parts[0] == "" {
+	if len(parts) != 3 || subtle.ConstantTimeCompare([]byte(parts[0]), []byte(query.Get("state"))) != 1 ||
+		parts[0] == "" {
 		s.metrics.refused.WithLabelValues(refusedForgery).Inc()
-		s.oidcFailed(w, http.StatusForbidden, "This login was not begun in this browser, or it took longer than "+oidcLogin.String()+". Begin again.")
+		s.oidcFailed(w, http.StatusForbidden,
+			"This login was not begun in this browser, or it took longer than "+oidcLogin.String()+". Begin again.")
 		return
 	}
 	st := s.stores.Load()
@@ -239,7 +245,8 @@ func (s *Service) prove(r *http.Request, nonce, verifier string) (who proved, er
 			return who, fmt.Errorf("user info: %w", err)
 		}
 	}
-	who = proved{name: nameOf(claims, id.Subject), subject: id.Issuer + " " + id.Subject, role: s.cfg.OIDC.roleOf(claims)}
+	who = proved{name: nameOf(claims, id.Subject), subject: id.Issuer + " " + id.Subject,
+		role: s.cfg.OIDC.roleOf(claims)}
 	if who.role == "" {
 		return who, errNoRole
 	}

@@ -84,24 +84,30 @@ func (o *OIDC) validate() error {
 	}
 	if o.URL != "" {
 		u, err := url.Parse(o.URL)
-		fault(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil,
+		fault(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" ||
+			u.Fragment != "" || u.User != nil,
 			"console-url: %q; want the URL of the console as browsers have it, such as https://push.example.com/admin/", o.URL)
 	}
 	if o.Issuer == "" {
-		fault(o.ClientID != "" || len(o.Roles) > 0 || o.ClientSecret != "", "oidc-issuer: it is empty, while other settings of OpenID Connect are set; want the provider's URL, such as https://login.example.com")
+		fault(o.ClientID != "" || len(o.Roles) > 0 || o.ClientSecret != "",
+			"oidc-issuer: it is empty, while other settings of OpenID Connect are set; want the provider's URL, such as https://login.example.com")
 		return errors.Join(faults...)
 	}
 	u, err := url.Parse(o.Issuer)
 	fault(err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && httpx.LocalHost(u.Host)),
 		"oidc-issuer: %q; want the provider's URL, with https: whoever is on the way could let anybody in", o.Issuer)
 	fault(o.ClientID == "", "oidc-client-id: it is empty; want the id under which the provider knows the console")
-	fault(o.RoleClaim == "", "oidc-role-claim: it is empty; want the claim that has a user's groups or roles, such as groups")
-	fault(!slices.Contains(o.Scopes, oidc.ScopeOpenID), "oidc-scopes: %s; openid must be among them", strings.Join(o.Scopes, ","))
-	fault(len(o.Roles) == 0, "oidc-roles: it is empty, so that nobody could log in; want who gets which role, such as herald-admins=admin,*=viewer")
+	fault(o.RoleClaim == "",
+		"oidc-role-claim: it is empty; want the claim that has a user's groups or roles, such as groups")
+	fault(!slices.Contains(o.Scopes, oidc.ScopeOpenID), "oidc-scopes: %s; openid must be among them",
+		strings.Join(o.Scopes, ","))
+	fault(len(o.Roles) == 0,
+		"oidc-roles: it is empty, so that nobody could log in; want who gets which role, such as herald-admins=admin,*=viewer")
 	for _, pair := range o.Roles {
 		value, role, ok := cutLast(pair)
 		_, err := users.ParseRole(role)
-		fault(!ok || value == "" || err != nil, "oidc-roles: %q; want VALUE=ROLE, where the role is viewer, operator or admin", pair)
+		fault(!ok || value == "" || err != nil,
+			"oidc-roles: %q; want VALUE=ROLE, where the role is viewer, operator or admin", pair)
 	}
 	return errors.Join(faults...)
 }

@@ -31,7 +31,8 @@ func (s *Service) postPublish(w http.ResponseWriter, r *http.Request, c *call) e
 		return err
 	}
 	q := ask.PublishQuestion{Body: body, Sender: "console:" + c.user, Address: c.address}
-	a, err := ask.Any[ask.HTTPAnswer](context.WithoutCancel(r.Context()), s.ask, ask.Ingest, ask.Publish, q, publishWait)
+	a, err := ask.Any[ask.HTTPAnswer](context.WithoutCancel(r.Context()), s.ask, ask.Ingest, ask.Publish, q,
+		publishWait)
 	if err != nil {
 		return notPublished(err)
 	}
@@ -50,7 +51,8 @@ func notPublished(err error) error {
 	if errors.As(err, &refused) {
 		return proto.ProblemUnavailable.With(refused.Text + "; nothing was published")
 	}
-	return proto.ProblemNotStored.With("it is not known whether the message was stored: " + err.Error() + "; with an idempotency id it can be sent again")
+	return proto.ProblemNotStored.With("it is not known whether the message was stored: " + err.Error() +
+		"; with an idempotency id it can be sent again")
 }
 
 // writeAnswer answers with what a service has answered.

@@ -68,7 +68,8 @@ func (p proxyStore) FindCtx(ctx context.Context, token string) ([]byte, bool, er
 	if err != nil {
 		return nil, false, err
 	}
-	if address, ok := ctx.Value(addressKey{}).(netip.Addr); ok && !c.Has(token) && !p.s.throttle.lookFor(address, p.s.clock()) {
+	address, named := ctx.Value(addressKey{}).(netip.Addr)
+	if named && !c.Has(token) && !p.s.throttle.lookFor(address, p.s.clock()) {
 		return nil, false, errManySessions
 	}
 	b, _, found, err := c.Get(ctx, token)
@@ -111,7 +112,8 @@ func (p proxyStore) Delete(token string) error { return p.DeleteCtx(context.Back
 // newSessions makes the session manager. It writes no cookie: see setCookie.
 // scs.New would start a goroutine that only its own store can stop.
 func newSessions(s *Service) *scs.SessionManager {
-	return &scs.SessionManager{Store: proxyStore{s}, Codec: scs.GobCodec{}, Lifetime: sessionLifetime, HashTokenInStore: true}
+	return &scs.SessionManager{Store: proxyStore{s}, Codec: scs.GobCodec{}, Lifetime: sessionLifetime,
+		HashTokenInStore: true}
 }
 
 // Names of the session's cookie. A browser takes one with the prefix __Host- only
@@ -221,7 +223,8 @@ func (s *Service) authenticate(r *http.Request) (*call, error) {
 	if idle := seen.Add(sessionIdle); idle.Before(expires) {
 		expires = idle
 	}
-	return &call{user: u.Name, role: u.Role, csrf: s.sessions.GetString(ctx, keyCSRF), expires: expires, session: ctx}, nil
+	csrf := s.sessions.GetString(ctx, keyCSRF)
+	return &call{user: u.Name, role: u.Role, csrf: csrf, expires: expires, session: ctx}, nil
 }
 
 // still reports whether who began an answer that lasts may go on with it: the

@@ -48,7 +48,10 @@ func (t *throttle) lookFor(address netip.Addr, now time.Time) bool {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.unknown.get(group, func() *rate.Limiter { return rate.NewLimiter(rate.Every(unknownOfAddressEvery), unknownOfAddress) }).AllowN(now, 1)
+	limit := t.unknown.get(group, func() *rate.Limiter {
+		return rate.NewLimiter(rate.Every(unknownOfAddressEvery), unknownOfAddress)
+	})
+	return limit.AllowN(now, 1)
 }
 
 type pair struct {
@@ -72,9 +75,11 @@ func (t *throttle) try(user, address string, now time.Time) (refund func(), wait
 	p := pairOf(user, address)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	limits := []*rate.Limiter{t.addresses.get(p.group, func() *rate.Limiter { return rate.NewLimiter(rate.Every(triesOfAddressEvery), triesOfAddress) })}
+	limits := []*rate.Limiter{t.addresses.get(p.group,
+		func() *rate.Limiter { return rate.NewLimiter(rate.Every(triesOfAddressEvery), triesOfAddress) })}
 	if !t.familiar.has(p) {
-		limits = append(limits, t.users.get(p.user, func() *rate.Limiter { return rate.NewLimiter(rate.Every(triesOfUserEvery), triesOfUser) }))
+		limits = append(limits, t.users.get(p.user,
+			func() *rate.Limiter { return rate.NewLimiter(rate.Every(triesOfUserEvery), triesOfUser) }))
 	}
 	taken := make([]*rate.Reservation, 0, len(limits))
 	for _, l := range limits {

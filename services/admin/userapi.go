@@ -34,7 +34,8 @@ func userProblem(err error) error {
 		return nil
 	case errors.Is(err, users.ErrNotFound):
 		return proto.ProblemNotFound.With(err.Error())
-	case errors.Is(err, users.ErrExists), errors.Is(err, users.ErrLastAdmin), errors.Is(err, users.ErrOIDC), errors.Is(err, users.ErrChanged):
+	case errors.Is(err, users.ErrExists), errors.Is(err, users.ErrLastAdmin), errors.Is(err, users.ErrOIDC),
+		errors.Is(err, users.ErrChanged):
 		return problemConflict.With(err.Error())
 	case errors.Is(err, users.ErrBusy):
 		return proto.ProblemTooManyRequests.With(err.Error())

@@ -77,7 +77,8 @@ type Log struct {
 func Open(ctx context.Context, js jetstream.JetStream, replicas int) (*Log, error) {
 	cfg := jetstream.StreamConfig{
 		Name: Stream, Description: "What administrators of Herald do", Subjects: []string{subjectDone, subjectRefused},
-		Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld, MaxMsgsPerSubject: maxRows, MaxBytes: maxBytes, MaxAge: maxAge, Replicas: max(1, replicas),
+		Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld, MaxMsgsPerSubject: maxRows, MaxBytes: maxBytes,
+		MaxAge: maxAge, Replicas: max(1, replicas),
 	}
 	stream, err := js.Stream(ctx, Stream)
 	switch {
@@ -181,7 +182,8 @@ func (l *Log) Page(ctx context.Context, q Query) (rows []Row, next string, err e
 }
 
 func (q *Query) fits(r Row) bool {
-	return (q.User == "" || strings.EqualFold(q.User, r.User)) && (q.Action == "" || r.Action == q.Action || strings.HasPrefix(r.Action, q.Action+"."))
+	return (q.User == "" || strings.EqualFold(q.User, r.User)) &&
+		(q.Action == "" || r.Action == q.Action || strings.HasPrefix(r.Action, q.Action+"."))
 }
 
 type stored struct {

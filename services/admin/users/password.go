@@ -117,7 +117,8 @@ type digest struct {
 
 // dummy is what the password of an unknown user is compared with, so that the
 // answer takes as long as for a known one.
-var dummy = digest{memory: hashMemory, time: hashTime, threads: hashThreads, salt: make([]byte, saltBytes), key: make([]byte, hashBytes)}
+var dummy = digest{memory: hashMemory, time: hashTime, threads: hashThreads, salt: make([]byte, saltBytes),
+	key: make([]byte, hashBytes)}
 
 // make hashes a password, as text: $argon2id$v=19$m=19456,t=2,p=1$SALT$KEY.
 func (h *hasher) make(ctx context.Context, password string) (string, error) {
@@ -129,7 +130,8 @@ func (h *hasher) make(ctx context.Context, password string) (string, error) {
 		return "", err
 	}
 	encode := base64.RawStdEncoding.EncodeToString
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, d.memory, d.time, d.threads, encode(d.salt), encode(key)), nil
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, d.memory, d.time, d.threads,
+		encode(d.salt), encode(key)), nil
 }
 
 // check compares a password with a digest, in constant time and work; text

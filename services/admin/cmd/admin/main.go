@@ -26,7 +26,8 @@ func spec() service.Spec {
 		Ops:        "127.0.0.1:8093",
 		StopWithin: func() time.Duration { return stopTimeout },
 		New: func(ctx context.Context, live service.Live) (service.Runner, error) {
-			return admin.New(ctx, cfg, admin.Deps{NATS: live.NATS, Log: live.Log, Registry: live.Registry, Ops: live.Ops, Pages: web.FS, Stdout: live.Stdout})
+			return admin.New(ctx, cfg, admin.Deps{NATS: live.NATS, Log: live.Log, Registry: live.Registry,
+				Ops: live.Ops, Pages: web.FS, Stdout: live.Stdout})
 		},
 	}
 }
