@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/gorilla/websocket v1.5.3
 	github.com/herald-push/herald/proto v0.0.0
+	github.com/herald-push/herald/services/admin v0.0.0
 	github.com/herald-push/herald/services/gateway v0.0.0
 	github.com/herald-push/herald/services/ingest v0.0.0
 	github.com/herald-push/herald/services/internal v0.0.0
@@ -15,11 +16,34 @@ require (
 )
 
 require (
+	charm.land/bubbletea/v2 v2.1.1 // indirect
+	charm.land/lipgloss/v2 v2.0.6 // indirect
+	fyne.io/systray v1.12.2 // indirect
 	github.com/alexedwards/scs/v2 v2.9.0 // indirect
+	github.com/charmbracelet/colorprofile v0.4.3 // indirect
+	github.com/charmbracelet/ultraviolet v0.0.0-20261008173134-6b8d4baf91b4 // indirect
+	github.com/charmbracelet/x/ansi v0.11.9 // indirect
+	github.com/charmbracelet/x/term v0.2.2 // indirect
+	github.com/charmbracelet/x/termios v0.1.1 // indirect
+	github.com/charmbracelet/x/windows v0.2.2 // indirect
+	github.com/clipperhouse/displaywidth v0.11.0 // indirect
+	github.com/clipperhouse/uax29/v2 v2.7.0 // indirect
 	github.com/coreos/go-oidc/v3 v3.21.0 // indirect
+	github.com/fyne-io/image v0.1.1 // indirect
 	github.com/go-jose/go-jose/v4 v4.1.4 // indirect
+	github.com/godbus/dbus/v5 v5.2.4 // indirect
 	github.com/gofrs/flock v0.13.1 // indirect
+	github.com/jsummers/gobmp v0.0.0-20230614200233-a9de23ed2e25 // indirect
+	github.com/kardianos/service v1.3.0 // indirect
+	github.com/lucasb-eyer/go-colorful v1.4.1 // indirect
+	github.com/mattn/go-runewidth v0.0.30 // indirect
+	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
+	github.com/muesli/cancelreader v0.2.2 // indirect
+	github.com/rivo/uniseg v0.4.7 // indirect
+	github.com/schollz/progressbar/v3 v3.19.1 // indirect
+	github.com/xo/terminfo v1.0.0 // indirect
 	golang.org/x/oauth2 v0.38.0 // indirect
+	golang.org/x/term v0.47.0 // indirect
 )
 
 require (
@@ -36,7 +60,6 @@ require (
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.30.0 // indirect
-	github.com/herald-push/herald/services/admin v0.0.0 // indirect
 	github.com/herald-push/herald/services/allinone v0.0.0 // indirect
 	github.com/herald-push/herald/web v0.0.0 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect
@@ -79,6 +102,7 @@ require (
 )
 
 tool (
+	github.com/herald-push/herald/services/admin/cmd/admin
 	github.com/herald-push/herald/services/allinone
 	github.com/herald-push/herald/services/gateway/cmd/gateway
 	github.com/herald-push/herald/services/ingest/cmd/ingest

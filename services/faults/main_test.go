@@ -12,6 +12,7 @@ import (
 
 	// What the processes are made of, so that a change of it makes go test run
 	// these tests anew instead of quoting the last result.
+	_ "github.com/herald-push/herald/services/admin"
 	_ "github.com/herald-push/herald/services/gateway"
 	_ "github.com/herald-push/herald/services/ingest"
 	"github.com/herald-push/herald/services/internal/natstest"
@@ -23,6 +24,7 @@ var (
 	long     = flag.Bool("faults.long", false, "every scenario at full length")
 	intoFile = flag.Bool("faults.write", false, "write the table into docs/explanation/faults.md")
 	seed     = flag.Uint64("faults.seed", 0, "seed of the random scenario; 0: a new one, which is printed")
+	open     = flag.Bool("faults.console", false, "every scenario with a console open that looks at everything all the time")
 	duration = flag.Duration("faults.duration", 0, "how long the random scenario lasts; 0: 30 s, or 5 min with -faults.long")
 )
 

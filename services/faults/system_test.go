@@ -27,6 +27,7 @@ type system struct {
 	ingests  []*service
 	gateways []*service
 	logger   *service
+	console  *console // nil: none is open
 	db       string
 
 	ledger    *ledger
@@ -80,6 +81,9 @@ func (s *system) addServices(want shape) {
 	s.db = filepath.Join(s.t.TempDir(), "herald.db")
 	s.addLogger()
 	s.await()
+	if *open {
+		s.openConsole()
+	}
 }
 
 func (s *system) addIngest(natsURL string) {

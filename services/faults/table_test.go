@@ -26,7 +26,7 @@ type row struct {
 
 // scenarios in the order of the table, which is not that of their running.
 var scenarios = []string{
-	"TestGatewayKilled", "TestGatewaysRestarted", "TestPollingWithoutStickySessions", "TestIngestKilled", "TestIngestKilledInFlight", "TestPackInFlight", "TestBrokerKilled",
+	"TestGatewayKilled", "TestConsoleOpen", "TestGatewaysRestarted", "TestPollingWithoutStickySessions", "TestIngestKilled", "TestIngestKilledInFlight", "TestPackInFlight", "TestBrokerKilled",
 	"TestStreamLeaderKilled", "TestLeaderLostInFlight", "TestBrokerPartitioned", "TestBrokersRestarted",
 	"TestLoggerKilled", "TestDiskFull", "TestStreamDiskFull", "TestStreamDiskFullElsewhere", "TestFilesExhausted", "TestPowerCut", "TestBurst", "TestNetwork", "TestSlowClients", "TestHerd", "TestRandom",
 }

@@ -105,6 +105,11 @@ func TestConnectionsAnswered(t *testing.T) {
 	if got := protocols(all); all.Total != 4 || all.Matched != 4 || !slices.Equal(got, []string{"pusher", "socketio", "sse", "websocket"}) {
 		t.Fatalf("got %d rows of %v", all.Total, got)
 	}
+	g.session(4, "", nil) // which has not entered the namespace: nobody knows yet who it is
+	natstest.Eventually(t, patience, "it is there", func() bool {
+		p := told[ask.ConnectionsPage](g, c, ask.Connections, ask.ConnectionsQuestion{Protocol: "socketio", Sort: "user"})
+		return p.Total == 5 && p.Matched == 2 && p.Rows[0].User == "" && p.Rows[0].ChannelCount+p.Rows[1].ChannelCount == 1
+	})
 	row := all.Rows[slices.IndexFunc(all.Rows, func(r ask.Connection) bool { return r.Protocol == "websocket" })]
 	if row.Protocol != "websocket" || row.User != "ada" || row.Address != "127.0.0.1" || row.Agent != "Test/1" || row.Gateway != g.answers.process.Instance ||
 		!slices.Equal(row.Channels, []string{"orders.eu", "public.a"}) || row.ChannelCount != 2 || time.Since(row.Since) > patience || row.SentBytes == 0 || row.LastID == "" {
@@ -122,7 +127,7 @@ func TestConnectionsAnswered(t *testing.T) {
 		"user":               {ask.ConnectionsQuestion{User: "ada"}, []string{"websocket"}},
 		"no such user":       {ask.ConnectionsQuestion{User: "shop"}, nil},
 		"protocol":           {ask.ConnectionsQuestion{Protocol: "sse"}, []string{"sse"}},
-		"address":            {ask.ConnectionsQuestion{Address: "127.0.0.1"}, []string{"pusher", "socketio", "sse", "websocket"}},
+		"address":            {ask.ConnectionsQuestion{Address: "127.0.0.1"}, []string{"pusher", "socketio", "socketio", "sse", "websocket"}},
 		"prefix":             {ask.ConnectionsQuestion{Address: "127.0.0.0/8", Protocol: "sse"}, []string{"sse"}},
 		"other prefix":       {ask.ConnectionsQuestion{Address: "10.0.0.0/8"}, nil},
 		"channel":            {ask.ConnectionsQuestion{Channel: "public.a"}, []string{"websocket"}},
@@ -134,7 +139,7 @@ func TestConnectionsAnswered(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := told[ask.ConnectionsPage](g, c, ask.Connections, q.question)
-			if got := protocols(p); !slices.Equal(got, q.want) || p.Matched != len(q.want) || p.Total != 4 {
+			if got := protocols(p); !slices.Equal(got, q.want) || p.Matched != len(q.want) || p.Total != 5 {
 				t.Errorf("got %v, want %v", got, q.want)
 			}
 		})

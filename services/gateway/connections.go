@@ -71,12 +71,13 @@ func sessionOf(seen *hub.Seen) *session {
 	return nil
 }
 
-// user is the subject of the client's token; empty: it has none.
+// user is the subject of the client's token; empty: it has none, or has not said yet who it is.
 func (c *session) user() string {
-	if c.app != nil { // whose clients are all the same principal
+	p := c.principal()
+	if p == nil || c.app != nil { // clients of an app are all the same principal
 		return ""
 	}
-	return c.principal().Name
+	return p.Name
 }
 
 // row has what a connection is sorted by: all members that cost no memory, and by.

@@ -2,6 +2,8 @@ package hub
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -35,14 +37,25 @@ func (s *Seen) Followers(i int) int {
 
 // Look calls see for every subscriber, in the goroutines of the shards, one shard after the other, in slices between
 // which the shard delivers. see must not block or call the hub. A subscriber that is there all the time is seen at
-// least once, and twice if others leave meanwhile. The error is ctx's.
+// least once, and twice if others leave meanwhile. The error is ctx's, or says that see panicked, which ends nobody's
+// delivery.
 func (h *Hub) Look(ctx context.Context, see func(*Seen)) error {
 	for _, s := range h.shards {
 		for from := -1; from != 0; {
-			left := make(chan int, 1) // to another look that nobody waits for, if ctx ends
-			s.put(item{command: func() { left <- s.look(from, see) }})
+			left := make(chan int, 1)     // nobody waits for it if ctx ends
+			failed := make(chan error, 1) // likewise
+			s.put(item{command: func() {
+				defer func() {
+					if v := recover(); v != nil {
+						failed <- fmt.Errorf("panic while looking at subscribers: %v\n%s", v, debug.Stack())
+					}
+				}()
+				left <- s.look(from, see)
+			}})
 			select {
 			case from = <-left:
+			case err := <-failed:
+				return err
 			case <-ctx.Done():
 				return ctx.Err()
 			}

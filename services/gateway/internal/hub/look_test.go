@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -50,6 +51,12 @@ func TestLook(t *testing.T) {
 	}
 	cancel()
 	<-left
+	if err := h.Look(t.Context(), func(*Seen) { panic("on purpose") }); err == nil || !strings.Contains(err.Error(), "on purpose") {
+		t.Errorf("a look that panics: %v", err)
+	}
+	if n, err := h.Followers(t.Context(), "all"); err != nil || n != stay {
+		t.Errorf("after it: %d, %v", n, err)
+	}
 	if err := h.Look(ctx, func(*Seen) {}); !errors.Is(err, context.Canceled) {
 		t.Errorf("a look that nobody waits for: %v", err)
 	}
