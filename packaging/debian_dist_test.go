@@ -35,7 +35,7 @@ func (r root) command(user string, words ...string) *exec.Cmd {
 		args = []string{"--userspec=" + user + ":" + user, r.path}
 	}
 	cmd := exec.Command("chroot", append(args, words...)...)
-	cmd.Env = []string{"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C"}
+	cmd.Env = []string{"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "SYSTEMD_OFFLINE=1"}
 	return cmd
 }
 

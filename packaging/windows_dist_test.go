@@ -29,9 +29,12 @@ func wine(t *testing.T) (environment []string) {
 			t.Errorf("%v: %v", cmd.Args, err)
 		}
 	}
-	quietly(server, "-p") // it stays when a command ends, else each command would boot Windows and start its services
-	t.Cleanup(func() { quietly(server, "-k"); quietly(server, "-w") })
 	quietly("wineboot", "-i")
+	quietly(server, "-w")
+	// From now on it stays when a command ends: else each command would boot Windows
+	// and start its services. (Begun before wineboot, there would be two service managers.)
+	quietly(server, "-p")
+	t.Cleanup(func() { quietly(server, "-k"); quietly(server, "-w") })
 	// Debian's Wine is older than Windows' function ProcessPrng, from which Go takes
 	// random numbers. A library that consists of its name alone sends callers on to
 	// the older function of the same shape.

@@ -229,7 +229,7 @@ func (d *desk) do(action func(*serving) (done string, err error)) func() {
 			fmt.Fprintf(d.call.std.err, "herald: %v\n", err)
 		}
 		if done != "" {
-			d.say(done)
+			d.say(done + "; serving on " + s.greeting.page())
 		}
 	}
 }

@@ -66,6 +66,9 @@ type systemService struct {
 
 const serviceName = "herald"
 
+// unitFile is where install writes the unit of systemd.
+const unitFile = "/etc/systemd/system/herald.service"
+
 // systemdUnit is the unit that install writes, in the service library's template
 // language. Its hardening is that of packaging/linux/herald.service.
 //
@@ -114,7 +117,7 @@ func (s *systemService) control(manager osservice.Service, verb string) error {
 	status, err := manager.Status()
 	installed := !errors.Is(err, osservice.ErrNotInstalled)
 	if runtime.GOOS == "linux" { // where systemctl is silent about a unit in an offline root
-		_, gone := os.Stat("/etc/systemd/system/herald.service")
+		_, gone := os.Stat(unitFile)
 		installed = gone == nil
 	}
 	out := s.call.std.out
@@ -139,6 +142,9 @@ func (s *systemService) control(manager osservice.Service, verb string) error {
 	act := map[string]func() error{"install": manager.Install, "uninstall": manager.Uninstall, "start": manager.Start,
 		"stop": manager.Stop}[verb]
 	if err := act(); err != nil {
+		if verb == "install" && runtime.GOOS == "linux" {
+			_ = os.Remove(unitFile) // the library writes it first; what failed leaves nothing
+		}
 		return fmt.Errorf("%s the service: %w", verb, mayNot(err))
 	}
 	done := map[string]string{"install": "installed; herald service start starts it, and so does the next start of the system", "uninstall": "uninstalled; its data is where it was", "start": "started", "stop": "stopped"}[verb]
