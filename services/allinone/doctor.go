@@ -2,19 +2,13 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -70,10 +64,16 @@ var doctorCommand = command{
 		probe := &outside{patient: p, idle: 75 * time.Second}
 		services := ""
 		t := task{refused: p.unreadable, settings: []config.Setting{
-			{Flag: "services", Env: "HERALD_SERVICES", Help: "operators' addresses of a deployment in parts, such as http://ingest:9090,http://gateway:9090", Into: &services},
-			{Flag: "url", Help: "a public address to look at from outside, such as https://push.example.com", Into: &probe.URL},
-			{Flag: "ca", Env: "HERALD_CA", Help: "for -url: file of the authorities (PEM) that may sign its certificate, in place of the system's", Into: &probe.CA},
-			{Flag: "idle", Help: "for -url: for how long idle connections are watched; many proxies end them after 60s", Into: &probe.idle},
+			{Flag: "services", Env: "HERALD_SERVICES",
+				Help: "operators' addresses of a deployment in parts, such as http://ingest:9090,http://gateway:9090",
+				Into: &services},
+			{Flag: "url", Help: "a public address to look at from outside, such as https://push.example.com",
+				Into: &probe.URL},
+			{Flag: "ca", Env: "HERALD_CA",
+				Help: "for -url: file of the authorities (PEM) that may sign its certificate, in place of the system's",
+				Into: &probe.CA},
+			{Flag: "idle", Help: "for -url: for how long idle connections are watched; many proxies end them after 60s",
+				Into: &probe.idle},
 		}}
 		notes := p.cfg.read(c, &t)
 		t.run = func(ctx context.Context, words []string) error {
@@ -115,108 +115,13 @@ func (p *patient) examine(ctx context.Context, notes []string) error {
 	p.broker(ctx)
 	p.log(ctx)
 	if p.cfg.Gateway.JWTSecret == "" && p.cfg.Gateway.JWKS == "" {
-		p.fine("no token keys are set: Herald checks tokens with the secret that it makes for itself, %s", tokenSecretFile(p.cfg.Data))
+		p.fine("no token keys are set: Herald checks tokens with the secret that it makes for itself, %s",
+			tokenSecretFile(p.cfg.Data))
 	}
 	if p.ill > 0 {
 		return fmt.Errorf("things that are wrong: %d", p.ill)
 	}
 	return nil
-}
-
-func (p *patient) certificate() {
-	cert, key := p.cfg.Gateway.CertFile, p.cfg.Gateway.KeyFile
-	if cert == "" {
-		p.fine("HTTP without a certificate; for HTTPS give -tls-cert and -tls-key, or set http to https in %s", defaultFile)
-		return
-	}
-	for _, path := range []string{cert, key} {
-		if _, err := os.ReadFile(path); err != nil {
-			p.wrong("Correct the path (it counts from the folder in which herald starts), or let this user read the file.", "certificate: %v", err)
-			return
-		}
-	}
-	pair, err := httpx.LoadKeyPair(cert, key)
-	if err != nil {
-		p.wrong("Both files are PEM, and the key must be the certificate's own.", "certificate %s with key %s: %v", cert, key, err)
-		return
-	}
-	leaf, err := x509.ParseCertificate(pair.Certificate[0])
-	switch {
-	case err != nil:
-		p.wrong("Make a new one.", "certificate %s: %v", cert, err)
-	case time.Now().After(leaf.NotAfter):
-		p.wrong("Renew it; a running Herald takes the new files by itself.", "certificate %s ended on %s", cert, leaf.NotAfter.Format(time.DateOnly))
-	case time.Now().Before(leaf.NotBefore):
-		p.wrong("Look at this machine's clock.", "certificate %s begins on %s", cert, leaf.NotBefore.Format(time.DateOnly))
-	default:
-		p.fine("certificate %s is good until %s", cert, leaf.NotAfter.Format(time.DateOnly))
-	}
-}
-
-func (p *patient) port(ctx context.Context) {
-	l, err := net.Listen("tcp", p.cfg.Listen)
-	if err == nil {
-		_ = l.Close() // it was only a try
-		p.fine("port %s is free: no Herald runs there now", p.cfg.Listen)
-		return
-	}
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		p.wrong("Choose another address with -listen; ports below 1024 need privileges.", "port: %v", err)
-		return
-	}
-	scheme := "http"
-	if p.cfg.Gateway.CertFile != "" {
-		scheme = "https"
-	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost/readyz", nil)
-	if err != nil {
-		p.wrong("Choose another address with -listen.", "port: %v", err)
-		return
-	}
-	// The certificate is for the public name, and was looked at above.
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
-	httpx.DialReach(transport, p.cfg.Listen)
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		p.wrong("Stop the program that has the port, or choose another one with -listen or HERALD_LISTEN, such as localhost:5001.", "port %s is taken, and what has it is not Herald: %v", p.cfg.Listen, err)
-		return
-	}
-	defer func() { _ = resp.Body.Close() }() // only read from
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
-	if ops := p.cfg.operatorsAddress(); ops != "" { // where the reasons are
-		if status, reasons, err := httpx.Readiness(ctx, ops, ""); err == nil && status == resp.StatusCode {
-			body = []byte(reasons)
-		}
-	}
-	switch {
-	case resp.StatusCode == http.StatusOK:
-		p.running = true
-		var state struct{ Warnings []string }
-		if json.Unmarshal(body, &state) != nil || len(state.Warnings) == 0 {
-			p.fine("Herald runs on %s and is ready", p.cfg.Listen)
-		}
-		for _, warning := range state.Warnings {
-			p.wrong("Publishing and delivering go on meanwhile; Herald tries again by itself.", "Herald runs on %s and is ready, but %s", p.cfg.Listen, onOneLine(warning))
-		}
-	case resp.StatusCode == http.StatusServiceUnavailable:
-		p.running = true
-		p.wrong("The reasons are in the answer; what concerns NATS is looked at below.", "Herald runs on %s and is not ready: %s", p.cfg.Listen, body)
-	default:
-		p.wrong("Stop the program that has the port, or choose another one with -listen or HERALD_LISTEN, such as localhost:5001.", "port %s is taken by something that is not Herald: %s", p.cfg.Listen, resp.Status)
-	}
-}
-
-// sameFolder finds out whether the Herald that answers on the port is the one of the data folder. Of another one it must
-// not be said what that folder has.
-func (p *patient) sameFolder() {
-	if !p.running || p.cfg.NATS.URL != "" || inUse(p.cfg.Data) {
-		return // with a NATS elsewhere the folder has nothing but the log
-	}
-	p.running = false
-	p.wrong("Name that one's folder with -data, or give this one another port with -listen.",
-		"the Herald that answers on %s is another one: it does not run on the data folder %s", p.cfg.Listen, p.cfg.Data)
 }
 
 func (p *patient) data() {
@@ -235,7 +140,8 @@ func (p *patient) data() {
 	}
 	probe, err := os.CreateTemp(dir, ".herald-doctor-*")
 	if err != nil {
-		p.wrong("Let this user write there, or choose another folder with -data.", "data folder: %v", config.Denied(dir, err))
+		p.wrong("Let this user write there, or choose another folder with -data.", "data folder: %v",
+			config.Denied(dir, err))
 		return
 	}
 	_ = probe.Close()
@@ -254,14 +160,17 @@ func (p *patient) room() {
 		return // the stream is on another disk
 	}
 	r, err := roomFor(p.cfg)
-	numbers := fmt.Sprintf("the disk of %s has %s left; the stream takes %s and may grow to %s", p.cfg.Data, mebibytes(r.free), mebibytes(r.stored), mebibytes(r.limit))
+	numbers := fmt.Sprintf("the disk of %s has %s left; the stream takes %s and may grow to %s", p.cfg.Data,
+		mebibytes(r.free), mebibytes(r.stored), mebibytes(r.limit))
 	switch {
 	case err != nil:
 		p.wrong("Look at the disk yourself.", "%v", err)
 	case r.short() && r.free < fewBytes:
-		p.wrong("Make room, or keep less with -stream-max-bytes.", "%s: when it is full, publishing answers 503 until there is room", numbers)
+		p.wrong("Make room, or keep less with -stream-max-bytes.",
+			"%s: when it is full, publishing answers 503 until there is room", numbers)
 	case r.short():
-		p.warn("Make room, or keep less with -stream-max-bytes.", "%s: Herald runs, and publishing answers 503 when the disk is full", numbers)
+		p.warn("Make room, or keep less with -stream-max-bytes.",
+			"%s: Herald runs, and publishing answers 503 when the disk is full", numbers)
 	default:
 		p.fine("%s", numbers)
 	}
@@ -274,7 +183,8 @@ func (p *patient) log(ctx context.Context) {
 		return
 	}
 	if err := logger.CheckLog(ctx, p.cfg.Logger.DB); err != nil {
-		p.wrong("Until then Herald publishes and delivers, and the messages for the log wait in the stream.", "log: %v", err)
+		p.wrong("Until then Herald publishes and delivers, and the messages for the log wait in the stream.", "log: %v",
+			err)
 		return
 	}
 	p.fine("the log %s can be written", p.cfg.Logger.DB)
@@ -302,9 +212,11 @@ func (p *patient) openFiles() {
 	switch {
 	case !known:
 	case limit < fewFiles:
-		p.wrong("Raise it: ulimit -n 1048576, or LimitNOFILE in the unit.", "%s may open %d files, and so %d connections; every client is one", who, limit, httpx.MaxSockets(limit))
+		p.wrong("Raise it: ulimit -n 1048576, or LimitNOFILE in the unit.",
+			"%s may open %d files, and so %d connections; every client is one", who, limit, httpx.MaxSockets(limit))
 	default:
-		p.fine("%s may open %d files, so %d connections; the rest is kept for the store", who, limit, httpx.MaxSockets(limit))
+		p.fine("%s may open %d files, so %d connections; the rest is kept for the store", who, limit,
+			httpx.MaxSockets(limit))
 	}
 }
 
@@ -342,14 +254,16 @@ func (p *patient) broker(ctx context.Context) {
 		p.wrong("Start ingest once: it declares the stream.", "NATS has no stream %s", proto.Stream)
 		return
 	case err != nil:
-		p.wrong("Is JetStream enabled there (jetstream {} with store_dir), and is there a leader?", "stream %s: %v", proto.Stream, err)
+		p.wrong("Is JetStream enabled there (jetstream {} with store_dir), and is there a leader?", "stream %s: %v",
+			proto.Stream, err)
 		return
 	}
 	state := s.CachedInfo().State
 	p.fine("stream %s keeps %d messages, %s", proto.Stream, state.Msgs, mebibytes(state.Bytes))
 	defer p.whole(nc) // it may take longer than the questions below
 	if fault, err := natsx.AskStore(ctx, nc); fault != nil {
-		p.wrong("Make room on NATS' disk. An embedded NATS goes on by itself then; restart one that is elsewhere.", "%v", fault)
+		p.wrong("Make room on NATS' disk. An embedded NATS goes on by itself then; restart one that is elsewhere.",
+			"%v", fault)
 	} else if err != nil {
 		p.wrong("Is there a leader?", "%v", err)
 	}

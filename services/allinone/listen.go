@@ -33,7 +33,8 @@ var listenCommand = command{
 				config.Setting{Env: "HERALD_TOKEN", Help: "JWT for channels that anonymous clients may not follow",
 					Secret: true, Into: &l.token},
 				config.Setting{Flag: "since",
-					Help: "begin after this id; all: everything kept; last: the newest of each channel", Into: &l.since},
+					Help: "begin after this id; all: everything kept; last: the newest of each channel",
+					Into: &l.since},
 			),
 			run: l.run,
 		}

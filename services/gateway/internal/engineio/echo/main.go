@@ -165,7 +165,8 @@ func (e echo) handler(of func(*client) conn.Client) http.HandlerFunc {
 				if !q.WebSocket {
 					response, err := e.engine.Begin(r.Context(), q, c.sid, &c.conn, remote.Addr(), c.sid, format, of(c))
 					if err != nil {
-						response = engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), err.Error())
+						response = engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest),
+							err.Error())
 					}
 					response.Write(w, false, q.Script)
 					return
