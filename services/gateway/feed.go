@@ -193,6 +193,9 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 		return
 	}
 	p, err := natsx.OpenPack(msg)
+	if err == nil && p.Seq > 0 && !f.behind.IsZero() { // what comes may stand in the place of what was lost
+		f.check(ctx)
+	}
 	switch {
 	case err != nil:
 		// Its sequence, if it has one, may be invented. If it is not, it is a hole

@@ -16,6 +16,10 @@ import (
 // so, and is answered once another epoch has begun.
 const subjectLoss = "herald.loss"
 
+// subjectRenewed is where the ingest that has begun another epoch for that reason says so
+// to the others.
+const subjectRenewed = "herald.loss.renewed"
+
 // loss is what was seen.
 type loss struct {
 	Epoch string `json:"epoch"` // the newest that the stream has
@@ -46,12 +50,13 @@ func ReportLoss(ctx context.Context, nc *nats.Conn, epoch string, seq uint64) er
 }
 
 // ServeLosses has this process, which declares the stream, begin another epoch
-// when somebody reports a loss that the stream's leader confirms. The caller
-// ends the subscription.
-func ServeLosses(nc *nats.Conn, js jetstream.JetStream, cfg func() StreamConfig, log *slog.Logger) (*nats.Subscription,
-	error) {
+// when somebody reports a loss that the stream's leader confirms. renewed is called
+// when one has begun, here or in another process: the ids of what is stored from now on are
+// of that one. In this process that is before the one who reports is answered. stop ends it.
+func ServeLosses(nc *nats.Conn, js jetstream.JetStream, cfg func() StreamConfig, log *slog.Logger,
+	renewed func(context.Context)) (stop func(), err error) {
 	reader := NewReader(nc, nil)
-	return nc.QueueSubscribe(subjectLoss, "ingest", func(m *nats.Msg) {
+	reports, err := nc.QueueSubscribe(subjectLoss, "ingest", func(m *nats.Msg) {
 		ctx, cancel := context.WithTimeout(context.Background(), lossWait)
 		defer cancel()
 		var l loss
@@ -63,7 +68,10 @@ func ServeLosses(nc *nats.Conn, js jetstream.JetStream, cfg func() StreamConfig,
 		if err == nil && state.Epochs.Newest() == l.Epoch && state.Last < l.Seq {
 			log.Error("the stream has lost messages that it had stored; ids are of another epoch from now on", "seq",
 				state.Last+1, "upto", l.Seq)
-			_, err = RenewEpoch(ctx, js, cfg(), l.Epoch)
+			if _, err = RenewEpoch(ctx, js, cfg(), l.Epoch); err == nil {
+				renewed(ctx)
+				err = nc.Publish(subjectRenewed, nil)
+			}
 		}
 		var text []byte
 		if err != nil {
@@ -72,4 +80,20 @@ func ServeLosses(nc *nats.Conn, js jetstream.JetStream, cfg func() StreamConfig,
 		}
 		_ = m.Respond(text) // fails while NATS is away; then it is reported again
 	})
+	if err != nil {
+		return nil, err
+	}
+	others, err := nc.Subscribe(subjectRenewed, func(*nats.Msg) {
+		ctx, cancel := context.WithTimeout(context.Background(), lossWait)
+		defer cancel()
+		renewed(ctx)
+	})
+	if err != nil {
+		_ = reports.Unsubscribe()
+		return nil, err
+	}
+	return func() { // fails on a closed connection only
+		_ = reports.Unsubscribe()
+		_ = others.Unsubscribe()
+	}, nil
 }

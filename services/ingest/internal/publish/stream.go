@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/nats-io/nats.go"
@@ -65,7 +66,10 @@ type stream struct {
 	// turn holds one token for whoever asks NATS: a lock that a context can
 	// stop waiting for. begun and known number the checks: the newest begun,
 	// and the newest that succeeded.
-	turn         chan struct{}
+	turn chan struct{}
+	// behind is since when the leader has less than was acknowledged, by monotonic.Now; 0: it
+	// has all. It belongs to who holds turn.
+	behind       int64
 	begun, known atomic.Uint64
 }
 
@@ -119,6 +123,10 @@ var (
 	// errEpoch: the stream was made anew while the message was under way, so
 	// that the acknowledgement may be of either life; or nobody can tell.
 	errEpoch = errors.New("the epoch of an acknowledged message is not known")
+	// errBehind: the leader of a cluster has less of the stream than was acknowledged. It
+	// has to catch up, or the cluster has lost messages; until it is known which nothing
+	// is published, whose id might be that of a message that is lost.
+	errBehind = errors.New("the leader does not have all of the stream")
 	// errStore: nothing can be stored at the moment; NATS would not answer.
 	errStore = errors.New("the store takes no messages")
 )
@@ -150,11 +158,11 @@ func (s *stream) limit(maxAge time.Duration, maxBytes int64) {
 func (s *stream) run(ctx context.Context) {
 	status := s.nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED)
 	defer s.nc.RemoveStatusListener(status)
-	losses, failed := natsx.ServeLosses(s.nc, s.js, s.config, s.log)
+	unserve, failed := natsx.ServeLosses(s.nc, s.js, s.config, s.log, s.renewed)
 	if failed != nil {
 		s.log.Error("losses of the stream that others report are not heard of", "err", failed)
 	} else {
-		defer func() { _ = losses.Unsubscribe() }() // fails on a closed connection only
+		defer unserve()
 	}
 	var kept error // ErrLimitsKept: the stream has other limits than it should
 	again := retry.Policy{
@@ -176,7 +184,7 @@ func (s *stream) run(ctx context.Context) {
 	}
 	s.log.Info("stream declared", "stream", proto.Stream, "epoch", s.life.Load().epoch)
 
-	tick := time.NewTicker(s.every)
+	tick, warned := time.NewTicker(s.every), time.Time{}
 	defer tick.Stop()
 	for {
 		select {
@@ -195,7 +203,10 @@ func (s *stream) run(ctx context.Context) {
 			continue
 		}
 		if err := s.check(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("the stream does not answer", "err", err)
+			if !errors.Is(err, errBehind) || time.Since(warned) >= s.every { // that is asked with each attempt to publish
+				warned = time.Now()
+				s.log.Warn("the stream does not answer", "err", err)
+			}
 			s.pulse.Missed(err)
 			continue
 		}
@@ -207,6 +218,15 @@ func (s *stream) run(ctx context.Context) {
 				s.log.Warn("the stream could not be changed; trying again", "err", kept)
 			}
 		}
+	}
+}
+
+// renewed learns of another epoch that has begun. Until it has, no id is handed out.
+func (s *stream) renewed(ctx context.Context) {
+	s.outages.Add(1)
+	if err := s.check(ctx); err != nil {
+		s.log.Warn("the epoch that has begun is not known yet", "err", err)
+		s.doubt()
 	}
 }
 
@@ -324,8 +344,17 @@ func (s *stream) read(ctx context.Context, doubt bool) (*jetstream.StreamInfo, e
 		return nil, err
 	}
 	state := natsx.StateOf(found.CachedInfo())
-	if old == nil || !state.Alone || state.Epochs.Newest() != old.epoch || state.Last >= acknowledged {
+	if old == nil || state.Epochs.Newest() != old.epoch || state.Last >= acknowledged {
+		s.behind = 0
 		return found.CachedInfo(), nil
+	}
+	if !state.Alone { // a leader may have to catch up
+		if s.behind == 0 {
+			s.behind = monotonic.Now()
+		}
+		if monotonic.Since(s.behind) < s.pulse.Late {
+			return nil, fmt.Errorf("%w: it ends at %d, and %d was acknowledged", errBehind, state.Last, acknowledged)
+		}
 	}
 	s.log.Error("the stream has lost messages that it had acknowledged; ids are of another epoch from now on", "seq",
 		state.Last+1, "upto", acknowledged)
