@@ -113,7 +113,7 @@ func (c *crowd) await(ctx context.Context, messages int) (Tally, error) {
 }
 
 // receive publishes a load of which each client gets so many messages, and waits until each has them. It counts from
-// the load on.
+// the load on, and fails when a message came twice.
 func (c *crowd) receive(ctx context.Context, t target, l load, each int) (Tally, error) {
 	if _, err := c.call(ctx, "Reset", ""); err != nil {
 		return Tally{}, err
@@ -121,7 +121,11 @@ func (c *crowd) receive(ctx context.Context, t target, l load, each int) (Tally,
 	if _, err := t.publish(ctx, l); err != nil {
 		return Tally{}, err
 	}
-	return c.await(ctx, each)
+	got, err := c.await(ctx, each)
+	if want := int64(each * c.n); err == nil && got.Messages != want {
+		err = fmt.Errorf("%d clients received %d messages, want %d, each once", c.n, got.Messages, want)
+	}
+	return got, err
 }
 
 // until waits for a condition. It fails when the server closes a client, or when the clients received nothing for

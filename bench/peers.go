@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -233,12 +234,8 @@ func (t *textbook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (t *textbook) write(m *member) {
 	defer func() { _ = m.ws.Close() }()
-	var tick <-chan time.Time
-	if t.ping > 0 {
-		ticker := time.NewTicker(t.ping)
-		defer ticker.Stop()
-		tick = ticker.C
-	}
+	ticker := time.NewTicker(cmp.Or(t.ping, time.Hour))
+	defer ticker.Stop()
 	for {
 		kind, body := websocket.PingMessage, []byte(nil)
 		select {
@@ -247,7 +244,7 @@ func (t *textbook) write(m *member) {
 				return
 			}
 			kind, body = websocket.TextMessage, b
-		case <-tick:
+		case <-ticker.C:
 		}
 		_ = m.ws.SetWriteDeadline(time.Now().Add(10 * time.Second)) // as in the example; if it fails, so does the write
 		if m.ws.WriteMessage(kind, body) != nil {

@@ -83,10 +83,8 @@ func TestParseScale(t *testing.T) {
 		args, want string // what the error says; empty: none
 	}{
 		{"", ""},
-		{"-n 0 -gateways 3", ""},
+		{"-n 0", ""},
 		{"-n -1", "negative"},
-		{"-gateways -1", "at least two"},
-		{"-gateways 1", "at least two"},
 		{"-n many", "invalid value"},
 		{"90000", "unexpected argument"},
 	} {
@@ -101,13 +99,10 @@ func TestParseScale(t *testing.T) {
 	}
 }
 
-// This machine can hold some connections, and gateways limit them by their open files.
+// This machine can hold some connections.
 func TestMachineAllows(t *testing.T) {
-	if n, reason, err := machineAllows(0); err != nil || n < 1 {
+	if n, reason, err := machineAllows(); err != nil || n < 1 {
 		t.Errorf("got %d connections for %q and %v, want some", n, reason, err)
-	}
-	if n, reason, err := machineAllows(2); err != nil || n > 2*socketsOfAProcess() {
-		t.Errorf("two gateways: got %d for %q and %v", n, reason, err)
 	}
 }
 
