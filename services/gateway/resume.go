@@ -165,8 +165,7 @@ func (c *session) catchUp(p plan, channel string, answer answer) error {
 			return err
 		}
 	}
-	// A long search must not hold up the shard's other subscribers, so the session searches first.
-	for far := c.s.hub.Recent().Last().Seq > r.since+chunk; ; far = false {
+	for far := c.s.isFar(r.since); ; far = false {
 		if !far && c.goLive(r) {
 			if r.complete {
 				c.s.m.resumes.WithLabelValues(r.from).Inc()
@@ -182,6 +181,13 @@ func (c *session) catchUp(p plan, channel string, answer answer) error {
 	}
 }
 
+// isFar reports whether the messages in memory after since are so many that a search among them would hold up the
+// shard's other subscribers: then the session searches first. Numbers do not tell, because each pack begins a thousand.
+func (s *Service) isFar(since uint64) bool {
+	recent := s.hub.Recent()
+	return recent.Count(since, recent.Last().Seq) > chunk
+}
+
 // goLive subscribes, if what is missed is little enough.
 func (c *session) goLive(r *replay) bool {
 	since := r.since
@@ -191,7 +197,11 @@ func (c *session) goLive(r *replay) bool {
 		}
 		since = hub.Now // live already: only what came before was missed
 	}
+	passed := c.s.hub.Passed() // before Join, so everything up to the end of that pack was delivered when it is done
 	return c.join(r.had, since, r.names, func(j hub.Joined) {
+		if passed.Epoch == j.Position.Epoch {
+			j.Position.Seq = max(j.Position.Seq, passed.Seq)
+		}
 		switch {
 		case r.channel != "" && c.words.caughtUp != nil:
 			c.conn.Push(c.words.caughtUp(r.channel, r.last && r.sent == 0))

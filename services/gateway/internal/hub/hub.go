@@ -142,9 +142,7 @@ func (h *Hub) Gap(since, upTo uint64, why string) {
 // they were when that part was told last. done, which may be nil, is called by each
 // shard afterwards.
 func (h *Hub) Places(part, parts int, done func()) {
-	h.passedMu.Lock()
-	passed := h.passed // before put: everything up to it is in the inboxes already
-	h.passedMu.Unlock()
+	passed := h.Passed() // before put
 	for _, s := range h.shards {
 		s.put(item{command: func() {
 			s.places(part, parts, passed)
@@ -162,6 +160,14 @@ func (h *Hub) Pass(upTo uint64) {
 	h.passedMu.Lock()
 	defer h.passedMu.Unlock()
 	h.passed = at
+}
+
+// Passed is what Pass was called with last: everything up to it is in the inboxes, so before a command that is put
+// there afterwards.
+func (h *Hub) Passed() proto.Cursor {
+	h.passedMu.Lock()
+	defer h.passedMu.Unlock()
+	return h.passed
 }
 
 // Subscriber is a connection as the hub knows it. Its memory is the caller's, who has
