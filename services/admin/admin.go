@@ -74,6 +74,7 @@ type Service struct {
 	process  ask.Process
 	recorder *recorder
 	tails    *httpx.Places
+	recheck  time.Duration // the constant sessionCheck; tests make it shorter
 	stopping chan struct{} // closed when Run's context ends: tails end then
 
 	// stores are set once, by Run, when NATS has answered; nil until then.
@@ -117,7 +118,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	s.sessions, s.provider = newSessions(s), newProvider(&s.cfg.OIDC)
 	s.metrics = newMetrics(deps.Registry)
 	s.process = ask.NewProcess("admin", httpx.NewID(), telemetry.BuildVersion())
-	s.recorder, s.tails, s.stopping = newRecorder(s), httpx.NewPlaces(maxTails, maxTailsOfUser), make(chan struct{})
+	s.recorder, s.tails, s.stopping, s.recheck = newRecorder(s), httpx.NewPlaces(maxTails, maxTailsOfUser), make(chan struct{}), sessionCheck
 	s.exports = httpx.NewPlaces(exportsAtOnce, exportsOfUser)
 	if s.ask, err = ask.NewClient(deps.NATS); err != nil {
 		return nil, fmt.Errorf("admin: %w", err)

@@ -411,6 +411,25 @@ func TestTailsEnd(t *testing.T) {
 	}
 }
 
+// A tail ends with its session: after a logout nothing more is shown.
+func TestTailEndsWithItsSession(t *testing.T) {
+	c := start(t)
+	c.recheck = 20 * time.Millisecond
+	b := c.as(users.Viewer)
+	next, _ := b.tailing("")
+	c.store("a", "message", "shop", `1`)
+	if event, _ := next(); event != "message" {
+		t.Fatalf("got %s", event)
+	}
+	other := *b
+	other.want(http.StatusNoContent, "POST", "api/logout", nil)
+	for event := "x"; event != ""; event, _ = next() {
+		if event == "message" {
+			t.Error("a message after the logout")
+		}
+	}
+}
+
 // The path of a message has what the stream, and each service, knows of it, and says what nobody knows.
 func TestMessagePath(t *testing.T) {
 	c := start(t)

@@ -109,7 +109,7 @@ func readTail(values url.Values) (f tailFilter, err error) {
 
 // run sends events until the client is gone, the session ends, or the console stops.
 func (t *tail) run(r *http.Request, live <-chan *nats.Msg, sub *nats.Subscription) {
-	tick, check := time.NewTicker(tailTick), time.NewTicker(sessionCheck)
+	tick, check := time.NewTicker(tailTick), time.NewTicker(t.s.recheck)
 	defer tick.Stop()
 	defer check.Stop()
 	t.left = tailRate
