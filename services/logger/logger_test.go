@@ -164,7 +164,7 @@ func (w *world) tryPublish(first, n int) error {
 
 func (r *running) eventually(what string, cond func() bool) {
 	r.t.Helper()
-	natstest.Eventually(r.t, 30*time.Second, what, cond)
+	natstest.Eventually(r.t, 2*time.Minute, what, cond)
 }
 
 // count is how many rows the file has.
