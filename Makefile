@@ -71,7 +71,8 @@ cross: ## binaries for other systems; nothing needs a C compiler
 	GOOS=darwin CGO_ENABLED=0 go build -o /dev/null ./services/allinone
 	go vet -tags headless ./services/allinone/...
 
-web: build ## the JavaScript client, and the demo page in a real browser
+web: build ## the JavaScript client, the demo page and the console in a real browser
+	go build -o bin/nats-server github.com/nats-io/nats-server/v2
 	cd web/test && HERALD_BIN=$(CURDIR)/bin/herald node --test
 
 screenshots: build ## pictures of the console for docs/images; with TO=FOLDER every page, wide and narrow, light and dark

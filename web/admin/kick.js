@@ -13,5 +13,5 @@ export const Reasons = () => html`<fieldset class="options"><legend>And then</le
     html`<label><input type="radio" name="code" value=${code} defaultChecked=${i === 0} />
     <span><b>${name}</b> <span class="code">${code}</span><br /><span class="hint">${what}</span></span></label>`)}
   </fieldset>
-  <div class="field"><label for="kick-reason">Reason, for the log and the audit (optional)</label>
-    <input id="kick-reason" name="reason" maxlength="100" autocomplete="off" /></div>`;
+  <div class="field"><label for="kick-reason">Reason, which the client sees (optional)</label>
+    <input id="kick-reason" name="reason" maxlength="200" autocomplete="off" /></div>`;

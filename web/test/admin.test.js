@@ -10,6 +10,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import WebSocket from "ws";
 import { at, certificate, console_, details, dialog, door, findings, folder, freePort, go, heading, PAGES, rows, signIn } from "./console.js";
 import { herald, open, state, until } from "./herald.js";
+import { parts } from "./parts.js";
 
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
   "base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
@@ -22,8 +23,14 @@ function client(t, server, query = "?channel=broadcast", headers = {}) {
     socket.on("close", (code, reason) => done({ code, reason: String(reason) }));
     socket.on("error", (err) => done({ code: 0, reason: String(err) }));
   });
-  const welcome = new Promise((done) => { socket.on("message", (text) => done(JSON.parse(text))); });
-  return { socket, ended, welcome };
+  const heard = [];
+  const welcome = new Promise((done) => {
+    socket.on("message", (text) => {
+      heard.push(String(text));
+      done(JSON.parse(text));
+    });
+  });
+  return { socket, ended, welcome, heard };
 }
 
 const publish = (server, message, key = server.key) => server.request("POST", "/v1/messages", { "X-API-KEY": key, "Content-Type": "application/json" }, JSON.stringify(message));
@@ -94,10 +101,11 @@ suite("the console", { timeout: 900_000 }, () => {
     const detail = await details(page);
     await detail.getByText("public.news").waitFor();
     await detail.getByRole("button", { name: "Kick…" }).click();
-    await dialog(page).getByText("Stay away").click();
+    await dialog(page).getByText("Stay away", { exact: true }).click();
     await dialog(page).getByLabel(/^Reason/).fill("see the operator");
     await dialog(page).getByRole("button", { name: "Kick", exact: true }).click();
     const { code } = await bot.ended;
+    assert.match(bot.heard.join(), /see the operator/, "the client hears why");
     assert.ok(code >= 4500 && code < 5000, `closed with ${code}, which means stay away`);
     await page.getByText("1 connection was closed.").waitFor();
     await until(async () => await rows(page).count() === 0);
@@ -125,7 +133,6 @@ suite("the console", { timeout: 900_000 }, () => {
     });
     assert.equal(accepted.status, 200, accepted.text);
     assert.equal((await publish(server, { channel: "secret", data: 1 }, secret)).status, 403);
-    await until(async () => !/not yet/.test(await rows(page, "shop").textContent())); // its last use is seen
     await (await details(page, "shop")).getByRole("button", { name: "Revoke…" }).click();
     await dialog(page).getByRole("button", { name: "Revoke", exact: true }).click();
     await until(async () => await rows(page, "shop").count() === 0);
@@ -345,6 +352,74 @@ suite("the console", { timeout: 900_000 }, () => {
     await still("nobody sees it");
     await hide(false);
     await until(() => asked > 0);
+    assert.deepEqual(complaints, []);
+  });
+
+  test("two ingests and two gateways behind it: all are there, and none is passed over", { timeout: 150_000 }, async (t) => {
+    const herald = await parts(t);
+    const { page, complaints } = await console_(t, herald, { password: herald.password });
+    const services = page.locator(".services > li");
+    await until(async () => /ingest.*ingest/s.test((await services.allTextContents()).join()) && /gateway.*gateway/s.test((await services.allTextContents()).join()));
+    const bots = [];
+    for (const origin of herald.gateways) {
+      for (let i = 0; i < 2; i++) bots.push(client(t, { origin }, "?channel=broadcast", { "User-Agent": `bot ${bots.length}` }));
+    }
+    await Promise.all(bots.map(({ welcome }) => welcome));
+    await page.getByRole("region", { name: "Vital figures" }).getByRole("link", { name: /Connections\s*4/ }).waitFor();
+    const send = async (ingest, key, data) => (await fetch(`${ingest}/v1/messages`, {
+      method: "POST", headers: { "X-API-KEY": key, "Content-Type": "application/json" }, body: JSON.stringify({ channel: "broadcast", data }),
+    })).status;
+
+    await go(page, "API keys");
+    await page.getByRole("button", { name: "New key…" }).click();
+    await dialog(page).getByLabel("Name").fill("shop");
+    await dialog(page).getByRole("button", { name: "Make the key" }).click();
+    const secret = await dialog(page).locator(".secret").textContent();
+    await dialog(page).getByRole("button", { name: "I have stored it" }).click();
+    for (const ingest of herald.ingests) await until(async () => await send(ingest, secret, "with the new key") === 200);
+    await (await details(page, "shop")).getByRole("button", { name: "Revoke…" }).click();
+    await dialog(page).getByRole("button", { name: "Revoke", exact: true }).click();
+    for (const ingest of herald.ingests) await until(async () => await send(ingest, secret, "with the old key") === 401);
+
+    await go(page, "Tail and publish");
+    await page.getByText("Live", { exact: true }).waitFor();
+    await page.getByLabel("Data").fill("to both gateways");
+    await page.getByRole("button", { name: "Publish", exact: true }).click();
+    await page.locator(".sent a").click();
+    await heading(page, "Path of a message");
+    const path = page.getByRole("list", { name: "The path of the message" });
+    await until(async () => await path.getByText("2 of 2 clients").count() === 2);
+    await path.getByText("4 clients in all").waitFor();
+    await path.getByText("A row in the log").waitFor();
+
+    await go(page, "Connections");
+    await until(async () => await rows(page).count() === 4);
+    await page.getByRole("searchbox", { name: "Address" }).fill("127.0.0.1");
+    await page.getByRole("button", { name: "Kick all of address 127.0.0.1…" }).click();
+    await dialog(page).getByText("Come back", { exact: true }).click();
+    await dialog(page).getByRole("button", { name: "Kick", exact: true }).click();
+    for (const { ended } of bots) {
+      const { code } = await ended;
+      assert.ok(code >= 4000 && code < 4500, `closed with ${code}, which means come back`);
+    }
+    await page.getByText("4 connections were closed.").waitFor();
+    await page.getByText("Nobody is connected.").waitFor();
+
+    await at(page, "#/settings?q=max-connections-per-ip", "Settings");
+    const setting = page.locator(".settings > li").filter({ hasText: "max-connections-per-ip" });
+    await setting.getByRole("button", { name: "Change" }).click();
+    await setting.getByLabel(/New value/).fill("1");
+    await setting.getByRole("button", { name: "Save" }).click();
+    await setting.getByText("console", { exact: true }).waitFor();
+    const [one] = herald.gateways.map((origin) => client(t, { origin }));
+    await one.welcome;
+    await until(async () => { // counted over both gateways, so the other one refuses
+      const other = client(t, { origin: herald.gateways[1] });
+      const end = await Promise.race([other.ended, pause(1000)]);
+      other.socket.terminate();
+      return end?.code === 4003 || /429|503/.test(end?.reason ?? "");
+    });
+    assert.equal(await page.getByRole("navigation", { name: "Console" }).getByRole("link", { name: "Listening" }).count(), 0, "that is the single binary’s");
     assert.deepEqual(complaints, []);
   });
 

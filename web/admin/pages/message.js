@@ -47,8 +47,8 @@ const Picture = component(() => ({ of }) => {
   return html`<ol class="path" aria-label="The path of the message">
     <${Stop} tone=${accepted ? "good" : "none"} title="Accepted">
       ${accepted
-        ? html`<${Facts} of=${[["By ingest", html`<span class="code">${accepted.ingest}</span>`],
-          ["From", html`<span class="code">${accepted.address}</span>`],
+        ? html`<${Facts} of=${[["By ingest", accepted.ingest && html`<span class="code">${accepted.ingest}</span>`],
+          ["From", accepted.address && html`<span class="code">${accepted.address}</span>`],
             ["At", html`<${Time} at=${accepted.time} form="full" />`],
               ["Request", accepted.request && html`<span class="code">${accepted.request}</span>`]]} />`
         : html`<p class="hint">Not recorded</p>`}

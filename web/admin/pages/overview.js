@@ -72,7 +72,7 @@ const Now = component(() => ({ of }) => {
       <h2 id="stream">Stream and connections</h2>
       ${stream && html`<${Full} of=${stream} />`}
       <${Facts} of=${[
-        ["Messages kept", stream && format.number(stream.messages)],
+        ["Packs of messages kept", stream && format.number(stream.messages)],
         ["From", stream?.first_id
           && html`<a class="code" href=${link("message", {}, stream.first_id)}>${stream.first_id}</a>`],
         ["To", stream?.last_id && html`<a class="code" href=${link("message", {}, stream.last_id)}>${stream.last_id}</a>`],

@@ -66,6 +66,7 @@ const Setting = component(() => {
   return ({ of, editing, after, save, reset }) => {
     const open = editing.value === of.name;
     const can = of.live && !of.locked;
+    const secret = of.kind === "secret";
     return html`<li class=${open ? "shown" : ""}>
       <div>
         <h3 class="code">${of.name}</h3>
@@ -77,7 +78,8 @@ const Setting = component(() => {
             more=${html`<button type="button" onClick=${() => { editing.value = ""; }}>Cancel</button>`}>
               <${Editor} of=${of} />
             </${Form}>`
-          : html`<p><span class="code now">${of.value === "" ? html`<span class="none">empty</span>` : of.value}</span>
+          : html`<p><span class="code now">${of.value === "" || secret
+              ? html`<span class="none">${secret ? (of.value ? "set" : "not set") : "empty"}</span>` : of.value}</span>
               <${Tag} tone=${of.source === "console" ? "good" : ""}>${SOURCES[of.source] ?? of.source}</${Tag}>
               ${can && html`<button type="button" class="quiet" aria-label=${`Change ${of.name}`}
                 onClick=${() => { editing.value = of.name; }}>Change</button>`}
@@ -99,7 +101,7 @@ const Setting = component(() => {
           html`<p class="locked">${other.services?.join(", ") || "Another process"} (${other.process}) has
             ${" "}<span class="code">${other.value || "nothing"}</span>, from ${SOURCES[other.source] ?? other.source}.</p>`)}
         <p class="hint">${[
-          html`Default <span class="code">${of.default === "" ? "empty" : of.default}</span>`,
+          !secret && html`Default <span class="code">${of.default === "" ? "empty" : of.default}</span>`,
           of.name !== of.env && html`<span class="code">-${of.name}</span>`,
           of.env && html`<span class="code">${of.env}</span>`,
           of.services?.join(", "),

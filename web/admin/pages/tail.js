@@ -17,7 +17,7 @@ export const Page = component((self) => {
   const fault = signal(undefined);
   const state = signal("opening");
   const dropped = signal(0);
-  const missed = signal(0); // while it was paused or hidden
+  const away = signal(false); // NATS, from the console
   const open = signal("");
   /** What came since the last frame: the page is drawn once a frame, however many come. @type {any[]} */
   let waiting = [];
@@ -33,7 +33,9 @@ export const Page = component((self) => {
   };
 
   const hear = (event, text) => {
-    if (event === "dropped") {
+    if (event === "state") {
+      away.value = JSON.parse(text).connected === false;
+    } else if (event === "dropped") {
       dropped.value = JSON.parse(text).total;
     } else if (event === "message") {
       waiting.push({ ...JSON.parse(text), data: member(text, "data") ?? "", n: ++count });
@@ -98,6 +100,8 @@ export const Page = component((self) => {
           && html`<p class="hint">What is published meanwhile is in <a
           href=${link("log", { channel: place.value.query.channel })}>the log</a>.</p>`}
         <${Problem} fault=${fault.value} />
+        ${away.value && html`<p class="silent" role="status">NATS does not answer the console.
+          What is published meanwhile is not shown here; the log will have it.</p>`}
         ${rows.value.length === 0
           ? !fault.value && html`<${Empty}
             title="No message yet.">${NAMES.some((name) => place.value.query[name])
