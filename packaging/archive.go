@@ -48,7 +48,8 @@ func writeTarball(path string, files []file, date time.Time) error {
 			if err != nil {
 				return err
 			}
-			h := tar.Header{Name: f.name, Mode: f.mode, Size: info.Size(), ModTime: date, Format: tar.FormatUSTAR, Uname: "root", Gname: "root"}
+			h := tar.Header{Name: f.name, Mode: f.mode, Size: info.Size(), ModTime: date, Format: tar.FormatUSTAR,
+				Uname: "root", Gname: "root"}
 			if err := archive.WriteHeader(&h); err != nil {
 				return err
 			}

@@ -33,7 +33,8 @@ func (r *release) build(t target, windowed bool) (path string, err error) {
 	}
 	path = filepath.Join(r.stage, t.os, t.arch, name)
 	// -buildvcs=false: the flags say it, and a copy without .git makes the same bytes.
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", path, "./services/allinone")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", path,
+		"./services/allinone")
 	return path, r.run(cmd, "CGO_ENABLED=0", "GOOS="+t.os, "GOARCH="+t.arch, "GOFLAGS=")
 }
 
@@ -48,15 +49,18 @@ func (r *release) resources(t target, name string) (object string, err error) {
 	args := []string{"run", resourceTool, "-64",
 		"-icon", filepath.Join(r.source, "web", "favicon.ico"),
 		"-manifest", filepath.Join(r.source, "packaging", "windows", "herald.manifest"),
-		"-company", "Herald", "-product-name", "Herald", "-description", "Herald, real-time push", "-copyright", "MIT licence",
+		"-company", "Herald", "-product-name", "Herald", "-description", "Herald, real-time push", "-copyright",
+		"MIT licence",
 		"-original-name", name, "-internal-name", strings.TrimSuffix(name, ".exe"),
 		"-file-version", number, "-product-version", semver(r.version), "-o", object,
 		"-ver-major", fmt.Sprint(v[0]), "-ver-minor", fmt.Sprint(v[1]), "-ver-patch", fmt.Sprint(v[2]),
-		"-product-ver-major", fmt.Sprint(v[0]), "-product-ver-minor", fmt.Sprint(v[1]), "-product-ver-patch", fmt.Sprint(v[2])}
+		"-product-ver-major", fmt.Sprint(v[0]), "-product-ver-minor", fmt.Sprint(v[1]), "-product-ver-patch",
+		fmt.Sprint(v[2])}
 	if t.arch == "arm64" {
 		args = append(args, "-arm")
 	}
-	return object, r.run(exec.Command("go", append(args, filepath.Join(r.source, "packaging", "windows", "versioninfo.json"))...))
+	return object, r.run(exec.Command("go", append(args, filepath.Join(r.source, "packaging", "windows",
+		"versioninfo.json"))...))
 }
 
 // inventory writes which modules a binary is made of, as CycloneDX, and returns

@@ -24,7 +24,8 @@ type root struct {
 func debootstrapped(t *testing.T) root {
 	t.Helper()
 	r := root{t, t.TempDir()}
-	output(t, exec.Command("debootstrap", "--variant=minbase", "--include=systemd", "bookworm", r.path, "http://deb.debian.org/debian"))
+	output(t, exec.Command("debootstrap", "--variant=minbase", "--include=systemd", "bookworm", r.path,
+		"http://deb.debian.org/debian"))
 	return r
 }
 
@@ -35,7 +36,8 @@ func (r root) command(user string, words ...string) *exec.Cmd {
 		args = []string{"--userspec=" + user + ":" + user, r.path}
 	}
 	cmd := exec.Command("chroot", append(args, words...)...)
-	cmd.Env = []string{"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "SYSTEMD_OFFLINE=1"}
+	cmd.Env = []string{"PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive",
+		"LC_ALL=C", "SYSTEMD_OFFLINE=1"}
 	return cmd
 }
 
@@ -64,7 +66,8 @@ func (r root) service() *exec.Cmd {
 		}
 		return m[1]
 	}
-	cmd := r.command(value("User"), append([]string{"env", "-C", value("WorkingDirectory"), value("Environment")}, strings.Fields(value("ExecStart"))...)...)
+	cmd := r.command(value("User"), append([]string{"env", "-C", value("WorkingDirectory"), value("Environment")},
+		strings.Fields(value("ExecStart"))...)...)
 	return cmd
 }
 
@@ -94,7 +97,8 @@ func TestDebian(t *testing.T) {
 	if !r.has("etc/systemd/system/multi-user.target.wants/herald.service") {
 		t.Error("the service is not enabled")
 	}
-	if got := output(t, r.command("", "stat", "-c", "%U %a", "/var/lib/herald", "/etc/herald/herald.env")); got != "herald 700\nroot 600\n" {
+	if got := output(t, r.command("", "stat", "-c", "%U %a", "/var/lib/herald",
+		"/etc/herald/herald.env")); got != "herald 700\nroot 600\n" {
 		t.Errorf("owners and modes of data and settings are %q", got)
 	}
 	h.stop()
@@ -136,7 +140,8 @@ func TestDebian(t *testing.T) {
 	h.history("after the upgrade")
 	h.stop()
 	output(t, r.command("", "dpkg", "--purge", "herald"))
-	for _, path := range []string{"usr/bin/herald", "var/lib/herald", "etc/herald", "etc/systemd/system/multi-user.target.wants/herald.service"} {
+	for _, path := range []string{"usr/bin/herald", "var/lib/herald", "etc/herald",
+		"etc/systemd/system/multi-user.target.wants/herald.service"} {
 		if r.has(path) {
 			t.Errorf("after the purge there still is /%s", path)
 		}
@@ -153,7 +158,8 @@ func TestDebian(t *testing.T) {
 func (r root) asService() {
 	t := r.t
 	t.Helper()
-	for path, content := range map[string]string{"usr/local/bin/herald": read(t, native(t)), "run/systemd/system/.keep": ""} {
+	for path, content := range map[string]string{"usr/local/bin/herald": read(t, native(t)),
+		"run/systemd/system/.keep": ""} {
 		at := filepath.Join(r.path, path)
 		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 			t.Fatal(err)
@@ -164,12 +170,14 @@ func (r root) asService() {
 	}
 	self := filepath.Join(r.path, "proc", "self", "exe")
 	if _, err := os.Lstat(self); err != nil { // /proc is not mounted here: a program learns where it lies
-		if err := errors.Join(os.MkdirAll(filepath.Dir(self), 0o755), os.Symlink("/usr/local/bin/herald", self)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(self), 0o755),
+			os.Symlink("/usr/local/bin/herald", self)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	output(t, r.command("", "useradd", "--system", "--create-home", "push"))
-	got := output(t, r.command("", "env", "-C", "/home/push", "HERALD_LOG_LEVEL=debug", "herald", "service", "install", "-user", "push", "-data", "my data"))
+	got := output(t, r.command("", "env", "-C", "/home/push", "HERALD_LOG_LEVEL=debug", "herald", "service",
+		"install", "-user", "push", "-data", "my data"))
 	if !strings.Contains(got, "the service is installed") {
 		t.Errorf("got %q", got)
 	}

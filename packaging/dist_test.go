@@ -118,7 +118,8 @@ func TestReproducible(t *testing.T) {
 	cp.Dir, cp.Stdin = "..", bytes.NewReader(files)
 	output(t, cp)
 	t.Setenv("GOCACHE", t.TempDir())
-	r := release{source: elsewhere, out: filepath.Join(t.TempDir(), "dist"), version: "v1.0.0", revision: "5c016e5", date: epoch}
+	r := release{source: elsewhere, out: filepath.Join(t.TempDir(), "dist"), version: "v1.0.0", revision: "5c016e5",
+		date: epoch}
 	if err := r.make(only); err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +156,8 @@ func TestArchive(t *testing.T) {
 	check.Dir = folder
 	output(t, check)
 	binary := native(t)
-	if got := output(t, exec.Command(binary, "-version")); !strings.HasPrefix(got, "herald v1.0.0 (revision 5c016e5, built 2026-11-28T15:00:00Z, ") {
+	if got := output(t, exec.Command(binary, "-version")); !strings.HasPrefix(got,
+		"herald v1.0.0 (revision 5c016e5, built 2026-11-28T15:00:00Z, ") {
 		t.Errorf("got %q", got)
 	}
 	info, err := buildinfo.ReadFile(binary)
@@ -166,7 +168,8 @@ func TestArchive(t *testing.T) {
 		BomFormat  string
 		Components []struct{ Name, Version string }
 	}
-	if err := json.Unmarshal([]byte(read(t, filepath.Dir(binary), "herald.cdx.json")), &bom); err != nil || bom.BomFormat != "CycloneDX" {
+	if err := json.Unmarshal([]byte(read(t, filepath.Dir(binary), "herald.cdx.json")), &bom); err != nil ||
+		bom.BomFormat != "CycloneDX" {
 		t.Fatalf("got %v, format %q", err, bom.BomFormat)
 	}
 	listed := map[string]string{}
@@ -190,7 +193,8 @@ func TestArm64(t *testing.T) {
 		return
 	}
 	binary := unpacked(t, target{"linux", "arm64"})
-	if got := output(t, exec.Command("qemu-aarch64-static", binary, "-version")); !strings.Contains(got, "linux/arm64") {
+	if got := output(t, exec.Command("qemu-aarch64-static", binary, "-version")); !strings.Contains(got,
+		"linux/arm64") {
 		t.Errorf("got %q", got)
 	}
 	data := t.TempDir()
@@ -215,7 +219,8 @@ func TestRPM(t *testing.T) {
 	output(t, exec.Command("rpm", "-K", "--nosignature", found[0]))
 	files := query("--queryformat", "[%{FILEMODES:perms} %{FILEUSERNAME} %{FILENAMES}\n]")
 	for _, want := range []string{
-		"-rwxr-xr-x root /usr/bin/herald\n", "-rw-r--r-- root /usr/lib/systemd/system/herald.service\n", "-rw------- root /etc/herald/herald.env\n",
+		"-rwxr-xr-x root /usr/bin/herald\n", "-rw-r--r-- root /usr/lib/systemd/system/herald.service\n",
+		"-rw------- root /etc/herald/herald.env\n",
 		"-rw-r--r-- root /usr/share/applications/herald.desktop\n",
 	} {
 		if !strings.Contains(files, want) {

@@ -174,7 +174,8 @@ func (h *running) logged(file, message string) {
 	if _, err := os.Stat(file); err != nil {
 		h.t.Fatal(err)
 	}
-	if got := output(h.t, exec.Command("sqlite3", file, "SELECT message, channel FROM messages")); !strings.Contains(got, message+"|broadcast\n") {
+	if got := output(h.t, exec.Command("sqlite3", file,
+		"SELECT message, channel FROM messages")); !strings.Contains(got, message+"|broadcast\n") {
 		h.t.Errorf("the log has %q, want %s", got, message)
 	}
 }

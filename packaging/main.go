@@ -57,7 +57,8 @@ func main() {
 	flag.StringVar(&r.version, "version", "devel", "as `git describe` says it")
 	flag.StringVar(&r.revision, "revision", "", "of the source")
 	flag.Int64Var(&epoch, "epoch", 0, "time of all files, in seconds since 1970")
-	flag.StringVar(&only, "only", "", "systems to build for, comma-separated, such as linux/amd64, or npm for none; all")
+	flag.StringVar(&only, "only", "",
+		"systems to build for, comma-separated, such as linux/amd64, or npm for none; all")
 	flag.Parse()
 	r.date = time.Unix(epoch, 0).UTC()
 	if err := r.make(only); err != nil {

@@ -15,7 +15,8 @@ func (r *release) systemPackages(t target, binary string) error {
 	for _, kind := range []string{"deb", "rpm"} {
 		cmd := exec.Command("go", "run", packageTool, "package",
 			"--config", "packaging/linux/nfpm.yaml", "--packager", kind, "--target", r.out+string(filepath.Separator))
-		if err := r.run(cmd, "HERALD_PACKAGE_BINARY="+binary, "HERALD_PACKAGE_ARCH="+t.arch, "HERALD_PACKAGE_VERSION="+semver(r.version)); err != nil {
+		if err := r.run(cmd, "HERALD_PACKAGE_BINARY="+binary, "HERALD_PACKAGE_ARCH="+t.arch,
+			"HERALD_PACKAGE_VERSION="+semver(r.version)); err != nil {
 			return err
 		}
 	}

@@ -33,7 +33,8 @@ func TestChoose(t *testing.T) {
 	if got, err := choose(""); err != nil || len(got) != len(targets) {
 		t.Errorf("got %v, %v; want all", got, err)
 	}
-	if got, err := choose("linux/arm64,windows/amd64"); err != nil || len(got) != 2 || got[1].String() != "windows/amd64" {
+	if got, err := choose("linux/arm64,windows/amd64"); err != nil || len(got) != 2 ||
+		got[1].String() != "windows/amd64" {
 		t.Errorf("got %v, %v", got, err)
 	}
 	if got, err := choose("npm"); err != nil || got != nil {

@@ -43,14 +43,17 @@ func wine(t *testing.T) (environment []string) {
 		return environment
 	}
 	definition := filepath.Join(prefix, "prng.def")
-	if err := os.WriteFile(definition, []byte("LIBRARY bcryptprimitives.dll\nEXPORTS\n  ProcessPrng = advapi32.SystemFunction036\n"), 0o644); err != nil {
+	if err := os.WriteFile(definition,
+		[]byte("LIBRARY bcryptprimitives.dll\nEXPORTS\n  ProcessPrng = advapi32.SystemFunction036\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	object := filepath.Join(prefix, "empty.o")
 	assemble := exec.Command("x86_64-w64-mingw32-as", "-o", object)
 	assemble.Stdin = strings.NewReader("\n")
 	output(t, assemble)
-	output(t, exec.Command("x86_64-w64-mingw32-ld", "-shared", "-e", "0", object, definition, "-o", filepath.Join(system, "bcryptprimitives.dll")))
+	output(t, exec.Command("x86_64-w64-mingw32-ld", "-shared", "-e", "0", object, definition, "-o",
+		filepath.Join(system, "bcryptprimitives.dll")))
 	return environment
 }
 
@@ -63,7 +66,8 @@ func TestWindows(t *testing.T) {
 	exe, environment := unpacked(t, target{"windows", "amd64"}), wine(t)
 	version := exec.Command("wine", exe, "-version")
 	version.Env = environment
-	if got := output(t, version); !strings.HasPrefix(got, "herald v1.0.0 (revision 5c016e5, ") || !strings.Contains(got, "windows/amd64") {
+	if got := output(t, version); !strings.HasPrefix(got, "herald v1.0.0 (revision 5c016e5, ") ||
+		!strings.Contains(got, "windows/amd64") {
 		t.Errorf("got %q", got)
 	}
 	cmd := exec.Command("wine", exe, "-data", "data")
@@ -146,7 +150,8 @@ func TestWindowsDesktop(t *testing.T) {
 	h := &running{t: t, address: address}
 	var log string
 	h.await("it is ready", func() bool {
-		found, _ := filepath.Glob(filepath.Join(prefixOf(environment), "drive_c", "users", "*", "AppData", "Local", "Herald", "herald.log"))
+		found, _ := filepath.Glob(filepath.Join(prefixOf(environment), "drive_c", "users", "*", "AppData", "Local",
+			"Herald", "herald.log"))
 		if len(found) == 1 {
 			log = read(t, found[0])
 		}
@@ -210,7 +215,8 @@ func TestWindowsResources(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := string(bytes.ReplaceAll(raw, []byte{0}, nil)) // UTF-16 of ASCII
-		for _, want := range []string{"ProductVersion1.0.0", "FileVersion1.0.0.0", "ProductNameHerald", "OriginalFilename" + filepath.Base(exe)} {
+		for _, want := range []string{"ProductVersion1.0.0", "FileVersion1.0.0.0", "ProductNameHerald",
+			"OriginalFilename" + filepath.Base(exe)} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s: its version lacks %s: %q", filepath.Base(exe), want, text)
 			}

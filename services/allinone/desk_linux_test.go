@@ -53,10 +53,12 @@ func newPanel(t *testing.T, address string) *panel {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	p := &panel{t: t, conn: conn, registered: make(chan string, 16)}
-	if err := conn.Export(watcher{p.registered}, "/StatusNotifierWatcher", "org.kde.StatusNotifierWatcher"); err != nil {
+	if err := conn.Export(watcher{p.registered}, "/StatusNotifierWatcher",
+		"org.kde.StatusNotifierWatcher"); err != nil {
 		t.Fatal(err)
 	}
-	if reply, err := conn.RequestName("org.kde.StatusNotifierWatcher", dbus.NameFlagDoNotQueue); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {
+	if reply, err := conn.RequestName("org.kde.StatusNotifierWatcher", dbus.NameFlagDoNotQueue); err != nil ||
+		reply != dbus.RequestNameReplyPrimaryOwner {
 		t.Fatalf("got %v, %v", reply, err)
 	}
 	return p
@@ -110,7 +112,8 @@ func (i icon) menu() (labels []string, ids map[string]int32) {
 		Children   []dbus.Variant
 	}
 	var top node
-	call := i.conn.Object(i.name, "/StatusNotifierItem/menu").Call("com.canonical.dbusmenu.GetLayout", 0, int32(0), int32(-1), []string{})
+	call := i.conn.Object(i.name, "/StatusNotifierItem/menu").Call("com.canonical.dbusmenu.GetLayout", 0, int32(0),
+		int32(-1), []string{})
 	if err := call.Store(&revision, &top); err != nil {
 		i.t.Fatal(err)
 	}
@@ -133,7 +136,8 @@ func (i icon) choose(label string) {
 	for deadline := time.Now().Add(time.Minute); ids[label] == 0 && time.Now().Before(deadline); _, ids = i.menu() {
 		time.Sleep(10 * time.Millisecond) // it registers before its menu is complete
 	}
-	call := i.conn.Object(i.name, "/StatusNotifierItem/menu").Call("com.canonical.dbusmenu.Event", 0, ids[label], "clicked", dbus.MakeVariant(""), uint32(0))
+	call := i.conn.Object(i.name, "/StatusNotifierItem/menu").Call("com.canonical.dbusmenu.Event", 0, ids[label],
+		"clicked", dbus.MakeVariant(""), uint32(0))
 	if call.Err != nil || ids[label] == 0 {
 		i.t.Fatalf("choose %s of %v: %v", label, ids, call.Err)
 	}
@@ -167,13 +171,15 @@ func newUser(t *testing.T, busAddress string) user {
 	}
 	for name, script := range map[string]string{
 		"xdg-open": "#!/bin/sh\necho \"$1\" >>" + u.home + "/opened\n",
-		"xclip":    "#!/bin/sh\ncat >" + u.home + "/clipboard.new; mv " + u.home + "/clipboard.new " + u.home + "/clipboard\n",
+		"xclip": "#!/bin/sh\ncat >" + u.home + "/clipboard.new; mv " + u.home + "/clipboard.new " + u.home +
+			"/clipboard\n",
 	} {
 		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	u.env = []string{"HOME=" + u.home, "XDG_DATA_HOME=", "WAYLAND_DISPLAY=", "PATH=" + bin + ":" + os.Getenv("PATH"), "DBUS_SESSION_BUS_ADDRESS=" + busAddress}
+	u.env = []string{"HOME=" + u.home, "XDG_DATA_HOME=", "WAYLAND_DISPLAY=", "PATH=" + bin + ":" + os.Getenv("PATH"),
+		"DBUS_SESSION_BUS_ADDRESS=" + busAddress}
 	return u
 }
 

@@ -69,7 +69,8 @@ var desktopCommand = command{
 // Herald up in another way, by a variable or a data folder that is there.
 func launchedAsDesktop(args, environ []string) bool {
 	if windowed != "" {
-		return len(args) == 0 || strings.HasPrefix(args[0], "-") && !isHelp(args[0]) && strings.TrimLeft(args[0], "-") != "version"
+		return len(args) == 0 || strings.HasPrefix(args[0], "-") && !isHelp(args[0]) &&
+			strings.TrimLeft(args[0], "-") != "version"
 	}
 	_, err := os.Stat(filepath.Join("data", "herald.lock"))
 	ours := func(v string) bool { return strings.HasPrefix(v, "HERALD_") }
@@ -271,7 +272,8 @@ func (d *desk) sendTest(s *serving) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	text := "A test message from the desktop, " + time.Now().Format(time.TimeOnly)
-	resp, err := c.do(ctx, http.MethodPost, "/v1/channels/"+proto.Broadcast, nil, "text/plain; charset=utf-8", []byte(text))
+	resp, err := c.do(ctx, http.MethodPost, "/v1/channels/"+proto.Broadcast, nil, "text/plain; charset=utf-8",
+		[]byte(text))
 	if err != nil {
 		return "", err
 	}
@@ -311,7 +313,8 @@ func (d *desk) key(s *serving) (string, error) {
 			return secret, err
 		}
 	}
-	secret, _, err := store.Add(ctx, "desktop", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.Publish}}, time.Now())
+	secret, _, err := store.Add(ctx, "desktop", keystore.Options{Channels: []string{">"},
+		May: []auth.Scope{auth.Publish}}, time.Now())
 	if err != nil {
 		return "", err
 	}
@@ -351,7 +354,8 @@ func runningPage(ctx context.Context, cfg Config) string {
 	}
 	defer func() { _ = resp.Body.Close() }() // only read from
 	var api struct{ Info struct{ Title string } }
-	if json.NewDecoder(io.LimitReader(resp.Body, 8<<20)).Decode(&api) != nil || !strings.HasPrefix(api.Info.Title, "Herald") {
+	if json.NewDecoder(io.LimitReader(resp.Body, 8<<20)).Decode(&api) != nil ||
+		!strings.HasPrefix(api.Info.Title, "Herald") {
 		return ""
 	}
 	if console, err := get(consolePath); err == nil {

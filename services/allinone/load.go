@@ -144,13 +144,15 @@ func (l *load) check() (*url.URL, error) {
 	case l.rate < 1 || l.rate > maxLoadRate:
 		return nil, fmt.Errorf("rate: want 1 to %d messages a second", maxLoadRate)
 	case l.connections*l.rate > maxLoadDeliveries:
-		return nil, fmt.Errorf("%d connections times %d messages a second are more than %d deliveries a second; lower one of them", l.connections, l.rate, maxLoadDeliveries)
+		return nil, fmt.Errorf("%d connections times %d messages a second are more than %d deliveries a second; "+
+			"lower one of them", l.connections, l.rate, maxLoadDeliveries)
 	case l.duration < time.Second || l.duration > maxLoadDuration:
 		return nil, fmt.Errorf("duration: want 1s to %s", maxLoadDuration)
 	case l.size < 1 || l.size > proto.MaxMessageBytes-128:
 		return nil, fmt.Errorf("size: want 1 to %d bytes", proto.MaxMessageBytes-128)
 	case !l.elsewhere && !thisMachine(base.Hostname()):
-		return nil, fmt.Errorf("%s is not this machine: a load is for a machine of your own; -elsewhere says that it is", base.Hostname())
+		return nil, fmt.Errorf("%s is not this machine: a load is for a machine of your own; -elsewhere says that it is",
+			base.Hostname())
 	}
 	return base, nil
 }

@@ -38,7 +38,8 @@ func terminal(t *testing.T) (program, person *os.File) {
 func TestProgressOnTerminal(t *testing.T) {
 	folder, port := t.TempDir(), proctest.FreePort(t)
 	base := "http://127.0.0.1:" + port
-	server := start(t, "allinone", folder, nil, "-listen", "127.0.0.1:"+port, "-ops-listen", "127.0.0.1:"+proctest.FreePort(t))
+	server := start(t, "allinone", folder, nil, "-listen", "127.0.0.1:"+port, "-ops-listen",
+		"127.0.0.1:"+proctest.FreePort(t))
 	server.WaitFor("Open the page")
 	_, key, _ := strings.Cut(server.Output(), "API key:")
 	key = strings.Fields(key)[0]
@@ -52,10 +53,13 @@ func TestProgressOnTerminal(t *testing.T) {
 		shows  []string
 		prints string
 	}{
-		"send": {words: []string{"send", "-json", "-file", "lines.ndjson"}, fails: true, prints: `"line":500,"status":"stored"`,
-			shows: []string{"500 sent, 1 refused, ", "/s", "100%", "line 501: it is not JSON", "1 of 501 lines were refused"}},
-		"load": {words: []string{"load", "-connections", "5", "-rate", "50", "-duration", "1s"}, prints: "250 deliveries",
-			shows: []string{"5 connections", "100%"}},
+		"send": {words: []string{"send", "-json", "-file", "lines.ndjson"}, fails: true,
+			prints: `"line":500,"status":"stored"`,
+			shows: []string{"500 sent, 1 refused, ", "/s", "100%", "line 501: it is not JSON",
+				"1 of 501 lines were refused"}},
+		"load": {words: []string{"load", "-connections", "5", "-rate", "50", "-duration", "1s"},
+			prints: "250 deliveries",
+			shows:  []string{"5 connections", "100%"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			program, person := terminal(t)

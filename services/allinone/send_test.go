@@ -38,12 +38,15 @@ func TestSendCutOff(t *testing.T) {
 			}))
 			defer server.Close()
 			file := filepath.Join(t.TempDir(), "lines.txt")
-			if err := os.WriteFile(file, []byte("one\ntwo\n\nfour\n"+strings.Repeat("more\n", 1000)), 0o600); err != nil {
+			if err := os.WriteFile(file, []byte("one\ntwo\n\nfour\n"+strings.Repeat("more\n", 1000)),
+				0o600); err != nil {
 				t.Fatal(err)
 			}
 			var out, said bytes.Buffer
-			env := configtest.Vars(map[string]string{"HERALD_API_KEY": "hk_5kq2u7w3x9z4m6n8p1r0t2v4", "HERALD_URL": server.URL})
-			err := run(t.Context(), []string{"send", "-file", file}, env, streams{in: strings.NewReader(""), out: &out, err: &said})
+			env := configtest.Vars(map[string]string{"HERALD_API_KEY": "hk_5kq2u7w3x9z4m6n8p1r0t2v4",
+				"HERALD_URL": server.URL})
+			err := run(t.Context(), []string{"send", "-file", file}, env,
+				streams{in: strings.NewReader(""), out: &out, err: &said})
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v, want %q", err, c.says)
 			}

@@ -43,9 +43,11 @@ func newSystemService(c *call) (*systemService, task) {
 	s.cfg.Data = desktop.ServiceFolder()
 	t := task{settings: []config.Setting{
 		{Flag: "user", Help: "install: the user who runs the service", Into: &s.user},
-		{Flag: "folder", Help: "install: where a favicon.ico and config/socket_config.json are, and from where relative paths count; here", Into: &s.folder},
+		{Flag: "folder", Help: "install: where a favicon.ico and config/socket_config.json are, " +
+			"and from where relative paths count; here", Into: &s.folder},
 	}}
-	if len(c.args) > 2 && c.args[0] == "run" && c.args[1] == "-folder" { // as describe says it: before the config file is looked for
+	// As describe says it: before the config file is looked for.
+	if len(c.args) > 2 && c.args[0] == "run" && c.args[1] == "-folder" {
 		s.lost = os.Chdir(c.args[2])
 	}
 	s.notes = s.cfg.read(c, &t)
@@ -147,7 +149,12 @@ func (s *systemService) control(manager osservice.Service, verb string) error {
 		}
 		return fmt.Errorf("%s the service: %w", verb, mayNot(err))
 	}
-	done := map[string]string{"install": "installed; herald service start starts it, and so does the next start of the system", "uninstall": "uninstalled; its data is where it was", "start": "started", "stop": "stopped"}[verb]
+	done := map[string]string{
+		"install":   "installed; herald service start starts it, and so does the next start of the system",
+		"uninstall": "uninstalled; its data is where it was",
+		"start":     "started",
+		"stop":      "stopped",
+	}[verb]
 	_, err = fmt.Fprintln(out, "the service is "+done)
 	return err
 }
@@ -182,7 +189,8 @@ func (s *systemService) describe(c *osservice.Config) (err error) {
 	case "linux":
 		for _, unit := range []string{"/lib/systemd/system/herald.service", "/usr/lib/systemd/system/herald.service"} {
 			if _, err := os.Stat(unit); err == nil {
-				return fmt.Errorf("%s is there: the package brings the service; systemctl enable --now herald starts it", unit)
+				return fmt.Errorf("%s is there: the package brings the service; "+
+					"systemctl enable --now herald starts it", unit)
 			}
 		}
 		if s.user == "" && s.cfg.Data != desktop.ServiceFolder() {
@@ -213,7 +221,8 @@ func (s *systemService) variables() (map[string]string, error) {
 		_, set := s.call.env(setting.Env)
 		switch {
 		case setting.Secret && (set || setting.From == config.FromFlag):
-			return nil, fmt.Errorf("%[1]s: its value would stand where others can read it: write it into a file, and set %[1]s_FILE to that", setting.Env)
+			return nil, fmt.Errorf("%[1]s: its value would stand where others can read it: "+
+				"write it into a file, and set %[1]s_FILE to that", setting.Env)
 		case setting.Env == "":
 			continue
 		}

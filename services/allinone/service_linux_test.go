@@ -23,8 +23,8 @@ func TestServiceIsConfined(t *testing.T) {
 	for line := range strings.Lines(section) {
 		key, _, setting := strings.Cut(line, "=")
 		switch key {
-		case "User", "Group", "WorkingDirectory", "Environment", "EnvironmentFile", "ExecStart", "Restart": // theirs differ
-			continue
+		case "User", "Group", "WorkingDirectory", "Environment", "EnvironmentFile", "ExecStart", "Restart":
+			continue // theirs differ
 		case "ProtectHome": // the binary may lie there
 			line = "ProtectHome=read-only\n"
 		}
@@ -52,17 +52,25 @@ func TestServiceDescription(t *testing.T) {
 		lines string // of the environment in a unit
 	}{
 		"plain": {args: []string{"install"}, want: "service run -folder " + folder + " -data /var/lib/herald"},
-		"settings": {args: []string{"install", "-listen", ":80", "-user", "www", "-data", "/srv/100%"}, env: map[string]string{"HERALD_LOG_LEVEL": "debug"},
+		"settings": {args: []string{"install", "-listen", ":80", "-user", "www", "-data", "/srv/100%"},
+			env:   map[string]string{"HERALD_LOG_LEVEL": "debug"},
 			want:  "service run -folder " + folder + " -data /srv/100%% -listen :80 -user www -data /srv/100%%",
 			lines: `Environment="HERALD_LOG_LEVEL=debug"` + "\n"},
-		"settings before the verb": {args: []string{"-listen", ":80", "install"}, want: "service run -folder " + folder + " -data /var/lib/herald -listen :80"},
-		"another folder":           {args: []string{"install", "-data", "/srv/herald"}, fault: "data: the service's own user may write to /var/lib/herald alone"},
-		"a wrong setting":          {args: []string{"install", "-tls-cert", "/nonexistent/cert.pem"}, fault: "tls-key"},
-		"a secret":                 {args: []string{"install"}, env: map[string]string{"HERALD_API_KEY": "hk_5kq2u7w3x9z4m6n8p1r0t2v4"}, fault: "HERALD_API_KEY: its value would stand where others can read it: write it into a file, and set HERALD_API_KEY_FILE"},
-		"a secret as a flag":       {args: []string{"install", "-nats", "nats://user:password@localhost"}, fault: "HERALD_NATS_URL: its value would stand"},
+		"settings before the verb": {args: []string{"-listen", ":80", "install"}, want: "service run -folder " +
+			folder + " -data /var/lib/herald -listen :80"},
+		"another folder": {args: []string{"install", "-data", "/srv/herald"},
+			fault: "data: the service's own user may write to /var/lib/herald alone"},
+		"a wrong setting": {args: []string{"install", "-tls-cert", "/nonexistent/cert.pem"}, fault: "tls-key"},
+		"a secret": {args: []string{"install"},
+			env: map[string]string{"HERALD_API_KEY": "hk_5kq2u7w3x9z4m6n8p1r0t2v4"},
+			fault: "HERALD_API_KEY: its value would stand where others can read it: write it into a file, " +
+				"and set HERALD_API_KEY_FILE"},
+		"a secret as a flag": {args: []string{"install", "-nats", "nats://user:password@localhost"},
+			fault: "HERALD_NATS_URL: its value would stand"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := &call{args: append(c.args, "-folder", folder), env: configtest.Vars(c.env), std: streams{out: io.Discard, err: io.Discard}}
+			in := &call{args: append(c.args, "-folder", folder), env: configtest.Vars(c.env),
+				std: streams{out: io.Discard, err: io.Discard}}
 			var got osservice.Config
 			got.Option = osservice.KeyValue{}
 			s, start := newSystemService(in)
@@ -84,7 +92,8 @@ func TestServiceDescription(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", args, want)
 			}
 			unit, _ := got.Option["SystemdScript"].(string)
-			if !strings.Contains(unit, "\n"+c.lines+"Restart=") || strings.Contains(unit, "@") && !strings.Contains(unit, "@system-service") {
+			if !strings.Contains(unit, "\n"+c.lines+"Restart=") || strings.Contains(unit, "@") &&
+				!strings.Contains(unit, "@system-service") {
 				t.Errorf("the unit lacks %s:\n%s", c.lines, unit)
 			}
 			if got.UserName != s.user {

@@ -42,26 +42,31 @@ func TestTray(t *testing.T) {
 	if shown.property("Title", &title); title != "Herald" {
 		t.Errorf("got the title %q", title)
 	}
-	if shown.property("IconPixmap", &pictures); len(pictures) != 1 || pictures[0].Width < 32 || len(pictures[0].Pixels) != int(pictures[0].Width*pictures[0].Height*4) {
+	if shown.property("IconPixmap", &pictures); len(pictures) != 1 || pictures[0].Width < 32 ||
+		len(pictures[0].Pixels) != int(pictures[0].Width*pictures[0].Height*4) {
 		t.Errorf("the icon is %v", pictures)
 	}
 	labels, _ := shown.menu()
-	if want := []string{"Open", "Copy API key", "Copy console password", "Send a test message", "Quit"}; !slices.Equal(labels[1:], want) {
+	if want := []string{"Open", "Copy API key", "Copy console password", "Send a test message",
+		"Quit"}; !slices.Equal(labels[1:], want) {
 		t.Errorf("got the menu %q, want %q", labels, want)
 	}
 
 	shown.choose("Copy API key")
 	shown.shows("the API key is in the clipboard")
 	key := u.has("clipboard", "")
-	if status, answer := proctest.Post(t, base+"/v1/channels/broadcast", key, "text/plain", "by the copied key"); status != 200 {
+	if status, answer := proctest.Post(t, base+"/v1/channels/broadcast", key, "text/plain",
+		"by the copied key"); status != 200 {
 		t.Errorf("the copied key: %d %s", status, answer)
 	}
-	if status, _ := proctest.Post(t, base+"/v1/channels/broadcast", key+"x", "text/plain", "by another"); status != 401 {
+	if status, _ := proctest.Post(t, base+"/v1/channels/broadcast", key+"x", "text/plain",
+		"by another"); status != 401 {
 		t.Errorf("another key: %d, want 401", status)
 	}
 	shown.choose("Copy console password")
 	shown.shows("the password of admin is in the clipboard")
-	if password := u.has("clipboard", ""); password == key || !strings.Contains(u.has(".local/share/herald/greeting.txt", "password"), password) {
+	if password := u.has("clipboard", ""); password == key ||
+		!strings.Contains(u.has(".local/share/herald/greeting.txt", "password"), password) {
 		t.Errorf("the copied password is %q, and not that of the greeting", password)
 	}
 	listener := start(t, "allinone", u.home, u.env, "listen", "-since", "all", "-url", base)
@@ -109,7 +114,8 @@ func TestNoTray(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newUser(t, c.bus)
-			args := []string{"desktop", "-listen", "127.0.0.1:" + proctest.FreePort(t), "-ops-listen", "127.0.0.1:" + proctest.FreePort(t)}
+			args := []string{"desktop", "-listen", "127.0.0.1:" + proctest.FreePort(t), "-ops-listen", "127.0.0.1:" +
+				proctest.FreePort(t)}
 			if c.headless {
 				args = append(args, "-headless")
 			}
@@ -151,7 +157,8 @@ func TestDoubleClick(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			u := newUser(t, address)
 			port := proctest.FreePort(t)
-			files := map[string]string{"config/socket_config.json": fmt.Sprintf(`{"listen": "127.0.0.1:%s", "ops-listen": "127.0.0.1:%s"}`, port, proctest.FreePort(t))}
+			settings := fmt.Sprintf(`{"listen": "127.0.0.1:%s", "ops-listen": "127.0.0.1:%s"}`, port, proctest.FreePort(t))
+			files := map[string]string{"config/socket_config.json": settings}
 			if c.before {
 				files["data/herald.lock"] = ""
 			}

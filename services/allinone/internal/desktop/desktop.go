@@ -27,7 +27,8 @@ func Folder() (string, error) {
 		if dir := os.Getenv("LocalAppData"); dir != "" {
 			return filepath.Join(dir, "Herald"), nil
 		}
-		return "", errors.New("the variable LocalAppData, which names the folder of programs' data, is not set; name a folder with -data")
+		return "", errors.New("the variable LocalAppData, which names the folder of programs' data, is not set; " +
+			"name a folder with -data")
 	case "darwin":
 		home, err := os.UserHomeDir()
 		return filepath.Join(home, "Library", "Application Support", "Herald"), err
