@@ -213,7 +213,7 @@ func (b *bench) installNode(ctx context.Context) error {
 	if err := os.CopyFS(b.dir, socketIOFiles); err != nil {
 		return fmt.Errorf("files of the Socket.IO server: %w", err)
 	}
-	npm := exec.CommandContext(ctx, "npm", "ci", "--silent", "--no-audit", "--no-fund")
+	npm := exec.CommandContext(ctx, "npm", "ci", "--prefer-offline", "--fetch-retries=0", "--silent", "--no-audit", "--no-fund")
 	npm.Dir = b.path("socketio")
 	if out, err := npm.CombinedOutput(); err != nil {
 		b.result.withoutNode = fmt.Sprintf("npm ci: %v %s", err, strings.Join(strings.Fields(string(out)), " "))
