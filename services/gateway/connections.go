@@ -147,7 +147,9 @@ func (w *wanted) matches(c *session, seen *hub.Seen) bool {
 func (w *wanted) follows(seen *hub.Seen) bool {
 	for i := range seen.Subscriptions() {
 		name := seen.Name(i)
-		if name == w.Channel || !w.pattern && proto.Match(name, w.Channel) || w.pattern && !proto.IsPattern(name) && proto.Match(w.Channel, name) {
+		switch {
+		case name == w.Channel, !w.pattern && proto.Match(name, w.Channel),
+			w.pattern && !proto.IsPattern(name) && proto.Match(w.Channel, name):
 			return true
 		}
 	}
@@ -155,8 +157,10 @@ func (w *wanted) follows(seen *hub.Seen) bool {
 }
 
 func (w *wanted) mentions(c *session, seen *hub.Seen) bool {
-	if strings.Contains(c.conn.ID(), w.Text) || strings.Contains(c.user(), w.Text) || strings.Contains(addressText(c.conn.Remote()), w.Text) {
-		return true
+	for _, text := range []string{c.conn.ID(), c.user(), addressText(c.conn.Remote())} {
+		if strings.Contains(text, w.Text) {
+			return true
+		}
 	}
 	for i := range seen.Subscriptions() {
 		if strings.Contains(seen.Name(i), w.Text) {
@@ -164,6 +168,12 @@ func (w *wanted) mentions(c *session, seen *hub.Seen) bool {
 		}
 	}
 	return strings.Contains(w.a.agents.name(c.agent), w.Text)
+}
+
+// meant reports whether the question is about this client.
+func (c *session) meant(q ask.KickQuestion, address netip.Prefix) bool {
+	return q.ID != "" && c.conn.ID() == q.ID || q.User != "" && c.user() == q.User ||
+		address.IsValid() && address.Contains(c.conn.Remote())
 }
 
 // maxReasonText bounds what an operator tells a client.
@@ -194,7 +204,7 @@ func (a *answers) kick(ctx context.Context, q ask.KickQuestion) (out ask.KickAns
 	}
 	var found []*session
 	err = a.s.hub.Look(ctx, func(seen *hub.Seen) {
-		if c := sessionOf(seen); c != nil && (q.ID != "" && c.conn.ID() == q.ID || q.User != "" && c.user() == q.User || address.IsValid() && address.Contains(c.conn.Remote())) {
+		if c := sessionOf(seen); c != nil && c.meant(q, address) {
 			found = append(found, c)
 			// In the shard, and of one that follows something, the client's words do not change.
 			if q.Reason != "" && seen.Subscriptions() > 0 {
@@ -211,7 +221,8 @@ func (a *answers) kick(ctx context.Context, q ask.KickQuestion) (out ask.KickAns
 		}
 		c.conn.Close(code)
 		out.Kicked++
-		a.s.log.Info("an operator closed a connection", "conn", c.conn.ID(), "remote", c.conn.Remote(), "code", code.String(), "by", q.By, "reason", q.Reason)
+		a.s.log.Info("an operator closed a connection", "conn", c.conn.ID(), "remote", c.conn.Remote(),
+			"code", code.String(), "by", q.By, "reason", q.Reason)
 	}
 	return out, nil
 }

@@ -55,7 +55,7 @@ type Conn struct {
 	messages  uint64        // guarded by mu; see PushMessages
 	written   int32         // guarded by mu; bytes of queue[0] that are written
 	inflight  int32         // guarded by mu; bytes from the head of queue that writeBlocking is writing
-	queued    int           // guarded by mu, changed by owe; bytes in queue that are not written
+	queued    int           // guarded by mu, changed by setQueued; bytes in queue that are not written
 	unblocked chan struct{} // guarded by mu; closed by unblock; nil: nobody waits
 	timer     *time.Timer   // guarded by mu; for a stalled write or a goodbye; nil: neither
 	deadline  int64         // guarded by mu; Set.now when timer is due; 0: it is not
@@ -103,37 +103,6 @@ func (c *Conn) Queued() int {
 	return c.queued
 }
 
-// State is how much a connection has been sent.
-type State struct {
-	Queued   int    // bytes that wait until the socket has room for them
-	Bytes    uint64 // that the socket has taken
-	Messages uint64 // of PushMessages and SendWait
-}
-
-// State reads all of it at one moment.
-func (c *Conn) State() State {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return State{Queued: c.queued, Bytes: c.sent, Messages: c.messages}
-}
-
-// Protocol is the name of the connection's format.
-func (c *Conn) Protocol() string { return c.format.Name }
-
-// setQueued sets how many bytes are queued.
-func (c *Conn) setQueued(n int) {
-	switch was := c.queued; {
-	case n == was:
-		return
-	case was == 0:
-		c.set.behind.Add(1)
-	case n == 0:
-		c.set.behind.Add(-1)
-	}
-	c.set.queued.Add(int64(n - c.queued))
-	c.queued = n
-}
-
 // Push sends one or more whole frames to the client: it writes as much as the socket
 // has room for, and enqueues the rest. It keeps b until then; b must never be
 // changed. It does not block. On a connection that is closing it does nothing.
@@ -154,16 +123,6 @@ func (c *Conn) PushMessages(b []byte, n int) Fate {
 	}
 	return Written
 }
-
-// Fate is what became of what was pushed.
-type Fate uint8
-
-// Fates.
-const (
-	Written Fate = iota // the socket has taken it
-	Queued              // it waits, or a part of it
-	Dropped             // the connection is closing, perhaps because the queue was full
-)
 
 func (c *Conn) push(b []byte) {
 	if c.full || c.phase >= closeQueued || len(c.queue) > 0 || len(b) == 0 {
