@@ -20,7 +20,7 @@ export async function door(t, origin, options = {}) {
   const context = await (await browser()).newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 800 }, ...options });
   t.after(() => context.close());
   const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(60_000);
   const complaints = [];
   page.on("pageerror", (err) => complaints.push(String(err.stack ?? err)));
   page.on("dialog", (dialog) => {
