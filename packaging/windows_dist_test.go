@@ -34,6 +34,7 @@ func wine(t *testing.T) (environment []string) {
 	// From now on it stays when a command ends: else each command would boot Windows
 	// and start its services. (Begun before wineboot, there would be two service managers.)
 	quietly(server, "-p")
+	quietly("wine", "cmd", "/c", "exit") // boots it: what stays has no pipe of a later command
 	t.Cleanup(func() { quietly(server, "-k"); quietly(server, "-w") })
 	// Debian's Wine is older than Windows' function ProcessPrng, from which Go takes
 	// random numbers. A library that consists of its name alone sends callers on to
