@@ -177,7 +177,8 @@ func (s *clients) connect(number int, query string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.all[c.fd] = c
-	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | edge, Fd: int32(c.fd)})
+	event := &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | edge, Fd: int32(c.fd)}
+	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, c.fd, event)
 }
 
 func (s *clients) handshake(c *client, conn net.Conn, number int, query string) error {

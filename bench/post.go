@@ -85,7 +85,8 @@ func (t target) send(ctx context.Context, l load, begin time.Time, next *atomic.
 		}
 		n := min(l.each, l.messages-first)
 		body := l.body(first, n)
-		if _, err := fmt.Fprintf(c, "POST /v1/messages HTTP/1.1\r\nHost: %s\r\nX-API-KEY: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+		if _, err := fmt.Fprintf(c, "POST /v1/messages HTTP/1.1\r\nHost: %s\r\nX-API-KEY: %s\r\n"+
+			"Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
 			to.Host, t.key, kind, len(body), body); err != nil {
 			return err
 		}

@@ -48,7 +48,8 @@ func (b *bench) open(ctx context.Context) (err error) {
 		return fmt.Errorf("find this binary: %w", err)
 	}
 	build := exec.CommandContext(ctx, "go", append([]string{"build", "-o", b.dir + "/"}, tools...)...)
-	certify := exec.CommandContext(ctx, "sh", "-c", `go run "$(go env GOROOT)/src/crypto/tls/generate_cert.go" -ecdsa-curve P256 -host 127.0.0.1`)
+	certify := exec.CommandContext(ctx, "sh", "-c",
+		`go run "$(go env GOROOT)/src/crypto/tls/generate_cert.go" -ecdsa-curve P256 -host 127.0.0.1`)
 	certify.Dir = b.dir
 	for _, c := range []*exec.Cmd{build, certify} {
 		if out, err := c.CombinedOutput(); err != nil {
@@ -98,7 +99,8 @@ func (b *bench) perform(ctx context.Context, s scenario) error {
 			c := candidates[(b.round+i)%len(candidates)]
 			steps := slices.DeleteFunc(slices.Clone(s.steps), func(p step) bool {
 				return len(b.only) > 0 && !slices.Contains(b.only, p.name) || !p.each && n != largest ||
-					c.takes != "" && !slices.Contains(strings.Fields(c.takes), p.name) || c.name == "node" && b.result.withoutNode != ""
+					c.takes != "" && !slices.Contains(strings.Fields(c.takes), p.name) ||
+					c.name == "node" && b.result.withoutNode != ""
 			})
 			if len(steps) == 0 {
 				continue

@@ -103,7 +103,8 @@ type scale struct {
 func (p scalePlan) run(ctx context.Context, log io.Writer) (text string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.budget, fmt.Errorf("the run is not done after %s", p.budget))
 	defer cancel()
-	s := &scale{bench: &bench{log: log, result: &result{}}, scalePlan: p, clients: &crowd{n: p.clients}, n: float64(p.clients), costs: costs{}}
+	s := &scale{bench: &bench{log: log, result: &result{}}, scalePlan: p,
+		clients: &crowd{n: p.clients}, n: float64(p.clients), costs: costs{}}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, step := range []struct {
 		what string
@@ -258,7 +259,8 @@ func (s *scale) connecting(ctx context.Context) error {
 	}
 	pings := float64(after.Pings - before.Pings)
 	if after.Connected != s.clients.n || pings < s.n {
-		return fmt.Errorf("%d of %.0f clients are still there, and %.0f pings came within %s, want one for each at least", after.Connected, s.n, pings, s.window)
+		return fmt.Errorf("%d of %.0f clients are still there, and %.0f pings came within %s, want one for each at least",
+			after.Connected, s.n, pings, s.window)
 	}
 	s.costs["shake"] = came / s.n
 	s.costs["rush"] = (rush - without.resident) / s.n
@@ -295,7 +297,8 @@ func (s *scale) broadcasting(ctx context.Context) error {
 // do in the same time is what a message costs that has a client.
 func (s *scale) addressing(ctx context.Context) error {
 	messages := min(s.load, s.first(1))
-	l := load{messages: messages, perSecond: loadPerSecond, channel: func(i int) string { return fmt.Sprintf("public.u%05d", i*(s.first(1)/messages)) }}
+	channel := func(i int) string { return fmt.Sprintf("public.u%05d", i*(s.first(1)/messages)) }
+	l := load{messages: messages, perSecond: loadPerSecond, channel: channel}
 	if _, err := s.clients.call(ctx, "Reset", ""); err != nil {
 		return err
 	}
@@ -319,10 +322,15 @@ func (s *scale) addressing(ctx context.Context) error {
 
 // markdown is both tables and what must be known about them.
 func (s *scale) markdown() string {
-	return fmt.Sprintf("`make scale N=%d`, %s: %s connections on %d gateways, held by %d processes; %d processors of %s, %s, all on one machine over loopback, without TLS. "+
-		"Gateways as they ship, so at most 2000 connections per address: each client has one of its own in 127.0.0.0/8, and two channels, one that all follow, one of its own. "+
-		"Every client was counted to get every message, once; the last client had a broadcast after %.2f s (median). The kernel's memory is half of what `Slab` in /proc/meminfo grew by, as both ends of each connection are here; what waits in sockets is not among it. "+
-		"CPU of broadcasts is above that of sitting there. Other programs took %.0f %% of the machine meanwhile (median), which makes CPU dearer, since caches are shared.\n\n",
-		s.clients.n, time.Now().UTC().Format(time.DateOnly), thousands(s.clients.n), len(s.gateways), len(s.clients.parts), runtime.NumCPU(), machine(), runtime.Version(),
-		median(s.last), 100*median(s.result.foreign)) + s.costs.inputs() + "\nAnd what follows for a million:\n\n" + s.costs.forecasts()
+	return fmt.Sprintf("`make scale N=%d`, %s: %s connections on %d gateways, held by %d processes; %d processors of %s, %s, "+
+		"all on one machine over loopback, without TLS. Gateways as they ship, so at most 2000 connections per address: each client "+
+		"has one of its own in 127.0.0.0/8, and two channels, one that all follow, one of its own. "+
+		"Every client was counted to get every message, once; the last client had a broadcast after %.2f s (median). "+
+		"The kernel's memory is half of what `Slab` in /proc/meminfo grew by, as both ends of each connection are here; "+
+		"what waits in sockets is not among it. CPU of broadcasts is above that of sitting there. Other programs took %.0f %% "+
+		"of the machine meanwhile (median), which makes CPU dearer, since caches are shared.\n\n%s\n"+
+		"And what follows for a million:\n\n%s",
+		s.clients.n, time.Now().UTC().Format(time.DateOnly), thousands(s.clients.n), len(s.gateways), len(s.clients.parts),
+		runtime.NumCPU(), machine(), runtime.Version(), median(s.last), 100*median(s.result.foreign),
+		s.costs.inputs(), s.costs.forecasts())
 }

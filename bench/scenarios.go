@@ -47,8 +47,8 @@ var scenarios = []scenario{
 		{name: "idle", connects: true, do: arrive},
 		{name: "fanout", each: true, do: broadcast(1)},
 		{name: "bursts", each: true, do: broadcast(burstOf)},
-		{name: "storm", do: comeBack("%s clients lose their connection and come back at once: CPU per client", "… until all are back", 0)},
-		{name: "resume", do: comeBack("%s clients come back at once and get 20 missed messages: CPU per client", "… until all have them", missed)},
+		{name: "storm", do: comeBack(herd, "… until all are back", 0)},
+		{name: "resume", do: comeBack(herdMissed, "… until all have them", missed)},
 	}},
 	{channel: everybody, share: 1, most: mostSecure, tls: true, steps: []step{{name: "tls", connects: true, do: arrive}}},
 	{channel: everybody, share: 1, most: mostPinged, pings: true, steps: []step{{name: "ping", connects: true, do: ping}}},
@@ -96,6 +96,8 @@ const (
 	handshake, handshakeTLS   = "a handshake, CPU", "a handshake over TLS, CPU"
 	liveMemory                = "… heap and stacks in use"
 	pingTitle                 = "a ping and its pong, CPU"
+	herd                      = "%s clients lose their connection and come back at once: CPU per client"
+	herdMissed                = "%s clients come back at once and get 20 missed messages: CPU per client"
 	userTime                  = "… outside the kernel"
 	latencies                 = "… latency, p50 / p95 / p99"
 	perUser                   = "a channel for each client, single POSTs over 8 connections: CPU of a message"
@@ -136,7 +138,8 @@ func (t *trial) record(what string, unit unit, v ...float64) {
 
 // group is n clients of the channel.
 func (t *trial) group(n int, channel string) group {
-	return group{dialect: t.of.dialect, Channel: channel, Share: t.share, N: n, Addr: t.addr, TLS: t.tls, PerAddress: portsOfAnAddress}
+	return group{dialect: t.of.dialect, Channel: channel, Share: t.share, N: n, Addr: t.addr, TLS: t.tls,
+		PerAddress: portsOfAnAddress}
 }
 
 // arrive connects the clients at once, and measures what that costs and what memory

@@ -42,10 +42,13 @@ type dialect struct {
 
 var (
 	native   = dialect{Path: "/ws?channel={channel}", Ready: `"welcome"`}
-	socketIO = dialect{Path: "/socket.io/?EIO=4&transport=websocket", Hello: `40{"channels":["{channel}"]}`, Ready: `40{`, Ping: "2", Pong: "3"}
-	pusher   = dialect{Path: "/app/" + pusherKey + "?protocol=7", Hello: `{"event":"pusher:subscribe","data":{"channel":"{name}"}}`,
+	socketIO = dialect{Path: "/socket.io/?EIO=4&transport=websocket",
+		Hello: `40{"channels":["{channel}"]}`, Ready: `40{`, Ping: "2", Pong: "3"}
+	pusher = dialect{Path: "/app/" + pusherKey + "?protocol=7",
+		Hello: `{"event":"pusher:subscribe","data":{"channel":"{name}"}}`,
 		Ready: "subscription_succeeded", Ping: `{"event":"pusher:ping"`, Pong: `{"event":"pusher:pong"}`}
-	centrifugal = dialect{Path: "/ws", Hello: `{"id":1,"connect":{"data":{"channel":"{channel}"}}}`, Ready: `"connect"`, Ping: "{}", Pong: "{}"}
+	centrifugal = dialect{Path: "/ws", Hello: `{"id":1,"connect":{"data":{"channel":"{channel}"}}}`,
+		Ready: `"connect"`, Ping: "{}", Pong: "{}"}
 )
 
 // pusherKey is the key of the app that Pusher's clients use.
@@ -58,7 +61,8 @@ var candidates = []*candidate{
 	{"herald-socketio", "… Socket.IO clients", socketIO, "idle fanout bursts"},
 	{"herald-pusher", "… Pusher clients", pusher, "idle fanout bursts"},
 	{"textbook", "textbook gorilla " + version("github.com/gorilla/websocket"), native, "idle fanout bursts storm tls ping"},
-	{"centrifuge", "centrifuge " + version("github.com/centrifugal/centrifuge"), centrifugal, "idle fanout bursts storm tls ping channels nine"},
+	{"centrifuge", "centrifuge " + version("github.com/centrifugal/centrifuge"), centrifugal,
+		"idle fanout bursts storm tls ping channels nine"},
 	{"node", "Socket.IO on Node", socketIO, "idle fanout bursts"},
 	{"bare", "bare write(2)", native, "idle fanout bursts"},
 }
@@ -108,12 +112,14 @@ func (b *bench) startBroker(ctx context.Context, sync string) (s *system, err er
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, fmt.Errorf("start NATS: %w", err)
 	}
-	config := fmt.Sprintf("listen: %q\nhttp: %q\nprof_port: %s\njetstream { store_dir: %q, sync_interval: %q }\n", a[0], a[1], port(a[2]), dir, sync)
+	config := fmt.Sprintf("listen: %q\nhttp: %q\nprof_port: %s\njetstream { store_dir: %q, sync_interval: %q }\n",
+		a[0], a[1], port(a[2]), dir, sync)
 	if err := os.WriteFile(dir+"/nats.conf", []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("configure NATS: %w", err)
 	}
 	s = &system{natsURL: "nats://" + a[0], target: target{url: "http://" + a[3], key: rand.Text()}}
-	s.nats, err = b.launch(ctx, command("nats-server", nil, b.path("nats-server"), "-c", dir+"/nats.conf"), "", "http://"+a[2], "http://"+a[1]+"/healthz")
+	s.nats, err = b.launch(ctx, command("nats-server", nil, b.path("nats-server"), "-c", dir+"/nats.conf"),
+		"", "http://"+a[2], "http://"+a[1]+"/healthz")
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +219,8 @@ func (b *bench) installNode(ctx context.Context) error {
 	if err := os.CopyFS(b.dir, socketIOFiles); err != nil {
 		return fmt.Errorf("files of the Socket.IO server: %w", err)
 	}
-	npm := exec.CommandContext(ctx, "npm", "ci", "--prefer-offline", "--fetch-retries=0", "--silent", "--no-audit", "--no-fund")
+	npm := exec.CommandContext(ctx, "npm", "ci", "--prefer-offline",
+		"--fetch-retries=0", "--silent", "--no-audit", "--no-fund")
 	npm.Dir = b.path("socketio")
 	if out, err := npm.CombinedOutput(); err != nil {
 		b.result.withoutNode = fmt.Sprintf("npm ci: %v %s", err, strings.Join(strings.Fields(string(out)), " "))

@@ -160,16 +160,19 @@ func (r *result) markdown() string {
 	fmt.Fprintf(&b, "\n`make bench`, %s: %d processors of %s, %s, %d rounds, clients %v.",
 		time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), machine(), runtime.Version(), r.rounds, r.plan.sizes)
 	if r.withoutNode != "" {
-		fmt.Fprintf(&b, " The Socket.IO server on Node is not in this table, because it could not be installed (%s).", r.withoutNode)
+		fmt.Fprintf(&b, " The Socket.IO server on Node is not in this table, because it could not be installed (%s).",
+			r.withoutNode)
 	}
 	if len(r.foreign) > 0 {
-		fmt.Fprintf(&b, " Other programs took %.0f %% of the machine meanwhile (median); the more, the dearer is CPU, since caches are shared.", 100*median(r.foreign))
+		fmt.Fprintf(&b, " Other programs took %.0f %% of the machine meanwhile (median); the more, the dearer is CPU, "+
+			"since caches are shared.", 100*median(r.foreign))
 	}
 	for _, f := range r.failures {
 		fmt.Fprintf(&b, "\n\nNot measured in one round: %s.", f)
 	}
 	if verdicts := r.verdicts(); verdicts != "" {
-		b.WriteString("\n\nWhat Herald is held to, and whether this run reached it:\n\n| | goal | Herald | |\n| --- | --- | --- | --- |\n" + verdicts)
+		b.WriteString("\n\nWhat Herald is held to, and whether this run reached it:\n\n" +
+			"| | goal | Herald | |\n| --- | --- | --- | --- |\n" + verdicts)
 	}
 	return strings.TrimRight(b.String(), "\n")
 }
