@@ -37,18 +37,39 @@ type benchWay struct {
 	name, contentType, body string
 	each                    int // messages of a request
 	conns                   int // requests that are under way at a time
+	keyed                   bool
 }
 
 var benchWays = []benchWay{
-	{"single", "application/json", benchMessage, 1, 32},
-	{"single-64", "application/json", benchMessage, 1, 64},
-	{"array", "application/json", "[" + strings.Repeat(benchMessage+",", 99) + benchMessage + "]", 100, 32},
-	{"ndjson", "application/x-ndjson", strings.Repeat(benchMessage+"\n", 100), 100, 32},
+	{"single", "application/json", benchMessage, 1, 32, false},
+	{"single-64", "application/json", benchMessage, 1, 64, false},
+	{"array", "application/json", "[" + strings.Repeat(benchMessage+",", 99) + benchMessage + "]", 100, 32, false},
+	{"ndjson", "application/x-ndjson", strings.Repeat(benchMessage+"\n", 100), 100, 32, false},
+	{"ndjson-keyed", "application/x-ndjson", strings.Repeat(benchMessage+"\n", 100), 100, 32, true},
 }
 
-// request is one request of this way.
+// request is one request of this way. With keys it has an idempotency key, in which rekey
+// writes another number for each request.
 func (w benchWay) request(addr string) []byte {
-	return fmt.Appendf(nil, "POST /v1/messages HTTP/1.1\r\nHost: %s\r\nX-API-KEY: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", addr, envKey, w.contentType, len(w.body), w.body)
+	key := ""
+	if w.keyed {
+		key = keyHeader + strings.Repeat("0", keyDigits) + "\r\n"
+	}
+	const format = "POST /v1/messages HTTP/1.1\r\nHost: %s\r\nX-API-KEY: %s\r\nContent-Type: %s\r\n" +
+		"%sContent-Length: %d\r\n\r\n%s"
+	return fmt.Appendf(nil, format, addr, envKey, w.contentType, key, len(w.body), w.body)
+}
+
+const (
+	keyHeader = "Idempotency-Key: bench-"
+	keyDigits = 20
+)
+
+// rekey gives a request another key. It is the caller's own.
+func (w benchWay) rekey(request []byte, n int64) {
+	if i := bytes.Index(request, []byte(keyHeader)) + len(keyHeader); w.keyed {
+		copy(request[i:], fmt.Sprintf("%0*d", keyDigits, n))
+	}
 }
 
 // cpu is what this process has used, user and system.
@@ -59,7 +80,7 @@ func cpu() time.Duration {
 }
 
 // BenchmarkPublish stores messages with 128 bytes of data: one by one, in
-// arrays of 100, in NDJSON streams of 100 lines. An op is one message, stored
+// arrays of 100, in NDJSON streams of 100 lines, these with idempotency keys, too. An op is one message, stored
 // and acknowledged by JetStream with file storage; 32 or 64 requests are under way
 // at a time, over as many kept connections.
 //
@@ -178,14 +199,21 @@ func benchLoad(arg string) error {
 	}
 	fmt.Println("ready")
 	_, _ = io.Copy(io.Discard, os.Stdin)
+	begin := time.Now().UnixNano() // no key of an earlier load
 	var left atomic.Int64
 	left.Store(requests)
 	errs := make([]error, len(conns))
 	var wg sync.WaitGroup
 	for i, c := range conns {
 		wg.Go(func() {
-			for in := bufio.NewReader(c); left.Add(-1) >= 0 && errs[i] == nil; {
-				errs[i] = ask(c, in, request)
+			own := bytes.Clone(request)
+			for in := bufio.NewReader(c); errs[i] == nil; {
+				n := left.Add(-1)
+				if n < 0 {
+					return
+				}
+				way.rekey(own, begin+n)
+				errs[i] = ask(c, in, own)
 			}
 		})
 	}
@@ -206,7 +234,11 @@ func (w benchWay) ask(c net.Conn, in *bufio.Reader, request []byte) error {
 	if err != nil {
 		return err
 	}
-	if n := bytes.Count(answer, isStored); n != w.each {
+	n := bytes.Count(answer, isStored)
+	if w.keyed { // what was sent again, since its acknowledgement was late, is a duplicate of its own
+		n += bytes.Count(answer, []byte(`"status":"`+proto.StatusDuplicate+`"`))
+	}
+	if n != w.each {
 		return fmt.Errorf("%s: %d of %d stored: %.200s", resp.Status, n, w.each, answer)
 	}
 	return nil

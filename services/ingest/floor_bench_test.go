@@ -22,12 +22,14 @@ import (
 //
 //	go test -run '^$' -bench 'Floor|Publish/.*/single' -benchtime 3s
 func BenchmarkFloor(b *testing.B) {
-	res := proto.Result{Status: proto.StatusStored, Channel: "orders.eu", ID: proto.Cursor{Epoch: "mib3k2x9", Seq: 1 << 30}.String()}
+	id := proto.Cursor{Epoch: "mib3k2x9", Seq: 1 << 30}.String()
+	res := proto.Result{Status: proto.StatusStored, Channel: "orders.eu", ID: id}
 	line := append(res.AppendTo(nil), '\n')
 	b.Run("net-http", func(b *testing.B) {
 		l := benchListen(b)
 		server := &http.Server{
-			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 75 * time.Second,
+			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second,
+			WriteTimeout: time.Minute, IdleTimeout: 75 * time.Second,
 			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(io.Discard, r.Body)
 				w.Header()["Content-Type"] = []string{"application/json"}
@@ -39,7 +41,8 @@ func BenchmarkFloor(b *testing.B) {
 		floor(b, l)
 	})
 	b.Run("sockets", func(b *testing.B) {
-		answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nDate: %s\r\n\r\n%s", len(line), time.Now().UTC().Format(http.TimeFormat), line)
+		const format = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nDate: %s\r\n\r\n%s"
+		answer := fmt.Appendf(nil, format, len(line), time.Now().UTC().Format(http.TimeFormat), line)
 		l := benchListen(b)
 		go func() { // ends when l is closed; the connections when the load has ended
 			for {
