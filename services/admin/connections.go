@@ -148,6 +148,9 @@ func (s *Service) postKickMany(w http.ResponseWriter, r *http.Request, c *call) 
 	if err := readJSON(w, r, &body); err != nil {
 		return err
 	}
+	if (body.User == "") == (body.Address == "") {
+		return problemInvalid.With("want one of user and address")
+	}
 	q := ask.KickQuestion{User: body.User, Address: body.Address, Code: codeOr(body.Code), By: c.user,
 		Reason: body.Reason}
 	answers, silent, err := all[ask.KickAnswer](r.Context(), s, ask.Gateway, ask.Kick, q)
@@ -162,10 +165,7 @@ func (s *Service) postKickMany(w http.ResponseWriter, r *http.Request, c *call) 
 	if body.User == "" {
 		target = "address " + body.Address
 	}
-	if len(silent) > 0 {
-		s.log.Warn("connections were to be closed at gateways that did not answer", "target", target, "silent", silent)
-	}
-	s.kicked(r.Context(), w, c, target, q, sum)
+	s.kicked(r.Context(), w, c, target, q, sum, silent...)
 	return nil
 }
 
@@ -177,9 +177,16 @@ func codeOr(code int) int {
 	return code
 }
 
-// kicked writes down that connections were closed, and answers.
+// kicked writes down that connections were closed, and answers. At gateways that did not answer some may be left.
 func (s *Service) kicked(ctx context.Context, w http.ResponseWriter, c *call, target string, q ask.KickQuestion,
-	got ask.KickAnswer) {
-	s.audit(ctx, c, "kick", target, nil, map[string]any{"code": q.Code, "reason": q.Reason, "kicked": got.Kicked})
-	httpx.WriteJSON(w, http.StatusOK, got)
+	got ask.KickAnswer, silent ...string) {
+	after := map[string]any{"code": q.Code, "reason": q.Reason, "kicked": got.Kicked}
+	if len(silent) > 0 {
+		after["silent"] = silent
+	}
+	s.audit(ctx, c, "kick", target, nil, after)
+	httpx.WriteJSON(w, http.StatusOK, struct {
+		ask.KickAnswer
+		Silent []string `json:"silent,omitempty"`
+	}{got, silent})
 }

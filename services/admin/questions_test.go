@@ -177,6 +177,8 @@ func TestKicks(t *testing.T) {
 	b.want(http.StatusUnprocessableEntity, "POST", "api/connections/a/x/kick", map[string]any{"code": 1000})
 	b.want(http.StatusUnprocessableEntity, "POST", "api/connections/a/x/kick", map[string]any{"code": 4501, "user": "ada"})
 	b.want(http.StatusBadRequest, "POST", "api/kick", map[string]any{"who": "ada"})
+	b.want(http.StatusUnprocessableEntity, "POST", "api/kick", map[string]any{"code": 4501})
+	b.want(http.StatusUnprocessableEntity, "POST", "api/kick", map[string]any{"user": "ada", "address": "10.0.0.1"})
 	text := c.as(users.Admin).want(http.StatusOK, "GET", "api/audit?action=kick", nil).body
 	if !strings.Contains(text, "connection x1") || !strings.Contains(text, "user ada") || !strings.Contains(text, `"why"`) || strings.Contains(text, "gone") {
 		t.Errorf("audit: %s", text)
