@@ -12,18 +12,18 @@ import (
 var ErrCursor = errors.New("invalid id")
 
 // Cursor is a place in the stream, and, written as text, the id of the
-// message stored there: "mib3k2x9-1024", the epoch, a dash, the sequence.
+// message stored there: "mib3k2x9-1024", the epoch, a dash, the number.
 // To clients it is opaque: alphabet [0-9a-z-], at most 64 bytes.
 type Cursor struct {
-	// Epoch names one life of the stream. Sequences of another epoch say
+	// Epoch names one life of the stream. Numbers of another epoch say
 	// nothing: a stream that was made anew starts again at 1.
 	Epoch string
-	// Seq is the JetStream sequence. 0 is the place before the first message.
+	// Seq is the message's number: the stream sequence of its pack, shifted left by
+	// PlaceBits, plus its index in the pack (see Number). 0 is before the first message.
 	Seq uint64
 }
 
-// EpochOf derives the epoch from the creation time of the stream, which every
-// NATS server of a cluster reports alike: milliseconds in base 36, 8 bytes.
+// EpochOf writes the time at which an epoch began: milliseconds in base 36, 8 bytes.
 func EpochOf(created time.Time) string {
 	return strconv.FormatInt(created.UnixMilli(), 36)
 }

@@ -63,7 +63,7 @@ func (s *Service) getLog(w http.ResponseWriter, r *http.Request, c *call) error 
 		if q.Cursor = a.Header[ask.HeaderNext]; q.Cursor == "" {
 			return nil
 		}
-		if err = s.still(r, users.Viewer); err == nil { // who is removed reads no further
+		if err = s.authorizeAgain(r, users.Viewer); err == nil { // who is removed reads no further
 			a, err = s.search(r, q)
 		}
 		if err != nil || a.Status != http.StatusOK {

@@ -227,10 +227,10 @@ func (s *Service) authenticate(r *http.Request) (*call, error) {
 	return &call{user: u.Name, role: u.Role, csrf: csrf, expires: expires, session: ctx}, nil
 }
 
-// still reports whether who began an answer that lasts may go on with it: the
-// session has not ended, and the user still has the role. It is no use that keeps
-// the session alive. The error is a problem.
-func (s *Service) still(r *http.Request, role users.Role) error {
+// authorizeAgain authorizes a response that lasts anew: its session must be valid, and the
+// user must still have the role. It does not prolong the session. The error is a
+// problem.
+func (s *Service) authorizeAgain(r *http.Request, role users.Role) error {
 	c, err := s.authenticate(background(r))
 	if err == nil && !c.role.Includes(role) {
 		err = problemRole

@@ -126,3 +126,28 @@ func TestElapsedTimeIsMonotonic(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// maxLines is how long a Go file may be: one that is longer has two subjects.
+const maxLines = 400
+
+func TestFilesAreShort(t *testing.T) {
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git") {
+			return filepath.SkipDir
+		}
+		if filepath.Ext(path) != ".go" {
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if n := strings.Count(string(b), "\n"); n > maxLines {
+			t.Errorf("%s has %d lines, more than %d", path, n, maxLines)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -121,7 +121,7 @@ func (f *feed) start(ctx context.Context) error {
 		f.process = f.nc.ConnectedServerId()
 		state := natsx.StateOf(info)
 		f.maxAge.Store(int64(info.Config.MaxAge))
-		f.settled = state.Epochs.Foresees(f.nc)
+		f.settled = state.Epochs.Covers(f.nc)
 		f.begin(state, false)
 		f.started.Store(true)
 		return nil
@@ -165,13 +165,13 @@ func (f *feed) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case msg := <-f.live:
-			if f.moved(ctx) {
+			if f.switchServer(ctx) {
 				continue // msg may be of the old process
 			}
 			f.receive(ctx, msg)
 		case status, ok := <-lost:
 			if ok && status == nats.CONNECTED {
-				f.moved(ctx)
+				f.switchServer(ctx)
 				f.check(ctx)
 			} else if !ok {
 				lost = nil

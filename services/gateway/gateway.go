@@ -97,9 +97,10 @@ type Service struct {
 	replays  *budget
 	draining atomic.Bool
 
-	// sessions lives until every client is gone: replays end with it.
-	sessions context.Context
-	cut      context.CancelFunc
+	// replaying ends while the gateway drains, once every client was sent its close
+	// frame: replays under way stop then.
+	replaying  context.Context
+	endReplays context.CancelFunc
 }
 
 // New wires a gateway and binds its listener. ctx bounds the first fetch of a
@@ -147,7 +148,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	s.hops = newHops(deps.NATS, s.engine, id, cfg.Heartbeat*9/5)
 	s.feed = newFeed(deps.NATS, s.reader, s.hub, deps.Log, s.m, deps.Tracer, id)
 	s.sharing = &sharing{ips: s.ips, nc: deps.NATS, log: deps.Log, id: id, known: map[string]time.Time{}}
-	s.sessions, s.cut = context.WithCancel(context.Background())
+	s.replaying, s.endReplays = context.WithCancel(context.Background())
 	if cfg.Listen != "" {
 		r := httpx.NewRouter(deps.Log)
 		s.Mount(r)
@@ -282,7 +283,7 @@ func (s *Service) drain() {
 	s.sendPlacesNow()
 	window := min(s.cfg.Drain, time.Duration(n)*drainPace)
 	s.conns.Drain(context.Background(), window, proto.CloseGoingAway)
-	s.cut()
+	s.endReplays()
 	s.conns.Wait()
 	s.log.Info("every client has left", "clients", n, "took", time.Since(begin))
 }

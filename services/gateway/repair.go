@@ -10,8 +10,9 @@ import (
 	"github.com/herald-push/herald/services/internal/retry"
 )
 
-// check compares with the stream: is there more than what came, is it still
-// the same stream?
+// check reads the stream's state. If messages were lost, or the stream was made anew, it
+// starts the feed over and resets all clients; if the stream is ahead, it fetches the missing packs; if
+// the stream is behind, the next tick asks again. It takes 2.5 s at most.
 func (f *feed) check(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, canaryLate/2) // the canary waits meanwhile
 	defer cancel()
@@ -26,7 +27,7 @@ func (f *feed) check(ctx context.Context) {
 		return
 	}
 	state := natsx.StateOf(info)
-	f.settled = state.Epochs.Foresees(f.nc)
+	f.settled = state.Epochs.Covers(f.nc)
 	f.maxAge.Store(int64(info.Config.MaxAge))
 	if state.Last >= f.at {
 		f.behind = time.Time{}
@@ -43,7 +44,7 @@ func (f *feed) check(ctx context.Context) {
 		f.log.Error("the stream has lost its newest messages; clients are told to start over", "stream", proto.Stream,
 			"seq", state.Last+1, "upto", f.at)
 		f.m.lost.Inc()
-		f.begin(f.renewed(ctx, state), true)
+		f.begin(f.requestEpoch(ctx, state), true)
 	case state.Last < f.at:
 		f.doubt = true // the next tick asks again
 	default:
@@ -55,10 +56,10 @@ func (f *feed) check(ctx context.Context) {
 	}
 }
 
-// renewed has ingest begin another epoch, because the stream ends before
+// requestEpoch has ingest begin another epoch, because the stream ends before
 // something that was handed on. While no ingest is there, nothing of Herald's is
 // stored either.
-func (f *feed) renewed(ctx context.Context, state natsx.State) natsx.State {
+func (f *feed) requestEpoch(ctx context.Context, state natsx.State) natsx.State {
 	if err := natsx.ReportLoss(ctx, f.nc, state.Epochs.Newest(), f.at); err != nil {
 		f.log.Warn("nobody begins another epoch for a stream that has lost messages; is ingest running?", "err", err)
 		return state
@@ -74,11 +75,11 @@ func (f *feed) renewed(ctx context.Context, state natsx.State) natsx.State {
 // others can come meanwhile.
 const epochWait = 3 * time.Second
 
-// moved reports whether messages come from another nats-server process than
-// before. Those of the old one that are still queued are dropped: they may be
-// lost there, and what is not is repaired from the stream. If the new one is a
-// single server, the epoch of what it stores is waited for.
-func (f *feed) moved(ctx context.Context) bool {
+// switchServer finds out whether the connection now leads to another nats-server process.
+// If so it drops the messages of the old one that are still queued (they may be lost
+// there, and what is not is repaired from the stream), waits up to epochWait for the epoch of what
+// the new one stores, calls check, and returns true.
+func (f *feed) switchServer(ctx context.Context) bool {
 	process := f.nc.ConnectedServerId()
 	if process == f.process || process == "" { // not connected
 		return false
@@ -91,7 +92,7 @@ func (f *feed) moved(ctx context.Context) bool {
 	defer cancel()
 	_ = retry.Policy{Pause: 20 * time.Millisecond}.Until(wait, func(ctx context.Context) error { // fails only when wait ends
 		state, err := f.reader.State(ctx)
-		if err == nil && !state.Epochs.Foresees(f.nc) {
+		if err == nil && !state.Epochs.Covers(f.nc) {
 			err = errNoEpoch
 		}
 		return err
@@ -101,8 +102,8 @@ func (f *feed) moved(ctx context.Context) bool {
 	return true
 }
 
-// patienceWith is how long a stream may say that it ends before a message that
-// it handed out, until that is believed. In a cluster a server that was cut
+// patienceWith is how long a stream must report an end before a message that it handed out,
+// until the feed takes that for a loss. In a cluster a server that was cut
 // off may answer, or a leader that still catches up; a single server was
 // restored from a backup, or lost its last writes in a power cut.
 func patienceWith(state natsx.State) time.Duration {

@@ -93,15 +93,15 @@ func (c *session) stored(id proto.Cursor) (bool, natsx.State, error) {
 			return known && state.Last >= pack, state, nil
 		}
 		select {
-		case <-c.s.sessions.Done():
-			return false, natsx.State{}, c.s.sessions.Err()
+		case <-c.s.replaying.Done():
+			return false, natsx.State{}, c.s.replaying.Err()
 		case <-time.After(tickEvery / 2):
 		}
 	}
 }
 
 func (c *session) streamState() (natsx.State, error) {
-	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
+	ctx, cancel := context.WithTimeout(c.s.replaying, streamWait)
 	defer cancel()
 	return c.s.reader.State(ctx)
 }
@@ -111,9 +111,9 @@ type replay struct {
 	plan
 	channel string // the name that a subscribe frame asked for; empty: the names of the URL, together
 	answer  answer // sends the answer to that frame
-	// live is follow.after where the client already follows channel: messages after live reach it through that
-	// subscription, so the replay ends there. hub.Now: the client does not follow channel yet.
-	live uint64
+	// end is where the replay ends. If the client follows channel already, it is that subscription's follow.after: what is
+	// behind reaches the client through it. hub.Now: the client does not follow channel yet.
+	end uint64
 	// had is what the client has without a gap: every message after had, up to since, was sent to it. A gap frame raises it.
 	had      uint64
 	complete bool   // no gap frame was sent
@@ -154,7 +154,7 @@ const (
 // live happen in the hub's shard, so that nothing can come between.
 func (c *session) catchUp(p plan, channel string, answer answer) error {
 	r := &replay{
-		plan: p, channel: channel, answer: answer, live: c.hasAfter(channel), had: p.since, complete: true, from: "memory",
+		plan: p, channel: channel, answer: answer, end: c.hasAfter(channel), had: p.since, complete: true, from: "memory",
 		messages: c.s.rules.Load().cfg.ReplayMessages, bytes: c.s.rules.Load().cfg.ReplayBytes,
 	}
 	if p.gap != "" {
@@ -188,11 +188,12 @@ func (s *Service) isFar(since uint64) bool {
 	return recent.Count(since, recent.Last().Seq) > chunk
 }
 
-// goLive subscribes, if what is missed is little enough.
+// goLive has the hub subscribe the client from r.since on, and returns false if more has to be replayed before. If the client
+// is subscribed already, it only notes how far back the replay reached.
 func (c *session) goLive(r *replay) bool {
 	since := r.since
-	if r.live != hub.Now {
-		if since < r.live {
+	if r.end != hub.Now {
+		if since < r.end {
 			return false
 		}
 		since = hub.Now // live already: only what came before was missed
@@ -230,7 +231,7 @@ func (c *session) gap(r *replay, reason, since string, upTo uint64) {
 func (c *session) skip(r *replay) {
 	tail := min(replayTail, c.s.rules.Load().cfg.ReplayMessages)
 	c.pay(time.Duration(c.s.cfg.RecentMessages) * scanCost)
-	if upTo := min(c.s.hub.Recent().Newest(r.names, tail), r.live); upTo > r.since {
+	if upTo := min(c.s.hub.Recent().Newest(r.names, tail), r.end); upTo > r.since {
 		c.gap(r, proto.GapLimit, c.id(r.since), upTo)
 		r.since = upTo
 	}
@@ -248,7 +249,7 @@ func (c *session) send(r *replay, m *hub.Message, e *hub.Encoding) error {
 	r.sent++
 	r.bytes -= len(m.Body)
 	if r.sending == nil {
-		return c.conn.SendWait(c.s.sessions, m.Encoded(e))
+		return c.conn.SendWait(c.s.replaying, m.Encoded(e))
 	}
 	err := c.conn.SendWait(r.sending, m.Encoded(e))
 	if errors.Is(err, context.DeadlineExceeded) { // others need the memory
@@ -314,7 +315,7 @@ func (c *session) sendStored(r *replay, upTo uint64) error {
 // room waits for memory for what is read from the stream. release returns it; from
 // now until then the client must read what it is sent: see sendTime.
 func (c *session) room(r *replay, bytes int) (release func(), err error) {
-	free, err := c.s.replays.acquire(c.s.sessions, c.conn.Remote(), bytes)
+	free, err := c.s.replays.acquire(c.s.replaying, c.conn.Remote(), bytes)
 	if err != nil {
 		return nil, err
 	}
@@ -322,7 +323,7 @@ func (c *session) room(r *replay, bytes int) (release func(), err error) {
 		free()
 		return nil, conn.ErrClosed
 	}
-	ctx, cancel := context.WithTimeout(c.s.sessions, sendTime)
+	ctx, cancel := context.WithTimeout(c.s.replaying, sendTime)
 	r.sending = ctx
 	return func() {
 		r.sending = nil
@@ -332,7 +333,7 @@ func (c *session) room(r *replay, bytes int) (release func(), err error) {
 }
 
 func (c *session) read(names []string, since, upTo uint64) (natsx.Span, error) {
-	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
+	ctx, cancel := context.WithTimeout(c.s.replaying, streamWait)
 	defer cancel()
 	return c.s.reader.Read(ctx, natsx.Range{
 		Names: names, Since: since, UpTo: upTo, Messages: chunk, Bytes: c.s.cfg.pageBytes(),
@@ -348,7 +349,7 @@ func (c *session) sendLast(r *replay) error {
 		return err
 	}
 	defer release()
-	ctx, cancel := context.WithTimeout(c.s.sessions, streamWait)
+	ctx, cancel := context.WithTimeout(c.s.replaying, streamWait)
 	defer cancel()
 	newest, err := c.s.reader.Last(ctx, r.names, r.since, c.s.replays.each)
 	if err != nil {

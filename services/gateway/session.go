@@ -105,8 +105,9 @@ const (
 // principal is who the client is.
 func (c *session) principal() *auth.Principal { return c.who.Load() }
 
-// Deliver, Gap, Passed and Reset make a session a hub.Sink.
+// Deliver, Gap, Passed and Reset implement hub.Sink.
 func (c *session) Deliver(b *hub.Batch) {
+	c.fate = 0 // of what is left out, too
 	if !b.Excepts(c.conn.ID()) {
 		c.fate = c.conn.PushMessages(b.Encoded(c.words.message), len(b.Messages))
 		return
@@ -318,7 +319,7 @@ func (c *session) has(channel string, seq uint64) bool {
 // failed closes a connection whose replay failed, with a code that has the client come
 // back and resume.
 func (c *session) failed(err error) {
-	if errors.Is(err, conn.ErrClosed) || c.s.sessions.Err() != nil {
+	if errors.Is(err, conn.ErrClosed) || c.s.replaying.Err() != nil {
 		return
 	}
 	c.s.log.Warn("a client could not be brought up to date; it is told to come back", "conn", c.conn.ID(), "err", err)

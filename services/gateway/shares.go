@@ -175,7 +175,7 @@ func (s *Service) wait(d time.Duration, gone func() bool) {
 	for ; d > 0 && !gone(); d -= step {
 		select {
 		case <-time.After(min(d, step)):
-		case <-s.sessions.Done():
+		case <-s.replaying.Done():
 			return
 		}
 	}

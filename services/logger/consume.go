@@ -178,7 +178,7 @@ func (c *consumer) follow(ctx context.Context) error {
 const epochWait = 3 * time.Second
 
 func (s *attachment) awaitEpoch(ctx context.Context, stream jetstream.Stream) (jetstream.Stream, error) {
-	for deadline := time.Now().Add(epochWait); !natsx.EpochsOf(stream.CachedInfo()).Foresees(s.nc) &&
+	for deadline := time.Now().Add(epochWait); !natsx.EpochsOf(stream.CachedInfo()).Covers(s.nc) &&
 		time.Now().Before(deadline); {
 		_ = retry.Pause(ctx, 50*time.Millisecond) // AwaitStream returns ctx's error
 		var err error

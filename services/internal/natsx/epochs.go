@@ -152,10 +152,10 @@ func (e Epochs) Same(other Epochs, seq uint64) bool { return e.At(seq) == other.
 // Equal reports whether two lists are the same.
 func (e Epochs) Equal(other Epochs) bool { return slices.Equal(e.list, other.list) }
 
-// Foresees reports whether the epochs are those of a stream that the
+// Covers reports whether the epochs are those of a stream that the
 // connected server has, as far as the connection tells: a single server that was
 // started since begins another epoch, which ingest declares.
-func (e Epochs) Foresees(nc *nats.Conn) bool {
+func (e Epochs) Covers(nc *nats.Conn) bool {
 	process, single := process(nc)
 	return !single || e.server == "" || e.server == process
 }

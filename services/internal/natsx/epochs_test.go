@@ -37,13 +37,13 @@ func TestEpochBeginsWithTheServer(t *testing.T) {
 		_, err := js.Stream(t.Context(), proto.Stream)
 		return err == nil
 	})
-	if e := epochsOf(t, js); !e.Equal(before) || e.Foresees(nc) {
-		t.Errorf("before it is declared: got %v, foreseen %v", e, e.Foresees(nc))
+	if e := epochsOf(t, js); !e.Equal(before) || e.Covers(nc) {
+		t.Errorf("before it is declared: got %v, foreseen %v", e, e.Covers(nc))
 	}
 	_, second := s.Stream(nc)
 	store(t, js, "a")
 	e := epochsOf(t, js)
-	if second == first || e.Newest() != second || e.Begins() != 4 || !e.Foresees(nc) {
+	if second == first || e.Newest() != second || e.Begins() != 4 || !e.Covers(nc) {
 		t.Errorf("got %s from %d, then %s", e.Newest(), e.Begins(), first)
 	}
 	if got := []string{e.At(1), e.At(3), e.At(4), e.At(100)}; !slices.Equal(got, []string{first, first, second, second}) {

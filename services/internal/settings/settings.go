@@ -48,7 +48,7 @@ type Part struct {
 // Of makes a Part of a service's configuration: began is what the process began
 // with, table declares its settings, check is its own rules, and names are the flags
 // of the settings that may change. apply is called with a whole configuration, one
-// call at a time, from the goroutine of Live.Run, and must not block.
+// call at a time, while Live holds its lock: it must neither block nor call Live.
 func Of[C any](service string, began C, table func(*C) []config.Setting, check func(*C) error, apply func(C),
 	names ...string) Part {
 	return Part{service: service, names: names, try: func(values map[string]string) (func(), error) {

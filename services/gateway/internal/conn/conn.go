@@ -75,7 +75,7 @@ type Conn struct {
 	lastIn     atomic.Int64 // Set.now when something came last
 	slot       int32        // fixed; of the set's wheel
 	place      int32        // guarded by set.mu; index in its slot
-	pinged     int64        // owned by Set.Run; Set.now of the heartbeat that is not answered yet; 0: none
+	pinged     int64        // owned by Set.Run; Set.now of the last heartbeat, 0 after an answer; in a Steady format it begins with the connection, and stays
 	expires    int64        // guarded by mu; Unix milliseconds; 0: never; see Expire
 }
 
@@ -104,8 +104,8 @@ func (c *Conn) Queued() int {
 }
 
 // Push sends one or more whole frames to the client: it writes as much as the socket
-// has room for, and enqueues the rest. It keeps b until then; b must never be
-// changed. It does not block. On a connection that is closing it does nothing.
+// has room for, and enqueues the rest. It may keep b; nobody may change b
+// afterwards. It does not block. On a connection that is closing it does nothing.
 func (c *Conn) Push(b []byte) { c.PushMessages(b, 0) }
 
 // PushMessages is Push for the frames of so many messages, which are counted. It returns

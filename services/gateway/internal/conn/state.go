@@ -4,7 +4,7 @@ package conn
 type State struct {
 	Queued   int    // bytes that wait until the socket has room for them
 	Bytes    uint64 // that the socket has taken
-	Messages uint64 // of PushMessages and SendWait
+	Messages uint64 // of PushMessages and SendWait, those that were dropped included
 }
 
 // State reads all of it at one moment.

@@ -45,7 +45,7 @@ func (s *Parked) adopt(p *poller, nc net.Conn) bool {
 	return true
 }
 
-// Watch makes *Parked a Polled. Whatever came before is an event: bytes are readable.
+// Watch implements Polled. It never says that bytes are readable: epoll reports those that came before as an event.
 func (s *Parked) Watch(o Owner) (readable bool, err error) { return false, s.poller.add(s, o) }
 
 // CloseWrite, Close, Read and Write: see Socket and Polled.

@@ -29,7 +29,7 @@ func Respond(w http.ResponseWriter) *Response {
 // Write says that there is no room, so that WriteBy writes.
 func (s *Response) Write([]byte) (n int, full bool, err error) { return 0, true, nil }
 
-// WriteBy makes *Response a DeadlineWriter. After an error none of b counts as
+// WriteBy implements DeadlineWriter. After an error none of b counts as
 // written: what net/http holds back may never arrive.
 func (s *Response) WriteBy(b []byte, deadline time.Time) (n int, err error) {
 	if err := s.setDeadline(deadline); err != nil {

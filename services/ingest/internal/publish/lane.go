@@ -32,9 +32,9 @@ import (
 // cluster it does wait: between two leaders of a stream a message may be lost and
 // the one behind it stored.
 //
-// When something is not acknowledged (the connection was lost, the stream has no
-// leader) nothing new leaves before everything that was in flight has been sent
-// again, in the same order, and acknowledged. Each flight has a message id, so it is
+// When an acknowledgement is missing (the connection was lost, the stream has no
+// leader) nothing new leaves before everything that is in flight was acknowledged or
+// given up. What was not acknowledged is sent again, in the same order. Each flight has a message id, so it is
 // stored once however often it is sent. What is not stored within Patience is
 // given up. Safe for concurrent use.
 type lane struct {

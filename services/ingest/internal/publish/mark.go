@@ -10,7 +10,7 @@ import (
 func (s *stream) unsure() bool {
 	process, l := s.process.Load(), s.life.Load()
 	return s.outages.Load() != s.cleared.Load() || process == nil || *process != s.nc.ConnectedServerId() || l != nil &&
-		!l.epochs.Foresees(s.nc)
+		!l.epochs.Covers(s.nc)
 }
 
 // mark is where the stream stands. Errors are ErrNoStream, and errStore while
@@ -40,9 +40,10 @@ func (s *stream) departure() (mark, error) {
 // certain reports whether an acknowledgement of what was sent at m is of m's
 // life of the stream, and notes its sequence. Otherwise epoch has to ask.
 func (s *stream) certain(out outcome, m mark) bool {
-	// The sequence of a duplicate is the first one's, old as it may be.
-	later := !out.duplicate && out.seq <= m.last
-	if later || s.unsure() || s.life.Load() != m.life {
+	// A sequence that is not above one that was stored before: the stream was made anew in between. The sequence of
+	// a duplicate is the first one's, old as it may be.
+	wentBack := !out.duplicate && out.seq <= m.last
+	if wentBack || s.unsure() || s.life.Load() != m.life {
 		return false
 	}
 	m.life.raise(out.seq)
@@ -55,14 +56,14 @@ func (s *stream) certain(out outcome, m mark) bool {
 // epoch is the epoch of what was sent at m and acknowledged. It asks NATS first if
 // the epoch is in doubt. The error wraps errEpoch: the id would be a guess.
 func (s *stream) epoch(ctx context.Context, out outcome, m mark) (string, error) {
-	later := !out.duplicate && out.seq <= m.last
-	if later || s.unsure() {
+	wentBack := !out.duplicate && out.seq <= m.last
+	if wentBack || s.unsure() {
 		if err := s.check(ctx); err != nil {
 			return "", fmt.Errorf("%w: %w", errEpoch, err)
 		}
 	}
 	l := s.life.Load()
-	if l != m.life && !later {
+	if l != m.life && !wentBack {
 		return "", errEpoch
 	}
 	l.raise(out.seq)
@@ -70,7 +71,7 @@ func (s *stream) epoch(ctx context.Context, out outcome, m mark) (string, error)
 	return l.epochs.At(out.seq), nil
 }
 
-// doubt has the stream looked at now, because it does not answer publishers.
+// doubt asks run to read the stream's state soon. It does not block.
 func (s *stream) doubt() {
 	select {
 	case s.doubted <- struct{}{}:

@@ -98,7 +98,8 @@ func (p *Publisher) Run(ctx context.Context) {
 // then, and it is tried again.
 func (p *Publisher) Limit(maxAge time.Duration, maxBytes int64) { p.stream.limit(maxAge, maxBytes) }
 
-// Close fails what still waits, and takes no more.
+// Close fails what still waits to be stored, and stores nothing more. Ephemeral messages
+// leave as long as the connection lasts.
 func (p *Publisher) Close() { p.lane.close() }
 
 // Epoch is the stream's; empty before it is declared.
