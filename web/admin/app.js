@@ -138,8 +138,11 @@ const App = component(() => () => {
   return html`<${Shell} />${ended.value && html`<${Login} over />`}`;
 });
 
+let again;
+
+/** Finds out who is signed in. What stands in the way of the answer passes, so it is asked again until there is one. */
 async function begin() {
-  start.value = undefined;
+  clearTimeout(again);
   try {
     session.value = await call("GET", "session");
   } catch (err) {
@@ -148,6 +151,7 @@ async function begin() {
       session.value = null;
     } else {
       start.value = err;
+      again = setTimeout(begin, 2000);
     }
   }
 }

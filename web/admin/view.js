@@ -110,6 +110,7 @@ export const Dialog = component((self, { onClose, stay }) => {
   const ref = createRef();
   const id = `dialog-${++dialogs}`;
   self.mounted(() => ref.current.showModal());
+  self.cleanup(() => ref.current?.close()); // which gives the focus back; taking it away alone does not
   return ({ title, children, wide }) => html`<dialog ref=${ref} class=${wide ? "wide" : ""} aria-labelledby=${id}
     onCancel=${(event) => { if (stay) event.preventDefault(); }} onClose=${() => onClose?.()}>
     <div class="heading"><h2 id=${id}>${title}</h2>

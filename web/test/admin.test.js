@@ -9,7 +9,7 @@ import { suite, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import WebSocket from "ws";
 import { at, certificate, console_, details, dialog, door, findings, folder, freePort, go, heading, PAGES, rows, signIn } from "./console.js";
-import { herald, open, state, until } from "./herald.js";
+import { browser, herald, open, state, until } from "./herald.js";
 import { parts } from "./parts.js";
 
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
@@ -59,6 +59,20 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await other.page.getByRole("button", { name: "Sign out" }).click();
     await other.page.getByLabel("Name").waitFor();
     assert.deepEqual([...complaints, ...other.complaints], []);
+  });
+
+  test("a console that is not ready yet is asked again", { timeout: 300_000 }, async (t) => {
+    const server = await herald(t);
+    const context = await (await browser()).newContext();
+    t.after(() => context.close());
+    const page = await context.newPage();
+    let refused = 0;
+    await page.route("**/admin/api/session", (route) => (refused++ < 2
+      ? route.fulfill({ status: 503, contentType: "application/problem+json", body: '{"title":"Not now","detail":"NATS does not answer"}' })
+      : route.continue()));
+    await page.goto(`${server.origin}/admin/`);
+    await page.getByRole("alert").filter({ hasText: "NATS does not answer" }).waitFor();
+    await page.getByLabel("Name").waitFor();
   });
 
   test("weighs at most 150 KB before data, and is there in a second", { timeout: 300_000 }, async (t) => {
@@ -492,6 +506,12 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await page.keyboard.press("Escape");
     await dialog(page).waitFor({ state: "detached" });
     await until(async () => await focused() === "New key…");
+    await (await details(page, "default")).getByRole("button", { name: "Rotate…" }).focus();
+    await page.keyboard.press("Enter");
+    await dialog(page).getByRole("button", { name: "Cancel" }).focus();
+    await page.keyboard.press("Enter");
+    await dialog(page).waitFor({ state: "detached" });
+    await until(async () => await focused() === "Rotate…");
     assert.deepEqual(complaints, []);
   });
 
