@@ -259,7 +259,7 @@ func (p *patient) broker(ctx context.Context) {
 		return
 	}
 	state := s.CachedInfo().State
-	p.fine("stream %s keeps %d messages, %s", proto.Stream, state.Msgs, mebibytes(state.Bytes))
+	p.fine("stream %s keeps %d packs of messages, %s", proto.Stream, state.Msgs, mebibytes(state.Bytes))
 	defer p.whole(nc) // it may take longer than the questions below
 	if fault, err := natsx.AskStore(ctx, nc); fault != nil {
 		p.wrong("Make room on NATS' disk. An embedded NATS goes on by itself then; restart one that is elsewhere.",
@@ -279,7 +279,7 @@ func (p *patient) broker(ctx context.Context) {
 	case len(list) == 0 && p.cfg.Ingest.APIKey == "":
 		p.wrong("Make one: herald keys add NAME.", "there is no API key, so nobody can publish")
 	default:
-		p.fine("%d API keys are stored", len(list))
+		p.fine("API keys stored: %d", len(list))
 	}
 }
 

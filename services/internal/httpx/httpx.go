@@ -124,7 +124,11 @@ func NewRouter(log *slog.Logger) *chi.Mux {
 	})
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) {
 		allow(w, r)
-		WriteProblem(w, r, log, proto.ProblemMethod.With(r.Method+" "+r.URL.Path))
+		detail := r.Method + " " + r.URL.Path
+		if allowed := w.Header()["Allow"]; len(allowed) > 0 {
+			detail += "; it takes " + strings.Join(allowed, ", ")
+		}
+		WriteProblem(w, r, log, proto.ProblemMethod.With(detail))
 	})
 	return r
 }
