@@ -3,6 +3,7 @@
 import { component, createRef, html, signal } from "./component.js";
 import { zone } from "./view.js";
 import * as format from "./format.js";
+import { clockSteps, labels, lone, steps } from "./plot.js";
 
 /** @type {Promise<any> | undefined} */
 let library;
@@ -26,8 +27,9 @@ function uPlot() {
 }
 
 const HEIGHT = 128;
-/** Steps between lines of a chart of bytes. */
-const POWERS = Array.from({ length: 45 }, (_, i) => 2 ** i);
+/** Steps between the lines of a chart, by how its figures are shown. */
+const STEPS = new Map([[format.bytes, Array.from({ length: 45 }, (_, i) => 2 ** i)], [format.number, steps(1)],
+  [format.rate, steps(0.01)], [format.millis, steps(0.1)], [format.duration, steps(0.001)]]);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 /**
@@ -41,6 +43,8 @@ export const Chart = component((self, first) => {
   let props = first;
   let shape = "";
   let gone = false;
+  /** Whether the times are labelled without their seconds. */
+  const long = () => props.times.at(-1) - props.times[0] > 240;
 
   const draw = async () => {
     let Plot;
@@ -65,26 +69,24 @@ export const Chart = component((self, first) => {
     chart = new Plot({
       width: ref.current.clientWidth,
       height: HEIGHT,
-      padding: [8, 16, 0, 0],
+      padding: [8, 28, 0, 0],
       legend: { show: false },
       tzDate: zone.value === "utc" ? (seconds) => Plot.tzDate(new Date(seconds * 1000), "Etc/UTC") : undefined,
       cursor: { y: false, sync: { key: "herald" }, points: { size: 6 }, drag: { x: false, y: false } },
       hooks: { setCursor: [(plot) => { at.value = plot.cursor.idx ?? undefined; }] },
       scales: { y: { range: (_, low, high) => [0, Math.max(high ?? 0, 1e-9) * 1.1] } },
       axes: [
-        { ...axis, grid: { show: false }, size: 22, space: 64,
-          values: (_, splits) => {
-            const end = props.times.at(-1) - props.times[0] > 240 ? -3 : undefined; // seconds only where they differ
-            return splits.map((s) => format.time(s * 1000, zone.value).slice(-8, end));
-          } },
-        { ...axis, size: 56, space: 32, incrs: props.show === format.bytes ? POWERS : undefined,
-          values: (_, splits) => splits.map((n) => props.show(n)) },
+        { ...axis, grid: { show: false }, size: 22, space: 64, incrs: () => clockSteps(long()),
+          values: (_, splits) => labels(splits.map((s) =>
+            format.time(s * 1000, zone.value).slice(-8, long() ? -3 : undefined))) },
+        { ...axis, size: 56, space: 32, incrs: STEPS.get(props.show),
+          values: (_, splits) => labels(splits.map((n) => props.show(n))) },
       ],
       series: [{}, ...props.lines.map(({ tone }, i) => ({
         stroke: colour(tone),
         width: 1.5,
         fill: i === 0 && props.lines.length === 1 ? `color-mix(in srgb, ${colour(tone)} 12%, transparent)` : undefined,
-        points: { show: false },
+        points: { show: true, size: 5, fill: colour(tone), filter: (plot, series) => lone(plot.data[series]) },
         spanGaps: false,
       }))],
     }, data, ref.current);

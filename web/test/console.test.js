@@ -8,6 +8,7 @@ import { follow, publish, quote } from "../admin/curl.js";
 import { line, member, parse } from "../admin/exact.js";
 import * as format from "../admin/format.js";
 import { read, resort, write } from "../admin/place.js";
+import { clockSteps, labels, lone, steps } from "../admin/plot.js";
 import { reader } from "../admin/stream.js";
 
 /** The value that a node stands for, with the text of numbers. */
@@ -153,5 +154,28 @@ suite("figures", () => {
     assert.equal(format.time("<b>", "local"), "<b>");
     const local = format.time(at, "local", "full");
     assert.equal(new Date(local.replace(" ", "T")).toISOString(), at);
+  });
+});
+
+suite("charts", () => {
+  test("labels of one axis differ", () => {
+    assert.deepEqual(labels(["00:00:00", "00:00:00", "00:00:01", "00:00:01"]), ["00:00:00", "", "00:00:01", ""]);
+    for (const [show, least] of [[format.number, 1], [format.rate, 0.01], [format.millis, 0.1], [format.duration, 0.001]]) {
+      assert.equal(steps(least)[0], least);
+      for (const step of steps(least).slice(0, 12)) {
+        const axis = Array.from({ length: 4 }, (_, i) => show(i * step));
+        assert.equal(new Set(axis).size, 4, axis.join(", "));
+      }
+    }
+    assert.equal(clockSteps(false)[0], 1);
+    assert.equal(clockSteps(true)[0], 60, "without seconds no label is in the same minute as another");
+  });
+
+  test("a value that no line touches is a point", () => {
+    assert.deepEqual(lone([1, null, 2, 3, null, 4]), [0, 5]);
+    assert.deepEqual(lone([null, 0]), [1]);
+    assert.deepEqual(lone([undefined, 0, undefined]), [1]);
+    assert.deepEqual(lone([1, 2]), []);
+    assert.deepEqual(lone([]), []);
   });
 });

@@ -43,6 +43,8 @@ export const Page = component((self) => {
 function Charts({ of }) {
   const length = Math.max(0, ...Object.values(of.series).map((values) => values.length));
   const end = new Date(of.end).getTime() / 1000;
+  // One sample is no line, and has no width that an axis could divide.
+  if (length < 2) return html`<p class="hint" role="status">Collecting…</p>`;
   const times = Array.from({ length }, (_, i) => end - (length - 1 - i) * of.step_seconds);
   return html`<div class="charts">${CHARTS.filter(({ lines }) =>
     lines.some(([, name]) => of.series[name])).map(({ title, show, lines }) => html`
@@ -77,8 +79,8 @@ const Now = component(() => ({ of }) => {
           && html`<a class="code" href=${link("message", {}, stream.first_id)}>${stream.first_id}</a>`],
         ["To", stream?.last_id && html`<a class="code" href=${link("message", {}, stream.last_id)}>${stream.last_id}</a>`],
         ["Kept for", stream?.max_age_seconds > 0 ? format.duration(stream.max_age_seconds) : undefined],
-        ["Connected by", protocols.length > 0 ? protocols.map(([name, n]) => `${format.number(n)} ${name}`).join(", ")
-          : "nobody yet"],
+        ["Protocols", protocols.length > 0 ? protocols.map(([name, n]) => `${format.number(n)} ${name}`).join(", ")
+          : "no connections"],
       ]} />
     </section>
   </div>`;
