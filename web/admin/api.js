@@ -39,6 +39,9 @@ export class Fault extends Error {
   }
 }
 
+/** Whether the same question would be refused again: an answer of 4xx, but for those about time. @param {any} err */
+export const refused = (err) => err?.status >= 400 && err.status < 500 && err.status !== 408 && err.status !== 429;
+
 /** The answer of an aborted call, which nobody waits for. @param {any} err */
 export const aborted = (err) => err?.name === "AbortError";
 

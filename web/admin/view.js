@@ -1,7 +1,7 @@
 // What all pages share: the place in the address, the notice line, and small components.
 
 import { component, computed, createRef, Fragment, html, signal } from "./component.js";
-import { aborted } from "./api.js";
+import { aborted, refused } from "./api.js";
 import { paused } from "./live.js";
 import * as format from "./format.js";
 import { parse } from "./exact.js";
@@ -64,14 +64,19 @@ export function Silent({ names }) {
 export const Empty = ({ title, children }) =>
   html`<div class="empty"><p><b>${title}</b></p>${children && html`<p>${children}</p>`}</div>`;
 
-/** @param {{of: any, children: any}} props a poll: its fault, or a line while there is no answer yet */
-export const Waiting = component(() => ({ of, children }) => html`
+/**
+ * A poll: what it answered, its fault, or a line while there is no answer yet. A question that is refused has no older answer.
+ *
+ * @type {any} {{of: any, children: any}}
+ */
+export const Waiting = component(() => ({ of, children }) => (refused(of.fault.value)
+  ? html`<${Problem} fault=${of.fault.value} />` : html`
   <${Problem} fault=${of.fault.value} again=${of.fault.value?.status === 0 ? undefined : of.refresh}>
     ${of.data.value !== undefined
       && html`<p class="hint">What is shown below is older.${paused.value ? "" : " It is asked again by itself."}</p>`}
   </${Problem}>
   ${of.data.value === undefined && !of.fault.value ? html`<p class="hint waiting" role="status">Asking…</p>` : ""}
-  ${of.data.value !== undefined && children}`);
+  ${of.data.value !== undefined && children}`));
 
 /** A button that copies. @param {{text: string | (() => string), label?: string, what?: string}} props */
 export const Copy = component((self) => {

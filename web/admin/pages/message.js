@@ -31,7 +31,7 @@ export const Page = component((self) => {
       ${id === ""
         ? html`<${Empty} title="Which message?">Every answer to a publish has an id. Ids can be clicked in <a
           href=${link("tail")}>the tail</a> and <a href=${link("log")}>the log</a>.</${Empty}>`
-        : html`<${Waiting} of=${path}>${found && html`<${Picture} of=${found} /><${What} of=${found} />`}</${Waiting}>`}`;
+        : html`<${Waiting} of=${{ ...path, data: { value: found } }}>${found && html`<${Picture} of=${found} /><${What} of=${found} />`}</${Waiting}>`}`;
   };
 });
 
@@ -55,8 +55,8 @@ const Picture = component(() => ({ of }) => {
     </${Stop}>
     <${Stop} tone=${stored ? "good" : of.expired ? "warn" : "none"} title="Stored">
       ${stored
-        ? html`<${Facts} of=${[["Number", html`<span class="code">${format.number(stored.sequence)}</span>`],
-          ["Place in its pack", stored.pack_index], ["At", html`<${Time} at=${stored.time} form="full" />`]]} />`
+        ? html`<${Facts} of=${[["Stream sequence", html`<span class="code">${format.number(stored.sequence)}</span>`],
+          ["Index in its pack", stored.pack_index], ["At", html`<${Time} at=${stored.time} form="full" />`]]} />`
         : html`<p class="hint">${of.expired ? "The stream keeps it no longer" : "Not in the stream"}</p>`}
     </${Stop}>
     <${Stop} tone=${lost > 0 ? "bad" : queued > 0 ? "warn" : gateways.some(({ known }) => known) ? "good" : "none"}

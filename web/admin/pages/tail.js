@@ -1,4 +1,4 @@
-import { aborted, session } from "../api.js";
+import { aborted, refused, session } from "../api.js";
 import { component, html, signal } from "../component.js";
 import { line, member } from "../exact.js";
 import * as format from "../format.js";
@@ -63,7 +63,7 @@ export const Page = component((self) => {
       fault.value = err;
       state.value = "waiting";
       // A filter that is refused stays refused until it is changed.
-      if (!(err.status >= 400 && err.status < 500)) retry = setTimeout(begin, 2000);
+      if (!refused(err)) retry = setTimeout(begin, 2000);
     });
     begin();
   });
