@@ -112,7 +112,7 @@ function storage() {
 }
 
 /** @param {import("../client/types.js").StateChange} change */
-function showState({ state, attempt, delay = 0, reason, detail }) {
+function showState({ state, attempt, delay = 0, code, reason, detail }) {
   // While it comes back one word stays: a screen reader need not hear of every attempt.
   const shown = state === "connecting" && attempt > 0 ? "waiting" : state;
   const words = { connecting: "Connecting…", open: "Connected", waiting: "Disconnected", closed: "Disconnected" };
@@ -121,7 +121,7 @@ function showState({ state, attempt, delay = 0, reason, detail }) {
     connecting: "",
     open: "",
     waiting: [detail, next].filter(Boolean).join("; "),
-    closed: detail ?? reason ?? "",
+    closed: code === 4501 ? ["Closed by an operator", detail].filter(Boolean).join(": ") : detail ?? reason ?? "",
   };
   $("connection").dataset.state = shown;
   if ($("state").textContent !== words[shown]) $("state").textContent = words[shown];
