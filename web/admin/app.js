@@ -116,8 +116,8 @@ const Clock = component(() => () => html`<div class="clock">
   <button type="button" aria-pressed=${paused.value ? "true" : "false"}
     onClick=${() => { paused.value = !paused.value; }}>${paused.value ? "Go on" : "Pause"}</button>
   <button type="button" title="The zone of all times"
-    onClick=${() => change({ tz: zone.value === "utc" ? undefined : "utc" })}>${zone.value === "utc" ? "UTC"
-    : "Local time"}</button>
+    onClick=${() => change({ tz: zone.value === "utc" ? undefined : "utc" })}>${zone.value === "utc" ? "Times: UTC"
+    : "Times: local"}</button>
 </div>`);
 
 const Account = component(() => {

@@ -73,7 +73,7 @@ export const ago = (when,
 /** @param {number} n @param {string} one @param {string} [many] */
 export const count = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 
-/** Help and errors begin in lower case where the command line prints them. @param {string} text */
+/** A heading of a word that begins in lower case. What may begin with a name, a flag or a value stays as it is. @param {string} text */
 export const sentence = (text) => text && text[0].toUpperCase() + text.slice(1);
 
 /** @returns {n is number} */

@@ -125,6 +125,12 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await until(async () => await rows(page).count() === 0);
     await page.getByRole("button", { name: "Clear filters" }).click();
     await until(async () => await rows(page).count() === 1);
+    await (await details(page)).getByRole("button", { name: "Kick…" }).click();
+    await dialog(page).getByLabel(/^Reason/).fill("too loud");
+    await dialog(page).getByRole("button", { name: "Kick", exact: true }).click();
+    await live.page.getByText("Closed by an operator: too loud", { exact: true }).waitFor();
+    await live.page.getByRole("link", { name: "Console" }).click();
+    await live.page.waitForURL(`${server.origin}/admin/`);
     assert.deepEqual(complaints, []);
   });
 
@@ -134,6 +140,8 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await go(page, "API keys");
     await rows(page, "default").waitFor();
     await page.getByRole("button", { name: "New key…" }).click();
+    await dialog(page).getByRole("button", { name: "Make the key" }).click();
+    await dialog(page).getByRole("alert").filter({ hasText: "Give the key a name" }).waitFor();
     await dialog(page).getByLabel("Name").fill("shop");
     await dialog(page).getByLabel("Channels").fill("orders.> stock.eu");
     await dialog(page).getByRole("button", { name: "Make the key" }).click();
@@ -180,7 +188,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
       return end;
     });
     assert.ok(refused.code === 4003 || /429|503/.test(refused.reason), JSON.stringify(refused));
-    await setting.getByRole("button", { name: "Take back" }).click();
+    await setting.getByRole("button", { name: "Reset" }).click();
     await setting.getByText("default", { exact: true }).waitFor();
     await until(async () => {
       const second = client(t, server);
@@ -212,7 +220,8 @@ suite("the console", { timeout: 2_400_000 }, () => {
     const { certpath, keypath } = certificate(server.folder);
     const port = await freePort();
     await go(page, "Listening");
-    await page.getByText("Saved", { exact: true }).waitFor();
+    await page.getByRole("button", { name: "Save and go there" }).waitFor();
+    assert.equal(await page.getByText("Saved", { exact: true }).count(), 0, "nothing was saved yet");
     await page.getByLabel("HTTPS").check();
     await page.getByLabel("Port").fill(String(port));
     await page.getByLabel("Certificate file").fill(join(server.folder, "no-such-cert.pem"));
@@ -304,6 +313,8 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await until(async () => (await page.locator("main .json .number").allTextContents()).join() === "9007199254740993,1.10,1e400");
     await at(page, "#/message/nonsense", "Path of a message");
     await page.getByRole("alert").waitFor();
+    assert.equal(await page.getByText("What is shown below is older").count(), 0, "nothing is shown below");
+    assert.equal(await page.getByRole("button", { name: "Try again" }).count(), 0, "a wrong id stays wrong");
     assert.deepEqual(complaints, []);
   });
 
@@ -334,13 +345,13 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await rows(page).first().waitFor();
     await page.getByRole("searchbox", { name: "Channel" }).fill("public.a");
     await page.getByRole("button", { name: "Queued" }).click();
-    await page.getByRole("button", { name: "Local time" }).click();
+    await page.getByRole("button", { name: "Times: local" }).click();
     await until(() => /channel=public\.a/.test(page.url()) && /sort=-queued/.test(page.url()) && /tz=utc/.test(page.url()));
     const second = await context.newPage();
     await second.goto(page.url());
     await rows(second).first().waitFor();
     assert.equal(await second.getByRole("searchbox", { name: "Channel" }).inputValue(), "public.a");
-    await second.getByRole("button", { name: "UTC" }).waitFor();
+    await second.getByRole("button", { name: "Times: UTC" }).waitFor();
     assert.equal(await second.getByRole("columnheader", { name: "Queued" }).getAttribute("aria-sort"), "descending");
     await second.close();
 
@@ -386,6 +397,8 @@ suite("the console", { timeout: 2_400_000 }, () => {
 
     await go(page, "API keys");
     await page.getByRole("button", { name: "New key…" }).click();
+    await dialog(page).getByRole("button", { name: "Make the key" }).click();
+    await dialog(page).getByRole("alert").filter({ hasText: "Give the key a name" }).waitFor();
     await dialog(page).getByLabel("Name").fill("shop");
     await dialog(page).getByRole("button", { name: "Make the key" }).click();
     const secret = await dialog(page).locator(".secret").textContent();

@@ -24,7 +24,7 @@ export const Page = component((self) => {
     { title: "Refused", sort: "refused", down: true, number: true,
       cell: (row) => (row.refused > 0
       ? html`<a class="warn" href=${link("refusals", { address: row.address })}>${format.number(row.refused)}</a>` : "0") },
-    ...(may("operator") ? [{ title: "Do", at: "wide",
+    ...(may("operator") ? [{ title: "Actions", at: "wide",
       cell: (row) => html`<button type="button" class="quiet danger" aria-label=${`Kick all of ${row.address}`}
       onClick=${() => { kick.value = row.address; }}>Kick all…</button>` }] : []),
   ];

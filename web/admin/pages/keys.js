@@ -1,4 +1,4 @@
-import { call, get } from "../api.js";
+import { call, Fault, get } from "../api.js";
 import { component, html, signal } from "../component.js";
 import * as format from "../format.js";
 import { Grace } from "../grace.js";
@@ -6,7 +6,7 @@ import { poll } from "../live.js";
 import { Confirm, Dialog, Empty, Facts, Field, Form, List, Secret, Tag, tell, Time, Waiting } from "../view.js";
 
 const SCOPES = [["publish", "send messages"], ["history", "read what the stream keeps"], ["log", "read the log"],
-  ["admin", "administer"]];
+  ["admin", "with all others, on >: see publishers’ addresses"]];
 
 /** Names with commas or spaces between. */
 export const words = (text) => text.split(/[\s,]+/).filter(Boolean);
@@ -20,6 +20,7 @@ export const Page = component((self) => {
 
   const add = async (form) => {
     const data = new FormData(form);
+    if (data.get("name").trim() === "") throw new Fault({ title: "Give the key a name" });
     const expires = data.get("expires");
     const answer = await call("POST", "keys", { body: {
       name: data.get("name").trim(), channels: words(data.get("channels")), scopes: data.getAll("scopes"),
@@ -85,7 +86,7 @@ export const Page = component((self) => {
           detail=${detail} />`)}</${Waiting}>
       ${what === "add" && html`<${Dialog} title="New key" onClose=${close}><${Form} action="Make the key" run=${add}>
         <${Field} label="Name" id="key-name" help="Of the backend that uses it; messages name it as their sender.">
-          <input id="key-name" name="name" autocomplete="off" aria-describedby="key-name-help" /></${Field}>
+          <input id="key-name" name="name" required autocomplete="off" aria-describedby="key-name-help" /></${Field}>
         <${Field} label="Channels" id="key-channels"
           help="Names or patterns: orders.> is everything below orders, > is all.">
           <input id="key-channels" name="channels" class="code" defaultValue=">" autocomplete="off" spellcheck="false"

@@ -46,12 +46,12 @@ export const Page = component((self) => {
       <${Waiting} of=${now}>${saved && html`<div class="two">
         <section class="card" aria-labelledby="listen">
           <h2 id="listen">Where Herald listens</h2>
-          ${saved.locked && html`<p class="locked">${format.sentence(saved.locked)}</p>`}
+          ${saved.locked && html`<p class="locked">${saved.locked}</p>`}
           <${Form} action="Save and go there" disabled=${!dirty || !!saved.locked || !!moving.value} run=${save}
             more=${html`
-              <span class=${`saved ${dirty ? "warn" : "good"}`} role="status">${dirty ? "Not saved" : "Saved"}</span>
+              <span class="saved warn" role="status">${dirty ? "Not saved" : ""}</span>
               ${dirty && html`<button type="button" class="quiet"
-                onClick=${() => { draft.value = undefined; }}>As it was</button>`}`}>
+                onClick=${() => { draft.value = undefined; }}>Undo</button>`}`}>
             <fieldset class="options row" disabled=${!!saved.locked}><legend>Protocol</legend>
               ${["http", "https"].map((name) =>
                 html`<label><input type="radio" name="protocol" value=${name} checked=${form.protocol === name}

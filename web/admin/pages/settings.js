@@ -6,8 +6,8 @@ import { change, Difference, Empty, Filter, Filters, Form, place, Problem, Silen
 
 const SOURCES = { default: "default", file: "file", environment: "environment", flag: "flag", console: "console" };
 const SHOWN = [["", "what acts at once"], ["changed", "what is not default"], ["all", "all settings"]];
-const WANT = { number: "a number", bytes: "bytes, such as 64KiB or 1GiB", duration: "a time, such as 10s or 24h",
-  list: "names with commas between", switch: "on or off", text: "text" };
+const WANT = { number: "A number.", bytes: "Bytes, such as 64KiB or 1GiB.", duration: "A time, such as 10s or 24h.",
+  list: "Names, separated by commas.", text: "Text." };
 
 export const Page = component((self) => {
   const list = poll((stop) => get("settings", {}, stop), 5);
@@ -70,7 +70,7 @@ const Setting = component(() => {
     return html`<li class=${open ? "shown" : ""}>
       <div>
         <h3 class="code">${of.name}</h3>
-        <p class="hint">${sentence(of.help)}</p>
+        <p class="hint">${of.help}</p>
       </div>
       <div class="value">
         ${open
@@ -84,17 +84,17 @@ const Setting = component(() => {
               ${can && html`<button type="button" class="quiet" aria-label=${`Change ${of.name}`}
                 onClick=${() => { editing.value = of.name; }}>Change</button>`}
               ${can && of.source === "console"
-                && html`<button type="button" class="quiet" disabled=${busy.value} aria-label=${`Take back ${of.name}`}
+                && html`<button type="button" class="quiet" disabled=${busy.value} aria-label=${`Reset ${of.name}`}
                   onClick=${() => {
                     busy.value = true;
                     fault.value = undefined;
                     reset(of).catch((err) => { fault.value = err; }).finally(() => { busy.value = false; });
-                  }}>Take back</button>`}</p>`}
+                  }}>Reset</button>`}</p>`}
         <${Problem} fault=${fault.value} />
         ${after && !open && after.before !== after.after
           && html`<${Difference} before=${after.before} after=${after.after} />`}
-        ${of.live && of.locked && html`<p class="locked">${sentence(of.locked)}</p>`}
-        ${of.fault && html`<p class="fault">${sentence(of.fault)}</p>`}
+        ${of.live && of.locked && html`<p class="locked">${of.locked}</p>`}
+        ${of.fault && html`<p class="fault">${of.fault}</p>`}
         ${of.stored && of.stored !== of.value
           && html`<p class="hint">The console has <span class="code">${of.stored}</span> stored, which does not act.</p>`}
         ${of.differs?.map((other) =>
@@ -125,6 +125,6 @@ function Editor({ of }) {
         inputmode=${of.kind === "number" ? "numeric" : undefined} autocomplete="off" autocapitalize="none"
         spellcheck="false" aria-describedby=${`${id}-want`}
           ref=${(input) => { if (input && !input.dataset.seen) { input.dataset.seen = "1"; input.focus(); } }} />
-        <p class="hint" id=${`${id}-want`}>Want ${WANT[of.kind] ?? of.kind}.</p>`}
+        <p class="hint" id=${`${id}-want`}>${WANT[of.kind] ?? of.kind}</p>`}
   </div>`;
 }
