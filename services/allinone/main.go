@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/telemetry"
@@ -90,8 +91,12 @@ func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "-
 
 func help(w io.Writer) {
 	fmt.Fprint(w, "Herald pushes messages from backends to browsers.\n\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  herald %-8s %-29s %s\n", c.name, c.args, c.does)
+	all, width := commands(), 0 // of the first column, as fmt counts
+	for _, c := range all {
+		width = max(width, utf8.RuneCountInString(c.name+" "+c.args))
+	}
+	for _, c := range all {
+		fmt.Fprintf(w, "  herald %-*s  %s\n", width, c.name+" "+c.args, c.does)
 	}
 	fmt.Fprint(w, "\nherald COMMAND -h, or herald help COMMAND, explains a command and its settings.\n\n")
 }
