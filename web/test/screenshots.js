@@ -28,8 +28,8 @@ const MOST = 150_000; // bytes of a picture that lies in the repository
 
 const NEWS = ["The nightly backup took 14 minutes.", "Release 4.2 is out.", "Maintenance on Sunday from 02:00 to 03:00 UTC.", "Three lifts are back in service."];
 
-test("pictures", { timeout: 900_000 }, async (t) => {
-  assert.ok(FOLDER, "FOLDER must name where the pictures go.");
+// `node --test` takes every file of this folder for one with tests.
+if (FOLDER) test("pictures", { timeout: 900_000 }, async (t) => {
   mkdirSync(FOLDER, { recursive: true });
   const server = await herald(t, { settings: { HERALD_TRUSTED_PROXIES: "127.0.0.1", HERALD_ANONYMOUS_CHANNELS: "broadcast,public.>,orders.>,stock.>" } });
   const { page } = await console_(t, server);
