@@ -240,10 +240,10 @@ func runShell(t *testing.T, shell []block) {
 	if err := os.Symlink(proctest.Build(t, module+"services/allinone"), filepath.Join(bin, "herald")); err != nil {
 		t.Fatal(err)
 	}
-	state := filepath.Join(dir, "variables") // what one block exports, the next has
 	for _, b := range shell {
 		text := strings.ReplaceAll(strings.ReplaceAll(b.text, "localhost:5000", "127.0.0.1:"+port), "hk_…", key)
 		endless := b.note == "runs until it is stopped"
+		// What one block exports, the next has.
 		script := preamble + "[ ! -f variables ] || . ./variables\n" + text
 		if !endless {
 			script += "\nexport -p > variables\n"
@@ -263,9 +263,6 @@ func runShell(t *testing.T, shell []block) {
 		case !endless && err != nil:
 			t.Errorf("%s:%d: %v\n%s", b.page, b.line, err, out)
 		}
-	}
-	if _, err := os.Stat(state); err == nil && t.Failed() {
-		t.Logf("the variables are in %s", state)
 	}
 	p.Stop(20 * time.Second)
 }

@@ -52,11 +52,10 @@ func newRelisten(server *httpx.Server, cfg Config, table []config.Setting, file 
 	if server.First().Secure() {
 		l.now.Protocol = "https"
 	}
-	host := ""
 	if _, port, err := net.SplitHostPort(server.Addr().String()); err == nil {
 		l.now.Port = port
 	}
-	host, _, _ = net.SplitHostPort(cfg.Listen) // config has read it
+	host, _, _ := net.SplitHostPort(cfg.Listen) // config has read it
 	for _, s := range table {
 		if !slices.Contains([]string{"listen", "tls-cert", "tls-key"}, s.Flag) {
 			continue

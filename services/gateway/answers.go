@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -24,25 +23,20 @@ type answers struct {
 	agents   agents
 
 	// A moment on both clocks, so that the time at which a client came is the same in each answer.
-	wall time.Time
-	mono int64
-
-	mu      sync.Mutex
-	forget  *time.Timer // guarded by mu; ends what watch began; nil: it has not begun
-	watched time.Time   // guarded by mu; when it began
+	wall  time.Time
+	mono  int64
+	watch ask.Watch // keeps facts of messages
 }
 
-// watchFor is how long facts of messages are kept after somebody asked for some.
-const watchFor = time.Minute
-
 func newAnswers(s *Service, id string) *answers {
-	return &answers{s: s, process: ask.NewProcess(ask.Gateway, id, telemetry.BuildVersion()), wall: time.Now().Round(0),
+	return &answers{s: s, watch: ask.Watch{Switch: s.hub.Watch},
+		process: ask.NewProcess(ask.Gateway, id, telemetry.BuildVersion()), wall: time.Now().Round(0),
 		mono: monotonic.Now()}
 }
 
 // run answers until ctx ends.
 func (a *answers) run(ctx context.Context) error {
-	defer a.unwatch()
+	defer a.watch.Off()
 	return ask.Serve(ctx, ask.Spec{
 		NATS: a.s.deps.NATS, Log: a.s.log, Service: ask.Gateway, Instance: a.process.Instance,
 		Version: a.process.Version,
@@ -80,7 +74,7 @@ func (a *answers) time(mono int64) time.Time {
 
 // message answers what became of a message here. Asking has facts kept of those to come.
 func (a *answers) message(ctx context.Context, q ask.PathQuestion) (out ask.GatewayPath, err error) {
-	since := a.watch()
+	since := a.watch.On()
 	out.Since = &since
 	if q.Channel != "" {
 		if out.Followers, err = a.s.hub.Followers(ctx, q.Channel); err != nil {
@@ -105,29 +99,6 @@ func (a *answers) message(ctx context.Context, q ask.PathQuestion) (out ask.Gate
 	out.Sent = fact.Clients - fact.Queued - fact.Dropped
 	out.Slowest = float64(fact.Took) / float64(time.Millisecond)
 	return out, nil
-}
-
-// watch has facts of messages kept from now on, for watchFor after the last call. It returns since when they are.
-func (a *answers) watch() time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.forget != nil && a.forget.Reset(watchFor) {
-		return a.watched
-	}
-	a.watched = time.Now().UTC().Truncate(time.Millisecond)
-	a.s.hub.Watch(true)
-	a.forget = time.AfterFunc(watchFor, a.unwatch)
-	return a.watched
-}
-
-func (a *answers) unwatch() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.forget != nil {
-		a.forget.Stop()
-		a.forget = nil
-		a.s.hub.Watch(false)
-	}
 }
 
 // Fate makes a session a hub.Fated.

@@ -267,7 +267,7 @@ func TestMessagePathAnswered(t *testing.T) {
 			t.Errorf("%s: got %+v", other, path)
 		}
 	}
-	g.answers.unwatch()
+	g.answers.watch.Off()
 	if path := told[ask.GatewayPath](g, c, ask.MessagePath, ask.PathQuestion{ID: id}); path.Known {
 		t.Errorf("after nobody asked for long: got %+v", path)
 	}

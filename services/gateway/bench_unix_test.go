@@ -82,7 +82,7 @@ func BenchmarkOpenConsole(b *testing.B) {
 	acks := br.js.Conn().NewInbox() // nobody listens
 	use := func(open bool) float64 {
 		if !open {
-			g.answers.unwatch()
+			g.answers.watch.Off()
 		}
 		runtime.GC()
 		user, system := cpu(b)

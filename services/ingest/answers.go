@@ -5,8 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/ask"
@@ -21,22 +19,17 @@ type answers struct {
 	ops      *telemetry.Ops
 	process  ask.Process
 	refusals ask.RefusalRing
-
-	mu      sync.Mutex
-	forget  *time.Timer // guarded by mu; ends what watch began; nil: it has not begun
-	watched time.Time   // guarded by mu; when it began
+	watch    ask.Watch // keeps how messages were accepted
 }
 
-// watchFor is how long it is kept how messages were accepted after somebody asked for one.
-const watchFor = time.Minute
-
 func newAnswers(s *Service, ops *telemetry.Ops) *answers {
-	return &answers{s: s, ops: ops, process: ask.NewProcess(ask.Ingest, httpx.NewID(), telemetry.BuildVersion())}
+	return &answers{s: s, watch: ask.Watch{Switch: s.publisher.Watch}, ops: ops,
+		process: ask.NewProcess(ask.Ingest, httpx.NewID(), telemetry.BuildVersion())}
 }
 
 // run answers until ctx ends.
 func (a *answers) run(ctx context.Context) error {
-	defer a.unwatch()
+	defer a.watch.Off()
 	return ask.Serve(ctx, ask.Spec{
 		NATS: a.s.nc, Log: a.s.log, Service: ask.Ingest, Instance: a.process.Instance, Version: a.process.Version,
 		Answers: map[string]ask.Answer{
@@ -63,35 +56,12 @@ func (a *answers) stats(ctx context.Context, _ struct{}) (ask.IngestStats, error
 
 // message answers how a message was accepted here. Asking has it kept for those to come.
 func (a *answers) message(_ context.Context, q ask.PathQuestion) (ask.IngestPath, error) {
-	since := a.watch()
+	since := a.watch.On()
 	out := ask.IngestPath{Since: &since}
 	if found, ok := a.s.publisher.Accepted(q.ID); ok {
 		out.Known, out.Request, out.Address, out.Time = true, found.Request, found.Source, found.Time.UTC()
 	}
 	return out, nil
-}
-
-// watch has it kept how messages are accepted from now on, for watchFor after the last call. It returns since when.
-func (a *answers) watch() time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.forget != nil && a.forget.Reset(watchFor) {
-		return a.watched
-	}
-	a.watched = time.Now().UTC().Truncate(time.Millisecond)
-	a.s.publisher.Watch(true)
-	a.forget = time.AfterFunc(watchFor, a.unwatch)
-	return a.watched
-}
-
-func (a *answers) unwatch() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.forget != nil {
-		a.forget.Stop()
-		a.forget = nil
-		a.s.publisher.Watch(false)
-	}
 }
 
 // refused keeps a request that failed with an error.

@@ -64,7 +64,7 @@ func TestAnswers(t *testing.T) {
 	if p := told[ask.IngestPath](a, c, ask.MessagePath, ask.PathQuestion{ID: theirs}); p.Known {
 		t.Errorf("of the other's: got %+v", p)
 	}
-	a.answers.unwatch()
+	a.answers.watch.Off()
 	if p := told[ask.IngestPath](a, c, ask.MessagePath, ask.PathQuestion{ID: mine}); p.Known {
 		t.Errorf("after nobody asked for long: got %+v", p)
 	}

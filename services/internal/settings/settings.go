@@ -110,14 +110,6 @@ func (l *Live) Add(p Part) {
 	l.settle()
 }
 
-// Loaded is closed when what was stored at the start acts; nil on a nil Live.
-func (l *Live) Loaded() <-chan struct{} {
-	if l == nil {
-		return nil
-	}
-	return l.loaded
-}
-
 // Await waits until what was stored at the start acts, for at most patience: NATS may
 // be away, or nobody has made the bucket.
 func (l *Live) Await(ctx context.Context, patience time.Duration) {

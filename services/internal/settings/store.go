@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/herald-push/herald/services/internal/bucket"
 	"github.com/nats-io/nats.go/jetstream"
@@ -45,19 +44,4 @@ func (s *Store) Unset(ctx context.Context, name string) error {
 		return fmt.Errorf("remove setting %s: %w", name, err)
 	}
 	return nil
-}
-
-// List is every value that is stored, by flag.
-func (s *Store) List(ctx context.Context) (map[string]string, error) {
-	entries, err := bucket.Entries(ctx, s.kv)
-	if err != nil {
-		return nil, fmt.Errorf("list settings: %w", err)
-	}
-	values := map[string]string{}
-	for key, e := range entries {
-		if name, ok := strings.CutPrefix(key, prefix); ok && e.Operation() == jetstream.KeyValuePut {
-			values[name] = string(e.Value())
-		}
-	}
-	return values, nil
 }
