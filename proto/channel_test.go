@@ -66,7 +66,8 @@ func TestMatch(t *testing.T) {
 			t.Errorf("Match(%q, %q): got %v, want %v", c.pattern, c.channel, got, c.want)
 		}
 	}
-	if !proto.MatchAny([]string{"a", "b.*"}, "b.c") || proto.MatchAny([]string{"a", "b.*"}, "c") || proto.MatchAny(nil, "c") {
+	if !proto.MatchAny([]string{"a", "b.*"}, "b.c") || proto.MatchAny([]string{"a", "b.*"}, "c") ||
+		proto.MatchAny(nil, "c") {
 		t.Error("MatchAny is not Match of any")
 	}
 }

@@ -44,7 +44,8 @@ func TestParseCursor(t *testing.T) {
 
 func TestEpochOf(t *testing.T) {
 	created := time.Date(2026, 11, 22, 16, 58, 36, 123456789, time.FixedZone("", 3600))
-	if got, want := proto.EpochOf(created), proto.EpochOf(created.UTC().Truncate(time.Millisecond)); got != want || len(got) != 8 {
+	if got, want := proto.EpochOf(created), proto.EpochOf(created.UTC().Truncate(time.Millisecond)); got != want ||
+		len(got) != 8 {
 		t.Errorf("got %q, want %q of 8 bytes, whatever the zone and below a millisecond", got, want)
 	}
 	if later := proto.EpochOf(created.Add(time.Millisecond)); later == proto.EpochOf(created) {

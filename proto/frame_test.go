@@ -86,9 +86,12 @@ func FuzzClientFrame(f *testing.F) {
 // Who wrote the client reads what is wrong in JSON's words, not in Go's.
 func TestClientFrameErrorsAreNotGos(t *testing.T) {
 	for frame, want := range map[string]string{
-		`[]`: "want a JSON object, got a JSON array", `"ping"`: "want a JSON object, got a JSON string", `1`: "want a JSON object, got a JSON number",
-		`{"type":1}`: "type is a JSON number; want a string", `{"type":"subscribe","channel":["a"]}`: "channel is a JSON array; want a string",
-		`{"type":"subscribe","channels":"a"}`: "channels has a JSON string; want an array of strings", `{"type":"subscribe","channels":["a",1]}`: "channels has a JSON number; want an array of strings",
+		`[]`: "want a JSON object, got a JSON array", `"ping"`: "want a JSON object, got a JSON string",
+		`1`:                                    "want a JSON object, got a JSON number",
+		`{"type":1}`:                           "type is a JSON number; want a string",
+		`{"type":"subscribe","channel":["a"]}`: "channel is a JSON array; want a string",
+		`{"type":"subscribe","channels":"a"}`:  "channels has a JSON string; want an array of strings",
+		`{"type":"subscribe","channels":["a",1]}`:       "channels has a JSON number; want an array of strings",
 		`{"type":"subscribe","channel":"a","since":{}}`: "since is a JSON object; want a string",
 	} {
 		if _, err := proto.ParseClientFrame([]byte(frame)); err == nil || err.Error() != "invalid frame: "+want {

@@ -24,7 +24,8 @@ var goldens = []struct {
 }{
 	{file: "message.json", value: message, parse: parseMessage, quoted: true},
 	{file: "message-ephemeral.json", parse: parseMessage, value: proto.Message{
-		Channel: "orders.eu", Event: "typing", Data: json.RawMessage(`"Anna"`), Sender: "shop", Time: "2026-11-22T16:58:36.123Z",
+		Channel: "orders.eu", Event: "typing", Data: json.RawMessage(`"Anna"`), Sender: "shop",
+		Time: "2026-11-22T16:58:36.123Z",
 	}},
 	{file: "message-body.json", value: withoutID(message), parse: parseMessage, quoted: true},
 	{file: "welcome.json", parse: into[proto.Welcome], value: proto.Welcome{
@@ -44,9 +45,11 @@ var goldens = []struct {
 		Type: proto.FrameGap, Reason: proto.GapExpired, Since: "mib3k2x9-1024", ID: "mib3k2x9-2000", Channel: "orders.*",
 	}},
 	{file: "error.json", parse: into[proto.ErrorFrame], value: proto.ErrorFrame{
-		Type: proto.FrameError, Code: proto.ErrorBadChannel, Detail: proto.CheckPattern("orders..eu").Error(), Channel: "orders..eu",
+		Type: proto.FrameError, Code: proto.ErrorBadChannel, Detail: proto.CheckPattern("orders..eu").Error(),
+		Channel: "orders..eu",
 	}},
-	{file: "position.json", parse: into[proto.Position], value: proto.Position{Type: proto.FramePosition, ID: "mib3k2x9-2047"}},
+	{file: "position.json", parse: into[proto.Position], value: proto.Position{Type: proto.FramePosition,
+		ID: "mib3k2x9-2047"}},
 	{file: "pong.json", parse: into[proto.Pong], value: proto.Pong{Type: proto.FramePong}},
 	{file: "client-subscribe.json", parse: parseClientFrame, quoted: true, value: proto.ClientFrame{
 		Type: proto.FrameSubscribe, Channels: []string{"a", "b"}, Since: "mib3k2x9-1024",
@@ -55,7 +58,8 @@ var goldens = []struct {
 		Type: proto.FrameUnsubscribe, Channel: "orders.*",
 	}},
 	{file: "client-ping.json", parse: parseClientFrame, quoted: true, value: proto.ClientFrame{Type: proto.FramePing}},
-	{file: "client-auth.json", parse: parseClientFrame, quoted: true, value: proto.ClientFrame{Type: proto.FrameAuth, Token: "eyJ…"}},
+	{file: "client-auth.json", parse: parseClientFrame, quoted: true, value: proto.ClientFrame{Type: proto.FrameAuth,
+		Token: "eyJ…"}},
 	{file: "publication.json", parse: parsePublication, value: proto.Publication{
 		Channel: "orders.eu", Data: json.RawMessage(`{"n":1}`), Event: "created", ID: "order-17", TTL: 3600,
 	}},

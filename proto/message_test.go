@@ -111,7 +111,8 @@ func FuzzMessage(f *testing.F) {
 		if err != nil {
 			id = proto.Cursor{}
 		}
-		m := proto.Message{Channel: channel, Event: event, Data: []byte(data), Sender: sender, Time: "2026-11-22T16:58:36.123Z"}
+		m := proto.Message{Channel: channel, Event: event, Data: []byte(data), Sender: sender,
+			Time: "2026-11-22T16:58:36.123Z"}
 		frame := proto.AppendWithID([]byte("before "), id, m.AppendBody(nil))
 		frame, ok := bytes.CutPrefix(frame, []byte("before "))
 		if !ok || !json.Valid(frame) {
@@ -132,7 +133,8 @@ func FuzzMessage(f *testing.F) {
 }
 
 func FuzzCheckData(f *testing.F) {
-	for _, s := range []string{`{"a":1,"a":2}`, `{"a":1,"\u0061":2}`, nested(65), `["\ud83d\ude00","\ud83d"]`, `[{"a":"\\"},{"b":"\""}]`, "\"\xff\"", `1e999`} {
+	for _, s := range []string{`{"a":1,"a":2}`, `{"a":1,"\u0061":2}`, nested(65), `["\ud83d\ude00","\ud83d"]`,
+		`[{"a":"\\"},{"b":"\""}]`, "\"\xff\"", `1e999`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -195,21 +197,30 @@ func TestQuickMessage(t *testing.T) {
 		{"an empty string", `{"channel":"c","event":"e","data":"","sender":"s","time":"2026-11-22T16:58:36.123Z"}`, true},
 		{"escapes", `{"channel":"c","event":"e","data":"a\u00e9\n","sender":"s","time":"2026-11-22T16:58:36.123Z"}`, true},
 		{"null", `{"channel":"c","event":"e","data":null,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, true},
-		{"members within the data", `{"channel":"c","event":"e","data":[",\"sender\":\"x", {"data":1,"sender":"y","time":"z"}],"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, true},
-		{"no UTF-8 in the data", "{\"channel\":\"c\",\"event\":\"e\",\"data\":\"\xff\xff\",\"sender\":\"s\",\"time\":\"2026-11-22T16:58:36.123Z\"}", true},
+		{"members within the data",
+			`{"channel":"c","event":"e","data":[",\"sender\":\"x", {"data":1,"sender":"y","time":"z"}],"sender":"s",` +
+				`"time":"2026-11-22T16:58:36.123Z"}`, true},
+		{"no UTF-8 in the data",
+			"{\"channel\":\"c\",\"event\":\"e\",\"data\":\"\xff\xff\",\"sender\":\"s\",\"time\":\"2026-11-22T16:58:36.123Z\"}",
+			true},
 		{"another channel", `{"channel":"d","event":"e","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
-		{"the members in another order", `{"event":"e","channel":"c","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
-		{"one more member", `{"channel":"c","event":"e","data":1,"more":2,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
-		{"the data twice", `{"channel":"c","event":"e","data":1,"data":2,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
+		{"the members in another order",
+			`{"event":"e","channel":"c","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
+		{"one more member", `{"channel":"c","event":"e","data":1,"more":2,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`,
+			false},
+		{"the data twice", `{"channel":"c","event":"e","data":1,"data":2,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`,
+			false},
 		{"spaces", `{"channel":"c","event":"e","data": 1 ,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
 		{"no data", `{"channel":"c","event":"e","data":,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
 		{"broken data", `{"channel":"c","event":"e","data":{"n":},"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
 		{"no sender", `{"channel":"c","event":"e","data":1,"sender":"","time":"2026-11-22T16:58:36.123Z"}`, false},
-		{"an escape in a name", `{"channel":"c","event":"\u0065","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
+		{"an escape in a name", `{"channel":"c","event":"\u0065","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`,
+			false},
 		{"another zone", `{"channel":"c","event":"e","data":1,"sender":"s","time":"2026-11-22T16:58:36+01:00"}`, false},
 		{"a time that is none", `{"channel":"c","event":"e","data":1,"sender":"s","time":"2026-02-30T16:58:36.123Z"}`, false},
 		{"the year 0", `{"channel":"c","event":"e","data":1,"sender":"s","time":"0000-11-22T16:58:36.123Z"}`, false},
-		{"something behind it", `{"channel":"c","event":"e","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"} `, false},
+		{"something behind it", `{"channel":"c","event":"e","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"} `,
+			false},
 		{"nothing", ``, false},
 		{"cut off", `{"channel":"c"`, false},
 	} {
@@ -232,14 +243,17 @@ func checkQuick(t *testing.T, body []byte, must bool) {
 		t.Errorf("%q: got %v, encoding/json says %v", body, err, failed)
 	case err != nil && must:
 		t.Errorf("%q: %v", body, err)
-	case err == nil && (got.ID != want.ID || got.Channel != want.Channel || got.Event != want.Event || got.Sender != want.Sender || got.Time != want.Time || !bytes.Equal(got.Data, want.Data)):
+	case err == nil && (got.ID != want.ID || got.Channel != want.Channel || got.Event != want.Event ||
+		got.Sender != want.Sender || got.Time != want.Time || !bytes.Equal(got.Data, want.Data)):
 		t.Errorf("%q: got %+v, encoding/json says %+v", body, got, want)
 	}
 }
 
 func FuzzParseMessage(f *testing.F) {
-	f.Add("orders", []byte(`{"channel":"orders","event":"message","data":"a","sender":"shop","time":"2026-11-22T16:58:36.123Z"}`))
-	f.Add("a", []byte(`{"channel":"a","event":"m","data":{"sender":"\ud800,\"sender\":\""},"sender":"x","time":"2026-11-22T16:58:36.123Z"}`))
+	f.Add("orders", []byte(`{"channel":"orders","event":"message","data":"a","sender":"shop",`+
+		`"time":"2026-11-22T16:58:36.123Z"}`))
+	f.Add("a", []byte(`{"channel":"a","event":"m","data":{"sender":"\ud800,\"sender\":\""},"sender":"x",`+
+		`"time":"2026-11-22T16:58:36.123Z"}`))
 	f.Fuzz(func(t *testing.T, channel string, body []byte) {
 		checkQuick(t, body, false)
 		if json.Valid(body) { // a strange value in a usual message

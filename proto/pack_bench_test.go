@@ -13,7 +13,8 @@ import (
 func BenchmarkPackAdd(b *testing.B) {
 	all := make([]packed, 10_000)
 	for i := range all {
-		all[i] = packed{packMessage(fmt.Sprintf("user.%d", i), `{"n":1,"text":"`+strings.Repeat("x", 111)+`"}`), proto.Private{Source: "203.0.113.7", Accepted: packTime}}
+		all[i] = packed{packMessage(fmt.Sprintf("user.%d", i), `{"n":1,"text":"`+strings.Repeat("x", 111)+`"}`),
+			proto.Private{Source: "203.0.113.7", Accepted: packTime}}
 	}
 	var pack proto.Pack
 	header := make([]byte, 0, 16<<10)

@@ -22,19 +22,26 @@ type packed struct {
 var packTime = time.UnixMicro(1795366716123456)
 
 func packMessage(channel, data string) proto.Message {
-	return proto.Message{Channel: channel, Event: "message", Data: json.RawMessage(data), Sender: "shop", Time: proto.FormatTime(packTime)}
+	return proto.Message{Channel: channel, Event: "message", Data: json.RawMessage(data), Sender: "shop",
+		Time: proto.FormatTime(packTime)}
 }
 
 // somePacked are the cases that a private part has to tell apart.
 func somePacked() []packed {
-	const trace, other = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4737-00f067aa0ba902b7-00"
+	const trace, other = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+		"00-4bf92f3577b34da6a3ce929d0e0e4737-00f067aa0ba902b7-00"
 	return []packed{
 		{packMessage("orders.eu", `{"n":1}`), proto.Private{Source: "203.0.113.7", Accepted: packTime, Traceparent: trace}},
-		{packMessage("orders.eu", `"the same publisher, later"`), proto.Private{Source: "203.0.113.7", Accepted: packTime.Add(57 * time.Microsecond), Traceparent: trace}},
-		{packMessage("user.4711.inbox", "[1,\t2]"), proto.Private{Source: "2001:db8::1", Accepted: packTime.Add(-3 * time.Microsecond), Traceparent: other}},
-		{packMessage("a.b.c.d.e.f", `"\"time\":\"x\"}\tx1 s2"`), proto.Private{Accepted: packTime, Expires: time.UnixMilli(1795370316000)}},
-		{packMessage("pusher.3.a", `1`), proto.Private{Source: "203.0.113.7", Accepted: packTime, Traceparent: trace, Except: "1234.1234"}},
-		{packMessage("broadcast", `null`), proto.Private{Source: "203.0.113.7", Accepted: packTime, Expires: time.UnixMilli(1)}},
+		{packMessage("orders.eu", `"the same publisher, later"`), proto.Private{Source: "203.0.113.7",
+			Accepted: packTime.Add(57 * time.Microsecond), Traceparent: trace}},
+		{packMessage("user.4711.inbox", "[1,\t2]"), proto.Private{Source: "2001:db8::1",
+			Accepted: packTime.Add(-3 * time.Microsecond), Traceparent: other}},
+		{packMessage("a.b.c.d.e.f", `"\"time\":\"x\"}\tx1 s2"`),
+			proto.Private{Accepted: packTime, Expires: time.UnixMilli(1795370316000)}},
+		{packMessage("pusher.3.a", `1`), proto.Private{Source: "203.0.113.7", Accepted: packTime, Traceparent: trace,
+			Except: "1234.1234"}},
+		{packMessage("broadcast", `null`), proto.Private{Source: "203.0.113.7", Accepted: packTime,
+			Expires: time.UnixMilli(1)}},
 	}
 }
 
@@ -54,12 +61,15 @@ func checkLines(t *testing.T, body []byte, all []packed) {
 			t.Fatalf("the pack has more than its %d messages; the next line is %q", n, lines.Raw())
 		}
 		want := all[n]
-		got := packed{proto.Message{}, proto.Private{Source: string(lines.Source()), Traceparent: string(lines.Traceparent()), Except: string(lines.Except()), Accepted: time.UnixMicro(lines.Accepted())}}
+		got := packed{proto.Message{}, proto.Private{Source: string(lines.Source()), Traceparent: string(lines.Traceparent()),
+			Except: string(lines.Except()), Accepted: time.UnixMicro(lines.Accepted())}}
 		if e := lines.Expires(); e != 0 {
 			got.p.Expires = time.UnixMilli(e)
 		}
-		if lines.Place() != n || string(lines.Channel()) != want.m.Channel || string(lines.Message()) != string(want.m.AppendBody(nil)) {
-			t.Errorf("message %d: got place %d, channel %q, %s; want %q, %s", n, lines.Place(), lines.Channel(), lines.Message(), want.m.Channel, want.m.AppendBody(nil))
+		if lines.Place() != n || string(lines.Channel()) != want.m.Channel ||
+			string(lines.Message()) != string(want.m.AppendBody(nil)) {
+			t.Errorf("message %d: got place %d, channel %q, %s; want %q, %s", n, lines.Place(), lines.Channel(), lines.Message(),
+				want.m.Channel, want.m.AppendBody(nil))
 		}
 		if got.p != want.p {
 			t.Errorf("message %d: got the private part %+v, want %+v", n, got.p, want.p)
@@ -88,8 +98,10 @@ func TestProtocolShowsAPack(t *testing.T) {
 	var pack proto.Pack
 	us := packMessage("orders.us", `"hi"`)
 	pack.Add(&somePacked()[0].m, proto.Private{Source: "203.0.113.7", Accepted: packTime})
-	pack.Add(&us, proto.Private{Source: "203.0.113.7", Accepted: packTime.Add(57 * time.Microsecond), Expires: time.UnixMilli(1795370316000)})
-	if want := strings.ReplaceAll(string(pack.Body()), "\t", "⇥"); !strings.Contains(readFile(t, "PROTOCOL.md"), "```\n"+want+"```\n") {
+	pack.Add(&us, proto.Private{Source: "203.0.113.7", Accepted: packTime.Add(57 * time.Microsecond),
+		Expires: time.UnixMilli(1795370316000)})
+	if want := strings.ReplaceAll(string(pack.Body()), "\t", "⇥"); !strings.Contains(readFile(t, "PROTOCOL.md"),
+		"```\n"+want+"```\n") {
 		t.Errorf("PROTOCOL.md does not show\n%s", want)
 	}
 }
@@ -113,10 +125,13 @@ func TestReadLine(t *testing.T) {
 				line, channel := lines.In(text)
 				alone := proto.ReadLine([]byte(line), lines.Place(), first)
 				if line != string(lines.Raw()) || channel != string(lines.Channel()) {
-					t.Errorf("body %d, place %d: got the line %q and channel %q, want %q", i, lines.Place(), line, channel, lines.Raw())
+					t.Errorf("body %d, place %d: got the line %q and channel %q, want %q", i, lines.Place(), line, channel,
+						lines.Raw())
 				}
-				if string(alone.Channel()) != channel || string(alone.Message()) != string(lines.Message()) || alone.Place() != lines.Place() ||
-					alone.Accepted() != lines.Accepted() || alone.Expires() != lines.Expires() || string(alone.Except()) != string(lines.Except()) {
+				if string(alone.Channel()) != channel || string(alone.Message()) != string(lines.Message()) ||
+					alone.Place() != lines.Place() ||
+					alone.Accepted() != lines.Accepted() || alone.Expires() != lines.Expires() ||
+					string(alone.Except()) != string(lines.Except()) {
 					t.Errorf("body %d, place %d: %q does not read as it does in its pack", i, lines.Place(), line)
 				}
 			}
@@ -131,11 +146,13 @@ func TestReadLine(t *testing.T) {
 
 func TestPackKeepsLinesApart(t *testing.T) {
 	var pack proto.Pack
-	m := packMessage("orders.eu", "{\n\"n\":\r\n1}") // Publication.Check leaves no line breaks; a pack depends on it no more than it must
+	// Publication.Check leaves no line breaks; a pack depends on it no more than it must
+	m := packMessage("orders.eu", "{\n\"n\":\r\n1}")
 	pack.Add(&m, proto.Private{Source: "fe80::1%a\tb", Traceparent: strings.Repeat("x", 100), Accepted: packTime})
 	lines := proto.ReadPack(pack.Body())
 	if !lines.Next() || !json.Valid(lines.Message()) || len(lines.Source()) != 0 || len(lines.Traceparent()) != 0 {
-		t.Errorf("got message %s, source %q, trace %q; want valid JSON and neither", lines.Message(), lines.Source(), lines.Traceparent())
+		t.Errorf("got message %s, source %q, trace %q; want valid JSON and neither", lines.Message(), lines.Source(),
+			lines.Traceparent())
 	}
 	if lines.Next() {
 		t.Errorf("got a second message %q", lines.Raw())
@@ -144,7 +161,8 @@ func TestPackKeepsLinesApart(t *testing.T) {
 
 // In a pack one may stand that somebody else wrote. It keeps its place.
 func TestForeignLines(t *testing.T) {
-	body := "no JSON\n\n{\"channel\":\"\",\"data\":1}\ta1\n" + `{"channel":"a","data":` + "\n" + `{"channel":"a","event":"e","data":1,"sender":"s","time":"t"}`
+	body := "no JSON\n\n{\"channel\":\"\",\"data\":1}\ta1\n" + `{"channel":"a","data":` + "\n" +
+		`{"channel":"a","event":"e","data":1,"sender":"s","time":"t"}`
 	want := []string{"", "", "", "", `{"channel":"a","event":"e","data":1,"sender":"s","time":"t"}`}
 	var got []string
 	for lines := proto.ReadPack([]byte(body)); lines.Next(); {
@@ -170,10 +188,13 @@ func TestPackEnds(t *testing.T) {
 }
 
 func TestOneMessage(t *testing.T) {
-	want := packed{packMessage("orders.eu", `{"n":1}`), proto.Private{Source: "::1", Accepted: packTime, Traceparent: "t", Expires: time.UnixMilli(5)}}
+	want := packed{packMessage("orders.eu", `{"n":1}`), proto.Private{Source: "::1", Accepted: packTime, Traceparent: "t",
+		Expires: time.UnixMilli(5)}}
 	lines := proto.OneMessage("orders.eu", want.m.AppendBody(nil), want.p)
-	if !lines.Next() || lines.Place() != 0 || string(lines.Channel()) != "orders.eu" || string(lines.Message()) != string(want.m.AppendBody(nil)) ||
-		string(lines.Source()) != "::1" || lines.Accepted() != packTime.UnixMicro() || string(lines.Traceparent()) != "t" || lines.Expires() != 5 {
+	if !lines.Next() || lines.Place() != 0 || string(lines.Channel()) != "orders.eu" ||
+		string(lines.Message()) != string(want.m.AppendBody(nil)) ||
+		string(lines.Source()) != "::1" || lines.Accepted() != packTime.UnixMicro() || string(lines.Traceparent()) != "t" ||
+		lines.Expires() != 5 {
 		t.Errorf("got %q on %q", lines.Message(), lines.Channel())
 	}
 	if lines.Next() {
@@ -208,10 +229,12 @@ func TestNumbers(t *testing.T) {
 		pack  uint64
 		place int
 		want  uint64
-	}{{0, 0, 0}, {1, 0, 1 << proto.PlaceBits}, {7, 1<<proto.PlaceBits - 1, 8<<proto.PlaceBits - 1}, {1 << 53, 0, 1 << (53 + proto.PlaceBits)}} {
+	}{{0, 0, 0}, {1, 0, 1 << proto.PlaceBits}, {7, 1<<proto.PlaceBits - 1, 8<<proto.PlaceBits - 1},
+		{1 << 53, 0, 1 << (53 + proto.PlaceBits)}} {
 		n := proto.Number(c.pack, c.place)
 		if n != c.want || proto.PackOf(n) != c.pack || proto.PlaceOf(n) != c.place {
-			t.Errorf("pack %d, place %d: got number %d (pack %d, place %d), want %d", c.pack, c.place, n, proto.PackOf(n), proto.PlaceOf(n), c.want)
+			t.Errorf("pack %d, place %d: got number %d (pack %d, place %d), want %d", c.pack, c.place, n, proto.PackOf(n),
+				proto.PlaceOf(n), c.want)
 		}
 	}
 	if got, want := proto.EndOf(1), proto.Number(2, 0)-1; got != want {
@@ -326,62 +349,3 @@ func TestPackAllocatesNothing(t *testing.T) {
 }
 
 var sink int
-
-// FuzzLines: whatever a pack is, reading it ends, and gives parts of it.
-func FuzzLines(f *testing.F) {
-	var pack proto.Pack
-	fill(&pack, somePacked())
-	f.Add(pack.Body())
-	f.Add([]byte("\n\t\nx\n{\"channel\":\"a\"}\tx a s t\n{\"channel\":\"a\"\tx99999999999999999999 a-"))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		n := 0
-		text := string(body)
-		for lines := proto.ReadPack(body); lines.Next(); n++ {
-			lines.Accepted()
-			lines.Expired(1)
-			if line, channel := "", ""; lines.Message() != nil {
-				if line, channel = lines.In(text); line != string(lines.Raw()) || channel != string(lines.Channel()) {
-					t.Errorf("line %q with channel %q is kept as %q with %q", lines.Raw(), lines.Channel(), line, channel)
-				}
-			}
-			if m := lines.Message(); m != nil && !bytes.Contains(lines.Raw(), m) {
-				t.Errorf("message %q is no part of line %q", m, lines.Raw())
-			}
-			if !bytes.Contains(lines.Raw(), lines.Channel()) || bytes.ContainsAny(lines.Channel(), "\"\n") || lines.Place() != n {
-				t.Errorf("line %q has the channel %q and place %d", lines.Raw(), lines.Channel(), lines.Place())
-			}
-			if bytes.ContainsAny(lines.Source(), " \n") || bytes.ContainsAny(lines.Traceparent(), " \n") {
-				t.Errorf("line %q has the source %q and trace %q", lines.Raw(), lines.Source(), lines.Traceparent())
-			}
-		}
-		if n > proto.MaxPackMessages {
-			t.Errorf("%d messages", n)
-		}
-	})
-}
-
-// FuzzPack: what is put into a pack comes out of it.
-func FuzzPack(f *testing.F) {
-	f.Add(`{"channel":"orders.eu","data":{"n":1}}`, "203.0.113.7", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", int64(57), int64(0))
-	f.Add("{\"channel\":\"a\",\"data\":[\"\\t\",\n\t1]}", "", "", int64(-57), int64(1795370316000))
-	f.Fuzz(func(t *testing.T, body, source, trace string, later, expires int64) {
-		pub, err := proto.ParsePublication([]byte(body), 1<<20)
-		if err != nil || pub.Channel == "" {
-			return
-		}
-		for _, s := range []*string{&source, &trace} {
-			if len(*s) > 64 || strings.ContainsFunc(*s, func(r rune) bool { return r <= ' ' || r > '~' }) {
-				*s = ""
-			}
-		}
-		m := proto.Message{Channel: pub.Channel, Event: pub.Event, Data: pub.Data, Sender: "shop", Time: "t"}
-		private := proto.Private{Source: source, Traceparent: trace, Accepted: packTime.Add(time.Duration(later%1e15) * time.Microsecond)}
-		if expires = expires % 1e15; expires > 0 {
-			private.Expires = time.UnixMilli(expires)
-		}
-		all := append(somePacked()[:2], packed{m, private}, packed{m, private})
-		var pack proto.Pack
-		fill(&pack, all)
-		checkLines(t, pack.Body(), all)
-	})
-}

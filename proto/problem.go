@@ -55,15 +55,20 @@ var (
 	ProblemForbidden        = problem("forbidden", http.StatusForbidden, "This key or token does not allow that")
 	ProblemOrigin           = problem("origin-not-allowed", http.StatusForbidden, "Pages of this origin may not connect")
 	ProblemNotFound         = problem("not-found", http.StatusNotFound, "There is nothing here")
-	ProblemMethod           = problem("method-not-allowed", http.StatusMethodNotAllowed, "This path does not take that method")
-	ProblemGone             = problem("gone", http.StatusGone, "The id is older than what is kept, or not of this stream")
-	ProblemTooLarge         = problem("too-large", http.StatusRequestEntityTooLarge, "The body is too large")
-	ProblemHeaderTooLarge   = problem("header-too-large", http.StatusRequestHeaderFieldsTooLarge, "The headers are too large")
-	ProblemMediaType        = problem("unsupported-media-type", http.StatusUnsupportedMediaType, "The content type is not supported")
-	ProblemUpgrade          = problem("upgrade-required", http.StatusUpgradeRequired, "This path speaks WebSocket")
-	ProblemTooManyRequests  = problem("too-many-requests", http.StatusTooManyRequests, "Too many requests")
-	ProblemTimeout          = problem("timeout", http.StatusRequestTimeout, "The request took too long to arrive")
-	ProblemInternal         = problem("internal", http.StatusInternalServerError, "Something went wrong on our side")
-	ProblemUnavailable      = problem("unavailable", http.StatusServiceUnavailable, "The service cannot do this now; try again")
-	ProblemNotStored        = problem("not-stored", http.StatusServiceUnavailable, "The message was not stored; send it again with the same idempotency key")
+	ProblemMethod           = problem("method-not-allowed", http.StatusMethodNotAllowed,
+		"This path does not take that method")
+	ProblemGone           = problem("gone", http.StatusGone, "The id is older than what is kept, or not of this stream")
+	ProblemTooLarge       = problem("too-large", http.StatusRequestEntityTooLarge, "The body is too large")
+	ProblemHeaderTooLarge = problem("header-too-large", http.StatusRequestHeaderFieldsTooLarge,
+		"The headers are too large")
+	ProblemMediaType = problem("unsupported-media-type", http.StatusUnsupportedMediaType,
+		"The content type is not supported")
+	ProblemUpgrade         = problem("upgrade-required", http.StatusUpgradeRequired, "This path speaks WebSocket")
+	ProblemTooManyRequests = problem("too-many-requests", http.StatusTooManyRequests, "Too many requests")
+	ProblemTimeout         = problem("timeout", http.StatusRequestTimeout, "The request took too long to arrive")
+	ProblemInternal        = problem("internal", http.StatusInternalServerError, "Something went wrong on our side")
+	ProblemUnavailable     = problem("unavailable", http.StatusServiceUnavailable,
+		"The service cannot do this now; try again")
+	ProblemNotStored = problem("not-stored", http.StatusServiceUnavailable,
+		"The message was not stored; send it again with the same idempotency key")
 )

@@ -68,7 +68,8 @@ func TestProtocolListsProblems(t *testing.T) {
 		}
 	}
 	if source := readFile(t, "problem.go"); strings.Count(source, "= problem(") != len(proto.Problems()) {
-		t.Errorf("problem.go declares %d kinds, export_test.go lists %d", strings.Count(source, "= problem("), len(proto.Problems()))
+		t.Errorf("problem.go declares %d kinds, export_test.go lists %d", strings.Count(source, "= problem("),
+			len(proto.Problems()))
 	}
 	for _, p := range proto.Problems() {
 		name, ok := strings.CutPrefix(p.Type, "urn:herald:problem:")

@@ -113,7 +113,8 @@ func FuzzPublication(f *testing.F) {
 			t.Fatalf("accepted data %q", p.Data)
 		}
 		targets := p.Targets()
-		if len(targets) == 0 || len(targets) > proto.MaxChannels || len(slices.Compact(slices.Sorted(slices.Values(targets)))) != len(targets) {
+		if len(targets) == 0 || len(targets) > proto.MaxChannels ||
+			len(slices.Compact(slices.Sorted(slices.Values(targets)))) != len(targets) {
 			t.Fatalf("accepted channels %q", targets)
 		}
 		for _, channel := range targets {
@@ -127,7 +128,8 @@ func FuzzPublication(f *testing.F) {
 			t.Fatal(err)
 		}
 		// Marshal escapes < > & in data, so it may be longer than it was.
-		if q, err := proto.ParsePublication(again, len(again)); err != nil || q.Event != p.Event || !slices.Equal(q.Targets(), targets) {
+		if q, err := proto.ParsePublication(again, len(again)); err != nil || q.Event != p.Event ||
+			!slices.Equal(q.Targets(), targets) {
 			t.Fatalf("written again as %s\n got %+v, %v\nwant %+v", again, q, err, p)
 		}
 		clear(lent)

@@ -21,12 +21,20 @@ var ordinary = []string{
 
 // unusual is what they decline, rightly or to be on the safe side.
 var unusual = []string{
-	"", " ", "{", "[]", "null", `{}{}`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{"a" 1}`, `{1:2}`, "{\"channel\":\"a\",\"data\":\"\xff\"}", "{\"a\":\"\n\"}", `{"a":"\x"}`, `{"a":"\u12g4"}`, `{"a":"\u12`, `{"a":"\`, `{"a":"b`,
-	`{"channel":"a","data":1,"channel":"b"}`, `{"channel":"a","data":{"k":1,"k":2}}`, `{"channel":"a","data":{"k":1,"\u006b":2}}`, `{"\u0063hannel":"a","data":1}`,
-	`{"channel":"a","data":01}`, `{"channel":"a","data":-}`, `{"channel":"a","data":1.}`, `{"channel":"a","data":.1}`, `{"channel":"a","data":1e}`, `{"channel":"a","data":+1}`, `{"channel":"a","data":tru}`, `{"channel":"a","data":nul`, `{"channel":"a","data":NaN}`,
-	`{"channel":"a","data":[1,]}`, `{"channel":"a","data":[1 2]}`, `{"channel":"a","data":[`, `{"channel":"a","data":1} x`, `{"channel":"a","topic":1}`, `{"channel":"","data":1}`, `{"channel":"a","ttl":1.5}`,
-	`{"channel":"a","data":"\ud83d"}`, `{"channel":"a","data":"\ude00\ud83d"}`, `{"channel":"a","data":"\ud83d\ud83d"}`, `{"channel":"a","data":"\ud83d\ude0g"}`, `{"channel":"a","data":"\ud83d\ude`,
-	`{"channel":"a","data":` + strings.Repeat("[", 9) + strings.Repeat("]", 9) + `}`, `{"channel":"a","data":` + manyKeysObject(17) + `}`,
+	"", " ", "{", "[]", "null", `{}{}`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{,}`, `{"a" 1}`, `{1:2}`,
+	"{\"channel\":\"a\",\"data\":\"\xff\"}", "{\"a\":\"\n\"}", `{"a":"\x"}`, `{"a":"\u12g4"}`, `{"a":"\u12`,
+	`{"a":"\`, `{"a":"b`,
+	`{"channel":"a","data":1,"channel":"b"}`, `{"channel":"a","data":{"k":1,"k":2}}`,
+	`{"channel":"a","data":{"k":1,"\u006b":2}}`, `{"\u0063hannel":"a","data":1}`,
+	`{"channel":"a","data":01}`, `{"channel":"a","data":-}`, `{"channel":"a","data":1.}`, `{"channel":"a","data":.1}`,
+	`{"channel":"a","data":1e}`, `{"channel":"a","data":+1}`, `{"channel":"a","data":tru}`, `{"channel":"a","data":nul`,
+	`{"channel":"a","data":NaN}`,
+	`{"channel":"a","data":[1,]}`, `{"channel":"a","data":[1 2]}`, `{"channel":"a","data":[`, `{"channel":"a","data":1} x`,
+	`{"channel":"a","topic":1}`, `{"channel":"","data":1}`, `{"channel":"a","ttl":1.5}`,
+	`{"channel":"a","data":"\ud83d"}`, `{"channel":"a","data":"\ude00\ud83d"}`, `{"channel":"a","data":"\ud83d\ud83d"}`,
+	`{"channel":"a","data":"\ud83d\ude0g"}`, `{"channel":"a","data":"\ud83d\ude`,
+	`{"channel":"a","data":` + strings.Repeat("[", 9) + strings.Repeat("]", 9) + `}`, `{"channel":"a","data":` +
+		manyKeysObject(17) + `}`,
 }
 
 func manyKeysObject(n int) string {
@@ -74,8 +82,10 @@ func FuzzQuickPublication(f *testing.F) {
 // A result is written as encoding/json would.
 func TestResultAppendTo(t *testing.T) {
 	for _, r := range []Result{
-		{}, {Status: StatusStored, ID: "mib3k2x9-1024", Channel: "orders.eu"}, {Line: 12, Status: StatusSent, Channel: "a<&>b"},
-		{Line: 1, Status: StatusInvalid, Problem: ProblemTooLarge.With(`"long"`)}, {Status: StatusFailed, Channel: "a\"b\\\n\u2028ä\x7f"}, {Status: StatusFailed},
+		{}, {Status: StatusStored, ID: "mib3k2x9-1024", Channel: "orders.eu"},
+		{Line: 12, Status: StatusSent, Channel: "a<&>b"},
+		{Line: 1, Status: StatusInvalid, Problem: ProblemTooLarge.With(`"long"`)},
+		{Status: StatusFailed, Channel: "a\"b\\\n\u2028ä\x7f"}, {Status: StatusFailed},
 	} {
 		want, err := Marshal(r)
 		if err != nil {

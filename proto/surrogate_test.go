@@ -53,7 +53,8 @@ func TestLoneSurrogates(t *testing.T) {
 	}
 }
 
-var escapes = regexp.MustCompile(`\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|(?s:.))`)
+var escapes = regexp.MustCompile(
+	`\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|(?s:.))`)
 
 // paired is the model of checkSurrogates for valid JSON.
 func paired(b []byte) bool {
