@@ -11,8 +11,8 @@
 // instance keeps no more rows than a page has (Top). A member of a question that an instance does not know is refused,
 // since an answer that leaves out a filter would look like one that heeds it.
 //
-// An instance answers at most maxAtOnce questions at the same time; others wait in its subscriptions. Nothing is kept, counted or
-// computed while nobody asks.
+// An instance answers at most maxAtOnce questions at the same time; others wait in its subscriptions. Nothing is kept,
+// counted or computed while nobody asks.
 package ask
 
 import (

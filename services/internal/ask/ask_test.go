@@ -39,7 +39,10 @@ func serve(t *testing.T, nc *nats.Conn, name string, more map[string]ask.Answer)
 			}
 			return question{name + " " + q.Text}, nil
 		}),
-		"large": ask.Handle(func(context.Context, struct{}) (string, error) { return strings.Repeat("x", ask.MaxAnswer), nil }),
+		"large": ask.Handle(func(context.Context, struct{}) (string,
+			error) {
+			return strings.Repeat("x", ask.MaxAnswer), nil
+		}),
 	}
 	for what, a := range more {
 		answers[what] = a
@@ -47,7 +50,8 @@ func serve(t *testing.T, nc *nats.Conn, name string, more map[string]ask.Answer)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { // ends with cancel
-		done <- ask.Serve(ctx, ask.Spec{NATS: nc, Log: natstest.Log(t), Service: "gateway", Instance: name, Version: "v1.2.3", Answers: answers})
+		done <- ask.Serve(ctx, ask.Spec{NATS: nc, Log: natstest.Log(t), Service: "gateway", Instance: name, Version: "v1.2.3",
+			Answers: answers})
 	}()
 	stop = func() {
 		cancel()
@@ -112,13 +116,16 @@ func TestSilent(t *testing.T) {
 	c := client(t, s)
 	var deaf atomic.Bool
 	release := make(chan struct{})
-	defer serve(t, s.Connect(), "a", map[string]ask.Answer{"slow": ask.Handle(func(ctx context.Context, q question) (question, error) { return q, nil })})()
-	defer serve(t, s.Connect(), "b", map[string]ask.Answer{"slow": ask.Handle(func(ctx context.Context, q question) (question, error) {
-		if deaf.Load() {
-			<-release
-		}
-		return q, nil
-	})})()
+	defer serve(t, s.Connect(), "a",
+		map[string]ask.Answer{
+			"slow": ask.Handle(func(ctx context.Context, q question) (question, error) { return q, nil })})()
+	defer serve(t, s.Connect(), "b",
+		map[string]ask.Answer{"slow": ask.Handle(func(ctx context.Context, q question) (question, error) {
+			if deaf.Load() {
+				<-release
+			}
+			return q, nil
+		})})()
 	defer close(release)
 	both := func() bool {
 		answers, silent, err := ask.All[question](t.Context(), c, "gateway", "slow", question{"hi"})
@@ -128,9 +135,11 @@ func TestSilent(t *testing.T) {
 	deaf.Store(true)
 	natstest.Eventually(t, patience, "one is named", func() bool {
 		answers, silent, err := ask.All[question](t.Context(), c, "gateway", "slow", question{"hi"})
-		return err == nil && slices.Equal(silent, []string{"gateway b (did not answer within 1s)"}) && slices.Equal(names(answers), []string{"a: hi"})
+		return err == nil && slices.Equal(silent, []string{"gateway b (did not answer within 1s)"}) &&
+			slices.Equal(names(answers), []string{"a: hi"})
 	})
-	if _, err := ask.One[question](t.Context(), c, "gateway", "b", "slow", question{}); err == nil || !strings.Contains(err.Error(), "did not answer") {
+	if _, err := ask.One[question](t.Context(), c, "gateway", "b", "slow", question{}); err == nil ||
+		!strings.Contains(err.Error(), "did not answer") {
 		t.Errorf("one: got %v", err)
 	}
 }
@@ -164,11 +173,13 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
-	if _, err := ask.One[question](t.Context(), c, "gateway", "a", "echo", question{"broken"}); err == nil || !strings.Contains(err.Error(), "the log of gateway a says why") {
+	if _, err := ask.One[question](t.Context(), c, "gateway", "a", "echo", question{"broken"}); err == nil ||
+		!strings.Contains(err.Error(), "the log of gateway a says why") {
 		t.Errorf("a panic: got %v", err)
 	}
 	var e *ask.Error
-	if _, _, err := ask.All[question](t.Context(), c, "gateway", "echo", question{"wrong"}); !errors.As(err, &e) || e.Status != 422 {
+	if _, _, err := ask.All[question](t.Context(), c, "gateway", "echo", question{"wrong"}); !errors.As(err, &e) ||
+		e.Status != 422 {
 		t.Errorf("all: got %v", err)
 	}
 }
@@ -202,11 +213,13 @@ func TestPages(t *testing.T) {
 			}
 			got, next = append(got, rows...), n
 		}
-		if len(got) != 100 || !slices.IsSortedFunc(got, func(a, b ask.Tally) int { return order.Compare(a.Key(order.By), b.Key(order.By)) }) {
+		if len(got) != 100 ||
+			!slices.IsSortedFunc(got, func(a, b ask.Tally) int { return order.Compare(a.Key(order.By), b.Key(order.By)) }) {
 			t.Errorf("%s: got %d rows: %v", sort, len(got), got)
 		}
 	}
-	if _, err := ask.ParseOrder("size", ask.AddressOrders...); err == nil || !strings.Contains(err.Error(), "want one of count, name, refused") {
+	if _, err := ask.ParseOrder("size", ask.AddressOrders...); err == nil ||
+		!strings.Contains(err.Error(), "want one of count, name, refused") {
 		t.Errorf("an order that is not known: got %v", err)
 	}
 	count, name := ask.Order{By: "count"}, ask.Order{By: "name"}
@@ -248,7 +261,8 @@ func TestHistogram(t *testing.T) {
 func TestRefusalRing(t *testing.T) {
 	var r ask.RefusalRing
 	for i := range 700 {
-		r.Add(ask.Refusal{Reason: "origin", Address: fmt.Sprintf("10.0.0.%d", i%200), Request: fmt.Sprint(i), Detail: strings.Repeat("<", 1000), Path: strings.Repeat("\x01", 1000), Origin: strings.Repeat("&", 1000)})
+		r.Add(ask.Refusal{Reason: "origin", Address: fmt.Sprintf("10.0.0.%d", i%200), Request: fmt.Sprint(i),
+			Detail: strings.Repeat("<", 1000), Path: strings.Repeat("\x01", 1000), Origin: strings.Repeat("&", 1000)})
 	}
 	got, err := r.Find(ask.RefusalsQuestion{})
 	if err != nil || len(got.Rows) == 0 || len(got.Rows) >= 500 || got.Rows[0].Request != "699" || r.Count() != 700 {
@@ -286,7 +300,8 @@ func TestOnce(t *testing.T) {
 		ended := make(chan error, 1)
 		nc := s.Connect()
 		go func() { // ends with cancel
-			ended <- ask.Serve(ctx, ask.Spec{NATS: nc, Log: natstest.Log(t), Service: "ingest", Instance: name, Version: "v1.2.3",
+			ended <- ask.Serve(ctx, ask.Spec{NATS: nc, Log: natstest.Log(t), Service: "ingest", Instance: name,
+				Version: "v1.2.3",
 				Answers: map[string]ask.Answer{
 					"hi":   ask.Handle(func(context.Context, struct{}) (question, error) { return question{}, nil }),
 					"wait": ask.Handle(func(context.Context, struct{}) (question, error) { <-hold; return question{}, nil }),

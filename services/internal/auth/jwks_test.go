@@ -25,23 +25,31 @@ import (
 
 func TestVerifierRefusesBadKeys(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing.json")
-	text, other, shared := jwksFile(t, []byte("-----BEGIN PUBLIC KEY-----")), jwksFile(t, []byte(`{"not":"keys"}`)), jwksFile(t, []byte(`{"keys":[{"kty":"oct","kid":"s","k":"c2VjcmV0"}]}`))
+	text, other, shared := jwksFile(t, []byte("-----BEGIN PUBLIC KEY-----")), jwksFile(t, []byte(`{"not":"keys"}`)),
+		jwksFile(t, []byte(`{"keys":[{"kty":"oct","kid":"s","k":"c2VjcmV0"}]}`))
 	broken := jwksFile(t, []byte(`{"keys":[{"kty":"RSA","kid":"r","n":"!","e":"AQAB"}]}`))
 	for _, c := range []struct {
 		name string
 		cfg  auth.VerifierConfig
 		want []string
 	}{
-		{"short secret", auth.VerifierConfig{Secret: jwtSecret[:31]}, []string{"HERALD_JWT_SECRET has 31 characters; use at least 32"}},
-		{"placeholder", auth.VerifierConfig{Secret: "changeme-changeme-changeme-changeme"}, []string{"HERALD_JWT_SECRET looks like a placeholder"}},
+		{"short secret", auth.VerifierConfig{Secret: jwtSecret[:31]},
+			[]string{"HERALD_JWT_SECRET has 31 characters; use at least 32"}},
+		{"placeholder", auth.VerifierConfig{Secret: "changeme-changeme-changeme-changeme"},
+			[]string{"HERALD_JWT_SECRET looks like a placeholder"}},
 		{"missing file", auth.VerifierConfig{JWKS: missing}, []string{"HERALD_JWKS: open " + missing}},
 		{"no JSON", auth.VerifierConfig{JWKS: text}, []string{"HERALD_JWKS: " + text}},
-		{"another JSON", auth.VerifierConfig{JWKS: other}, []string{"HERALD_JWKS: ", "the key set has no keys that could be used"}},
-		{"shared secret", auth.VerifierConfig{JWKS: shared}, []string{"HERALD_JWKS: " + shared, `key "s" is a shared secret; a JWKS holds public keys`}},
+		{"another JSON", auth.VerifierConfig{JWKS: other},
+			[]string{"HERALD_JWKS: ", "the key set has no keys that could be used"}},
+		{"shared secret", auth.VerifierConfig{JWKS: shared},
+			[]string{"HERALD_JWKS: " + shared, `key "s" is a shared secret; a JWKS holds public keys`}},
 		{"broken key", auth.VerifierConfig{JWKS: broken}, []string{"HERALD_JWKS: " + broken}},
-		{"plain http", auth.VerifierConfig{JWKS: "http://user:pw@id.example/keys"}, []string{"HERALD_JWKS: http://user:xxxxx@id.example/keys is plain http", "use https"}},
-		{"three secrets", auth.VerifierConfig{Secret: jwtSecret + " " + jwtSecret + "\n" + jwtSecret}, []string{"HERALD_JWT_SECRET has 3 secrets"}},
-		{"short second secret", auth.VerifierConfig{Secret: jwtSecret + "\nshort"}, []string{"HERALD_JWT_SECRET: secret 2 has 5 characters"}},
+		{"plain http", auth.VerifierConfig{JWKS: "http://user:pw@id.example/keys"},
+			[]string{"HERALD_JWKS: http://user:xxxxx@id.example/keys is plain http", "use https"}},
+		{"three secrets", auth.VerifierConfig{Secret: jwtSecret + " " + jwtSecret + "\n" + jwtSecret},
+			[]string{"HERALD_JWT_SECRET has 3 secrets"}},
+		{"short second secret", auth.VerifierConfig{Secret: jwtSecret + "\nshort"},
+			[]string{"HERALD_JWT_SECRET: secret 2 has 5 characters"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := auth.NewVerifier(t.Context(), c.cfg, quiet)
@@ -60,7 +68,8 @@ func TestVerifierRefusesBadKeys(t *testing.T) {
 // A URL may hold a shared secret, which must not become an HMAC key for all.
 func TestSharedSecretInAJWKSUrl(t *testing.T) {
 	set := keySet(t, signers()[1])
-	set = bytes.Replace(set, []byte(`"keys":[`), []byte(`"keys":[{"kty":"oct","kid":"s","k":"`+base64.RawURLEncoding.EncodeToString([]byte(jwtSecret))+`"},`), 1)
+	set = bytes.Replace(set, []byte(`"keys":[`), []byte(`"keys":[{"kty":"oct","kid":"s","k":"`+
+		base64.RawURLEncoding.EncodeToString([]byte(jwtSecret))+`"},`), 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(set) }))
 	defer server.Close()
 	defer http.DefaultClient.CloseIdleConnections()
@@ -117,7 +126,8 @@ func TestJWKSUrlBreaksLater(t *testing.T) {
 	var out syncBuffer
 	v := logged(t, auth.VerifierConfig{JWKS: server.URL}, slog.New(slog.NewTextHandler(&out, nil)))
 	broken.Store(true)
-	refused(t, v, signer{"unknown", "EdDSA", signers()[2].key, jwt.SigningMethodEdDSA}.sign(t, good()), auth.ErrKeys, auth.ErrKeys.Error())
+	refused(t, v, signer{"unknown", "EdDSA", signers()[2].key, jwt.SigningMethodEdDSA}.sign(t, good()), auth.ErrKeys,
+		auth.ErrKeys.Error())
 	checkGood(t, v, signers()[2].sign(t, good()))
 	if !strings.Contains(out.String(), "JWKS could not be refreshed; the keys known so far stay") {
 		t.Errorf("log: %s", out.String())
@@ -157,7 +167,8 @@ func TestJWKSUrlIsAwayAtFirst(t *testing.T) {
 	defer server.Close()
 	var out syncBuffer
 	v := logged(t, auth.VerifierConfig{JWKS: server.URL, Secret: jwtSecret}, slog.New(slog.NewTextHandler(&out, nil)))
-	if err := v.Ready(); err == nil || !strings.Contains(err.Error(), "503") || !strings.Contains(out.String(), "JWKS could not be fetched") {
+	if err := v.Ready(); err == nil || !strings.Contains(err.Error(), "503") ||
+		!strings.Contains(out.String(), "JWKS could not be fetched") {
 		t.Errorf("got %v, log %s", err, out.String())
 	}
 	noKid := signer{"", "ES256", signers()[1].key, jwt.SigningMethodES256}
@@ -174,7 +185,8 @@ func TestJWKSUrlIsAwayAtFirst(t *testing.T) {
 
 // An answer without keys takes none away.
 func TestEmptyAnswerOfAJWKSUrl(t *testing.T) {
-	for _, body := range []string{"{}", `{"keys":[]}`, `{"keys":null}`, "[]", "null", "", "<html>", `{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`} {
+	for _, body := range []string{"{}", `{"keys":[]}`, `{"keys":null}`, "[]", "null", "", "<html>",
+		`{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`} {
 		t.Run(body, func(t *testing.T) {
 			set := keySet(t, signers()[2])
 			var empty atomic.Bool
@@ -189,10 +201,12 @@ func TestEmptyAnswerOfAJWKSUrl(t *testing.T) {
 			var out syncBuffer
 			v := logged(t, auth.VerifierConfig{JWKS: server.URL}, slog.New(slog.NewTextHandler(&out, nil)))
 			empty.Store(true)
-			refused(t, v, signer{"unknown", "EdDSA", signers()[2].key, jwt.SigningMethodEdDSA}.sign(t, good()), auth.ErrKeys, auth.ErrKeys.Error())
+			refused(t, v, signer{"unknown", "EdDSA", signers()[2].key, jwt.SigningMethodEdDSA}.sign(t, good()), auth.ErrKeys,
+				auth.ErrKeys.Error())
 			checkGood(t, v, signers()[2].sign(t, good()))
 			// The log is written after the answer to who waited for the keys.
-			for deadline := time.Now().Add(20 * time.Second); !strings.Contains(out.String(), "the keys known so far stay"); time.Sleep(10 * time.Millisecond) {
+			for deadline := time.Now().Add(20 * time.Second); !strings.Contains(out.String(),
+				"the keys known so far stay"); time.Sleep(10 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("log: %s", out.String())
 				}
@@ -246,16 +260,20 @@ func TestJWKSUrlRedirects(t *testing.T) {
 	mux.Handle("/moved", http.RedirectHandler("/keys", http.StatusFound))
 	mux.Handle("/away", http.RedirectHandler(other.URL, http.StatusFound))
 	checkGood(t, verifier(t, auth.VerifierConfig{JWKS: server.URL + "/moved"}), signers()[2].sign(t, good()))
-	if err := verifier(t, auth.VerifierConfig{JWKS: server.URL + "/away"}).Ready(); err == nil || !strings.Contains(err.Error(), "redirects to another origin") {
+	if err := verifier(t, auth.VerifierConfig{JWKS: server.URL + "/away"}).Ready(); err == nil ||
+		!strings.Contains(err.Error(), "redirects to another origin") {
 		t.Errorf("got %v", err)
 	}
 }
 
 // A broken or foreign key does not take the others away, in a file as at a URL.
 func TestJWKSFileWithABrokenKey(t *testing.T) {
-	b := bytes.Replace(keySet(t, signers()[1]), []byte(`"keys":[`), []byte(`"keys":[{"kty":"RSA","kid":"r","n":"!","e":"AQAB"},{"kty":"new","kid":"n"},{"kty":"oct","kid":"s","k":"c2VjcmV0"},7,`), 1)
+	b := bytes.Replace(keySet(t, signers()[1]), []byte(`"keys":[`),
+		[]byte(`"keys":[{"kty":"RSA","kid":"r","n":"!","e":"AQAB"},{"kty":"new","kid":"n"},{"kty":"oct","kid":"s",`+
+			`"k":"c2VjcmV0"},7,`), 1)
 	var out syncBuffer
-	v := logged(t, auth.VerifierConfig{JWKS: jwksFile(t, append([]byte("\ufeff"), b...))}, slog.New(slog.NewTextHandler(&out, nil)))
+	v := logged(t, auth.VerifierConfig{JWKS: jwksFile(t, append([]byte("\ufeff"), b...))},
+		slog.New(slog.NewTextHandler(&out, nil)))
 	checkGood(t, v, signers()[1].sign(t, good()))
 	if n := strings.Count(out.String(), "a key of the JWKS is left out"); n != 4 {
 		t.Errorf("got %d lines, want one per key: %s", n, out.String())
@@ -292,7 +310,8 @@ func TestJWKSFileIsReadAgain(t *testing.T) {
 	eventually(t, v, next.sign(t, good()), nil)
 	refused(t, v, old.sign(t, good()), auth.ErrToken, wrong)
 	rewrite([]byte(`{"keys":`)) // half written
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(out.String(), "what was read before stays"); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(out.String(),
+		"what was read before stays"); time.Sleep(20 * time.Millisecond) {
 		checkGood(t, v, next.sign(t, good()))
 		if time.Now().After(deadline) {
 			t.Fatal("the broken file was not noticed")

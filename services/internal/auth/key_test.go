@@ -101,7 +101,9 @@ func TestNewKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := fmt.Sprintf(`{"id":%q,"name":"shop","digest":%q,"may":["publish"],"channels":["orders.*"],"created":"2026-11-22T12:00:00.123Z"}`, k.ID, k.Digest)
+	want := fmt.Sprintf(
+		`{"id":%q,"name":"shop","digest":%q,"may":["publish"],"channels":["orders.*"],"created":"2026-11-22T12:00:00.123Z"}`,
+		k.ID, k.Digest)
 	if string(b) != want {
 		t.Errorf("got %s, want %s", b, want)
 	}
@@ -120,7 +122,8 @@ func TestNewKey(t *testing.T) {
 		{"shop", []string{"a.>.b"}, "invalid channel"},
 		{"shop", []string{"ok", ""}, "invalid channel: it is empty"},
 	} {
-		if _, err := auth.NewKey("the-secret", c.name, c.channels, auth.Scopes, noon); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+		if _, err := auth.NewKey("the-secret", c.name, c.channels, auth.Scopes, noon); err == nil ||
+			!strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%q %q: got %v, want %q", c.name, c.channels, err, c.want)
 		}
 	}

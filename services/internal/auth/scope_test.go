@@ -11,7 +11,8 @@ import (
 func TestParseScopes(t *testing.T) {
 	for words, want := range map[string]string{
 		"publish": "ok", "publish,history,log,admin": "ok", "log": "ok",
-		"": "may do nothing", "publish,publish": "twice", "Publish": `"Publish"; want some of publish,history,log,admin`, "all": `"all"`, "publish,": `""`,
+		"": "may do nothing", "publish,publish": "twice", "Publish": `"Publish"; want some of publish,history,log,admin`,
+		"all": `"all"`, "publish,": `""`,
 	} {
 		var list []string
 		if words != "" {
@@ -41,9 +42,11 @@ func TestScopesOfStoredKeys(t *testing.T) {
 	}
 	for may, want := range map[string]string{
 		``: "publish,history,log,admin everything", `"may":["publish"],`: "publish", `"may":["log","admin"],`: "log,admin",
-		`"may":["publish","teleport"],`: "publish", `"may":["publish","history","log","admin"],`: "publish,history,log,admin everything", `"may":[],`: "damaged",
+		`"may":["publish","teleport"],`:              "publish",
+		`"may":["publish","history","log","admin"],`: "publish,history,log,admin everything", `"may":[],`: "damaged",
 	} {
-		text := strings.Replace(strings.Replace(string(stored), `"may":["publish","history","log","admin"],`, "", 1), `"channels"`, may+`"channels"`, 1)
+		text := strings.Replace(strings.Replace(string(stored), `"may":["publish","history","log","admin"],`, "", 1),
+			`"channels"`, may+`"channels"`, 1)
 		var k auth.Key
 		if err := json.Unmarshal([]byte(text), &k); err != nil {
 			t.Fatal(err)

@@ -61,7 +61,8 @@ func keySet(t testing.TB, of ...signer) []byte {
 	t.Helper()
 	store := jwkset.NewMemoryStorage()
 	for _, s := range of {
-		jwk, err := jwkset.NewJWKFromKey(s.key.Public(), jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: s.kid, ALG: jwkset.ALG(s.alg), USE: jwkset.UseSig}})
+		jwk, err := jwkset.NewJWKFromKey(s.key.Public(),
+			jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: s.kid, ALG: jwkset.ALG(s.alg), USE: jwkset.UseSig}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +111,8 @@ func logged(t testing.TB, cfg auth.VerifierConfig, log *slog.Logger) *auth.Verif
 
 // good are claims that PROTOCOL.md asks for, and nothing else.
 func good() jwt.MapClaims {
-	return jwt.MapClaims{"sub": "user-4711", "exp": time.Now().Add(time.Hour).Unix(), "channels": []string{"user.4711.>", "orders.*"}}
+	return jwt.MapClaims{"sub": "user-4711", "exp": time.Now().Add(time.Hour).Unix(),
+		"channels": []string{"user.4711.>", "orders.*"}}
 }
 
 // with returns good claims with some of them changed; nil takes one away.
@@ -153,7 +155,8 @@ func checkGood(t *testing.T, v *auth.Verifier, token string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Name != "user-4711" || !slices.Equal(p.Channels, []string{"user.4711.>", "orders.*"}) || time.Until(p.Expires) < 59*time.Minute {
+	if p.Name != "user-4711" || !slices.Equal(p.Channels, []string{"user.4711.>", "orders.*"}) ||
+		time.Until(p.Expires) < 59*time.Minute {
 		t.Errorf("got %+v", p)
 	}
 }
@@ -218,37 +221,56 @@ func TestClaims(t *testing.T) {
 		{"good", good(), nil, ""},
 		{"expired", with(map[string]any{"exp": at(-time.Minute)}), auth.ErrExpired, "the token has expired"},
 		{"expired within the leeway", with(map[string]any{"exp": at(-2 * time.Second)}), nil, ""},
-		{"expired and not yet valid", with(map[string]any{"exp": at(-time.Minute), "nbf": at(time.Minute)}), auth.ErrExpired, "the token has expired"},
-		{"not yet valid", with(map[string]any{"nbf": at(2 * time.Minute)}), auth.ErrEarly, "the token is not valid yet: its claim nbf is ahead of this server's clock by more than 1m0s; come back"},
+		{"expired and not yet valid", with(map[string]any{"exp": at(-time.Minute), "nbf": at(time.Minute)}), auth.ErrExpired,
+			"the token has expired"},
+		{"not yet valid", with(map[string]any{"nbf": at(2 * time.Minute)}), auth.ErrEarly,
+			"the token is not valid yet: its claim nbf is ahead of this server's clock by more than 1m0s; come back"},
 		{"not yet valid, by a backend's clock", with(map[string]any{"nbf": at(50 * time.Second)}), nil, ""},
 		{"issued in the future", with(map[string]any{"iat": at(time.Hour)}), nil, ""},
 		{"iat is a text", with(map[string]any{"iat": "yesterday"}), nil, ""},
-		{"nbf is a text", with(map[string]any{"nbf": "yesterday"}), auth.ErrToken, "the token is not valid: the claim nbf is a text; want a number of seconds since 1970"},
-		{"claims that are not used", with(map[string]any{"aud": 7, "iss": []int{1}, "jti": nil, "iat": true, "scope": map[string]any{}}), nil, ""},
+		{"nbf is a text", with(map[string]any{"nbf": "yesterday"}), auth.ErrToken,
+			"the token is not valid: the claim nbf is a text; want a number of seconds since 1970"},
+		{"claims that are not used",
+			with(map[string]any{"aud": 7, "iss": []int{1}, "jti": nil, "iat": true, "scope": map[string]any{}}), nil, ""},
 		{"names in another case", with(map[string]any{"SUB": "admin", "Channels": []string{">"}, "Exp": 1}), nil, ""},
-		{"sub in another case only", with(map[string]any{"sub": nil, "SUB": "admin"}), auth.ErrToken, "the token is not valid: the claim sub is missing"},
+		{"sub in another case only", with(map[string]any{"sub": nil, "SUB": "admin"}), auth.ErrToken,
+			"the token is not valid: the claim sub is missing"},
 		{"issued before", with(map[string]any{"iat": at(-time.Minute), "nbf": at(-time.Minute)}), nil, ""},
 		{"no exp", with(map[string]any{"exp": nil}), auth.ErrToken, "the token is not valid: the claim exp is missing"},
-		{"exp is a text", with(map[string]any{"exp": "tomorrow"}), auth.ErrToken, "the token is not valid: the claim exp is a text; want a number of seconds since 1970"},
+		{"exp is a text", with(map[string]any{"exp": "tomorrow"}), auth.ErrToken,
+			"the token is not valid: the claim exp is a text; want a number of seconds since 1970"},
 		{"exp after 2262", with(map[string]any{"exp": 9999999999}), nil, ""},
 		{"exp after the year 9999", with(map[string]any{"exp": 999999999999999}), nil, ""},
 		{"exp beyond all time", with(map[string]any{"exp": json.RawMessage("1e300")}), nil, ""},
 		{"exp beyond all numbers", with(map[string]any{"exp": json.RawMessage("1e999")}), nil, ""},
 		{"exp with a fraction", with(map[string]any{"exp": float64(at(time.Minute)) + 0.25}), nil, ""},
-		{"exp before all time", with(map[string]any{"exp": json.RawMessage("-1e999")}), auth.ErrExpired, "the token has expired"},
+		{"exp before all time", with(map[string]any{"exp": json.RawMessage("-1e999")}), auth.ErrExpired,
+			"the token has expired"},
 		{"exp is zero", with(map[string]any{"exp": 0}), auth.ErrExpired, "the token has expired"},
-		{"exp is null", with(map[string]any{"exp": json.RawMessage("null")}), auth.ErrToken, "the token is not valid: the claim exp is missing"},
+		{"exp is null", with(map[string]any{"exp": json.RawMessage("null")}), auth.ErrToken,
+			"the token is not valid: the claim exp is missing"},
 		{"no sub", with(map[string]any{"sub": nil}), auth.ErrToken, "the token is not valid: the claim sub is missing"},
 		{"empty sub", with(map[string]any{"sub": ""}), auth.ErrToken, "the token is not valid: the claim sub is missing"},
-		{"no channels", with(map[string]any{"channels": nil}), auth.ErrToken, "the token is not valid: the claim channels is missing"},
-		{"channels null", with(map[string]any{"channels": json.RawMessage("null")}), auth.ErrToken, "the token is not valid: the claim channels is missing"},
-		{"sub is a number", with(map[string]any{"sub": 4711}), auth.ErrToken, "the token is not valid: the claim sub is a number; want a text"},
-		{"channels is a text", with(map[string]any{"channels": "a"}), auth.ErrToken, "the token is not valid: the claim channels is a text; want an array of texts"},
-		{"channels is an object", with(map[string]any{"channels": map[string]any{}}), auth.ErrToken, "the token is not valid: the claim channels is an object; want an array of texts"},
-		{"a channel is null", with(map[string]any{"channels": []any{"a", nil}}), auth.ErrToken, "the token is not valid: the claim channels is an array of something else; want an array of texts"},
-		{"bad pattern", with(map[string]any{"channels": []string{"ok", "a.>.b"}}), auth.ErrToken, `the token is not valid: claim channels: invalid channel: in "a.>.b" a wildcard must be a whole token, and > the last one`},
-		{"empty pattern", with(map[string]any{"channels": []string{""}}), auth.ErrToken, "the token is not valid: claim channels: invalid channel: it is empty"},
-		{"blank in a pattern", with(map[string]any{"channels": []string{"a b"}}), auth.ErrToken, "the token is not valid: claim channels: invalid channel: byte 0x20 at position 1; only printable ASCII without spaces is allowed"},
+		{"no channels", with(map[string]any{"channels": nil}), auth.ErrToken,
+			"the token is not valid: the claim channels is missing"},
+		{"channels null", with(map[string]any{"channels": json.RawMessage("null")}), auth.ErrToken,
+			"the token is not valid: the claim channels is missing"},
+		{"sub is a number", with(map[string]any{"sub": 4711}), auth.ErrToken,
+			"the token is not valid: the claim sub is a number; want a text"},
+		{"channels is a text", with(map[string]any{"channels": "a"}), auth.ErrToken,
+			"the token is not valid: the claim channels is a text; want an array of texts"},
+		{"channels is an object", with(map[string]any{"channels": map[string]any{}}), auth.ErrToken,
+			"the token is not valid: the claim channels is an object; want an array of texts"},
+		{"a channel is null", with(map[string]any{"channels": []any{"a", nil}}), auth.ErrToken,
+			"the token is not valid: the claim channels is an array of something else; want an array of texts"},
+		{"bad pattern", with(map[string]any{"channels": []string{"ok", "a.>.b"}}), auth.ErrToken,
+			`the token is not valid: claim channels: invalid channel: in "a.>.b" a wildcard must be a whole token, and > the ` +
+				`last one`},
+		{"empty pattern", with(map[string]any{"channels": []string{""}}), auth.ErrToken,
+			"the token is not valid: claim channels: invalid channel: it is empty"},
+		{"blank in a pattern", with(map[string]any{"channels": []string{"a b"}}), auth.ErrToken,
+			"the token is not valid: claim channels: invalid channel: byte 0x20 at position 1; only printable ASCII without " +
+				"spaces is allowed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			token := hs256(t, c.claims, []byte(jwtSecret))
@@ -272,7 +294,8 @@ func TestClaims(t *testing.T) {
 func TestFarExpiry(t *testing.T) {
 	v := verifier(t, auth.VerifierConfig{Secret: jwtSecret})
 	for raw, want := range map[string]string{
-		"9999999999": "2286-11-20T17:46:39Z", "253402300799": "9999-12-31T23:59:59Z", "1e15": "9999-12-31T23:59:59Z", "1e999": "9999-12-31T23:59:59Z",
+		"9999999999": "2286-11-20T17:46:39Z", "253402300799": "9999-12-31T23:59:59Z", "1e15": "9999-12-31T23:59:59Z",
+		"1e999": "9999-12-31T23:59:59Z",
 	} {
 		p, err := v.Verify(hs256(t, with(map[string]any{"exp": json.RawMessage(raw)}), []byte(jwtSecret)))
 		if err != nil || p.Expires.UTC().Format(time.RFC3339) != want {
@@ -290,7 +313,8 @@ func TestFarExpiry(t *testing.T) {
 }
 
 func TestAudienceAndIssuer(t *testing.T) {
-	v := verifier(t, auth.VerifierConfig{Secret: jwtSecret, Audience: []string{"herald", "push"}, Issuer: []string{"https://id.example"}})
+	v := verifier(t, auth.VerifierConfig{Secret: jwtSecret, Audience: []string{"herald", "push"},
+		Issuer: []string{"https://id.example"}})
 	for _, c := range []struct {
 		name     string
 		aud, iss any
@@ -315,7 +339,8 @@ func TestAudienceAndIssuer(t *testing.T) {
 			refused(t, v, token, auth.ErrToken, "the token is not valid: "+c.text)
 		})
 	}
-	token, err := auth.Sign(auth.Signing{Secret: jwtSecret, Audience: "push", Issuer: "https://id.example"}, auth.Principal{Name: "u", Channels: []string{}, Expires: time.Now().Add(time.Hour)})
+	token, err := auth.Sign(auth.Signing{Secret: jwtSecret, Audience: "push", Issuer: "https://id.example"},
+		auth.Principal{Name: "u", Channels: []string{}, Expires: time.Now().Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +357,8 @@ func checkAccepted(t *testing.T, v *auth.Verifier, token string) {
 func TestOversizedToken(t *testing.T) {
 	v := verifier(t, auth.VerifierConfig{Secret: jwtSecret})
 	token := hs256(t, with(map[string]any{"pad": strings.Repeat("x", auth.MaxTokenBytes)}), []byte(jwtSecret))
-	refused(t, v, token, auth.ErrToken, fmt.Sprintf("the token is not valid: it has %d bytes, at most 8192 are allowed", len(token)))
+	refused(t, v, token, auth.ErrToken, fmt.Sprintf("the token is not valid: it has %d bytes, at most 8192 are allowed",
+		len(token)))
 	for n := 6000; ; n-- { // the largest that fits
 		token = hs256(t, with(map[string]any{"pad": strings.Repeat("x", n)}), []byte(jwtSecret))
 		if len(token) <= auth.MaxTokenBytes {
@@ -347,7 +373,8 @@ func TestNoKeysMeansNoTokens(t *testing.T) {
 	if v.Enabled() {
 		t.Error("enabled")
 	}
-	refused(t, v, hs256(t, good(), []byte("")), auth.ErrToken, "the token is not valid: this server has no token keys (HERALD_JWT_SECRET or HERALD_JWKS)")
+	refused(t, v, hs256(t, good(), []byte("")), auth.ErrToken,
+		"the token is not valid: this server has no token keys (HERALD_JWT_SECRET or HERALD_JWKS)")
 	if !verifier(t, auth.VerifierConfig{Secret: jwtSecret}).Enabled() {
 		t.Error("not enabled")
 	}

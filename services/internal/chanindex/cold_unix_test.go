@@ -55,9 +55,11 @@ func BenchmarkColdRead(b *testing.B) {
 					channel = "quiet.one"
 				}
 				n++
-				p.Add(&proto.Message{Channel: channel, Event: "message", Data: data, Sender: "bench", Time: "2026-11-22T16:58:36.123Z"}, proto.Private{Accepted: time.Now()})
+				p.Add(&proto.Message{Channel: channel, Event: "message", Data: data, Sender: "bench",
+					Time: "2026-11-22T16:58:36.123Z"}, proto.Private{Accepted: time.Now()})
 			}
-			if !yield(&nats.Msg{Subject: proto.SubjectPacks, Data: p.Body(), Header: nats.Header{proto.HeaderChannels: {string(p.AppendChannels(nil))}}}) {
+			if !yield(&nats.Msg{Subject: proto.SubjectPacks, Data: p.Body(),
+				Header: nats.Header{proto.HeaderChannels: {string(p.AppendChannels(nil))}}}) {
 				return
 			}
 		}
@@ -74,7 +76,8 @@ func BenchmarkColdRead(b *testing.B) {
 	defer func() { stop(); <-ended }()
 	<-x.complete
 	b.Logf("index of %d messages: built in %s with %s of CPU, server included, from %d KB of headers; %.1f MB",
-		n, time.Since(begin).Round(time.Millisecond), (cpuTime(b) - cpu).Round(time.Millisecond), own.Stats().InBytes>>10, float64(x.Bytes())/1e6)
+		n, time.Since(begin).Round(time.Millisecond), (cpuTime(b) - cpu).Round(time.Millisecond), own.Stats().InBytes>>10,
+		float64(x.Bytes())/1e6)
 	reader := natsx.NewReader(nc, x)
 	state, err := reader.State(b.Context())
 	if err != nil {
@@ -84,7 +87,8 @@ func BenchmarkColdRead(b *testing.B) {
 	for b.Loop() {
 		found := 0
 		for since := uint64(0); since < proto.EndOf(state.Last); {
-			page, err := reader.Read(b.Context(), natsx.Range{Names: []string{"quiet.one"}, Since: since, UpTo: proto.EndOf(state.Last), Messages: 100})
+			page, err := reader.Read(b.Context(), natsx.Range{Names: []string{"quiet.one"}, Since: since,
+				UpTo: proto.EndOf(state.Last), Messages: 100})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -78,7 +78,8 @@ func TestIndexIsNeverShort(t *testing.T) {
 			t.Errorf("%s from %d to %d: %d packs are named for %d", name, from, upTo, len(got), must)
 		}
 	}
-	if got := x.Ranges([]string{"user.1.a", "*.x"}, 7, 9); len(got) != 1 || got[0] != (natsx.PackRange{From: 7, Through: 9}) {
+	if got := x.Ranges([]string{"user.1.a", "*.x"}, 7, 9); len(got) != 1 ||
+		got[0] != (natsx.PackRange{From: 7, Through: 9}) {
 		t.Errorf("a pattern that begins with a wildcard: got %v, want all", got)
 	}
 }
@@ -120,9 +121,11 @@ func TestIndexFollowsTheStream(t *testing.T) {
 		t.Helper()
 		var p proto.Pack
 		for i, c := range channels {
-			p.Add(&proto.Message{Channel: c, Event: "e", Data: fmt.Append(nil, i), Sender: "s", Time: "2026-11-22T16:58:36.123Z"}, proto.Private{Accepted: time.Now()})
+			p.Add(&proto.Message{Channel: c, Event: "e", Data: fmt.Append(nil, i), Sender: "s",
+				Time: "2026-11-22T16:58:36.123Z"}, proto.Private{Accepted: time.Now()})
 		}
-		m := &nats.Msg{Subject: proto.SubjectPacks, Data: p.Body(), Header: nats.Header{proto.HeaderChannels: {string(p.AppendChannels(nil))}}}
+		m := &nats.Msg{Subject: proto.SubjectPacks, Data: p.Body(),
+			Header: nats.Header{proto.HeaderChannels: {string(p.AppendChannels(nil))}}}
 		if _, err := js.PublishMsg(t.Context(), m); err != nil {
 			t.Fatal(err)
 		}

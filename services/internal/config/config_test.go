@@ -50,14 +50,16 @@ func (a *all) settings() []config.Setting {
 		{Flag: "workers", Env: "T_WORKERS", Key: "workers", Help: "how many at a time", Into: &a.Workers},
 		{Flag: "bytes", Env: "T_BYTES", Key: "bytes", Help: "largest body, in bytes", Into: &a.Bytes},
 		{Flag: "drain", Env: "T_DRAIN", Key: "drain", Help: "how long clients may take to leave", Into: &a.Drain},
-		{Flag: "origins", Env: "T_ORIGINS", Key: "origins", Help: "pages that may connect, comma-separated", Into: &a.Origins},
+		{Flag: "origins", Env: "T_ORIGINS", Key: "origins", Help: "pages that may connect, comma-separated",
+			Into: &a.Origins},
 		{Flag: "level", Env: "T_LEVEL", Key: "level", Help: "low or high", Into: &a.Level},
 		{Env: "T_TOKEN", Help: "shared secret", Secret: true, Into: &a.Token},
 	}
 }
 
 func defaults() *all {
-	return &all{Name: "herald", Workers: 4, Bytes: 8 << 20, Drain: 24 * time.Hour, Origins: []string{"a", "b"}, Level: "low", Token: "default-token"}
+	return &all{Name: "herald", Workers: 4, Bytes: 8 << 20, Drain: 24 * time.Hour, Origins: []string{"a", "b"},
+		Level: "low", Token: "default-token"}
 }
 
 func file(t *testing.T, content string) string {
@@ -89,7 +91,8 @@ func TestFlagsStandAnywhere(t *testing.T) {
 		{args: []string{"--", "hi", "-channel", "x"}, words: "hi -channel x"},
 		{args: []string{"hi", "--", "-loud"}, words: "hi -loud"},
 		{args: []string{"minus", "-5", "-.5", "-"}, words: "minus -5 -.5 -"},
-		{args: []string{"hi", "-chanel", "x"}, fault: "not defined: -chanel; send -h lists the flags, and after -- nothing is one"},
+		{args: []string{"hi", "-chanel", "x"},
+			fault: "not defined: -chanel; send -h lists the flags, and after -- nothing is one"},
 		{args: []string{"hi", "-channel"}, fault: "needs an argument: -channel"},
 		{args: []string{"-one", "hi", "-two"}, fault: "-two"},
 	} {
@@ -103,7 +106,8 @@ func TestFlagsStandAnywhere(t *testing.T) {
 			continue
 		}
 		if got := strings.Join(words, " "); err != nil || channel != c.channel || loud != c.loud || got != c.words {
-			t.Errorf("%q: got channel %q, loud %v, words %q, %v; want %q, %v, %q", c.args, channel, loud, got, err, c.channel, c.loud, c.words)
+			t.Errorf("%q: got channel %q, loud %v, words %q, %v; want %q, %v, %q", c.args, channel, loud, got, err, c.channel,
+				c.loud, c.words)
 		}
 	}
 }
@@ -119,7 +123,8 @@ func TestPrecedence(t *testing.T) {
 		{"default", nil, nil, nil, "herald"},
 		{"file", nil, nil, map[string]string{"name": "file"}, "file"},
 		{"environment over file", nil, map[string]string{"T_NAME": "env"}, map[string]string{"name": "file"}, "env"},
-		{"flag over all", []string{"-name", "flag"}, map[string]string{"T_NAME": "env"}, map[string]string{"name": "file"}, "flag"},
+		{"flag over all", []string{"-name", "flag"}, map[string]string{"T_NAME": "env"},
+			map[string]string{"name": "file"}, "flag"},
 		{"the last flag counts", []string{"-name=one", "-name=two"}, nil, nil, "two"},
 		{"an empty flag counts", []string{"-name="}, map[string]string{"T_NAME": "env"}, nil, ""},
 		{"an empty variable counts", nil, map[string]string{"T_NAME": ""}, map[string]string{"name": "file"}, ""},
@@ -138,8 +143,10 @@ func TestPrecedence(t *testing.T) {
 }
 
 func TestAllKinds(t *testing.T) {
-	want := all{Name: "x", Verbose: true, Workers: -3, Bytes: 1 << 40, Drain: 90 * time.Second, Origins: []string{"c", "d"}, Level: "high", Token: "s3cret"}
-	values := map[string]string{"name": "x", "verbose": "true", "workers": "-3", "bytes": "1099511627776", "drain": "1m30s", "origins": " c ,, d ", "level": "high"}
+	want := all{Name: "x", Verbose: true, Workers: -3, Bytes: 1 << 40, Drain: 90 * time.Second,
+		Origins: []string{"c", "d"}, Level: "high", Token: "s3cret"}
+	values := map[string]string{"name": "x", "verbose": "true", "workers": "-3", "bytes": "1099511627776",
+		"drain": "1m30s", "origins": " c ,, d ", "level": "high"}
 	env, args := map[string]string{}, []string{}
 	for k, v := range values {
 		env["T_"+strings.ToUpper(k)] = v
@@ -183,9 +190,11 @@ func TestBoolFlagNeedsNoValueAndArgumentsRemain(t *testing.T) {
 // Empty means empty: closed, where the default is open. What cannot be empty
 // keeps what it has.
 func TestEmptyVariables(t *testing.T) {
-	empty := map[string]string{"T_NAME": "", "T_ORIGINS": "", "T_TOKEN": "", "T_VERBOSE": "", "T_WORKERS": "", "T_BYTES": "", "T_DRAIN": "", "T_LEVEL": ""}
+	empty := map[string]string{"T_NAME": "", "T_ORIGINS": "", "T_TOKEN": "", "T_VERBOSE": "", "T_WORKERS": "",
+		"T_BYTES": "", "T_DRAIN": "", "T_LEVEL": ""}
 	a := defaults()
-	if _, err := config.Parse("prog", nil, configtest.Vars(empty), map[string]string{"workers": "7", "level": "high", "origins": "c"}, nil, a.settings()); err != nil {
+	if _, err := config.Parse("prog", nil, configtest.Vars(empty), map[string]string{"workers": "7", "level": "high",
+		"origins": "c"}, nil, a.settings()); err != nil {
 		t.Fatal(err)
 	}
 	if a.Name != "" || len(a.Origins) != 0 || a.Token != "" {
@@ -195,7 +204,8 @@ func TestEmptyVariables(t *testing.T) {
 		t.Errorf("what cannot be empty: got %+v, want the file's values and the defaults", a)
 	}
 	b := defaults()
-	if _, err := config.Parse("prog", []string{"-name=", "-origins="}, configtest.Vars(nil), nil, nil, b.settings()); err != nil || b.Name != a.Name || len(b.Origins) != 0 {
+	if _, err := config.Parse("prog", []string{"-name=", "-origins="}, configtest.Vars(nil), nil, nil,
+		b.settings()); err != nil || b.Name != a.Name || len(b.Origins) != 0 {
 		t.Errorf("flags: got %q, %q, %v; want the same", b.Name, b.Origins, err)
 	}
 }
@@ -204,18 +214,21 @@ func TestSecretFilePath(t *testing.T) {
 	path := file(t, "\ufeff  s3cret\r\n")
 	var secret, from string
 	settings := []config.Setting{{Env: "T_TOKEN", Secret: true, Into: &secret, Path: &from}}
-	if _, err := config.Parse("prog", nil, configtest.Vars(map[string]string{"T_TOKEN_FILE": path}), nil, nil, settings); err != nil || secret != "s3cret" || from != path {
+	if _, err := config.Parse("prog", nil, configtest.Vars(map[string]string{"T_TOKEN_FILE": path}), nil, nil,
+		settings); err != nil || secret != "s3cret" || from != path {
 		t.Errorf("got %q from %q, %v", secret, from, err)
 	}
 	from = ""
-	if _, err := config.Parse("prog", nil, configtest.Vars(map[string]string{"T_TOKEN": "x"}), nil, nil, settings); err != nil || from != "" {
+	if _, err := config.Parse("prog", nil, configtest.Vars(map[string]string{"T_TOKEN": "x"}), nil, nil,
+		settings); err != nil || from != "" {
 		t.Errorf("got %q from %q, %v; want no file", secret, from, err)
 	}
 }
 
 func TestListIsEmptiedByComma(t *testing.T) {
 	a := defaults()
-	if _, err := config.Parse("prog", nil, configtest.Vars(map[string]string{"T_ORIGINS": ","}), nil, nil, a.settings()); err != nil || len(a.Origins) != 0 {
+	if _, err := config.Parse("prog", nil, configtest.Vars(map[string]string{"T_ORIGINS": ","}), nil, nil,
+		a.settings()); err != nil || len(a.Origins) != 0 {
 		t.Errorf("got %q, %v; want none", a.Origins, err)
 	}
 }
@@ -229,7 +242,8 @@ func TestSecretFile(t *testing.T) {
 		env               map[string]string
 	}{
 		{name: "file", env: map[string]string{"T_TOKEN_FILE": good}, want: secret},
-		{name: "both", env: map[string]string{"T_TOKEN_FILE": good, "T_TOKEN": "direct"}, fault: "T_TOKEN and T_TOKEN_FILE are both set; set one"},
+		{name: "both", env: map[string]string{"T_TOKEN_FILE": good, "T_TOKEN": "direct"},
+			fault: "T_TOKEN and T_TOKEN_FILE are both set; set one"},
 		{name: "missing", env: map[string]string{"T_TOKEN_FILE": missing}, fault: "T_TOKEN_FILE: open " + missing},
 		{name: "empty", env: map[string]string{"T_TOKEN_FILE": empty}, fault: "T_TOKEN_FILE: " + empty + " is empty"},
 		{name: "not for settings that are no secret", env: map[string]string{"T_NAME_FILE": good}, want: "default-token"},
@@ -291,7 +305,8 @@ func TestSecretsAreNeverInErrors(t *testing.T) {
 				return config.Parse("prog", nil, configtest.Vars(map[string]string{"T_SECRET": secret}), nil, nil, setting)
 			},
 			"file of its own": func() ([]string, error) {
-				return config.Parse("prog", nil, configtest.Vars(map[string]string{"T_SECRET_FILE": file(t, secret)}), nil, nil, setting)
+				return config.Parse("prog", nil, configtest.Vars(map[string]string{"T_SECRET_FILE": file(t, secret)}), nil,
+					nil, setting)
 			},
 			"file": func() ([]string, error) {
 				return config.Parse("prog", nil, configtest.Vars(nil), map[string]string{"secret": secret}, nil, setting)
@@ -317,7 +332,8 @@ func TestHelp(t *testing.T) {
 	for _, arg := range []string{"-h", "--help"} {
 		var out bytes.Buffer
 		a := defaults()
-		_, err := config.Parse("prog", []string{arg, "-workers=many"}, configtest.Vars(map[string]string{"T_WORKERS": "9"}), nil, &out, a.settings())
+		_, err := config.Parse("prog", []string{arg, "-workers=many"}, configtest.Vars(map[string]string{"T_WORKERS": "9"}),
+			nil, &out, a.settings())
 		if !errors.Is(err, config.ErrHelp) {
 			t.Fatalf("%s: got %v", arg, err)
 		}
@@ -341,7 +357,8 @@ func TestHelp(t *testing.T) {
 }
 
 func TestDefaultTexts(t *testing.T) {
-	for want, d := range map[string]time.Duration{"0s": 0, "24h": 24 * time.Hour, "1h30m": 90 * time.Minute, "10m": 10 * time.Minute, "90ms": 90 * time.Millisecond, "1m1s": 61 * time.Second} {
+	for want, d := range map[string]time.Duration{"0s": 0, "24h": 24 * time.Hour, "1h30m": 90 * time.Minute,
+		"10m": 10 * time.Minute, "90ms": 90 * time.Millisecond, "1m1s": 61 * time.Second} {
 		if got := (config.Setting{Into: &d}).Default(); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

@@ -27,7 +27,8 @@ func TestReadFileSkipsTheByteOrderMark(t *testing.T) {
 func TestDenied(t *testing.T) {
 	err := Denied("/data", &fs.PathError{Op: "mkdir", Path: "/data/x", Err: fs.ErrPermission})
 	if uid := os.Geteuid(); uid >= 0 {
-		for _, want := range []string{"/data/x", fmt.Sprintf("user %d", uid), fmt.Sprintf("chown -R %d:%d /data", uid, os.Getegid())} {
+		for _, want := range []string{"/data/x", fmt.Sprintf("user %d", uid), fmt.Sprintf("chown -R %d:%d /data", uid,
+			os.Getegid())} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("got %v, want %s in it", err, want)
 			}

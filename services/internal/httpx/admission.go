@@ -100,7 +100,8 @@ func newAdmission(maxSockets, perAddress int, proxies Proxies, log *slog.Logger)
 // Why a socket is refused.
 var (
 	errNoSocket = proto.ProblemUnavailable.With("this server holds as many connections as it can; come back later")
-	errAddress  = proto.ProblemTooManyRequests.With("your address has as many connections as it may have; close some, or come back later")
+	errAddress  = proto.ProblemTooManyRequests.With(
+		"your address has as many connections as it may have; close some, or come back later")
 )
 
 // AddressGroup is what counts as one address: an IPv4 address, or an IPv6 /64,

@@ -72,10 +72,12 @@ func open(s *Server) int {
 var hello = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
 
 func TestSocketsWithin(t *testing.T) {
-	for _, c := range []struct{ limit, reserve uint64 }{{1 << 20, 1024}, {20000, 1024}, {4096, 1024}, {1024, 256}, {300, 128}, {160, 128}} {
+	for _, c := range []struct{ limit, reserve uint64 }{{1 << 20, 1024}, {20000, 1024}, {4096, 1024}, {1024, 256},
+		{300, 128}, {160, 128}} {
 		most, words := socketsWithin(c.limit)
 		if uint64(most) != c.limit-c.reserve || words*wordsShare != int(c.reserve) {
-			t.Errorf("%d descriptors: %d sockets and %d that are refused in words; want a reserve of %d", c.limit, most, words, c.reserve)
+			t.Errorf("%d descriptors: %d sockets and %d that are refused in words; want a reserve of %d", c.limit, most,
+				words, c.reserve)
 		}
 	}
 	if most := MaxSockets(10); most != leastSockets {
@@ -104,7 +106,8 @@ func TestSocketsBeyondTheBound(t *testing.T) {
 	within(t, "all are counted", func() bool { return open(s) == 10 })
 	for i := range 5 {
 		resp := ask(t, dial(t, s), "")
-		if resp == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" || !resp.Close ||
+		if resp == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" ||
+			!resp.Close ||
 			resp.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("refused socket %d: got %+v, want 503 with Retry-After and a problem", i, resp)
 		}
@@ -171,9 +174,11 @@ func TestSocketsOfOneAddress(t *testing.T) {
 	})
 	t.Run("trusted proxy", func(t *testing.T) {
 		leave := make(chan struct{})
-		s := startServer(t, ServerConfig{MaxPerAddress: 1, Proxies: *proxies(t, "127.0.0.1")}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-leave }))
+		s := startServer(t, ServerConfig{MaxPerAddress: 1, Proxies: *proxies(t, "127.0.0.1")},
+			http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-leave }))
 		for i := range 1 + besides {
-			_, _ = io.WriteString(dial(t, s), fmt.Sprintf("GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 2001:db8:1:2::%x\r\n\r\n", i))
+			_, _ = io.WriteString(dial(t, s), fmt.Sprintf("GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: "+
+				"2001:db8:1:2::%x\r\n\r\n", i))
 		}
 		count := func() int {
 			s.admission.mu.Lock()
@@ -181,11 +186,13 @@ func TestSocketsOfOneAddress(t *testing.T) {
 			return s.admission.addresses[netip.MustParsePrefix("2001:db8:1:2::/64")]
 		}
 		within(t, "all are counted", func() bool { return count() == 1+besides })
-		if resp := ask(t, dial(t, s), "X-Forwarded-For: 2001:db8:1:2:ffff::\r\n"); resp == nil || resp.StatusCode != http.StatusTooManyRequests || resp.Close {
+		if resp := ask(t, dial(t, s), "X-Forwarded-For: 2001:db8:1:2:ffff::\r\n"); resp == nil ||
+			resp.StatusCode != http.StatusTooManyRequests || resp.Close {
 			t.Errorf("the same /64: got %+v, want 429, and the proxy's connection kept", resp)
 		}
 		close(leave)
-		if resp := ask(t, dial(t, s), "X-Forwarded-For: 2001:db8:1:3::\r\n"); resp == nil || resp.StatusCode != http.StatusOK {
+		if resp := ask(t, dial(t, s), "X-Forwarded-For: 2001:db8:1:3::\r\n"); resp == nil ||
+			resp.StatusCode != http.StatusOK {
 			t.Errorf("another /64: got %+v", resp)
 		}
 		within(t, "requests that ended do not count", func() bool { return count() == 0 })
@@ -196,11 +203,13 @@ func TestSocketsOfOneAddress(t *testing.T) {
 func TestStreamsOfOneAddress(t *testing.T) {
 	cert, key := pair(t, t.TempDir(), "localhost")
 	leave, arrived := make(chan struct{}), make(chan struct{})
-	s := startServer(t, ServerConfig{MaxPerAddress: 1, CertFile: cert, KeyFile: key}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		arrived <- struct{}{}
-		<-leave
-	}))
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	s := startServer(t, ServerConfig{MaxPerAddress: 1, CertFile: cert, KeyFile: key},
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			arrived <- struct{}{}
+			<-leave
+		}))
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		ForceAttemptHTTP2: true}}
 	defer client.CloseIdleConnections()
 	get := func() int {
 		resp, err := client.Get("https://" + s.Addr().String())
@@ -282,7 +291,8 @@ func TestIdleSocketsEnd(t *testing.T) {
 }
 
 func TestAddressGroup(t *testing.T) {
-	for ip, want := range map[string]string{"192.0.2.7": "192.0.2.7/32", "::ffff:192.0.2.7": "192.0.2.7/32", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "::1": "::/64"} {
+	for ip, want := range map[string]string{"192.0.2.7": "192.0.2.7/32", "::ffff:192.0.2.7": "192.0.2.7/32",
+		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "::1": "::/64"} {
 		if got := AddressGroup(netip.MustParseAddr(ip)).String(); got != want {
 			t.Errorf("%s: got %s, want %s", ip, got, want)
 		}

@@ -28,7 +28,8 @@ func TestAPIKey(t *testing.T) {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Add(name, "Bearer a")
 		r.Header.Add(name, "Bearer a")
-		if got, err := APIKey(r); got != "" || Problem(err) == nil || Problem(err).Type != proto.ProblemInvalidParameter.Type {
+		if got, err := APIKey(r); got != "" || Problem(err) == nil ||
+			Problem(err).Type != proto.ProblemInvalidParameter.Type {
 			t.Errorf("%s twice: got %q, %v", name, got, err)
 		}
 	}
@@ -40,8 +41,10 @@ func TestBearer(t *testing.T) {
 		want    string
 		fault   bool
 	}{
-		{nil, "", false}, {[]string{"Bearer a"}, "a", false}, {[]string{"bearer a"}, "a", false}, {[]string{"BeArEr\ta"}, "", false}, {[]string{" Bearer  a "}, "a", false},
-		{[]string{"Basic a"}, "", false}, {[]string{"Bearer"}, "", false}, {[]string{"Bearera"}, "", false}, {[]string{"Bearer a", "Bearer b"}, "", true},
+		{nil, "", false}, {[]string{"Bearer a"}, "a", false}, {[]string{"bearer a"}, "a", false},
+		{[]string{"BeArEr\ta"}, "", false}, {[]string{" Bearer  a "}, "a", false},
+		{[]string{"Basic a"}, "", false}, {[]string{"Bearer"}, "", false}, {[]string{"Bearera"}, "", false},
+		{[]string{"Bearer a", "Bearer b"}, "", true},
 	} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header["Authorization"] = c.headers

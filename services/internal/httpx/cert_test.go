@@ -85,7 +85,8 @@ func TestMissingFilesAreNamed(t *testing.T) {
 		{"they do not fit", cert, otherKey, "HTTPS certificate " + cert + " with key " + otherKey},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := NewServer(ServerConfig{Listen: "127.0.0.1:0", CertFile: c.cert, KeyFile: c.key}, http.NotFoundHandler(), quiet)
+			_, err := NewServer(ServerConfig{Listen: "127.0.0.1:0", CertFile: c.cert, KeyFile: c.key},
+				http.NotFoundHandler(), quiet)
 			if err == nil || !strings.HasPrefix(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
@@ -107,10 +108,12 @@ func handshake(t *testing.T, s *Server) string {
 func TestHTTPSServesNewCertificates(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := pair(t, dir, "old")
-	s := startServer(t, ServerConfig{CertFile: cert, KeyFile: key}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, r.Proto)
-	}))
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	s := startServer(t, ServerConfig{CertFile: cert, KeyFile: key},
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, r.Proto)
+		}))
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		ForceAttemptHTTP2: true}}
 	defer client.CloseIdleConnections()
 	res, err := client.Get("https://" + s.Addr().String())
 	if err != nil {
@@ -132,7 +135,8 @@ func TestHTTPSServesNewCertificates(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	if _, err := tls.Dial("tcp", s.Addr().String(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}); err == nil {
+	if _, err := tls.Dial("tcp", s.Addr().String(), &tls.Config{InsecureSkipVerify: true,
+		MaxVersion: tls.VersionTLS11}); err == nil {
 		t.Error("TLS 1.1 is accepted")
 	}
 }

@@ -86,14 +86,18 @@ func TestClientIP(t *testing.T) {
 		{"one proxy", "10.0.0.0/8", "10.0.0.1:80", []string{"192.0.2.7"}, "192.0.2.7"},
 		{"the client forged what is left of it", "10.0.0.0/8", "10.0.0.1:80", []string{"1.1.1.1, 192.0.2.7"}, "192.0.2.7"},
 		{"the client forged a trusted address", "10.0.0.0/8", "10.0.0.1:80", []string{"10.9.9.9, 192.0.2.7"}, "192.0.2.7"},
-		{"a chain of trusted proxies", "10.0.0.0/8,2001:db8::/32", "10.0.0.1:80", []string{"1.1.1.1, 192.0.2.7, 2001:db8::5, 10.0.0.2"}, "192.0.2.7"},
+		{"a chain of trusted proxies", "10.0.0.0/8,2001:db8::/32", "10.0.0.1:80",
+			[]string{"1.1.1.1, 192.0.2.7, 2001:db8::5, 10.0.0.2"}, "192.0.2.7"},
 		{"all of them are trusted", "10.0.0.0/8", "10.0.0.1:80", []string{"10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
-		{"several headers are one list", "10.0.0.0/8", "10.0.0.1:80", []string{"1.1.1.1", "192.0.2.7", "10.0.0.2"}, "192.0.2.7"},
-		{"a second header from the proxy", "10.0.0.0/8", "10.0.0.1:80", []string{"1.1.1.1, 10.0.0.9", "192.0.2.7"}, "192.0.2.7"},
+		{"several headers are one list", "10.0.0.0/8", "10.0.0.1:80", []string{"1.1.1.1", "192.0.2.7", "10.0.0.2"},
+			"192.0.2.7"},
+		{"a second header from the proxy", "10.0.0.0/8", "10.0.0.1:80", []string{"1.1.1.1, 10.0.0.9", "192.0.2.7"},
+			"192.0.2.7"},
 		{"no header", "10.0.0.0/8", "10.0.0.1:80", nil, "10.0.0.1"},
 		{"an empty header", "10.0.0.0/8", "10.0.0.1:80", []string{""}, "10.0.0.1"},
 		{"garbage", "10.0.0.0/8", "10.0.0.1:80", []string{"unknown"}, "10.0.0.1"},
-		{"garbage hides what is left of it", "10.0.0.0/8", "10.0.0.1:80", []string{"192.0.2.7, garbage, 10.0.0.2"}, "10.0.0.2"},
+		{"garbage hides what is left of it", "10.0.0.0/8", "10.0.0.1:80", []string{"192.0.2.7, garbage, 10.0.0.2"},
+			"10.0.0.2"},
 		{"an empty entry does too", "10.0.0.0/8", "10.0.0.1:80", []string{"192.0.2.7,"}, "10.0.0.1"},
 		{"blanks and tabs", "10.0.0.0/8", "10.0.0.1:80", []string{" 1.1.1.1 ,\t192.0.2.7 "}, "192.0.2.7"},
 		{"IPv6 in brackets", "10.0.0.0/8", "10.0.0.1:80", []string{"[2001:db8::7]"}, "2001:db8::7"},
@@ -126,7 +130,8 @@ func TestClientIP(t *testing.T) {
 // Whatever a client writes into the header, it cannot choose the address under
 // which its proxy's entry counts it.
 func FuzzForwardedFor(f *testing.F) {
-	for _, s := range []string{"", "1.1.1.1", "10.0.0.9, ::1", "unknown,,%", "[::1]:80", "fe80::1%eth0", "::ffff:10.1.1.1", strings.Repeat("10.0.0.1,", 100)} {
+	for _, s := range []string{"", "1.1.1.1", "10.0.0.9, ::1", "unknown,,%", "[::1]:80", "fe80::1%eth0", "::ffff:10.1.1.1",
+		strings.Repeat("10.0.0.1,", 100)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, header string) {

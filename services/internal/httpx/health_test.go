@@ -32,7 +32,8 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	status, body = http.StatusServiceUnavailable, `{"status":"not ready","reasons":["nats: not connected"]}`+"\n"
-	if err := Health(t.Context(), ":"+port, "", ""); err == nil || err.Error() != "503 Service Unavailable: "+strings.TrimSpace(body) {
+	if err := Health(t.Context(), ":"+port, "", ""); err == nil || err.Error() != "503 Service Unavailable: "+
+		strings.TrimSpace(body) {
 		t.Errorf("not ready: got %v", err)
 	}
 	for _, listen := range []string{"", "8080", ":1"} {
@@ -53,9 +54,10 @@ func TestHealth(t *testing.T) {
 func TestHealthOverTLS(t *testing.T) {
 	dir := t.TempDir()
 	certFile, keyFile := pair(t, dir, "push.example.com")
-	s := startServer(t, ServerConfig{CertFile: certFile, KeyFile: keyFile}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, "ready")
-	}))
+	s := startServer(t, ServerConfig{CertFile: certFile, KeyFile: keyFile},
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "ready")
+		}))
 	_, port, err := net.SplitHostPort(s.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -61,7 +61,9 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, log *slog.Logger, err 
 			"err", err)
 		p = proto.ProblemInternal
 	}
-	log.DebugContext(r.Context(), "call refused", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "status", p.Status, "problem", p.Type) // the detail may quote the call
+	// the detail may quote the call
+	log.DebugContext(r.Context(), "call refused", "request", RequestID(r), "method", r.Method, "path", r.URL.Path,
+		"status", p.Status, "problem", p.Type)
 	out := *p
 	out.Request = RequestID(r)
 	b, err := proto.Marshal(out)

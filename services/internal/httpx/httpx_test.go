@@ -47,8 +47,10 @@ func TestProblemMapping(t *testing.T) {
 		detail string
 	}{
 		{"a problem", proto.ProblemForbidden.With("no"), proto.ProblemForbidden, "no"},
-		{"a wrapped problem", fmt.Errorf("publish: %w", proto.ProblemNotStored.With("later")), proto.ProblemNotStored, "later"},
-		{"too large", fmt.Errorf("read: %w", &http.MaxBytesError{Limit: 10}), proto.ProblemTooLarge, "at most 10 bytes are allowed"},
+		{"a wrapped problem", fmt.Errorf("publish: %w", proto.ProblemNotStored.With("later")),
+			proto.ProblemNotStored, "later"},
+		{"too large", fmt.Errorf("read: %w", &http.MaxBytesError{Limit: 10}), proto.ProblemTooLarge,
+			"at most 10 bytes are allowed"},
 		{"slow client", fmt.Errorf("read: %w", os.ErrDeadlineExceeded), proto.ProblemTimeout, ""},
 		{"NATS took too long", fmt.Errorf("publish: %w", context.DeadlineExceeded), proto.ProblemUnavailable, ""},
 		{"the service stops", fmt.Errorf("publish: %w", context.Canceled), proto.ProblemUnavailable, ""},
@@ -71,7 +73,8 @@ func TestProblemMapping(t *testing.T) {
 }
 
 func TestWriteProblem(t *testing.T) {
-	for _, p := range []*proto.Problem{proto.ProblemUnauthorized, proto.ProblemNotFound, proto.ProblemUpgrade, proto.ProblemTooManyRequests, proto.ProblemInternal, proto.ProblemUnavailable} {
+	for _, p := range []*proto.Problem{proto.ProblemUnauthorized, proto.ProblemNotFound, proto.ProblemUpgrade,
+		proto.ProblemTooManyRequests, proto.ProblemInternal, proto.ProblemUnavailable} {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		WriteProblem(w, r, quiet, p.With("<why>"))
@@ -132,7 +135,8 @@ func TestInternalErrorsStayInside(t *testing.T) {
 	if p.Type != proto.ProblemInternal.Type || strings.Contains(w.Body.String(), "password") {
 		t.Errorf("got %s", w.Body)
 	}
-	if p.Request == "" || p.Request != w.Header().Get("X-Request-Id") || !strings.Contains(out.String(), "request="+p.Request) {
+	if p.Request == "" || p.Request != w.Header().Get("X-Request-Id") ||
+		!strings.Contains(out.String(), "request="+p.Request) {
 		t.Errorf("request %q is not in the log: %s", p.Request, out.String())
 	}
 	if !strings.Contains(out.String(), "password of the database") || strings.Contains(out.String(), "abc") {
@@ -152,16 +156,21 @@ func TestReadBody(t *testing.T) {
 		{name: "whole", body: strings.NewReader("12345"), length: 5, want: "12345"},
 		{name: "empty", body: strings.NewReader(""), length: 0},
 		{name: "byte order mark", body: strings.NewReader(proto.BOM + "12345"), length: 8, want: "12345"},
-		{name: "byte order mark, byte by byte", body: iotest.OneByteReader(strings.NewReader(proto.BOM + "12345")), length: -1, want: "12345"},
+		{name: "byte order mark, byte by byte", body: iotest.OneByteReader(strings.NewReader(proto.BOM + "12345")),
+			length: -1, want: "12345"},
 		{name: "only one of two marks", body: strings.NewReader(proto.BOM + proto.BOM), length: -1, want: proto.BOM},
 		{name: "half a mark", body: strings.NewReader(proto.BOM[:2]), length: -1, want: proto.BOM[:2]},
 		{name: "as large as allowed", body: strings.NewReader("1234567890"), length: 10, want: "1234567890"},
 		{name: "as large as allowed, length unknown", body: strings.NewReader("1234567890"), length: -1, want: "1234567890"},
-		{name: "announced too large", body: iotest.ErrReader(errors.New("it was read")), length: 11, kind: proto.ProblemTooLarge, detail: "the body has 11 bytes, at most 10 are allowed"},
-		{name: "turns out too large", body: strings.NewReader("12345678901"), length: -1, kind: proto.ProblemTooLarge, detail: "at most 10 bytes are allowed"},
+		{name: "announced too large", body: iotest.ErrReader(errors.New("it was read")), length: 11,
+			kind: proto.ProblemTooLarge, detail: "the body has 11 bytes, at most 10 are allowed"},
+		{name: "turns out too large", body: strings.NewReader("12345678901"), length: -1, kind: proto.ProblemTooLarge,
+			detail: "at most 10 bytes are allowed"},
 		{name: "slow", body: iotest.ErrReader(os.ErrDeadlineExceeded), length: -1, kind: proto.ProblemTimeout},
-		{name: "cut off", body: iotest.ErrReader(io.ErrUnexpectedEOF), length: 5, kind: proto.ProblemInvalidJSON, detail: "the body ended early"},
-		{name: "broken chunks", body: iotest.ErrReader(errors.New("malformed chunked encoding")), length: -1, kind: proto.ProblemInvalidJSON, detail: "the body could not be read"},
+		{name: "cut off", body: iotest.ErrReader(io.ErrUnexpectedEOF), length: 5, kind: proto.ProblemInvalidJSON,
+			detail: "the body ended early"},
+		{name: "broken chunks", body: iotest.ErrReader(errors.New("malformed chunked encoding")), length: -1,
+			kind: proto.ProblemInvalidJSON, detail: "the body could not be read"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, "/", c.body)
@@ -183,7 +192,8 @@ func TestReadBody(t *testing.T) {
 func TestWriteJSON(t *testing.T) {
 	w := httptest.NewRecorder()
 	WriteJSON(w, http.StatusAccepted, map[string]int{"n": 1})
-	if w.Code != 202 || w.Body.String() != "{\"n\":1}\n" || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Cache-Control") != "no-store" {
+	if w.Code != 202 || w.Body.String() != "{\"n\":1}\n" || w.Header().Get("Content-Type") != "application/json" ||
+		w.Header().Get("Cache-Control") != "no-store" {
 		t.Errorf("got %d %q %v", w.Code, w.Body, w.Header())
 	}
 }
@@ -231,7 +241,8 @@ func TestRouter(t *testing.T) {
 			if got := strings.Join(w.Header().Values("Allow"), ", "); got != c.allow {
 				t.Errorf("Allow: got %q, want %q", got, c.allow)
 			}
-			if w.Header().Get("X-Content-Type-Options") != "nosniff" || w.Header().Get("Referrer-Policy") != "no-referrer" || len(w.Header().Get("X-Request-Id")) != 16 {
+			if w.Header().Get("X-Content-Type-Options") != "nosniff" || w.Header().Get("Referrer-Policy") != "no-referrer" ||
+				len(w.Header().Get("X-Request-Id")) != 16 {
 				t.Errorf("got %v", w.Header())
 			}
 		})
@@ -257,7 +268,8 @@ func TestSlashInAChannel(t *testing.T) {
 func TestQuery(t *testing.T) {
 	for query, want := range map[string]string{
 		"": "", "a=1&b=2&b=3": "", "b=": "", "a=%3B": "", "&&": "",
-		"a=1;b=2": "semicolon", "a=%zz": "%25", "a=%": "%25", "c=1": `"c" is not a parameter`, "A=1": `"A" is not a parameter`, "a=1&a=1": "a is given 2 times",
+		"a=1;b=2": "semicolon", "a=%zz": "%25", "a=%": "%25", "c=1": `"c" is not a parameter`,
+		"A=1": `"A" is not a parameter`, "a=1&a=1": "a is given 2 times",
 		"token=hunter2": `"token" is not a parameter`, "a=hunter2%zz": "%25", "a=hunter2&a=x": "given 2 times",
 	} {
 		r := &http.Request{URL: &url.URL{RawQuery: query}}
@@ -265,7 +277,8 @@ func TestQuery(t *testing.T) {
 		switch {
 		case want == "" && err != nil:
 			t.Errorf("%q: %v", query, err)
-		case want != "" && (err == nil || !strings.Contains(err.Error(), want) || !strings.HasSuffix(err.Error(), "known parameters are b, a") || strings.Contains(err.Error(), "hunter2")):
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want) ||
+			!strings.HasSuffix(err.Error(), "known parameters are b, a") || strings.Contains(err.Error(), "hunter2")):
 			t.Errorf("%q: got %v, want %q", query, err, want)
 		}
 	}
@@ -275,7 +288,8 @@ func TestQueryOfNone(t *testing.T) {
 	if _, err := Query(&http.Request{URL: &url.URL{RawQuery: "&"}}, nil); err != nil {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Query(&http.Request{URL: &url.URL{RawQuery: "ttl=1"}}, nil); err == nil || err.Error() != `"ttl" is not a parameter; this call takes none` {
+	if _, err := Query(&http.Request{URL: &url.URL{RawQuery: "ttl=1"}}, nil); err == nil ||
+		err.Error() != `"ttl" is not a parameter; this call takes none` {
 		t.Errorf("got %v", err)
 	}
 }
@@ -359,7 +373,8 @@ func TestBrokenBodiesOnTheWire(t *testing.T) {
 	for _, c := range []struct{ name, raw, want string }{
 		{"bad chunk", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "400"},
 		{"announced too large", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 101\r\n\r\n", "413"},
-		{"chunked too large", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n80\r\n" + strings.Repeat("x", 128) + "\r\n", "413"},
+		{"chunked too large", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n80\r\n" +
+			strings.Repeat("x", 128) + "\r\n", "413"},
 		{"drips", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nabc", "408"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

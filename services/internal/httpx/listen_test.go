@@ -12,14 +12,15 @@ import (
 // a connection of the old address goes on; the old port is free afterwards.
 func TestServerMoves(t *testing.T) {
 	release := make(chan struct{})
-	s := startServer(t, ServerConfig{Listen: "127.0.0.1:0"}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/long" {
-			_, _ = io.WriteString(w, "begun ")
-			_ = http.NewResponseController(w).Flush()
-			<-release
-		}
-		_, _ = io.WriteString(w, r.Proto)
-	}))
+	s := startServer(t, ServerConfig{Listen: "127.0.0.1:0"},
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/long" {
+				_, _ = io.WriteString(w, "begun ")
+				_ = http.NewResponseController(w).Flush()
+				<-release
+			}
+			_, _ = io.WriteString(w, r.Proto)
+		}))
 	old := s.First()
 	plain := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	long, err := plain.Get("http://" + old.Addr().String() + "/long")
@@ -39,7 +40,8 @@ func TestServerMoves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secure := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}}
+	secure := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		ForceAttemptHTTP2: true}}
 	defer secure.CloseIdleConnections()
 	ask := func(client *http.Client, url string) string {
 		t.Helper()

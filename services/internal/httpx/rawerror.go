@@ -36,7 +36,9 @@ func rawProblem(b []byte) []byte {
 	if err != nil {
 		panic(fmt.Sprintf("httpx: problem does not marshal: %v", err))
 	}
-	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s\n",
+	return fmt.Appendf(nil,
+		"HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\nContent-Length: "+
+			"%d\r\nConnection: close\r\n\r\n%s\n",
 		p.Status, http.StatusText(p.Status), len(body)+1, body)
 }
 

@@ -79,9 +79,10 @@ func talk(t *testing.T, s *Server, raw string) string {
 }
 
 func TestServerServesAndStops(t *testing.T) {
-	s, err := NewServer(ServerConfig{Listen: "127.0.0.1:0"}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "hello")
-	}), quiet)
+	s, err := NewServer(ServerConfig{Listen: "127.0.0.1:0"},
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "hello")
+		}), quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,15 +155,16 @@ func TestServerGrace(t *testing.T) {
 			if !c.finish {
 				grace = 100 * time.Millisecond
 			}
-			s, err := NewServer(ServerConfig{Listen: "127.0.0.1:0", Grace: grace}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				defer close(left)
-				close(entered)
-				select {
-				case <-leave:
-					_, _ = io.WriteString(w, "done")
-				case <-r.Context().Done():
-				}
-			}), quiet)
+			s, err := NewServer(ServerConfig{Listen: "127.0.0.1:0", Grace: grace},
+				http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					defer close(left)
+					close(entered)
+					select {
+					case <-leave:
+						_, _ = io.WriteString(w, "done")
+					case <-r.Context().Done():
+					}
+				}), quiet)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -204,10 +206,12 @@ func TestServerGrace(t *testing.T) {
 }
 
 func TestSlowHeaderIsCutOff(t *testing.T) {
-	s := startServer(t, ServerConfig{ReadTimeout: 200 * time.Millisecond}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		t.Error("a request with half a header was handled")
-	}))
-	for name, raw := range map[string]string{"nothing": "", "half a line": "GET / HT", "half a header": "GET / HTTP/1.1\r\nHost: x\r\nX-A: "} {
+	s := startServer(t, ServerConfig{ReadTimeout: 200 * time.Millisecond},
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			t.Error("a request with half a header was handled")
+		}))
+	for name, raw := range map[string]string{"nothing": "", "half a line": "GET / HT",
+		"half a header": "GET / HTTP/1.1\r\nHost: x\r\nX-A: "} {
 		begin := time.Now()
 		if got := talk(t, s, raw); strings.Contains(got, " 200 ") {
 			t.Errorf("%s: got %q", name, got)
@@ -219,7 +223,8 @@ func TestSlowHeaderIsCutOff(t *testing.T) {
 }
 
 func TestHugeHeaderIsRefused(t *testing.T) {
-	s := startServer(t, ServerConfig{}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
+	s := startServer(t, ServerConfig{},
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(204) }))
 	head := func(n int) string {
 		return "GET /?token=" + strings.Repeat("a", n) + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 	}
@@ -238,7 +243,8 @@ func TestHugeHeaderIsRefused(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		var p proto.Problem
-		if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Type != "urn:herald:problem:"+name || p.Status != resp.StatusCode || resp.Header.Get("Content-Type") != "application/problem+json" {
+		if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Type != "urn:herald:problem:"+name ||
+			p.Status != resp.StatusCode || resp.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s: got %s %v %+v, %v", name, resp.Status, resp.Header, p, err)
 		}
 	}
@@ -248,7 +254,8 @@ func TestTakenPortIsNamed(t *testing.T) {
 	s := startServer(t, ServerConfig{}, http.NotFoundHandler())
 	addr := s.Addr().String()
 	_, err := NewServer(ServerConfig{Listen: addr}, http.NotFoundHandler(), quiet)
-	if err == nil || !strings.HasPrefix(err.Error(), "listen on "+addr+":") || !strings.Contains(err.Error(), "address already in use") {
+	if err == nil || !strings.HasPrefix(err.Error(), "listen on "+addr+":") ||
+		!strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("got %v", err)
 	}
 }

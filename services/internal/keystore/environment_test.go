@@ -27,7 +27,8 @@ func TestNameOfTheEnvironmentKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(t, bucket(t, js), "key."+old.ID, `{"id":"`+old.ID+`","name":"env","digest":"`+old.Digest+`","channels":["a"],"created":"2026-11-22T12:00:00Z"}`)
+	put(t, bucket(t, js), "key."+old.ID, `{"id":"`+old.ID+`","name":"env","digest":"`+old.Digest+
+		`","channels":["a"],"created":"2026-11-22T12:00:00Z"}`)
 	if _, _, err := store.Rotate(t.Context(), keystore.EnvName, 0, noon); !errors.Is(err, keystore.ErrReserved) {
 		t.Errorf("rotate: got %v", err)
 	}
@@ -112,9 +113,11 @@ func TestEnvKeyFollowsItsFile(t *testing.T) {
 		}
 	}
 	write("\ufeff" + second + "\r\n")
-	natstest.Eventually(t, 20*time.Second, "the new key counts, the old one does not", func() bool { return works(second) && !works(first) })
+	natstest.Eventually(t, 20*time.Second, "the new key counts, the old one does not",
+		func() bool { return works(second) && !works(first) })
 	write(stored)
-	natstest.Eventually(t, 20*time.Second, "a stored key is no key of the environment", func() bool { return !works(second) })
+	natstest.Eventually(t, 20*time.Second, "a stored key is no key of the environment",
+		func() bool { return !works(second) })
 	if works(stored) || !strings.Contains(log.String(), "made with herald keys") {
 		t.Errorf("a stored key is in a ring that is not the bucket's; log:\n%s", log.String())
 	}

@@ -41,7 +41,8 @@ func (o *overlooking) Get(ctx context.Context, key string) (jetstream.KeyValueEn
 	return o.KeyValue.Get(ctx, key)
 }
 
-func (o *overlooking) Watch(ctx context.Context, keys string, opts ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {
+func (o *overlooking) Watch(ctx context.Context, keys string, opts ...jetstream.WatchOpt) (jetstream.KeyWatcher,
+	error) {
 	w, err := o.KeyValue.Watch(ctx, keys, opts...)
 	if o.watchers++; o.watchers == 1 || err != nil {
 		return w, err

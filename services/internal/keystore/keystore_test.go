@@ -24,13 +24,15 @@ func TestAddAndList(t *testing.T) {
 		t.Errorf("a new bucket has %+v", keys)
 	}
 	expires := noon.Add(time.Hour)
-	secret, k, err := one.Add(t.Context(), "shop", keystore.Options{Channels: []string{"orders.>"}, Rate: 5, Expires: expires}, noon)
+	secret, k, err := one.Add(t.Context(), "shop", keystore.Options{Channels: []string{"orders.>"}, Rate: 5,
+		Expires: expires}, noon)
 	if err != nil || secret == "" || k.Name != "shop" || k.Rate != 5 || !k.Expires.Equal(expires) {
 		t.Fatalf("got %q, %+v, %v", secret, k, err)
 	}
 	add(t, two, "blog")
 	keys := list(t, one)
-	if len(keys) != 2 || keys[0].Name != "blog" || keys[1].ID != k.ID || keys[1].Digest != k.Digest || !keys[1].Created.Equal(noon) || keys[1].Damaged || !keys[1].LastUsed.IsZero() {
+	if len(keys) != 2 || keys[0].Name != "blog" || keys[1].ID != k.ID || keys[1].Digest != k.Digest ||
+		!keys[1].Created.Equal(noon) || keys[1].Damaged || !keys[1].LastUsed.IsZero() {
 		t.Errorf("got %+v", keys)
 	}
 	for _, c := range []struct {
@@ -154,7 +156,8 @@ func TestDamagedEntries(t *testing.T) {
 		"00000003": "null",
 		"00000004": `{"id":"00000004","name":"x","digest":"","channels":[">"]}`,
 		"00000005": fmt.Sprintf(`{"id":"00000005","name":"x","digest":%q,"channels":[">"]}`, d.Digest),
-		"00000006": fmt.Sprintf(`{"id":%q,"name":"x","digest":%q,"channels":[">"]}`, d.ID, d.Digest), // revoking 00000006 would not revoke it
+		// revoking 00000006 would not revoke it
+		"00000006": fmt.Sprintf(`{"id":%q,"name":"x","digest":%q,"channels":[">"]}`, d.ID, d.Digest),
 		d.ID:       fmt.Sprintf(`{"id":%q,"name":"x\",\"channel\":\"y","digest":%q,"channels":[">"]}`, d.ID, d.Digest),
 	}
 	for id, value := range damaged {
@@ -173,7 +176,8 @@ func TestDamagedEntries(t *testing.T) {
 		t.Fatalf("got %+v", keys)
 	}
 	for _, info := range keys {
-		if _, is := damaged[info.ID]; info.Damaged != is || is && (info.Name != "" || info.Digest != "" || info.Channels != nil) {
+		if _, is := damaged[info.ID]; info.Damaged != is || is && (info.Name != "" || info.Digest != "" ||
+			info.Channels != nil) {
 			t.Errorf("got %+v", info)
 		}
 	}
@@ -230,7 +234,8 @@ func TestBucketWithAHistory(t *testing.T) { // that an operator made
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: keystore.Bucket, History: 5}); err != nil {
+	if _, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: keystore.Bucket,
+		History: 5}); err != nil {
 		t.Fatal(err)
 	}
 	store, err := keystore.Make(t.Context(), js, 1)
@@ -248,7 +253,8 @@ func TestBucketWithAHistory(t *testing.T) { // that an operator made
 	if n, err := store.Revoke(t.Context(), "shop"); n != 2 || err != nil {
 		t.Errorf("revoked %d, %v", n, err)
 	}
-	natstest.Eventually(t, 5*time.Second, "the keys are gone", func() bool { return !valid(ring, first) && ring.Len() == 0 })
+	natstest.Eventually(t, 5*time.Second, "the keys are gone",
+		func() bool { return !valid(ring, first) && ring.Len() == 0 })
 	if keys := list(t, store); len(keys) != 0 {
 		t.Errorf("left: %+v", keys)
 	}
@@ -261,7 +267,8 @@ func TestOpenFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keystore.Make(t.Context(), js, 3); err == nil || !strings.HasPrefix(err.Error(), "make bucket herald_keys: ") {
+	if _, err := keystore.Make(t.Context(), js, 3); err == nil ||
+		!strings.HasPrefix(err.Error(), "make bucket herald_keys: ") {
 		t.Errorf("three replicas on one server: got %v", err)
 	}
 	nc.Close()

@@ -25,7 +25,8 @@ func TestRotate(t *testing.T) {
 	}
 	later := noon.Add(time.Minute)
 	second, k2, err := store.Rotate(t.Context(), "shop", time.Hour, later)
-	if err != nil || k2.Name != "shop" || k2.Rate != 7 || len(k2.Channels) != 1 || k2.Channels[0] != "orders.>" || !k2.Expires.IsZero() {
+	if err != nil || k2.Name != "shop" || k2.Rate != 7 || len(k2.Channels) != 1 || k2.Channels[0] != "orders.>" ||
+		!k2.Expires.IsZero() {
 		t.Fatalf("got %+v, %v", k2, err)
 	}
 	natstest.Eventually(t, 5*time.Second, "both keys are known, and the old one ends", func() bool {
@@ -55,10 +56,12 @@ func TestRotate(t *testing.T) {
 		_, err := ring.Authenticate(second, later)
 		return errors.Is(err, auth.ErrExpired) && valid(ring, third) && valid(ring, fourth)
 	})
-	if _, _, err := store.Rotate(t.Context(), "shop", -time.Hour, later); err == nil || !strings.Contains(err.Error(), "grace -1h0m0s: ") || len(list(t, store)) != 4 {
+	if _, _, err := store.Rotate(t.Context(), "shop", -time.Hour, later); err == nil ||
+		!strings.Contains(err.Error(), "grace -1h0m0s: ") || len(list(t, store)) != 4 {
 		t.Errorf("a grace that is over: got %v and %d keys, want it refused and no key more", err, len(list(t, store)))
 	}
-	if _, _, err := store.Rotate(t.Context(), "nobody", 0, later); !errors.Is(err, keystore.ErrNotFound) || err.Error() != `key "nobody": no such key` {
+	if _, _, err := store.Rotate(t.Context(), "nobody", 0, later); !errors.Is(err, keystore.ErrNotFound) ||
+		err.Error() != `key "nobody": no such key` {
 		t.Errorf("got %v", err)
 	}
 }
@@ -121,7 +124,8 @@ func TestRevoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	other, k := add(t, two, "blog")
-	natstest.Eventually(t, 5*time.Second, "all are known", func() bool { return valid(ring, a) && valid(ring, b) && valid(ring, other) })
+	natstest.Eventually(t, 5*time.Second, "all are known",
+		func() bool { return valid(ring, a) && valid(ring, b) && valid(ring, other) })
 	if n, err := two.Revoke(t.Context(), "shop"); n != 2 || err != nil {
 		t.Errorf("by name: got %d, %v", n, err)
 	}
@@ -192,7 +196,8 @@ func TestFirstThatFailsCanBeTriedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: keystore.Bucket, MaxValueSize: 150}) // enough for the claim, with its header, but not for a key
+	// enough for the claim, with its header, but not for a key
+	kv, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: keystore.Bucket, MaxValueSize: 150})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +205,8 @@ func TestFirstThatFailsCanBeTriedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if secret, _, err := store.First(t.Context(), noon); err == nil || secret != "" || !strings.HasPrefix(err.Error(), `store key "default": `) {
+	if secret, _, err := store.First(t.Context(), noon); err == nil || secret != "" ||
+		!strings.HasPrefix(err.Error(), `store key "default": `) {
 		t.Fatalf("got %q, %v", secret, err)
 	}
 	if _, err := kv.Get(t.Context(), "first"); !errors.Is(err, jetstream.ErrKeyNotFound) {

@@ -197,35 +197,38 @@ func TestRevocationsWhileNATSIsAway(t *testing.T) {
 				}
 			}
 		}},
-		{"revoked, and its marker is purged", func(t *testing.T, _ *natstest.Server, admin *keystore.Store, js jetstream.JetStream) {
-			if _, err := admin.Revoke(t.Context(), "gone"); err != nil {
-				t.Fatal(err)
-			}
-			if err := bucket(t, js).PurgeDeletes(t.Context(), jetstream.DeleteMarkersOlderThan(-1)); err != nil {
-				t.Fatal(err)
-			}
-		}},
-		{"the bucket is made anew without it", func(t *testing.T, _ *natstest.Server, _ *keystore.Store, js jetstream.JetStream) {
-			kept, err := bucket(t, js).Get(t.Context(), keyOf(t, js, "kept"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := js.DeleteKeyValue(t.Context(), keystore.Bucket); err != nil {
-				t.Fatal(err)
-			}
-			// The server may still be clearing the old one's folder away.
-			natstest.Eventually(t, 5*time.Second, "the bucket is made anew", func() bool {
-				_, err := keystore.Make(t.Context(), js, 1)
-				return err == nil
-			})
-			put(t, bucket(t, js), kept.Key(), string(kept.Value()))
-		}},
+		{"revoked, and its marker is purged",
+			func(t *testing.T, _ *natstest.Server, admin *keystore.Store, js jetstream.JetStream) {
+				if _, err := admin.Revoke(t.Context(), "gone"); err != nil {
+					t.Fatal(err)
+				}
+				if err := bucket(t, js).PurgeDeletes(t.Context(), jetstream.DeleteMarkersOlderThan(-1)); err != nil {
+					t.Fatal(err)
+				}
+			}},
+		{"the bucket is made anew without it",
+			func(t *testing.T, _ *natstest.Server, _ *keystore.Store, js jetstream.JetStream) {
+				kept, err := bucket(t, js).Get(t.Context(), keyOf(t, js, "kept"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := js.DeleteKeyValue(t.Context(), keystore.Bucket); err != nil {
+					t.Fatal(err)
+				}
+				// The server may still be clearing the old one's folder away.
+				natstest.Eventually(t, 5*time.Second, "the bucket is made anew", func() bool {
+					_, err := keystore.Make(t.Context(), js, 1)
+					return err == nil
+				})
+				put(t, bucket(t, js), kept.Key(), string(kept.Value()))
+			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t)
 			wire := lay(t, s.URL[strings.LastIndexByte(s.URL, '@')+1:])
-			nc, err := natsx.Connect(natsx.Config{URL: "nats://test:test@" + wire.listener.Addr().String(), Name: "ingest"}, quiet)
+			nc, err := natsx.Connect(natsx.Config{URL: "nats://test:test@" + wire.listener.Addr().String(), Name: "ingest"},
+				quiet)
 			if err != nil {
 				t.Fatal(err)
 			}

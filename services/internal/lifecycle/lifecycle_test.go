@@ -46,14 +46,16 @@ func TestStopsInReverseOneAfterTheOther(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Minute, cancel)
 		begin := time.Now()
-		err := lifecycle.Run(ctx, quiet, 10*time.Second, j.part("store", time.Second, nil), j.part("nats", 2*time.Second, nil), j.part("http", 3*time.Second, nil))
+		err := lifecycle.Run(ctx, quiet, 10*time.Second, j.part("store", time.Second, nil),
+			j.part("nats", 2*time.Second, nil), j.part("http", 3*time.Second, nil))
 		if err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(begin); took != time.Minute+6*time.Second {
 			t.Errorf("took %s", took)
 		}
-		want := []string{"http stops", "http has stopped", "nats stops", "nats has stopped", "store stops", "store has stopped"}
+		want := []string{"http stops", "http has stopped", "nats stops", "nats has stopped", "store stops",
+			"store has stopped"}
 		if !slices.Equal(j.lines, want) {
 			t.Errorf("got %q, want %q", j.lines, want)
 		}
@@ -90,14 +92,16 @@ func TestPartThatEndsByItselfStopsTheOthers(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var j journal
 				nats := lifecycle.Part{Name: "nats", Run: func(context.Context) error { time.Sleep(time.Hour); return c.err }}
-				err := lifecycle.Run(t.Context(), quiet, 10*time.Second, j.part("store", time.Second, nil), nats, j.part("http", time.Second, nil))
+				err := lifecycle.Run(t.Context(), quiet, 10*time.Second, j.part("store", time.Second, nil), nats,
+					j.part("http", time.Second, nil))
 				if err == nil || err.Error() != c.want {
 					t.Errorf("got %v, want %q", err, c.want)
 				}
 				if c.err == boom && !errors.Is(err, boom) {
 					t.Errorf("%v does not wrap the part's error", err)
 				}
-				if want := []string{"http stops", "http has stopped", "store stops", "store has stopped"}; !slices.Equal(j.lines, want) {
+				if want := []string{"http stops", "http has stopped", "store stops", "store has stopped"}; !slices.Equal(
+					j.lines, want) {
 					t.Errorf("got %q, want %q", j.lines, want)
 				}
 			})

@@ -36,7 +36,8 @@ func BenchmarkSync(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if _, err := js.CreateStream(context.Background(), jetstream.StreamConfig{Name: "BENCH", Subjects: []string{"bench"}}); err != nil {
+			if _, err := js.CreateStream(context.Background(), jetstream.StreamConfig{Name: "BENCH",
+				Subjects: []string{"bench"}}); err != nil {
 				b.Fatal(err)
 			}
 			body := make([]byte, 200)

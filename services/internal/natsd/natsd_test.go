@@ -110,8 +110,10 @@ func TestPasswordIsNeeded(t *testing.T) {
 	if want := fmt.Sprintf("nats://127.0.0.1:%d", s.Port()); s.Port() == 0 || s.URL() != want {
 		t.Errorf("URL: got %s, want %s", s.URL(), want)
 	}
-	for name, opts := range map[string][]nats.Option{"none": nil, "wrong": {nats.UserInfo("herald", "wrong")}, "wrong user": {nats.UserInfo("root", "right")}} {
-		if nc, err := nats.Connect(s.URL(), opts...); err == nil || !strings.Contains(err.Error(), "Authorization Violation") {
+	for name, opts := range map[string][]nats.Option{"none": nil, "wrong": {nats.UserInfo("herald", "wrong")},
+		"wrong user": {nats.UserInfo("root", "right")}} {
+		if nc, err := nats.Connect(s.URL(), opts...); err == nil ||
+			!strings.Contains(err.Error(), "Authorization Violation") {
 			t.Errorf("password %s: got %v", name, err)
 			if err == nil {
 				nc.Close()
@@ -125,7 +127,8 @@ func TestPasswordIsNeeded(t *testing.T) {
 func TestPortWithoutPasswordIsRefused(t *testing.T) {
 	for _, cfg := range []natsd.Config{{Port: -1}, {Port: -1, User: "herald"}, {Port: -1, Password: "right"}} {
 		cfg.Dir = t.TempDir()
-		if s, err := natsd.Start(cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "needs a user and a password") {
+		if s, err := natsd.Start(cfg, slog.New(slog.DiscardHandler)); err == nil ||
+			!strings.Contains(err.Error(), "needs a user and a password") {
 			t.Errorf("got %v", err)
 			if err == nil {
 				s.Shutdown()
@@ -141,8 +144,10 @@ func TestPortInUseIsNamedAtOnce(t *testing.T) {
 	}
 	defer l.Close()
 	dir, begin := t.TempDir(), time.Now()
-	_, err = natsd.Start(natsd.Config{Dir: dir, Port: l.Addr().(*net.TCPAddr).Port, User: "u", Password: "p"}, slog.New(slog.DiscardHandler))
-	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "address already in use") || !strings.Contains(err.Error(), dir) {
+	_, err = natsd.Start(natsd.Config{Dir: dir, Port: l.Addr().(*net.TCPAddr).Port, User: "u", Password: "p"},
+		slog.New(slog.DiscardHandler))
+	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) ||
+		!strings.Contains(err.Error(), "address already in use") || !strings.Contains(err.Error(), dir) {
 		t.Errorf("got %v", err)
 	}
 	if took := time.Since(begin); took > 5*time.Second {

@@ -68,7 +68,8 @@ func TestRecoversFromWriteError(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	// Small blocks, so that a new file is opened every thirty messages.
-	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, MaxBytes: 120_000}); err != nil {
+	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"},
+		MaxBytes: 120_000}); err != nil {
 		t.Fatal(err)
 	}
 	port := s.Port()
@@ -134,13 +135,14 @@ func TestRecoversFromWriteError(t *testing.T) {
 func TestStartsWhenItCan(t *testing.T) {
 	restore := exhaustFiles(t)
 	var told []string
-	s, _ := start(t, natsd.Config{Dir: t.TempDir(), Port: -1, User: "herald", Password: "right", Listening: func(url string) error {
-		told = append(told, url)
-		if len(told) == 1 {
-			return syscall.ENOSPC
-		}
-		return nil
-	}})
+	s, _ := start(t, natsd.Config{Dir: t.TempDir(), Port: -1, User: "herald", Password: "right",
+		Listening: func(url string) error {
+			told = append(told, url)
+			if len(told) == 1 {
+				return syscall.ENOSPC
+			}
+			return nil
+		}})
 	if s.Fault() == nil {
 		t.Fatal("got no fault")
 	}

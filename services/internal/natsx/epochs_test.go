@@ -53,7 +53,8 @@ func TestEpochBeginsWithTheServer(t *testing.T) {
 		name string
 		seq  uint64
 		want bool
-	}{{first, 0, true}, {first, 3, true}, {first, 4, false}, {second, 4, true}, {second, 1000, true}, {"mib3k2x9", 1, false}} {
+	}{{first, 0, true}, {first, 3, true}, {first, 4, false}, {second, 4, true}, {second, 1000, true},
+		{"mib3k2x9", 1, false}} {
 		if got := e.Known(c.name, c.seq); got != c.want {
 			t.Errorf("%s-%d: known %v, want %v", c.name, c.seq, got, c.want)
 		}
@@ -148,7 +149,8 @@ func TestEpochsOfAnotherStream(t *testing.T) {
 		t.Errorf("got %v, of another stream", e)
 	}
 	s.Stream(nc)
-	if found, err = js.Stream(t.Context(), proto.Stream); err != nil || found.CachedInfo().Config.Metadata["owner"] != "ops" {
+	if found, err = js.Stream(t.Context(), proto.Stream); err != nil ||
+		found.CachedInfo().Config.Metadata["owner"] != "ops" {
 		t.Errorf("got %v, %v", found.CachedInfo().Config.Metadata, err)
 	}
 }

@@ -47,7 +47,8 @@ func storePack(t testing.TB, js jetstream.JetStream, channels ...string) {
 	for i, c := range channels {
 		p.Add(message(c, fmt.Sprint(i)), proto.Private{Accepted: time.Now(), Source: "192.0.2.1"})
 	}
-	msg := &nats.Msg{Subject: proto.SubjectPacks, Data: slices.Clone(p.Body()), Header: nats.Header{proto.HeaderChannels: {string(p.AppendChannels(nil))}}}
+	msg := &nats.Msg{Subject: proto.SubjectPacks, Data: slices.Clone(p.Body()),
+		Header: nats.Header{proto.HeaderChannels: {string(p.AppendChannels(nil))}}}
 	if _, err := js.PublishMsg(t.Context(), msg); err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,8 @@ func TestNoStream(t *testing.T) {
 		},
 	} {
 		begin := time.Now()
-		if err := ask(t.Context()); !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrStreamNotFound) || !strings.Contains(err.Error(), "stream HERALD") {
+		if err := ask(t.Context()); !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrStreamNotFound) ||
+			!strings.Contains(err.Error(), "stream HERALD") {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if took := time.Since(begin); took > time.Second {

@@ -36,7 +36,8 @@ func next(t *testing.T, sub *nats.Subscription) *nats.Msg {
 }
 
 func message(channel, data string) *proto.Message {
-	return &proto.Message{Channel: channel, Event: "created", Data: []byte(data), Sender: "shop", Time: "2026-11-22T16:58:36.123Z"}
+	return &proto.Message{Channel: channel, Event: "created", Data: []byte(data), Sender: "shop",
+		Time: "2026-11-22T16:58:36.123Z"}
 }
 
 func TestRoundTrip(t *testing.T) {
@@ -45,7 +46,8 @@ func TestRoundTrip(t *testing.T) {
 	js, _ := s.Stream(nc)
 	sub := live(t, nc)
 	accepted := time.UnixMicro(1795000000123456)
-	headers := natstest.Headers{MsgID: "shop:order-17", TTL: 3600, Source: "203.0.113.7", Accepted: accepted, Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+	headers := natstest.Headers{MsgID: "shop:order-17", TTL: 3600, Source: "203.0.113.7", Accepted: accepted,
+		Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 	m := message("orders.eu", `{"n":1}`)
 	for i, duplicate := range []bool{false, true} { // the same idempotency key twice stores once
 		ack, err := js.PublishMsg(t.Context(), natstest.NewMsg(m, headers, false))
@@ -77,11 +79,13 @@ func TestRoundTrip(t *testing.T) {
 			}
 		}
 		r := received(t, msg)
-		if r.Channel != want.channel || r.Number != proto.Number(want.seq, 0) || !r.Accepted.Equal(accepted) || r.Source != headers.Source || r.Trace != headers.Traceparent {
+		if r.Channel != want.channel || r.Number != proto.Number(want.seq, 0) || !r.Accepted.Equal(accepted) ||
+			r.Source != headers.Source || r.Trace != headers.Traceparent {
 			t.Errorf("%d: got %+v, want %+v", i, r, want)
 		}
 		back, err := proto.ParseMessage(proto.AppendWithID(nil, proto.Cursor{Epoch: "e", Seq: r.Number}, r.Body))
-		if err != nil || want.seq > 0 && back.ID != (proto.Cursor{Epoch: "e", Seq: r.Number}).String() || back.Channel != want.channel || back.Sender != "shop" || back.Event != "created" {
+		if err != nil || want.seq > 0 && back.ID != (proto.Cursor{Epoch: "e", Seq: r.Number}).String() ||
+			back.Channel != want.channel || back.Sender != "shop" || back.Event != "created" {
 			t.Errorf("%d: got %+v, %v", i, back, err)
 		}
 	}
@@ -121,15 +125,18 @@ func TestTTL(t *testing.T) {
 	js, _ := s.Stream(nc)
 	store := func(ttl int64, accepted time.Time) {
 		t.Helper()
-		if _, err := js.PublishMsg(t.Context(), natstest.NewMsg(message("a", "1"), natstest.Headers{TTL: ttl, Accepted: accepted}, false)); err != nil {
+		m := natstest.NewMsg(message("a", "1"), natstest.Headers{TTL: ttl, Accepted: accepted}, false)
+		if _, err := js.PublishMsg(t.Context(), m); err != nil {
 			t.Fatal(err)
 		}
 	}
 	store(60, time.Now().Add(-time.Hour))
 	store(60, time.Now())
 	store(0, time.Now())
-	page, err := natsx.NewReader(nc, nil).Read(t.Context(), natsx.Range{Names: []string{"a"}, UpTo: proto.EndOf(3), Messages: 10})
-	if err != nil || !slices.Equal(seqs(page.Messages), []uint64{2, 3}) || page.End != proto.EndOf(3) || page.Missing != 0 {
+	page, err := natsx.NewReader(nc, nil).Read(t.Context(), natsx.Range{Names: []string{"a"}, UpTo: proto.EndOf(3),
+		Messages: 10})
+	if err != nil || !slices.Equal(seqs(page.Messages), []uint64{2, 3}) || page.End != proto.EndOf(3) ||
+		page.Missing != 0 {
 		t.Errorf("got %v, %v; want what has not expired, and nothing missing", page, err)
 	}
 }
@@ -159,7 +166,8 @@ func TestReadRefusesForeignMessages(t *testing.T) {
 		{"stored text", "herald.live.msg.a", "hello", nats.Header{"Nats-Sequence": {"7"}}, 7},
 		{"inbox without subject", "_INBOX.x", `{"a":1}`, nats.Header{"Nats-Sequence": {"7"}}, 7},
 		{"inbox with another subject", "_INBOX.x", `{"a":1}`, nats.Header{"Nats-Subject": {"orders.eu"}}, 0},
-		{"inbox with a live subject, which is never stored", "_INBOX.x", `{"a":1}`, nats.Header{"Nats-Subject": {"herald.live.msg.a"}}, 0},
+		{"inbox with a live subject, which is never stored", "_INBOX.x", `{"a":1}`,
+			nats.Header{"Nats-Subject": {"herald.live.msg.a"}}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, err := natsx.OpenPack(&nats.Msg{Subject: c.subject, Header: c.header, Data: []byte(c.body)})
@@ -186,7 +194,8 @@ func TestForgedServerHeaders(t *testing.T) {
 	js, _ := s.Stream(nc)
 	sub := live(t, nc)
 	forged := &nats.Msg{Subject: "herald.msg.public.a", Data: []byte(`{"channel":"public.a"}`), Header: nats.Header{
-		"Nats-Sequence": {"999"}, "Nats-Last-Sequence": {"998"}, "Nats-Subject": {"herald.msg.secret"}, "Status": {"204"}, "Nats-Num-Pending": {"7"},
+		"Nats-Sequence": {"999"}, "Nats-Last-Sequence": {"998"}, "Nats-Subject": {"herald.msg.secret"}, "Status": {"204"},
+		"Nats-Num-Pending": {"7"},
 	}}
 	for range 2 {
 		if _, err := js.PublishMsg(t.Context(), forged); err != nil {
@@ -198,7 +207,8 @@ func TestForgedServerHeaders(t *testing.T) {
 			t.Errorf("live: got %+v", r)
 		}
 	}
-	page, err := natsx.NewReader(nc, nil).Read(t.Context(), natsx.Range{Names: []string{">"}, UpTo: proto.EndOf(2), Messages: 10})
+	page, err := natsx.NewReader(nc, nil).Read(t.Context(), natsx.Range{Names: []string{">"}, UpTo: proto.EndOf(2),
+		Messages: 10})
 	if err != nil || len(page.Messages) != 2 {
 		t.Fatalf("got %+v, %v", page, err)
 	}
@@ -208,7 +218,8 @@ func TestForgedServerHeaders(t *testing.T) {
 		}
 	}
 	forged.Subject = "herald.live.msg.public.a"
-	if err := nc.PublishMsg(&nats.Msg{Subject: forged.Subject, Data: forged.Data, Header: nats.Header{"Nats-Subject": {"herald.msg.secret"}}}); err != nil {
+	if err := nc.PublishMsg(&nats.Msg{Subject: forged.Subject, Data: forged.Data,
+		Header: nats.Header{"Nats-Subject": {"herald.msg.secret"}}}); err != nil {
 		t.Fatal(err)
 	}
 	if r := received(t, next(t, sub)); r.Channel != "public.a" || r.Number != 0 {

@@ -54,7 +54,8 @@ func TestConnectErrors(t *testing.T) {
 	}
 	for _, c := range []struct{ name, url, want string }{
 		{"nobody there", "nats://hunter2:hunter2@" + nobody, "connect to NATS at nats://…@" + nobody + ": "},
-		{"wrong password", "nats://test:hunter2@" + addr, "connect to NATS at nats://…@" + addr + ": nats: Authorization Violation"},
+		{"wrong password", "nats://test:hunter2@" + addr, "connect to NATS at nats://…@" + addr +
+			": nats: Authorization Violation"},
 		{"no password", "nats://" + addr, "Authorization Violation"},
 		{"bad escape", "nats://hunter2:hunter2%zz@" + addr, "the URL is malformed"},
 		{"slash in the password", "nats://u:hunter2/hunter2@" + addr, "the URL is malformed"},
@@ -96,7 +97,8 @@ func TestConnectWithoutURL(t *testing.T) {
 
 func TestSettingIsSecret(t *testing.T) {
 	var c natsx.Config
-	if _, err := config.Parse("x", []string{"-nats=nats://a"}, configtest.Vars(nil), nil, nil, c.Settings()); err != nil || c.URL != "nats://a" {
+	if _, err := config.Parse("x", []string{"-nats=nats://a"}, configtest.Vars(nil), nil, nil, c.Settings()); err != nil ||
+		c.URL != "nats://a" {
 		t.Errorf("got %q, %v", c.URL, err)
 	}
 	if s := c.Settings()[0]; !s.Secret || s.Default() != "" {
@@ -119,7 +121,8 @@ func pretender(t *testing.T, version string) string {
 			return
 		}
 		defer c.Close()
-		_, _ = fmt.Fprintf(c, "INFO {\"server_id\":\"x\",\"version\":%q,\"proto\":1,\"headers\":true,\"max_payload\":1048576}\r\n", version)
+		_, _ = fmt.Fprintf(c, `INFO {"server_id":"x","version":%q,"proto":1,"headers":true,"max_payload":1048576}`+"\r\n",
+			version)
 		for in := bufio.NewScanner(c); in.Scan(); {
 			if in.Text() == "PING" {
 				_, _ = io.WriteString(c, "PONG\r\n")
@@ -135,7 +138,8 @@ func pretender(t *testing.T, version string) string {
 
 func TestVersionFloor(t *testing.T) {
 	for version, old := range map[string]bool{
-		"2.11.0": false, "2.11.1": false, "2.12.0-RC.1": false, "2.11.0-preview.1": false, "2.100.0": false, "3.0.0": false, "10.0.0": false,
+		"2.11.0": false, "2.11.1": false, "2.12.0-RC.1": false, "2.11.0-preview.1": false, "2.100.0": false, "3.0.0": false,
+		"10.0.0":  false,
 		"2.10.29": true, "2.10.99-RC.1": true, "2.9.10": true, "2.9": true, "1.99.99": true, "0.0.0": true,
 		"2.11": false, "": false, "fork": false, "v2.10.0": false, "2": false,
 	} {
@@ -151,7 +155,8 @@ func TestVersionFloor(t *testing.T) {
 				}
 				return
 			}
-			if want := "NATS at " + url + " is version " + version + "; Herald needs 2.11.0 or newer"; err == nil || !strings.Contains(err.Error(), want) {
+			if want := "NATS at " + url + " is version " + version + "; Herald needs 2.11.0 or newer"; err == nil ||
+				!strings.Contains(err.Error(), want) {
 				t.Errorf("got %v, want %q", err, want)
 			}
 			if !errors.Is(err, natsx.ErrServerTooOld) {
@@ -162,7 +167,8 @@ func TestVersionFloor(t *testing.T) {
 }
 
 func TestReconnectDelay(t *testing.T) {
-	for attempts, most := range map[int]time.Duration{0: 50, 1: 50, 2: 100, 3: 200, 5: 800, 6: 1600, 7: 2000, 8: 2000, 1 << 40: 2000} {
+	for attempts, most := range map[int]time.Duration{0: 50, 1: 50, 2: 100, 3: 200, 5: 800, 6: 1600, 7: 2000, 8: 2000,
+		1 << 40: 2000} {
 		most *= time.Millisecond
 		seen := map[time.Duration]bool{}
 		for range 200 {
@@ -189,7 +195,8 @@ func TestReconnectsThroughRefusedPasswords(t *testing.T) {
 	defer func() { d.Shutdown() }()
 	cfg.Port = d.Port()
 	var out syncBuffer
-	nc, err := natsx.Connect(natsx.Config{URL: fmt.Sprintf("nats://u:right@127.0.0.1:%d", cfg.Port), Name: "t"}, slog.New(slog.NewTextHandler(&out, nil)))
+	nc, err := natsx.Connect(natsx.Config{URL: fmt.Sprintf("nats://u:right@127.0.0.1:%d", cfg.Port), Name: "t"},
+		slog.New(slog.NewTextHandler(&out, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +222,8 @@ func TestReconnectsThroughRefusedPasswords(t *testing.T) {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, 20*time.Second, "the connection is back", nc.IsConnected)
-	natstest.Eventually(t, 5*time.Second, "the log says so", func() bool { return strings.Contains(out.String(), "NATS connection is back") })
+	natstest.Eventually(t, 5*time.Second, "the log says so",
+		func() bool { return strings.Contains(out.String(), "NATS connection is back") })
 	if strings.Contains(out.String(), "right") {
 		t.Errorf("the log shows the password: %s", out.String())
 	}
@@ -263,7 +271,8 @@ func TestAttach(t *testing.T) {
 	if err := natsx.CheckServer(nc); err != nil {
 		t.Errorf("no server: got %v", err)
 	}
-	natstest.Eventually(t, 5*time.Second, "the log says so", func() bool { return strings.Contains(out.String(), "trying again") })
+	natstest.Eventually(t, 5*time.Second, "the log says so",
+		func() bool { return strings.Contains(out.String(), "trying again") })
 	s.Restart()
 	natstest.Eventually(t, 20*time.Second, "connected", nc.IsConnected)
 	if err := natsx.CheckServer(nc); err != nil {
@@ -276,10 +285,12 @@ func TestAttach(t *testing.T) {
 
 // What Attach finds at once it judges as Connect does.
 func TestAttachRefuses(t *testing.T) {
-	if _, err := natsx.Attach(natsx.Config{URL: pretender(t, "2.10.0"), Name: "t"}, quiet); !errors.Is(err, natsx.ErrServerTooOld) {
+	if _, err := natsx.Attach(natsx.Config{URL: pretender(t, "2.10.0"), Name: "t"}, quiet); !errors.Is(err,
+		natsx.ErrServerTooOld) {
 		t.Errorf("old server: got %v, want %v", err, natsx.ErrServerTooOld)
 	}
-	if _, err := natsx.Attach(natsx.Config{URL: "nats://u:hunter2%zz@127.0.0.1:1", Name: "t"}, quiet); err == nil || strings.Contains(err.Error(), "hunter2") {
+	if _, err := natsx.Attach(natsx.Config{URL: "nats://u:hunter2%zz@127.0.0.1:1", Name: "t"}, quiet); err == nil ||
+		strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("malformed URL: got %v", err)
 	}
 }
@@ -297,10 +308,12 @@ func TestConnectToASilentServer(t *testing.T) {
 		nc.Close()
 	}
 	var log syncBuffer
-	nc, err = natsx.Attach(natsx.Config{URL: "nats://" + l.Addr().String()}, slog.New(slog.NewTextHandler(&log, nil)), nats.Timeout(50*time.Millisecond))
+	nc, err = natsx.Attach(natsx.Config{URL: "nats://" + l.Addr().String()}, slog.New(slog.NewTextHandler(&log, nil)),
+		nats.Timeout(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 10*time.Second, "the log says so", func() bool { return strings.Contains(log.String(), "is it an HTTP server") })
+	natstest.Eventually(t, 10*time.Second, "the log says so",
+		func() bool { return strings.Contains(log.String(), "is it an HTTP server") })
 	nc.Close()
 }

@@ -19,7 +19,8 @@ func pack(channels ...string) *nats.Msg {
 	for _, c := range channels {
 		p.Add(message(c, `"on `+c+`"`), proto.Private{Source: "203.0.113.7", Accepted: time.UnixMicro(1795000000123456)})
 	}
-	return &nats.Msg{Subject: proto.SubjectPacks, Data: p.Body(), Header: nats.Header{proto.HeaderChannels: {string(p.AppendChannels(nil))}}}
+	return &nats.Msg{Subject: proto.SubjectPacks, Data: p.Body(),
+		Header: nats.Header{proto.HeaderChannels: {string(p.AppendChannels(nil))}}}
 }
 
 // contents says what is in a pack: "sequence place channel message", each.
@@ -37,7 +38,8 @@ func TestOpenPack(t *testing.T) {
 	nc := s.Connect()
 	js, _ := s.Stream(nc)
 	sub := live(t, nc)
-	own := &nats.Msg{Subject: proto.SubjectStored + "a", Data: message("a", "1").AppendBody(nil), Header: nats.Header{proto.HeaderExpires: {"1795370316000"}, proto.HeaderSource: {"::1"}}}
+	own := &nats.Msg{Subject: proto.SubjectStored + "a", Data: message("a", "1").AppendBody(nil),
+		Header: nats.Header{proto.HeaderExpires: {"1795370316000"}, proto.HeaderSource: {"::1"}}}
 	for _, msg := range []*nats.Msg{pack("a", "b", "a"), own} {
 		if _, err := js.PublishMsg(t.Context(), msg); err != nil {
 			t.Fatal(err)
@@ -64,7 +66,8 @@ func TestOpenPack(t *testing.T) {
 			if got := contents(p); !slices.Equal(got, want[i]) {
 				t.Errorf("%s\ngot  %q\nwant %q", way, got, want[i])
 			}
-			if p, _ := natsx.OpenPack(msg); i == 1 && (!p.Next() || p.Expires() != 1795370316000 || string(p.Source()) != "::1" || p.Accepted() != 0) {
+			if p, _ := natsx.OpenPack(msg); i == 1 && (!p.Next() || p.Expires() != 1795370316000 ||
+				string(p.Source()) != "::1" || p.Accepted() != 0) {
 				t.Errorf("%s: expires %d, source %q, accepted %d", way, p.Expires(), p.Source(), p.Accepted())
 			}
 		}
@@ -81,11 +84,12 @@ func TestOpenPack(t *testing.T) {
 
 func TestOpenPackRefusesForeignMessages(t *testing.T) {
 	for name, msg := range map[string]*nats.Msg{
-		"another subject":         {Subject: "orders.eu", Data: []byte(`{"a":1}`)},
-		"a subject below packs":   {Subject: "herald.pack.a", Data: []byte(`{"a":1}`)},
-		"no channel":              {Subject: "herald.live.msg.", Data: []byte(`{"a":1}`)},
-		"not an object":           {Subject: "herald.live.msg.a", Data: []byte(`[1]`)},
-		"an inbox, never stored":  {Subject: "_INBOX.x", Data: []byte(`{"a":1}`), Header: nats.Header{"Nats-Subject": {proto.SubjectLivePacks}}},
+		"another subject":       {Subject: "orders.eu", Data: []byte(`{"a":1}`)},
+		"a subject below packs": {Subject: "herald.pack.a", Data: []byte(`{"a":1}`)},
+		"no channel":            {Subject: "herald.live.msg.", Data: []byte(`{"a":1}`)},
+		"not an object":         {Subject: "herald.live.msg.a", Data: []byte(`[1]`)},
+		"an inbox, never stored": {Subject: "_INBOX.x", Data: []byte(`{"a":1}`),
+			Header: nats.Header{"Nats-Subject": {proto.SubjectLivePacks}}},
 		"a sequence that is none": {Subject: proto.SubjectLivePacks, Header: nats.Header{"Nats-Sequence": {"x"}}},
 	} {
 		if p, err := natsx.OpenPack(msg); !errors.Is(err, natsx.ErrForeign) || p.Next() {
@@ -93,7 +97,8 @@ func TestOpenPackRefusesForeignMessages(t *testing.T) {
 		}
 	}
 	// Who may publish ephemeral messages on one channel cannot speak on another.
-	forged := &nats.Msg{Subject: "herald.live.msg.public.a", Data: []byte(`{"channel":"public.a"}`), Header: nats.Header{"Nats-Subject": {"herald.msg.secret"}, "Nats-Sequence": {"7"}}}
+	forged := &nats.Msg{Subject: "herald.live.msg.public.a", Data: []byte(`{"channel":"public.a"}`),
+		Header: nats.Header{"Nats-Subject": {"herald.msg.secret"}, "Nats-Sequence": {"7"}}}
 	if p, err := natsx.OpenPack(forged); err != nil || !p.Next() || string(p.Channel()) != "public.a" {
 		t.Errorf("forged: got channel %q, %v", p.Channel(), err)
 	}

@@ -17,7 +17,8 @@ import (
 // while, and to nowhere if there is no other.
 func TestPulse(t *testing.T) {
 	url := func() string {
-		s, err := natsd.Start(natsd.Config{Dir: t.TempDir(), Port: -1, User: "u", Password: "p"}, slog.New(slog.DiscardHandler))
+		s, err := natsd.Start(natsd.Config{Dir: t.TempDir(), Port: -1, User: "u", Password: "p"},
+			slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -28,7 +29,8 @@ func TestPulse(t *testing.T) {
 	for name, servers := range map[string]string{"one server": one, "two": one + "," + other} {
 		t.Run(name, func(t *testing.T) {
 			back := make(chan struct{}, 10)
-			nc, err := nats.Connect(servers, nats.UserInfo("u", "p"), nats.DontRandomize(), nats.ReconnectHandler(func(*nats.Conn) { back <- struct{}{} }))
+			nc, err := nats.Connect(servers, nats.UserInfo("u", "p"), nats.DontRandomize(),
+				nats.ReconnectHandler(func(*nats.Conn) { back <- struct{}{} }))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -81,7 +83,8 @@ func TestPulseAnswered(t *testing.T) {
 		"two of three":     {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, gone}}, true},
 		"no leader":        {&jetstream.ClusterInfo{Replicas: []*jetstream.PeerInfo{near, near}}, false},
 		"a leader cut off": {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{far, far}}, false},
-		"two of five":      {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, gone, far, far}}, false},
+		"two of five": {&jetstream.ClusterInfo{Leader: "a", Replicas: []*jetstream.PeerInfo{near, gone, far, far}},
+			false},
 	} {
 		p := NewPulse(&nats.Conn{}, slog.New(slog.DiscardHandler)) // not connected: it has nowhere to move from
 		p.alive.Store(monotonic.Now() - int64(StreamLate))

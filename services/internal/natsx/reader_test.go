@@ -38,9 +38,11 @@ func TestReaderPages(t *testing.T) {
 		{[]string{"a", "orders.>"}, 0, 7, 3, []uint64{1, 3, 4}, 4},
 	} {
 		t.Run(fmt.Sprint(c.names, c.since, c.upTo, c.messages), func(t *testing.T) {
-			got, err := r.Read(t.Context(), natsx.Range{Names: c.names, Since: proto.EndOf(c.since), UpTo: proto.EndOf(c.upTo), Messages: c.messages})
+			got, err := r.Read(t.Context(), natsx.Range{Names: c.names, Since: proto.EndOf(c.since), UpTo: proto.EndOf(c.upTo),
+				Messages: c.messages})
 			if err != nil || !slices.Equal(seqs(got.Messages), c.want) || got.End != proto.EndOf(c.end) || got.Missing != 0 {
-				t.Errorf("got %v up to %d, missing %d, %v; want %v up to %d", seqs(got.Messages), got.End, got.Missing, err, c.want, proto.EndOf(c.end))
+				t.Errorf("got %v up to %d, missing %d, %v; want %v up to %d", seqs(got.Messages), got.End, got.Missing, err, c.want,
+					proto.EndOf(c.end))
 			}
 		})
 	}
@@ -75,7 +77,8 @@ func TestReaderPagesThroughPacks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, bounds := range []natsx.Range{{Messages: 1}, {Messages: 2}, {Messages: 7}, {Messages: 1000}, {Messages: 1000, Bytes: 300}, {Messages: 1000, Bytes: 1}} {
+	for _, bounds := range []natsx.Range{{Messages: 1}, {Messages: 2}, {Messages: 7}, {Messages: 1000},
+		{Messages: 1000, Bytes: 300}, {Messages: 1000, Bytes: 1}} {
 		bounds.Names, bounds.UpTo = []string{"a"}, proto.EndOf(state.Last)
 		var got []string
 		for bounds.Since < bounds.UpTo {
@@ -134,7 +137,8 @@ func TestReaderLast(t *testing.T) {
 	if err != nil || len(got) != natsx.MaxNewest || got[0].Channel != "many.76" {
 		t.Errorf("of %d channels got %d, %v; want the %d used last", len(names), len(got), err, natsx.MaxNewest)
 	}
-	if got, err := r.Last(t.Context(), []string{"many.*"}, last, 1000); err != nil || len(got) < 5 || len(got) > 15 || got[len(got)-1].Channel != names[len(names)-1] {
+	if got, err := r.Last(t.Context(), []string{"many.*"}, last, 1000); err != nil || len(got) < 5 || len(got) > 15 ||
+		got[len(got)-1].Channel != names[len(names)-1] {
 		t.Errorf("within 1000 bytes: got %d, %v", len(got), err)
 	}
 }
@@ -156,12 +160,15 @@ func TestReaderTellsWhatIsMissing(t *testing.T) {
 	}
 	read := func(since, end, missing uint64, why string, want ...uint64) {
 		t.Helper()
-		got, err := r.Read(t.Context(), natsx.Range{Names: []string{"a"}, Since: proto.EndOf(since), UpTo: proto.EndOf(7), Messages: 10})
+		got, err := r.Read(t.Context(), natsx.Range{Names: []string{"a"}, Since: proto.EndOf(since), UpTo: proto.EndOf(7),
+			Messages: 10})
 		if missing > 0 {
 			missing = proto.EndOf(missing)
 		}
-		if err != nil || !slices.Equal(seqs(got.Messages), want) || got.End != proto.EndOf(end) || got.Missing != missing || got.Why != why {
-			t.Errorf("since %d: got %v up to %d, missing %d %s, %v", since, seqs(got.Messages), got.End, got.Missing, got.Why, err)
+		if err != nil || !slices.Equal(seqs(got.Messages), want) || got.End != proto.EndOf(end) || got.Missing != missing ||
+			got.Why != why {
+			t.Errorf("since %d: got %v up to %d, missing %d %s, %v", since, seqs(got.Messages), got.End, got.Missing,
+				got.Why, err)
 		}
 	}
 	purge(3)
@@ -193,9 +200,11 @@ func TestReaderWaitsForAReplica(t *testing.T) {
 	nc, _ := stream(t, "a")
 	var got natsx.Span
 	var err error
-	for patience := 100 * time.Millisecond; patience < 20*time.Second; patience *= 2 { // on a busy machine the first answer may take longer
+	// on a busy machine the first answer may take longer
+	for patience := 100 * time.Millisecond; patience < 20*time.Second; patience *= 2 {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		got, err = natsx.NewReader(nc, nil).Read(ctx, natsx.Range{Names: []string{"a"}, Since: proto.EndOf(1), UpTo: proto.EndOf(2), Messages: 1})
+		got, err = natsx.NewReader(nc, nil).Read(ctx, natsx.Range{Names: []string{"a"}, Since: proto.EndOf(1),
+			UpTo: proto.EndOf(2), Messages: 1})
 		cancel()
 		if errors.Is(err, natsx.ErrBehind) {
 			break

@@ -30,7 +30,8 @@ func BenchmarkReceive(b *testing.B) {
 	for i := range subjects {
 		subjects[i] = fmt.Sprintf("herald.live.msg.user.%d", i)
 	}
-	body := []byte(`{"channel":"user.0","event":"message","data":"` + strings.Repeat("x", 32) + `","sender":"shop","time":"2026-11-22T16:58:36.123Z"}`)
+	body := []byte(`{"channel":"user.0","event":"message","data":"` + strings.Repeat("x", 32) +
+		`","sender":"shop","time":"2026-11-22T16:58:36.123Z"}`)
 	for _, c := range []struct {
 		name string
 		subs []string

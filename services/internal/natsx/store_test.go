@@ -45,7 +45,8 @@ func TestAskStoreThatWorks(t *testing.T) {
 // A NATS that has no room for larger limits keeps the stream as it is, which
 // is no reason not to use it. What else differs is one.
 func TestEnsureStreamKeepsLimits(t *testing.T) {
-	s, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: t.TempDir(), JetStreamMaxStore: 1 << 20, NoSigs: true, NoLog: true})
+	s, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: t.TempDir(),
+		JetStreamMaxStore: 1 << 20, NoSigs: true, NoLog: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,8 +39,10 @@ func TestEnsureStream(t *testing.T) {
 		t.Errorf("epoch %s, created %s", epoch, info.Created)
 	}
 	c := info.Config
-	if c.MaxAge != 24*time.Hour || c.MaxBytes != 1<<30 || c.Replicas != 1 || c.Duplicates != natsx.DuplicateWindow || !c.AllowDirect || c.AllowMsgTTL ||
-		c.Storage != jetstream.FileStorage || c.Retention != jetstream.LimitsPolicy || c.Discard != jetstream.DiscardOld || c.RePublish == nil || c.RePublish.Destination != "herald.live.>" {
+	if c.MaxAge != 24*time.Hour || c.MaxBytes != 1<<30 || c.Replicas != 1 || c.Duplicates != natsx.DuplicateWindow ||
+		!c.AllowDirect || c.AllowMsgTTL ||
+		c.Storage != jetstream.FileStorage || c.Retention != jetstream.LimitsPolicy || c.Discard != jetstream.DiscardOld ||
+		c.RePublish == nil || c.RePublish.Destination != "herald.live.>" {
 		t.Errorf("got %+v", c)
 	}
 	if _, err := js.Publish(t.Context(), "herald.msg.a", []byte(`{"channel":"a"}`)); err != nil {
@@ -64,11 +66,14 @@ func TestEnsureStream(t *testing.T) {
 		if wantBytes == 0 {
 			wantBytes = -1
 		}
-		if info.Config.MaxAge != change.cfg.MaxAge || info.Config.MaxBytes != wantBytes || info.Config.Duplicates != change.window {
-			t.Errorf("%+v: got age %s, bytes %d, window %s", change.cfg, info.Config.MaxAge, info.Config.MaxBytes, info.Config.Duplicates)
+		if info.Config.MaxAge != change.cfg.MaxAge || info.Config.MaxBytes != wantBytes ||
+			info.Config.Duplicates != change.window {
+			t.Errorf("%+v: got age %s, bytes %d, window %s", change.cfg, info.Config.MaxAge, info.Config.MaxBytes,
+				info.Config.Duplicates)
 		}
 	}
-	if _, err := natsx.EnsureStream(t.Context(), js, natsx.StreamConfig{MaxAge: time.Hour, Replicas: 3}); err == nil || !strings.HasPrefix(err.Error(), "declare stream HERALD: ") {
+	if _, err := natsx.EnsureStream(t.Context(), js, natsx.StreamConfig{MaxAge: time.Hour, Replicas: 3}); err == nil ||
+		!strings.HasPrefix(err.Error(), "declare stream HERALD: ") {
 		t.Errorf("three replicas on one server: got %v", err)
 	}
 }
@@ -79,7 +84,8 @@ func TestEpochSurvivesRestart(t *testing.T) {
 	s := natstest.Start(t)
 	nc := s.Connect()
 	js, epoch := s.Stream(nc)
-	if again, err := natsx.AwaitStream(t.Context(), js, natsx.NewPulse(nc, quiet), natstest.Log(t)); err != nil || proto.EpochOf(again.CachedInfo().Created) != epoch {
+	if again, err := natsx.AwaitStream(t.Context(), js, natsx.NewPulse(nc, quiet), natstest.Log(t)); err != nil ||
+		proto.EpochOf(again.CachedInfo().Created) != epoch {
 		t.Errorf("another question, another epoch: %v, %v", again, err)
 	}
 	for range 3 {
@@ -121,7 +127,8 @@ func TestAwaitStream(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := natsx.AwaitStream(ctx, js, natsx.NewPulse(nc, quiet), quiet); !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "wait for stream HERALD: ") {
+	if _, err := natsx.AwaitStream(ctx, js, natsx.NewPulse(nc, quiet), quiet); !errors.Is(err, context.DeadlineExceeded) ||
+		!strings.HasPrefix(err.Error(), "wait for stream HERALD: ") {
 		t.Errorf("got %v", err)
 	}
 	found := make(chan error, 1)
@@ -139,7 +146,8 @@ func TestAwaitStream(t *testing.T) {
 func TestAwaitStreamSaysWhy(t *testing.T) {
 	for _, c := range []struct{ name, url, want string }{
 		{"no server", "nats://127.0.0.1:1", "NATS is not connected"},
-		{"an old one", pretender(t, "2.10.0"), "level=WARN msg=\"waiting for the stream; ingest declares it\" stream=HERALD err=\"nats-server is too old"},
+		{"an old one", pretender(t, "2.10.0"),
+			"level=WARN msg=\"waiting for the stream; ingest declares it\" stream=HERALD err=\"nats-server is too old"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			nc, err := nats.Connect(c.url, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))
@@ -154,7 +162,8 @@ func TestAwaitStreamSaysWhy(t *testing.T) {
 			var out syncBuffer
 			ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond) // three attempts
 			defer cancel()
-			if _, err := natsx.AwaitStream(ctx, js, natsx.NewPulse(nc, quiet), slog.New(slog.NewTextHandler(&out, nil))); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := natsx.AwaitStream(ctx, js, natsx.NewPulse(nc, quiet),
+				slog.New(slog.NewTextHandler(&out, nil))); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 			}
 			if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, c.want) {
@@ -171,12 +180,14 @@ func TestStreamOfAnEarlierVersionKeepsItsTTL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := jetstream.StreamConfig{Name: proto.Stream, Subjects: []string{proto.SubjectStored + ">"}, AllowDirect: true, AllowMsgTTL: true}
+	old := jetstream.StreamConfig{Name: proto.Stream, Subjects: []string{proto.SubjectStored + ">"}, AllowDirect: true,
+		AllowMsgTTL: true}
 	if _, err := js.CreateStream(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the second changes nothing
-		if _, err := natsx.EnsureStream(t.Context(), js, natsx.StreamConfig{MaxAge: time.Hour, MaxBytes: 1 << 20}); err != nil {
+		if _, err := natsx.EnsureStream(t.Context(), js, natsx.StreamConfig{MaxAge: time.Hour,
+			MaxBytes: 1 << 20}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -38,7 +38,8 @@ type authority struct {
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	a := &authority{t: t}
-	der, key := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	der, key := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "authority"}, IsCA: true,
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +129,8 @@ func serveTLS(t *testing.T, a *authority) string {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
 	s := serve(t, &server.Options{TLS: true, TLSVerify: true, TLSTimeout: 5, TLSConfig: &tls.Config{
-		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
+		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}, ClientCAs: pool,
+		ClientAuth: tls.RequireAndVerifyClientCert,
 	}})
 	return s.Addr().String()
 }
@@ -148,7 +150,8 @@ func TestTLS(t *testing.T) {
 	}{
 		{"all fits", secure, natsx.Config{CAFile: ca, CertFile: cert, KeyFile: key}, ""},
 		{"nothing is set", secure, natsx.Config{}, "x509: certificate signed by unknown authority"},
-		{"another authority", secure, natsx.Config{CAFile: otherCA, CertFile: cert, KeyFile: key}, "x509: certificate signed by unknown authority"},
+		{"another authority", secure, natsx.Config{CAFile: otherCA, CertFile: cert, KeyFile: key},
+			"x509: certificate signed by unknown authority"},
 		{"no certificate", secure, natsx.Config{CAFile: ca}, "tls"}, // the server hangs up, at times before it says why,
 		{"a stranger's certificate", secure, natsx.Config{CAFile: ca, CertFile: otherCert, KeyFile: otherKey}, "tls"},
 		{"no TLS there", plain, natsx.Config{CAFile: ca}, nats.ErrSecureConnWanted.Error()},
@@ -156,7 +159,8 @@ func TestTLS(t *testing.T) {
 		{"authorities of garbage", secure, natsx.Config{CAFile: garbage}, "nats-ca: " + garbage + " has no certificate"},
 		{"no certificate file", secure, natsx.Config{CertFile: missing, KeyFile: key}, "nats-cert: open " + missing},
 		{"no key file", secure, natsx.Config{CertFile: cert, KeyFile: missing}, "nats-key: open " + missing},
-		{"they do not fit", secure, natsx.Config{CertFile: cert, KeyFile: otherKey}, "nats-cert " + cert + " with nats-key " + otherKey},
+		{"they do not fit", secure, natsx.Config{CertFile: cert, KeyFile: otherKey}, "nats-cert " + cert +
+			" with nats-key " + otherKey},
 		{"a certificate without a key", secure, natsx.Config{CertFile: cert}, "nats-cert and nats-key belong together"},
 		{"a key without a certificate", secure, natsx.Config{KeyFile: key}, "nats-cert and nats-key belong together"},
 		{"no credentials file", plain, natsx.Config{CredsFile: missing}, "nats-creds: open " + missing},
@@ -179,7 +183,8 @@ func TestTLS(t *testing.T) {
 // for NATS.
 func TestAttachNamesFiles(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing.pem")
-	if nc, err := natsx.Attach(natsx.Config{URL: "nats://127.0.0.1:1", CAFile: missing}, quiet); err == nil || !strings.Contains(err.Error(), "nats-ca: open "+missing) {
+	if nc, err := natsx.Attach(natsx.Config{URL: "nats://127.0.0.1:1", CAFile: missing}, quiet); err == nil ||
+		!strings.Contains(err.Error(), "nats-ca: open "+missing) {
 		t.Errorf("got %v, %v; want the file by name", nc, err)
 	}
 }
@@ -212,7 +217,8 @@ func TestRenewedFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	natstest.Eventually(t, 20*time.Second, "connected with the new files", func() bool { return nc.IsConnected() && nc.ConnectedAddr() == second })
+	natstest.Eventually(t, 20*time.Second, "connected with the new files",
+		func() bool { return nc.IsConnected() && nc.ConnectedAddr() == second })
 	if n := strings.Count(out.String(), "cannot be reached"); n != 1 {
 		t.Errorf("said %d times that NATS cannot be reached, want 1: %s", n, out.String())
 	}
@@ -282,7 +288,8 @@ func TestCreds(t *testing.T) {
 			nc.Close()
 		}
 		if (err == nil) != c.ok || err != nil && !strings.Contains(err.Error(), "Authorization Violation") {
-			t.Errorf("%s: got %v, want %v", name, err, map[bool]string{true: "a connection", false: "Authorization Violation"}[c.ok])
+			t.Errorf("%s: got %v, want %v", name, err, map[bool]string{true: "a connection",
+				false: "Authorization Violation"}[c.ok])
 		}
 	}
 }

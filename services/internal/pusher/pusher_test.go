@@ -17,7 +17,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // example is the app of the documentation's worked examples.
-var example = pusher.App{ID: "3", Name: "shop", Prefix: "pusher.3", Keys: []pusher.Key{{Key: "278d425bdf160c739803", Secret: "7ad3773142a6692b25b8"}}}
+var example = pusher.App{ID: "3", Name: "shop", Prefix: "pusher.3",
+	Keys: []pusher.Key{{Key: "278d425bdf160c739803", Secret: "7ad3773142a6692b25b8"}}}
 
 const exampleBody = `{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}`
 
@@ -25,7 +26,8 @@ var exampleTime = time.Unix(1353088179, 0)
 
 func exampleQuery() url.Values {
 	return url.Values{
-		"auth_key": {"278d425bdf160c739803"}, "auth_timestamp": {"1353088179"}, "auth_version": {"1.0"}, "body_md5": {"ec365a775a4cd0599faeb73354201b6f"},
+		"auth_key": {"278d425bdf160c739803"}, "auth_timestamp": {"1353088179"}, "auth_version": {"1.0"},
+		"body_md5":       {"ec365a775a4cd0599faeb73354201b6f"},
 		"auth_signature": {"da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c"},
 	}
 }
@@ -59,16 +61,19 @@ func TestRequestSignature(t *testing.T) {
 			t.Errorf("%s: it verifies", name)
 		}
 	}
-	if example.VerifyRequest("GET", exampleURL, exampleQuery(), exampleTime) == nil || example.VerifyRequest("POST", &url.URL{Path: "/apps/4/events"}, exampleQuery(), exampleTime) == nil {
+	if example.VerifyRequest("GET", exampleURL, exampleQuery(), exampleTime) == nil ||
+		example.VerifyRequest("POST", &url.URL{Path: "/apps/4/events"}, exampleQuery(), exampleTime) == nil {
 		t.Error("another method or path verifies")
 	}
 	// "The server will only accept requests where the timestamp is within 600s of the current time."
 	for seconds, ok := range map[int]bool{-600: true, 600: true, -601: false, 601: false} {
-		if err := example.VerifyRequest("POST", exampleURL, exampleQuery(), exampleTime.Add(time.Duration(seconds)*time.Second)); (err == nil) != ok {
+		if err := example.VerifyRequest("POST", exampleURL, exampleQuery(),
+			exampleTime.Add(time.Duration(seconds)*time.Second)); (err == nil) != ok {
 			t.Errorf("%d s away: %v", seconds, err)
 		}
 	}
-	for _, q := range []url.Values{{}, {"body_md5": {"x"}}, {"body_md5": {"ec365a775a4cd0599faeb73354201b6f", "ec365a775a4cd0599faeb73354201b6f"}}} {
+	for _, q := range []url.Values{{}, {"body_md5": {"x"}},
+		{"body_md5": {"ec365a775a4cd0599faeb73354201b6f", "ec365a775a4cd0599faeb73354201b6f"}}} {
 		if pusher.VerifyBody(q, []byte(exampleBody)) == nil {
 			t.Errorf("body with %v verifies", q)
 		}
@@ -85,12 +90,14 @@ func TestChannelSignature(t *testing.T) {
 	if got := pushertest.SignChannel(example.Keys[0], "1234.1234", "private-foobar"); got != auth {
 		t.Errorf("got %s", got)
 	}
-	for _, forged := range []string{"", ":", "278d425bdf160c739803", "278d425bdf160c739803:", "x" + auth, auth[:len(auth)-1], auth[:len(auth)-1] + "5", auth + "00"} {
+	for _, forged := range []string{"", ":", "278d425bdf160c739803", "278d425bdf160c739803:", "x" + auth,
+		auth[:len(auth)-1], auth[:len(auth)-1] + "5", auth + "00"} {
 		if example.VerifyChannel("1234.1234", "private-foobar", forged, now) == nil {
 			t.Errorf("%q verifies", forged)
 		}
 	}
-	if example.VerifyChannel("1234.1235", "private-foobar", auth, now) == nil || example.VerifyChannel("1234.1234", "private-foobaz", auth, now) == nil {
+	if example.VerifyChannel("1234.1235", "private-foobar", auth, now) == nil ||
+		example.VerifyChannel("1234.1234", "private-foobaz", auth, now) == nil {
 		t.Error("another socket or channel verifies")
 	}
 	rotated := example.Rotated(pusher.NewKey(now), time.Hour, now)
@@ -114,12 +121,14 @@ func TestMappings(t *testing.T) {
 			t.Errorf("%s: got %s, back %s, %v", name, c, back, err)
 		}
 	}
-	for _, bad := range []string{"", "a b", "#server", "ü", "a~b", "*", ">", strings.Repeat("a", 165), strings.Repeat(".", 164)} {
+	for _, bad := range []string{"", "a b", "#server", "ü", "a~b", "*", ">", strings.Repeat("a", 165),
+		strings.Repeat(".", 164)} {
 		if c, err := example.Channel(bad); err == nil {
 			t.Errorf("%q: got %s", bad, c)
 		}
 	}
-	for _, other := range []string{"pusher.3", "pusher.33.a", "other", "pusher.3.a/b", "pusher.3.a~b", "pusher.3." + strings.Repeat("a", 165)} {
+	for _, other := range []string{"pusher.3", "pusher.33.a", "other", "pusher.3.a/b", "pusher.3.a~b", "pusher.3." +
+		strings.Repeat("a", 165)} {
 		if name, ok := example.ChannelName(other); ok {
 			t.Errorf("%s: got %s", other, name)
 		}
@@ -136,7 +145,8 @@ func TestMappings(t *testing.T) {
 		}
 	}
 	for data, stored := range map[string]string{
-		`{"n":1}`: `{"n":1}`, `hello`: `"hello"`, `123`: `123`, `"quoted"`: `"\"quoted\""`, ``: `""`, ` {}`: `" {}"`, `[1, 2]`: `[1, 2]`, `{"a":1,"a":2}`: `"{\"a\":1,\"a\":2}"`,
+		`{"n":1}`: `{"n":1}`, `hello`: `"hello"`, `123`: `123`, `"quoted"`: `"\"quoted\""`, ``: `""`, ` {}`: `" {}"`,
+		`[1, 2]`: `[1, 2]`, `{"a":1,"a":2}`: `"{\"a\":1,\"a\":2}"`,
 		`null`: `null`, `1e400`: `1e400`, "{\"s\":\"\u2028<é\"}": "{\"s\":\"\u2028<é\"}",
 	} {
 		sent, _ := proto.Marshal(data)
@@ -184,9 +194,11 @@ func TestApps(t *testing.T) {
 		t.Error("a revoked app is found")
 	}
 	for name, change := range map[string]func(*pusher.App){
-		"no id": func(a *pusher.App) { a.ID = "" }, "an id with a slash": func(a *pusher.App) { a.ID = "a/b" }, "no name": func(a *pusher.App) { a.Name = "" },
-		"a prefix with a wildcard": func(a *pusher.App) { a.Prefix = "a.*" }, "a long prefix": func(a *pusher.App) { a.Prefix = strings.Repeat("a", 91) },
-		"a negative rate": func(a *pusher.App) { a.Rate = -1 }, "no key": func(a *pusher.App) { a.Keys = nil },
+		"no id": func(a *pusher.App) { a.ID = "" }, "an id with a slash": func(a *pusher.App) { a.ID = "a/b" },
+		"no name":                  func(a *pusher.App) { a.Name = "" },
+		"a prefix with a wildcard": func(a *pusher.App) { a.Prefix = "a.*" },
+		"a long prefix":            func(a *pusher.App) { a.Prefix = strings.Repeat("a", 91) },
+		"a negative rate":          func(a *pusher.App) { a.Rate = -1 }, "no key": func(a *pusher.App) { a.Keys = nil },
 		"a short secret": func(a *pusher.App) { a.Keys = []pusher.Key{{Key: "abcdefgh", Secret: "s3cr3t"}} },
 	} {
 		a := example
@@ -199,7 +211,9 @@ func TestApps(t *testing.T) {
 
 // What a stranger sends neither panics nor is taken for what it is not.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{`{"event":"pusher:subscribe","data":{"channel":"a","auth":"k:s"}}`, `{"event":"pusher:subscribe","data":"{\"channel\":\"a\"}"}`, `{"event":"client-x","channel":"c","data":[]}`, `{}`, `[]`, `{"event":1}`} {
+	for _, s := range []string{`{"event":"pusher:subscribe","data":{"channel":"a","auth":"k:s"}}`,
+		`{"event":"pusher:subscribe","data":"{\"channel\":\"a\"}"}`, `{"event":"client-x","channel":"c","data":[]}`, `{}`,
+		`[]`, `{"event":1}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

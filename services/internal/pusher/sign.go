@@ -26,7 +26,8 @@ var (
 		int(MaxClockSkew.Seconds()))
 	ErrVersion = errors.New("auth_version: only 1.0 is known")
 	ErrBodyMD5 = errors.New("body_md5 is not the MD5 of the body")
-	ErrNoAuth  = errors.New("want auth_key, auth_timestamp, auth_version and auth_signature in the query, and body_md5 with a body")
+	ErrNoAuth  = errors.New(
+		"want auth_key, auth_timestamp, auth_version and auth_signature in the query, and body_md5 with a body")
 )
 
 func sign(secret, text string) []byte {

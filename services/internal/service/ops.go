@@ -26,7 +26,8 @@ func NewOpsConfig(listen string) OpsConfig { return OpsConfig{Listen: listen, De
 func (c *OpsConfig) Settings() []config.Setting {
 	return []config.Setting{
 		{Flag: "ops-listen", Env: "HERALD_OPS_LISTEN",
-			Help: "address of the operators' port: /metrics, /readyz with its reasons, and, for this machine only, /debug/pprof; empty: none", Kind: config.Address, Into: &c.Listen},
+			Help: "address of the operators' port: /metrics, /readyz with its reasons, and, for this machine only, " +
+				"/debug/pprof; empty: none", Kind: config.Address, Into: &c.Listen},
 	}
 }
 

@@ -64,7 +64,8 @@ func TestOperatorsPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{"/healthz": `"ok"`, "/readyz": "store: unexpected EOF", "/metrics": "herald_build_info", "/debug/pprof/cmdline": "service.test"} {
+	for path, want := range map[string]string{"/healthz": `"ok"`, "/readyz": "store: unexpected EOF",
+		"/metrics": "herald_build_info", "/debug/pprof/cmdline": "service.test"} {
 		if status, body := get(t, s, path); status == http.StatusNotFound || !strings.Contains(body, want) {
 			t.Errorf("%s: got %d %.200s, want %s", path, status, body, want)
 		}
@@ -86,7 +87,8 @@ func TestOperatorsPortIsTaken(t *testing.T) {
 	if err != nil || s.Addr().String() == addr || !strings.HasPrefix(s.Addr().String(), "127.0.0.1:") {
 		t.Errorf("the default: got %v", err)
 	}
-	if _, err := operators(t, OpsConfig{Listen: addr, Default: "127.0.0.1:1"}); err == nil || !strings.Contains(err.Error(), addr) {
+	if _, err := operators(t, OpsConfig{Listen: addr, Default: "127.0.0.1:1"}); err == nil ||
+		!strings.Contains(err.Error(), addr) {
 		t.Errorf("a choice: got %v, want an error with the address", err)
 	}
 	if s, err := operators(t, OpsConfig{}); s != nil || err != nil {

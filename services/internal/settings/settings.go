@@ -34,7 +34,8 @@ const prefix = "set."
 var (
 	ErrUnknown = errors.New("there is no such setting")
 	ErrFixed   = errors.New("it is read when Herald starts, and changes with a restart only")
-	ErrLocked  = errors.New("a flag on the command line wins over the console; start Herald without it to change the setting here")
+	ErrLocked  = errors.New(
+		"a flag on the command line wins over the console; start Herald without it to change the setting here")
 )
 
 // Part is what one service has to do with settings that change while it runs.

@@ -156,16 +156,19 @@ func TestStoredValuesAct(t *testing.T) {
 	if !acts(late, 2048)() {
 		t.Errorf("a process that starts later: got %+v", late.now())
 	}
-	if d := one.describe("max-request"); d.Value != "2KiB" || d.Source != config.FromConsole || d.Default != "100" || !d.Live || d.Locked != "" {
+	if d := one.describe("max-request"); d.Value != "2KiB" || d.Source != config.FromConsole || d.Default != "100" ||
+		!d.Live || d.Locked != "" {
 		t.Errorf("described as %+v", d)
 	}
-	if d := flagged.describe("max-request"); d.Value != "50" || d.Source != config.FromFlag || d.Locked != settings.ErrLocked.Error() || d.Stored != "2KiB" {
+	if d := flagged.describe("max-request"); d.Value != "50" || d.Source != config.FromFlag ||
+		d.Locked != settings.ErrLocked.Error() || d.Stored != "2KiB" {
 		t.Errorf("under a flag described as %+v", d)
 	}
 	if err := store.Unset(t.Context(), "allowed-origins"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the environment's value acts again", func() bool { return slices.Equal(one.now().Origins, []string{"b"}) })
+	eventually(t, "the environment's value acts again",
+		func() bool { return slices.Equal(one.now().Origins, []string{"b"}) })
 	if d := one.describe("allowed-origins"); d.Stored != "" || one.describe("dry-run").Stored != "true" {
 		t.Errorf("after one was removed: described as %+v", d)
 	}
@@ -244,7 +247,8 @@ func TestDescriptions(t *testing.T) {
 	if d := p.describe("dry-run"); d.Value != "false" || d.Default != "false" {
 		t.Errorf("a switch is described as %+v", d)
 	}
-	if d := p.describe("allowed-origins"); d.Value != "b" || d.Default != "a" || d.Source != config.FromEnv || !slices.Equal(d.Services, []string{"ingest"}) {
+	if d := p.describe("allowed-origins"); d.Value != "b" || d.Default != "a" || d.Source != config.FromEnv ||
+		!slices.Equal(d.Services, []string{"ingest"}) {
 		t.Errorf("described as %+v", d)
 	}
 	if d := p.describe("health"); d.Name != "" {

@@ -90,8 +90,9 @@ func SetLevel(level *slog.LevelVar, cfg LogConfig) {
 func NewRegistry(service string) *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	promauto.With(reg).NewGauge(prometheus.GaugeOpts{
-		Name:        "herald_build_info",
-		Help:        "1; the version that runs is in the label, and the service: ingest, gateway, logger, or herald for all of them in one process.",
+		Name: "herald_build_info",
+		Help: "1; the version that runs is in the label, and the service: ingest, gateway, logger, or herald for " +
+			"all of them in one process.",
 		ConstLabels: prometheus.Labels{"version": BuildVersion(), "service": service},
 	}).Set(1)
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -83,7 +83,8 @@ func TestLoggerRefuses(t *testing.T) {
 func TestLogSettings(t *testing.T) {
 	cfg := telemetry.LogConfig{Level: "info", Format: "json"}
 	env := map[string]string{"HERALD_LOG_LEVEL": "debug"}
-	if _, err := config.Parse("x", []string{"-log-format=text"}, configtest.Vars(env), nil, nil, cfg.Settings()); err != nil {
+	if _, err := config.Parse("x", []string{"-log-format=text"}, configtest.Vars(env), nil, nil,
+		cfg.Settings()); err != nil {
 		t.Fatal(err)
 	}
 	if cfg.Level != "debug" || cfg.Format != "text" {
@@ -185,7 +186,8 @@ func TestReady(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	w := get(ops(), "/metrics")
-	if w.Code != 200 || !strings.Contains(w.Body.String(), `herald_build_info{service="test",version="`) || !strings.Contains(w.Body.String(), "\nherald_ready 1\n") {
+	if w.Code != 200 || !strings.Contains(w.Body.String(), `herald_build_info{service="test",version="`) ||
+		!strings.Contains(w.Body.String(), "\nherald_ready 1\n") {
 		t.Errorf("got %d %.200s", w.Code, w.Body)
 	}
 }
@@ -205,13 +207,15 @@ func TestProfilesOnlyFromLoopback(t *testing.T) {
 		{"IPv4-mapped", "[::ffff:127.0.0.1]:4000", "localhost:8080", nil, 200},
 		{"name", "127.0.0.1:4000", "localhost", nil, 200},
 		{"another machine", "192.0.2.7:4000", "localhost:8080", nil, 404},
-		{"another machine, forged", "192.0.2.7:4000", "127.0.0.1", func(r *http.Request) { r.Header.Set("X-Forwarded-For", "127.0.0.1") }, 404},
+		{"another machine, forged", "192.0.2.7:4000", "127.0.0.1",
+			func(r *http.Request) { r.Header.Set("X-Forwarded-For", "127.0.0.1") }, 404},
 		{"rebound name", "127.0.0.1:4000", "evil.example:8080", nil, 404},
 		{"name that only begins so", "127.0.0.1:4000", "localhost.evil.example", nil, 404},
 		{"no host", "127.0.0.1:4000", "", nil, 404},
 		{"garbage", "garbage", "localhost", nil, 404},
 		{"proxy, X-Forwarded-For", "127.0.0.1:4000", "localhost", header("X-Forwarded-For"), 404},
-		{"proxy, empty X-Forwarded-For", "127.0.0.1:4000", "localhost", func(r *http.Request) { r.Header.Set("X-Forwarded-For", "") }, 404},
+		{"proxy, empty X-Forwarded-For", "127.0.0.1:4000", "localhost",
+			func(r *http.Request) { r.Header.Set("X-Forwarded-For", "") }, 404},
 		{"proxy, X-Real-IP", "127.0.0.1:4000", "localhost", header("X-Real-IP"), 404},
 		{"proxy, Forwarded", "127.0.0.1:4000", "localhost", header("Forwarded"), 404},
 		{"proxy, Via", "127.0.0.1:4000", "localhost", header("Via"), 404},

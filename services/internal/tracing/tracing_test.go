@@ -64,7 +64,8 @@ func TestTracingIsOff(t *testing.T) {
 	for name, getenv := range map[string]config.Env{
 		"no endpoint": environment(t),
 		"disabled":    environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1", "OTEL_SDK_DISABLED", "true"),
-		"no exporter": environment(t, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER", "none"),
+		"no exporter": environment(t, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1",
+			"OTEL_TRACES_EXPORTER", "none"),
 	} {
 		tracer, stop, err := Start(t.Context(), "herald-test", getenv, slog.New(slog.DiscardHandler))
 		if tracer != nil || err != nil {
@@ -76,7 +77,8 @@ func TestTracingIsOff(t *testing.T) {
 
 func TestTracingRefusesGRPC(t *testing.T) {
 	getenv := environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-	if _, _, err := Start(t.Context(), "herald-test", getenv, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "OTEL_EXPORTER_OTLP_PROTOCOL") {
+	if _, _, err := Start(t.Context(), "herald-test", getenv, slog.New(slog.DiscardHandler)); err == nil ||
+		!strings.Contains(err.Error(), "OTEL_EXPORTER_OTLP_PROTOCOL") {
 		t.Errorf("got %v, want an error with the variable's name", err)
 	}
 }
@@ -117,10 +119,12 @@ func TestTracingExports(t *testing.T) {
 
 // A collector that is away holds nothing up for long.
 func TestTracingWithoutCollector(t *testing.T) {
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	s := httptest.NewServer(
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 	defer s.Close()
 	var out strings.Builder // only this goroutine logs: the end is the one export
-	tracer, stop, err := Start(t.Context(), "herald-test", environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT", s.URL), slog.New(slog.NewTextHandler(&out, nil)))
+	tracer, stop, err := Start(t.Context(), "herald-test", environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT", s.URL),
+		slog.New(slog.NewTextHandler(&out, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
