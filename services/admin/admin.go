@@ -118,7 +118,8 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	s.sessions, s.provider = newSessions(s), newProvider(&s.cfg.OIDC)
 	s.metrics = newMetrics(deps.Registry)
 	s.process = ask.NewProcess("admin", httpx.NewID(), telemetry.BuildVersion())
-	s.recorder, s.tails, s.stopping, s.recheck = newRecorder(s), httpx.NewPlaces(maxTails, maxTailsOfUser), make(chan struct{}), sessionCheck
+	s.recorder, s.tails, s.stopping, s.recheck = newRecorder(s), httpx.NewPlaces(maxTails, maxTailsOfUser),
+		make(chan struct{}), sessionCheck
 	s.exports = httpx.NewPlaces(exportsAtOnce, exportsOfUser)
 	if s.ask, err = ask.NewClient(deps.NATS); err != nil {
 		return nil, fmt.Errorf("admin: %w", err)

@@ -59,7 +59,8 @@ func start(t testing.TB, change ...func(*Config)) *console {
 	return startOn(t, server, nc, js, change...)
 }
 
-func startOn(t testing.TB, server *natstest.Server, nc *nats.Conn, js jetstream.JetStream, change ...func(*Config)) *console {
+func startOn(t testing.TB, server *natstest.Server, nc *nats.Conn, js jetstream.JetStream,
+	change ...func(*Config)) *console {
 	t.Helper()
 	cfg := DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"
@@ -69,7 +70,8 @@ func startOn(t testing.TB, server *natstest.Server, nc *nats.Conn, js jetstream.
 	registry := telemetry.NewRegistry("admin")
 	c := &console{t: t, nats: server, js: js}
 	announced := make(chan struct{})
-	s, err := New(context.Background(), cfg, Deps{NATS: nc, Log: natstest.Log(t), Registry: registry, Ops: telemetry.NewOps(registry), Pages: pages,
+	s, err := New(context.Background(), cfg, Deps{NATS: nc, Log: natstest.Log(t), Registry: registry,
+		Ops: telemetry.NewOps(registry), Pages: pages,
 		Announce: func(user, password string) { c.user, c.password = user, password; close(announced) }})
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +235,8 @@ func TestFirstLogin(t *testing.T) {
 	b := c.login(c.user, c.password)
 	var s sessionAnswer
 	b.want(http.StatusOK, "GET", "api/session", nil).json(t, &s)
-	if s.User != "admin" || s.Role != users.Admin || s.CSRF != b.csrf || s.CSRF == "" || s.Instance == "" || time.Until(s.Expires) < time.Minute {
+	if s.User != "admin" || s.Role != users.Admin || s.CSRF != b.csrf || s.CSRF == "" || s.Instance == "" ||
+		time.Until(s.Expires) < time.Minute {
 		t.Errorf("session: got %+v", s)
 	}
 	old := *b
@@ -265,18 +268,24 @@ func TestSessionsAreShared(t *testing.T) {
 func TestPages(t *testing.T) {
 	c := start(t)
 	b := c.browser()
-	for path, want := range map[string]string{"": "text/html; charset=utf-8", "admin/app.js": "text/javascript; charset=utf-8", "third_party/preact.mjs": "text/javascript; charset=utf-8"} {
+	for path, want := range map[string]string{"": "text/html; charset=utf-8",
+		"admin/app.js": "text/javascript; charset=utf-8", "third_party/preact.mjs": "text/javascript; charset=utf-8"} {
 		a := b.want(http.StatusOK, "GET", path, nil)
-		if a.header.Get("Content-Type") != want || a.header.Get("Content-Security-Policy") != securityPolicy || a.header.Get("X-Frame-Options") != "DENY" || a.header.Get("X-Content-Type-Options") != "nosniff" {
+		if a.header.Get("Content-Type") != want || a.header.Get("Content-Security-Policy") != securityPolicy ||
+			a.header.Get("X-Frame-Options") != "DENY" || a.header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%q: got %v", path, a.header)
 		}
 	}
-	for _, path := range []string{"nothing.js", "app.js", "index.html", "admin/nothing.js", "client/herald.js", "demo/secret.js", "../demo/secret.js", "%2e%2e/demo/secret.js", "shared/../demo/secret.js", "third_party/%2e%2e/demo/secret.js", "third_party/..%2fdemo%2fsecret.js", "..%5cdemo", "api", "api/", "api/nothing", "third_party", "/etc/passwd"} {
+	for _, path := range []string{"nothing.js", "app.js", "index.html", "admin/nothing.js", "client/herald.js",
+		"demo/secret.js", "../demo/secret.js", "%2e%2e/demo/secret.js", "shared/../demo/secret.js",
+		"third_party/%2e%2e/demo/secret.js", "third_party/..%2fdemo%2fsecret.js", "..%5cdemo", "api", "api/", "api/nothing",
+		"third_party", "/etc/passwd"} {
 		if a := b.call("GET", path, nil); a.status != http.StatusNotFound {
 			t.Errorf("%s: got %d %s", path, a.status, a.body)
 		}
 	}
-	for accept, want := range map[string]string{"gzip": "gzip", "br, gzip;q=0.5": "gzip", "gzip;q=0": "", "identity": "", "": ""} {
+	for accept, want := range map[string]string{"gzip": "gzip", "br, gzip;q=0.5": "gzip", "gzip;q=0": "",
+		"identity": "", "": ""} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("Accept-Encoding", accept)
 		w := httptest.NewRecorder()

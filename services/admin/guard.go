@@ -11,7 +11,8 @@ import (
 // securityPolicy lets the page use its own scripts, styles and images, talk to
 // its own server, and nothing else; nobody may frame it. Inline scripts, inline
 // style elements and eval are not allowed.
-const securityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+const securityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src " +
+	"'self'; " +
 	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 // guard refuses who may not open the console at all, and says to browsers what
@@ -27,7 +28,8 @@ func (s *Service) guard(next http.Handler) http.Handler {
 			s.metrics.refused.WithLabelValues(refusedPlace).Inc()
 			h.Set("Cache-Control", "no-store")
 			httpx.WriteProblem(w, r, s.log,
-				problemPlace.With("open it as http://localhost on the machine that Herald runs on, without a proxy; -console on, or HERALD_CONSOLE=on, opens it for everybody who can log in"))
+				problemPlace.With("open it as http://localhost on the machine that Herald runs on, without a proxy; -console "+
+					"on, or HERALD_CONSOLE=on, opens it for everybody who can log in"))
 			return
 		}
 		next.ServeHTTP(w, r)

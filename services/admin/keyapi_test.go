@@ -54,38 +54,45 @@ func TestKeys(t *testing.T) {
 	}
 	var made, rotated keyAnswer
 	tomorrow := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
-	b.want(http.StatusOK, "POST", "api/keys", map[string]any{"name": "shop", "channels": []string{"orders.>"}, "scopes": []string{"publish", "log"}, "rate": 50, "expires": tomorrow}).json(t, &made)
+	b.want(http.StatusOK, "POST", "api/keys", map[string]any{"name": "shop", "channels": []string{"orders.>"},
+		"scopes": []string{"publish", "log"}, "rate": 50, "expires": tomorrow}).json(t, &made)
 	row := b.keys()[made.Key.ID]
-	if !c.opens(made.Secret) || row.Name != "shop" || !slices.Equal(row.Channels, []string{"orders.>"}) || !slices.Equal(row.Scopes, []auth.Scope{auth.Publish, auth.Log}) ||
+	if !c.opens(made.Secret) || row.Name != "shop" || !slices.Equal(row.Channels, []string{"orders.>"}) ||
+		!slices.Equal(row.Scopes, []auth.Scope{auth.Publish, auth.Log}) ||
 		row.Rate != 50 || row.Expires.Format(time.RFC3339) != tomorrow || row.Created.IsZero() || row.Expired || row.Damaged {
 		t.Errorf("got %+v", row)
 	}
 	for name, body := range map[string]any{
-		"a name that is there": map[string]any{"name": "shop", "channels": []string{">"}}, "env": map[string]any{"name": "env", "channels": []string{">"}},
+		"a name that is there": map[string]any{"name": "shop", "channels": []string{">"}},
+		"env":                  map[string]any{"name": "env", "channels": []string{">"}},
 	} {
 		if a := b.call("POST", "api/keys", body); a.status != http.StatusConflict {
 			t.Errorf("%s: got %d %s", name, a.status, a.body)
 		}
 	}
 	for want, body := range map[string]any{
-		"name":                       map[string]any{"name": "", "channels": []string{">"}},
-		"control character":          map[string]any{"name": "a\"b", "channels": []string{">"}},
-		"at least one channel":       map[string]any{"name": "x"},
-		"orders..eu":                 map[string]any{"name": "x", "channels": []string{"orders..eu"}},
-		"scopes: ":                   map[string]any{"name": "x", "channels": []string{">"}, "scopes": []string{"everything"}},
+		"name":                 map[string]any{"name": "", "channels": []string{">"}},
+		"control character":    map[string]any{"name": "a\"b", "channels": []string{">"}},
+		"at least one channel": map[string]any{"name": "x"},
+		"orders..eu":           map[string]any{"name": "x", "channels": []string{"orders..eu"}},
+		"scopes: ": map[string]any{"name": "x", "channels": []string{">"},
+			"scopes": []string{"everything"}},
 		"a key that may do nothing":  map[string]any{"name": "x", "channels": []string{">"}, "scopes": []string{}},
 		"rate: ":                     map[string]any{"name": "x", "channels": []string{">"}, "rate": -1},
 		"expires: 2020-01-01 is ove": map[string]any{"name": "x", "channels": []string{">"}, "expires": "2020-01-01"},
 		"expires: want a time":       map[string]any{"name": "x", "channels": []string{">"}, "expires": "soon"},
 	} {
-		if a := b.call("POST", "api/keys", body); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, want) {
+		if a := b.call("POST", "api/keys", body); a.status != http.StatusUnprocessableEntity ||
+			!strings.Contains(a.body, want) {
 			t.Errorf("want %q: got %d %s", want, a.status, a.body)
 		}
 	}
 
 	// Rotated with overlap, then without.
-	b.want(http.StatusOK, "POST", "api/keys/"+made.Key.ID+"/rotate", map[string]any{"grace_seconds": 3600}).json(t, &rotated)
-	if !c.opens(made.Secret) || !c.opens(rotated.Secret) || rotated.Key.Name != "shop" || rotated.Key.Rate != 50 || rotated.Warning != "" {
+	b.want(http.StatusOK, "POST", "api/keys/"+made.Key.ID+"/rotate", map[string]any{"grace_seconds": 3600}).json(
+		t, &rotated)
+	if !c.opens(made.Secret) || !c.opens(rotated.Secret) || rotated.Key.Name != "shop" || rotated.Key.Rate != 50 ||
+		rotated.Warning != "" {
 		t.Errorf("rotated: got %+v", rotated)
 	}
 	if old := b.keys()[made.Key.ID]; time.Until(old.Expires) > time.Hour || old.Expired {
@@ -96,7 +103,8 @@ func TestKeys(t *testing.T) {
 		t.Error("the old key still opens")
 	}
 	for _, grace := range []float64{-1, 1e12} {
-		b.want(http.StatusUnprocessableEntity, "POST", "api/keys/"+made.Key.ID+"/rotate", map[string]any{"grace_seconds": grace})
+		b.want(http.StatusUnprocessableEntity, "POST", "api/keys/"+made.Key.ID+"/rotate",
+			map[string]any{"grace_seconds": grace})
 	}
 	b.want(http.StatusNoContent, "DELETE", "api/keys/"+rotated.Key.ID, nil)
 	if c.opens(rotated.Secret) {
@@ -144,7 +152,8 @@ func TestApps(t *testing.T) {
 	}
 	var made, rotated appAnswer
 	b.want(http.StatusOK, "POST", "api/apps", map[string]any{"name": "shop"}).json(t, &made)
-	if made.App.Name != "shop" || made.App.Prefix != "pusher."+made.App.ID || made.Key == "" || made.App.Key != made.Key || len(made.Secret) < 16 {
+	if made.App.Name != "shop" || made.App.Prefix != "pusher."+made.App.ID || made.Key == "" || made.App.Key != made.Key ||
+		len(made.Secret) < 16 {
 		t.Errorf("got %+v", made)
 	}
 	for status, body := range map[int]any{
@@ -157,7 +166,8 @@ func TestApps(t *testing.T) {
 	b.want(http.StatusUnprocessableEntity, "POST", "api/apps", map[string]any{"name": ""})
 	b.want(http.StatusConflict, "POST", "api/apps", map[string]any{"name": "y", "prefix": made.App.Prefix + ".below"})
 	b.want(http.StatusOK, "POST", "api/apps/"+made.App.ID+"/rotate", map[string]any{}).json(t, &rotated)
-	if len(rotated.App.Keys) != 2 || rotated.Key == made.Key || rotated.Secret == made.Secret || rotated.App.Keys[0].Expires.IsZero() {
+	if len(rotated.App.Keys) != 2 || rotated.Key == made.Key || rotated.Secret == made.Secret ||
+		rotated.App.Keys[0].Expires.IsZero() {
 		t.Errorf("rotated: got %+v", rotated)
 	}
 	var list struct{ Rows []appRow }

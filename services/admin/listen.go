@@ -38,8 +38,9 @@ type Listener interface {
 
 // Errors of Listener.
 var (
-	ErrUnconfirmed = errors.New("there is no such change, or it was not confirmed in time and Herald listens where it did before")
-	ErrUnderWay    = errors.New("another change waits to be confirmed; it ends by itself within a minute")
+	ErrUnconfirmed = errors.New(
+		"there is no such change, or it was not confirmed in time and Herald listens where it did before")
+	ErrUnderWay = errors.New("another change waits to be confirmed; it ends by itself within a minute")
 )
 
 // listenAnswer is the answer of GET listen.
@@ -53,7 +54,8 @@ type listenAnswer struct {
 // listener is the process's, unless it has none to change. The error is a problem.
 func (s *Service) listener() (Listener, error) {
 	if s.deps.Listener == nil {
-		return nil, proto.ProblemNotFound.With("the services listen where their deployment says; only the single binary changes that here")
+		return nil, proto.ProblemNotFound.With("the services listen where their deployment says; only the single binary " +
+			"changes that here")
 	}
 	return s.deps.Listener, nil
 }

@@ -37,7 +37,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"result"}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_admin_refused_total",
-			Help: "Calls of the console that were refused by reason: place (not this machine), forgery (another page, or no CSRF token), session (none, or it has ended) or role.",
+			Help: "Calls of the console that were refused by reason: place (not this machine), forgery (another page, or no " +
+				"CSRF token), session (none, or it has ended) or role.",
 		}, []string{"reason"}),
 		unaudited: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_admin_unaudited_total",

@@ -51,12 +51,15 @@ func newIdentity(t testing.TB) *identity {
 		_ = json.NewEncoder(w).Encode(v) // the console hung up
 	}
 	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, map[string]any{"issuer": p.URL, "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/keys",
+		answer(w, map[string]any{"issuer": p.URL, "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL +
+			"/token", "jwks_uri": p.URL + "/keys",
 			"userinfo_endpoint": p.URL + "/info", "id_token_signing_alg_values_supported": []string{"RS256"}})
 	})
 	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) {
 		e := big.NewInt(int64(key.E)).Bytes()
-		answer(w, map[string]any{"keys": []any{map[string]string{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "1", "n": b64(key.N.Bytes()), "e": b64(e)}}})
+		answer(w,
+			map[string]any{"keys": []any{map[string]string{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "1",
+				"n": b64(key.N.Bytes()), "e": b64(e)}}})
 	})
 	mux.HandleFunc("/authorize", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
@@ -68,7 +71,8 @@ func newIdentity(t testing.TB) *identity {
 		p.mu.Lock()
 		p.codes[code] = q
 		p.mu.Unlock()
-		http.Redirect(w, r, q.Get("redirect_uri")+"?"+url.Values{"code": {code}, "state": {q.Get("state")}}.Encode(), http.StatusFound)
+		http.Redirect(w, r, q.Get("redirect_uri")+"?"+url.Values{"code": {code}, "state": {q.Get("state")}}.Encode(),
+			http.StatusFound)
 	})
 	mux.HandleFunc("/token", func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
@@ -78,13 +82,15 @@ func newIdentity(t testing.TB) *identity {
 		delete(p.codes, r.FormValue("code"))
 		id, secret, _ := r.BasicAuth()
 		challenge := sha256.Sum256([]byte(r.FormValue("code_verifier")))
-		if q == nil || id != "herald" || secret != clientSecret || b64(challenge[:]) != q.Get("code_challenge") || r.FormValue("redirect_uri") != q.Get("redirect_uri") {
+		if q == nil || id != "herald" || secret != clientSecret || b64(challenge[:]) != q.Get("code_challenge") ||
+			r.FormValue("redirect_uri") != q.Get("redirect_uri") {
 			w.WriteHeader(http.StatusBadRequest)
 			answer(w, map[string]string{"error": "invalid_grant"})
 			return
 		}
 		claims := maps.Clone(p.user)
-		maps.Copy(claims, map[string]any{"iss": p.URL, "aud": "herald", "exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(), "nonce": q.Get("nonce")})
+		maps.Copy(claims, map[string]any{"iss": p.URL, "aud": "herald", "exp": time.Now().Add(time.Hour).Unix(),
+			"iat": time.Now().Unix(), "nonce": q.Get("nonce")})
 		if p.twist != nil {
 			p.twist(claims)
 		}
@@ -140,7 +146,8 @@ func (p *identity) startWith(t testing.TB, change ...func(*Config)) *console {
 func (b *browser) visit() answer {
 	b.t.Helper()
 	begun := b.want(http.StatusFound, "GET", "oidc/start", nil)
-	resp, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Get(begun.header.Get("Location"))
+	stay := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := stay.Get(begun.header.Get("Location"))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -163,7 +170,8 @@ func (b *browser) keepSession(a answer) {
 func TestOIDC(t *testing.T) {
 	p := newIdentity(t)
 	c := p.startWith(t)
-	if a := c.browser().want(http.StatusOK, "GET", "api/login", nil); !strings.Contains(a.body, `"oidc":{"name":"OpenID Connect","url":"oidc/start"}`) {
+	if a := c.browser().want(http.StatusOK, "GET", "api/login", nil); !strings.Contains(a.body,
+		`"oidc":{"name":"OpenID Connect","url":"oidc/start"}`) {
 		t.Errorf("got %s", a.body)
 	}
 	for name, test := range map[string]struct {
@@ -171,11 +179,16 @@ func TestOIDC(t *testing.T) {
 		claim      string
 		want       sessionAnswer
 	}{
-		"groups":         {user: map[string]any{"sub": "1", "preferred_username": "anna", "groups": []any{"x", "ops", "herald-admins"}}, want: sessionAnswer{User: "anna", Role: users.Admin}},
-		"one group":      {user: map[string]any{"sub": "2", "email": "bob@example.com", "groups": "ops"}, want: sessionAnswer{User: "bob@example.com", Role: users.Operator}},
-		"an = in it":     {user: map[string]any{"sub": "3", "groups": []any{"a=b"}}, want: sessionAnswer{User: "3", Role: users.Viewer}},
-		"user info":      {user: map[string]any{"sub": "4"}, info: map[string]any{"sub": "4", "preferred_username": "dora", "groups": []any{"ops"}}, want: sessionAnswer{User: "dora", Role: users.Operator}},
-		"a strange name": {user: map[string]any{"sub": "5", "preferred_username": "<script>", "email": "a b", "groups": []any{"ops"}}, want: sessionAnswer{User: "5", Role: users.Operator}},
+		"groups": {user: map[string]any{"sub": "1", "preferred_username": "anna",
+			"groups": []any{"x", "ops", "herald-admins"}}, want: sessionAnswer{User: "anna", Role: users.Admin}},
+		"one group": {user: map[string]any{"sub": "2", "email": "bob@example.com", "groups": "ops"},
+			want: sessionAnswer{User: "bob@example.com", Role: users.Operator}},
+		"an = in it": {user: map[string]any{"sub": "3", "groups": []any{"a=b"}},
+			want: sessionAnswer{User: "3", Role: users.Viewer}},
+		"user info": {user: map[string]any{"sub": "4"}, info: map[string]any{"sub": "4", "preferred_username": "dora",
+			"groups": []any{"ops"}}, want: sessionAnswer{User: "dora", Role: users.Operator}},
+		"a strange name": {user: map[string]any{"sub": "5", "preferred_username": "<script>", "email": "a b",
+			"groups": []any{"ops"}}, want: sessionAnswer{User: "5", Role: users.Operator}},
 	} {
 		p.is(test.user, test.info, nil)
 		b := c.browser()
@@ -204,7 +217,8 @@ func TestOIDC(t *testing.T) {
 	b.want(http.StatusConflict, "PUT", "api/users/anna", map[string]any{"reset": true})
 	b.want(http.StatusNoContent, "DELETE", "api/users/anna", nil)
 	anna.want(http.StatusUnauthorized, "GET", "api/session", nil)
-	c.browser().want(http.StatusUnauthorized, "POST", "api/login", map[string]string{"user": "bob@example.com", "password": ""})
+	c.browser().want(http.StatusUnauthorized, "POST", "api/login", map[string]string{"user": "bob@example.com",
+		"password": ""})
 }
 
 func TestOIDCRefused(t *testing.T) {
@@ -217,12 +231,14 @@ func TestOIDCRefused(t *testing.T) {
 		twist func(map[string]any)
 		want  string
 	}{
-		"no role":         {map[string]any{"sub": "7", "groups": []any{"others"}}, nil, "none of the roles"},
-		"another's name":  {map[string]any{"sub": "8", "preferred_username": "admin", "groups": ops}, nil, "there is a user with that name already"},
-		"nonce":           {good, func(c map[string]any) { c["nonce"] = "x" }, "could not be verified"},
-		"audience":        {good, func(c map[string]any) { c["aud"] = "other" }, "could not be verified"},
-		"issuer":          {good, func(c map[string]any) { c["iss"] = "https://evil.example" }, "could not be verified"},
-		"expired":         {good, func(c map[string]any) { c["exp"] = time.Now().Add(-time.Hour).Unix() }, "could not be verified"},
+		"no role": {map[string]any{"sub": "7", "groups": []any{"others"}}, nil, "none of the roles"},
+		"another's name": {map[string]any{"sub": "8", "preferred_username": "admin", "groups": ops}, nil,
+			"there is a user with that name already"},
+		"nonce":    {good, func(c map[string]any) { c["nonce"] = "x" }, "could not be verified"},
+		"audience": {good, func(c map[string]any) { c["aud"] = "other" }, "could not be verified"},
+		"issuer":   {good, func(c map[string]any) { c["iss"] = "https://evil.example" }, "could not be verified"},
+		"expired": {good, func(c map[string]any) { c["exp"] = time.Now().Add(-time.Hour).Unix() },
+			"could not be verified"},
 		"info of another": {map[string]any{"sub": "10"}, nil, "none of the roles"},
 	} {
 		p.is(test.user, map[string]any{"sub": "7", "groups": ops}, test.twist)
@@ -230,7 +246,8 @@ func TestOIDCRefused(t *testing.T) {
 			p.is(test.user, nil, nil)
 		}
 		a := c.browser().visit()
-		if a.status != http.StatusForbidden || !strings.Contains(a.body, test.want) || strings.Contains(fmt.Sprint(a.header["Set-Cookie"]), cookieSecure+"=") {
+		if a.status != http.StatusForbidden || !strings.Contains(a.body, test.want) ||
+			strings.Contains(fmt.Sprint(a.header["Set-Cookie"]), cookieSecure+"=") {
 			t.Errorf("%s: got %d %s %v", name, a.status, a.body, a.header["Set-Cookie"])
 		}
 	}
@@ -243,8 +260,10 @@ func TestOIDCRefused(t *testing.T) {
 	p.mu.Lock()
 	before := p.tokens
 	p.mu.Unlock()
-	for name, path := range map[string]string{"no cookie": "oidc/callback?code=x&state=y", "nothing": "oidc/callback", "error": "oidc/callback?error=access_denied&state=%3Cscript%3E"} {
-		if a := c.browser().call("GET", path, nil); a.status != http.StatusForbidden || !strings.Contains(a.body, "not begun in this browser") || strings.Contains(a.body, "<script>") {
+	for name, path := range map[string]string{"no cookie": "oidc/callback?code=x&state=y", "nothing": "oidc/callback",
+		"error": "oidc/callback?error=access_denied&state=%3Cscript%3E"} {
+		if a := c.browser().call("GET", path, nil); a.status != http.StatusForbidden ||
+			!strings.Contains(a.body, "not begun in this browser") || strings.Contains(a.body, "<script>") {
 			t.Errorf("%s: got %d %s", name, a.status, a.body)
 		}
 	}
@@ -253,7 +272,8 @@ func TestOIDCRefused(t *testing.T) {
 	b.want(http.StatusForbidden, "GET", "oidc/callback?code=x&state=forged", nil)
 	b.want(http.StatusFound, "GET", "oidc/start", nil)
 	state, _, _ := strings.Cut(b.cookies[0].Value, ".")
-	if a := b.want(http.StatusForbidden, "GET", "oidc/callback?error=%3Cscript%3E&state="+state, nil); strings.Contains(a.body, "<script>") {
+	if a := b.want(http.StatusForbidden, "GET", "oidc/callback?error=%3Cscript%3E&state="+state,
+		nil); strings.Contains(a.body, "<script>") {
 		t.Errorf("got %s", a.body)
 	}
 	p.mu.Lock()
@@ -269,7 +289,8 @@ func TestOIDCAway(t *testing.T) {
 	c := p.startWith(t)
 	p.CloseClientConnections()
 	p.Close()
-	if a := c.browser().want(http.StatusBadGateway, "GET", "oidc/start", nil); !strings.Contains(a.body, "does not answer") {
+	if a := c.browser().want(http.StatusBadGateway, "GET", "oidc/start", nil); !strings.Contains(a.body,
+		"does not answer") {
 		t.Errorf("got %s", a.body)
 	}
 	c.login(c.user, c.password)
@@ -278,7 +299,9 @@ func TestOIDCAway(t *testing.T) {
 // Behind a proxy the URL of the console is the one that is set.
 func TestOIDCRedirect(t *testing.T) {
 	p := newIdentity(t)
-	for set, want := range map[string]string{"": "", "https://push.example.com/herald/admin/": "https://push.example.com/herald/admin/oidc/callback", "https://push.example.com/admin": "https://push.example.com/admin/oidc/callback"} {
+	for set, want := range map[string]string{"": "",
+		"https://push.example.com/herald/admin/": "https://push.example.com/herald/admin/oidc/callback",
+		"https://push.example.com/admin":         "https://push.example.com/admin/oidc/callback"} {
 		c := p.startWith(t, func(cfg *Config) { cfg.OIDC.URL = set })
 		if want == "" {
 			want = c.url + "oidc/callback"
@@ -292,7 +315,8 @@ func TestOIDCRedirect(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	good := func() OIDC {
-		return OIDC{Issuer: "https://id.example.com", ClientID: "herald", RoleClaim: "groups", Roles: []string{"*=viewer"}, Scopes: []string{"openid"}}
+		return OIDC{Issuer: "https://id.example.com", ClientID: "herald", RoleClaim: "groups", Roles: []string{"*=viewer"},
+			Scopes: []string{"openid"}}
 	}
 	for want, change := range map[string]func(*OIDC){
 		"":                 func(*OIDC) {},

@@ -25,14 +25,25 @@ type OIDC struct {
 
 func (o *OIDC) settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "console-url", Env: "HERALD_CONSOLE_URL", Help: "URL of the console as browsers have it, such as https://push.example.com/admin/; needed for OpenID Connect where a proxy changes host or path", Into: &o.URL},
-		{Flag: "oidc-issuer", Env: "HERALD_OIDC_ISSUER", Help: "URL of the OpenID Connect provider for logins to the console; empty: passwords only", Into: &o.Issuer},
-		{Flag: "oidc-client-id", Env: "HERALD_OIDC_CLIENT_ID", Help: "id under which the provider knows the console", Into: &o.ClientID},
-		{Env: "HERALD_OIDC_CLIENT_SECRET", Help: "the console's secret at the provider; without it the provider must take a public client (PKCE is always used)", Secret: true, Into: &o.ClientSecret},
-		{Flag: "oidc-name", Env: "HERALD_OIDC_NAME", Help: "what the button of the login says", NotEmpty: true, Into: &o.Name},
-		{Flag: "oidc-scopes", Env: "HERALD_OIDC_SCOPES", Help: "scopes that are asked for, comma-separated; some providers want groups, too", Into: &o.Scopes},
-		{Flag: "oidc-role-claim", Env: "HERALD_OIDC_ROLE_CLAIM", Help: "claim with a user's groups or roles; a dot leads into an object: realm_access.roles", Into: &o.RoleClaim},
-		{Flag: "oidc-roles", Env: "HERALD_OIDC_ROLES", Help: "who gets which role, comma-separated: VALUE=ROLE, such as herald-admins=admin,ops=operator,*=viewer; the highest counts, and who has none cannot log in", Into: &o.Roles},
+		{Flag: "console-url", Env: "HERALD_CONSOLE_URL",
+			Help: "URL of the console as browsers have it, such as https://push.example.com/admin/; needed for OpenID " +
+				"Connect where a proxy changes host or path", Into: &o.URL},
+		{Flag: "oidc-issuer", Env: "HERALD_OIDC_ISSUER",
+			Help: "URL of the OpenID Connect provider for logins to the console; empty: passwords only", Into: &o.Issuer},
+		{Flag: "oidc-client-id", Env: "HERALD_OIDC_CLIENT_ID", Help: "id under which the provider knows the console",
+			Into: &o.ClientID},
+		{Env: "HERALD_OIDC_CLIENT_SECRET",
+			Help: "the console's secret at the provider; without it the provider must take a public client (PKCE is " +
+				"always used)", Secret: true, Into: &o.ClientSecret},
+		{Flag: "oidc-name", Env: "HERALD_OIDC_NAME", Help: "what the button of the login says", NotEmpty: true,
+			Into: &o.Name},
+		{Flag: "oidc-scopes", Env: "HERALD_OIDC_SCOPES",
+			Help: "scopes that are asked for, comma-separated; some providers want groups, too", Into: &o.Scopes},
+		{Flag: "oidc-role-claim", Env: "HERALD_OIDC_ROLE_CLAIM",
+			Help: "claim with a user's groups or roles; a dot leads into an object: realm_access.roles", Into: &o.RoleClaim},
+		{Flag: "oidc-roles", Env: "HERALD_OIDC_ROLES",
+			Help: "who gets which role, comma-separated: VALUE=ROLE, such as herald-admins=admin,ops=operator,*=viewer; the " +
+				"highest counts, and who has none cannot log in", Into: &o.Roles},
 	}
 }
 
@@ -90,7 +101,8 @@ func (o *OIDC) validate() error {
 	}
 	if o.Issuer == "" {
 		fault(o.ClientID != "" || len(o.Roles) > 0 || o.ClientSecret != "",
-			"oidc-issuer: it is empty, while other settings of OpenID Connect are set; want the provider's URL, such as https://login.example.com")
+			"oidc-issuer: it is empty, while other settings of OpenID Connect are set; want the provider's URL, such as "+
+				"https://login.example.com")
 		return errors.Join(faults...)
 	}
 	u, err := url.Parse(o.Issuer)
@@ -102,7 +114,8 @@ func (o *OIDC) validate() error {
 	fault(!slices.Contains(o.Scopes, oidc.ScopeOpenID), "oidc-scopes: %s; openid must be among them",
 		strings.Join(o.Scopes, ","))
 	fault(len(o.Roles) == 0,
-		"oidc-roles: it is empty, so that nobody could log in; want who gets which role, such as herald-admins=admin,*=viewer")
+		"oidc-roles: it is empty, so that nobody could log in; want who gets which role, such as "+
+			"herald-admins=admin,*=viewer")
 	for _, pair := range o.Roles {
 		value, role, ok := cutLast(pair)
 		_, err := users.ParseRole(role)

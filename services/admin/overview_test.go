@@ -17,14 +17,18 @@ func TestOverviewAndCharts(t *testing.T) {
 	c := start(t)
 	var mu sync.Mutex
 	asked, deliveries := 0, uint64(1000)
-	c.serve(ask.Gateway, "g1", map[string]ask.Answer{ask.Stats: ask.Handle(func(context.Context, struct{}) (ask.GatewayStats, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		asked++
-		deliveries += 50
-		return ask.GatewayStats{Process: ask.NewProcess(ask.Gateway, "g1", "v1").With(nil), Connections: map[string]int{"websocket": 3, "sse": 1}, Deliveries: deliveries,
-			Latency: ask.Histogram{Bounds: []float64{.001, .002}, Buckets: []uint64{deliveries, deliveries}, Count: deliveries}, QueueBytes: 7, Slow: 1}, nil
-	})})
+	c.serve(ask.Gateway, "g1",
+		map[string]ask.Answer{ask.Stats: ask.Handle(func(context.Context, struct{}) (ask.GatewayStats, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked++
+			deliveries += 50
+			return ask.GatewayStats{Process: ask.NewProcess(ask.Gateway, "g1", "v1").With(nil),
+				Connections: map[string]int{"websocket": 3, "sse": 1}, Deliveries: deliveries,
+				Latency: ask.Histogram{Bounds: []float64{.001, .002}, Buckets: []uint64{deliveries, deliveries},
+					Count: deliveries},
+				QueueBytes: 7, Slow: 1}, nil
+		})})
 	questions := func() int {
 		mu.Lock()
 		defer mu.Unlock()
@@ -34,7 +38,9 @@ func TestOverviewAndCharts(t *testing.T) {
 	b := c.as(users.Viewer)
 	var o overview
 	b.want(http.StatusOK, "GET", "api/overview", nil).json(t, &o)
-	if o.Connections != 4 || o.ByProtocol["websocket"] != 3 || o.QueueBytes != 7 || o.Slow != 1 || o.Deliveries != nil || !o.NATS.Connected || o.NATS.Stream == nil || len(o.Services) != 2 || o.Services[0].Service != "admin" || o.Silent == nil {
+	if o.Connections != 4 || o.ByProtocol["websocket"] != 3 || o.QueueBytes != 7 || o.Slow != 1 || o.Deliveries != nil ||
+		!o.NATS.Connected || o.NATS.Stream == nil || len(o.Services) != 2 || o.Services[0].Service != "admin" ||
+		o.Silent == nil {
 		t.Errorf("got %+v", o)
 	}
 	natstest.Eventually(t, 20*time.Second, "rates are known", func() bool {
@@ -43,7 +49,9 @@ func TestOverviewAndCharts(t *testing.T) {
 	})
 	var ch charts
 	b.want(http.StatusOK, "GET", "api/charts?seconds=60", nil).json(t, &ch)
-	if n := len(ch.Series["connections"]); n < 2 || *ch.Series["connections"][n-1] != 4 || ch.Series["deliveries"][0] != nil || ch.Series["publishes"][n-1] != nil || ch.Step != 2 || ch.End.Before(ch.Since) || len(ch.Series) != 9 {
+	if n := len(ch.Series["connections"]); n < 2 || *ch.Series["connections"][n-1] != 4 ||
+		ch.Series["deliveries"][0] != nil || ch.Series["publishes"][n-1] != nil || ch.Step != 2 || ch.End.Before(ch.Since) ||
+		len(ch.Series) != 9 {
 		t.Errorf("got %+v", ch)
 	}
 	b.want(http.StatusBadRequest, "GET", "api/charts?seconds=0", nil)

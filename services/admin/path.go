@@ -105,13 +105,15 @@ func (s *Service) readStored(ctx context.Context, id proto.Cursor, out *messageP
 	case pack < state.First:
 		out.Expired = true
 		out.Unknown = append(out.Unknown,
-			fmt.Sprintf("The stream keeps messages for %s or up to its size, and this one no longer. What it said may be in the log.", age(stream.CachedInfo().Config.MaxAge)))
+			fmt.Sprintf("The stream keeps messages for %s or up to its size, and this one no longer. What it said may be in "+
+				"the log.", age(stream.CachedInfo().Config.MaxAge)))
 		return "", nil
 	}
 	raw, err := stream.GetMsg(ctx, pack)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		out.Unknown = append(out.Unknown,
-			"The message is gone from the middle of the stream, where Herald deletes nothing: the disk was damaged, or somebody deleted it.")
+			"The message is gone from the middle of the stream, where Herald deletes nothing: the disk was damaged, or "+
+				"somebody deleted it.")
 		return "", nil
 	}
 	if err != nil {
@@ -181,7 +183,8 @@ func (s *Service) addAccepted(ctx context.Context, lane string, out *messagePath
 	}
 	if out.Accepted.Request == "" {
 		unknown = append(unknown,
-			"Which request it came with: that is kept for the last 4096 messages of each ingest, and only while a console shows a tail or a path.")
+			"Which request it came with: that is kept for the last 4096 messages of each ingest, and only while a console "+
+				"shows a tail or a path.")
 	}
 	for _, who := range silent {
 		unknown = append(unknown, "What "+who+" knows.")
@@ -204,7 +207,8 @@ func (s *Service) addGateways(ctx context.Context, out *messagePath) (unknown []
 		}
 		if !a.Answer.Known && a.Answer.Since != nil {
 			unknown = append(unknown,
-				fmt.Sprintf("Its deliveries at gateway %s: they are kept for the last 4096 messages, and only while a console shows a tail or a path; here since %s.", a.Instance, a.Answer.Since.UTC().Format(time.RFC3339)))
+				fmt.Sprintf("Its deliveries at gateway %s: they are kept for the last 4096 messages, and only while a console "+
+					"shows a tail or a path; here since %s.", a.Instance, a.Answer.Since.UTC().Format(time.RFC3339)))
 		}
 		out.Gateways = append(out.Gateways, p)
 	}

@@ -23,14 +23,16 @@ func (c *console) serve(service, instance string, answers map[string]ask.Answer)
 	nc := c.nats.Connect()
 	var wg sync.WaitGroup
 	wg.Go(func() { // ends with cancel
-		if err := ask.Serve(ctx, ask.Spec{NATS: nc, Log: natstest.Log(c.t), Service: service, Instance: instance, Version: "v1.0.0", Answers: answers}); err != nil {
+		if err := ask.Serve(ctx, ask.Spec{NATS: nc, Log: natstest.Log(c.t), Service: service, Instance: instance,
+			Version: "v1.0.0", Answers: answers}); err != nil {
 			c.t.Errorf("serve %s: %v", service, err)
 		}
 	})
 	c.t.Cleanup(func() { cancel(); wg.Wait() })
 	natstest.Eventually(c.t, 20*time.Second, "it answers", func() bool {
 		for what := range answers {
-			if _, err := ask.One[json.RawMessage](ctx, c.ask, service, instance, what, nil); err != nil && strings.Contains(err.Error(), "there is no") {
+			if _, err := ask.One[json.RawMessage](ctx, c.ask, service, instance, what, nil); err != nil &&
+				strings.Contains(err.Error(), "there is no") {
 				return false
 			}
 		}
@@ -71,9 +73,11 @@ func rows(gateway string, n int, row func(i int) ask.Connection) ask.Answer {
 func TestConnectionsOfAllGateways(t *testing.T) {
 	c := start(t)
 	for g := range 3 {
-		c.serve(ask.Gateway, fmt.Sprintf("g%d", g), map[string]ask.Answer{ask.Connections: rows(fmt.Sprintf("g%d", g), 40+g, func(i int) ask.Connection {
-			return ask.Connection{ID: fmt.Sprintf("%d-%02d", g, i), User: fmt.Sprintf("u%d", i%7), QueuedBytes: i % 5, Since: time.UnixMilli(int64(i)), Channels: []string{}}
-		})})
+		c.serve(ask.Gateway, fmt.Sprintf("g%d", g), map[string]ask.Answer{ask.Connections: rows(fmt.Sprintf("g%d", g), 40+g,
+			func(i int) ask.Connection {
+				return ask.Connection{ID: fmt.Sprintf("%d-%02d", g, i), User: fmt.Sprintf("u%d", i%7), QueuedBytes: i % 5,
+					Since: time.UnixMilli(int64(i)), Channels: []string{}}
+			})})
 	}
 	b := c.as(users.Viewer)
 	for _, sort := range []string{"-queued", "since", "user", ""} {
@@ -95,7 +99,8 @@ func TestConnectionsOfAllGateways(t *testing.T) {
 		for _, row := range got {
 			ids[row.ID] = true
 		}
-		if len(got) != 123 || len(ids) != 123 || !slices.IsSortedFunc(got, func(a, b ask.Connection) int { return order.Compare(a.Key(order.By), b.Key(order.By)) }) {
+		if len(got) != 123 || len(ids) != 123 ||
+			!slices.IsSortedFunc(got, func(a, b ask.Connection) int { return order.Compare(a.Key(order.By), b.Key(order.By)) }) {
 			t.Errorf("%s: got %d rows, %d different", sort, len(got), len(ids))
 		}
 	}
@@ -104,7 +109,8 @@ func TestConnectionsOfAllGateways(t *testing.T) {
 	if page.Matched != 6 || page.Total != 41 || page.Rows[0].Gateway != "g1" {
 		t.Errorf("of one gateway: got %+v", page)
 	}
-	for path, status := range map[string]int{"sort=size": 400, "limit=0": 400, "limit=x": 400, "cursor=x": 400, "gateway=g9": 404, "gateway=*": 404, "color=red": 400} {
+	for path, status := range map[string]int{"sort=size": 400, "limit=0": 400, "limit=x": 400, "cursor=x": 400,
+		"gateway=g9": 404, "gateway=*": 404, "color=red": 400} {
 		b.want(status, "GET", "api/connections?"+path, nil)
 	}
 }
@@ -144,28 +150,31 @@ func TestKicks(t *testing.T) {
 	var mu sync.Mutex
 	var asked []ask.KickQuestion
 	for _, g := range []string{"a", "b"} {
-		c.serve(ask.Gateway, g, map[string]ask.Answer{ask.Kick: ask.Handle(func(_ context.Context, q ask.KickQuestion) (out ask.KickAnswer, err error) {
-			mu.Lock()
-			defer mu.Unlock()
-			if q.By == "" { // the test asks whether it is there
-				return out, nil
-			}
-			if q.Code == 1000 {
-				return out, ask.Refuse(422, "code: not that")
-			}
-			if q.ID != "gone" {
-				out.Kicked = 1
-			}
-			asked = append(asked, q)
-			return out, nil
-		})})
+		c.serve(ask.Gateway, g,
+			map[string]ask.Answer{
+				ask.Kick: ask.Handle(func(_ context.Context, q ask.KickQuestion) (out ask.KickAnswer, err error) {
+					mu.Lock()
+					defer mu.Unlock()
+					if q.By == "" { // the test asks whether it is there
+						return out, nil
+					}
+					if q.Code == 1000 {
+						return out, ask.Refuse(422, "code: not that")
+					}
+					if q.ID != "gone" {
+						out.Kicked = 1
+					}
+					asked = append(asked, q)
+					return out, nil
+				})})
 	}
 	c.as(users.Viewer).want(http.StatusForbidden, "POST", "api/connections/a/x/kick", map[string]any{"code": 4501})
 	c.as(users.Viewer).want(http.StatusForbidden, "POST", "api/kick", map[string]any{"user": "ada"})
 	b := c.as(users.Operator)
 	var got ask.KickAnswer
 	b.want(http.StatusOK, "POST", "api/connections/a/x1/kick", map[string]any{"code": 4006, "reason": "why"}).json(t, &got)
-	if got.Kicked != 1 || len(asked) != 1 || asked[0].ID != "x1" || asked[0].Code != 4006 || asked[0].Reason != "why" || !strings.HasPrefix(asked[0].By, "operator-") {
+	if got.Kicked != 1 || len(asked) != 1 || asked[0].ID != "x1" || asked[0].Code != 4006 || asked[0].Reason != "why" ||
+		!strings.HasPrefix(asked[0].By, "operator-") {
 		t.Errorf("got %+v, asked %+v", got, asked)
 	}
 	natstest.Eventually(t, 20*time.Second, "both gateways close", func() bool {
@@ -180,7 +189,8 @@ func TestKicks(t *testing.T) {
 	b.want(http.StatusUnprocessableEntity, "POST", "api/kick", map[string]any{"code": 4501})
 	b.want(http.StatusUnprocessableEntity, "POST", "api/kick", map[string]any{"user": "ada", "address": "10.0.0.1"})
 	text := c.as(users.Admin).want(http.StatusOK, "GET", "api/audit?action=kick", nil).body
-	if !strings.Contains(text, "connection x1") || !strings.Contains(text, "user ada") || !strings.Contains(text, `"why"`) || strings.Contains(text, "gone") {
+	if !strings.Contains(text, "connection x1") || !strings.Contains(text, "user ada") ||
+		!strings.Contains(text, `"why"`) || strings.Contains(text, "gone") {
 		t.Errorf("audit: %s", text)
 	}
 }
@@ -225,7 +235,8 @@ func TestTallies(t *testing.T) {
 				want[name] += of[name]
 			}
 		}
-		c.serve(ask.Gateway, fmt.Sprintf("g%d", g), map[string]ask.Answer{ask.Channels: counts(of, ask.ChannelOrders), ask.Addresses: counts(of, ask.AddressOrders)})
+		c.serve(ask.Gateway, fmt.Sprintf("g%d", g), map[string]ask.Answer{ask.Channels: counts(of, ask.ChannelOrders),
+			ask.Addresses: counts(of, ask.AddressOrders)})
 	}
 	b := c.as(users.Viewer)
 	natstest.Eventually(t, 20*time.Second, "both answer", func() bool {
@@ -247,7 +258,8 @@ func TestTallies(t *testing.T) {
 			if row.Subscribers != want[row.Channel] {
 				t.Errorf("%s: %s has %d, want %d", sort, row.Channel, row.Subscribers, want[row.Channel])
 			}
-			if i > 0 && (sort == "channel" && got[i-1].Channel >= row.Channel || (sort == "-subscribers" || sort == "") && got[i-1].Subscribers < row.Subscribers) {
+			if i > 0 && (sort == "channel" && got[i-1].Channel >= row.Channel || (sort == "-subscribers" || sort == "") &&
+				got[i-1].Subscribers < row.Subscribers) {
 				t.Errorf("%s: not in order: %+v", sort, got)
 			}
 		}
@@ -260,7 +272,8 @@ func TestTallies(t *testing.T) {
 	if len(page.Rows) == 0 || page.Rows[0].Limit != 2000 {
 		t.Errorf("addresses: got %+v", page)
 	}
-	for _, path := range []string{"channels?sort=refused", "addresses?sort=rate", "channels?sort=channel&cursor=x", "channels?cursor=x", "addresses?limit=-1"} {
+	for _, path := range []string{"channels?sort=refused", "addresses?sort=rate", "channels?sort=channel&cursor=x",
+		"channels?cursor=x", "addresses?limit=-1"} {
 		b.want(http.StatusBadRequest, "GET", "api/"+path, nil)
 	}
 }
@@ -270,10 +283,14 @@ func TestRefusals(t *testing.T) {
 	at := time.Now().UTC()
 	var rings [2]ask.RefusalRing
 	for i, service := range []string{ask.Gateway, ask.Ingest} {
-		c.serve(service, "x", map[string]ask.Answer{ask.Refusals: ask.Handle(func(_ context.Context, q ask.RefusalsQuestion) (ask.RefusalsAnswer, error) { return rings[i].Find(q) })})
+		c.serve(service, "x",
+			map[string]ask.Answer{
+				ask.Refusals: ask.Handle(
+					func(_ context.Context, q ask.RefusalsQuestion) (ask.RefusalsAnswer, error) { return rings[i].Find(q) })})
 	}
 	for i := range 4 {
-		rings[i%2].Add(ask.Refusal{Reason: []string{"origin", "unauthorized"}[i%2], Address: "203.0.113.7", Request: fmt.Sprint(i), Detail: "<script>alert(1)</script>"})
+		rings[i%2].Add(ask.Refusal{Reason: []string{"origin", "unauthorized"}[i%2], Address: "203.0.113.7",
+			Request: fmt.Sprint(i), Detail: "<script>alert(1)</script>"})
 		time.Sleep(2 * time.Millisecond) // the rows' times differ by milliseconds
 	}
 	b := c.as(users.Viewer)
@@ -282,7 +299,8 @@ func TestRefusals(t *testing.T) {
 		Silent []string      `json:"silent"`
 	}
 	b.want(http.StatusOK, "GET", "api/refusals", nil).json(t, &got)
-	if len(got.Rows) != 4 || got.Rows[0].Request != "3" || got.Rows[3].Request != "0" || got.Rows[0].Time.Before(at.Add(-time.Minute)) || got.Silent == nil {
+	if len(got.Rows) != 4 || got.Rows[0].Request != "3" || got.Rows[3].Request != "0" ||
+		got.Rows[0].Time.Before(at.Add(-time.Minute)) || got.Silent == nil {
 		t.Errorf("got %+v", got)
 	}
 	b.want(http.StatusOK, "GET", "api/refusals?reason=origin&address=203.0.113.0/24", nil).json(t, &got)

@@ -19,7 +19,8 @@ import (
 // anything: neither a stranger, nor a role below, nor one without the CSRF token.
 func TestEveryRouteHasARole(t *testing.T) {
 	c := start(t)
-	roles := map[users.Role]*browser{"": c.browser(), users.Viewer: c.as(users.Viewer), users.Operator: c.as(users.Operator), users.Admin: c.as(users.Admin)}
+	roles := map[users.Role]*browser{"": c.browser(), users.Viewer: c.as(users.Viewer),
+		users.Operator: c.as(users.Operator), users.Admin: c.as(users.Admin)}
 	before := c.audited()
 	for _, r := range c.routes() {
 		if r.role == open {
@@ -51,7 +52,8 @@ func TestEveryRouteHasARole(t *testing.T) {
 			if r.method != http.MethodGet && role != "" {
 				forged := *b
 				forged.csrf = ""
-				if got := forged.call(r.method, path, body); got.status != http.StatusForbidden || !strings.Contains(got.body, "forgery") {
+				if got := forged.call(r.method, path, body); got.status != http.StatusForbidden ||
+					!strings.Contains(got.body, "forgery") {
 					t.Errorf("%s without the token, %s %s: got %d %s", role, r.method, r.path, got.status, got.body)
 				}
 			}
@@ -104,12 +106,16 @@ func TestForgery(t *testing.T) {
 		"null":           {"Origin": {"null"}},
 	} {
 		b.header = header
-		if a := b.call("POST", "api/users", map[string]string{"name": "eve", "role": "admin"}); a.status != http.StatusForbidden || !strings.Contains(a.body, "forgery") {
+		if a := b.call("POST", "api/users",
+			map[string]string{"name": "eve", "role": "admin"}); a.status != http.StatusForbidden ||
+			!strings.Contains(a.body, "forgery") {
 			t.Errorf("%s: got %d %s", name, a.status, a.body)
 		}
 		stranger := c.browser()
 		stranger.header = header
-		if a := stranger.call("POST", "api/login", map[string]string{"user": c.user, "password": c.password}); a.status != http.StatusForbidden || len(a.header["Set-Cookie"]) > 0 {
+		if a := stranger.call("POST", "api/login",
+			map[string]string{"user": c.user, "password": c.password}); a.status != http.StatusForbidden ||
+			len(a.header["Set-Cookie"]) > 0 {
 			t.Errorf("%s, login: got %d %s", name, a.status, a.body)
 		}
 	}
@@ -160,9 +166,13 @@ func TestCookie(t *testing.T) {
 		header http.Header
 		want   string
 	}{
-		"this machine":         {http.Header{}, cookieSecure},
-		"Safari here":          {http.Header{"User-Agent": {"Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.0 Safari/605.1.15"}}, cookiePlain},
-		"Chromium here":        {http.Header{"User-Agent": {"Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36"}}, cookieSecure},
+		"this machine": {http.Header{}, cookieSecure},
+		"Safari here": {
+			http.Header{"User-Agent": {"Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.0 " +
+				"Safari/605.1.15"}}, cookiePlain},
+		"Chromium here": {
+			http.Header{"User-Agent": {"Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36"}},
+			cookieSecure},
 		"plain HTTP elsewhere": {http.Header{"Host": {"push.example.com"}}, cookiePlain},
 		"HTTPS at the proxy":   {http.Header{"Host": {"push.example.com"}, "X-Forwarded-Proto": {"https"}}, cookieSecure},
 	} {
@@ -171,7 +181,8 @@ func TestCookie(t *testing.T) {
 		a := b.want(http.StatusOK, "POST", "api/login", map[string]string{"user": c.user, "password": c.password})
 		cookie := (&http.Response{Header: a.header}).Cookies()[0]
 		secure := test.want == cookieSecure
-		if cookie.Name != test.want || cookie.Secure != secure || !cookie.HttpOnly || cookie.SameSite != http.SameSiteStrictMode || cookie.Path != "/" || cookie.Domain != "" {
+		if cookie.Name != test.want || cookie.Secure != secure || !cookie.HttpOnly ||
+			cookie.SameSite != http.SameSiteStrictMode || cookie.Path != "/" || cookie.Domain != "" {
 			t.Errorf("%s: got %s", name, cookie)
 		}
 		b.want(http.StatusOK, "GET", "api/session", nil)
@@ -276,7 +287,8 @@ func TestSessionExpires(t *testing.T) {
 		t.Errorf("got %s", a.body)
 	}
 	c.setTime(time.Time{})
-	if list := c.login(c.user, c.password).want(http.StatusOK, "GET", "api/users", nil); strings.Contains(list.body, "late") {
+	if list := c.login(c.user, c.password).want(http.StatusOK, "GET", "api/users",
+		nil); strings.Contains(list.body, "late") {
 		t.Errorf("it was done: %s", list.body)
 	}
 }
@@ -310,7 +322,8 @@ func TestThisMachineOnly(t *testing.T) {
 		b := c.browser()
 		b.header = header
 		for _, path := range []string{"", "app.js", "api/login", "api/session"} {
-			if a := b.call("GET", path, nil); a.status != http.StatusForbidden || !strings.Contains(a.body, "only-here") || !strings.Contains(a.body, "HERALD_CONSOLE") {
+			if a := b.call("GET", path, nil); a.status != http.StatusForbidden || !strings.Contains(a.body, "only-here") ||
+				!strings.Contains(a.body, "HERALD_CONSOLE") {
 				t.Errorf("%s, %q: got %d %s", name, path, a.status, a.body)
 			}
 		}
@@ -329,7 +342,9 @@ func TestNATSAway(t *testing.T) {
 	c.nats.Stop()
 	natstest.Eventually(t, 20*time.Second, "the connection to break", func() bool { return !c.nc.IsConnected() })
 	b.want(http.StatusOK, "GET", "api/session", nil) // remembered
-	if a := b.call("POST", "api/users", map[string]string{"name": "anna", "role": "viewer"}); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "NATS") {
+	if a := b.call("POST", "api/users",
+		map[string]string{"name": "anna", "role": "viewer"}); a.status != http.StatusServiceUnavailable ||
+		!strings.Contains(a.body, "NATS") {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
 	stranger := c.browser()
@@ -337,7 +352,8 @@ func TestNATSAway(t *testing.T) {
 	stranger.want(http.StatusServiceUnavailable, "GET", "api/session", nil)
 	c.nats.Restart()
 	natstest.Eventually(t, 30*time.Second, "the console to work again", func() bool {
-		return b.call("POST", "api/users", map[string]string{"name": "anna", "role": "viewer"}).status != http.StatusServiceUnavailable
+		return b.call("POST", "api/users",
+			map[string]string{"name": "anna", "role": "viewer"}).status != http.StatusServiceUnavailable
 	})
 }
 
@@ -346,9 +362,12 @@ func TestBodies(t *testing.T) {
 	c := start(t)
 	b := c.login(c.user, c.password)
 	for body, want := range map[string]int{
-		``: 400, `{`: 400, `[]`: 400, `"x"`: 400, `{"name":"x","role":"viewer"} x`: 400, `{"name":"x","role":"viewer","admin":true}`: 400,
-		`{"name":"x","role":"root"}`: 422, `{"name":"","role":"viewer"}`: 422, `{"name":"<script>","role":"viewer"}`: 422, `{"name":"x"}`: 422,
-		`{"name":"` + strings.Repeat("x", 65) + `","role":"viewer"}`: 422, `{"name":"` + strings.Repeat("x", maxBody) + `"}`: 413,
+		``: 400, `{`: 400, `[]`: 400, `"x"`: 400, `{"name":"x","role":"viewer"} x`: 400,
+		`{"name":"x","role":"viewer","admin":true}`: 400,
+		`{"name":"x","role":"root"}`:                422, `{"name":"","role":"viewer"}`: 422,
+		`{"name":"<script>","role":"viewer"}`: 422, `{"name":"x"}`: 422,
+		`{"name":"` + strings.Repeat("x", 65) + `","role":"viewer"}`: 422, `{"name":"` +
+			strings.Repeat("x", maxBody) + `"}`: 413,
 	} {
 		if a := b.call("POST", "api/users", body); a.status != want || !json.Valid([]byte(a.body)) {
 			t.Errorf("%.60s: got %d %s, want %d", body, a.status, a.body, want)

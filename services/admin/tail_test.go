@@ -55,8 +55,10 @@ func (b *browser) tailing(query string) (next func() (event, data string), stop 
 
 func (c *console) store(channel, event, sender, data string) string {
 	c.t.Helper()
-	m := proto.Message{Channel: channel, Event: event, Data: json.RawMessage(data), Sender: sender, Time: "2026-11-28T16:58:36.123Z"}
-	ack, err := c.js.PublishMsg(context.Background(), natstest.NewMsg(&m, natstest.Headers{Accepted: time.Now(), Source: "192.0.2.1"}, false))
+	m := proto.Message{Channel: channel, Event: event, Data: json.RawMessage(data), Sender: sender,
+		Time: "2026-11-28T16:58:36.123Z"}
+	ack, err := c.js.PublishMsg(context.Background(),
+		natstest.NewMsg(&m, natstest.Headers{Accepted: time.Now(), Source: "192.0.2.1"}, false))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -78,7 +80,8 @@ func TestTail(t *testing.T) {
 	c.store("stock", "paid", "shop", `"needle"`)
 	id := c.store("orders.eu", "paid", "shop", `{"needle":9007199254740993.10}`)
 	event, data := next()
-	if event != "message" || !strings.Contains(data, `"id":"`+id+`"`) || !strings.Contains(data, `9007199254740993.10`) || !strings.HasPrefix(data, `{"bytes":30,`) || !json.Valid([]byte(data)) {
+	if event != "message" || !strings.Contains(data, `"id":"`+id+`"`) || !strings.Contains(data, `9007199254740993.10`) ||
+		!strings.HasPrefix(data, `{"bytes":30,`) || !json.Valid([]byte(data)) {
 		t.Errorf("got %s %s", event, data)
 	}
 	stop()

@@ -35,10 +35,12 @@ func TestUsers(t *testing.T) {
 	c := start(t)
 	b := c.login(c.user, c.password)
 	var made struct{ Password string }
-	b.want(http.StatusOK, "POST", "api/users", map[string]string{"name": "anna@example.com", "role": "operator"}).json(t, &made)
+	b.want(http.StatusOK, "POST", "api/users", map[string]string{"name": "anna@example.com", "role": "operator"}).json(t,
+		&made)
 	b.want(http.StatusConflict, "POST", "api/users", map[string]string{"name": "Anna@example.com", "role": "viewer"})
 	anna := c.login("ANNA@example.com", made.Password)
-	if u := b.users()["anna@example.com"]; u.Role != users.Operator || u.Via != "password" || u.Created.IsZero() || u.LastLogin.IsZero() {
+	if u := b.users()["anna@example.com"]; u.Role != users.Operator || u.Via != "password" || u.Created.IsZero() ||
+		u.LastLogin.IsZero() {
 		t.Errorf("got %+v", u)
 	}
 
@@ -62,16 +64,20 @@ func TestUsers(t *testing.T) {
 			t.Errorf("%s: got %d %s, want %d", body, a.status, a.body, want)
 		}
 	}
-	anna.want(http.StatusForbidden, "PUT", "api/users/admin", map[string]any{"password": map[string]string{"old": c.password, "new": chosen}})
+	anna.want(http.StatusForbidden, "PUT", "api/users/admin",
+		map[string]any{"password": map[string]string{"old": c.password, "new": chosen}})
 	var s sessionAnswer
-	anna.want(http.StatusOK, "PUT", path, map[string]any{"password": map[string]string{"old": made.Password, "new": chosen}}).json(t, &s)
+	anna.want(http.StatusOK, "PUT", path,
+		map[string]any{"password": map[string]string{"old": made.Password, "new": chosen}}).json(t, &s)
 	anna.csrf = s.CSRF
 	anna.want(http.StatusOK, "GET", "api/session", nil)
-	if a := other.want(http.StatusUnauthorized, "GET", "api/session", nil); !strings.Contains(a.body, "the password was changed") {
+	if a := other.want(http.StatusUnauthorized, "GET", "api/session", nil); !strings.Contains(a.body,
+		"the password was changed") {
 		t.Errorf("got %s", a.body)
 	}
 	c.login("anna@example.com", chosen)
-	c.browser().want(http.StatusUnauthorized, "POST", "api/login", map[string]string{"user": "anna@example.com", "password": made.Password})
+	c.browser().want(http.StatusUnauthorized, "POST", "api/login", map[string]string{"user": "anna@example.com",
+		"password": made.Password})
 
 	// Reset by an admin.
 	b.want(http.StatusOK, "PUT", path, map[string]any{"reset": true}).json(t, &made)
@@ -90,7 +96,8 @@ func TestUsers(t *testing.T) {
 	b.want(http.StatusConflict, "DELETE", "api/users/admin", nil)
 	b.want(http.StatusConflict, "PUT", "api/users/admin", map[string]string{"role": "viewer"})
 
-	want := []string{"user.remove", "login", "user.reset", "login.refused", "login", "user.password", "login", "user.role", "user.role", "login", "user.add", "login"}
+	want := []string{"user.remove", "login", "user.reset", "login.refused", "login", "user.password", "login", "user.role",
+		"user.role", "login", "user.add", "login"}
 	if got := c.audited(); !slices.Equal(got, want) {
 		t.Errorf("audit: got %v, want %v", got, want)
 	}
@@ -100,15 +107,18 @@ func TestUsers(t *testing.T) {
 		Next string
 	}
 	a.json(t, &page)
-	if len(page.Rows) != 1 || page.Rows[0]["user"] != "admin" || page.Rows[0]["target"] != "anna@example.com" || page.Rows[0]["address"] != "127.0.0.1" ||
-		page.Rows[0]["before"].(map[string]any)["role"] != "admin" || page.Rows[0]["after"].(map[string]any)["role"] != "viewer" || page.Next == "" {
+	if len(page.Rows) != 1 || page.Rows[0]["user"] != "admin" || page.Rows[0]["target"] != "anna@example.com" ||
+		page.Rows[0]["address"] != "127.0.0.1" ||
+		page.Rows[0]["before"].(map[string]any)["role"] != "admin" ||
+		page.Rows[0]["after"].(map[string]any)["role"] != "viewer" || page.Next == "" {
 		t.Errorf("audit: got %s", a.body)
 	}
 	b.want(http.StatusOK, "GET", "api/audit?action=user.role&limit=1&cursor="+page.Next, nil).json(t, &page)
 	if len(page.Rows) != 1 || page.Rows[0]["after"].(map[string]any)["role"] != "admin" {
 		t.Errorf("second page: got %v", page.Rows)
 	}
-	for _, query := range []string{"cursor=x", "cursor=0", "limit=0", "limit=501", "limit=x", "nothing=1", "user=a&user=b"} {
+	for _, query := range []string{"cursor=x", "cursor=0", "limit=0", "limit=501", "limit=x", "nothing=1",
+		"user=a&user=b"} {
 		b.want(http.StatusBadRequest, "GET", "api/audit?"+query, nil)
 	}
 	all := b.want(http.StatusOK, "GET", "api/audit", nil).body
@@ -132,8 +142,11 @@ func TestDamagedUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	greedy := `{"name":"greedy","role":"admin","via":"password","epoch":"x","digest":"$argon2id$v=19$m=4194304,t=10,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`
-	for key, value := range map[string]string{"user.ZXZl": string(entry.Value()), "user.Z3JlZWR5": greedy, "user.eA": "{"} { // eve, greedy, x
+	greedy := `{"name":"greedy","role":"admin","via":"password","epoch":"x","digest":"$argon2id$v=19$m=4194304,t=10,` +
+		`p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}`
+	// eve, greedy, x
+	for key, value := range map[string]string{"user.ZXZl": string(entry.Value()), "user.Z3JlZWR5": greedy,
+		"user.eA": "{"} {
 		if _, err := kv.Put(context.Background(), key, []byte(value)); err != nil {
 			t.Fatal(err)
 		}

@@ -83,7 +83,8 @@ func Open(ctx context.Context, js jetstream.JetStream, replicas int) (*Log, erro
 	stream, err := js.Stream(ctx, Stream)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		if stream, err = js.CreateStream(ctx, cfg); errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was quicker
+		// another process was quicker
+		if stream, err = js.CreateStream(ctx, cfg); errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			stream, err = js.Stream(ctx, Stream)
 		}
 	case err == nil && stream.CachedInfo().Config.Replicas != cfg.Replicas:

@@ -56,7 +56,8 @@ func TestPages(t *testing.T) {
 		if i%10 == 0 {
 			action = "login." + Refused
 		}
-		if err := l.Add(context.Background(), Row{Time: time.Unix(int64(i), 0).UTC(), User: fmt.Sprintf("user%d", i%7), Action: action, Before: Value(nil), After: Value(i)}); err != nil {
+		if err := l.Add(context.Background(), Row{Time: time.Unix(int64(i), 0).UTC(), User: fmt.Sprintf("user%d", i%7),
+			Action: action, Before: Value(nil), After: Value(i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -74,7 +75,9 @@ func TestPages(t *testing.T) {
 	for _, c := range []struct {
 		q    Query
 		want int
-	}{{Query{Action: "login", Limit: 50}, n / 10}, {Query{Action: "login.refused", Limit: 50}, n / 10}, {Query{Action: "log", Limit: 50}, 0}, {Query{User: "USER3", Limit: 500}, n / 7}, {Query{User: "nobody", Limit: 50}, 0}} {
+	}{{Query{Action: "login", Limit: 50}, n / 10}, {Query{Action: "login.refused", Limit: 50}, n / 10},
+		{Query{Action: "log", Limit: 50}, 0}, {Query{User: "USER3", Limit: 500}, n / 7},
+		{Query{User: "nobody", Limit: 50}, 0}} {
 		if rows, _ := l.pages(t, c.q); len(rows) != c.want {
 			t.Errorf("%+v: got %d rows, want %d", c.q, len(rows), c.want)
 		}
@@ -89,7 +92,8 @@ func TestRefusedLoginsPushNothingOut(t *testing.T) {
 	l := open(t)
 	ctx := context.Background()
 	info, err := l.stream.Info(ctx)
-	if err != nil || info.Config.MaxMsgsPerSubject != maxRows || info.Config.MaxBytes != maxBytes || info.Config.MaxAge != maxAge || info.Config.Discard != jetstream.DiscardOld {
+	if err != nil || info.Config.MaxMsgsPerSubject != maxRows || info.Config.MaxBytes != maxBytes ||
+		info.Config.MaxAge != maxAge || info.Config.Discard != jetstream.DiscardOld {
 		t.Fatalf("got %+v, %v", info.Config, err)
 	}
 	info.Config.MaxMsgsPerSubject = 20 // so that the test need not write as many

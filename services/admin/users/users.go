@@ -241,7 +241,8 @@ func (s *Store) create(ctx context.Context, u User) error {
 // user, or gives it the role that the provider says. A name that somebody else
 // has is ErrExists.
 func (s *Store) Seen(ctx context.Context, name, subject string, role Role, now time.Time) (User, error) {
-	u := User{Name: name, Role: role, Via: ByOIDC, Subject: subject, Epoch: newEpoch(), Created: now.UTC().Truncate(time.Second)}
+	u := User{Name: name, Role: role, Via: ByOIDC, Subject: subject, Epoch: newEpoch(),
+		Created: now.UTC().Truncate(time.Second)}
 	err := CheckName(name)
 	if err == nil {
 		err = s.create(ctx, u)

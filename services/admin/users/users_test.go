@@ -32,7 +32,8 @@ func TestHashesAreBounded(t *testing.T) {
 			}
 		})
 	}
-	natstest.Eventually(t, 20*time.Second, "all places to be taken", func() bool { return len(h.waiting) == cap(h.waiting) })
+	natstest.Eventually(t, 20*time.Second, "all places to be taken",
+		func() bool { return len(h.waiting) == cap(h.waiting) })
 	if err := h.check(context.Background(), "x", ""); !errors.Is(err, ErrBusy) {
 		t.Errorf("one too many: got %v", err)
 	}
@@ -62,7 +63,8 @@ func TestDigests(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string][2]string{
-		"wrong": {"correct Horse", text}, "empty": {"", text}, "nobody": {"correct horse", ""}, "longer": {long + "x", longText}, "no digest": {"correct horse", "correct horse"},
+		"wrong": {"correct Horse", text}, "empty": {"", text}, "nobody": {"correct horse", ""},
+		"longer": {long + "x", longText}, "no digest": {"correct horse", "correct horse"},
 		"gigabytes": {"x", "$argon2id$v=19$m=4194304,t=2,p=1$" + strings.Repeat("A", 22) + "$" + strings.Repeat("A", 43)},
 		"lanes":     {"x", "$argon2id$v=19$m=19456,t=2,p=255$" + strings.Repeat("A", 22) + "$" + strings.Repeat("A", 43)},
 		"another":   {"x", "$argon2i$v=19$m=19456,t=2,p=1$" + strings.Repeat("A", 22) + "$" + strings.Repeat("A", 43)},
@@ -76,11 +78,13 @@ func TestDigests(t *testing.T) {
 
 func TestPasswords(t *testing.T) {
 	for password, want := range map[string]string{
-		NewPassword(): "", "correct horse": "", "short": "12", "aaaaaaaaaaaa": "repeats", "hello Anna, dear": "user's name", "\xff\xff\xff\xffabcdefgh12": "UTF-8",
+		NewPassword(): "", "correct horse": "", "short": "12", "aaaaaaaaaaaa": "repeats", "hello Anna, dear": "user's name",
+		"\xff\xff\xff\xffabcdefgh12": "UTF-8",
 		strings.Repeat("abcde ", 50): "at most 256", "zwölf Zeichen": "",
 	} {
 		err := CheckPassword("anna", password)
-		if (want == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), want) || !errors.Is(err, ErrInvalid)) {
+		if (want == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), want) ||
+			!errors.Is(err, ErrInvalid)) {
 			t.Errorf("%q: got %v, want %q", password, err, want)
 		}
 	}
