@@ -21,7 +21,8 @@ func TestAllocations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		res := proto.Result{Status: proto.StatusStored, ID: proto.Cursor{Epoch: "mib3k2x9", Seq: 1024}.String(), Channel: p.Channel}
+		res := proto.Result{Status: proto.StatusStored, ID: proto.Cursor{Epoch: "mib3k2x9", Seq: 1024}.String(),
+			Channel: p.Channel}
 		answer = res.AppendTo(answer[:0])
 	}
 	single, line := []byte(benchMessage), benchMessage+"\n"

@@ -58,7 +58,8 @@ func TestAnswers(t *testing.T) {
 	}
 	told[ask.IngestPath](b, c, ask.MessagePath, ask.PathQuestion{})
 	mine, theirs := id(a, `{"channel":"a","data":2}`), id(b, `{"channel":"a","data":3}`)
-	if p := told[ask.IngestPath](a, c, ask.MessagePath, ask.PathQuestion{ID: mine}); !p.Known || p.Request == "" || p.Address != "127.0.0.1" || time.Since(p.Time) > 20*time.Second {
+	if p := told[ask.IngestPath](a, c, ask.MessagePath, ask.PathQuestion{ID: mine}); !p.Known || p.Request == "" ||
+		p.Address != "127.0.0.1" || time.Since(p.Time) > 20*time.Second {
 		t.Errorf("got %+v", p)
 	}
 	if p := told[ask.IngestPath](a, c, ask.MessagePath, ask.PathQuestion{ID: theirs}); p.Known {
@@ -69,10 +70,12 @@ func TestAnswers(t *testing.T) {
 		t.Errorf("after nobody asked for long: got %+v", p)
 	}
 	stats := told[ask.IngestStats](a, c, ask.Stats, nil)
-	if !stats.Ready || stats.Published != 2 || stats.Ack.Count != 2 || stats.Pending != 0 || stats.Stream == nil || stats.MaxBytes != int64(a.cfg.StreamMaxBytes) || stats.MaxAge <= 0 {
+	if !stats.Ready || stats.Published != 2 || stats.Ack.Count != 2 || stats.Pending != 0 || stats.Stream == nil ||
+		stats.MaxBytes != int64(a.cfg.StreamMaxBytes) || stats.MaxAge <= 0 {
 		t.Errorf("stats: got %+v", stats)
 	}
-	if other := told[ask.IngestStats](b, c, ask.Stats, nil); other.Published != 1 || other.Lane == stats.Lane || stats.Lane == "" {
+	if other := told[ask.IngestStats](b, c, ask.Stats, nil); other.Published != 1 || other.Lane == stats.Lane ||
+		stats.Lane == "" {
 		t.Errorf("the other's stats: got %+v", other)
 	}
 }
@@ -95,11 +98,13 @@ func TestRefusalsAnswered(t *testing.T) {
 			t.Errorf("got %+v", f)
 		}
 	}
-	want := []string{"invalid-message 400 127.0.0.1 /notify", "invalid-message 400 127.0.0.1 /v1/messages", "unauthorized 401 127.0.0.1 /v1/channels/a", "unauthorized 401 127.0.0.1 /v1/messages"}
+	want := []string{"invalid-message 400 127.0.0.1 /notify", "invalid-message 400 127.0.0.1 /v1/messages",
+		"unauthorized 401 127.0.0.1 /v1/channels/a", "unauthorized 401 127.0.0.1 /v1/messages"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if b, err := json.Marshal(answer); err != nil || strings.Contains(string(b), wrong) || strings.Contains(string(b), envKey) {
+	if b, err := json.Marshal(answer); err != nil || strings.Contains(string(b), wrong) ||
+		strings.Contains(string(b), envKey) {
 		t.Errorf("a key is told: %s", b)
 	}
 }

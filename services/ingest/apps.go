@@ -156,7 +156,8 @@ func (s *Service) askGateways(ctx context.Context, key string, q pusher.Channels
 			sum[name] += n
 		}
 		if a.More || q.Names == nil && len(sum) > pusher.MaxListed {
-			return nil, proto.ProblemInvalidParameter.With(fmt.Sprintf("more than %d channels have subscribers; ask for some of them with filter_by_prefix", pusher.MaxListed))
+			return nil, proto.ProblemInvalidParameter.With(fmt.Sprintf("more than %d channels have subscribers; ask for some "+
+				"of them with filter_by_prefix", pusher.MaxListed))
 		}
 	}
 	return nil, proto.ProblemUnavailable.With("the gateways do not tell now which channels have subscribers: " +
@@ -172,7 +173,8 @@ func info(list string) (counts bool, err error) {
 		case "subscription_count":
 			counts = true
 		default:
-			return false, proto.ProblemInvalidParameter.With(fmt.Sprintf("info: %.40q is not supported by this server; subscription_count is", attribute))
+			return false, proto.ProblemInvalidParameter.With(fmt.Sprintf("info: %.40q is not supported by this server; "+
+				"subscription_count is", attribute))
 		}
 	}
 	return counts, nil

@@ -41,7 +41,8 @@ func newSDK(t testing.TB, r *rig, rate float64) *sdk {
 	if err := store.Add(t.Context(), s.app); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 10*time.Second, "the app is known", func() bool { return r.apps.ByID("3") != nil && r.appsLoaded.Load() })
+	natstest.Eventually(t, 10*time.Second, "the app is known",
+		func() bool { return r.apps.ByID("3") != nil && r.appsLoaded.Load() })
 	return s
 }
 
@@ -64,10 +65,12 @@ func (s *sdk) event(body string) answered {
 func TestPusherEvents(t *testing.T) {
 	s := newSDK(t, start(t, startNATS(t)), 0)
 	for body, want := range map[string]string{
-		`{"name":"created","channel":"orders","data":"{\"n\":1}"}`:                       `pusher.3.orders created {"n":1}`,
-		`{"name":"App\\Events\\Shipped","channels":["private-a..b"],"data":"hello"}`:     `pusher.3.private-a.~.b App|Events|Shipped "hello"`,
-		`{"name":"e","channels":["a","a"],"data":{"n":2},"socket_id":"1234.1234"}`:       `pusher.3.a e {"n":2}`,
-		`{"name":"e","channel":"` + strings.Repeat("a", 164) + `","data":"7","info":""}`: `pusher.3.` + strings.Repeat("a", 164) + ` e 7`,
+		`{"name":"created","channel":"orders","data":"{\"n\":1}"}`: `pusher.3.orders created {"n":1}`,
+		`{"name":"App\\Events\\Shipped","channels":["private-a..b"],"data":"hello"}`: `pusher.3.private-a.~.b ` +
+			`App|Events|Shipped "hello"`,
+		`{"name":"e","channels":["a","a"],"data":{"n":2},"socket_id":"1234.1234"}`: `pusher.3.a e {"n":2}`,
+		`{"name":"e","channel":"` + strings.Repeat("a", 164) + `","data":"7","info":""}`: `pusher.3.` +
+			strings.Repeat("a", 164) + ` e 7`,
 	} {
 		before := len(stored(t, s.nc))
 		if a := s.event(body); a.status != http.StatusOK || strings.TrimSpace(a.body) != "{}" {
@@ -78,11 +81,13 @@ func TestPusherEvents(t *testing.T) {
 		if want := map[bool]string{true: "1234.1234"}[strings.Contains(body, "socket_id")]; received.Except != want {
 			t.Errorf("%s: stored except for %q", body, received.Except)
 		}
-		if got := fmt.Sprintf("%s %s %s", m.Channel, m.Event, m.Data); got != want || m.Sender != "shop" || received.Source == "" || len(stored(t, s.nc)) != before+1 {
+		if got := fmt.Sprintf("%s %s %s", m.Channel, m.Event, m.Data); got != want || m.Sender != "shop" ||
+			received.Source == "" || len(stored(t, s.nc)) != before+1 {
 			t.Errorf("%s: stored %s by %s, want %s once by shop", body, got, m.Sender, want)
 		}
 	}
-	a := s.call(http.MethodPost, "/apps/3/batch_events", "", `{"batch":[{"name":"e","channel":"a","data":"1"},{"name":"e","channel":"b","data":"2"}]}`, time.Now())
+	a := s.call(http.MethodPost, "/apps/3/batch_events", "",
+		`{"batch":[{"name":"e","channel":"a","data":"1"},{"name":"e","channel":"b","data":"2"}]}`, time.Now())
 	if _, m := s.last(); a.status != http.StatusOK || strings.TrimSpace(a.body) != "{}" || m.Channel != "pusher.3.b" {
 		t.Errorf("batch: got %d %s", a.status, a.body)
 	}
@@ -100,8 +105,10 @@ func TestPusherEventsRefused(t *testing.T) {
 		{"name (required)", `{"channel":"a","data":"1"}`, proto.ProblemInvalidMessage, "/name"},
 		{"data (required)", `{"name":"e","channel":"a"}`, proto.ProblemInvalidMessage, "/data"},
 		{"a channel", `{"name":"e","data":"1"}`, proto.ProblemInvalidMessage, "/channel"},
-		{"one or the other", `{"name":"e","data":"1","channel":"a","channels":["b"]}`, proto.ProblemInvalidMessage, "/channels"},
-		{"channels: limited to 100", `{"name":"e","data":"1","channels":[` + many + `]}`, proto.ProblemInvalidMessage, "/channels"},
+		{"one or the other", `{"name":"e","data":"1","channel":"a","channels":["b"]}`, proto.ProblemInvalidMessage,
+			"/channels"},
+		{"channels: limited to 100", `{"name":"e","data":"1","channels":[` + many + `]}`, proto.ProblemInvalidMessage,
+			"/channels"},
 		{"channel naming conventions", `{"name":"e","data":"1","channel":"a b"}`, proto.ProblemInvalidMessage, "/channels"},
 		{"presence", `{"name":"e","data":"1","channel":"presence-a"}`, proto.ProblemInvalidMessage, "/channels"},
 		{"encrypted", `{"name":"e","data":"1","channel":"private-encrypted-a"}`, proto.ProblemInvalidMessage, "/channels"},
@@ -113,14 +120,18 @@ func TestPusherEventsRefused(t *testing.T) {
 		{"two values", `{"name":"e","data":"1","channel":"a"} {}`, proto.ProblemInvalidJSON, ""},
 		{"nothing", ``, proto.ProblemInvalidJSON, ""},
 		{"half a character", `{"name":"e","data":"\ud83d","channel":"a"}`, proto.ProblemInvalidMessage, "/data"},
-		{"413: a larger data parameter", `{"name":"e","data":"` + strings.Repeat("x", 70_000) + `","channel":"a"}`, proto.ProblemTooLarge, "/data"},
+		{"413: a larger data parameter", `{"name":"e","data":"` + strings.Repeat("x", 70_000) + `","channel":"a"}`,
+			proto.ProblemTooLarge, "/data"},
 	} {
 		if p := s.event(c.body).problem(t, c.problem); p.Pointer != c.pointer {
 			t.Errorf("%s: got %s at %q, want %q", c.rule, p.Detail, p.Pointer, c.pointer)
 		}
 	}
-	for body, pointer := range map[string]string{`{"batch":[]}`: "/batch", `{"batch":[{"name":"e","channel":"a","data":"1"},{"name":"e","channel":"a"}]}`: "/batch/1/data", `{"batch":[{"name":"e","channels":["a"],"data":"1"}]}`: "/batch/0/channels"} {
-		if p := s.call(http.MethodPost, "/apps/3/batch_events", "", body, time.Now()).problem(t, proto.ProblemInvalidMessage); p.Pointer != pointer {
+	for body, pointer := range map[string]string{`{"batch":[]}`: "/batch",
+		`{"batch":[{"name":"e","channel":"a","data":"1"},{"name":"e","channel":"a"}]}`: "/batch/1/data",
+		`{"batch":[{"name":"e","channels":["a"],"data":"1"}]}`:                         "/batch/0/channels"} {
+		if p := s.call(http.MethodPost, "/apps/3/batch_events", "", body, time.Now()).problem(t,
+			proto.ProblemInvalidMessage); p.Pointer != pointer {
 			t.Errorf("%s: got %q", body, p.Pointer)
 		}
 	}
@@ -133,7 +144,8 @@ func TestPusherSignaturesRefused(t *testing.T) {
 	s := newSDK(t, start(t, startNATS(t)), 0)
 	const body = `{"name":"e","channel":"a","data":"1"}`
 	for _, away := range []time.Duration{-601 * time.Second, 610 * time.Second} {
-		if p := s.call(http.MethodPost, "/apps/3/events", "", body, time.Now().Add(away)).problem(t, proto.ProblemUnauthorized); !strings.Contains(p.Detail, "600 seconds") {
+		if p := s.call(http.MethodPost, "/apps/3/events", "", body, time.Now().Add(away)).problem(t,
+			proto.ProblemUnauthorized); !strings.Contains(p.Detail, "600 seconds") {
 			t.Errorf("%s away: got %s", away, p.Detail)
 		}
 	}
@@ -150,9 +162,10 @@ func TestPusherSignaturesRefused(t *testing.T) {
 		"of another path":    sign(keep, "/apps/4/events", body),
 		"of another body":    sign(keep, "/apps/3/events", strings.Replace(body, "1", "2", 1)),
 		"without the MD5":    sign(func(q url.Values) { q.Del("body_md5") }, "/apps/3/events", body),
-		"another signature":  sign(func(q url.Values) { q.Set("auth_signature", strings.Repeat("0", 64)) }, "/apps/3/events", body),
-		"another key":        sign(func(q url.Values) { q.Set("auth_key", "278d425bdf160c739804") }, "/apps/3/events", body),
-		"another app":        s.call(http.MethodPost, "/apps/4/events", "", body, time.Now()),
+		"another signature": sign(func(q url.Values) { q.Set("auth_signature", strings.Repeat("0", 64)) },
+			"/apps/3/events", body),
+		"another key": sign(func(q url.Values) { q.Set("auth_key", "278d425bdf160c739804") }, "/apps/3/events", body),
+		"another app": s.call(http.MethodPost, "/apps/4/events", "", body, time.Now()),
 	} {
 		if a.status != http.StatusUnauthorized || strings.Contains(a.body, s.key.Secret) {
 			t.Errorf("%s: got %d %s", name, a.status, a.body)
@@ -173,7 +186,8 @@ func TestPusherRepeated(t *testing.T) {
 	q, body := url.Values{}, `{"name":"e","channel":"a","data":"1"}`
 	pushertest.SignRequest(s.key, http.MethodPost, "/apps/3/events", q, []byte(body), time.Now())
 	for range 2 {
-		if a := s.do(http.MethodPost, "/apps/3/events?"+q.Encode(), strings.NewReader(body), "Idempotency-Key: k"); a.status != http.StatusOK {
+		if a := s.do(http.MethodPost, "/apps/3/events?"+q.Encode(), strings.NewReader(body),
+			"Idempotency-Key: k"); a.status != http.StatusOK {
 			t.Fatalf("got %d %s", a.status, a.body)
 		}
 	}
@@ -210,7 +224,8 @@ func TestPusherChannels(t *testing.T) {
 	}
 	for _, c := range []struct{ path, query, want string }{
 		{"/apps/3/channels", "", `200 {"channels":{"a":{},"b":{}}}`},
-		{"/apps/3/channels", "info=subscription_count", `200 {"channels":{"a":{"subscription_count":3},"b":{"subscription_count":1}}}`},
+		{"/apps/3/channels", "info=subscription_count",
+			`200 {"channels":{"a":{"subscription_count":3},"b":{"subscription_count":1}}}`},
 		{"/apps/3/channels/a", "", `200 {"occupied":true}`},
 		{"/apps/3/channels/private-a@,;=", "", `200 {"occupied":false}`},
 		{"/apps/3/channels/a", "info=subscription_count", `200 {"occupied":true,"subscription_count":3}`},
@@ -220,11 +235,14 @@ func TestPusherChannels(t *testing.T) {
 		}
 	}
 	a := s.event(`{"name":"e","channels":["a","z"],"data":"1","info":"subscription_count"}`)
-	if got := strings.TrimSpace(a.body); got != `{"channels":{"a":{"subscription_count":3},"z":{"subscription_count":0}}}` {
+	if got := strings.TrimSpace(
+		a.body); got != `{"channels":{"a":{"subscription_count":3},"z":{"subscription_count":0}}}` {
 		t.Errorf("info of an event: got %s", got)
 	}
-	for path, query := range map[string]string{"/apps/3/channels": "info=user_count", "/apps/3/channels/a": "info=cache", "/apps/3/channels/presence-a/users": ""} {
+	for path, query := range map[string]string{"/apps/3/channels": "info=user_count", "/apps/3/channels/a": "info=cache",
+		"/apps/3/channels/presence-a/users": ""} {
 		s.call(http.MethodGet, path, query, "", time.Now()).problem(t, proto.ProblemInvalidParameter)
 	}
-	s.call(http.MethodPost, "/apps/3/users/7/terminate_connections", "", "", time.Now()).problem(t, proto.ProblemInvalidParameter)
+	s.call(http.MethodPost, "/apps/3/users/7/terminate_connections", "", "", time.Now()).problem(t,
+		proto.ProblemInvalidParameter)
 }

@@ -48,7 +48,8 @@ func scan(body []byte, piece int) (elements []json.RawMessage) {
 
 // FuzzScanner holds the scanner against encoding/json, in pieces of all sizes.
 func FuzzScanner(f *testing.F) {
-	for _, body := range []string{`[]`, ` [ 1 , {"a":[2]} , "x,]\"" ] `, `[[1,2],[]]`, `[1,]`, `[,1]`, `[1`, `[1]2`, `[1}`, `[{"a":1]]`, `["\\",{}]`, `["\`, `[]]`, `[ ]`, `[{"\"}":[]}]`} {
+	for _, body := range []string{`[]`, ` [ 1 , {"a":[2]} , "x,]\"" ] `, `[[1,2],[]]`, `[1,]`, `[,1]`, `[1`, `[1]2`, `[1}`,
+		`[{"a":1]]`, `["\\",{}]`, `["\`, `[]]`, `[ ]`, `[{"\"}":[]}]`} {
 		f.Add([]byte(body), byte(1))
 		f.Add([]byte(body), byte(3))
 	}
@@ -147,7 +148,8 @@ func TestFirstFaultEndsTheRequest(t *testing.T) {
 	r := start(t, startNATS(t))
 	body := &counted{Reader: io.MultiReader(strings.NewReader(`[{"channel":"a","data":1},{"channel":"a..b","data":1}`),
 		io.LimitReader(endless(`,{"channel":"a","data":1}`), 7<<20), strings.NewReader("]"))}
-	p := r.do(http.MethodPost, "/v1/messages", body, "Content-Type: application/json").problem(t, proto.ProblemInvalidMessage)
+	p := r.do(http.MethodPost, "/v1/messages", body, "Content-Type: application/json").problem(t,
+		proto.ProblemInvalidMessage)
 	if p.Pointer != "/1/channel" {
 		t.Errorf("pointer: got %q", p.Pointer)
 	}
@@ -177,7 +179,8 @@ func TestDataTimesChannels(t *testing.T) {
 	r := start(t, startNATS(t), func(c *Config, _ *Deps) { c.MaxRequestBytes = 1 << 20 })
 	channels := `"` + strings.Join(numbered(100), `","`) + `"`
 	item := `{"channels":[` + channels + `],"data":"` + strings.Repeat("x", 8000) + `"}`
-	if p := r.post("/v1/messages", "["+item+","+item+"]").problem(t, proto.ProblemTooLarge); p.Pointer != "/1" || !strings.Contains(p.Detail, "counted per channel") {
+	if p := r.post("/v1/messages", "["+item+","+item+"]").problem(t, proto.ProblemTooLarge); p.Pointer != "/1" ||
+		!strings.Contains(p.Detail, "counted per channel") {
 		t.Errorf("array: got %+v", p)
 	}
 	larger := strings.Replace(item, `"data":"`, `"data":"`+strings.Repeat("x", 4000), 1)
@@ -196,7 +199,8 @@ func TestPublicationTooLong(t *testing.T) {
 	}
 	long := `{"channel":"a","data":1` + keys.String() + `}`
 	r.post("/v1/messages", long).problem(t, proto.ProblemTooLarge)
-	if p := r.post("/v1/messages", `[{"channel":"a","data":1},`+long+"]").problem(t, proto.ProblemTooLarge); p.Pointer != "/1" {
+	if p := r.post("/v1/messages", `[{"channel":"a","data":1},`+long+"]").problem(t,
+		proto.ProblemTooLarge); p.Pointer != "/1" {
 		t.Errorf("pointer: got %q, want /1", p.Pointer)
 	}
 	r.nothingStored()

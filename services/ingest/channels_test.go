@@ -30,7 +30,8 @@ func TestChannelBodies(t *testing.T) {
 	} {
 		res := r.post("/v1/channels/alerts", tt.body, "Content-Type: "+tt.contentType).result(t, http.StatusOK)
 		_, m := r.last()
-		if res.Status != proto.StatusStored || res.Channel != "alerts" || string(m.Data) != tt.data || m.Channel != "alerts" || m.Event != "message" {
+		if res.Status != proto.StatusStored || res.Channel != "alerts" || string(m.Data) != tt.data ||
+			m.Channel != "alerts" || m.Event != "message" {
 			t.Errorf("%q %q: got %+v, data %s, want %s", tt.contentType, tt.body, res, m.Data, tt.data)
 		}
 	}
@@ -121,7 +122,8 @@ func TestChannelInPath(t *testing.T) {
 // Query parameters and the idempotency header.
 func TestChannelParameters(t *testing.T) {
 	r := start(t, startNATS(t))
-	res := r.post("/v1/channels/a?event=%C3%BCber+all&ttl=60&ephemeral=false", `1`, "Idempotency-Key: k").result(t, http.StatusOK)
+	res := r.post("/v1/channels/a?event=%C3%BCber+all&ttl=60&ephemeral=false", `1`, "Idempotency-Key: k").result(t,
+		http.StatusOK)
 	if _, m := r.last(); m.Event != "über all" || res.Status != proto.StatusStored {
 		t.Errorf("got %+v, %+v", res, m)
 	}
@@ -138,8 +140,10 @@ func TestChannelParameters(t *testing.T) {
 		t.Errorf("got %s with the headers %v", msg.Data, msg.Header)
 	}
 	for _, query := range []string{
-		"event=", "event=it%27s", "event=" + strings.Repeat("e", 65), "event=a&event=b", "ttl=", "ttl=-1", "ttl=1.5", "ttl=1h", "ttl=86400000",
-		"ttl=99999999999999999999", "ephemeral", "ephemeral=1", "ephemeral=TRUE", "Event=a", "channel=b", "id=k", "event=%zz", "a;b",
+		"event=", "event=it%27s", "event=" + strings.Repeat("e", 65), "event=a&event=b", "ttl=", "ttl=-1", "ttl=1.5",
+		"ttl=1h", "ttl=86400000",
+		"ttl=99999999999999999999", "ephemeral", "ephemeral=1", "ephemeral=TRUE", "Event=a", "channel=b", "id=k",
+		"event=%zz", "a;b",
 	} {
 		r.post("/v1/channels/a?"+query, `1`).problem(t, proto.ProblemInvalidParameter)
 	}

@@ -123,7 +123,8 @@ func (s *spec) operation(method, path string) []string {
 // be a parameter.
 func matchesPath(template, path string) bool {
 	want, got := strings.Split(template, "/"), strings.Split(path, "/")
-	return len(want) == len(got) && slices.EqualFunc(want, got, func(w, g string) bool { return w == g || strings.HasPrefix(w, "{") })
+	return len(want) == len(got) &&
+		slices.EqualFunc(want, got, func(w, g string) bool { return w == g || strings.HasPrefix(w, "{") })
 }
 
 // conforms returns a function that holds an answer against openapi.yaml: the
@@ -150,7 +151,8 @@ func conforms(t testing.TB) func(method, path string, a answered) {
 			return
 		}
 		contentType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
-		schema, place := s.at("openapi.yaml", append(op, "responses", strconv.Itoa(a.status), "content", contentType, "schema")...)
+		schema, place := s.at("openapi.yaml", append(op, "responses", strconv.Itoa(a.status), "content", contentType,
+			"schema")...)
 		if schema == nil {
 			t.Errorf("openapi.yaml has no answer %d of %s to %s %s; body %s", a.status, contentType, method, path, a.body)
 			return
@@ -167,7 +169,8 @@ func conforms(t testing.TB) func(method, path string, a answered) {
 				t.Errorf("%s %s: %d: %s\n%v", method, path, a.status, v, err)
 			}
 		}
-		if promised, _ := s.at("openapi.yaml", append(op, "responses", strconv.Itoa(a.status), "headers", "Retry-After")...); promised != nil {
+		if promised, _ := s.at("openapi.yaml", append(op, "responses", strconv.Itoa(a.status), "headers",
+			"Retry-After")...); promised != nil {
 			if n, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || n < 1 {
 				t.Errorf("%s %s: %d with Retry-After %q, want whole seconds", method, path, a.status, a.header.Get("Retry-After"))
 			}

@@ -19,7 +19,8 @@ func TestPublishForConsole(t *testing.T) {
 	a, b := start(t, server), start(t, server)
 	c := a.asker(server)
 	publish := func(sender, body string) (ask.HTTPAnswer, error) {
-		return ask.Any[ask.HTTPAnswer](t.Context(), c, ask.Ingest, ask.Publish, ask.PublishQuestion{Body: []byte(body), Sender: sender, Address: "203.0.113.7"}, 20*time.Second)
+		return ask.Any[ask.HTTPAnswer](t.Context(), c, ask.Ingest, ask.Publish, ask.PublishQuestion{Body: []byte(body),
+			Sender: sender, Address: "203.0.113.7"}, 20*time.Second)
 	}
 	natstest.Eventually(t, 20*time.Second, "an ingest answers", func() bool {
 		_, err := publish("console:anna", `{}`)
@@ -27,7 +28,8 @@ func TestPublishForConsole(t *testing.T) {
 	})
 	answer, err := publish("console:anna", `{"channel":"orders.eu","event":"made","data":{"n":12345678901234567890.10}}`)
 	var result proto.Result
-	if err != nil || answer.Status != http.StatusOK || json.Unmarshal(answer.Body, &result) != nil || result.ID == "" || answer.Header["Content-Type"] != "application/json" {
+	if err != nil || answer.Status != http.StatusOK || json.Unmarshal(answer.Body, &result) != nil || result.ID == "" ||
+		answer.Header["Content-Type"] != "application/json" {
 		t.Fatalf("got %d %s %v, %v", answer.Status, answer.Body, answer.Header, err)
 	}
 	if n := a.storedMessages() + b.storedMessages(); n != 1 {
@@ -39,19 +41,23 @@ func TestPublishForConsole(t *testing.T) {
 			t.Errorf("history lacks %s: %s", want, history)
 		}
 	}
-	if answer, err = publish("console:anna", `[{"channel":"a","data":1},{"channels":["b","c"],"data":2}]`); err != nil || answer.Status != http.StatusOK || strings.Count(string(answer.Body), `"stored"`) != 3 {
+	if answer, err = publish("console:anna", `[{"channel":"a","data":1},{"channels":["b","c"],"data":2}]`); err != nil ||
+		answer.Status != http.StatusOK || strings.Count(string(answer.Body), `"stored"`) != 3 {
 		t.Errorf("an array: got %d %s, %v", answer.Status, answer.Body, err)
 	}
-	if answer, err = publish("console:anna", `{"channel":"a","data":1,"ephemeral":true}`); err != nil || answer.Status != http.StatusAccepted {
+	if answer, err = publish("console:anna", `{"channel":"a","data":1,"ephemeral":true}`); err != nil ||
+		answer.Status != http.StatusAccepted {
 		t.Errorf("ephemeral: got %d %s, %v", answer.Status, answer.Body, err)
 	}
 	for body, want := range map[string]string{
-		`{`: "invalid-json", `{"channel":"a..b","data":1}`: "invalid-message", `{"channel":"a"}`: "invalid-message", `{"channel":"a","data":1,"x":1}`: "invalid-message",
+		`{`: "invalid-json", `{"channel":"a..b","data":1}`: "invalid-message", `{"channel":"a"}`: "invalid-message",
+		`{"channel":"a","data":1,"x":1}`:                                              "invalid-message",
 		`{"channel":"a","data":"` + strings.Repeat("x", proto.MaxMessageBytes) + `"}`: "too-large",
 	} {
 		answer, err := publish("console:anna", body)
 		var p proto.Problem
-		if err != nil || json.Unmarshal(answer.Body, &p) != nil || p.Type != "urn:herald:problem:"+want || p.Request == "" || answer.Header["Content-Type"] != "application/problem+json" {
+		if err != nil || json.Unmarshal(answer.Body, &p) != nil || p.Type != "urn:herald:problem:"+want || p.Request == "" ||
+			answer.Header["Content-Type"] != "application/problem+json" {
 			t.Errorf("%.60s: got %d %s, %v; want %s", body, answer.Status, answer.Body, err, want)
 		}
 	}

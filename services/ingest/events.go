@@ -125,7 +125,8 @@ func (s *Service) publishEvents(w http.ResponseWriter, r *http.Request, c *appCa
 		}
 	}
 	_, err = s.sendAll(r.Context(), o, slices.All(pubs), m.messages)
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout)) // without deadlines the server's own holds
+	// without deadlines the server's own holds
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
 	if err != nil || len(counts) == 0 {
 		return nil, err
 	}

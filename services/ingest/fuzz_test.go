@@ -74,13 +74,15 @@ func (g *target) holds(t *testing.T, res proto.Result) {
 	if err != nil {
 		t.Fatalf("result %+v: %v", res, err)
 	}
-	page, err := natsx.NewReader(g.nc, nil).Read(t.Context(), natsx.Range{Names: []string{res.Channel}, Since: id.Seq - 1, UpTo: id.Seq, Messages: 1})
+	page, err := natsx.NewReader(g.nc, nil).Read(t.Context(), natsx.Range{Names: []string{res.Channel}, Since: id.Seq - 1,
+		UpTo: id.Seq, Messages: 1})
 	if err != nil || len(page.Messages) != 1 || page.Messages[0].Number != id.Seq {
 		t.Fatalf("result %+v: got %+v, %v", res, page, err)
 	}
 	body := page.Messages[0].Body
 	m, err := proto.ParseMessage(body)
-	if err != nil || m.Channel != res.Channel || m.Sender != "env" || bytes.ContainsAny(body, "\r\n") || !utf8.Valid(body) {
+	if err != nil || m.Channel != res.Channel || m.Sender != "env" || bytes.ContainsAny(body, "\r\n") ||
+		!utf8.Valid(body) {
 		t.Fatalf("stored %q: %v", body, err)
 	}
 	if err := theSpec(t).validate("asyncapi.yaml#/components/schemas/Body", body); err != nil {
@@ -109,7 +111,8 @@ func FuzzMessages(f *testing.F) {
 	for _, body := range []string{
 		`{"channel":"orders.eu","data":{"n":1},"event":"created","id":"order-17","ttl":3600}`,
 		`[{"channel":"a","data":1},{"channels":["b","c"],"data":"x","ephemeral":true}]`,
-		`[{"channel":"a","data":1},{"channel":"a..b","data":1}]`, `[[[[`, `{"channel":"a","data":{"k":1,"\u006b":2}}`, "[]", "null", "\xff", "",
+		`[{"channel":"a","data":1},{"channel":"a..b","data":1}]`, `[[[[`, `{"channel":"a","data":{"k":1,"\u006b":2}}`, "[]",
+		"null", "\xff", "",
 		"{\n\"channel\": \"a\",\n\"data\": [\n1 ]}", `{"channel":"a","data":"\u2028"}`, `{"channel":"a","data":1}{}`,
 	} {
 		f.Add([]byte(body))
@@ -133,7 +136,8 @@ func FuzzMessages(f *testing.F) {
 
 func FuzzStream(f *testing.F) {
 	for _, body := range []string{
-		"{\"channel\":\"a\",\"data\":1}\n{\"channel\":\"a\"}\n\n{\"channels\":[\"a\",\"b\"],\"data\":2,\"id\":\"k\"}", "\n\r\n", "", "{}\n[]\nnull\n\xff\n\x00",
+		"{\"channel\":\"a\",\"data\":1}\n{\"channel\":\"a\"}\n\n{\"channels\":[\"a\",\"b\"],\"data\":2,\"id\":\"k\"}",
+		"\n\r\n", "", "{}\n[]\nnull\n\xff\n\x00",
 		strings.Repeat("{", 200<<10) + "\n1",
 	} {
 		f.Add([]byte(body))
@@ -237,7 +241,8 @@ func FuzzHistory(f *testing.F) {
 }
 
 func FuzzNotify(f *testing.F) {
-	for _, body := range []string{`{"message":"x"}`, `{"message":0e1}`, `{"message":[ ]}`, `{"x":{"message":1},"message":{"a":[]}}`, `{"message":1,"message":2}`, `[]`, ``, "\xff", `{"message":-0.0e-1}`} {
+	for _, body := range []string{`{"message":"x"}`, `{"message":0e1}`, `{"message":[ ]}`,
+		`{"x":{"message":1},"message":{"a":[]}}`, `{"message":1,"message":2}`, `[]`, ``, "\xff", `{"message":-0.0e-1}`} {
 		f.Add([]byte(body))
 	}
 	g := fuzzTarget(f)

@@ -50,7 +50,8 @@ func wantStatus(t *testing.T, what string, in *bufio.Reader, status int) string 
 }
 
 func head(path, contentType, more string) string {
-	return "POST " + path + " HTTP/1.1\r\nHost: h\r\nX-API-KEY: " + envKey + "\r\nContent-Type: " + contentType + "\r\n" + more + "\r\n"
+	return "POST " + path + " HTTP/1.1\r\nHost: h\r\nX-API-KEY: " + envKey + "\r\nContent-Type: " + contentType + "\r\n" +
+		more + "\r\n"
 }
 
 // nothingStored fails the test if an attack left anything in the stream.
@@ -65,7 +66,8 @@ func (r *rig) nothingStored() {
 // by its size when the length is not told.
 func TestOversizedBody(t *testing.T) {
 	r := start(t, startNATS(t))
-	for path, contentType := range map[string]string{"/v1/messages": "application/json", "/v1/channels/a": "text/plain", "/notify": "application/json"} {
+	for path, contentType := range map[string]string{"/v1/messages": "application/json", "/v1/channels/a": "text/plain",
+		"/notify": "application/json"} {
 		in, _ := r.raw(t, head(path, contentType, "Content-Length: 1000000000\r\n"))
 		wantStatus(t, path+" by length", in, http.StatusRequestEntityTooLarge)
 
@@ -89,7 +91,8 @@ func TestKeyBeforeBody(t *testing.T) {
 	r := start(t, startNATS(t))
 	for _, path := range []string{"/v1/messages", "/v1/channels/a", "/notify"} {
 		for _, contentType := range []string{"application/json", "application/x-ndjson"} {
-			request := "POST " + path + " HTTP/1.1\r\nHost: h\r\nContent-Type: " + contentType + "\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n"
+			request := "POST " + path + " HTTP/1.1\r\nHost: h\r\nContent-Type: " + contentType +
+				"\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n"
 			in, _ := r.raw(t, request)
 			wantStatus(t, path, in, http.StatusUnauthorized)
 		}
@@ -112,7 +115,8 @@ func TestOversizedLine(t *testing.T) {
 	}()
 	results, done := r.do(http.MethodPost, "/v1/messages", pr, ndjson).lines(t)
 	runtime.ReadMemStats(&after)
-	if len(results) != 2 || results[0].Problem == nil || results[0].Problem.Type != proto.ProblemTooLarge.Type || results[1].Line != 2 || done == nil {
+	if len(results) != 2 || results[0].Problem == nil || results[0].Problem.Type != proto.ProblemTooLarge.Type ||
+		results[1].Line != 2 || done == nil {
 		t.Errorf("got %+v, end %+v", results, done)
 	}
 	if grown := int64(after.TotalAlloc - before.TotalAlloc); grown > 32<<20 {
@@ -144,7 +148,8 @@ func TestSlowloris(t *testing.T) {
 	if b, _ := io.ReadAll(in); time.Since(begin) > 10*time.Second || strings.Contains(string(b), " 200 ") {
 		t.Errorf("header: got %s after %s", b, time.Since(begin))
 	}
-	for path, contentType := range map[string]string{"/v1/messages": "application/json", "/v1/channels/a": "application/json", "/notify": "application/json"} {
+	for path, contentType := range map[string]string{"/v1/messages": "application/json",
+		"/v1/channels/a": "application/json", "/notify": "application/json"} {
 		in, conn := r.raw(t, head(path, contentType, "Content-Length: 100\r\n"))
 		done := make(chan struct{})
 		go func() { // ends when the test is over or the socket closed
@@ -176,7 +181,8 @@ func TestSlowloris(t *testing.T) {
 // is valid.
 func TestCutOffBody(t *testing.T) {
 	r := start(t, startNATS(t))
-	for path, body := range map[string]string{"/v1/messages": `{"channel":"a","data":1}`, "/v1/channels/a": `1`, "/notify": `{"message":1}`} {
+	for path, body := range map[string]string{"/v1/messages": `{"channel":"a","data":1}`, "/v1/channels/a": `1`,
+		"/notify": `{"message":1}`} {
 		_, conn := r.raw(t, head(path, "application/json", fmt.Sprintf("Content-Length: %d\r\n", len(body)+10))+body)
 		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 			t.Fatal(err)
@@ -184,7 +190,8 @@ func TestCutOffBody(t *testing.T) {
 		wantStatus(t, path, bufio.NewReader(conn), http.StatusBadRequest)
 	}
 	// Half a line of a stream is none either.
-	in, conn := r.raw(t, head("/v1/messages", "application/x-ndjson", "Content-Length: 1000\r\n")+`{"channel":"a","data":1}`)
+	in, conn := r.raw(t, head("/v1/messages", "application/x-ndjson", "Content-Length: 1000\r\n")+
+		`{"channel":"a","data":1}`)
 	_ = conn.(*net.TCPConn).CloseWrite()
 	wantStatus(t, "stream", in, http.StatusBadRequest)
 	r.nothingStored()
@@ -196,7 +203,8 @@ func TestRequestSmuggling(t *testing.T) {
 	body := `{"channel":"a","data":1}`
 	for _, lengths := range []string{
 		fmt.Sprintf("Content-Length: %d\r\nContent-Length: 5\r\n", len(body)),
-		"Content-Length: +5\r\n", "Content-Length: 5, 5\r\n", "Transfer-Encoding: chunked, identity\r\n", "Transfer-Encoding: \x0bchunked\r\n",
+		"Content-Length: +5\r\n", "Content-Length: 5, 5\r\n", "Transfer-Encoding: chunked, identity\r\n",
+		"Transfer-Encoding: \x0bchunked\r\n",
 	} {
 		in, _ := r.raw(t, head("/v1/messages", "application/json", lengths)+body)
 		resp, err := http.ReadResponse(in, nil)
@@ -211,8 +219,10 @@ func TestRequestSmuggling(t *testing.T) {
 func TestDeepNesting(t *testing.T) {
 	r := start(t, startNATS(t))
 	deep := strings.Repeat("[", 1<<20)
-	for _, body := range []string{deep, deep + strings.Repeat("]", 1<<20), strings.Repeat(`{"a":`, 1<<18), `{"channel":"a","data":` + deep + `}`} {
-		if a := r.post("/v1/messages", body); a.status != http.StatusBadRequest && a.status != http.StatusRequestEntityTooLarge {
+	for _, body := range []string{deep, deep + strings.Repeat("]", 1<<20), strings.Repeat(`{"a":`, 1<<18),
+		`{"channel":"a","data":` + deep + `}`} {
+		if a := r.post("/v1/messages", body); a.status != http.StatusBadRequest &&
+			a.status != http.StatusRequestEntityTooLarge {
 			t.Errorf("/v1/messages: got %d", a.status)
 		}
 		if a := r.post("/notify", body); a.status != http.StatusBadRequest {
@@ -249,7 +259,8 @@ func TestHangUp(t *testing.T) {
 	r := start(t, startNATS(t))
 	for range 50 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/v1/messages", strings.NewReader(`[{"channel":"a","data":1},{"channel":"a","data":1}]`))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/v1/messages",
+			strings.NewReader(`[{"channel":"a","data":1},{"channel":"a","data":1}]`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,5 +271,6 @@ func TestHangUp(t *testing.T) {
 		cancel()
 	}
 	r.post("/v1/messages", `{"channel":"a","data":1}`).result(t, http.StatusOK)
-	natstest.Eventually(t, 10*time.Second, "pipeline empty", func() bool { return r.figure("herald_ingest_pending_messages") == 0 })
+	natstest.Eventually(t, 10*time.Second, "pipeline empty",
+		func() bool { return r.figure("herald_ingest_pending_messages") == 0 })
 }

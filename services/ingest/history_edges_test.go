@@ -17,7 +17,8 @@ func TestHistoryOfWhatIsLost(t *testing.T) {
 	r := start(t, server)
 	connected := func() {
 		t.Helper()
-		natstest.Eventually(t, 20*time.Second, "ready", func() bool { return r.nc.IsConnected() && r.ready(t.Context()) == nil })
+		natstest.Eventually(t, 20*time.Second, "ready",
+			func() bool { return r.nc.IsConnected() && r.ready(t.Context()) == nil })
 	}
 	r.until200(`{"channel":"a","data":1}`)
 	var lost string
@@ -106,7 +107,8 @@ func TestHistoryPlace(t *testing.T) {
 	created := time.Now()
 	at := func(number uint64) string { return proto.Cursor{Epoch: proto.EpochOf(created), Seq: number}.String() }
 	state := natsx.State{Epochs: natsx.EpochsOf(&jetstream.StreamInfo{Created: created}), First: 5, Last: 9}
-	for since, want := range map[string]uint64{"all": proto.EndOf(4), at(proto.EndOf(4)): proto.EndOf(4), at(proto.Number(8, 0)): proto.Number(8, 0), at(proto.EndOf(9)): proto.EndOf(9)} {
+	for since, want := range map[string]uint64{"all": proto.EndOf(4), at(proto.EndOf(4)): proto.EndOf(4),
+		at(proto.Number(8, 0)): proto.Number(8, 0), at(proto.EndOf(9)): proto.EndOf(9)} {
 		q := historyQuery{since: since}
 		q.id, _ = proto.ParseCursor(since)
 		if got, err := place(q, state); got != want || err != nil {

@@ -21,32 +21,40 @@ import (
 )
 
 func received(seq uint64) natsx.Received {
-	return natsx.Received{Channel: "a", Number: proto.Number(seq, 0), Body: []byte(`{"channel":"a","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`)}
+	return natsx.Received{Channel: "a", Number: proto.Number(seq, 0),
+		Body: []byte(`{"channel":"a","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`)}
 }
 
 // What is no question is refused, and the answer names the parameter.
 func TestHistoryParameters(t *testing.T) {
 	r := start(t, startNATS(t))
 	for query, name := range map[string]string{
-		"limit=0": "limit", "limit=-1": "limit", "limit=1001": "limit", "limit=99999999999999999999": "limit", "limit=": "limit", "limit=1e2": "limit",
-		"limit=1&limit=2": "limit", "limit=0x10": "limit", "limit=%00": "limit", "since=": "since", "since=ALL": "since", "since=1": "since", "since=-1": "since",
-		"since=a-": "since", "since=a-01": "since", "since=a-1-1": "since", "since=A-1": "since", "since=a-18446744073709551616": "since", "since=%20all": "since",
-		"since=all&since=last": "since", "since=" + strings.Repeat("a", 64) + "-1": "since", "since=a-%D9%A1": "since", "since=a-1%0d%0aX-Evil:1": "since",
-		"before=1": "before", "Limit=1": "Limit", "a;b": "query", "limit=%zz": "query", "=": "known parameters are since, limit",
+		"limit=0": "limit", "limit=-1": "limit", "limit=1001": "limit", "limit=99999999999999999999": "limit",
+		"limit=": "limit", "limit=1e2": "limit",
+		"limit=1&limit=2": "limit", "limit=0x10": "limit", "limit=%00": "limit", "since=": "since", "since=ALL": "since",
+		"since=1": "since", "since=-1": "since",
+		"since=a-": "since", "since=a-01": "since", "since=a-1-1": "since", "since=A-1": "since",
+		"since=a-18446744073709551616": "since", "since=%20all": "since",
+		"since=all&since=last": "since", "since=" + strings.Repeat("a", 64) + "-1": "since", "since=a-%D9%A1": "since",
+		"since=a-1%0d%0aX-Evil:1": "since",
+		"before=1":                "before", "Limit=1": "Limit", "a;b": "query", "limit=%zz": "query",
+		"=": "known parameters are since, limit",
 	} {
 		p := r.get("a", query).problem(t, proto.ProblemInvalidParameter)
 		if !strings.Contains(p.Detail, name) {
 			t.Errorf("%s: detail: got %q, want one that names %s", query, p.Detail, name)
 		}
 	}
-	for _, channel := range []string{"a..b", ".a", "a%20b", "a%00", "a%0d%0aX", "%3E.a", "a*", "a%22", "%FF", "a%5C", strings.Repeat("a", 256)} {
+	for _, channel := range []string{"a..b", ".a", "a%20b", "a%00", "a%0d%0aX", "%3E.a", "a*", "a%22", "%FF", "a%5C",
+		strings.Repeat("a", 256)} {
 		p := r.get(channel, "").problem(t, proto.ProblemInvalidParameter)
 		if !strings.Contains(p.Detail, "channel") {
 			t.Errorf("%s: detail: got %q", channel, p.Detail)
 		}
 	}
 	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete} {
-		if a := r.do(method, "/v1/channels/a/messages", nil); a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != http.MethodGet {
+		if a := r.do(method, "/v1/channels/a/messages", nil); a.status != http.StatusMethodNotAllowed ||
+			a.header.Get("Allow") != http.MethodGet {
 			t.Errorf("%s: got %d, Allow %q, want 405 and GET", method, a.status, a.header.Get("Allow"))
 		}
 	}
@@ -140,7 +148,8 @@ func (r *rig) behind(t *testing.T, seq uint64) (answered *atomic.Int64, catchUp 
 		}
 		end := nats.Header{"Status": {"404"}, "Description": {"No Results"}}
 		if sent {
-			end = nats.Header{"Status": {"204"}, "Description": {"EOB"}, "Nats-Num-Pending": {"0"}, "Nats-Last-Sequence": {strconv.FormatUint(seq, 10)}}
+			end = nats.Header{"Status": {"204"}, "Description": {"EOB"}, "Nats-Num-Pending": {"0"},
+				"Nats-Last-Sequence": {strconv.FormatUint(seq, 10)}}
 		}
 		_ = req.RespondMsg(&nats.Msg{Header: end})
 	})
@@ -164,7 +173,8 @@ func TestHistoryFromAReplicaThatIsBehind(t *testing.T) {
 	page := r.page("a", "")
 	wantIDs(t, "what the replica has", page.ids(), ids[:1])
 	if !page.More || page.Next != behindPackOf(ids[1]) {
-		t.Errorf("got next %s, more %v; want %s, the place up to which it has them, and more", page.Next, page.More, behindPackOf(ids[1]))
+		t.Errorf("got next %s, more %v; want %s, the place up to which it has them, and more", page.Next, page.More,
+			behindPackOf(ids[1]))
 	}
 	catchUp()
 	wantIDs(t, "the rest", r.page("a", "since="+page.Next).ids(), ids[3:])
@@ -179,7 +189,8 @@ func TestHistoryFromAReplicaThatIsBehind(t *testing.T) {
 			t.Errorf("%s: got %+v from a replica that has nothing", query, page)
 		default:
 			catchUp()
-			if page := <-answer; page.Messages[len(page.Messages)-1].ID != ids[4] || page.More || page.Next != behindPackOf(ids[4]) {
+			if page := <-answer; page.Messages[len(page.Messages)-1].ID != ids[4] || page.More ||
+				page.Next != behindPackOf(ids[4]) {
 				t.Errorf("%s: got %+v, want it to end with %s", query, page, ids[4])
 			}
 		}

@@ -58,7 +58,8 @@ func (r *rig) fill(channels ...string) []string {
 	r.Helper()
 	var ids []string
 	for i, channel := range channels {
-		ids = append(ids, r.post("/v1/messages", fmt.Sprintf(`{"channel":%q,"data":{"n":%d}}`, channel, i)).result(r, http.StatusOK).ID)
+		ids = append(ids, r.post("/v1/messages", fmt.Sprintf(`{"channel":%q,"data":{"n":%d}}`, channel, i)).result(r,
+			http.StatusOK).ID)
 	}
 	return ids
 }
@@ -87,7 +88,8 @@ func TestHistoryPages(t *testing.T) {
 	}
 	ids := r.fill(channels...)
 	for path, pattern := range map[string]string{
-		"a": "a", "orders.eu": "orders.eu", "user%2F1": "user/1", "nothing": "nothing", "orders.*": "orders.*", "orders.%2A": "orders.*",
+		"a": "a", "orders.eu": "orders.eu", "user%2F1": "user/1", "nothing": "nothing", "orders.*": "orders.*",
+		"orders.%2A": "orders.*",
 		"orders.%3E": "orders.>", "*.eu": "*.eu", "%3E": ">",
 	} {
 		var want []string
@@ -106,12 +108,14 @@ func TestHistoryPages(t *testing.T) {
 				if page.More && len(page.Messages) != limit || len(page.Messages) > limit || pages > len(ids) {
 					t.Fatalf("%s: got %d messages, more %v", what, len(page.Messages), page.More)
 				}
-				if want := page.Messages; page.More && page.Next != want[limit-1].ID && page.Next != behindPackOf(want[limit-1].ID) {
+				if want := page.Messages; page.More && page.Next != want[limit-1].ID &&
+					page.Next != behindPackOf(want[limit-1].ID) {
 					t.Errorf("%s: next: got %s, want %s", what, page.Next, want[limit-1].ID)
 				}
 				if !page.More {
 					if page.Next != behindPackOf(ids[len(ids)-1]) {
-						t.Errorf("%s: next: got %s, want that of the stream's newest message, %s", what, page.Next, behindPackOf(ids[len(ids)-1]))
+						t.Errorf("%s: next: got %s, want that of the stream's newest message, %s", what, page.Next,
+							behindPackOf(ids[len(ids)-1]))
 					}
 					break
 				}
@@ -120,7 +124,8 @@ func TestHistoryPages(t *testing.T) {
 		}
 	}
 	first := r.page("a", "limit=1").Messages[0]
-	if first.Channel != "a" || string(first.Data) != `{"n":2}` || first.Sender != "env" || first.Event != "message" || first.ID != ids[2] || first.Time == "" {
+	if first.Channel != "a" || string(first.Data) != `{"n":2}` || first.Sender != "env" || first.Event != "message" ||
+		first.ID != ids[2] || first.Time == "" {
 		t.Errorf("message: got %+v", first)
 	}
 	for i, id := range ids { // from each place in the stream on
@@ -138,7 +143,8 @@ func TestHistoryWhilePublishing(t *testing.T) {
 	for p := range publishers {
 		wg.Go(func() {
 			for i := range each {
-				published[p] = append(published[p], r.post(fmt.Sprintf("/v1/channels/c.%d", p), fmt.Sprint(i)).result(t, http.StatusOK).ID)
+				published[p] = append(published[p], r.post(fmt.Sprintf("/v1/channels/c.%d", p), fmt.Sprint(i)).result(t,
+					http.StatusOK).ID)
 			}
 		})
 	}
@@ -202,7 +208,8 @@ func TestHistoryEmpty(t *testing.T) {
 		}
 	}
 	for _, since := range []string{"all", "last"} {
-		if page := r.page("nothing", "since="+since); len(page.Messages) != 0 || page.More || page.Next != behindPackOf(ids[2]) {
+		if page := r.page("nothing", "since="+since); len(page.Messages) != 0 || page.More ||
+			page.Next != behindPackOf(ids[2]) {
 			t.Errorf("nothing since %s: got %+v, want nothing up to %s", since, page, ids[2])
 		}
 	}
@@ -229,8 +236,10 @@ func TestHistoryLast(t *testing.T) {
 func TestHistoryKeys(t *testing.T) {
 	r := start(t, startNATS(t))
 	ids := r.fill("orders.eu", "a", "orders.eu.paid")
-	shop := addKey(t, "shop", keystore.Options{Channels: []string{"orders.>"}, May: []auth.Scope{auth.History}, Rate: 1}, r)
-	for channel, want := range map[string][]string{"orders.eu": ids[:1], "orders.*": ids[:1], "orders.%3E": {ids[0], ids[2]}, "orders.nothing": {}} {
+	shop := addKey(t, "shop", keystore.Options{Channels: []string{"orders.>"}, May: []auth.Scope{auth.History}, Rate: 1},
+		r)
+	for channel, want := range map[string][]string{"orders.eu": ids[:1], "orders.*": ids[:1],
+		"orders.%3E": {ids[0], ids[2]}, "orders.nothing": {}} {
 		wantIDs(t, channel, r.page(channel, "", "X-API-KEY: "+shop).ids(), want)
 		wantIDs(t, channel+" by Bearer", r.page(channel, "", "X-API-KEY:", "Authorization: Bearer "+shop).ids(), want)
 	}
@@ -299,7 +308,8 @@ func TestHistoryOutage(t *testing.T) {
 		t.Errorf("three answers took %s", took)
 	}
 	server.Restart()
-	natstest.Eventually(t, 10*time.Second, "history is back", func() bool { return r.get("a", "").status == http.StatusOK })
+	natstest.Eventually(t, 10*time.Second, "history is back",
+		func() bool { return r.get("a", "").status == http.StatusOK })
 	wantIDs(t, "after the outage", r.page("a", "since="+ids[0]).ids(), ids[1:])
 	for code, want := range map[string]bool{"200": true, "503": true, "404": false} {
 		if n := testutil.ToFloat64(r.metrics.requests.WithLabelValues("history", code)); (n > 0) != want {

@@ -49,7 +49,8 @@ func TestIdempotency(t *testing.T) {
 // retry of the whole request stores nothing twice.
 func TestIdempotencyOfArrays(t *testing.T) {
 	r := start(t, startNATS(t))
-	body := `[{"channel":"a","data":1},{"channel":"a","data":2},{"channels":["a","b"],"data":3},{"channel":"a","data":4,"id":"own"}]`
+	body := `[{"channel":"a","data":1},{"channel":"a","data":2},{"channels":["a","b"],"data":3},{"channel":"a",` +
+		`"data":4,"id":"own"}]`
 	first := r.post("/v1/messages", body, "Idempotency-Key: batch").results(t, http.StatusOK)
 	again := r.post("/v1/messages", body, "Idempotency-Key: batch").results(t, http.StatusOK)
 	for i := range first {
@@ -58,7 +59,8 @@ func TestIdempotencyOfArrays(t *testing.T) {
 		}
 	}
 	// A key that looks like an extended one is another key.
-	if res := r.post("/v1/messages", `{"channel":"a","data":1,"id":"batch0"}`).result(t, http.StatusOK); res.Status != proto.StatusStored {
+	if res := r.post("/v1/messages", `{"channel":"a","data":1,"id":"batch0"}`).result(t,
+		http.StatusOK); res.Status != proto.StatusStored {
 		t.Errorf("look-alike: got %+v, want stored", res)
 	}
 	if n := len(stored(t, r.nc)); n != 6 {
@@ -72,6 +74,7 @@ func TestIdempotencyHeader(t *testing.T) {
 	for _, key := range []string{"a b", strings.Repeat("k", 129), "ü"} {
 		r.post("/v1/messages", `{"channel":"a","data":1}`, "Idempotency-Key: "+key).problem(t, proto.ProblemInvalidParameter)
 		r.post("/v1/channels/a", `1`, "Idempotency-Key: "+key).problem(t, proto.ProblemInvalidParameter)
-		r.post("/v1/messages", `{"channel":"a","data":1}`, "Content-Type: application/x-ndjson", "Idempotency-Key: "+key).problem(t, proto.ProblemInvalidParameter)
+		r.post("/v1/messages", `{"channel":"a","data":1}`, "Content-Type: application/x-ndjson", "Idempotency-Key: "+
+			key).problem(t, proto.ProblemInvalidParameter)
 	}
 }

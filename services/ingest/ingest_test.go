@@ -274,7 +274,8 @@ func stored(t testing.TB, nc *nats.Conn) []natsx.Received {
 	}
 	var all []natsx.Received
 	for since := proto.EndOf(state.First - 1); since < proto.EndOf(state.Last); {
-		page, err := reader.Read(t.Context(), natsx.Range{Names: []string{">"}, Since: since, UpTo: proto.EndOf(state.Last), Messages: 1000})
+		page, err := reader.Read(t.Context(), natsx.Range{Names: []string{">"}, Since: since, UpTo: proto.EndOf(state.Last),
+			Messages: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}

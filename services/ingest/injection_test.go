@@ -15,7 +15,8 @@ import (
 // same 401, which says nothing of which keys there are.
 func TestKeysRefused(t *testing.T) {
 	r := start(t, startNATS(t))
-	expired, _, err := r.keys().Add(t.Context(), "expired", keystore.Options{Channels: []string{">"}, Expires: time.Now().Add(-time.Hour)}, time.Now())
+	expired, _, err := r.keys().Add(t.Context(), "expired", keystore.Options{Channels: []string{">"},
+		Expires: time.Now().Add(-time.Hour)}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,8 @@ func TestKeysRefused(t *testing.T) {
 		p.problem(t, proto.ProblemUnauthorized)
 	}
 	// A good bearer token behind a bad X-API-KEY does not count: one key goes.
-	r.post("/v1/messages", `{"channel":"a","data":1}`, "X-API-KEY: wrong", "Authorization: Bearer "+envKey).problem(t, proto.ProblemUnauthorized)
+	r.post("/v1/messages", `{"channel":"a","data":1}`, "X-API-KEY: wrong", "Authorization: Bearer "+envKey).problem(t,
+		proto.ProblemUnauthorized)
 	r.nothingStored()
 }
 
@@ -61,7 +63,8 @@ func TestSpoofedSource(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
-		r.post("/v1/messages", `{"channel":"a","data":1}`, "X-Forwarded-For: "+tt.forwarded, "X-Real-IP: 9.9.9.9", "Forwarded: for=9.9.9.9").result(t, http.StatusOK)
+		r.post("/v1/messages", `{"channel":"a","data":1}`, "X-Forwarded-For: "+tt.forwarded, "X-Real-IP: 9.9.9.9",
+			"Forwarded: for=9.9.9.9").result(t, http.StatusOK)
 		if got, _ := r.last(); got.Source != tt.want {
 			t.Errorf("trusted %q, forwarded %q: got source %s, want %s", tt.trusted, tt.forwarded, got.Source, tt.want)
 		}
@@ -78,7 +81,8 @@ func TestInjection(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, evil := range []string{
-		"a\r\nPUB herald.msg.b 1\r\nx", "a\nb", "a b", "a\tb", "a\x00b", "*", ">", "a.*", "a.>", "", ".", "a.", ".a", "a..b", `a"b`, `a\b`, "ä", "\u2028",
+		"a\r\nPUB herald.msg.b 1\r\nx", "a\nb", "a b", "a\tb", "a\x00b", "*", ">", "a.*", "a.>", "", ".", "a.", ".a", "a..b",
+		`a"b`, `a\b`, "ä", "\u2028",
 		"$JS.API.STREAM.DELETE.HERALD ", strings.Repeat("a", 256),
 	} {
 		quoted := string(quote([]byte(evil)))
@@ -86,10 +90,12 @@ func TestInjection(t *testing.T) {
 		r.post("/v1/messages", `{"channels":["ok",`+quoted+`],"data":1}`).problem(t, proto.ProblemInvalidMessage)
 	}
 	for _, evil := range []string{"a\r\nNats-TTL: 1s", "a\nb", "a b", "\x00", "ä", ""} {
-		r.post("/v1/messages", `{"channel":"a","data":1,"id":`+string(quote([]byte(evil)))+`}`).problem(t, proto.ProblemInvalidMessage)
+		r.post("/v1/messages", `{"channel":"a","data":1,"id":`+string(quote([]byte(evil)))+`}`).problem(t,
+			proto.ProblemInvalidMessage)
 	}
 	for _, evil := range []string{`a","data":2,"x":"`, "a\nb", "a\x00b", `a\`, "\u0085", "\u2029", ""} {
-		r.post("/v1/messages", `{"channel":"a","data":1,"event":`+string(quote([]byte(evil)))+`}`).problem(t, proto.ProblemInvalidMessage)
+		r.post("/v1/messages", `{"channel":"a","data":1,"event":`+string(quote([]byte(evil)))+`}`).problem(t,
+			proto.ProblemInvalidMessage)
 	}
 	r.nothingStored()
 	// A channel below $JS or $SYS is a channel like any other.
@@ -98,7 +104,8 @@ func TestInjection(t *testing.T) {
 		t.Errorf("channel: got %q", got.Channel)
 	}
 	// What the headers of the request say is not passed on.
-	r.post("/v1/channels/a", `1`, "Nats-Msg-Id: x", "Nats-Rollup: all", "Herald-Source: 9.9.9.9", "traceparent: 00-zz", "Nats-Expected-Last-Sequence: 99").result(t, http.StatusOK)
+	r.post("/v1/channels/a", `1`, "Nats-Msg-Id: x", "Nats-Rollup: all", "Herald-Source: 9.9.9.9", "traceparent: 00-zz",
+		"Nats-Expected-Last-Sequence: 99").result(t, http.StatusOK)
 	if got, _ := r.last(); got.Source != "127.0.0.1" || got.Trace != "" {
 		t.Errorf("headers: got source %q, trace %q", got.Source, got.Trace)
 	}
@@ -108,7 +115,8 @@ func TestInjection(t *testing.T) {
 			break
 		}
 		if strings.HasPrefix(msg.Subject, "herald.") {
-			if packs := msg.Subject == proto.SubjectPacks || msg.Subject == proto.SubjectLivePacks; !packs || msg.Header.Get("Nats-Rollup") != "" || msg.Header.Get(nats.MsgIdHdr) == "x" {
+			if packs := msg.Subject == proto.SubjectPacks || msg.Subject == proto.SubjectLivePacks; !packs ||
+				msg.Header.Get("Nats-Rollup") != "" || msg.Header.Get(nats.MsgIdHdr) == "x" {
 				t.Errorf("heard on %s: %v", msg.Subject, msg.Header)
 			}
 		}
@@ -119,7 +127,8 @@ func TestInjection(t *testing.T) {
 func TestNoCORS(t *testing.T) {
 	r := start(t, startNATS(t))
 	for _, path := range []string{"/v1/messages", "/v1/channels/a", "/notify"} {
-		a := r.do(http.MethodOptions, path, nil, "Origin: https://evil.example", "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-api-key")
+		a := r.do(http.MethodOptions, path, nil, "Origin: https://evil.example", "Access-Control-Request-Method: POST",
+			"Access-Control-Request-Headers: x-api-key")
 		a.problem(t, proto.ProblemMethod)
 		b := r.post(path, `{"channel":"a","data":1,"message":1}`, "Origin: https://evil.example")
 		for _, a := range []answered{a, b} {
@@ -140,7 +149,8 @@ func TestLogIsClean(t *testing.T) {
 	secret := addKey(t, "shop", keystore.Options{Channels: []string{"a"}}, r)
 	const payload = "the-payload-itself"
 	for _, key := range []string{envKey, secret, "hk_wrong-secret-0000"} {
-		for _, body := range []string{`{"channel":"a","data":"` + payload + `"}`, `{"channel":"b","data":"` + payload + `"}`, `{"data":"` + payload, `{"` + payload + `":1}`} {
+		for _, body := range []string{`{"channel":"a","data":"` + payload + `"}`, `{"channel":"b","data":"` + payload + `"}`,
+			`{"data":"` + payload, `{"` + payload + `":1}`} {
 			r.post("/v1/messages", body, "X-API-KEY: "+key)
 			r.post("/v1/messages", body+"\n", ndjson, "X-API-KEY: "+key)
 			r.post("/notify", body, "X-API-KEY: "+key)

@@ -61,7 +61,8 @@ func TestKeysEverywhere(t *testing.T) {
 // A key expires by itself.
 func TestKeyExpires(t *testing.T) {
 	r := start(t, startNATS(t))
-	secret := addKey(t, "guest", keystore.Options{Channels: []string{">"}, Expires: time.Now().Add(700 * time.Millisecond)}, r)
+	secret := addKey(t, "guest", keystore.Options{Channels: []string{">"},
+		Expires: time.Now().Add(700 * time.Millisecond)}, r)
 	header := "X-API-KEY: " + secret
 	r.post("/v1/messages", `{"channel":"a","data":1}`, header).result(t, http.StatusOK)
 	r.awaitKey(secret, false)
@@ -182,7 +183,8 @@ func TestBanner(t *testing.T) {
 	if !strings.Contains(text, "shown once") || !strings.Contains(text, want) {
 		t.Errorf("banner:\n%s\nwant the line %s", text, want)
 	}
-	r.post("/v1/channels/broadcast", "hello", "X-API-KEY: "+m[1], "Content-Type: application/x-www-form-urlencoded").result(t, http.StatusOK)
+	r.post("/v1/channels/broadcast", "hello", "X-API-KEY: "+m[1],
+		"Content-Type: application/x-www-form-urlencoded").result(t, http.StatusOK)
 }
 
 // Without a way to show the first key New refuses, instead of losing it.
@@ -202,7 +204,8 @@ func TestValidate(t *testing.T) {
 	if err == nil {
 		t.Fatal("an impossible configuration is accepted")
 	}
-	for _, want := range []string{"HERALD_API_KEY", "stream-max-age", "stream-max-bytes", "replicas", "max-message-bytes", "max-request-bytes", "drain"} {
+	for _, want := range []string{"HERALD_API_KEY", "stream-max-age", "stream-max-bytes", "replicas", "max-message-bytes",
+		"max-request-bytes", "drain"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no word of %s in:\n%v", want, err)
 		}
@@ -210,7 +213,8 @@ func TestValidate(t *testing.T) {
 	for _, secret := range []string{"short", "changeme-changeme", "aaaaaaaaaaaaaaaaaaaaaaaa", "your-api-key-goes-here-1"} {
 		c := DefaultConfig()
 		c.APIKey = secret
-		if err := c.Validate(); err == nil || strings.Contains(err.Error(), secret) || !strings.Contains(err.Error(), "HERALD_API_KEY") {
+		if err := c.Validate(); err == nil || strings.Contains(err.Error(), secret) ||
+			!strings.Contains(err.Error(), "HERALD_API_KEY") {
 			t.Errorf("%s: got %v", secret, err)
 		}
 	}

@@ -38,7 +38,8 @@ func TestMessagesTakeNoParameters(t *testing.T) {
 	r := start(t, startNATS(t))
 	for _, contentType := range []string{"application/json", "application/x-ndjson", ""} {
 		for _, query := range []string{"ttl=60", "ephemeral=true", "channel=a", "a;b", "a=%", "token=x"} {
-			p := r.post("/v1/messages?"+query, `{"channel":"a","data":1}`, "Content-Type", contentType).problem(t, proto.ProblemInvalidParameter)
+			p := r.post("/v1/messages?"+query, `{"channel":"a","data":1}`, "Content-Type", contentType).problem(t,
+				proto.ProblemInvalidParameter)
 			if !strings.HasSuffix(p.Detail, "this call takes none") {
 				t.Errorf("%s as %q: got %q", query, contentType, p.Detail)
 			}
@@ -55,7 +56,8 @@ func TestMessagesTakeNoParameters(t *testing.T) {
 func TestAcceptPost(t *testing.T) {
 	r := start(t, startNATS(t))
 	for path, want := range map[string]string{"/v1/messages": acceptMessages, "/v1/channels/a": acceptChannel} {
-		for _, header := range []string{"Content-Type: application/xml", "Content-Type: ;", "Content-Type: application/json; charset=latin1", "Content-Encoding: gzip"} {
+		for _, header := range []string{"Content-Type: application/xml", "Content-Type: ;",
+			"Content-Type: application/json; charset=latin1", "Content-Encoding: gzip"} {
 			a := r.post(path, `1`, header)
 			a.problem(t, proto.ProblemMediaType)
 			if got := a.header.Get("Accept-Post"); got != want {
@@ -73,7 +75,8 @@ func TestByteOrderMark(t *testing.T) {
 	r.post("/v1/messages", bom+` [{"channel":"a","data":1}]`).results(t, http.StatusOK)
 	r.post("/v1/channels/a", bom+`1`).result(t, http.StatusOK)
 	notifyAnswer(t, "notify", r.post("/notify", bom+`{"message":1}`), http.StatusOK, notifySent)
-	if _, done := r.post("/v1/messages", bom+"{\"channel\":\"a\",\"data\":1}\n"+bom+"{\"channel\":\"a\",\"data\":1}\n", ndjson).lines(t); done == nil || done.Stored != 1 || done.Failed != 1 {
+	if _, done := r.post("/v1/messages", bom+"{\"channel\":\"a\",\"data\":1}\n"+bom+"{\"channel\":\"a\",\"data\":1}\n",
+		ndjson).lines(t); done == nil || done.Stored != 1 || done.Failed != 1 {
 		t.Errorf("stream: got end %+v, want the first line stored, the second refused", done)
 	}
 	r.post("/v1/channels/a", bom+"text", "Content-Type: text/plain").result(t, http.StatusOK)
@@ -87,13 +90,15 @@ func TestByteOrderMark(t *testing.T) {
 func TestLoneSurrogates(t *testing.T) {
 	r := start(t, startNATS(t))
 	for body, pointer := range map[string]string{
-		`{"channel":"a","data":1,"event":"\ud83d"}`: "/event", `{"channel":"\ud83d","data":1}`: "/channel", `{"channels":["a","\ud83d"],"data":1}`: "/channels/1",
+		`{"channel":"a","data":1,"event":"\ud83d"}`: "/event", `{"channel":"\ud83d","data":1}`: "/channel",
+		`{"channels":["a","\ud83d"],"data":1}`:   "/channels/1",
 		`{"channel":"a","data":1,"id":"\udc00"}`: "/id", `{"channel":"a","data":{"x":["\udc00"]}}`: "/data/x/0",
 	} {
 		if p := r.post("/v1/messages", body).problem(t, proto.ProblemInvalidMessage); p.Pointer != pointer {
 			t.Errorf("%s: got pointer %q, want %q", body, p.Pointer, pointer)
 		}
-		if p := r.post("/v1/messages", `[{"channel":"a","data":1},`+body+`]`).problem(t, proto.ProblemInvalidMessage); p.Pointer != "/1"+pointer {
+		if p := r.post("/v1/messages", `[{"channel":"a","data":1},`+body+`]`).problem(t,
+			proto.ProblemInvalidMessage); p.Pointer != "/1"+pointer {
 			t.Errorf("%s in an array: got pointer %q, want /1%s", body, p.Pointer, pointer)
 		}
 		results, _ := r.post("/v1/messages", body, ndjson).lines(t)
@@ -104,7 +109,8 @@ func TestLoneSurrogates(t *testing.T) {
 	if p := r.post("/v1/channels/a", `{"x":"\ud83d"}`).problem(t, proto.ProblemInvalidMessage); p.Pointer != "/x" {
 		t.Errorf("as the data: got pointer %q", p.Pointer)
 	}
-	if a := r.post("/notify", `{"message":"\ud83d"}`); a.status != http.StatusBadRequest || !strings.Contains(a.body, "surrogate") {
+	if a := r.post("/notify", `{"message":"\ud83d"}`); a.status != http.StatusBadRequest ||
+		!strings.Contains(a.body, "surrogate") {
 		t.Errorf("notify: got %d %s", a.status, a.body)
 	}
 	r.nothingStored()
@@ -116,7 +122,8 @@ func TestSlashInPath(t *testing.T) {
 	for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodHead} {
 		for _, path := range []string{"/v1/channels/home/kitchen", "/v1/channels/home/kitchen/messages"} {
 			a := r.do(method, path, nil)
-			if a.status != http.StatusNotFound || method != http.MethodHead && !strings.Contains(a.body, "/v1/channels/home%2Fkitchen") {
+			if a.status != http.StatusNotFound || method != http.MethodHead &&
+				!strings.Contains(a.body, "/v1/channels/home%2Fkitchen") {
 				t.Errorf("%s %s: got %d %s", method, path, a.status, a.body)
 			}
 		}
@@ -128,10 +135,12 @@ func TestSlashInPath(t *testing.T) {
 func TestHead(t *testing.T) {
 	r := start(t, startNATS(t))
 	r.post("/v1/channels/a", `1`).result(t, http.StatusOK)
-	for _, path := range []string{"/v1/channels/a/messages", "/v1/channels/a/messages?limit=x", "/openapi.json", "/healthz", "/readyz", "/v1/nothing"} {
+	for _, path := range []string{"/v1/channels/a/messages", "/v1/channels/a/messages?limit=x", "/openapi.json",
+		"/healthz", "/readyz", "/v1/nothing"} {
 		get, got := r.do(http.MethodGet, path, nil), r.do(http.MethodHead, path, nil)
 		if got.status != get.status || got.body != "" || got.header.Get("Content-Type") != get.header.Get("Content-Type") {
-			t.Errorf("%s: got %d %s %q, want %d %s and no body", path, got.status, got.header.Get("Content-Type"), got.body, get.status, get.header.Get("Content-Type"))
+			t.Errorf("%s: got %d %s %q, want %d %s and no body", path, got.status, got.header.Get("Content-Type"), got.body,
+				get.status, get.header.Get("Content-Type"))
 		}
 	}
 	if a := r.do(http.MethodHead, "/v1/channels/a/messages", nil, "X-API-KEY:"); a.status != http.StatusUnauthorized {

@@ -28,7 +28,8 @@ func TestPermissions(t *testing.T) {
 		}
 		r.post("/v1/channels/"+channel, `1`, key).problem(t, proto.ProblemForbidden)
 	}
-	p := r.post("/v1/messages", `[{"channel":"news.x","data":1},{"channels":["news.y","private"],"data":1}]`, key).problem(t, proto.ProblemForbidden)
+	p := r.post("/v1/messages", `[{"channel":"news.x","data":1},{"channels":["news.y","private"],"data":1}]`,
+		key).problem(t, proto.ProblemForbidden)
 	if p.Pointer != "/1/channels/1" || !strings.Contains(p.Detail, "private") {
 		t.Errorf("array: got detail %q at %q", p.Detail, p.Pointer)
 	}
@@ -77,7 +78,8 @@ func TestLimits(t *testing.T) {
 	r.post("/v1/messages", `{"channel":"a","data":"`+strings.Repeat("x", 1<<20)+`"}`).problem(t, proto.ProblemTooLarge)
 	limit := r.publisher.MaxData(4 << 20)
 	channel, event := strings.Repeat("c", proto.MaxChannelBytes), strings.Repeat("e", proto.MaxEventBytes)
-	r.post("/v1/messages", `{"channel":"`+channel+`","event":"`+event+`","id":"`+strings.Repeat("k", proto.MaxKeyBytes)+`","data":"`+
+	r.post("/v1/messages", `{"channel":"`+channel+`","event":"`+event+`","id":"`+strings.Repeat("k", proto.MaxKeyBytes)+
+		`","data":"`+
 		strings.Repeat("x", limit-2)+`"}`).result(t, http.StatusOK)
 }
 
@@ -85,10 +87,12 @@ func TestLimits(t *testing.T) {
 func TestContentTypes(t *testing.T) {
 	r := start(t, startNATS(t))
 	body := `{"channel":"a","data":1}`
-	for _, contentType := range []string{"application/json", "application/json; charset=utf-8", "Application/JSON;charset=UTF-8", ""} {
+	for _, contentType := range []string{"application/json", "application/json; charset=utf-8",
+		"Application/JSON;charset=UTF-8", ""} {
 		r.post("/v1/messages", body, "Content-Type: "+contentType).result(t, http.StatusOK)
 	}
-	for _, contentType := range []string{"text/plain", "application/x-www-form-urlencoded", "application/xml", "application/json; charset=latin1", "json", "a/b/c", ";"} {
+	for _, contentType := range []string{"text/plain", "application/x-www-form-urlencoded", "application/xml",
+		"application/json; charset=latin1", "json", "a/b/c", ";"} {
 		r.post("/v1/messages", body, "Content-Type: "+contentType).problem(t, proto.ProblemMediaType)
 	}
 	r.post("/v1/messages", body, "Content-Encoding: gzip").problem(t, proto.ProblemMediaType)

@@ -46,8 +46,10 @@ var keyedCalls = []struct {
 	headers          []string
 }{
 	{"single", "/v1/messages", `{"channel":"single","data":1}`, []string{"Idempotency-Key: k"}},
-	{"array", "/v1/messages", `[{"channel":"array","data":1},{"channel":"array","data":2}]`, []string{"Idempotency-Key: k"}},
-	{"stream", "/v1/messages", "{\"channel\":\"stream\",\"data\":1}\n{\"channel\":\"stream\",\"data\":2}\n", []string{"Idempotency-Key: k", ndjson}},
+	{"array", "/v1/messages", `[{"channel":"array","data":1},{"channel":"array","data":2}]`,
+		[]string{"Idempotency-Key: k"}},
+	{"stream", "/v1/messages", "{\"channel\":\"stream\",\"data\":1}\n{\"channel\":\"stream\",\"data\":2}\n",
+		[]string{"Idempotency-Key: k", ndjson}},
 }
 
 const keyedMessages = 5
@@ -169,7 +171,8 @@ func TestLostConnectionIsBridged(t *testing.T) {
 	plain := make(chan answered, 1)
 	go func() { plain <- r.post("/v1/messages", `{"channel":"plain","data":1}`) }()
 	awaitStored(t, nc, keyedMessages+1)
-	natstest.Eventually(t, 10*time.Second, "every acknowledgement is lost", func() bool { return w.LostAcks.Load() > keyedMessages })
+	natstest.Eventually(t, 10*time.Second, "every acknowledgement is lost",
+		func() bool { return w.LostAcks.Load() > keyedMessages })
 	w.Deaf.Store(false)
 	w.Cut()
 	if res := (<-plain).result(t, http.StatusOK); res.Status != proto.StatusStored {

@@ -21,10 +21,12 @@ func TestPublishOne(t *testing.T) {
 	r := start(t, startNATS(t))
 	before := time.Now().Truncate(time.Millisecond)
 	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	a := r.post("/v1/messages", `{"channel": "orders.eu", "data": {"n": 1}, "event": "created", "id": "order-17", "ttl": 3600}`,
+	a := r.post("/v1/messages",
+		`{"channel": "orders.eu", "data": {"n": 1}, "event": "created", "id": "order-17", "ttl": 3600}`,
 		"traceparent: "+trace)
 	res := a.result(t, http.StatusOK)
-	if want := (proto.Result{Status: proto.StatusStored, ID: idAt(r.publisher.Epoch(), 1), Channel: "orders.eu"}); res != want {
+	if want := (proto.Result{Status: proto.StatusStored, ID: idAt(r.publisher.Epoch(), 1),
+		Channel: "orders.eu"}); res != want {
 		t.Errorf("result: got %+v, want %+v", res, want)
 	}
 
@@ -48,14 +50,16 @@ func TestPublishOne(t *testing.T) {
 	if err != nil || at.Before(before) || at.After(time.Now()) {
 		t.Errorf("time: got %q", m.Time)
 	}
-	if want := fmt.Sprintf(`{"channel":"orders.eu","event":"created","data":{"n": 1},"sender":"env","time":%q}`, m.Time); string(lines.Message()) != want {
+	if want := fmt.Sprintf(`{"channel":"orders.eu","event":"created","data":{"n": 1},"sender":"env","time":%q}`,
+		m.Time); string(lines.Message()) != want {
 		t.Errorf("body:\n got %s\nwant %s", lines.Message(), want)
 	}
 	if got := msg.Header.Get(nats.MsgIdHdr); got != "env/orders.eu/order-17" {
 		t.Errorf("message id: got %q", got)
 	}
 	accepted := time.UnixMicro(lines.Accepted())
-	if accepted.UnixMilli() != at.UnixMilli() || lines.Expires() != accepted.Add(time.Hour).UnixMilli() || string(lines.Source()) != "127.0.0.1" || string(lines.Traceparent()) != trace {
+	if accepted.UnixMilli() != at.UnixMilli() || lines.Expires() != accepted.Add(time.Hour).UnixMilli() ||
+		string(lines.Source()) != "127.0.0.1" || string(lines.Traceparent()) != trace {
 		t.Errorf("private part: %s, accepted %s", lines.Message(), accepted)
 	}
 
@@ -68,9 +72,11 @@ func TestPublishOne(t *testing.T) {
 // one line.
 func TestPublishDefaults(t *testing.T) {
 	r := start(t, startNATS(t))
-	r.post("/v1/messages", "{\n  \"channel\": \"a\",\n  \"data\": {\n    \"text\": \"two\\nlines\"\n  }\n}\n").result(t, http.StatusOK)
+	r.post("/v1/messages", "{\n  \"channel\": \"a\",\n  \"data\": {\n    \"text\": \"two\\nlines\"\n  }\n}\n").result(t,
+		http.StatusOK)
 	got, m := r.last()
-	if m.Event != "message" || m.Sender != "env" || string(m.Data) != `{"text":"two\nlines"}` || strings.Contains(string(got.Body), "\n") {
+	if m.Event != "message" || m.Sender != "env" || string(m.Data) != `{"text":"two\nlines"}` ||
+		strings.Contains(string(got.Body), "\n") {
 		t.Errorf("stored: got %s", got.Body)
 	}
 	if got.Trace != "" {
@@ -153,7 +159,8 @@ func TestInvalidMessages(t *testing.T) {
 		{"a wrong channel", `{"channels":["a","b c"],"data":1}`, proto.ProblemInvalidMessage, "/channels/1"},
 		{"no data", `{"channel":"a"}`, proto.ProblemInvalidMessage, "/data"},
 		{"data too large", `{"channel":"a","data":"` + strings.Repeat("x", 64<<10-1) + `"}`, proto.ProblemTooLarge, "/data"},
-		{"data too deep", `{"channel":"a","data":` + strings.Repeat("[", 65) + strings.Repeat("]", 65) + `}`, proto.ProblemInvalidMessage, ""},
+		{"data too deep", `{"channel":"a","data":` + strings.Repeat("[", 65) + strings.Repeat("]", 65) + `}`,
+			proto.ProblemInvalidMessage, ""},
 		{"a key twice in data", `{"channel":"a","data":{"k":1,"\u006b":2}}`, proto.ProblemInvalidMessage, ""},
 		{"empty event", `{"channel":"a","data":1,"event":""}`, proto.ProblemInvalidMessage, "/event"},
 		{"event too long", `{"channel":"a","data":1,"event":"` + long + `"}`, proto.ProblemInvalidMessage, "/event"},
@@ -195,12 +202,15 @@ func TestInvalidMessages(t *testing.T) {
 func TestInvalidArrays(t *testing.T) {
 	r := start(t, startNATS(t))
 	good := `{"channel":"a","data":1}`
-	for _, body := range []string{"[", "[" + good, "[" + good + ",]", "[" + good + " " + good + "]", "[" + good + "] 1", "[" + good + ",nope]", "[" + good + ",," + good + "]", "[," + good + "]", "[" + good + "}", "[" + good + "}]", "[" + good + "]]", "[" + good + ",\"", "[,]", "[}"} {
+	for _, body := range []string{"[", "[" + good, "[" + good + ",]", "[" + good + " " + good + "]", "[" + good + "] 1",
+		"[" + good + ",nope]", "[" + good + ",," + good + "]", "[," + good + "]", "[" + good + "}", "[" + good + "}]",
+		"[" + good + "]]", "[" + good + ",\"", "[,]", "[}"} {
 		r.post("/v1/messages", body).problem(t, proto.ProblemInvalidJSON)
 	}
 	r.post("/v1/messages", "[["+good+"]]").problem(t, proto.ProblemInvalidMessage)
 	// The first fault ends it: what would come after it is not read.
-	if p := r.post("/v1/messages", "["+good+`,{"data":1},`).problem(t, proto.ProblemInvalidMessage); p.Pointer != "/1/channel" {
+	if p := r.post("/v1/messages", "["+good+`,{"data":1},`).problem(t,
+		proto.ProblemInvalidMessage); p.Pointer != "/1/channel" {
 		t.Errorf("pointer: got %q, want /1/channel", p.Pointer)
 	}
 	if n := len(stored(t, r.nc)); n != 0 {
@@ -216,7 +226,9 @@ func TestPublishArray(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := r.post("/v1/messages", ` [{"channel":"a","data":1},{"channels":["b","c"],"data":2},{"channel":"d","data":3,"ephemeral":true}]`).results(t, http.StatusOK)
+	got := r.post("/v1/messages",
+		` [{"channel":"a","data":1},{"channels":["b","c"],"data":2},{"channel":"d","data":3,"ephemeral":true}]`).results(t,
+		http.StatusOK)
 	epoch := r.publisher.Epoch()
 	inPack := func(place int) string { return proto.Cursor{Epoch: epoch, Seq: proto.Number(1, place)}.String() }
 	want := []proto.Result{
@@ -226,10 +238,12 @@ func TestPublishArray(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("array:\n got %+v\nwant %+v", got, want)
 	}
-	if got := r.post("/v1/messages", `{"channels":["a"],"data":1}`).results(t, http.StatusOK); len(got) != 1 || got[0].ID != idAt(epoch, 2) {
+	if got := r.post("/v1/messages", `{"channels":["a"],"data":1}`).results(t, http.StatusOK); len(got) != 1 ||
+		got[0].ID != idAt(epoch, 2) {
 		t.Errorf("one of channels: got %+v, want an array of one", got)
 	}
-	if got := r.post("/v1/messages", `{"channels":["a","b"],"data":1,"ephemeral":true}`).results(t, http.StatusOK); len(got) != 2 || got[1].Status != proto.StatusSent {
+	if got := r.post("/v1/messages", `{"channels":["a","b"],"data":1,"ephemeral":true}`).results(t,
+		http.StatusOK); len(got) != 2 || got[1].Status != proto.StatusSent {
 		t.Errorf("ephemeral to channels: got %+v", got)
 	}
 	if a := r.post("/v1/messages", `[]`); a.status != http.StatusOK || strings.TrimSpace(a.body) != "[]" {
@@ -273,7 +287,8 @@ func TestPublishLongArray(t *testing.T) {
 		t.Fatalf("got %d results and %d stored, want %d", len(results), len(all), n)
 	}
 	for i, m := range all {
-		if want := fmt.Sprintf(`"data":%d,`, i); !strings.Contains(string(m.Body), want) || results[i].ID != (proto.Cursor{Epoch: r.epochs().At(proto.PackOf(m.Number)), Seq: m.Number}).String() {
+		if want := fmt.Sprintf(`"data":%d,`, i); !strings.Contains(string(m.Body), want) ||
+			results[i].ID != (proto.Cursor{Epoch: r.epochs().At(proto.PackOf(m.Number)), Seq: m.Number}).String() {
 			t.Fatalf("place %d: got %s and %+v", i, m.Body, results[i])
 		}
 	}
@@ -283,7 +298,8 @@ func TestPublishLongArray(t *testing.T) {
 func TestPublishTooMany(t *testing.T) {
 	r := start(t, startNATS(t))
 	item := `{"channels":["` + strings.Join(numbered(100), `","`) + `"],"data":0},`
-	p := r.post("/v1/messages", "["+strings.Repeat(item, maxMessages/100)+item[:len(item)-1]+"]").problem(t, proto.ProblemTooLarge)
+	p := r.post("/v1/messages", "["+strings.Repeat(item, maxMessages/100)+item[:len(item)-1]+"]").problem(t,
+		proto.ProblemTooLarge)
 	if want := "/" + strconv.Itoa(maxMessages/100); p.Pointer != want {
 		t.Errorf("pointer: got %q, want %q", p.Pointer, want)
 	}

@@ -45,7 +45,8 @@ func TestStreamNeverRead(t *testing.T) {
 	if err := conn.(*net.TCPConn).SetReadBuffer(4096); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(conn, "POST /v1/messages HTTP/1.1\r\nHost: h\r\nX-API-KEY: %s\r\nContent-Type: application/x-ndjson\r\nContent-Length: 10000000000\r\n\r\n", envKey)
+	fmt.Fprintf(conn, "POST /v1/messages HTTP/1.1\r\nHost: h\r\nX-API-KEY: %s\r\nContent-Type: "+
+		"application/x-ndjson\r\nContent-Length: 10000000000\r\n\r\n", envKey)
 	lines := []byte(strings.Repeat("{}\n", 10_000)) // the answers are eighty times as long
 	wrote := 0
 	for begin := time.Now(); ; {
@@ -101,7 +102,8 @@ func TestStreamRevoked(t *testing.T) {
 func TestStreamCutOffIsClosed(t *testing.T) {
 	r := start(t, startNATS(t))
 	secret := addKey(t, "guest", keystore.Options{Channels: []string{">"}, Expires: time.Now().Add(time.Second)}, r)
-	in, conn := r.raw(t, strings.Replace(head("/v1/messages", "application/x-ndjson", "Transfer-Encoding: chunked\r\n"), envKey, secret, 1))
+	in, conn := r.raw(t, strings.Replace(head("/v1/messages", "application/x-ndjson", "Transfer-Encoding: chunked\r\n"),
+		envKey, secret, 1))
 	var last string
 	for !strings.Contains(last, "unauthorized") {
 		if _, err := io.WriteString(conn, "19\r\n{\"channel\":\"a\",\"data\":1}\n\r\n"); err != nil {

@@ -134,7 +134,8 @@ func TestStreamLines(t *testing.T) {
 		if got.Line != w.line || got.Status != w.status || got.Channel != w.channel {
 			t.Errorf("result %d: got %+v, want %+v", i, got, w)
 		}
-		if (got.Problem == nil) != (w.problem == nil) || w.problem != nil && (got.Problem.Type != w.problem.Type || got.Problem.Pointer != w.pointer) {
+		if (got.Problem == nil) != (w.problem == nil) || w.problem != nil && (got.Problem.Type != w.problem.Type ||
+			got.Problem.Pointer != w.pointer) {
 			t.Errorf("line %d: got problem %+v, want %+v at %q", got.Line, got.Problem, w.problem, w.pointer)
 		}
 	}
@@ -154,7 +155,8 @@ func TestStreamEmpty(t *testing.T) {
 	r := start(t, startNATS(t))
 	for _, body := range []string{"", "\n", " \r\n\n"} {
 		a := r.post("/v1/messages", body, ndjson)
-		if results, done := a.lines(t); a.status != http.StatusOK || len(results) != 0 || done == nil || *done != (doneLine{Done: true}) {
+		if results, done := a.lines(t); a.status != http.StatusOK || len(results) != 0 || done == nil ||
+			*done != (doneLine{Done: true}) {
 			t.Errorf("%q: got %d %s", body, a.status, a.body)
 		}
 	}
@@ -261,7 +263,8 @@ func TestStreamRate(t *testing.T) {
 	// A rate below one message in maxPace is not waited for.
 	key = "X-API-KEY: " + addKey(t, "snail", keystore.Options{Channels: []string{">"}, Rate: 0.01}, r)
 	results, done = r.post("/v1/messages", strings.Repeat("{\"channel\":\"a\",\"data\":1}\n", 2), ndjson, key).lines(t)
-	if done == nil || done.Failed != 1 || results[1].Status != proto.StatusFailed || results[1].Problem.Type != proto.ProblemTooManyRequests.Type {
+	if done == nil || done.Failed != 1 || results[1].Status != proto.StatusFailed ||
+		results[1].Problem.Type != proto.ProblemTooManyRequests.Type {
 		t.Errorf("got %+v, end %+v", results, done)
 	}
 }
@@ -276,7 +279,8 @@ func TestStreamExpectContinue(t *testing.T) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	line := `{"channel":"a","data":1}` + "\n"
-	fmt.Fprintf(conn, "POST /v1/messages HTTP/1.1\r\nHost: h\r\nX-API-KEY: %s\r\nContent-Type: application/x-ndjson\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", envKey, len(line))
+	fmt.Fprintf(conn, "POST /v1/messages HTTP/1.1\r\nHost: h\r\nX-API-KEY: %s\r\nContent-Type: "+
+		"application/x-ndjson\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", envKey, len(line))
 	in := bufio.NewReader(conn)
 	if got, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(got, "HTTP/1.1 100 ") {
 		t.Fatalf("first line: got %q, %v, want 100 Continue", got, err)

@@ -32,12 +32,15 @@ const (
 func TestNotify(t *testing.T) {
 	r := start(t, startNATS(t))
 	for _, message := range []string{
-		`"disk full"`, `" "`, `"0"`, `"false"`, `"\u0000"`, `true`, `1`, `-1`, `0.5`, `1e-300`, `[0]`, `[null]`, `{"a":0}`, `{"":null}`, `[[]]`,
+		`"disk full"`, `" "`, `"0"`, `"false"`, `"\u0000"`, `true`, `1`, `-1`, `0.5`, `1e-300`, `[0]`, `[null]`, `{"a":0}`,
+		`{"":null}`, `[[]]`,
 	} {
-		for _, body := range []string{`{"message":` + message + `}`, ` {"user": {"message": 0}, "message" : ` + message + ` , "Message": ""} `, `{"\u006dessage":` + message + `}`} {
+		for _, body := range []string{`{"message":` + message + `}`, ` {"user": {"message": 0}, "message" : ` + message +
+			` , "Message": ""} `, `{"\u006dessage":` + message + `}`} {
 			notifyAnswer(t, body, r.post("/notify", body), http.StatusOK, notifySent)
 			got, m := r.last()
-			if got.Channel != proto.Broadcast || m.Channel != proto.Broadcast || m.Event != "message" || m.Sender != "env" || string(m.Data) != message {
+			if got.Channel != proto.Broadcast || m.Channel != proto.Broadcast || m.Event != "message" || m.Sender != "env" ||
+				string(m.Data) != message {
 				t.Errorf("%s: stored %s", body, got.Body)
 			}
 		}
@@ -48,11 +51,13 @@ func TestNotify(t *testing.T) {
 func TestNotifyEmpty(t *testing.T) {
 	r := start(t, startNATS(t))
 	for _, body := range []string{
-		`{}`, `{"text":"x"}`, `{"Message":"x"}`, `{"data":{"message":"x"}}`, `null`, `[]`, `[{"message":"x"}]`, `"message"`, `1`, `true`,
+		`{}`, `{"text":"x"}`, `{"Message":"x"}`, `{"data":{"message":"x"}}`, `null`, `[]`, `[{"message":"x"}]`, `"message"`,
+		`1`, `true`,
 	} {
 		notifyAnswer(t, body, r.post("/notify", body), http.StatusBadRequest, notifyNoMessage)
 	}
-	for _, message := range []string{`""`, `null`, `false`, `0`, `-0`, `0.0`, `-0.000`, `0e5`, `0E-7`, `1e-999`, `[]`, `[ ]`, "[\n]", `{}`, `{ }`} {
+	for _, message := range []string{`""`, `null`, `false`, `0`, `-0`, `0.0`, `-0.000`, `0e5`, `0E-7`, `1e-999`, `[]`,
+		`[ ]`, "[\n]", `{}`, `{ }`} {
 		body := `{"message": ` + message + ` }`
 		notifyAnswer(t, body, r.post("/notify", body), http.StatusBadRequest, notifyNoMessage)
 	}
@@ -65,12 +70,15 @@ func TestNotifyEmpty(t *testing.T) {
 func TestNotifyInvalid(t *testing.T) {
 	r := start(t, startNATS(t))
 	for _, body := range []string{
-		``, ` `, `message`, `message=x`, `{"message":"x"`, `{"message":"x"}}`, `{"message":"x",}`, `{'message':'x'}`, "{\"message\":\"\xff\"}", "\xff",
-		`{"message":"x","message":"y"}`, `{"message":{"k":1,"k":2}}`, `{"message":` + strings.Repeat("[", 65) + "1" + strings.Repeat("]", 65) + `}`,
+		``, ` `, `message`, `message=x`, `{"message":"x"`, `{"message":"x"}}`, `{"message":"x",}`, `{'message':'x'}`,
+		"{\"message\":\"\xff\"}", "\xff",
+		`{"message":"x","message":"y"}`, `{"message":{"k":1,"k":2}}`, `{"message":` + strings.Repeat("[", 65) + "1" +
+			strings.Repeat("]", 65) + `}`,
 		`{"message":NaN}`, `{"message":01}`,
 	} {
 		a := r.post("/notify", body)
-		if prefix := `{"error":"Invalid message: `; a.status != http.StatusBadRequest || !strings.HasPrefix(a.body, prefix) || len(a.body) < len(prefix)+8 {
+		if prefix := `{"error":"Invalid message: `; a.status != http.StatusBadRequest || !strings.HasPrefix(a.body, prefix) ||
+			len(a.body) < len(prefix)+8 {
 			t.Errorf("%q: got %d %s, want 400 Invalid message: …", body, a.status, a.body)
 		}
 	}
@@ -87,20 +95,24 @@ func TestNotifyInvalid(t *testing.T) {
 func TestNotifyUnauthorized(t *testing.T) {
 	r := start(t, startNATS(t))
 	narrow := addKey(t, "narrow", keystore.Options{Channels: []string{"orders.>"}}, r)
-	expired, _, err := r.keys().Add(t.Context(), "expired", keystore.Options{Channels: []string{">"}, Expires: time.Now().Add(-time.Second)}, time.Now())
+	expired, _, err := r.keys().Add(t.Context(), "expired", keystore.Options{Channels: []string{">"},
+		Expires: time.Now().Add(-time.Second)}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for what, header := range map[string]string{
-		"missing": "X-API-KEY:", "wrong": "X-API-KEY: wrong", "expired": "X-API-KEY: " + expired, "not for broadcast": "X-API-KEY: " + narrow,
+		"missing": "X-API-KEY:", "wrong": "X-API-KEY: wrong", "expired": "X-API-KEY: " + expired,
+		"not for broadcast": "X-API-KEY: " + narrow,
 	} {
 		for _, body := range []string{`{"message":"x"}`, `{}`, ``, `nope`} { // the key goes first
 			notifyAnswer(t, what, r.post("/notify", body, header), http.StatusUnauthorized, notifyUnauthorized)
 		}
 	}
 	wide := addKey(t, "wide", keystore.Options{Channels: []string{"broadcast"}}, r)
-	notifyAnswer(t, "covers broadcast", r.post("/notify", `{"message":"x"}`, "X-API-KEY: "+wide), http.StatusOK, notifySent)
-	notifyAnswer(t, "bearer", r.post("/notify", `{"message":"x"}`, "X-API-KEY:", "Authorization: Bearer "+wide), http.StatusOK, notifySent)
+	notifyAnswer(t, "covers broadcast", r.post("/notify", `{"message":"x"}`, "X-API-KEY: "+wide), http.StatusOK,
+		notifySent)
+	notifyAnswer(t, "bearer", r.post("/notify", `{"message":"x"}`, "X-API-KEY:", "Authorization: Bearer "+wide),
+		http.StatusOK, notifySent)
 }
 
 // 413, 429 and 503 have the same shape, and the last two say when to try
@@ -118,8 +130,10 @@ func TestNotifyOtherErrors(t *testing.T) {
 			t.Errorf("%s: Retry-After: got %q", what, got)
 		}
 	}
-	check("message too large", r.post("/notify", `{"message":"`+strings.Repeat("x", 64<<10)+`"}`), http.StatusRequestEntityTooLarge)
-	check("body too large", r.post("/notify", `{"message":1}`+strings.Repeat(" ", 128<<10)), http.StatusRequestEntityTooLarge)
+	check("message too large", r.post("/notify", `{"message":"`+strings.Repeat("x", 64<<10)+`"}`),
+		http.StatusRequestEntityTooLarge)
+	check("body too large", r.post("/notify", `{"message":1}`+strings.Repeat(" ", 128<<10)),
+		http.StatusRequestEntityTooLarge)
 	notifyAnswer(t, "first", r.post("/notify", `{"message":"x"}`, slow), http.StatusOK, notifySent)
 	check("over the rate", r.post("/notify", `{"message":"x"}`, slow), http.StatusTooManyRequests)
 	server.Stop()
@@ -132,7 +146,8 @@ func TestNotifyOtherErrors(t *testing.T) {
 func TestNotifyHeaders(t *testing.T) {
 	r := start(t, startNATS(t))
 	for _, contentType := range []string{"application/json", "text/plain", "application/x-www-form-urlencoded", ""} {
-		notifyAnswer(t, contentType, r.post("/notify", `{"message":"x"}`, "Content-Type: "+contentType, "Idempotency-Key: k"), http.StatusOK, notifySent)
+		notifyAnswer(t, contentType, r.post("/notify", `{"message":"x"}`, "Content-Type: "+contentType, "Idempotency-Key: k"),
+			http.StatusOK, notifySent)
 	}
 	if n := len(stored(t, r.nc)); n != 1 {
 		t.Errorf("stored: got %d messages, want 1", n)

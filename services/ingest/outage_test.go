@@ -47,7 +47,9 @@ func TestOutage(t *testing.T) {
 			t.Errorf("%s: detail: got %q", call.path, p.Detail)
 		}
 	}
-	p := r.post("/v1/messages", `[{"channel":"a","data":1},{"channels":["b","c"],"data":2},{"channel":"d","data":3,"ephemeral":true}]`).problem(t, proto.ProblemNotStored)
+	p := r.post("/v1/messages",
+		`[{"channel":"a","data":1},{"channels":["b","c"],"data":2},{"channel":"d","data":3,"ephemeral":true}]`).problem(t,
+		proto.ProblemNotStored)
 	var failed []proto.Result
 	for _, channel := range []string{"a", "b", "c", "d"} {
 		failed = append(failed, proto.Result{Status: proto.StatusFailed, Channel: channel})
@@ -152,7 +154,8 @@ func TestOutageIsBridged(t *testing.T) {
 	server.Stop()
 	natstest.Eventually(t, 5*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
 	bodies := []string{
-		`{"channel":"a","data":1,"id":"k"}`, `{"channel":"b","data":2}`, `[{"channel":"a","data":3},{"channel":"a","data":4,"id":"l"},{"channel":"a","data":5}]`,
+		`{"channel":"a","data":1,"id":"k"}`, `{"channel":"b","data":2}`,
+		`[{"channel":"a","data":3},{"channel":"a","data":4,"id":"l"},{"channel":"a","data":5}]`,
 	}
 	answers := make([]chan answered, len(bodies))
 	waiting := 0.0
@@ -160,11 +163,13 @@ func TestOutageIsBridged(t *testing.T) {
 		answers[i] = make(chan answered, 1)
 		go func() { answers[i] <- r.post("/v1/messages", body) }()
 		waiting += float64(strings.Count(body, "channel"))
-		natstest.Eventually(t, 5*time.Second, "it waits", func() bool { return r.figure("herald_ingest_pending_messages") == waiting })
+		natstest.Eventually(t, 5*time.Second, "it waits",
+			func() bool { return r.figure("herald_ingest_pending_messages") == waiting })
 	}
 	server.Restart()
 	for i, answer := range answers {
-		if a := <-answer; a.status != http.StatusOK || strings.Count(a.body, `"stored"`) != strings.Count(bodies[i], "channel") {
+		if a := <-answer; a.status != http.StatusOK || strings.Count(a.body, `"stored"`) != strings.Count(bodies[i],
+			"channel") {
 			t.Errorf("%s: got %d %s, want it stored", bodies[i], a.status, a.body)
 		}
 	}
@@ -192,7 +197,8 @@ func TestStartWhileNATSIsAway(t *testing.T) {
 	}
 	r.post("/v1/messages", `{"channel":"a","data":1}`).problem(t, proto.ProblemUnavailable)
 	r.post("/v1/messages", `{"channel":"a","data":1}`, "X-API-KEY: wrong").problem(t, proto.ProblemUnavailable)
-	if a := r.post("/notify", `{"message":1}`); a.status != http.StatusServiceUnavailable || !strings.HasPrefix(a.body, `{"error":`) {
+	if a := r.post("/notify", `{"message":1}`); a.status != http.StatusServiceUnavailable ||
+		!strings.HasPrefix(a.body, `{"error":`) {
 		t.Errorf("/notify: got %d %s", a.status, a.body)
 	}
 	server.Restart()
@@ -213,7 +219,8 @@ func TestServerTooOldFoundLater(t *testing.T) {
 	}
 	var out safeBuffer
 	r := launch(t, startNATS(t), func(_ *Config, d *Deps) {
-		if d.NATS, err = natsx.Attach(natsx.Config{URL: "nats://" + addr, Name: "herald-ingest"}, natstest.Log(t)); err != nil {
+		if d.NATS, err = natsx.Attach(natsx.Config{URL: "nats://" + addr, Name: "herald-ingest"},
+			natstest.Log(t)); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(d.NATS.Close)
@@ -231,7 +238,8 @@ func TestServerTooOldFoundLater(t *testing.T) {
 			}
 			wg.Go(func() {
 				defer func() { _ = c.Close() }()
-				_, _ = io.WriteString(c, "INFO {\"server_id\":\"x\",\"version\":\"2.10.29\",\"proto\":1,\"headers\":true,\"max_payload\":1048576}\r\n")
+				_, _ = io.WriteString(c, `INFO {"server_id":"x","version":"2.10.29","proto":1,"headers":true,`+
+					`"max_payload":1048576}`+"\r\n")
 				for in := bufio.NewScanner(c); in.Scan(); {
 					if in.Text() == "PING" {
 						_, _ = io.WriteString(c, "PONG\r\n")
@@ -244,7 +252,8 @@ func TestServerTooOldFoundLater(t *testing.T) {
 	defer r.nc.Close()
 	defer r.stop()
 	defer func() { _ = l.Close() }()
-	natstest.Eventually(t, 20*time.Second, "the log says so", func() bool { return strings.Contains(out.String(), "too old") })
+	natstest.Eventually(t, 20*time.Second, "the log says so",
+		func() bool { return strings.Contains(out.String(), "too old") })
 	if err := r.ready(t.Context()); err == nil {
 		t.Error("ready over a server that is too old")
 	}
@@ -261,7 +270,8 @@ func TestStreamIsDeclared(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := s.CachedInfo().Config
-	if c.MaxAge != 3*time.Hour || c.MaxBytes != 5<<20 || c.Replicas != 1 || c.Duplicates != 2*time.Minute || c.AllowMsgTTL || c.RePublish == nil {
+	if c.MaxAge != 3*time.Hour || c.MaxBytes != 5<<20 || c.Replicas != 1 || c.Duplicates != 2*time.Minute ||
+		c.AllowMsgTTL || c.RePublish == nil {
 		t.Errorf("stream: got %+v", c)
 	}
 }
@@ -319,8 +329,10 @@ func TestStreamRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	message := `{"channel":"a","data":1}`
-	keyed := func(n int) string { return fmt.Sprintf(`{"channel":"a","data":1,"id":"k%d"}`, n) } // each is a pack of its own
-	p := r.post("/v1/messages", "["+keyed(1)+","+keyed(2)+","+keyed(3)+","+message+","+message+"]").problem(t, proto.ProblemNotStored)
+	// each is a pack of its own
+	keyed := func(n int) string { return fmt.Sprintf(`{"channel":"a","data":1,"id":"k%d"}`, n) }
+	p := r.post("/v1/messages", "["+keyed(1)+","+keyed(2)+","+keyed(3)+","+message+","+message+"]").problem(t,
+		proto.ProblemNotStored)
 	var got []string
 	for _, res := range p.Results {
 		got = append(got, res.Status)

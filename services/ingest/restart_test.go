@@ -155,7 +155,8 @@ func (l *load) note(key, body string, results []proto.Result) bool {
 func (l *load) await(n int64) {
 	l.Helper()
 	n += l.accepted.Load()
-	natstest.Eventually(l, 30*time.Second, fmt.Sprintf("%d messages accepted", n), func() bool { return l.accepted.Load() >= n || l.Failed() })
+	natstest.Eventually(l, 30*time.Second, fmt.Sprintf("%d messages accepted", n),
+		func() bool { return l.accepted.Load() >= n || l.Failed() })
 }
 
 // Publishers that retry have every message stored once, while NATS and
@@ -173,7 +174,8 @@ func TestRestarts(t *testing.T) {
 	}
 	launchIngest()
 	natstest.Eventually(t, 10*time.Second, "ingest ready", func() bool { return r.ready(t.Context()) == nil })
-	l := &load{T: t, url: r.url, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}, Timeout: 30 * time.Second}, ids: map[string]string{}}
+	l := &load{T: t, url: r.url, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16},
+		Timeout: 30 * time.Second}, ids: map[string]string{}}
 	defer l.client.CloseIdleConnections()
 	var wg sync.WaitGroup
 	for p := range 2 {
@@ -234,7 +236,8 @@ func TestRestarts(t *testing.T) {
 			t.Fatalf("stored %s: %v", received.Body, err)
 		}
 		times[data]++
-		if id := (proto.Cursor{Epoch: epochs.At(proto.PackOf(received.Number)), Seq: received.Number}).String(); l.ids[data] != id {
+		if id := (proto.Cursor{Epoch: epochs.At(proto.PackOf(received.Number)),
+			Seq: received.Number}).String(); l.ids[data] != id {
 			t.Errorf("%s: stored as %s, accepted as %q", data, id, l.ids[data])
 		}
 	}

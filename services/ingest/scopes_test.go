@@ -16,9 +16,11 @@ import (
 func TestScopes(t *testing.T) {
 	r := start(t, startNATS(t))
 	plain := "X-API-KEY: " + addKey(t, "plain", keystore.Options{Channels: []string{">"}}, r)
-	reader := "X-API-KEY: " + addKey(t, "reader", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.History}}, r)
+	reader := "X-API-KEY: " +
+		addKey(t, "reader", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.History}}, r)
 	r.post("/v1/channels/a", `1`, plain).result(t, http.StatusOK)
-	if p := r.get("a", "", plain).problem(t, proto.ProblemForbidden); !strings.Contains(p.Detail, `"plain" does not have the scope history, only publish`) {
+	if p := r.get("a", "", plain).problem(t, proto.ProblemForbidden); !strings.Contains(p.Detail,
+		`"plain" does not have the scope history, only publish`) {
 		t.Errorf("detail: got %q", p.Detail)
 	}
 	if page := r.page("a", "", reader); len(page.Messages) != 1 {
@@ -27,7 +29,8 @@ func TestScopes(t *testing.T) {
 	r.post("/v1/messages", `{"channel":"a","data":1}`, reader).problem(t, proto.ProblemForbidden)
 	r.post("/v1/channels/a", `1`, reader).problem(t, proto.ProblemForbidden)
 	r.post("/v1/messages", "{\"channel\":\"a\",\"data\":1}\n", ndjson, reader).problem(t, proto.ProblemForbidden)
-	notifyAnswer(t, "notify", r.post("/notify", `{"message":1}`, reader), http.StatusUnauthorized, `{"error":"Unauthorized"}`)
+	notifyAnswer(t, "notify", r.post("/notify", `{"message":1}`, reader), http.StatusUnauthorized,
+		`{"error":"Unauthorized"}`)
 	if n := len(stored(t, r.nc)); n != 1 {
 		t.Errorf("stored: got %d messages, want 1", n)
 	}
@@ -43,14 +46,16 @@ func TestEnvironmentKeyOfTheBucket(t *testing.T) {
 	if _, err := first.keys().Revoke(t.Context(), "revoked"); err != nil {
 		t.Fatal(err)
 	}
-	old, _, err := first.keys().Add(t.Context(), "old", keystore.Options{Channels: []string{">"}, Expires: time.Now().Add(-time.Hour)}, time.Now().Add(-2*time.Hour))
+	old, _, err := first.keys().Add(t.Context(), "old", keystore.Options{Channels: []string{">"},
+		Expires: time.Now().Add(-time.Hour)}, time.Now().Add(-2*time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
 		secret string
 		orders int
-	}{"narrow": {narrow, http.StatusOK}, "revoked": {revoked, http.StatusUnauthorized}, "expired": {old, http.StatusUnauthorized}} {
+	}{"narrow": {narrow, http.StatusOK}, "revoked": {revoked, http.StatusUnauthorized},
+		"expired": {old, http.StatusUnauthorized}} {
 		var log safeBuffer
 		r := start(t, server, func(cfg *Config, d *Deps) { cfg.APIKey, d.Log = c.secret, debugLog(&log) })
 		key := "X-API-KEY: " + c.secret
@@ -63,7 +68,8 @@ func TestEnvironmentKeyOfTheBucket(t *testing.T) {
 		if a := r.get("orders.eu", "", key); a.status < 400 {
 			t.Errorf("%s: history: got %d", name, a.status)
 		}
-		if !strings.Contains(log.String(), "HERALD_API_KEY is a key that was made with herald keys") || bytes.Contains([]byte(log.String()), []byte(c.secret)) {
+		if !strings.Contains(log.String(), "HERALD_API_KEY is a key that was made with herald keys") ||
+			bytes.Contains([]byte(log.String()), []byte(c.secret)) {
 			t.Errorf("%s: log: %s", name, log.String())
 		}
 		r.stop()

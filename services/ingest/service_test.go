@@ -33,7 +33,9 @@ func TestMetrics(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	r.post("/v1/messages", `[{"channel":"a","data":1,"id":"k"},{"channel":"a","data":1,"id":"k"},{"channel":"a","data":1,"ephemeral":true}]`).results(t, http.StatusOK)
+	r.post("/v1/messages",
+		`[{"channel":"a","data":1,"id":"k"},{"channel":"a","data":1,"id":"k"},{"channel":"a","data":1,"ephemeral":true}]`,
+	).results(t, http.StatusOK)
 	r.post("/v1/messages", "nope\n{\"channel\":\"a\",\"data\":1}\n", ndjson)
 	r.post("/v1/messages", `{}`).problem(t, proto.ProblemInvalidMessage)
 	r.post("/v1/channels/a", `1`, "X-API-KEY:").problem(t, proto.ProblemUnauthorized)
@@ -76,7 +78,8 @@ herald_ingest_retries_total 0
 	var diff error
 	begin := time.Now()
 	natstest.Eventually(t, 10*time.Second, "counted, or time up", func() bool {
-		diff = testutil.GatherAndCompare(r.reg, strings.NewReader(want), "herald_ingest_auth_failures_total", "herald_ingest_messages_total",
+		diff = testutil.GatherAndCompare(r.reg, strings.NewReader(want), "herald_ingest_auth_failures_total",
+			"herald_ingest_messages_total",
 			"herald_ingest_pending_messages", "herald_ingest_requests_total", "herald_ingest_retries_total")
 		return diff == nil || time.Since(begin) > 5*time.Second
 	})
@@ -92,7 +95,8 @@ herald_ingest_retries_total 0
 func TestOps(t *testing.T) {
 	server := startNATS(t)
 	r := start(t, server)
-	for path, want := range map[string]int{"/healthz": http.StatusOK, "/readyz": http.StatusOK, "/metrics": http.StatusNotFound, "/debug/pprof/": http.StatusNotFound} {
+	for path, want := range map[string]int{"/healthz": http.StatusOK, "/readyz": http.StatusOK,
+		"/metrics": http.StatusNotFound, "/debug/pprof/": http.StatusNotFound} {
 		if a := r.do(http.MethodGet, path, nil, "X-API-KEY:"); a.status != want {
 			t.Errorf("%s: got %d %s, want %d", path, a.status, a.body, want)
 		}
@@ -156,8 +160,10 @@ func TestMount(t *testing.T) {
 	go func() { ended <- server.Run(ctx) }()
 	r.url = "http://" + server.Addr().String()
 	r.post("/v1/channels/user%2F1", `1`).result(t, http.StatusOK)
-	in, _ := r.raw(t, head("/v1/messages", "application/x-ndjson", "Content-Length: 25\r\n")+"{\"channel\":\"a\",\"data\":1}\n")
-	if body := wantStatus(t, "stream", in, http.StatusOK); !strings.HasSuffix(body, "{\"done\":true,\"stored\":1,\"failed\":0}\n") {
+	in, _ := r.raw(t, head("/v1/messages", "application/x-ndjson", "Content-Length: 25\r\n")+
+		"{\"channel\":\"a\",\"data\":1}\n")
+	if body := wantStatus(t, "stream", in, http.StatusOK); !strings.HasSuffix(body,
+		"{\"done\":true,\"stored\":1,\"failed\":0}\n") {
 		t.Errorf("stream: got %s", body)
 	}
 	stop()
@@ -172,7 +178,8 @@ func TestNewRefuses(t *testing.T) {
 	r := start(t, server)
 	cfg := DefaultConfig()
 	cfg.Listen = r.Addr().String()
-	if _, err := New(t.Context(), cfg, Deps{NATS: dial(t, server), Log: natstest.Log(t), Registry: nil, Ops: r.ops, Stdout: io.Discard}); err == nil || !strings.Contains(err.Error(), cfg.Listen) {
+	if _, err := New(t.Context(), cfg, Deps{NATS: dial(t, server), Log: natstest.Log(t), Registry: nil, Ops: r.ops,
+		Stdout: io.Discard}); err == nil || !strings.Contains(err.Error(), cfg.Listen) {
 		t.Errorf("taken port: got %v", err)
 	}
 	cfg.Replicas = 0
@@ -184,16 +191,20 @@ func TestNewRefuses(t *testing.T) {
 // Each setting can be set by its environment variable, and a flag goes first.
 func TestSettings(t *testing.T) {
 	env := map[string]string{
-		"HERALD_LISTEN": ":1", "HERALD_API_KEY": "k", "HERALD_TRUSTED_PROXIES": "10.0.0.0/8", "HERALD_STREAM_MAX_AGE": "1h", "HERALD_STREAM_MAX_BYTES": "5",
-		"HERALD_REPLICAS": "3", "HERALD_MAX_MESSAGE_BYTES": "7", "HERALD_MAX_REQUEST_BYTES": "8", "HERALD_DRAIN": "9s",
+		"HERALD_LISTEN": ":1", "HERALD_API_KEY": "k", "HERALD_TRUSTED_PROXIES": "10.0.0.0/8", "HERALD_STREAM_MAX_AGE": "1h",
+		"HERALD_STREAM_MAX_BYTES": "5",
+		"HERALD_REPLICAS":         "3", "HERALD_MAX_MESSAGE_BYTES": "7", "HERALD_MAX_REQUEST_BYTES": "8",
+		"HERALD_DRAIN":                  "9s",
 		"HERALD_MAX_CONNECTIONS_PER_IP": "10", "HERALD_HOSTS": "push.example.com",
 	}
 	c := DefaultConfig()
-	if _, err := config.Parse("ingest", []string{"-listen", ":2"}, configtest.Vars(env), nil, io.Discard, c.Settings()); err != nil {
+	if _, err := config.Parse("ingest", []string{"-listen", ":2"}, configtest.Vars(env), nil, io.Discard,
+		c.Settings()); err != nil {
 		t.Fatal(err)
 	}
 	proxies, _ := c.TrustedProxies.MarshalText()
-	if c.Listen != ":2" || c.APIKey != "k" || string(proxies) != "10.0.0.0/8" || c.StreamMaxAge != time.Hour || c.StreamMaxBytes != 5 ||
+	if c.Listen != ":2" || c.APIKey != "k" || string(proxies) != "10.0.0.0/8" || c.StreamMaxAge != time.Hour ||
+		c.StreamMaxBytes != 5 ||
 		c.Replicas != 3 || c.MaxMessageBytes != 7 || c.MaxRequestBytes != 8 || c.Drain != 9*time.Second || c.MaxPerIP != 10 ||
 		reflect.ValueOf(c.Hosts).IsZero() {
 		t.Errorf("got %+v", c)
@@ -206,11 +217,13 @@ func TestSettings(t *testing.T) {
 // PROTOCOL.md's curl line is one that works.
 func TestCurlLineOfProtocol(t *testing.T) {
 	b, err := os.ReadFile(protoDir + "PROTOCOL.md")
-	if err != nil || !strings.Contains(string(b), `curl -H "X-API-KEY: $KEY" -d 'disk full' http://localhost:5000/v1/channels/alerts`) {
+	if err != nil || !strings.Contains(string(b), `curl -H "X-API-KEY: $KEY" -d 'disk full' `+
+		`http://localhost:5000/v1/channels/alerts`) {
 		t.Fatalf("PROTOCOL.md has another curl line: %v", err)
 	}
 	r := start(t, startNATS(t))
-	in, _ := r.raw(t, "POST /v1/channels/alerts HTTP/1.1\r\nHost: localhost\r\nUser-Agent: curl/8\r\nAccept: */*\r\nX-API-KEY: "+envKey+
+	in, _ := r.raw(t, "POST /v1/channels/alerts HTTP/1.1\r\nHost: localhost\r\nUser-Agent: curl/8\r\nAccept: "+
+		"*/*\r\nX-API-KEY: "+envKey+
 		"\r\nContent-Length: 9\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\ndisk full")
 	wantStatus(t, "curl", in, http.StatusOK)
 	if _, m := r.last(); string(m.Data) != `"disk full"` {
@@ -237,7 +250,8 @@ func TestStreamMetrics(t *testing.T) {
 		return got
 	}
 	want := map[string]float64{"messages": 0, "bytes": 0, "last_sequence": 0, "oldest_seconds": 0,
-		"max_bytes": float64(r.cfg.StreamMaxBytes), "max_age_seconds": r.cfg.StreamMaxAge.Seconds(), "replicas": 1, "current_replicas": 1}
+		"max_bytes": float64(r.cfg.StreamMaxBytes), "max_age_seconds": r.cfg.StreamMaxAge.Seconds(), "replicas": 1,
+		"current_replicas": 1}
 	if got := figures(); !maps.Equal(got, want) {
 		t.Errorf("empty: got %v, want %v", got, want)
 	}
@@ -255,7 +269,8 @@ func TestStreamMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := figures()
-	if got["messages"] != 2 || got["last_sequence"] != 3 || got["bytes"] < 100 || got["bytes"] > 2000 || got["oldest_seconds"] <= 0 || got["oldest_seconds"] > 60 {
+	if got["messages"] != 2 || got["last_sequence"] != 3 || got["bytes"] < 100 || got["bytes"] > 2000 ||
+		got["oldest_seconds"] <= 0 || got["oldest_seconds"] > 60 {
 		t.Errorf("after three messages, of which one went: got %v", got)
 	}
 }

@@ -63,12 +63,14 @@ func TestSettingsThatChange(t *testing.T) {
 	if status := post(); status != http.StatusOK {
 		t.Fatalf("before: got %d", status)
 	}
-	for name, value := range map[string]string{"max-message-bytes": "100", "stream-max-age": "2h", "stream-max-bytes": "2MiB"} {
+	for name, value := range map[string]string{"max-message-bytes": "100", "stream-max-age": "2h",
+		"stream-max-bytes": "2MiB"} {
 		if err := store.Set(t.Context(), name, value); err != nil {
 			t.Fatal(err)
 		}
 	}
-	natstest.Eventually(t, 30*time.Second, "a message over the new limit is refused", func() bool { return post() == http.StatusRequestEntityTooLarge })
+	natstest.Eventually(t, 30*time.Second, "a message over the new limit is refused",
+		func() bool { return post() == http.StatusRequestEntityTooLarge })
 	natstest.Eventually(t, 30*time.Second, "the stream keeps what it should", func() bool {
 		s, err := js.Stream(t.Context(), proto.Stream)
 		if err != nil {

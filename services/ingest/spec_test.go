@@ -178,13 +178,15 @@ func TestListsInSpecs(t *testing.T) {
 	same("gaps", listed("asyncapi.yaml", "components", "schemas", "Gap", "properties", "reason", "enum"),
 		[]string{proto.GapExpired, proto.GapEpoch, proto.GapLimit, proto.GapDamaged})
 
-	codes := []string{proto.ErrorForbidden, proto.ErrorBadChannel, proto.ErrorBadSince, proto.ErrorBadToken, proto.ErrorLimit}
+	codes := []string{proto.ErrorForbidden, proto.ErrorBadChannel, proto.ErrorBadSince, proto.ErrorBadToken,
+		proto.ErrorLimit}
 	var closes []string
 	for _, c := range proto.CloseCodes() {
 		codes = append(codes, c.String())
 		closes = append(closes, fmt.Sprintf("map[code:%d comeBack:%v name:%s]", c, c.ComeBack(), c))
 	}
-	same("codes of error frames", listed("asyncapi.yaml", "components", "schemas", "Error", "properties", "code", "enum"), codes)
+	same("codes of error frames", listed("asyncapi.yaml", "components", "schemas", "Error", "properties", "code", "enum"),
+		codes)
 	same("close codes", listed("asyncapi.yaml", "x-close-codes"), closes)
 }
 

@@ -53,12 +53,15 @@ func (o *output) String() string {
 
 func TestHelp(t *testing.T) {
 	var out bytes.Buffer
-	if err := service.Run(t.Context(), spec(), []string{"-h"}, env("HERALD_API_KEY", "not-to-be-shown-000"), &out, io.Discard); err != nil {
+	if err := service.Run(t.Context(), spec(), []string{"-h"}, env("HERALD_API_KEY", "not-to-be-shown-000"), &out,
+		io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"-listen", "HERALD_LISTEN", "(default :8080)", "HERALD_API_KEY, HERALD_API_KEY_FILE", "-trusted-proxies", "-stream-max-age", "(default 24h)",
-		"-stream-max-bytes", "(default 1GiB)", "-replicas", "-max-message-bytes", "(default 64KiB)", "-max-request-bytes", "(default 8MiB)",
+		"-listen", "HERALD_LISTEN", "(default :8080)", "HERALD_API_KEY, HERALD_API_KEY_FILE", "-trusted-proxies",
+		"-stream-max-age", "(default 24h)",
+		"-stream-max-bytes", "(default 1GiB)", "-replicas", "-max-message-bytes", "(default 64KiB)", "-max-request-bytes",
+		"(default 8MiB)",
 		"-drain", "(default 10s)", "-nats", "HERALD_NATS_URL", "-log-level", "-log-format", "-version", "-health",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -72,7 +75,8 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	var out bytes.Buffer
-	if err := service.Run(t.Context(), spec(), []string{"-version"}, env(), &out, io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
+	if err := service.Run(t.Context(), spec(), []string{"-version"}, env(), &out, io.Discard); err != nil ||
+		strings.TrimSpace(out.String()) == "" {
 		t.Errorf("got %q, %v", out.String(), err)
 	}
 }
@@ -92,7 +96,8 @@ func TestBadConfig(t *testing.T) {
 		{nil, env("HERALD_API_KEY", "changeme"), []string{"HERALD_API_KEY", "16"}},
 		{nil, env("HERALD_API_KEY", "your-api-key-your-api-key"), []string{"HERALD_API_KEY", "placeholder"}},
 		{nil, env("HERALD_API_KEY_FILE", filepath.Join(t.TempDir(), "none")), []string{"HERALD_API_KEY_FILE"}},
-		{[]string{"-max-message-bytes", "1"}, env("HERALD_STREAM_MAX_AGE", "1ms"), []string{"max-message-bytes", "stream-max-age"}},
+		{[]string{"-max-message-bytes", "1"}, env("HERALD_STREAM_MAX_AGE", "1ms"),
+			[]string{"max-message-bytes", "stream-max-age"}},
 		{[]string{"-log-level", "loud"}, env(), []string{"log level"}},
 		{[]string{"-trusted-proxies", "everybody"}, env(), []string{"-trusted-proxies", "everybody"}},
 		{[]string{"-health", "-listen", "127.0.0.1:1"}, env(), []string{"ask for readiness"}},
@@ -116,9 +121,11 @@ func TestStopWhileWaiting(t *testing.T) {
 	var logged output
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, env(), io.Discard, &logged)
+		ended <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, env(),
+			io.Discard, &logged)
 	}()
-	natstest.Eventually(t, 10*time.Second, "waiting for NATS", func() bool { return strings.Contains(logged.String(), "NATS cannot be reached") })
+	natstest.Eventually(t, 10*time.Second, "waiting for NATS",
+		func() bool { return strings.Contains(logged.String(), "NATS cannot be reached") })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("got %v", err)
@@ -134,7 +141,8 @@ func TestStartWithoutNATS(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY", key), io.Discard, io.Discard)
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY",
+			key), io.Discard, io.Discard)
 	}()
 	ask := func(path string) (status int, body string) {
 		resp, err := http.Get("http://" + listen + path)
@@ -145,7 +153,8 @@ func TestStartWithoutNATS(t *testing.T) {
 		b, _ := io.ReadAll(resp.Body)
 		return resp.StatusCode, string(b)
 	}
-	natstest.Eventually(t, 10*time.Second, "alive", func() bool { status, _ := ask("/healthz"); return status == http.StatusOK })
+	natstest.Eventually(t, 10*time.Second, "alive",
+		func() bool { status, _ := ask("/healthz"); return status == http.StatusOK })
 	if status, body := ask("/readyz"); status != http.StatusServiceUnavailable || strings.Contains(body, "NATS") {
 		t.Errorf("/readyz: got %d %s, want 503 without the reason", status, body)
 	}
@@ -153,7 +162,8 @@ func TestStartWithoutNATS(t *testing.T) {
 		t.Errorf("publish: got %d, want 503", got)
 	}
 	server.Restart()
-	natstest.Eventually(t, 20*time.Second, "ready", func() bool { status, _ := ask("/readyz"); return status == http.StatusOK })
+	natstest.Eventually(t, 20*time.Second, "ready",
+		func() bool { status, _ := ask("/readyz"); return status == http.StatusOK })
 	if got := post(t, listen, key); got != http.StatusOK {
 		t.Errorf("publish: got %d, want 200", got)
 	}
@@ -209,7 +219,8 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY_FILE", secret), &out, &logged)
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen},
+			env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY_FILE", secret), &out, &logged)
 	}()
 	natstest.Eventually(t, 15*time.Second, "ready again", func() bool {
 		return service.Run(ctx, spec(), []string{"-health"}, env("HERALD_LISTEN", listen), io.Discard, io.Discard) == nil
@@ -241,7 +252,8 @@ func free(t *testing.T) string {
 
 func post(t *testing.T, listen, key string) int {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPost, fmt.Sprintf("http://%s/v1/channels/alerts", listen), strings.NewReader("disk full"))
+	req, err := http.NewRequest(http.MethodPost, fmt.Sprintf("http://%s/v1/channels/alerts", listen),
+		strings.NewReader("disk full"))
 	if err != nil {
 		t.Fatal(err)
 	}

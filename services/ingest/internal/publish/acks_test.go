@@ -21,14 +21,16 @@ func TestReadAck(t *testing.T) {
 		{"of a domain", `{"stream":"HERALD","domain":"hub","seq":7}`, nil, outcome{seq: 7}, 0},
 		{"more members", `{"stream":"HERALD","seq":7,"val":"1"}`, nil, outcome{seq: 7}, 0},
 		{"the largest sequence", `{"stream":"HERALD","seq":18446744073709551615}`, nil, outcome{seq: 1<<64 - 1}, 0},
-		{"refused", `{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},"stream":"HERALD","seq":0}`, nil, outcome{}, codeTooLarge},
+		{"refused", `{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},` +
+			`"stream":"HERALD","seq":0}`, nil, outcome{}, codeTooLarge},
 		{"no stream", "", nats.Header{"Status": {"503"}}, outcome{err: jetstream.ErrNoStreamResponse}, 0},
 		{"nothing", "", nil, outcome{err: jetstream.ErrInvalidJSAck}, 0},
 		{"no JSON", "+OK", nil, outcome{err: jetstream.ErrInvalidJSAck}, 0},
 		{"cut off", `{"stream":"HERALD","seq":`, nil, outcome{err: jetstream.ErrInvalidJSAck}, 0},
 		{"no sequence", `{"stream":"HERALD","seq":}`, nil, outcome{err: jetstream.ErrInvalidJSAck}, 0},
 		{"a negative sequence", `{"stream":"HERALD","seq":-1}`, nil, outcome{err: jetstream.ErrInvalidJSAck}, 0},
-		{"a sequence too large", `{"stream":"HERALD","seq":18446744073709551616}`, nil, outcome{err: jetstream.ErrInvalidJSAck}, 0},
+		{"a sequence too large", `{"stream":"HERALD","seq":18446744073709551616}`, nil,
+			outcome{err: jetstream.ErrInvalidJSAck}, 0},
 		{"of no stream", `{"seq":7}`, nil, outcome{err: jetstream.ErrInvalidJSAck}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

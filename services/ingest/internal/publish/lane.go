@@ -114,7 +114,8 @@ var (
 // yet. close ends it.
 func newLane(nc *nats.Conn, st *stream, m *metrics, patience time.Duration, log *slog.Logger) (*lane, error) {
 	l := &lane{
-		nc: nc, stream: st, metrics: m, patience: patience, log: log, prefix: nc.NewInbox() + ".", ids: rand.Text()[:10] + "-",
+		nc: nc, stream: st, metrics: m, patience: patience, log: log, prefix: nc.NewInbox() + ".",
+		ids:  rand.Text()[:10] + "-",
 		room: semaphore.NewWeighted(maxRoom), keyed: semaphore.NewWeighted(maxKeyed),
 		out: map[uint64]*flight{}, channels: map[uint32]int{}, pause: retryFirst,
 	}
@@ -303,7 +304,8 @@ func (l *lane) packMustWait(f *flight) bool {
 	return false
 }
 
-// pump sends the stages in order, up to the first that has to wait. The caller holds mu, and calls flushLocked after it.
+// pump sends the stages in order, up to the first that has to wait. The caller holds mu, and calls flushLocked after
+// it.
 func (l *lane) pump() {
 	for l.trouble == nil && len(l.stages) > 0 {
 		s := l.stages[0]
@@ -339,8 +341,8 @@ func (l *lane) send(f *flight) {
 	l.depart(f)
 }
 
-// depart is one attempt to store a flight. It cannot be made while nobody knows the epoch that the flight would be of; then
-// f.again says so, and sendAgain repeats it.
+// depart is one attempt to store a flight. It cannot be made while nobody knows the epoch that the flight would be of;
+// then f.again says so, and sendAgain repeats it.
 func (l *lane) depart(f *flight) {
 	f.left = time.Now()
 	if f.mark, f.again = l.stream.departure(); f.again != nil {

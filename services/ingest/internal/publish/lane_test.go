@@ -141,7 +141,8 @@ func TestPackWhoseAcknowledgementIsLost(t *testing.T) {
 	wire.Deaf.Store(true)
 	all := []*Delivery{p.send("a", "1", ""), p.send("b", "2", ""), p.send("a", "3", "")}
 	p.lane.push()
-	natstest.Eventually(t, 10*time.Second, "stored, and the acknowledgement lost", func() bool { return streamState(t, other).Msgs == 1 && wire.LostAcks.Load() > 0 })
+	natstest.Eventually(t, 10*time.Second, "stored, and the acknowledgement lost",
+		func() bool { return streamState(t, other).Msgs == 1 && wire.LostAcks.Load() > 0 })
 	later := p.send("a", "4", "") // does not overtake
 	wire.Deaf.Store(false)
 	wire.Cut()
@@ -161,7 +162,8 @@ func TestSilence(t *testing.T) {
 	all := []*Delivery{p.send("a", "1", "k")}
 	p.lane.push()
 	other := server.Connect()
-	natstest.Eventually(t, 10*time.Second, "stored, and the acknowledgement lost", func() bool { return streamState(t, other).Msgs == 1 && wire.LostAcks.Load() > 0 })
+	natstest.Eventually(t, 10*time.Second, "stored, and the acknowledgement lost",
+		func() bool { return streamState(t, other).Msgs == 1 && wire.LostAcks.Load() > 0 })
 	wire.Deaf.Store(false)
 	if res, err := p.Settle(t.Context(), all[0]); err != nil || res.Status != proto.StatusDuplicate {
 		t.Errorf("got %+v, %v, want a duplicate of its own first attempt", res, err)
@@ -246,7 +248,8 @@ func TestEphemeralPacks(t *testing.T) {
 	}
 	var all []*Delivery
 	for i := range 5 {
-		all = append(all, p.Send(&Origin{Sender: "shop", Source: "192.0.2.1"}, &proto.Publication{Event: "message", Data: fmt.Append(nil, i), Ephemeral: true}, "a", Whole))
+		all = append(all, p.Send(&Origin{Sender: "shop", Source: "192.0.2.1"}, &proto.Publication{Event: "message",
+			Data: fmt.Append(nil, i), Ephemeral: true}, "a", Whole))
 	}
 	for _, d := range all {
 		if res, err := p.Settle(t.Context(), d); err != nil || res.Status != proto.StatusSent || res.ID != "" {

@@ -123,7 +123,8 @@ func breakWire(ctx context.Context, wire *natstest.Wire, random *rand.Rand) {
 func publishSome(t testing.TB, p *Publisher, random *rand.Rand, publisher, n int) (all []*modelMessage) {
 	var under []*Delivery
 	for range 1 + random.IntN(60) {
-		m := &modelMessage{channel: fmt.Sprintf("c%d.%d", publisher, random.IntN(3)), data: strconv.Itoa(publisher*1_000_000 + n + len(all))}
+		m := &modelMessage{channel: fmt.Sprintf("c%d.%d", publisher, random.IntN(3)),
+			data: strconv.Itoa(publisher*1_000_000 + n + len(all))}
 		if random.IntN(4) == 0 {
 			m.channel = "shared"
 		}
@@ -149,7 +150,8 @@ func publishSome(t testing.TB, p *Publisher, random *rand.Rand, publisher, n int
 			}
 		}
 		pub.ID, pub.TTL, pub.Ephemeral = m.key, m.ttl, m.ephemeral
-		under = append(under, p.Send(&Origin{Sender: "p" + strconv.Itoa(publisher), Source: "192.0.2.1"}, pub, m.channel, Whole))
+		under = append(under, p.Send(&Origin{Sender: "p" + strconv.Itoa(publisher), Source: "192.0.2.1"}, pub,
+			m.channel, Whole))
 		all = append(all, m)
 	}
 	for i, d := range under {
@@ -188,13 +190,15 @@ func judge(t *testing.T, sent [][]*modelMessage, stored []storedMessage) {
 			got := byID[m.id]
 			again := m.key != "" && firsts[m.key] != ""
 			switch {
-			case m.status != proto.StatusStored && m.status != proto.StatusDuplicate, m.status == proto.StatusDuplicate && m.key == "":
+			case m.status != proto.StatusStored && m.status != proto.StatusDuplicate, m.status == proto.StatusDuplicate &&
+				m.key == "":
 				t.Errorf("publisher %d: %.20s is %s", publisher, m.data, m.status)
 			case again && (m.id != firsts[m.key] || copies[m.data] != 0):
 				t.Errorf("publisher %d: key %s has the ids %s and %s", publisher, m.key, firsts[m.key], m.id)
 			case again:
 			case got.data != m.data || got.channel != m.channel || (got.expires != 0) != (m.ttl != 0):
-				t.Errorf("publisher %d: %s is %.20q on %q, want %.20q on %q", publisher, m.id, got.data, got.channel, m.data, m.channel)
+				t.Errorf("publisher %d: %s is %.20q on %q, want %.20q on %q", publisher, m.id, got.data, got.channel,
+					m.data, m.channel)
 			case copies[m.data] != 1:
 				t.Errorf("publisher %d: %.20s is stored %d times", publisher, m.data, copies[m.data])
 			case place[m.data] < newest[m.channel]:

@@ -56,7 +56,8 @@ func TestIDs(t *testing.T) {
 	s := p.stream
 	store := func() {
 		t.Helper()
-		if _, err := p.Settle(t.Context(), p.Send(&Origin{Sender: "shop"}, &proto.Publication{Event: "message", Data: []byte("1")}, "a", Whole)); err != nil {
+		one := &proto.Publication{Event: "message", Data: []byte("1")}
+		if _, err := p.Settle(t.Context(), p.Send(&Origin{Sender: "shop"}, one, "a", Whole)); err != nil {
 			t.Fatal(err)
 		}
 	}
