@@ -44,7 +44,8 @@ func told[A any](g *gate, c *ask.Client, what string, question any) A {
 	}
 }
 
-// dialects connects a client of each protocol to the app gateway g. Each returned function reads how the client was closed.
+// dialects connects a client of each protocol to the app gateway g. Each returned function reads how the client was
+// closed.
 func dialects(g *gate) map[string]func() string {
 	g.t.Helper()
 	ws := g.dialAs(token(g.t, "ada", time.Hour, "orders.>"), channels("orders.eu", "public.a"))
@@ -62,7 +63,8 @@ func dialects(g *gate) map[string]func() string {
 		"sse": func() string { return fmt.Sprint(uint16(events.closed())) },
 		"socketio": func() string {
 			code, before := io.ended()
-			return fmt.Sprint(code, " ", slices.Contains(before, "41"), " ", strings.Contains(strings.Join(before, ""), "enough for today"))
+			return fmt.Sprint(code, " ", slices.Contains(before, "41"), " ", strings.Contains(strings.Join(before, ""),
+				"enough for today"))
 		},
 		"pusher": func() string {
 			code, reason, _ := shop.closed()
@@ -75,7 +77,8 @@ func dialects(g *gate) map[string]func() string {
 func (g *gate) dialAs(token, query string) *client {
 	g.t.Helper()
 	d := websocket.Dialer{HandshakeTimeout: patience}
-	ws, resp, err := d.Dial("ws://"+g.Addr().String()+"/ws?"+query, http.Header{"Authorization": {"Bearer " + token}, "User-Agent": {"Test/1"}})
+	ws, resp, err := d.Dial("ws://"+g.Addr().String()+"/ws?"+query, http.Header{"Authorization": {"Bearer " + token},
+		"User-Agent": {"Test/1"}})
 	if err != nil {
 		g.t.Fatalf("connect: %v (%v)", err, resp)
 	}
@@ -98,7 +101,8 @@ func TestConnectionsAnswered(t *testing.T) {
 	c := b.asker()
 	dialects(g)
 	all := told[ask.ConnectionsPage](g, c, ask.Connections, ask.ConnectionsQuestion{Sort: "since"})
-	if got := protocols(all); all.Total != 4 || all.Matched != 4 || !slices.Equal(got, []string{"pusher", "socketio", "sse", "websocket"}) {
+	if got := protocols(all); all.Total != 4 || all.Matched != 4 ||
+		!slices.Equal(got, []string{"pusher", "socketio", "sse", "websocket"}) {
 		t.Fatalf("got %d rows of %v", all.Total, got)
 	}
 	g.session(4, "", nil) // which has not entered the namespace: nobody knows yet who it is
@@ -107,8 +111,10 @@ func TestConnectionsAnswered(t *testing.T) {
 		return p.Total == 5 && p.Matched == 2 && p.Rows[0].User == "" && p.Rows[0].ChannelCount+p.Rows[1].ChannelCount == 1
 	})
 	row := all.Rows[slices.IndexFunc(all.Rows, func(r ask.Connection) bool { return r.Protocol == "websocket" })]
-	if row.Protocol != "websocket" || row.User != "ada" || row.Address != "127.0.0.1" || row.Agent != "Test/1" || row.Gateway != g.answers.process.Instance ||
-		!slices.Equal(row.Channels, []string{"orders.eu", "public.a"}) || row.ChannelCount != 2 || time.Since(row.Since) > patience || row.SentBytes == 0 || row.LastID == "" {
+	if row.Protocol != "websocket" || row.User != "ada" || row.Address != "127.0.0.1" || row.Agent != "Test/1" ||
+		row.Gateway != g.answers.process.Instance ||
+		!slices.Equal(row.Channels, []string{"orders.eu", "public.a"}) || row.ChannelCount != 2 ||
+		time.Since(row.Since) > patience || row.SentBytes == 0 || row.LastID == "" {
 		t.Errorf("got %+v", row)
 	}
 	last := b.publish("orders.eu", `"x"`)
@@ -120,10 +126,11 @@ func TestConnectionsAnswered(t *testing.T) {
 		question ask.ConnectionsQuestion
 		want     []string
 	}{
-		"user":               {ask.ConnectionsQuestion{User: "ada"}, []string{"websocket"}},
-		"no such user":       {ask.ConnectionsQuestion{User: "shop"}, nil},
-		"protocol":           {ask.ConnectionsQuestion{Protocol: "sse"}, []string{"sse"}},
-		"address":            {ask.ConnectionsQuestion{Address: "127.0.0.1"}, []string{"pusher", "socketio", "socketio", "sse", "websocket"}},
+		"user":         {ask.ConnectionsQuestion{User: "ada"}, []string{"websocket"}},
+		"no such user": {ask.ConnectionsQuestion{User: "shop"}, nil},
+		"protocol":     {ask.ConnectionsQuestion{Protocol: "sse"}, []string{"sse"}},
+		"address": {ask.ConnectionsQuestion{Address: "127.0.0.1"}, []string{"pusher", "socketio", "socketio",
+			"sse", "websocket"}},
 		"prefix":             {ask.ConnectionsQuestion{Address: "127.0.0.0/8", Protocol: "sse"}, []string{"sse"}},
 		"other prefix":       {ask.ConnectionsQuestion{Address: "10.0.0.0/8"}, nil},
 		"channel":            {ask.ConnectionsQuestion{Channel: "public.a"}, []string{"websocket"}},
@@ -141,15 +148,18 @@ func TestConnectionsAnswered(t *testing.T) {
 		})
 	}
 	for name, q := range map[string]ask.ConnectionsQuestion{
-		"sort": {Sort: "size"}, "limit": {Limit: 1000}, "cursor": {Cursor: "x"}, "address": {Address: "here"}, "protocol": {Protocol: "mqtt"}, "channel": {Channel: "a..b"},
+		"sort": {Sort: "size"}, "limit": {Limit: 1000}, "cursor": {Cursor: "x"}, "address": {Address: "here"},
+		"protocol": {Protocol: "mqtt"}, "channel": {Channel: "a..b"},
 	} {
 		var e *ask.Error
-		if _, err := ask.One[ask.ConnectionsPage](t.Context(), c, ask.Gateway, g.answers.process.Instance, ask.Connections, q); !errors.As(err, &e) || !strings.HasPrefix(e.Text, name) {
+		if _, err := ask.One[ask.ConnectionsPage](t.Context(), c, ask.Gateway, g.answers.process.Instance, ask.Connections,
+			q); !errors.As(err, &e) || !strings.HasPrefix(e.Text, name) {
 			t.Errorf("a wrong %s: got %v", name, err)
 		}
 	}
 	stats := told[ask.GatewayStats](g, c, ask.Stats, nil)
-	if !stats.Ready || stats.Connections["websocket"] != 1 || stats.Connections["pusher"] != 1 || stats.Deliveries != 1 || stats.Latency.Count != 1 || stats.Limit != g.cfg.MaxPerIP {
+	if !stats.Ready || stats.Connections["websocket"] != 1 || stats.Connections["pusher"] != 1 || stats.Deliveries != 1 ||
+		stats.Latency.Count != 1 || stats.Limit != g.cfg.MaxPerIP {
 		t.Errorf("stats: got %+v", stats)
 	}
 }
@@ -157,8 +167,10 @@ func TestConnectionsAnswered(t *testing.T) {
 // Each protocol is closed in its own words, and told whether to come back.
 func TestKick(t *testing.T) {
 	for code, want := range map[proto.CloseCode]map[string]string{
-		proto.CloseKicked:    {"websocket": "4501 enough for today", "sse": "4501", "socketio": "4501 true true", "pusher": "4009 kicked"},
-		proto.CloseReconnect: {"websocket": "4006 enough for today", "sse": "4006", "socketio": "4006 false true", "pusher": "4200 reconnect"},
+		proto.CloseKicked: {"websocket": "4501 enough for today", "sse": "4501", "socketio": "4501 true true",
+			"pusher": "4009 kicked"},
+		proto.CloseReconnect: {"websocket": "4006 enough for today", "sse": "4006", "socketio": "4006 false true",
+			"pusher": "4200 reconnect"},
 	} {
 		t.Run(code.String(), func(t *testing.T) {
 			b, g, _ := shopGateway(t, withTokens)
@@ -185,9 +197,11 @@ func TestKick(t *testing.T) {
 	b := newBroker(t)
 	g, c := b.gateway(), b.asker()
 	told[ask.GatewayStats](g, c, ask.Stats, nil)
-	for _, q := range []ask.KickQuestion{{User: "ada"}, {User: "ada", Code: 1000}, {Code: 4501}, {User: "ada", ID: "x", Code: 4501}, {Address: "x", Code: 4501}} {
+	for _, q := range []ask.KickQuestion{{User: "ada"}, {User: "ada", Code: 1000}, {Code: 4501},
+		{User: "ada", ID: "x", Code: 4501}, {Address: "x", Code: 4501}} {
 		var e *ask.Error
-		if _, err := ask.One[ask.KickAnswer](t.Context(), c, ask.Gateway, g.answers.process.Instance, ask.Kick, q); !errors.As(err, &e) {
+		if _, err := ask.One[ask.KickAnswer](t.Context(), c, ask.Gateway, g.answers.process.Instance, ask.Kick,
+			q); !errors.As(err, &e) {
 			t.Errorf("%+v: got %v, want a refusal", q, err)
 		}
 	}
@@ -201,7 +215,8 @@ func TestRefusalsAnswered(t *testing.T) {
 	const secret = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2VjcmV0"
 	bad, _, _ := g.try("channel=public.a&token="+secret, nil)
 	bad.closed()
-	if _, resp, err := g.try("channel=public.a", http.Header{"Origin": {"https://evil.example"}}); err == nil || resp.StatusCode != http.StatusForbidden {
+	if _, resp, err := g.try("channel=public.a", http.Header{"Origin": {"https://evil.example"}}); err == nil ||
+		resp.StatusCode != http.StatusForbidden {
 		t.Fatalf("a page of another origin: got %v", err)
 	}
 	if resp, _ := g.call(http.MethodGet, "/sse?channel=orders", nil); resp.StatusCode != http.StatusForbidden {
@@ -214,7 +229,8 @@ func TestRefusalsAnswered(t *testing.T) {
 	answer := told[ask.RefusalsAnswer](g, c, ask.Refusals, nil)
 	for _, r := range answer.Rows {
 		got = append(got, fmt.Sprint(r.Reason, " ", r.Status, " ", r.Code, " ", r.Address, " ", r.Path, " ", r.Origin))
-		if r.Request == "" || r.Detail == "" || r.Service != "gateway" || r.Instance != g.answers.process.Instance || time.Since(r.Time) > patience {
+		if r.Request == "" || r.Detail == "" || r.Service != "gateway" || r.Instance != g.answers.process.Instance ||
+			time.Since(r.Time) > patience {
 			t.Errorf("got %+v", r)
 		}
 	}
@@ -228,14 +244,16 @@ func TestRefusalsAnswered(t *testing.T) {
 	if text, err := json.Marshal(answer); err != nil || strings.Contains(string(text), secret[:20]) {
 		t.Errorf("the token is told: %s, %v", text, err)
 	}
-	if a := told[ask.RefusalsAnswer](g, c, ask.Refusals, ask.RefusalsQuestion{Reason: "origin", Address: "127.0.0.1"}); len(a.Rows) != 1 {
+	if a := told[ask.RefusalsAnswer](g, c, ask.Refusals, ask.RefusalsQuestion{Reason: "origin",
+		Address: "127.0.0.1"}); len(a.Rows) != 1 {
 		t.Errorf("by reason: got %d", len(a.Rows))
 	}
 	if a := told[ask.RefusalsAnswer](g, c, ask.Refusals, ask.RefusalsQuestion{Address: "10.0.0.0/8"}); len(a.Rows) != 0 {
 		t.Errorf("by address: got %d", len(a.Rows))
 	}
 	page := told[ask.TallyPage](g, c, ask.Addresses, nil)
-	if len(page.Rows) != 1 || page.Rows[0].Name != "127.0.0.1" || page.Rows[0].Count != 1 || page.Rows[0].Refused != 4 || page.Limit != 1 {
+	if len(page.Rows) != 1 || page.Rows[0].Name != "127.0.0.1" || page.Rows[0].Count != 1 || page.Rows[0].Refused != 4 ||
+		page.Limit != 1 {
 		t.Errorf("addresses: got %+v", page)
 	}
 	_ = first
@@ -282,7 +300,8 @@ func TestChannelsAnswered(t *testing.T) {
 	last := b.publishMany(30, "all", "own.0", "other")
 	g.reached(last)
 	page := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Limit: 3})
-	if page.Total != 5 || page.Matched != 5 || len(page.Rows) != 3 || page.Next == "" || page.Rows[0].Count != 5 || page.Rows[1].Count != 5 {
+	if page.Total != 5 || page.Matched != 5 || len(page.Rows) != 3 || page.Next == "" || page.Rows[0].Count != 5 ||
+		page.Rows[1].Count != 5 {
 		t.Fatalf("got %+v", page)
 	}
 	rest := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Limit: 3, Cursor: page.Next})
@@ -297,13 +316,16 @@ func TestChannelsAnswered(t *testing.T) {
 			t.Errorf("got %+v", row)
 		}
 	}
-	if p := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Sort: "-rate", Limit: 1}); p.Rows[0].Name != "own.0" && p.Rows[0].Name != "all" {
+	if p := told[ask.TallyPage](g, c, ask.Channels,
+		ask.TallyQuestion{Sort: "-rate", Limit: 1}); p.Rows[0].Name != "own.0" && p.Rows[0].Name != "all" {
 		t.Errorf("by rate: got %+v", p)
 	}
-	if p := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Text: "own.", Sort: "name"}); p.Matched != 4 || p.Rows[0].Name != "own.0" {
+	if p := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Text: "own.", Sort: "name"}); p.Matched != 4 ||
+		p.Rows[0].Name != "own.0" {
 		t.Errorf("by text: got %+v", p)
 	}
-	if p := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Names: []string{"all", "none"}}); len(p.Rows) != 1 || p.Rows[0].Count != 5 {
+	if p := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Names: []string{"all", "none"}}); len(p.Rows) != 1 ||
+		p.Rows[0].Count != 5 {
 		t.Errorf("by name: got %+v", p)
 	}
 }

@@ -49,7 +49,8 @@ func jwks(t *testing.T) (private ed25519.PrivateKey, file string) {
 		t.Fatal(err)
 	}
 	file = filepath.Join(t.TempDir(), "jwks.json")
-	set := fmt.Sprintf(`{"keys":[{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"k1","x":%q}]}`, base64.RawURLEncoding.EncodeToString(public))
+	set := fmt.Sprintf(`{"keys":[{"kty":"OKP","crv":"Ed25519","use":"sig","alg":"EdDSA","kid":"k1","x":%q}]}`,
+		base64.RawURLEncoding.EncodeToString(public))
 	if err := os.WriteFile(file, []byte(set), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,8 @@ func TestPermission(t *testing.T) {
 		{"HS256, a wider pattern", "channel=orders.%3E&token=" + token(t, "u1", time.Hour, "orders.*"), proto.CloseForbidden},
 		{"HS256, public too", "channel=public.x&token=" + token(t, "u1", time.Hour, "orders.*"), 0},
 		{"EdDSA", "channel=orders.eu&token=" + signed(t, jwt.SigningMethodEdDSA, private, hour), 0},
-		{"EdDSA, forged", "channel=orders.eu&token=" + signed(t, jwt.SigningMethodEdDSA, forger, hour), proto.CloseTokenInvalid},
+		{"EdDSA, forged", "channel=orders.eu&token=" + signed(t, jwt.SigningMethodEdDSA, forger, hour),
+			proto.CloseTokenInvalid},
 		{"expired", "channel=orders.eu&token=" + token(t, "u1", -time.Minute, "orders.*"), proto.CloseTokenExpired},
 		{"expired, for a public channel", "token=" + token(t, "u1", -time.Minute, "orders.*"), proto.CloseTokenExpired},
 		{"no token at all", "token=hello", proto.CloseTokenInvalid},
@@ -96,7 +98,8 @@ func TestPermission(t *testing.T) {
 		})
 	}
 	t.Run("in a header", func(t *testing.T) {
-		c, _, err := g.try("channel=orders.eu", http.Header{"Authorization": {"Bearer " + token(t, "u1", time.Hour, "orders.*")}})
+		bearer := "Bearer " + token(t, "u1", time.Hour, "orders.*")
+		c, _, err := g.try("channel=orders.eu", http.Header{"Authorization": {bearer}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,7 +135,8 @@ func TestReauthentication(t *testing.T) {
 	if f := c.next(); f.Code != proto.ErrorForbidden || f.Detail != `your token does not cover "stock.x"` {
 		t.Errorf("got %s", f.raw)
 	}
-	if f := auth(token(t, "u1", time.Hour, "orders.*", "stock.*")); f.Type != proto.FrameAuthenticated || f.Subject != "u1" || f.Expires == "" {
+	if f := auth(token(t, "u1", time.Hour, "orders.*", "stock.*")); f.Type != proto.FrameAuthenticated ||
+		f.Subject != "u1" || f.Expires == "" {
 		t.Errorf("got %s", f.raw)
 	}
 	c.send(`{"type":"subscribe","channel":"stock.x"}`)
@@ -140,7 +144,8 @@ func TestReauthentication(t *testing.T) {
 	if f := auth(token(t, "u1", time.Hour, "stock.>")); f.Type != proto.FrameAuthenticated {
 		t.Errorf("got %s", f.raw)
 	}
-	if f := c.want(proto.FrameUnsubscribed); f.raw != `{"type":"unsubscribed","channel":"orders.eu","reason":"forbidden"}` {
+	if f := c.want(proto.FrameUnsubscribed); f.raw != `{"type":"unsubscribed","channel":"orders.eu",`+
+		`"reason":"forbidden"}` {
 		t.Errorf("got %s", f.raw)
 	}
 	b.publish("orders.eu", "1")

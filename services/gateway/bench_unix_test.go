@@ -37,7 +37,8 @@ func BenchmarkFanout(b *testing.B) {
 		burst int
 		pause time.Duration
 		path  string
-	}{{"paced", 1, 10 * time.Millisecond, "/ws"}, {"bursts", 5, 50 * time.Millisecond, "/ws"}, {"pusher", 1, 10 * time.Millisecond, shopPath}, {"socketio", 1, 10 * time.Millisecond, socketPath}} {
+	}{{"paced", 1, 10 * time.Millisecond, "/ws"}, {"bursts", 5, 50 * time.Millisecond, "/ws"},
+		{"pusher", 1, 10 * time.Millisecond, shopPath}, {"socketio", 1, 10 * time.Millisecond, socketPath}} {
 		b.Run(c.name, func(b *testing.B) {
 			br, g, _ := shopGateway(b)
 			channel := map[bool]string{true: "pusher.3.orders", false: "broadcast"}[c.path == shopPath]
@@ -68,9 +69,10 @@ func BenchmarkFanout(b *testing.B) {
 	}
 }
 
-// BenchmarkOpenConsole compares what this process, NATS and the console's questions included, uses for deliveries to 1,000
-// clients, among 15,000 connections, with a console open and without: the overview every 2 s, a page of connections every
-// 3 s, and facts of deliveries kept for a tail. One operation is 3 s of each, in turn; reported is the median of the rounds.
+// BenchmarkOpenConsole compares what this process, NATS and the console's questions included, uses for deliveries to
+// 1,000 clients, among 15,000 connections, with a console open and without: the overview every 2 s, a page of
+// connections every 3 s, and facts of deliveries kept for a tail. One operation is 3 s of each, in turn; reported is
+// the median of the rounds.
 func BenchmarkOpenConsole(b *testing.B) {
 	const clients, idle, segment = 1000, 14_000, 3 * time.Second
 	data := fmt.Sprintf("%q", bytes.Repeat([]byte("x"), 30))

@@ -28,10 +28,13 @@ func TestValidate(t *testing.T) {
 		change func(*Config)
 	}{
 		{`anonymous-channels: invalid channel`, func(c *Config) { c.AnonymousChannels = []string{"a..b"} }},
-		{`allowed-origins: "example.com": it is not an origin such as https://example.com`, func(c *Config) { c.AllowedOrigins = []string{"example.com"} }},
-		{`allowed-origins: "https://a.example/page": an origin has a scheme, a host and perhaps a port`, func(c *Config) { c.AllowedOrigins = []string{"https://a.example/page"} }},
+		{`allowed-origins: "example.com": it is not an origin such as https://example.com`,
+			func(c *Config) { c.AllowedOrigins = []string{"example.com"} }},
+		{`allowed-origins: "https://a.example/page": an origin has a scheme, a host and perhaps a port`,
+			func(c *Config) { c.AllowedOrigins = []string{"https://a.example/page"} }},
 		{`HERALD_JWT_SECRET has 5 characters`, func(c *Config) { c.JWTSecret = "short" }},
-		{`HERALD_JWT_SECRET looks like a placeholder`, func(c *Config) { c.JWTSecret = "changeme-changeme-changeme-changeme" }},
+		{`HERALD_JWT_SECRET looks like a placeholder`,
+			func(c *Config) { c.JWTSecret = "changeme-changeme-changeme-changeme" }},
 		{`tls-cert and tls-key belong together`, func(c *Config) { c.CertFile = "cert.pem" }},
 		{`max-connections-per-ip: -1 is negative`, func(c *Config) { c.MaxPerIP = -1 }},
 		{`drain: 1h0m0s is not between 0s and 10m`, func(c *Config) { c.Drain = time.Hour }},
@@ -64,12 +67,15 @@ func TestValidate(t *testing.T) {
 // all of them and no secret.
 func TestSettings(t *testing.T) {
 	c := DefaultConfig()
-	env := map[string]string{"HERALD_ANONYMOUS_CHANNELS": "a,b.>", "HERALD_TRUSTED_PROXIES": "10.0.0.0/8", "HERALD_DRAIN": "3s", "HERALD_JWT_SECRET": jwtSecret}
-	args := []string{"-listen", ":1", "-drain", "4s", "-max-connections-per-ip", "7", "-allowed-origins", "https://a.example, https://b.example"}
+	env := map[string]string{"HERALD_ANONYMOUS_CHANNELS": "a,b.>", "HERALD_TRUSTED_PROXIES": "10.0.0.0/8",
+		"HERALD_DRAIN": "3s", "HERALD_JWT_SECRET": jwtSecret}
+	args := []string{"-listen", ":1", "-drain", "4s", "-max-connections-per-ip", "7", "-allowed-origins",
+		"https://a.example, https://b.example"}
 	if _, err := config.Parse("gateway", args, configtest.Vars(env), nil, nil, c.Settings()); err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != ":1" || c.Drain != 4*time.Second || c.MaxPerIP != 7 || len(c.AllowedOrigins) != 2 || len(c.AnonymousChannels) != 2 || c.JWTSecret != jwtSecret {
+	if c.Listen != ":1" || c.Drain != 4*time.Second || c.MaxPerIP != 7 || len(c.AllowedOrigins) != 2 ||
+		len(c.AnonymousChannels) != 2 || c.JWTSecret != jwtSecret {
 		t.Errorf("got %+v", c)
 	}
 	var help bytes.Buffer
@@ -93,15 +99,19 @@ func TestNewFails(t *testing.T) {
 	defer func() { _ = taken.Close() }()
 	b := newBroker(t)
 	for want, change := range map[string]func(*Config){
-		"listen on " + taken.Addr().String():           func(c *Config) { c.Listen = taken.Addr().String() },
-		"HERALD_JWKS: open missing.json":               func(c *Config) { c.JWKS = "missing.json" },
-		"HTTPS certificate: open missing.pem: no such": func(c *Config) { c.CertFile, c.KeyFile = "missing.pem", "missing.key" },
+		"listen on " + taken.Addr().String(): func(c *Config) { c.Listen = taken.Addr().String() },
+		"HERALD_JWKS: open missing.json":     func(c *Config) { c.JWKS = "missing.json" },
+		"HTTPS certificate: open missing.pem: no such": func(c *Config) {
+			c.CertFile, c.KeyFile = "missing.pem",
+				"missing.key"
+		},
 	} {
 		cfg := DefaultConfig()
 		cfg.Listen = "127.0.0.1:0"
 		change(&cfg)
 		reg := prometheus.NewRegistry()
-		if _, err := New(context.Background(), cfg, Deps{NATS: b.nc, Log: natstest.Log(t), Registry: reg, Ops: telemetry.NewOps(reg)}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := New(context.Background(), cfg, Deps{NATS: b.nc, Log: natstest.Log(t), Registry: reg,
+			Ops: telemetry.NewOps(reg)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}

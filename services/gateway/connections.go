@@ -126,7 +126,8 @@ func readWanted(a *answers, q ask.ConnectionsQuestion) (w wanted, err error) {
 		}
 	}
 	if q.Protocol != "" && pathOf[q.Protocol] == "" {
-		return w, ask.Refuse(http.StatusBadRequest, "protocol: want websocket, sse, socketio or pusher, not %.40q", q.Protocol)
+		return w, ask.Refuse(http.StatusBadRequest, "protocol: want websocket, sse, socketio or pusher, not %.40q",
+			q.Protocol)
 	}
 	return w, nil
 }

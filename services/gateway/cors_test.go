@@ -57,7 +57,9 @@ func TestCORS(t *testing.T) {
 			check := func(what string, resp *http.Response) {
 				t.Helper()
 				h := resp.Header
-				if got := h.Get("Access-Control-Allow-Origin"); got != c.want || h.Get("Access-Control-Allow-Credentials") != c.credential || !strings.Contains(strings.Join(h.Values("Vary"), ","), "Origin") {
+				if got := h.Get("Access-Control-Allow-Origin"); got != c.want ||
+					h.Get("Access-Control-Allow-Credentials") != c.credential ||
+					!strings.Contains(strings.Join(h.Values("Vary"), ","), "Origin") {
 					t.Errorf("%s: got %s %v; want origin %q, credentials %q", what, resp.Status, h, c.want, c.credential)
 				}
 			}
@@ -75,7 +77,8 @@ func TestCORS(t *testing.T) {
 			header.Set("Access-Control-Request-Headers", "authorization,baggage,traceparent,x-of-mine")
 			for _, path := range []string{"/sse", "/client/herald.js"} {
 				preflight, _ := c.g.call(http.MethodOptions, path, header)
-				if got := preflight.Header.Get("Access-Control-Allow-Headers"); preflight.StatusCode != http.StatusNoContent || got != "authorization,baggage,traceparent,x-of-mine" {
+				if got := preflight.Header.Get("Access-Control-Allow-Headers"); preflight.StatusCode != http.StatusNoContent ||
+					got != "authorization,baggage,traceparent,x-of-mine" {
 					t.Errorf("preflight of %s: got %s %v", path, preflight.Status, preflight.Header)
 				}
 				check("preflight of "+path, preflight)
@@ -88,7 +91,8 @@ func TestCORS(t *testing.T) {
 func TestRefusedOriginsAreReportedOnce(t *testing.T) {
 	b := newBroker(t)
 	g := b.gatewayWith(pages)
-	const msg = "a page of another origin was refused; if it may connect, add its origin to HERALD_ALLOWED_ORIGINS (-allowed-origins)"
+	const msg = "a page of another origin was refused; if it may connect, add its origin to HERALD_ALLOWED_ORIGINS " +
+		"(-allowed-origins)"
 	dev := http.Header{"Origin": {"http://localhost:5173"}}
 	for range 3 {
 		if _, resp, err := g.try("", dev); err == nil || resp.StatusCode != http.StatusForbidden {
@@ -139,7 +143,8 @@ func TestForwardedForOfAStranger(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.want(proto.FrameWelcome)
-	if got := trusting.log.with("client connected"); warned(trusting) != 0 || len(got) != 1 || got[0]["remote"] != "2001:db8::7" {
+	if got := trusting.log.with("client connected"); warned(trusting) != 0 || len(got) != 1 ||
+		got[0]["remote"] != "2001:db8::7" {
 		t.Errorf("got %v", got)
 	}
 }
@@ -149,7 +154,8 @@ func TestHead(t *testing.T) {
 	b := newBroker(t)
 	g := b.gatewayWith(pages)
 	for path, want := range map[string]int{
-		"/": 200, "/client/herald.js": 200, "/favicon.ico": 200, "/nothing": 404, "/healthz": 200, "/readyz": 200, "/metrics": 404, "/debug/pprof/": 404,
+		"/": 200, "/client/herald.js": 200, "/favicon.ico": 200, "/nothing": 404, "/healthz": 200, "/readyz": 200,
+		"/metrics": 404, "/debug/pprof/": 404,
 		"/sse": 200, "/sse?x=1": 400, "/ws": http.StatusUpgradeRequired,
 	} {
 		get := http.Header{}
@@ -161,7 +167,8 @@ func TestHead(t *testing.T) {
 			}
 		}
 		resp, body := g.call(http.MethodHead, path, nil)
-		if kind := resp.Header.Get("Content-Type"); resp.StatusCode != want || body != "" || path != "/sse" && kind != get.Get("Content-Type") {
+		if kind := resp.Header.Get("Content-Type"); resp.StatusCode != want || body != "" || path != "/sse" &&
+			kind != get.Get("Content-Type") {
 			t.Errorf("HEAD %s: got %s, %s, %q; want %d, %s", path, resp.Status, kind, body, want, get.Get("Content-Type"))
 		}
 	}

@@ -72,7 +72,8 @@ func TestWaysOfATokenOverWebSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code, last := two.closed(); code != proto.CloseBadRequest || !strings.Contains(last.Detail, "several different tokens") {
+	if code, last := two.closed(); code != proto.CloseBadRequest ||
+		!strings.Contains(last.Detail, "several different tokens") {
 		t.Errorf("two tokens: got %v after %s", code, last.raw)
 	}
 	_, resp, err := g.try("", http.Header{"Sec-Websocket-Protocol": {"herald.token." + good}})
@@ -114,7 +115,8 @@ func TestTokenCookieAndOrigins(t *testing.T) {
 			}
 		})
 	}
-	if _, resp, err := g.try("channel=orders.eu", http.Header{"Cookie": {"session=" + good}, "Origin": {"https://evil.example"}}); err == nil || resp.StatusCode != http.StatusForbidden {
+	if _, resp, err := g.try("channel=orders.eu", http.Header{"Cookie": {"session=" + good},
+		"Origin": {"https://evil.example"}}); err == nil || resp.StatusCode != http.StatusForbidden {
 		t.Errorf("another origin: got %v, %v; want 403", resp, err)
 	}
 	off := b.gateway(withTokens)
@@ -127,7 +129,10 @@ func TestTokenCookieAndOrigins(t *testing.T) {
 	}
 	for want, change := range map[string]func(*Config){
 		`token-cookie: "a b" is no name of a cookie`: func(c *Config) { c.TokenCookie = "a b" },
-		"token-cookie with allowed-origins *":        func(c *Config) { c.TokenCookie, c.AllowedOrigins = "s", []string{"*"} },
+		"token-cookie with allowed-origins *": func(c *Config) {
+			c.TokenCookie, c.AllowedOrigins = "s",
+				[]string{"*"}
+		},
 	} {
 		cfg := DefaultConfig()
 		change(&cfg)
@@ -160,7 +165,8 @@ func TestTokenThatIsNotValidYet(t *testing.T) {
 	at := func(nbf, iat time.Duration) string {
 		now := time.Now()
 		return signed(t, jwt.SigningMethodHS256, []byte(jwtSecret), jwt.MapClaims{
-			"sub": "u", "exp": now.Add(2 * time.Hour).Unix(), "channels": []string{"a"}, "nbf": now.Add(nbf).Unix(), "iat": now.Add(iat).Unix(),
+			"sub": "u", "exp": now.Add(2 * time.Hour).Unix(), "channels": []string{"a"}, "nbf": now.Add(nbf).Unix(),
+			"iat": now.Add(iat).Unix(),
 		})
 	}
 	g.connect("channel=a&token=" + at(12*time.Second, 12*time.Second)) // a backend's clock
@@ -183,7 +189,8 @@ func TestTokenThatEndsFarAhead(t *testing.T) {
 	b := newBroker(t)
 	g := b.gateway(withTokens)
 	far := func(exp int64) string {
-		return signed(t, jwt.SigningMethodHS256, []byte(jwtSecret), jwt.MapClaims{"sub": "u", "exp": exp, "channels": []string{"a"}})
+		return signed(t, jwt.SigningMethodHS256, []byte(jwtSecret), jwt.MapClaims{"sub": "u", "exp": exp,
+			"channels": []string{"a"}})
 	}
 	for _, exp := range []int64{9999999999, 253402300799, 99999999999999} {
 		c, _ := g.connect("channel=a&token=" + far(exp))
@@ -218,16 +225,19 @@ func TestParameters(t *testing.T) {
 		"last-event-id=a":           `"last-event-id" is not a parameter`,
 	} {
 		code, last := g.dial(query).closed()
-		if code != proto.CloseBadRequest || !strings.Contains(last.Detail, want) || !strings.Contains(last.Detail, "channel, subscribe, since, lastEventId, token") {
+		if code != proto.CloseBadRequest || !strings.Contains(last.Detail, want) ||
+			!strings.Contains(last.Detail, "channel, subscribe, since, lastEventId, token") {
 			t.Errorf("/ws?%s: got %v after %s, want %q and what is known", query, code, last.raw, want)
 		}
 		e := g.ask(http.DefaultClient, "http://"+g.Addr().String(), query)
 		var p proto.Problem
-		if err := json.NewDecoder(e.resp.Body).Decode(&p); err != nil || p.Type != proto.ProblemInvalidParameter.Type || !strings.Contains(p.Detail, want) {
+		if err := json.NewDecoder(e.resp.Body).Decode(&p); err != nil || p.Type != proto.ProblemInvalidParameter.Type ||
+			!strings.Contains(p.Detail, want) {
 			t.Errorf("/sse?%s: got %s %+v, want %q", query, e.resp.Status, p, want)
 		}
 	}
-	for _, query := range []string{"", "channel=", "channel=&since=", "&&channel=broadcast&", "token=", "channel=public.a%3Bb", "channel=public.%25"} {
+	for _, query := range []string{"", "channel=", "channel=&since=", "&&channel=broadcast&", "token=",
+		"channel=public.a%3Bb", "channel=public.%25"} {
 		g.connect(query)
 	}
 }
@@ -237,7 +247,8 @@ func TestLastEventIDAsAParameter(t *testing.T) {
 	b := newBroker(t)
 	g := b.gateway()
 	b.publishMany(5, "a")
-	for _, query := range []string{"channel=a&lastEventId=" + b.id(3), "channel=a&since=" + b.id(1) + "&lastEventId=" + b.id(3), "channel=a&since=" + b.id(3) + "&lastEventId="} {
+	for _, query := range []string{"channel=a&lastEventId=" + b.id(3), "channel=a&since=" + b.id(1) + "&lastEventId=" +
+		b.id(3), "channel=a&since=" + b.id(3) + "&lastEventId="} {
 		e := g.events(query)
 		if f := e.want(proto.FrameWelcome); !f.Resumed {
 			t.Errorf("%s: got %s", query, f.raw)
@@ -259,7 +270,8 @@ func TestWrongVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"8"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
+	req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"8"},
+		"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="}}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -294,13 +306,16 @@ func TestKeysThatAreAwayAtStart(t *testing.T) {
 		t.Errorf("got %s %s", resp.Status, body)
 	}
 	warning := g.ops.Warnings(t.Context())
-	if warning == nil || !strings.Contains(warning.Error(), "tokens: tokens cannot be checked") || !strings.Contains(warning.Error(), "502") {
+	if warning == nil || !strings.Contains(warning.Error(), "tokens: tokens cannot be checked") ||
+		!strings.Contains(warning.Error(), "502") {
 		t.Errorf("got %v", warning)
 	}
 	g.connect("") // needs no token
 	g.connect("channel=a&token=" + token(t, "u", time.Hour, "a"))
-	query := "channel=a&token=" + signed(t, jwt.SigningMethodEdDSA, private, jwt.MapClaims{"sub": "u", "exp": time.Now().Add(time.Hour).Unix(), "channels": []string{"a"}})
-	if code, last := g.dial(query).closed(); code != proto.CloseOverload || !strings.Contains(last.Detail, "cannot be fetched now") {
+	query := "channel=a&token=" + signed(t, jwt.SigningMethodEdDSA, private,
+		jwt.MapClaims{"sub": "u", "exp": time.Now().Add(time.Hour).Unix(), "channels": []string{"a"}})
+	if code, last := g.dial(query).closed(); code != proto.CloseOverload ||
+		!strings.Contains(last.Detail, "cannot be fetched now") {
 		t.Errorf("got %v after %s", code, last.raw)
 	}
 	if code := g.events(query).closed(); code != proto.CloseOverload {

@@ -77,7 +77,9 @@ func TestPagesOfConnections(t *testing.T) {
 			for _, row := range rows {
 				ids[row.ID] = true
 			}
-			if len(rows) != each || !slices.IsSortedFunc(rows, func(a, b ask.Connection) int { return order.Compare(a.Key(order.By), b.Key(order.By)) }) {
+			if len(rows) != each ||
+				!slices.IsSortedFunc(rows,
+					func(a, b ask.Connection) int { return order.Compare(a.Key(order.By), b.Key(order.By)) }) {
 				t.Errorf("%s: %d rows in pages, or not in order", by, len(rows))
 			}
 		}

@@ -38,7 +38,8 @@ func crowd(s string) {
 	for range n {
 		nc, err := net.Dial("tcp", addr)
 		fail(err)
-		_, err = io.WriteString(nc, "GET "+path+" HTTP/1.1\r\nHost: "+addr+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		_, err = io.WriteString(nc, "GET "+path+" HTTP/1.1\r\nHost: "+addr+
+			"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 		fail(err)
 		b := make([]byte, 2048)
@@ -137,7 +138,8 @@ func idleClient(t *testing.T, path string) {
 	g.connect("")
 	goroutines, before := runtime.NumGoroutine(), inUse()
 	g.bringTo(path, clients)
-	natstest.Eventually(t, patience, "the goroutines of the handshakes have ended", func() bool { return runtime.NumGoroutine()-goroutines <= mostGoroutines })
+	natstest.Eventually(t, patience, "the goroutines of the handshakes have ended",
+		func() bool { return runtime.NumGoroutine()-goroutines <= mostGoroutines })
 	each := (inUse() - before) / clients
 	t.Logf("%d bytes of heap and stack for each of %d idle clients", each, clients)
 	if each > mostBytes {

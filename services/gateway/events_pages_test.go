@@ -19,7 +19,8 @@ func TestEventsAcrossOrigins(t *testing.T) {
 	if got := e.resp.Header.Get("Access-Control-Allow-Origin"); got != "https://app.example" {
 		t.Errorf("Access-Control-Allow-Origin: got %q", got)
 	}
-	for origin, want := range map[string]int{"https://app.example": http.StatusNoContent, "https://evil.example": http.StatusForbidden} {
+	for origin, want := range map[string]int{"https://app.example": http.StatusNoContent,
+		"https://evil.example": http.StatusForbidden} {
 		req, err := http.NewRequest(http.MethodOptions, "http://"+g.Addr().String()+"/sse", nil)
 		if err != nil {
 			t.Fatal(err)

@@ -154,7 +154,8 @@ func TestEvents(t *testing.T) {
 	b := newBroker(t)
 	g := b.gateway()
 	e := g.events("channel=a&channel=b.>")
-	if f := e.want(proto.FrameWelcome); f.ID != b.place(0) || e.lastID != f.ID || strings.Join(f.Channels, " ") != "a b.>" || e.retry < 500*time.Millisecond {
+	if f := e.want(proto.FrameWelcome); f.ID != b.place(0) || e.lastID != f.ID ||
+		strings.Join(f.Channels, " ") != "a b.>" || e.retry < 500*time.Millisecond {
 		t.Errorf("welcome: got %s, event id %s, retry %s", f.raw, e.lastID, e.retry)
 	}
 	ws, _ := g.connect("channel=a&channel=b.>")
@@ -171,7 +172,8 @@ func TestEvents(t *testing.T) {
 	if f := e.want(""); string(f.Data) != "3" || f.ID != "" || e.lastID != b.id(3) {
 		t.Errorf("ephemeral: got %s, event id %s; want the id before it to stay", f.raw, e.lastID)
 	}
-	if got := e.resp.Header.Get("X-Accel-Buffering") + e.resp.Header.Get("Cache-Control"); got != "nono-store, no-transform" {
+	if got := e.resp.Header.Get("X-Accel-Buffering") +
+		e.resp.Header.Get("Cache-Control"); got != "nono-store, no-transform" {
 		t.Errorf("headers against buffering and caching: got %q", got)
 	}
 	e.hangUp()
@@ -279,7 +281,8 @@ func TestEventsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := g.ask(http.DefaultClient, "http://"+g.Addr().String(), tc.query, tc.header...)
 			var p proto.Problem
-			if err := json.NewDecoder(e.resp.Body).Decode(&p); err != nil || e.resp.StatusCode != tc.want.Status || p.Type != tc.want.Type {
+			if err := json.NewDecoder(e.resp.Body).Decode(&p); err != nil || e.resp.StatusCode != tc.want.Status ||
+				p.Type != tc.want.Type {
 				t.Errorf("got %s %+v, %v; want %d %s", e.resp.Status, p, err, tc.want.Status, tc.want.Type)
 			}
 		})

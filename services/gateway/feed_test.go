@@ -264,7 +264,8 @@ func TestForeignMessages(t *testing.T) {
 	if reason := c.ping(); reason != "" {
 		t.Errorf("the client's connection: %s", reason)
 	}
-	natstest.Eventually(t, patience, "foreign messages are counted", func() bool { return testutil.ToFloat64(g.m.foreign) >= 20 })
+	natstest.Eventually(t, patience, "foreign messages are counted",
+		func() bool { return testutil.ToFloat64(g.m.foreign) >= 20 })
 }
 
 // A sequence that the stream has not reached, forged or lost with a disk, is
@@ -368,7 +369,8 @@ func TestReady(t *testing.T) {
 		natstest.Eventually(t, patience, "/readyz says "+want, func() bool { return strings.Contains(ready(), want) })
 	}
 	eventually("stream HERALD is not there yet")
-	if _, resp, err := g.try("", nil); err == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+	if _, resp, err := g.try("", nil); err == nil || resp.StatusCode != http.StatusServiceUnavailable ||
+		resp.Header.Get("Retry-After") == "" {
 		t.Errorf("before there is a stream: got %v, %v; want 503", resp, err)
 	}
 	b.declare()

@@ -45,7 +45,8 @@ func TestCompressAbove(t *testing.T) {
 		m := &hub.Message{Body: c.body}
 		plain, deflated := m.Encoded(f.plain.message), m.Encoded(f.deflated.message)
 		if plain[0] != plainText || deflated[0] != c.deflated || &deflated[0] != &m.Encoded(f.deflated.message)[0] {
-			t.Errorf("%s: got %#02x and %#02x, want %#02x and %#02x, always the same bytes", c.name, plain[0], deflated[0], plainText, c.deflated)
+			t.Errorf("%s: got %#02x and %#02x, want %#02x and %#02x, always the same bytes", c.name, plain[0], deflated[0],
+				plainText, c.deflated)
 		}
 		if c.deflated == plainText && &deflated[0] != &plain[0] {
 			t.Errorf("%s: it is not the frame that everybody has", c.name)
@@ -78,11 +79,12 @@ func (c *counted) Read(b []byte) (int, error) {
 func (g *gate) dialDeflating(query string) (*client, *counted) {
 	g.t.Helper()
 	var nc *counted
-	d := websocket.Dialer{HandshakeTimeout: patience, EnableCompression: true, NetDial: func(network, addr string) (net.Conn, error) {
-		c, err := net.Dial(network, addr)
-		nc = &counted{Conn: c}
-		return nc, err
-	}}
+	d := websocket.Dialer{HandshakeTimeout: patience, EnableCompression: true,
+		NetDial: func(network, addr string) (net.Conn, error) {
+			c, err := net.Dial(network, addr)
+			nc = &counted{Conn: c}
+			return nc, err
+		}}
 	ws, resp, err := d.Dial("ws://"+g.Addr().String()+"/ws?"+query, nil)
 	if err != nil {
 		g.t.Fatalf("connect with %q: %v", query, err)
@@ -96,7 +98,8 @@ func (g *gate) dialDeflating(query string) (*client, *counted) {
 
 // text is a JSON string of n bytes such as people write.
 func text(n int) string {
-	words := strings.Fields("the machine on line three reports a pressure of twelve bar and waits for an operator to confirm it")
+	words := strings.Fields(
+		"the machine on line three reports a pressure of twelve bar and waits for an operator to confirm it")
 	r := rand.New(rand.NewPCG(uint64(n), 0))
 	var b strings.Builder
 	for b.Len() < n {

@@ -60,12 +60,14 @@ func FuzzSession(f *testing.F) {
 		f.Add("channel=a.x&since=all", frame, frame)
 	}
 	f.Add("channel=&token=x", "", "")
-	f.Add("channel=%3E&since=last", `{"type":"subscribe","channel":"b","since":"all"}`, `{"type":"subscribe","channel":"b","since":"all"}`)
+	f.Add("channel=%3E&since=last", `{"type":"subscribe","channel":"b","since":"all"}`,
+		`{"type":"subscribe","channel":"b","since":"all"}`)
 	b := newBroker(f)
 	b.publishMany(6, "a.x", "a.y", "b")
 	g := b.gateway(func(c *Config) { c.Listen, c.JWTSecret, c.MaxPerIP = "", jwtSecret, 0 })
 	dial := overUnix(f, g)
-	known := []string{"", proto.FrameWelcome, proto.FrameSubscribed, proto.FrameUnsubscribed, proto.FrameAuthenticated, proto.FrameGap, proto.FrameError, proto.FramePong, proto.FramePosition}
+	known := []string{"", proto.FrameWelcome, proto.FrameSubscribed, proto.FrameUnsubscribed, proto.FrameAuthenticated,
+		proto.FrameGap, proto.FrameError, proto.FramePong, proto.FramePosition}
 	f.Fuzz(func(t *testing.T, query, one, two string) {
 		if strings.ContainsAny(query, " #\r\n\x00") || (&url.URL{RawQuery: query}).RequestURI() == "" {
 			return // no URL that a client would send
@@ -84,7 +86,8 @@ func FuzzSession(f *testing.F) {
 			message, err := c.read()
 			var closed *websocket.CloseError
 			if errors.As(err, &closed) {
-				if code := proto.CloseCode(closed.Code); !slices.Contains(proto.CloseCodes(), code) || code.String() != closed.Text || code == proto.CloseInternal {
+				if code := proto.CloseCode(closed.Code); !slices.Contains(proto.CloseCodes(), code) ||
+					code.String() != closed.Text || code == proto.CloseInternal {
 					t.Fatalf("it ended with %d %q", closed.Code, closed.Text)
 				}
 				if last != closed.Text && utf8.ValidString(one) && utf8.ValidString(two) { // else it may have no words for it
@@ -117,7 +120,8 @@ func overUnix(f *testing.F, g *gate) (dial func(query string) (*websocket.Conn, 
 	server := &httptest.Server{Listener: l, Config: &http.Server{Handler: r}}
 	server.Start()
 	f.Cleanup(server.Close)
-	d := websocket.Dialer{HandshakeTimeout: patience, NetDial: func(string, string) (net.Conn, error) { return net.Dial("unix", l.Addr().String()) }}
+	d := websocket.Dialer{HandshakeTimeout: patience,
+		NetDial: func(string, string) (net.Conn, error) { return net.Dial("unix", l.Addr().String()) }}
 	return func(query string) (*websocket.Conn, error) {
 		ws, _, err := d.Dial("ws://gateway/ws?"+query, nil)
 		return ws, err

@@ -37,13 +37,15 @@ func TestHostileFrames(t *testing.T) {
 		{"a megabyte", text, strings.Repeat("x", 1<<20), proto.CloseTooBig},
 		{"binary", binary, `{"type":"ping"}`, proto.CloseUnsupported},
 		{"deeply nested", text, `{"type":"ping","channels":` + nested(8000) + `}`, proto.CloseInvalidPayload},
-		{"nested a little too deep", text, `{"type":"ping","token":` + nested(proto.MaxDepth) + `}`, proto.CloseInvalidPayload},
+		{"nested a little too deep", text, `{"type":"ping","token":` + nested(proto.MaxDepth) + `}`,
+			proto.CloseInvalidPayload},
 		{"not UTF-8", text, "{\"type\":\"subscribe\",\"channel\":\"\xff\"}", proto.CloseInvalidPayload},
 		{"half a surrogate", text, `{"type":"\ud800"}`, proto.CloseInvalidPayload},
 		{"duplicate keys", text, `{"type":"subscribe","channel":"a","channel":"b"}`, proto.CloseInvalidPayload},
 		{"duplicate keys, escaped", text, `{"type":"subscribe","channel":"a","chann\u0065l":"b"}`, proto.CloseInvalidPayload},
 		{"TYPE", text, `{"TYPE":"ping"}`, proto.CloseInvalidPayload},
-		{"101 channels", text, `{"type":"subscribe","channels":` + jsonOf(make([]string, 101)) + `}`, proto.CloseInvalidPayload},
+		{"101 channels", text, `{"type":"subscribe","channels":` + jsonOf(make([]string, 101)) + `}`,
+			proto.CloseInvalidPayload},
 		{"two values", text, `{"type":"ping"}{"type":"ping"}`, proto.CloseInvalidPayload},
 		{"a number as channel", text, `{"type":"subscribe","channel":1}`, proto.CloseInvalidPayload},
 		{"an empty frame", text, ``, proto.CloseInvalidPayload},
@@ -67,7 +69,8 @@ func TestHostileFrames(t *testing.T) {
 		}
 	})
 	for name, frame := range map[string]string{
-		"a flood of pings": "\x89\x80\x00\x00\x00\x00", "of pongs": "\x8a\x80\x00\x00\x00\x00", "of empty fragments": "\x00\x80\x00\x00\x00\x00",
+		"a flood of pings": "\x89\x80\x00\x00\x00\x00", "of pongs": "\x8a\x80\x00\x00\x00\x00",
+		"of empty fragments": "\x00\x80\x00\x00\x00\x00",
 	} {
 		t.Run(name, func(t *testing.T) {
 			cl, _ := g.connect("")
@@ -123,14 +126,19 @@ func TestHostileURLs(t *testing.T) {
 		{"since of a kilobyte", "since=" + strings.Repeat("9", 1024), proto.CloseBadRequest},
 		{"since beyond all numbers", "since=a-99999999999999999999", proto.CloseBadRequest},
 		{"the largest since", "since=" + b.epoch + "-18446744073709551615", 0}, // with a gap
-		{"token: forged", "token=" + signed(t, jwt.SigningMethodHS256, []byte("another secret of mine"), claims), proto.CloseTokenInvalid},
+		{"token: forged", "token=" + signed(t, jwt.SigningMethodHS256, []byte("another secret of mine"), claims),
+			proto.CloseTokenInvalid},
 		{"token: claims exchanged", "token=" + strings.Join(swapped, "."), proto.CloseTokenInvalid},
-		{"token: alg none", "token=" + signed(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims), proto.CloseTokenInvalid},
+		{"token: alg none", "token=" + signed(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims),
+			proto.CloseTokenInvalid},
 		{"token: alg None, by hand", "token=" + byHand(`{"alg":"None"}`), proto.CloseTokenInvalid},
 		{"token: HS512", "token=" + signed(t, jwt.SigningMethodHS512, []byte(jwtSecret), claims), proto.CloseTokenInvalid},
-		{"token: without exp", "token=" + signed(t, jwt.SigningMethodHS256, []byte(jwtSecret), without("exp")), proto.CloseTokenInvalid},
-		{"token: without sub", "token=" + signed(t, jwt.SigningMethodHS256, []byte(jwtSecret), without("sub")), proto.CloseTokenInvalid},
-		{"token: without channels", "token=" + signed(t, jwt.SigningMethodHS256, []byte(jwtSecret), without("channels")), proto.CloseTokenInvalid},
+		{"token: without exp", "token=" + signed(t, jwt.SigningMethodHS256, []byte(jwtSecret), without("exp")),
+			proto.CloseTokenInvalid},
+		{"token: without sub", "token=" + signed(t, jwt.SigningMethodHS256, []byte(jwtSecret), without("sub")),
+			proto.CloseTokenInvalid},
+		{"token: without channels", "token=" + signed(t, jwt.SigningMethodHS256, []byte(jwtSecret), without("channels")),
+			proto.CloseTokenInvalid},
 		{"token: expired", "token=" + token(t, "u", -time.Hour, ">"), proto.CloseTokenExpired},
 		{"token: huge", "token=" + strings.Repeat("x", 9000), proto.CloseTokenInvalid},
 		{"token: good", "channel=secret&token=" + good, 0},
@@ -171,12 +179,18 @@ func TestHostileHandshakes(t *testing.T) {
 		{"a page that looks", head + "\r\n", 426, proto.ProblemUpgrade},
 		{"no key", upgrade + "Sec-WebSocket-Version: 13\r\n\r\n", 426, proto.ProblemUpgrade},
 		{"a short key", upgrade + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n\r\n", 426, proto.ProblemUpgrade},
-		{"two versions", upgrade + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 426, proto.ProblemUpgrade},
-		{"the version twice", upgrade + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 426, proto.ProblemUpgrade},
-		{"an old version", upgrade + "Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 426, proto.ProblemUpgrade},
-		{"h2c by upgrade", head + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", 426, proto.ProblemUpgrade},
+		{"two versions", upgrade + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: " +
+			"dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 426, proto.ProblemUpgrade},
+		{"the version twice",
+			upgrade + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
+				"dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 426, proto.ProblemUpgrade},
+		{"an old version", upgrade + "Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 426,
+			proto.ProblemUpgrade},
+		{"h2c by upgrade", head + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: " +
+			"AAMAAABkAAQAAP__\r\n\r\n", 426, proto.ProblemUpgrade},
 		{"POST", "POST /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405, proto.ProblemMethod},
-		{"another origin", upgrade + "Origin: https://evil.example\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 403, proto.ProblemOrigin},
+		{"another origin", upgrade + "Origin: https://evil.example\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
+			"dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 403, proto.ProblemOrigin},
 		{"a huge URL", "GET /ws?channel=" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\nHost: x\r\n\r\n", 431, nil},
 		{"a huge header", head + "X: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", 431, nil},
 		{"prior knowledge of h2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 405, proto.ProblemMethod},
@@ -201,10 +215,12 @@ func TestHostileHandshakes(t *testing.T) {
 				return
 			}
 			var p proto.Problem
-			if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Type != c.problem.Type || resp.Header.Get("Content-Type") != "application/problem+json" {
+			if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || p.Type != c.problem.Type ||
+				resp.Header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("got %+v, %v; want a problem of type %s", p, err, c.problem.Type)
 			}
-			if got, spoken := resp.Header.Get("Sec-WebSocket-Version"), strings.Contains(c.request, "Version: 13") && strings.Count(c.request, "Version: ") == 1; spoken == (got == "13") && c.status == 426 {
+			if got, spoken := resp.Header.Get("Sec-WebSocket-Version"), strings.Contains(c.request, "Version: 13") &&
+				strings.Count(c.request, "Version: ") == 1; spoken == (got == "13") && c.status == 426 {
 				t.Errorf("got Sec-WebSocket-Version %q", got)
 			}
 			if c.status == 426 && resp.Header.Get("Upgrade") != "websocket" {
@@ -253,7 +269,8 @@ func TestFloodOfConnections(t *testing.T) {
 	g := b.gateway(func(c *Config) { c.MaxPerIP = 10 })
 	inside := 0
 	for i := range 50 {
-		c, _, err := g.try("", http.Header{"X-Forwarded-For": {fmt.Sprintf("192.0.2.%d", i)}, "Forwarded": {"for=192.0.2.1"}, "X-Real-Ip": {"192.0.2.1"}})
+		c, _, err := g.try("", http.Header{"X-Forwarded-For": {fmt.Sprintf("192.0.2.%d", i)}, "Forwarded": {"for=192.0.2.1"},
+			"X-Real-Ip": {"192.0.2.1"}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,8 @@ func TestGroup(t *testing.T) {
 		ip            string
 		total, online int
 		ok            bool
-	}{{"192.0.2.1", 1, 2, true}, {"192.0.2.1", 2, 3, true}, {"192.0.2.1", 2, 3, false}, {"192.0.2.2", 1, 4, true}, {"2001:db8::1", 1, 5, true}, {"2001:db8::2", 2, 6, true}, {"2001:db8::3", 2, 6, false}} {
+	}{{"192.0.2.1", 1, 2, true}, {"192.0.2.1", 2, 3, true}, {"192.0.2.1", 2, 3, false}, {"192.0.2.2", 1, 4, true},
+		{"2001:db8::1", 1, 5, true}, {"2001:db8::2", 2, 6, true}, {"2001:db8::3", 2, 6, false}} {
 		want := admission{total: c.total, online: c.online, ok: c.ok, over: !c.ok}
 		if a := l.add(netip.MustParseAddr(c.ip)); a != want {
 			t.Errorf("%d, %s: got %+v, want %+v", i, c.ip, a, want)
@@ -64,7 +65,8 @@ func TestConnectionsPerIP(t *testing.T) {
 	refused := func(forwarded string) {
 		t.Helper()
 		code, last := from(forwarded).closed()
-		if code != proto.CloseTooManyConnections || last.Code != code.String() || last.Detail != "this IP address has 2 connections already" {
+		if code != proto.CloseTooManyConnections || last.Code != code.String() ||
+			last.Detail != "this IP address has 2 connections already" {
 			t.Errorf("%s: got %d after %s", forwarded, code, last.raw)
 		}
 	}
@@ -80,7 +82,8 @@ func TestConnectionsPerIP(t *testing.T) {
 	from("2001:db8:1:3::1").want(proto.FrameWelcome)
 
 	_ = first.ws.Close()
-	natstest.Eventually(t, patience, "the first has left", func() bool { return len(g.log.with("client disconnected")) == 1 })
+	natstest.Eventually(t, patience, "the first has left",
+		func() bool { return len(g.log.with("client disconnected")) == 1 })
 	from("192.0.2.1").want(proto.FrameWelcome)
 	refused("192.0.2.1")
 }
@@ -110,7 +113,8 @@ func TestConnectionLog(t *testing.T) {
 		t.Fatalf("got %d lines", len(lines))
 	}
 	for i, line := range lines {
-		if line["remote"] != "127.0.0.1" || line["ip_connections"] != float64(i+1) || line["online"] != float64(i+1) || line["level"] != "INFO" {
+		if line["remote"] != "127.0.0.1" || line["ip_connections"] != float64(i+1) || line["online"] != float64(i+1) ||
+			line["level"] != "INFO" {
 			t.Errorf("connect %d: got %v", i, line)
 		}
 	}
@@ -118,9 +122,11 @@ func TestConnectionLog(t *testing.T) {
 		t.Errorf("conn: got %v, want %s", lines[0]["conn"], w.Connection)
 	}
 	_ = one.ws.Close()
-	natstest.Eventually(t, patience, "the first has left", func() bool { return len(g.log.with("client disconnected")) == 1 })
+	natstest.Eventually(t, patience, "the first has left",
+		func() bool { return len(g.log.with("client disconnected")) == 1 })
 	line := g.log.with("client disconnected")[0]
-	if line["conn"] != w.Connection || line["remote"] != "127.0.0.1" || line["ip_connections"] != 1.0 || line["online"] != 1.0 || line["reason"] != "normal" || line["took"] == nil {
+	if line["conn"] != w.Connection || line["remote"] != "127.0.0.1" || line["ip_connections"] != 1.0 ||
+		line["online"] != 1.0 || line["reason"] != "normal" || line["took"] == nil {
 		t.Errorf("disconnect: got %v", line)
 	}
 }

@@ -27,11 +27,13 @@ func BenchmarkLook(b *testing.B) {
 	const each = 64
 	var p proto.Pack
 	for i := range each {
-		p.Add(&proto.Message{Channel: fmt.Sprintf("user.%d", i), Event: "message", Data: fmt.Appendf(nil, "1%0119d", i), Sender: "bench", Time: "2026-11-22T16:58:36.123Z"},
+		p.Add(&proto.Message{Channel: fmt.Sprintf("user.%d", i), Event: "message", Data: fmt.Appendf(nil, "1%0119d", i),
+			Sender: "bench", Time: "2026-11-22T16:58:36.123Z"},
 			proto.Private{Accepted: time.Now(), Source: "192.0.2.1"})
 	}
 	msg := &nats.Msg{Subject: proto.SubjectPacks, Data: p.Body()}
-	h := hub.New(hub.Config{Shards: runtime.GOMAXPROCS(0), InboxMessages: liveBuffer, RecentMessages: 65536, RecentBytes: 64 << 20}, nil)
+	h := hub.New(hub.Config{Shards: runtime.GOMAXPROCS(0), InboxMessages: liveBuffer, RecentMessages: 65536,
+		RecentBytes: 64 << 20}, nil)
 	ctx, stop := context.WithCancel(b.Context())
 	var running sync.WaitGroup
 	running.Go(func() { h.Run(ctx) })

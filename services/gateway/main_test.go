@@ -85,7 +85,8 @@ func (b *broker) place(seq uint64) string {
 func message(channel, data string) *nats.Msg { return natsMessage(channel, data, false) }
 
 func natsMessage(channel, data string, ephemeral bool) *nats.Msg {
-	m := proto.Message{Channel: channel, Event: proto.DefaultEvent, Data: json.RawMessage(data), Sender: "test", Time: "2026-11-22T16:58:36.123Z"}
+	m := proto.Message{Channel: channel, Event: proto.DefaultEvent, Data: json.RawMessage(data), Sender: "test",
+		Time: "2026-11-22T16:58:36.123Z"}
 	return natstest.NewMsg(&m, natstest.Headers{Accepted: time.Now(), Source: "192.0.2.1"}, ephemeral)
 }
 
@@ -171,7 +172,8 @@ func (b *broker) run(pages fs.FS, change ...func(*Config)) *gate {
 	g := &gate{t: b.t, reg: prometheus.NewRegistry(), nc: b.Connect(), log: &lines{}}
 	g.ops = telemetry.NewOps(g.reg)
 	ctx, cancel := context.WithCancel(context.Background())
-	s, err := New(ctx, cfg, Deps{NATS: g.nc, Log: slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Registry: g.reg, Ops: g.ops, Pages: pages, Settings: b.settings})
+	log := slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s, err := New(ctx, cfg, Deps{NATS: g.nc, Log: log, Registry: g.reg, Ops: g.ops, Pages: pages, Settings: b.settings})
 	if err != nil {
 		cancel()
 		b.t.Fatalf("new gateway: %v", err)

@@ -35,7 +35,8 @@ func TestMetricNames(t *testing.T) {
 	found := map[string]bool{}
 	for _, f := range families {
 		found[f.GetName()] = true
-		if shared := []string{"herald_ready", "herald_nats_connected", "herald_stream_reachable"}; !strings.HasPrefix(f.GetName(), "herald_gateway_") && !slices.Contains(shared, f.GetName()) {
+		if shared := []string{"herald_ready", "herald_nats_connected", "herald_stream_reachable"}; !strings.HasPrefix(
+			f.GetName(), "herald_gateway_") && !slices.Contains(shared, f.GetName()) {
 			t.Errorf("%s is not ours", f.GetName())
 		}
 		for _, m := range f.GetMetric() {
@@ -51,8 +52,10 @@ func TestMetricNames(t *testing.T) {
 	for _, want := range []string{
 		"herald_gateway_connections", "herald_gateway_connections_opened_total", "herald_gateway_connections_closed_total",
 		"herald_gateway_deliveries_total", "herald_gateway_subscriptions", "herald_gateway_latency_seconds",
-		"herald_gateway_messages_received_total", "herald_gateway_position", "herald_gateway_refused_total", "herald_gateway_resumes_total",
-		"herald_gateway_repairs_total", "herald_gateway_lost_total", "herald_gateway_foreign_total", "herald_gateway_replayed_total",
+		"herald_gateway_messages_received_total", "herald_gateway_position", "herald_gateway_refused_total",
+		"herald_gateway_resumes_total",
+		"herald_gateway_repairs_total", "herald_gateway_lost_total", "herald_gateway_foreign_total",
+		"herald_gateway_replayed_total",
 	} {
 		if !found[want] {
 			t.Errorf("%s is missing", want)
@@ -112,6 +115,7 @@ func TestDistanceFromTheEnd(t *testing.T) {
 	}
 	b.Stop()
 	natstest.Eventually(t, patience, "it says that NATS is gone", func() bool {
-		return g.gauge("herald_nats_connected") == 0 && g.gauge("herald_stream_reachable") == 0 && g.gauge("herald_ready") == 0
+		return g.gauge("herald_nats_connected") == 0 && g.gauge("herald_stream_reachable") == 0 &&
+			g.gauge("herald_ready") == 0
 	})
 }

@@ -31,7 +31,8 @@ func (g *gate) stranger(ctx context.Context, query, header string) *stranger {
 		return nil
 	}
 	context.AfterFunc(ctx, func() { _ = nc.Close() })
-	_, _ = io.WriteString(nc, "GET /ws?"+query+" HTTP/1.1\r\nHost: "+g.Addr().String()+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+	_, _ = io.WriteString(nc, "GET /ws?"+query+" HTTP/1.1\r\nHost: "+g.Addr().String()+
+		"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		header+"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
 	s := &stranger{nc, bufio.NewReader(nc)}
 	resp, err := http.ReadResponse(s.lines, nil)
@@ -121,7 +122,8 @@ func TestNeighboursOfHostileClients(t *testing.T) {
 		}},
 		{"forged tokens", 8, func(ctx context.Context, g *gate, _ string) {
 			if s := g.stranger(ctx, "", ""); s != nil {
-				s.paced(ctx, op, func(int) []byte { return fmt.Appendf(nil, `{"type":"auth","token":%q}`, byHand(`{"alg":"HS256"}`)+"x") })
+				s.paced(ctx, op,
+					func(int) []byte { return fmt.Appendf(nil, `{"type":"auth","token":%q}`, byHand(`{"alg":"HS256"}`)+"x") })
 			}
 		}},
 		{"frames that are no JSON", 4, func(ctx context.Context, g *gate, _ string) {

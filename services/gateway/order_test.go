@@ -211,7 +211,8 @@ func TestHammer(t *testing.T) {
 	wandering.Wait()
 	for i, w := range wanderers {
 		if want := h.after(w.begin, w.names); !slices.Equal(w.got, want) {
-			t.Errorf("client %d, %q from %d: got %d messages, want %d; first difference: %v", i, w.names, w.begin, len(w.got), len(want), firstDifference(w.got, want))
+			t.Errorf("client %d, %q from %d: got %d messages, want %d; first difference: %v", i, w.names, w.begin, len(w.got),
+				len(want), firstDifference(w.got, want))
 		}
 	}
 	visits, deliveries := 0, 0
@@ -225,7 +226,8 @@ func TestHammer(t *testing.T) {
 func firstDifference(got, want []uint64) string {
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || got[i] != want[i] {
-			return fmt.Sprintf("at %d: got %v, want %v", i, got[min(i, len(got)):min(i+3, len(got))], want[min(i, len(want)):min(i+3, len(want))])
+			return fmt.Sprintf("at %d: got %v, want %v", i, got[min(i, len(got)):min(i+3, len(got))],
+				want[min(i, len(want)):min(i+3, len(want))])
 		}
 	}
 	return "none"

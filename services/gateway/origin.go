@@ -156,7 +156,8 @@ func (t *strangers) report(s *Service, r *http.Request, origin string) {
 	if known || n >= maxStrangers {
 		return
 	}
-	s.log.Warn("a page of another origin was refused; if it may connect, add its origin to HERALD_ALLOWED_ORIGINS (-allowed-origins)", "origin", origin, "host", r.Host)
+	s.log.Warn("a page of another origin was refused; if it may connect, add its origin to HERALD_ALLOWED_ORIGINS "+
+		"(-allowed-origins)", "origin", origin, "host", r.Host)
 	if n == maxStrangers-1 {
 		s.log.Warn("further origins that are refused are not reported; herald_gateway_refused_total counts them",
 			"origins", maxStrangers)

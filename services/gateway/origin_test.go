@@ -58,7 +58,8 @@ func TestOrigin(t *testing.T) {
 		{"a mask of an IDN", []string{"https://*.bücher.example"}, "https://a.xn--bcher-kva.example", "a.example", true},
 		{"any port", []string{"http://localhost:*"}, "http://localhost:5173", "localhost:5000", true},
 		{"any port, the scheme's own", []string{"http://localhost:*"}, "http://localhost", "localhost:5000", true},
-		{"any port, another host", []string{"http://localhost:*"}, "http://localhost.evil.example:5173", "localhost:5000", false},
+		{"any port, another host", []string{"http://localhost:*"}, "http://localhost.evil.example:5173",
+			"localhost:5000", false},
 		{"null on the list", []string{"null"}, "null", "a.example", true},
 		{"only null on the list", []string{"null"}, "https://b.example", "a.example", false},
 		{"file on the list", []string{"file://"}, "file://", "a.example", true},
@@ -87,9 +88,12 @@ func TestOrigin(t *testing.T) {
 // What no browser sends is refused at start, not waited for.
 func TestOriginsThatCanNeverMatch(t *testing.T) {
 	for _, o := range []string{
-		"example.com", "https://", "https://example.com/path", "https://example.com?x", "https://example.com#x", "https://u:p@example.com", "https://a.*.example.com",
-		"https://*example.com", "https://*.*.example.com", "https://exa mple.com", "https://example.com:0", "https://example.com:99999", "https://example.com:x", "https://example.com:80:*",
-		"wss://example.com", "ws://example.com", "", "https://*", "//example.com", "*.example.com", "localhost:5173", "https://exam\x00ple.com", "none", "Null",
+		"example.com", "https://", "https://example.com/path", "https://example.com?x", "https://example.com#x",
+		"https://u:p@example.com", "https://a.*.example.com",
+		"https://*example.com", "https://*.*.example.com", "https://exa mple.com", "https://example.com:0",
+		"https://example.com:99999", "https://example.com:x", "https://example.com:80:*",
+		"wss://example.com", "ws://example.com", "", "https://*", "//example.com", "*.example.com", "localhost:5173",
+		"https://exam\x00ple.com", "none", "Null",
 	} {
 		if _, err := parseAllowed([]string{o}); err == nil {
 			t.Errorf("%q is accepted", o)
@@ -116,13 +120,19 @@ func TestOriginBehindAProxy(t *testing.T) {
 		{"no port", "https://a.example:8443", "a.example", nil, true, false},
 		{"another host", "https://b.example", "a.example", nil, false, false},
 		{"another port of the same host", "http://a.example:5173", "a.example:5000", nil, false, false},
-		{"X-Forwarded-Host", "https://a.example", "internal:8081", http.Header{"X-Forwarded-Host": {"a.example"}}, true, false},
-		{"X-Forwarded-Host with a port", "https://a.example:8443", "internal:8081", http.Header{"X-Forwarded-Host": {"a.example:8443"}}, true, false},
-		{"a list of them", "https://a.example", "internal:8081", http.Header{"X-Forwarded-Host": {"a.example, proxy.internal"}}, true, false},
-		{"X-Forwarded-Host of another", "https://b.example", "b.example", http.Header{"X-Forwarded-Host": {"a.example"}}, false, true},
+		{"X-Forwarded-Host", "https://a.example", "internal:8081", http.Header{"X-Forwarded-Host": {"a.example"}},
+			true, false},
+		{"X-Forwarded-Host with a port", "https://a.example:8443", "internal:8081",
+			http.Header{"X-Forwarded-Host": {"a.example:8443"}}, true, false},
+		{"a list of them", "https://a.example", "internal:8081",
+			http.Header{"X-Forwarded-Host": {"a.example, proxy.internal"}}, true, false},
+		{"X-Forwarded-Host of another", "https://b.example", "b.example", http.Header{"X-Forwarded-Host": {"a.example"}},
+			false, true},
 		{"X-Forwarded-Port", "https://a.example:8443", "a.example", http.Header{"X-Forwarded-Port": {"8443"}}, true, false},
-		{"X-Forwarded-Port, the scheme's own", "https://a.example", "a.example:8081", http.Header{"X-Forwarded-Port": {"443"}}, true, false},
-		{"X-Forwarded-Port of another", "https://a.example:5173", "a.example", http.Header{"X-Forwarded-Port": {"443"}}, false, false},
+		{"X-Forwarded-Port, the scheme's own", "https://a.example", "a.example:8081",
+			http.Header{"X-Forwarded-Port": {"443"}}, true, false},
+		{"X-Forwarded-Port of another", "https://a.example:5173", "a.example", http.Header{"X-Forwarded-Port": {"443"}},
+			false, false},
 	} {
 		for trusted, want := range map[string]bool{"192.0.2.1": c.want, "198.51.100.1": c.direct} {
 			s := &Service{}

@@ -132,7 +132,8 @@ func hostOf(host string, masks bool) (string, error) {
 		prefix, host = "*.", rest
 	}
 	if strings.Contains(host, "*") {
-		return "", errors.New("* stands for whole labels in front, as in https://*.example.com, for a port, as in http://localhost:*, or alone for every origin")
+		return "", errors.New("* stands for whole labels in front, as in https://*.example.com, for a port, as in " +
+			"http://localhost:*, or alone for every origin")
 	}
 	ascii, err := idna.Lookup.ToASCII(host)
 	if err != nil {

@@ -35,7 +35,9 @@ func (s *Service) mountPages(r chi.Router) {
 	r.Get("/client/*", func(w http.ResponseWriter, r *http.Request) {
 		p := s.pageOf(r)
 		if !p.allowed {
-			s.refused(r, "origin", http.StatusForbidden, 0, "the page got the file, and its browser does not let it use it; add "+p.origin+" to HERALD_ALLOWED_ORIGINS if it should")
+			s.refused(r, "origin", http.StatusForbidden, 0,
+				"the page got the file, and its browser does not let it use it; add "+p.origin+
+					" to HERALD_ALLOWED_ORIGINS if it should")
 			s.strangers.report(s, r, p.origin)
 		}
 		s.shareWith(w, p)

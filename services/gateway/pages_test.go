@@ -71,7 +71,8 @@ func TestPages(t *testing.T) {
 			t.Errorf("%s: got %s, %s, %.60q", c.path, resp.Status, resp.Header.Get("Content-Type"), body)
 		}
 		policy := resp.Header.Get("Content-Security-Policy")
-		if !strings.Contains(policy, "default-src 'none'") || !strings.Contains(policy, "frame-ancestors 'none'") || strings.Contains(policy, "unsafe") {
+		if !strings.Contains(policy, "default-src 'none'") || !strings.Contains(policy, "frame-ancestors 'none'") ||
+			strings.Contains(policy, "unsafe") {
 			t.Errorf("%s: Content-Security-Policy %q", c.path, policy)
 		}
 		if resp.Header.Get("X-Content-Type-Options") != "nosniff" {

@@ -33,7 +33,8 @@ func TestPusherGoodbyes(t *testing.T) {
 	if err := store.Add(t.Context(), shop()); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, patience, "the app is there again", func() bool { return g.apps.known.ByID("3") != nil && g.conns.Len() == 0 })
+	natstest.Eventually(t, patience, "the app is there again",
+		func() bool { return g.apps.known.ByID("3") != nil && g.conns.Len() == 0 })
 	again := g.pusher()
 	if err := g.stop(); err != nil {
 		t.Fatal(err)
@@ -101,7 +102,8 @@ func TestPusherHandshake(t *testing.T) {
 		t.Errorf("got %d", resp.StatusCode)
 	}
 	d := websocket.Dialer{HandshakeTimeout: patience}
-	if _, resp, err := d.Dial("ws://"+g.Addr().String()+"/app/"+shopKey+"?protocol=7", http.Header{"Origin": {"https://evil.example"}}); err == nil || resp.StatusCode != http.StatusForbidden {
+	if _, resp, err := d.Dial("ws://"+g.Addr().String()+"/app/"+shopKey+"?protocol=7",
+		http.Header{"Origin": {"https://evil.example"}}); err == nil || resp.StatusCode != http.StatusForbidden {
 		t.Errorf("another origin: got %v, %v", resp, err)
 	}
 	if app := g.apps.running["3"]; app != nil && len(app.clients) > 0 {
@@ -118,7 +120,8 @@ func TestPusherExcludedSocket(t *testing.T) {
 	other.subscribe("a", "")
 	var last uint64
 	for i, except := range []string{"", one.socket, "", "9.9", one.socket, other.socket} {
-		m := proto.Message{Channel: "pusher.3.a", Event: "message", Data: json.RawMessage(fmt.Sprint(i)), Sender: "shop", Time: "2026-11-22T16:58:36.123Z"}
+		m := proto.Message{Channel: "pusher.3.a", Event: "message", Data: json.RawMessage(fmt.Sprint(i)), Sender: "shop",
+			Time: "2026-11-22T16:58:36.123Z"}
 		ack, err := b.js.PublishMsg(t.Context(), natstest.NewMsg(&m, natstest.Headers{Except: except}, false))
 		if err != nil {
 			t.Fatal(err)
@@ -177,7 +180,8 @@ func TestPusherIdleClient(t *testing.T) {
 	g.pusher().subscribe("orders", "")
 	goroutines, before := runtime.NumGoroutine(), inUse()
 	g.bringTo(shopPath, clients)
-	natstest.Eventually(t, patience, "the goroutines of the handshakes have ended", func() bool { return runtime.NumGoroutine()-goroutines <= mostGoroutines })
+	natstest.Eventually(t, patience, "the goroutines of the handshakes have ended",
+		func() bool { return runtime.NumGoroutine()-goroutines <= mostGoroutines })
 	each := (inUse() - before) / clients
 	t.Logf("%d bytes of heap and stack for each of %d idle clients", each, clients)
 	if each > mostBytes {
@@ -188,7 +192,9 @@ func TestPusherIdleClient(t *testing.T) {
 // A message is encoded once for all clients of the protocol.
 func TestPusherEncodedOnce(t *testing.T) {
 	a := shop()
-	m := &hub.Message{Channel: "pusher.3.orders", ID: "e-1", Body: []byte(`{"id":"e-1","channel":"pusher.3.orders","event":"message","data":{"n":1},"sender":"shop","time":"2026-11-22T16:58:36.123Z"}`)}
+	m := &hub.Message{Channel: "pusher.3.orders", ID: "e-1",
+		Body: []byte(`{"id":"e-1","channel":"pusher.3.orders","event":"message","data":{"n":1},"sender":"shop",` +
+			`"time":"2026-11-22T16:58:36.123Z"}`)}
 	words := pusherWords(&a)
 	first := m.Encoded(words[0].message)
 	if again := m.Encoded(words[1].message); len(first) == 0 || &first[0] != &again[0] {

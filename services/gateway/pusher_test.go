@@ -50,7 +50,8 @@ func shopGateway(t testing.TB, change ...func(*Config)) (*broker, *gate, *keysto
 		t.Fatal(err)
 	}
 	g := b.gateway(change...)
-	natstest.Eventually(t, patience, "the apps are known", func() bool { return g.apps.known.ByKey(shopKey, time.Now()) != nil && g.apps.loaded.Load() })
+	natstest.Eventually(t, patience, "the apps are known",
+		func() bool { return g.apps.known.ByKey(shopKey, time.Now()) != nil && g.apps.loaded.Load() })
 	return b, g, store
 }
 
@@ -192,26 +193,42 @@ func TestPusherRules(t *testing.T) {
 		name, send string
 		want       []string // parts of the answers, in order
 	}{
-		{"ping: it will respond to a pusher:ping event with a pusher:pong event", `{"event":"pusher:ping","data":{}}`, []string{`{"event":"pusher:pong","data":"{}"}`}},
-		{"subscribe: public", `{"event":"pusher:subscribe","data":{"auth":"","channel":"a"}}`, []string{`"event":"pusher_internal:subscription_succeeded","channel":"a"`}},
-		{"subscribe: again", `{"event":"pusher:subscribe","data":{"channel":"a"}}`, []string{`"event":"pusher_internal:subscription_succeeded","channel":"a"`}},
-		{"double encoding: data of a pusher: event may be a string", `{"event":"pusher:subscribe","data":"{\"channel\":\"b\"}"}`, []string{`subscription_succeeded","channel":"b"`}},
-		{"subscribe: private, signed", fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":%q}}`, auth("private-x")), []string{`subscription_succeeded","channel":"private-x"`}},
-		{"subscribe: private, the signature of another channel", fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":"private-y","auth":%q}}`, auth("private-x")), []string{`"code":4009`, `"event":"pusher:subscription_error"`}},
-		{"subscribe: private, without", `{"event":"pusher:subscribe","data":{"channel":"private-y"}}`, []string{`"code":4009`, `"status":401`}},
-		{"subscribe: presence", `{"event":"pusher:subscribe","data":{"channel":"presence-y"}}`, []string{`presence channels are not supported`, `"status":501`}},
-		{"subscribe: encrypted", `{"event":"pusher:subscribe","data":{"channel":"private-encrypted-y"}}`, []string{`encrypted channels are not supported`, `"status":501`}},
-		{"channel naming conventions", `{"event":"pusher:subscribe","data":{"channel":"a b"}}`, []string{`invalid channel name`}},
-		{"channel naming conventions: # is reserved", `{"event":"pusher:subscribe","data":{"channel":"#server-to-user-1"}}`, []string{`invalid channel name`}},
-		{"channel naming conventions: no wildcards", `{"event":"pusher:subscribe","data":{"channel":"*"}}`, []string{`invalid channel name`}},
-		{"channel naming conventions: length", `{"event":"pusher:subscribe","data":{"channel":"` + strings.Repeat("a", 165) + `"}}`, []string{`invalid channel name`}},
-		{"cache miss", `{"event":"pusher:subscribe","data":{"channel":"cache-x"}}`, []string{`subscription_succeeded","channel":"cache-x"`, `"event":"pusher:cache_miss","channel":"cache-x"`}},
+		{"ping: it will respond to a pusher:ping event with a pusher:pong event", `{"event":"pusher:ping","data":{}}`,
+			[]string{`{"event":"pusher:pong","data":"{}"}`}},
+		{"subscribe: public", `{"event":"pusher:subscribe","data":{"auth":"","channel":"a"}}`,
+			[]string{`"event":"pusher_internal:subscription_succeeded","channel":"a"`}},
+		{"subscribe: again", `{"event":"pusher:subscribe","data":{"channel":"a"}}`,
+			[]string{`"event":"pusher_internal:subscription_succeeded","channel":"a"`}},
+		{"double encoding: data of a pusher: event may be a string",
+			`{"event":"pusher:subscribe","data":"{\"channel\":\"b\"}"}`, []string{`subscription_succeeded","channel":"b"`}},
+		{"subscribe: private, signed", fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":%q}}`,
+			auth("private-x")), []string{`subscription_succeeded","channel":"private-x"`}},
+		{"subscribe: private, the signature of another channel",
+			fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":"private-y","auth":%q}}`, auth("private-x")),
+			[]string{`"code":4009`, `"event":"pusher:subscription_error"`}},
+		{"subscribe: private, without", `{"event":"pusher:subscribe","data":{"channel":"private-y"}}`,
+			[]string{`"code":4009`, `"status":401`}},
+		{"subscribe: presence", `{"event":"pusher:subscribe","data":{"channel":"presence-y"}}`,
+			[]string{`presence channels are not supported`, `"status":501`}},
+		{"subscribe: encrypted", `{"event":"pusher:subscribe","data":{"channel":"private-encrypted-y"}}`,
+			[]string{`encrypted channels are not supported`, `"status":501`}},
+		{"channel naming conventions", `{"event":"pusher:subscribe","data":{"channel":"a b"}}`,
+			[]string{`invalid channel name`}},
+		{"channel naming conventions: # is reserved", `{"event":"pusher:subscribe","data":{"channel":"#server-to-user-1"}}`,
+			[]string{`invalid channel name`}},
+		{"channel naming conventions: no wildcards", `{"event":"pusher:subscribe","data":{"channel":"*"}}`,
+			[]string{`invalid channel name`}},
+		{"channel naming conventions: length", `{"event":"pusher:subscribe","data":{"channel":"` + strings.Repeat("a", 165) +
+			`"}}`, []string{`invalid channel name`}},
+		{"cache miss", `{"event":"pusher:subscribe","data":{"channel":"cache-x"}}`,
+			[]string{`subscription_succeeded","channel":"cache-x"`, `"event":"pusher:cache_miss","channel":"cache-x"`}},
 		{"client events", `{"event":"client-typing","channel":"private-x","data":{}}`, []string{`"code":4301`}},
 		{"signin", `{"event":"pusher:signin","data":{"auth":"x","user_data":"{}"}}`, []string{`user authentication`}},
 		{"unknown event", `{"event":"pusher:nonsense","data":{}}`, []string{`pusher:error`}},
 		{"no event", `{"data":{}}`, []string{`pusher:error`}},
 		{"no JSON", `hello`, []string{`pusher:error`}},
-		{"a wrong place to resume from", `{"event":"pusher:subscribe","data":{"channel":"c","since":"?"}}`, []string{`pusher:error`, `"BadSince"`}},
+		{"a wrong place to resume from", `{"event":"pusher:subscribe","data":{"channel":"c","since":"?"}}`,
+			[]string{`pusher:error`, `"BadSince"`}},
 		{"unsubscribe, and it goes on", `{"event":"pusher:unsubscribe","data":{"channel":"a"}}`, nil},
 		{"unsubscribe what is not there", `{"event":"pusher:unsubscribe","data":{"channel":"z"}}`, nil},
 		{"pong", `{"event":"pusher:pong","data":{}}`, nil},
@@ -248,7 +265,8 @@ func TestPusherMessages(t *testing.T) {
 	last := b.publish("pusher.3.a.~.b", `7`)
 	b.publish("pusher.4.orders", `"of another app"`)
 	for _, want := range []string{
-		`"channel":"orders","data":"{\"n\":\"a\\\"b\"}"`, `"channel":"orders","data":"plain \u00e9"`, `"channel":"orders","data":"[1,2]"`, `"channel":"a..b","data":"7"`,
+		`"channel":"orders","data":"{\"n\":\"a\\\"b\"}"`, `"channel":"orders","data":"plain \u00e9"`,
+		`"channel":"orders","data":"[1,2]"`, `"channel":"a..b","data":"7"`,
 	} {
 		if e := c.want("message"); !strings.Contains(e.raw, want) || e.ID == "" {
 			t.Errorf("got %s, want %s", e.raw, want)

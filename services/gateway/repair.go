@@ -90,7 +90,8 @@ func (f *feed) switchServer(ctx context.Context) bool {
 	f.process = process
 	wait, cancel := context.WithTimeout(ctx, epochWait)
 	defer cancel()
-	_ = retry.Policy{Pause: 20 * time.Millisecond}.Until(wait, func(ctx context.Context) error { // fails only when wait ends
+	// fails only when wait ends
+	_ = retry.Policy{Pause: 20 * time.Millisecond}.Until(wait, func(ctx context.Context) error {
 		state, err := f.reader.State(ctx)
 		if err == nil && !state.Epochs.Covers(f.nc) {
 			err = errNoEpoch
@@ -124,7 +125,8 @@ func (f *feed) repair(ctx context.Context, upTo uint64) {
 		for f.at < upTo && ctx.Err() == nil {
 			err := f.repairPage(ctx, upTo)
 			if errors.Is(err, errBeyond) {
-				f.log.Warn("a NATS message bears a sequence that the stream has not reached; is somebody publishing under "+proto.SubjectLive+"?", "seq", upTo)
+				f.log.Warn("a NATS message bears a sequence that the stream has not reached; is somebody publishing under "+
+					proto.SubjectLive+"?", "seq", upTo)
 				return nil
 			}
 			if err != nil {

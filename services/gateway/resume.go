@@ -114,7 +114,8 @@ type replay struct {
 	// end is where the replay ends. If the client follows channel already, it is that subscription's follow.after: what is
 	// behind reaches the client through it. hub.Now: the client does not follow channel yet.
 	end uint64
-	// had is what the client has without a gap: every message after had, up to since, was sent to it. A gap frame raises it.
+	// had is what the client has without a gap: every message after had, up to since, was sent to it. A gap frame raises
+	// it.
 	had      uint64
 	complete bool   // no gap frame was sent
 	from     string // where the messages were read: memory or stream; a label of the metric
@@ -188,8 +189,8 @@ func (s *Service) isFar(since uint64) bool {
 	return recent.Count(since, recent.Last().Seq) > chunk
 }
 
-// goLive has the hub subscribe the client from r.since on, and returns false if more has to be replayed before. If the client
-// is subscribed already, it only notes how far back the replay reached.
+// goLive has the hub subscribe the client from r.since on, and returns false if more has to be replayed before. If the
+// client is subscribed already, it only notes how far back the replay reached.
 func (c *session) goLive(r *replay) bool {
 	since := r.since
 	if r.end != hub.Now {
@@ -209,7 +210,8 @@ func (c *session) goLive(r *replay) bool {
 		case r.channel != "":
 			r.answer(subscribed(r.channel, r.complete, c.id(j.Position.Seq)))
 		case c.asked.greet != nil:
-			c.conn.Push(c.asked.greet(proto.Welcome{Type: proto.FrameWelcome, Connection: c.conn.ID(), Channels: r.names, Resumed: r.complete, ID: c.id(j.Position.Seq)}))
+			c.conn.Push(c.asked.greet(proto.Welcome{Type: proto.FrameWelcome, Connection: c.conn.ID(), Channels: r.names,
+				Resumed: r.complete, ID: c.id(j.Position.Seq)}))
 		default:
 			id := c.id(j.Position.Seq)
 			if frames := append(c.words.place(id), c.confirm(r.complete, id)...); len(frames) > 0 {

@@ -37,7 +37,8 @@ func TestRetentionOvertakesAReplay(t *testing.T) {
 		case err != nil:
 			t.Fatalf("got %.200s: %v", f.raw, err)
 		case f.Type == proto.FrameGap:
-			if since, err := proto.ParseCursor(f.Since); f.Reason != proto.GapExpired || err != nil || proto.PackOf(since.Seq) != seen {
+			if since, err := proto.ParseCursor(f.Since); f.Reason != proto.GapExpired || err != nil ||
+				proto.PackOf(since.Seq) != seen {
 				t.Fatalf("after %d: got %s", seen, f.raw)
 			}
 			told = proto.PackOf(cur.Seq)

@@ -111,6 +111,7 @@ func TestRulesThatChange(t *testing.T) {
 	if err := a.Unset(t.Context(), "allowed-origins"); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, patience, "the origin is refused again", func() bool { return len(g.rules.Load().origins.exact) == 0 })
+	natstest.Eventually(t, patience, "the origin is refused again",
+		func() bool { return len(g.rules.Load().origins.exact) == 0 })
 	page(g, false)
 }

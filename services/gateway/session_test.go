@@ -68,7 +68,8 @@ func TestWelcome(t *testing.T) {
 		{"channel=", []string{}},
 	} {
 		_, w := g.connect(c.query)
-		want := fmt.Sprintf(`{"type":"welcome","connection":%q,"heartbeat":25,"channels":%s,"resumed":false,"id":%q}`, w.Connection, jsonOf(c.channels), b.id(last))
+		want := fmt.Sprintf(`{"type":"welcome","connection":%q,"heartbeat":25,"channels":%s,"resumed":false,"id":%q}`,
+			w.Connection, jsonOf(c.channels), b.id(last))
 		if w.raw != want || len(w.Connection) < 8 {
 			t.Errorf("%q:\n got %s\nwant %s", c.query, w.raw, want)
 		}
@@ -110,17 +111,31 @@ func TestFrames(t *testing.T) {
 	at := w.ID
 	for _, f := range []struct{ send, want string }{
 		{`{"type":"ping"}`, `{"type":"pong"}`},
-		{`{"type":"subscribe","channel":"public.a"}`, `{"type":"subscribed","channel":"public.a","resumed":false,"id":"` + at + `"}`},
-		{`{"type":"subscribe","channel":"public.a"}`, `{"type":"subscribed","channel":"public.a","resumed":false,"id":"` + at + `"}`},
-		{`{"type":"subscribe","channel":"public.*","since":"` + at + `"}`, `{"type":"subscribed","channel":"public.*","resumed":true,"id":"` + at + `"}`},
+		{`{"type":"subscribe","channel":"public.a"}`, `{"type":"subscribed","channel":"public.a","resumed":false,"id":"` +
+			at + `"}`},
+		{`{"type":"subscribe","channel":"public.a"}`, `{"type":"subscribed","channel":"public.a","resumed":false,"id":"` +
+			at + `"}`},
+		{`{"type":"subscribe","channel":"public.*","since":"` + at + `"}`,
+			`{"type":"subscribed","channel":"public.*","resumed":true,"id":"` + at + `"}`},
 		{`{"type":"unsubscribe","channel":"public.a"}`, `{"type":"unsubscribed","channel":"public.a"}`},
 		{`{"type":"unsubscribe","channel":"never.was"}`, `{"type":"unsubscribed","channel":"never.was"}`},
-		{`{"type":"subscribe","channel":"orders.eu"}`, `{"type":"error","code":"forbidden","detail":"\"orders.eu\" needs a token; without one you may follow broadcast, public.>","channel":"orders.eu"}`},
-		{`{"type":"subscribe","channel":">"}`, `{"type":"error","code":"forbidden","detail":"\">\" needs a token; without one you may follow broadcast, public.>","channel":">"}`},
-		{`{"type":"subscribe","channel":"public..a"}`, `{"type":"error","code":"bad-channel","detail":"invalid channel: \"public..a\" has an empty token"}`},
-		{`{"type":"unsubscribe","channel":"a b"}`, `{"type":"error","code":"bad-channel","detail":"invalid channel: byte 0x20 at position 1; only printable ASCII without spaces is allowed"}`},
-		{`{"type":"subscribe","channel":"public.b","since":"yesterday"}`, `{"type":"error","code":"bad-since","detail":"invalid id: \"yesterday\" is not an id that Herald gave out","channel":"public.b"}`},
-		{`{"type":"auth","token":"x.y.z"}`, `{"type":"error","code":"bad-token","detail":"the token is not valid: this server has no token keys (HERALD_JWT_SECRET or HERALD_JWKS)"}`},
+		{`{"type":"subscribe","channel":"orders.eu"}`,
+			`{"type":"error","code":"forbidden","detail":"\"orders.eu\" needs a token; without one you may follow broadcast, ` +
+				`public.>","channel":"orders.eu"}`},
+		{`{"type":"subscribe","channel":">"}`,
+			`{"type":"error","code":"forbidden","detail":"\">\" needs a token; without one you may follow broadcast, ` +
+				`public.>","channel":">"}`},
+		{`{"type":"subscribe","channel":"public..a"}`,
+			`{"type":"error","code":"bad-channel","detail":"invalid channel: \"public..a\" has an empty token"}`},
+		{`{"type":"unsubscribe","channel":"a b"}`,
+			`{"type":"error","code":"bad-channel","detail":"invalid channel: byte 0x20 at position 1; only printable ASCII ` +
+				`without spaces is allowed"}`},
+		{`{"type":"subscribe","channel":"public.b","since":"yesterday"}`,
+			`{"type":"error","code":"bad-since","detail":"invalid id: \"yesterday\" is not an id that Herald gave out",` +
+				`"channel":"public.b"}`},
+		{`{"type":"auth","token":"x.y.z"}`,
+			`{"type":"error","code":"bad-token","detail":"the token is not valid: this server has no token keys ` +
+				`(HERALD_JWT_SECRET or HERALD_JWKS)"}`},
 	} {
 		c.send("%s", f.send)
 		if got := c.next().raw; got != f.want {
@@ -152,7 +167,8 @@ func TestFramesThatEndIt(t *testing.T) {
 	} {
 		c, _ := g.connect("")
 		c.send("%s", frame)
-		if code, last := c.closed(); code != proto.CloseInvalidPayload || last.Code != "invalid-payload" || last.Detail == "" {
+		if code, last := c.closed(); code != proto.CloseInvalidPayload || last.Code != "invalid-payload" ||
+			last.Detail == "" {
 			t.Errorf("%s: got %d after %s, want 1007", name, code, last.raw)
 		}
 	}
@@ -225,7 +241,8 @@ func TestSessionPanics(t *testing.T) {
 	if code, _ := c.closed(); code != proto.CloseInternal {
 		t.Errorf("got %d, want %d", code, proto.CloseInternal)
 	}
-	if lines := g.log.with("a session panicked"); len(lines) != 1 || lines[0]["conn"] != w.Connection || lines[0]["level"] != "ERROR" {
+	if lines := g.log.with("a session panicked"); len(lines) != 1 || lines[0]["conn"] != w.Connection ||
+		lines[0]["level"] != "ERROR" {
 		t.Errorf("logged %v", lines)
 	}
 	other.ids(b.id(b.publish("broadcast", "1")))
@@ -253,7 +270,8 @@ func TestSubscribedForTheURL(t *testing.T) {
 			if got := strings.TrimSpace(f.Type + " " + f.Channel); got != w {
 				t.Errorf("%s: got %s, want %s", query, f.raw, w)
 			}
-			if f.Type == proto.FrameSubscribed && (f.ID != b.id(3) && f.ID != b.place(3) || f.Resumed != strings.Contains(query, "since")) {
+			if f.Type == proto.FrameSubscribed && (f.ID != b.id(3) && f.ID != b.place(3) ||
+				f.Resumed != strings.Contains(query, "since")) {
 				t.Errorf("%s: got %s", query, f.raw)
 			}
 		}
@@ -269,7 +287,8 @@ func TestSubscribedForTheURL(t *testing.T) {
 	e.want(proto.FrameWelcome)
 	b.publish("a", "4")
 	e.ids(b.id(3), b.id(4))
-	if len(e.told) != 2 || e.told[0].Channel != "a" || e.told[1].Channel != "b" || !e.told[1].Resumed || e.told[1].ID != b.id(3) && e.told[1].ID != b.place(3) {
+	if len(e.told) != 2 || e.told[0].Channel != "a" || e.told[1].Channel != "b" || !e.told[1].Resumed ||
+		e.told[1].ID != b.id(3) && e.told[1].ID != b.place(3) {
 		t.Errorf("over Server-Sent Events: got %v", e.told)
 	}
 }
@@ -280,11 +299,13 @@ func TestSubscribeInTheURL(t *testing.T) {
 	b := newBroker(t)
 	g := b.gateway(withTokens)
 	g.reached(b.publishMany(6, "public.a", "public.b@x")) // 1, 3, 5 and 2, 4, 6
-	query := url.Values{"channel": {"public.a"}, "since": {b.id(4)}, "subscribe": {"public.b@x@" + b.id(2), "secret", "public.c", "a..b", "public.d@x y", "public.d@all", "other"}}.Encode()
+	query := url.Values{"channel": {"public.a"}, "since": {b.id(4)}, "subscribe": {"public.b@x@" + b.id(2), "secret",
+		"public.c", "a..b", "public.d@x y", "public.d@all", "other"}}.Encode()
 	want := []string{
 		"welcome", b.id(5), "subscribed public.a", // as without the others
 		b.id(4), b.id(6), "subscribed public.b@x",
-		"error forbidden secret", "subscribed public.c", "error bad-channel", "error bad-since public.d", "subscribed public.d", "error forbidden other",
+		"error forbidden secret", "subscribed public.c", "error bad-channel", "error bad-since public.d",
+		"subscribed public.d", "error forbidden other",
 		b.id(7), // live
 	}
 	line := func(f frame) string {
@@ -325,7 +346,8 @@ func TestSubscribeInTheURL(t *testing.T) {
 		t.Errorf("got %s", f.raw)
 	}
 	alone.ids(b.id(7))
-	many := g.ask(http.DefaultClient, "http://"+g.Addr().String(), strings.Repeat("channel=public.a&", 50)+strings.Repeat("subscribe=public.b&", 51))
+	many := g.ask(http.DefaultClient, "http://"+g.Addr().String(), strings.Repeat("channel=public.a&", 50)+
+		strings.Repeat("subscribe=public.b&", 51))
 	if many.resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("101 names: got %s", many.resp.Status)
 	}

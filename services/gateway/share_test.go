@@ -27,7 +27,8 @@ func (g *gate) known(ip netip.Addr) int {
 func knows(t *testing.T, n int, gates ...*gate) {
 	t.Helper()
 	for i, g := range gates {
-		natstest.Eventually(t, patience, fmt.Sprintf("gateway %d knows of %d connections", i, n), func() bool { return g.known(loopback) == n })
+		natstest.Eventually(t, patience, fmt.Sprintf("gateway %d knows of %d connections", i, n),
+			func() bool { return g.known(loopback) == n })
 	}
 }
 
@@ -49,7 +50,8 @@ func TestLimitAcrossGateways(t *testing.T) {
 	gates = append(gates, late)
 	knows(t, limit, late)
 	for i, g := range gates {
-		if code, f := g.dial("").closed(); code != proto.CloseTooManyConnections || f.Detail != "this IP address has 10 connections already" {
+		if code, f := g.dial("").closed(); code != proto.CloseTooManyConnections ||
+			f.Detail != "this IP address has 10 connections already" {
 			t.Errorf("gateway %d: got %v, %s", i, code, f.raw)
 		}
 	}
@@ -106,7 +108,8 @@ func TestReports(t *testing.T) {
 	hear("a", 2, 7)
 	hear("a", 1, 50) // was overtaken
 	hear("b", 1, 3)
-	l.received(report{Gateway: "c", Version: 1, Counts: map[string]int{"nonsense": 9, httpx.AddressGroup(ip).String(): -4}})
+	l.received(report{Gateway: "c", Version: 1, Counts: map[string]int{"nonsense": 9,
+		httpx.AddressGroup(ip).String(): -4}})
 	if n := l.elsewhere(httpx.AddressGroup(ip)); n != 10 {
 		t.Errorf("got %d elsewhere, want 10", n)
 	}
@@ -123,7 +126,8 @@ func TestReports(t *testing.T) {
 	}
 
 	s := &sharing{ips: l, id: "me", known: map[string]time.Time{"you": {}}}
-	for _, data := range []string{"", "{", `{"gateway":"me","counts":{"192.0.2.1/32":5}}`, `{"counts":{"192.0.2.1/32":5}}`, `[]`} {
+	for _, data := range []string{"", "{", `{"gateway":"me","counts":{"192.0.2.1/32":5}}`,
+		`{"counts":{"192.0.2.1/32":5}}`, `[]`} {
 		s.receive(&nats.Msg{Data: []byte(data)})
 	}
 	if n := l.elsewhere(httpx.AddressGroup(netip.MustParseAddr("192.0.2.1"))); n != 0 {

@@ -16,7 +16,8 @@ func TestShareOfAProcessor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newShares(false)
 		l.slowness = 1
-		one, same, other := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2"), netip.MustParseAddr("192.0.2.1")
+		one, same, other := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2"),
+			netip.MustParseAddr("192.0.2.1")
 		if wait := l.pay(one, shareAhead); wait != 0 {
 			t.Errorf("work ahead: waits %s", wait)
 		}
@@ -66,7 +67,8 @@ func TestSubscriptionsOfOneAddress(t *testing.T) {
 	refused := func(c *client) {
 		t.Helper()
 		c.send(`{"type":"subscribe","channel":"b.000"}`)
-		if f := c.want(proto.FrameError); f.Code != proto.ErrorLimit || f.Channel != "b.000" || !strings.Contains(f.Detail, "address") {
+		if f := c.want(proto.FrameError); f.Code != proto.ErrorLimit || f.Channel != "b.000" ||
+			!strings.Contains(f.Detail, "address") {
 			t.Errorf("got %s", f.raw)
 		}
 	}

@@ -12,7 +12,8 @@ import (
 func TestSocketIOBinary(t *testing.T) {
 	b := newBroker(t)
 	g, other := b.socketio(), b.socketio()
-	const data, packet = `"data:application/octet-stream;base64,AQID"`, `451-["message",{"data":{"_placeholder":true,"num":0}}]`
+	const data, packet = `"data:application/octet-stream;base64,AQID"`,
+		`451-["message",{"data":{"_placeholder":true,"num":0}}]`
 	attachment := func(s *sock, want string) {
 		s.t.Helper()
 		_ = s.ws.SetReadDeadline(time.Now().Add(patience))
@@ -52,7 +53,8 @@ func TestSocketIOBinary(t *testing.T) {
 	polls.get(packet + "\x1ebAQID")
 	polls3.get("54:" + packet + "6:b4AQID")
 	r := polls3b.do(http.MethodGet, "")
-	if want := "\x00\x05\x04\xff" + packet + "\x01\x04\xff\x04\x01\x02\x03"; r.kind != "application/octet-stream" || r.body[:min(len(r.body), len(want))] != want {
+	if want := "\x00\x05\x04\xff" + packet + "\x01\x04\xff\x04\x01\x02\x03"; r.kind != "application/octet-stream" ||
+		r.body[:min(len(r.body), len(want))] != want {
 		t.Errorf("a payload of bytes: got %+v", r)
 	}
 

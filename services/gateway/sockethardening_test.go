@@ -213,8 +213,9 @@ func TestPollingTooMuch(t *testing.T) {
 		body   string
 		status int
 	}{
-		"a payload above the limit":            {4, "", "4" + strings.Repeat("x", maxPayload), 413},
-		"the same in revision 3":               {3, "&b64=1", fmt.Sprintf("%d:4%s", maxPayload+1, strings.Repeat("x", maxPayload)), 413},
+		"a payload above the limit": {4, "", "4" + strings.Repeat("x", maxPayload), 413},
+		"the same in revision 3": {3, "&b64=1",
+			fmt.Sprintf("%d:4%s", maxPayload+1, strings.Repeat("x", maxPayload)), 413},
 		"a form above the limit":               {3, "&j=0", "d=" + strings.Repeat("%78", maxPayload+1), 413},
 		"a form above any":                     {3, "&j=0", "d=" + strings.Repeat("x", 4*maxPayload), 413},
 		"more packets than may be":             {4, "", strings.Repeat("3\x1e", 256) + "3", 400},

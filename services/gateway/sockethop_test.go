@@ -132,7 +132,8 @@ func TestPollingOwnerKilled(t *testing.T) {
 func TestPollingSubjects(t *testing.T) {
 	b := newBroker(t)
 	g := b.socketio()
-	for _, sid := range []string{"*.x", ">.x", "a b.x", "$JS.API.INFO", "", ".", strings.Repeat("a", 41) + ".x", "A.x", "..%0d%0a"} {
+	for _, sid := range []string{"*.x", ">.x", "a b.x", "$JS.API.INFO", "", ".", strings.Repeat("a", 41) + ".x", "A.x",
+		"..%0d%0a"} {
 		if owner, _, _ := strings.Cut(sid, "."); node.MatchString(owner) {
 			t.Errorf("%q would be asked for", owner)
 		}

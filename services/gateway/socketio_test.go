@@ -83,7 +83,8 @@ func TestSocketIO(t *testing.T) {
 		s.connected()
 	})
 	for name, c := range map[string]struct{ auth, want string }{
-		"no permission":      {`{"channels":["orders.eu"]}`, `^44\{"message":".*needs a token.*","data":\{"error":"forbidden","channel":"orders.eu"\}\}$`},
+		"no permission": {`{"channels":["orders.eu"]}`,
+			`^44\{"message":".*needs a token.*","data":\{"error":"forbidden","channel":"orders.eu"\}\}$`},
 		"a bad token":        {`{"token":"x"}`, `^44\{"message":".*","data":\{"error":"token-invalid"\}\}$`},
 		"a bad channel":      {`{"channels":["a b"]}`, `^44\{"message":.*bad-request`},
 		"a bad since":        {`{"since":"x y"}`, `^44\{"message":.*bad-request`},
@@ -165,9 +166,11 @@ func TestSocketIOSubscribe(t *testing.T) {
 	for _, c := range []struct{ emit, want string }{
 		{`421["subscribe","public.a"]`, `^431\[\{"channel":"public.a","resumed":false,"id":"[^"]+"\}\]$`},
 		{`422["subscribe",["public.a","public.b"]]`, `^432\[\[\{"channel":"public.a",.*\},\{"channel":"public.b",.*\}\]\]$`},
-		{`423["subscribe",{"channels":["public.c"],"since":"all"}]`, `^433\[\[\{"channel":"public.c","resumed":true,"id":"[^"]+"\}\]\]$`},
+		{`423["subscribe",{"channels":["public.c"],"since":"all"}]`,
+			`^433\[\[\{"channel":"public.c","resumed":true,"id":"[^"]+"\}\]\]$`},
 		{`424["subscribe",{"channel":"public.c"}]`, `^434\[\{"channel":"public.c"`},
-		{`425["subscribe",["public.a","orders"]]`, `^435\[\[\{"channel":"public.a",.*\},\{"error":"forbidden","detail":".*","channel":"orders"\}\]\]$`},
+		{`425["subscribe",["public.a","orders"]]`,
+			`^435\[\[\{"channel":"public.a",.*\},\{"error":"forbidden","detail":".*","channel":"orders"\}\]\]$`},
 		{`426["unsubscribe",["public.a","public.c"]]`, `^436\[\[\{"channel":"public.a"\},\{"channel":"public.c"\}\]\]$`},
 		{`427["subscribe","a b"]`, `^437\[\{"error":"bad-channel"`},
 		{`428["subscribe",{"channel":"public.a","since":"x y"}]`, `^438\[\{"error":"bad-since"`},
@@ -179,7 +182,8 @@ func TestSocketIOSubscribe(t *testing.T) {
 		{`429["auth","x"]`, `^439\[\{"error":"bad-token"`},
 		{`42["subscribe","orders"]`, `^42\["error",\{"data":".*needs a token.*","code":"forbidden","channel":"orders"\}\]$`},
 		{`42["shout","a"]`, `^42\["error",\{"data":".*","code":"bad-event"\}\]$`},
-		{`429["auth",{"token":"` + token(t, "u", time.Hour, "orders") + `"}]`, `^439\[\{"subject":"u","expires":"[^"]+"\}\]$`},
+		{`429["auth",{"token":"` + token(t, "u", time.Hour, "orders") + `"}]`,
+			`^439\[\{"subject":"u","expires":"[^"]+"\}\]$`},
 		{`429["subscribe","orders"]`, `^439\[\{"channel":"orders"`},
 	} {
 		s.send(c.emit)
@@ -209,7 +213,8 @@ func TestSocketIOLimit(t *testing.T) {
 	old.matches(`^42\["error",\{"data":"Too many connections from this IP!"`)
 	old.want("41")
 	_ = first.ws.Close()
-	natstest.Eventually(t, patience, "the log tells who left", func() bool { return len(g.log.with("client disconnected")) == 1 })
+	natstest.Eventually(t, patience, "the log tells who left",
+		func() bool { return len(g.log.with("client disconnected")) == 1 })
 	g.io("", nil)
 	if got := len(g.log.with("client connected")); got != 2 {
 		t.Errorf("%d lines tell of clients that came, want 2", got)
@@ -317,10 +322,12 @@ func TestSocketIOOriginAndMethods(t *testing.T) {
 		if resp.StatusCode != c.status {
 			t.Errorf("%s: status %d, want %d", c.name, resp.StatusCode, c.status)
 		}
-		if allow := resp.Header.Get("Access-Control-Allow-Origin"); c.origin != "" && (allow == c.origin) != (c.status < 300) {
+		if allow := resp.Header.Get("Access-Control-Allow-Origin"); c.origin != "" &&
+			(allow == c.origin) != (c.status < 300) {
 			t.Errorf("%s: Access-Control-Allow-Origin %q", c.name, allow)
 		}
-		if methods := resp.Header.Get("Access-Control-Allow-Methods"); c.method == "OPTIONS" && c.status == 204 && !strings.Contains(methods, "POST") {
+		if methods := resp.Header.Get("Access-Control-Allow-Methods"); c.method == "OPTIONS" && c.status == 204 &&
+			!strings.Contains(methods, "POST") {
 			t.Errorf("%s: methods %q", c.name, methods)
 		}
 	}

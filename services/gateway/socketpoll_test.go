@@ -171,7 +171,8 @@ func TestEngineErrors(t *testing.T) {
 		{"a POST without a session", "POST", "EIO=4&transport=polling", g, engineio.BadHandshakeMethod},
 		{"a PUT without a session", "PUT", "EIO=4&transport=polling", g, engineio.BadHandshakeMethod},
 		{"a session that is none", "GET", "EIO=4&transport=polling&sid=x", g, engineio.UnknownSID},
-		{"a session of another gateway that is gone", "POST", "EIO=4&transport=polling&sid=0123456789.x", g, engineio.UnknownSID},
+		{"a session of another gateway that is gone", "POST", "EIO=4&transport=polling&sid=0123456789.x", g,
+			engineio.UnknownSID},
 		{"a WebSocket for a session that is none", "GET", "EIO=4&transport=websocket&sid=x", g, engineio.UnknownSID},
 		{"a WebSocket without a handshake", "GET", "EIO=4&transport=websocket", g, engineio.BadRequest},
 		{"a callback that is no number", "GET", "EIO=3&transport=polling&j=alert(1)", g, engineio.BadRequest},
@@ -194,7 +195,8 @@ func TestEngineErrors(t *testing.T) {
 				return
 			}
 			r := p.do(c.method, "")
-			if v := refusalOf(t, r.body); r.status < 400 || v.Code != int(c.code) || c.code != engineio.BadRequest && v.Message != c.code.Error() {
+			if v := refusalOf(t, r.body); r.status < 400 || v.Code != int(c.code) || c.code != engineio.BadRequest &&
+				v.Message != c.code.Error() {
 				t.Errorf("got %+v, want code %d, %q", r, c.code, c.code.Error())
 			}
 		})
@@ -216,7 +218,8 @@ func TestPollingV3(t *testing.T) {
 
 	referer := "http://" + g.Addr().String() + "/page"
 	do := func(method, query string, body []byte) polled {
-		r, err := http.NewRequest(method, fmt.Sprintf("http://%s/socket.io/?EIO=3&transport=polling&j=7%s", g.Addr(), query), bytes.NewReader(body))
+		r, err := http.NewRequest(method, fmt.Sprintf("http://%s/socket.io/?EIO=3&transport=polling&j=7%s", g.Addr(), query),
+			bytes.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,7 +236,8 @@ func TestPollingV3(t *testing.T) {
 		t.Helper()
 		text, ok := strings.CutPrefix(r.body, "___eio[7](")
 		var payload string
-		if text, ok2 := strings.CutSuffix(text, ");"); !ok || !ok2 || r.kind != "text/javascript; charset=UTF-8" || json.Unmarshal([]byte(text), &payload) != nil {
+		if text, ok2 := strings.CutSuffix(text, ");"); !ok || !ok2 || r.kind != "text/javascript; charset=UTF-8" ||
+			json.Unmarshal([]byte(text), &payload) != nil {
 			t.Fatalf("%+v is no script", r)
 		}
 		return payload
@@ -245,11 +249,13 @@ func TestPollingV3(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	b.publish("broadcast", "\"\u2028\"")
-	if r := do("GET", "&sid="+sid, nil); strings.Contains(r.body, "\u2028") || script(r) != "26:42[\"message\",{\"data\":\"\u2028\"}]" {
+	if r := do("GET", "&sid="+sid, nil); strings.Contains(r.body, "\u2028") ||
+		script(r) != "26:42[\"message\",{\"data\":\"\u2028\"}]" {
 		t.Errorf("got %+v", r)
 	}
 	packet := `421["subscribe","a"]`
-	if r := do("POST", "&sid="+sid, []byte("d="+url.QueryEscape(fmt.Sprintf("%d:%s", len(packet), packet)))); r.body != "ok" || r.kind != "text/html" {
+	if r := do("POST", "&sid="+sid,
+		[]byte("d="+url.QueryEscape(fmt.Sprintf("%d:%s", len(packet), packet)))); r.body != "ok" || r.kind != "text/html" {
 		t.Errorf("a form was answered %+v", r)
 	}
 	if got := script(do("GET", "&sid="+sid, nil)); !strings.Contains(got, `:431[{"channel":"a"`) {
@@ -275,12 +281,14 @@ func TestSocketIOHeartbeat(t *testing.T) {
 	p.get("2")
 	p.send("3")
 	p.get("2")
-	natstest.Eventually(t, patience, "a client that polls and answers no ping is forgotten", func() bool { return !g.engine.Has(p.sid) })
+	natstest.Eventually(t, patience, "a client that polls and answers no ping is forgotten",
+		func() bool { return !g.engine.Has(p.sid) })
 	old := g.poller(3, "&b64=1")
 	old.get("2:40")
 	for range 2 {
 		old.send("1:2")
 		old.get("1:3")
 	}
-	natstest.Eventually(t, patience, "a client of revision 3 that pings no more is forgotten", func() bool { return !g.engine.Has(old.sid) })
+	natstest.Eventually(t, patience, "a client of revision 3 that pings no more is forgotten",
+		func() bool { return !g.engine.Has(old.sid) })
 }

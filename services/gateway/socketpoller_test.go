@@ -101,7 +101,8 @@ func (p *poller) unknown() {
 	for r.status == http.StatusOK && (strings.HasSuffix(r.body, "1") || strings.HasSuffix(r.body, "6")) { // the goodbye
 		r = p.do(http.MethodGet, "")
 	}
-	if v := refusalOf(p.t, r.body); r.status != 400 || v.Code != int(engineio.UnknownSID) && v.Code != int(engineio.BadRequest) {
+	if v := refusalOf(p.t, r.body); r.status != 400 || v.Code != int(engineio.UnknownSID) &&
+		v.Code != int(engineio.BadRequest) {
 		p.t.Errorf("the session is not gone: %+v", r)
 	}
 }

@@ -86,7 +86,8 @@ func (s *Service) upgradeSocketIO(w http.ResponseWriter, r *http.Request, q engi
 
 // Arrived makes it a conn.Client.
 func (l *relay) Arrived() {
-	l.timer = time.AfterFunc(engineio.UpgradeTimeout, func() { l.conn.Close(proto.CloseHeartbeat) }) // stopped by Frame or Ended
+	// stopped by Frame or Ended
+	l.timer = time.AfterFunc(engineio.UpgradeTimeout, func() { l.conn.Close(proto.CloseHeartbeat) })
 }
 
 // Frame makes it a conn.Client.

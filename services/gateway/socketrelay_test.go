@@ -37,7 +37,8 @@ func TestUpgradeElsewhere(t *testing.T) {
 	}
 	gone := func(t *testing.T, p *poller) {
 		t.Helper()
-		natstest.Eventually(t, patience, "the owner has forgotten the session", func() bool { return !owner.engine.Has(p.sid) })
+		natstest.Eventually(t, patience, "the owner has forgotten the session",
+			func() bool { return !owner.engine.Has(p.sid) })
 		natstest.Eventually(t, patience, "nobody is left at the other gateway", func() bool { return other.conns.Len() == 0 })
 	}
 	t.Run("as at its owner", func(t *testing.T) {
@@ -101,7 +102,8 @@ func TestUpgradeElsewhere(t *testing.T) {
 		}
 		gone(t, here)
 	})
-	for name, packet := range map[string]string{"another packet": "4x", "an empty one": "", "the upgrade of somebody else": "55"} {
+	for name, packet := range map[string]string{"another packet": "4x", "an empty one": "",
+		"the upgrade of somebody else": "55"} {
 		t.Run(name+" ends the probe, and the session goes on polling", func(t *testing.T) {
 			here, there := enter(t)
 			s := there.probe()
@@ -135,7 +137,8 @@ func TestUpgradeElsewhere(t *testing.T) {
 			upgrade(t)
 		}
 		each := (inUse() - before) / clients
-		t.Logf("%d bytes of heap and stack and %d goroutines for %d clients, both gateways and the clients' own included", each, runtime.NumGoroutine()-goroutines, clients)
+		t.Logf("%d bytes of heap and stack and %d goroutines for %d clients, both gateways and the clients' own included",
+			each, runtime.NumGoroutine()-goroutines, clients)
 		if each > most {
 			t.Errorf("%d bytes for each, want at most %d", each, most)
 		}

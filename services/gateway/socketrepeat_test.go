@@ -104,7 +104,8 @@ func TestPollingRepeats(t *testing.T) {
 			t.Errorf("it was answered %d times: %s", n, got)
 		}
 	})
-	for name, turn := range map[string]string{"a client whose t is always the same": "same", "a t that is longer than any": strings.Repeat("x", 65)} {
+	for name, turn := range map[string]string{"a client whose t is always the same": "same",
+		"a t that is longer than any": strings.Repeat("x", 65)} {
 		t.Run(name+" is never taken to repeat", func(t *testing.T) {
 			g := *g
 			g.t = t

@@ -83,7 +83,8 @@ func TestUpgrade(t *testing.T) {
 		s.want("3probe")
 		p.get("6")
 	})
-	for name, packet := range map[string]string{"another packet": "4x", "an empty one": "", "a long one": strings.Repeat("x", 200)} {
+	for name, packet := range map[string]string{"another packet": "4x", "an empty one": "",
+		"a long one": strings.Repeat("x", 200)} {
 		t.Run(name+" ends the probe, and the session goes on polling", func(t *testing.T) {
 			p := g.poller(4, "")
 			s := p.probe()

@@ -80,7 +80,8 @@ func TestTLS(t *testing.T) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	var p proto.Problem
-	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || resp.ProtoMajor != 2 || resp.StatusCode != http.StatusUpgradeRequired || p.Type != proto.ProblemUpgrade.Type {
+	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || resp.ProtoMajor != 2 ||
+		resp.StatusCode != http.StatusUpgradeRequired || p.Type != proto.ProblemUpgrade.Type {
 		t.Errorf("over HTTP/2: got %s %s, %+v, %v; want 426", resp.Proto, resp.Status, p, err)
 	}
 

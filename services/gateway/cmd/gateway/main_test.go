@@ -53,13 +53,17 @@ func (o *output) String() string {
 
 func TestHelp(t *testing.T) {
 	var out bytes.Buffer
-	if err := service.Run(t.Context(), spec(), []string{"-h"}, env("HERALD_JWT_SECRET", "not-to-be-shown-000"), &out, io.Discard); err != nil {
+	if err := service.Run(t.Context(), spec(), []string{"-h"}, env("HERALD_JWT_SECRET", "not-to-be-shown-000"), &out,
+		io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"-listen", "HERALD_LISTEN", "(default :8081)", "HERALD_JWT_SECRET, HERALD_JWT_SECRET_FILE", "-jwks", "-anonymous-channels", "(default broadcast,public.>)",
-		"-allowed-origins", "-max-connections-per-ip", "(default 2000)", "-trusted-proxies", "-drain", "(default 10s)", "-heartbeat", "(default 25s)",
-		"-max-queue-bytes", "-compress-above", "-recent-messages", "-recent-bytes", "-replay-messages", "-replay-bytes", "-tls-cert", "-tls-key",
+		"-listen", "HERALD_LISTEN", "(default :8081)", "HERALD_JWT_SECRET, HERALD_JWT_SECRET_FILE", "-jwks",
+		"-anonymous-channels", "(default broadcast,public.>)",
+		"-allowed-origins", "-max-connections-per-ip", "(default 2000)", "-trusted-proxies", "-drain", "(default 10s)",
+		"-heartbeat", "(default 25s)",
+		"-max-queue-bytes", "-compress-above", "-recent-messages", "-recent-bytes", "-replay-messages", "-replay-bytes",
+		"-tls-cert", "-tls-key",
 		"-nats", "HERALD_NATS_URL", "-log-level", "-log-format", "-version", "-health",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -73,7 +77,8 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	var out bytes.Buffer
-	if err := service.Run(t.Context(), spec(), []string{"-version"}, env(), &out, io.Discard); err != nil || strings.TrimSpace(out.String()) == "" {
+	if err := service.Run(t.Context(), spec(), []string{"-version"}, env(), &out, io.Discard); err != nil ||
+		strings.TrimSpace(out.String()) == "" {
 		t.Errorf("got %q, %v", out.String(), err)
 	}
 }
@@ -88,7 +93,8 @@ func TestBadConfig(t *testing.T) {
 	}{
 		{[]string{"-port", "1"}, env(), []string{"-port", "gateway -h"}},
 		{[]string{"serve"}, env(), []string{`"serve"`, "gateway -h"}},
-		{[]string{"-drain", "soon", "-heartbeat", "500ms"}, env(), []string{"-drain", "10s", "heartbeat", "whole number of seconds"}},
+		{[]string{"-drain", "soon", "-heartbeat", "500ms"}, env(), []string{"-drain", "10s", "heartbeat",
+			"whole number of seconds"}},
 		{[]string{"-listen="}, env(), []string{"listen"}},
 		{nil, env("HERALD_JWT_SECRET", "changeme"), []string{"HERALD_JWT_SECRET", "32"}},
 		{nil, env("HERALD_JWT_SECRET_FILE", filepath.Join(t.TempDir(), "none")), []string{"HERALD_JWT_SECRET_FILE"}},
@@ -118,9 +124,11 @@ func TestStopWhileWaiting(t *testing.T) {
 	var logged output
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, env(), io.Discard, &logged)
+		ended <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, env(),
+			io.Discard, &logged)
 	}()
-	natstest.Eventually(t, 10*time.Second, "waiting for NATS", func() bool { return strings.Contains(logged.String(), "NATS cannot be reached") })
+	natstest.Eventually(t, 10*time.Second, "waiting for NATS",
+		func() bool { return strings.Contains(logged.String(), "NATS cannot be reached") })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("got %v", err)
@@ -137,7 +145,8 @@ func TestStartWithoutNATS(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", listen, "-ops-listen", ops}, env("HERALD_NATS_URL", server.URL), io.Discard, io.Discard)
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen, "-ops-listen", ops}, env("HERALD_NATS_URL", server.URL),
+			io.Discard, io.Discard)
 	}()
 	status := func(path string) int {
 		resp, err := http.Get("http://" + listen + path)
@@ -154,7 +163,8 @@ func TestStartWithoutNATS(t *testing.T) {
 	if got := get(t, "http://"+ops+"/readyz"); !strings.Contains(got, "not connected to NATS") {
 		t.Errorf("/readyz: got %s, want the reason", got)
 	}
-	err := service.Run(ctx, spec(), []string{"-health", "-listen", listen, "-ops-listen", ops}, env(), io.Discard, io.Discard)
+	err := service.Run(ctx, spec(), []string{"-health", "-listen", listen, "-ops-listen", ops}, env(), io.Discard,
+		io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "not connected to NATS") {
 		t.Errorf("-health: got %v, want the reason", err)
 	}
@@ -177,12 +187,14 @@ func TestRun(t *testing.T) {
 	var logged output
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", listen, "-ops-listen", ops}, env("HERALD_NATS_URL", server.URL), io.Discard, &logged)
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen, "-ops-listen", ops}, env("HERALD_NATS_URL", server.URL),
+			io.Discard, &logged)
 	}()
 	natstest.Eventually(t, 15*time.Second, "-health says ready", func() bool {
 		return service.Run(ctx, spec(), []string{"-health", "-listen", listen}, env(), io.Discard, io.Discard) == nil
 	})
-	for path, want := range map[string]string{"/": "<title>Herald</title>", "/client/herald.js": "WebSocket", "/healthz": `"status":"ok"`} {
+	for path, want := range map[string]string{"/": "<title>Herald</title>", "/client/herald.js": "WebSocket",
+		"/healthz": `"status":"ok"`} {
 		if got := get(t, "http://"+listen+path); !strings.Contains(got, want) {
 			t.Errorf("%s has no %q: %.200q", path, want, got)
 		}
@@ -209,7 +221,8 @@ func TestRun(t *testing.T) {
 	if got, err := read(); err != nil || !strings.Contains(got, `"welcome"`) {
 		t.Fatalf("got %s, %v; want the welcome", got, err)
 	}
-	m := proto.Message{Channel: "broadcast", Event: "message", Data: json.RawMessage(`"hello"`), Sender: "test", Time: proto.FormatTime(time.Now())}
+	m := proto.Message{Channel: "broadcast", Event: "message", Data: json.RawMessage(`"hello"`), Sender: "test",
+		Time: proto.FormatTime(time.Now())}
 	if _, err := js.PublishMsg(t.Context(), natstest.NewMsg(&m, natstest.Headers{}, false)); err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +236,8 @@ func TestRun(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("run: %v", err)
 	}
-	for _, want := range []string{`"msg":"listening"`, `"service":"gateway"`, `"msg":"client connected"`, `"msg":"stopping"`} {
+	for _, want := range []string{`"msg":"listening"`, `"service":"gateway"`, `"msg":"client connected"`,
+		`"msg":"stopping"`} {
 		if !strings.Contains(logged.String(), want) {
 			t.Errorf("the log has no %s:\n%s", want, logged.String())
 		}

@@ -75,8 +75,10 @@ type Conn struct {
 	lastIn     atomic.Int64 // Set.now when something came last
 	slot       int32        // fixed; of the set's wheel
 	place      int32        // guarded by set.mu; index in its slot
-	pinged     int64        // owned by Set.Run; Set.now of the last heartbeat, 0 after an answer; in a Steady format it begins with the connection, and stays
-	expires    int64        // guarded by mu; Unix milliseconds; 0: never; see Expire
+	// owned by Set.Run; Set.now of the last heartbeat, 0 after an answer; in a Steady format it begins with the
+	// connection, and stays
+	pinged  int64
+	expires int64 // guarded by mu; Unix milliseconds; 0: never; see Expire
 }
 
 // ID is the connection's id, as in the log and the welcome frame.

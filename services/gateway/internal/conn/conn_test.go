@@ -80,7 +80,8 @@ func TestPartialWrites(t *testing.T) {
 				}
 				pongs++
 			case opText:
-				want := append(binary.BigEndian.AppendUint32(nil, uint32(next)), bytes.Repeat([]byte{byte(next)}, next*next%40000)...)
+				want := append(binary.BigEndian.AppendUint32(nil, uint32(next)),
+					bytes.Repeat([]byte{byte(next)}, next*next%40000)...)
 				if !bytes.Equal(payload, want) {
 					t.Fatalf("frame %d: got %d bytes, want %d", next, len(payload), len(want))
 				}
@@ -255,7 +256,8 @@ func TestTalksTooMuch(t *testing.T) {
 		var talking sync.WaitGroup
 		talking.Go(func() {
 			for i := range words {
-				if _, err := p.nc.Write(masked(opText, fmt.Appendf(nil, "%08d%s", i, bytes.Repeat([]byte("."), 2000)))); err != nil {
+				word := fmt.Appendf(nil, "%08d%s", i, bytes.Repeat([]byte("."), 2000))
+				if _, err := p.nc.Write(masked(opText, word)); err != nil {
 					t.Errorf("word %d: %v", i, err)
 					return
 				}

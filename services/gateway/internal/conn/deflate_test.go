@@ -72,21 +72,26 @@ func TestDeflateBroken(t *testing.T) {
 		in    []byte
 		code  proto.CloseCode
 	}{
-		{"not negotiated", "permessage-deflate; server_max_window_bits=9", masked(opDeflated, hello), proto.CloseProtocolError},
+		{"not negotiated", "permessage-deflate; server_max_window_bits=9", masked(opDeflated, hello),
+			proto.CloseProtocolError},
 		{"a compressed ping", "permessage-deflate", masked(opPing|wstest.RSV1, hello), proto.CloseProtocolError},
 		{"a compressed goodbye", "permessage-deflate", masked(opClose|wstest.RSV1, nil), proto.CloseProtocolError},
-		{"a compressed continuation", "permessage-deflate", slices.Concat(masked(wstest.RSV1|byte(ws.Text), hello[:3]), masked(wstest.Fin|wstest.RSV1, hello[3:])), proto.CloseProtocolError},
+		{"a compressed continuation", "permessage-deflate", slices.Concat(masked(wstest.RSV1|byte(ws.Text), hello[:3]),
+			masked(wstest.Fin|wstest.RSV1, hello[3:])), proto.CloseProtocolError},
 		{"continuation of nothing", "permessage-deflate", masked(wstest.Fin|wstest.RSV1, hello), proto.CloseProtocolError},
-		{"text within a message", "permessage-deflate", slices.Concat(masked(wstest.RSV1|byte(ws.Text), hello[:3]), masked(opDeflated, hello[3:])), proto.CloseProtocolError},
+		{"text within a message", "permessage-deflate", slices.Concat(masked(wstest.RSV1|byte(ws.Text), hello[:3]),
+			masked(opDeflated, hello[3:])), proto.CloseProtocolError},
 		{"RSV2", "permessage-deflate", masked(opDeflated|0x20, hello), proto.CloseProtocolError},
 		{"RSV3 alone", "permessage-deflate", masked(opText|0x10, hello), proto.CloseProtocolError},
 		{"an unknown opcode", "permessage-deflate", masked(wstest.Fin|wstest.RSV1|3, hello), proto.CloseProtocolError},
 		{"binary", "permessage-deflate", masked(opDeflatedBinary, hello), proto.CloseUnsupported},
 		{"corrupt", "permessage-deflate", masked(opDeflated, []byte(`{"type":"ping"}`)), proto.CloseInvalidPayload},
 		{"cut off", "permessage-deflate", masked(opDeflated, hello[:4]), proto.CloseInvalidPayload},
-		{"with an earlier message's window", "permessage-deflate", slices.Concat(masked(opDeflated, hello), masked(opDeflated, []byte("\xf2\x00\x11\x00\x00"))), proto.CloseInvalidPayload},
+		{"with an earlier message's window", "permessage-deflate", slices.Concat(masked(opDeflated, hello),
+			masked(opDeflated, []byte("\xf2\x00\x11\x00\x00"))), proto.CloseInvalidPayload},
 		{"a bomb", "permessage-deflate", masked(opDeflated, []byte(deflate(strings.Repeat("x", 4<<20)))), proto.CloseTooBig},
-		{"longer than a message may be", "permessage-deflate", masked(opDeflated, make([]byte, proto.MaxFrameBytes+1)), proto.CloseTooBig},
+		{"longer than a message may be", "permessage-deflate", masked(opDeflated, make([]byte, proto.MaxFrameBytes+1)),
+			proto.CloseTooBig},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			forms(t, conn.Config{Deflate: true}, func(t *testing.T, s *server) {
@@ -141,7 +146,8 @@ func TestManyBombs(t *testing.T) {
 func TestDeflateGorilla(t *testing.T) {
 	forms(t, conn.Config{Deflate: true}, func(t *testing.T, s *server) {
 		s.frame = func(c *conn.Conn, b []byte) { c.Push(textFrame(b)) }
-		d := websocket.Dialer{EnableCompression: true, NetDial: func(string, string) (net.Conn, error) { return s.dial().nc, nil }}
+		d := websocket.Dialer{EnableCompression: true,
+			NetDial: func(string, string) (net.Conn, error) { return s.dial().nc, nil }}
 		ws, resp, err := d.Dial("ws://test/", nil)
 		if err != nil || resp.Header.Get("Sec-WebSocket-Extensions") != accepted {
 			t.Fatalf("got %v, %v", resp, err)

@@ -183,26 +183,34 @@ func TestPhases(t *testing.T) {
 			full, {"goodbye", say(bye), "", false, false}, lost, {"room", room, answer, false, true},
 		}, proto.CloseNormal},
 		{"we say goodbye, and it answers", []step{
-			push, {"close", closes, restart, false, false}, lost, {"a message", say(hello), "", false, false}, {"answer", say(bye), "", false, true},
+			push, {"close", closes, restart, false, false}, lost, {"a message", say(hello), "", false, false},
+			{"answer", say(bye), "", false, true},
 		}, proto.CloseRestart},
-		{"we do, and it hangs up", []step{{"close", closes, restart, false, false}, {"hang up", hangsUp, "", false, true}}, proto.CloseRestart},
+		{"we do, and it hangs up", []step{{"close", closes, restart, false, false}, {"hang up", hangsUp, "", false, true}},
+			proto.CloseRestart},
 		{"we do, and it breaks the protocol", []step{
-			{"close", closes, restart, false, false}, {"broken", say(bad), "", true, false}, {"hang up", hangsUp, "", true, true},
+			{"close", closes, restart, false, false}, {"broken", say(bad), "", true, false},
+			{"hang up", hangsUp, "", true, true},
 		}, proto.CloseRestart},
 		{"we do while the socket is full, and it answers", []step{
-			full, {"close", closes, "", false, false}, {"answer", say(bye), "", false, false}, {"room", room, restart, false, true},
+			full, {"close", closes, "", false, false}, {"answer", say(bye), "", false, false},
+			{"room", room, restart, false, true},
 		}, proto.CloseRestart},
 		{"we do while the socket is full, and it hangs up", []step{
-			full, {"close", closes, "", false, false}, {"hang up", hangsUp, "", false, false}, {"room", room, restart, false, true},
+			full, {"close", closes, "", false, false}, {"hang up", hangsUp, "", false, false},
+			{"room", room, restart, false, true},
 		}, proto.CloseRestart},
 		{"it breaks the protocol", []step{
-			push, {"broken", say(bad), broken, true, false}, {"push what goes nowhere", push.do, "", true, false}, {"more", say(hello), "", true, false}, {"hang up", hangsUp, "", true, true},
+			push, {"broken", say(bad), broken, true, false}, {"push what goes nowhere", push.do, "", true, false},
+			{"more", say(hello), "", true, false}, {"hang up", hangsUp, "", true, true},
 		}, proto.CloseProtocolError},
 		{"it does while the socket is full", []step{
-			full, {"broken", say(bad), "", false, false}, {"more", say(bye), "", false, false}, {"room", room, broken, true, false}, {"hang up", hangsUp, "", true, true},
+			full, {"broken", say(bad), "", false, false}, {"more", say(bye), "", false, false},
+			{"room", room, broken, true, false}, {"hang up", hangsUp, "", true, true},
 		}, proto.CloseProtocolError},
 		{"it does, and hangs up while the socket is full", []step{
-			full, {"broken", say(bad), "", false, false}, {"hang up", hangsUp, "", false, false}, {"room", room, broken, false, true},
+			full, {"broken", say(bad), "", false, false}, {"hang up", hangsUp, "", false, false},
+			{"room", room, broken, false, true},
 		}, proto.CloseProtocolError},
 	} {
 		for _, keeps := range []bool{false, true} {
@@ -214,7 +222,8 @@ func TestPhases(t *testing.T) {
 				step.do(own, f, s)
 				half, closed := f.state()
 				if got := f.got()[before:]; got != step.got || half != step.half || closed != step.closed {
-					t.Errorf("%s, %s: got %q, half closed %t, closed %t; want %q, %t, %t", c.name, step.name, got, half, closed, step.got, step.half, step.closed)
+					t.Errorf("%s, %s: got %q, half closed %t, closed %t; want %q, %t, %t", c.name, step.name, got, half, closed,
+						step.got, step.half, step.closed)
 				}
 			}
 			if code := s.ended(); code != c.code {

@@ -16,7 +16,8 @@ import (
 
 // A few frames, and all of them.
 func someFrames() (frames [][]byte, all []byte) {
-	frames = [][]byte{textFrame([]byte("first")), textFrame(bytes.Repeat([]byte("s"), 130)), textFrame(nil), textFrame([]byte("last"))}
+	frames = [][]byte{textFrame([]byte("first")), textFrame(bytes.Repeat([]byte("s"), 130)), textFrame(nil),
+		textFrame([]byte("last"))}
 	return frames, slices.Concat(frames...)
 }
 

@@ -19,7 +19,8 @@ func TestHandshakeExtension(t *testing.T) {
 		answer  string
 	}{
 		{"offered", true, "permessage-deflate; client_max_window_bits", accepted},
-		{"offered with a window", true, "permessage-deflate; server_max_window_bits=15", accepted + "; server_max_window_bits=15"},
+		{"offered with a window", true, "permessage-deflate; server_max_window_bits=15", accepted +
+			"; server_max_window_bits=15"},
 		{"offered wrongly", true, "permessage-deflate; server_max_window_bits=9", ""},
 		{"not offered", true, "", ""},
 		{"turned off", false, "permessage-deflate", ""},

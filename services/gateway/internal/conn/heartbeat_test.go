@@ -79,7 +79,8 @@ func TestHeartbeatBounds(t *testing.T) {
 				}
 			}
 			f.mu.Lock()
-			if most := intervals*int(heartbeat/time.Second)/max(1, int(heartbeat/time.Second)-3) + 1; pings > most || pings < intervals/6 || !busy && pings < intervals-2 {
+			if most := intervals*int(heartbeat/time.Second)/max(1, int(heartbeat/time.Second)-3) + 1; pings > most ||
+				pings < intervals/6 || !busy && pings < intervals-2 {
 				t.Errorf("heartbeat %s, busy %t: %d pings in %d intervals", heartbeat, busy, pings, intervals)
 			}
 			answers = false // and now the client is gone
@@ -142,7 +143,8 @@ func TestShortHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{
 			t: t, conns: make(chan *conn.Conn, 2), codes: make(chan proto.CloseCode, 2),
-			set:    conn.NewSet(conn.Config{Heartbeat: heartbeat, HeartbeatWait: wait, Tick: tick, MaxQueueBytes: 1 << 20, Blocking: true}, nil),
+			set: conn.NewSet(conn.Config{Heartbeat: heartbeat, HeartbeatWait: wait, Tick: tick, MaxQueueBytes: 1 << 20,
+				Blocking: true}, nil),
 			format: &conn.Format{Heartbeat: textFrame([]byte("2")), Goodbye: conn.WebSocket.Goodbye, Steady: true},
 		}
 		ctx, stop := context.WithCancel(t.Context())
@@ -229,7 +231,8 @@ func TestHeartbeatWhileBusy(t *testing.T) {
 		go func() { _, _ = io.Copy(io.Discard, theirs) }() // ends with the connection
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header = http.Header{
-			"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
+			"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+			"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
 		}
 		c := new(conn.Conn)
 		if err := s.set.Accept(c, hijacked{httptest.NewRecorder(), ours}, r, local, "x", conn.WebSocket, nil); err != nil {
@@ -258,7 +261,8 @@ func TestExpireFarAway(t *testing.T) {
 		f := &fake{room: -1}
 		c := s.attach(f)
 		f.wrote = func([]byte) { time.AfterFunc(time.Millisecond, func() { f.say(masked(opPong, nil)) }) }
-		for _, at := range []time.Time{time.Unix(9999999999, 0), time.Unix(1<<40, 0), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)} {
+		for _, at := range []time.Time{time.Unix(9999999999, 0), time.Unix(1<<40, 0), time.Date(9999, 12, 31, 23, 59, 59, 0,
+			time.UTC)} {
 			c.Expire(at)
 			time.Sleep(time.Minute)
 			if code := c.Reason(); code != 0 {

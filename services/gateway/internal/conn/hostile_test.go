@@ -178,7 +178,8 @@ func TestHostileClients(t *testing.T) {
 			const clients, each = 16, 25
 			var accepted, left atomic.Int64
 			s := newForm(t, conn.Config{
-				MaxQueueBytes: 64 << 10, Heartbeat: 2 * time.Second, CloseWait: 50 * time.Millisecond, WriteStall: 100 * time.Millisecond,
+				MaxQueueBytes: 64 << 10, Heartbeat: 2 * time.Second, CloseWait: 50 * time.Millisecond,
+				WriteStall: 100 * time.Millisecond,
 			}, form)
 			var all remains
 			var sending sync.WaitGroup

@@ -204,7 +204,8 @@ func (s *server) connect() (*peer, *conn.Conn) {
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		s.t.Fatalf("handshake: %v, %v", resp, err)
 	}
-	if got, want := resp.Header.Get("Sec-WebSocket-Accept"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; got != want { // RFC 6455 section 1.3
+	// RFC 6455 section 1.3
+	if got, want := resp.Header.Get("Sec-WebSocket-Accept"), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; got != want {
 		s.t.Errorf("Sec-WebSocket-Accept: got %q, want %q", got, want)
 	}
 	return p, <-s.conns

@@ -104,7 +104,8 @@ func (s *sipper) Read(b []byte) (int, error) {
 // was sent, in whole frames; all of it, if the server said goodbye, for
 // whatever reason but slowness, to a client that listens.
 func TestModel(t *testing.T) {
-	forms(t, conn.Config{MaxQueueBytes: 256 << 10, CloseWait: 15 * time.Second}, func(t *testing.T, s *server) { // nobody who reads is cut off
+	// nobody who reads is cut off
+	forms(t, conn.Config{MaxQueueBytes: 256 << 10, CloseWait: 15 * time.Second}, func(t *testing.T, s *server) {
 		const clients = 18
 		seed := random(t)
 		var models []*model

@@ -29,7 +29,8 @@ func script() (said []byte, texts, pongs []string) {
 	medium := strings.Repeat("m", 130)
 	said = slices.Concat(
 		masked(opText, []byte("hello")),
-		masked(byte(ws.Text), []byte("a\xe2")), masked(opPing, []byte("p1")), masked(byte(ws.Continuation), []byte("\x82")), masked(opPing, nil),
+		masked(byte(ws.Text), []byte("a\xe2")), masked(opPing, []byte("p1")), masked(byte(ws.Continuation), []byte("\x82")),
+		masked(opPing, nil),
 		masked(opPong, []byte("x")), masked(wstest.Fin, []byte("\xac")),
 		masked(opText, []byte(medium)), longForm(opText, "long"), masked(opText, nil), masked(opPing, []byte(medium[:125])),
 	)
@@ -68,7 +69,8 @@ func TestInPieces(t *testing.T) {
 		}
 		check := func(how string) {
 			t.Helper()
-			if gotTexts, gotPongs, _ := p.hears(len(texts) + len(pongs)); !slices.Equal(gotTexts, texts) || !slices.Equal(gotPongs, pongs) {
+			if gotTexts, gotPongs, _ := p.hears(len(texts) + len(pongs)); !slices.Equal(gotTexts, texts) ||
+				!slices.Equal(gotPongs, pongs) {
 				t.Fatalf("%s: heard %q and pongs %q; want %q and %q", how, gotTexts, gotPongs, texts, pongs)
 			}
 		}
@@ -82,7 +84,8 @@ func TestInPieces(t *testing.T) {
 		}
 		check("byte by byte")
 
-		last := slices.Concat(masked(opText, []byte("last")), masked(opPing, []byte("p")), masked(opClose, []byte("\x03\xe9bye")))
+		last := slices.Concat(masked(opText, []byte("last")), masked(opPing, []byte("p")),
+			masked(opClose, []byte("\x03\xe9bye")))
 		for i := range last {
 			p, _ = s.connect()
 			piece(last[:i])
@@ -137,7 +140,8 @@ func TestTLSRecordsInPieces(t *testing.T) {
 		chop.cut = cut
 		p.write(said[:cut%len(said)])
 		p.write(said[cut%len(said):])
-		if gotTexts, gotPongs, _ := p.hears(len(texts) + len(pongs)); !slices.Equal(gotTexts, texts) || !slices.Equal(gotPongs, pongs) {
+		if gotTexts, gotPongs, _ := p.hears(len(texts) + len(pongs)); !slices.Equal(gotTexts, texts) ||
+			!slices.Equal(gotPongs, pongs) {
 			t.Fatalf("cut at %d: heard %q and pongs %q; want %q and %q", cut, gotTexts, gotPongs, texts, pongs)
 		}
 	}

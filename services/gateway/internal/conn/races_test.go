@@ -33,7 +33,8 @@ func TestBothClose(t *testing.T) {
 				t.Fatalf("got %d messages and code %d", texts, code)
 			}
 			p.end()
-			if got := s.ended(); got != proto.CloseNormal && got != proto.CloseRestart || (got == proto.CloseRestart) != (code == 1012) {
+			if got := s.ended(); got != proto.CloseNormal && got != proto.CloseRestart ||
+				(got == proto.CloseRestart) != (code == 1012) {
 				t.Fatalf("it ended with %v, the client heard %d", got, code)
 			}
 		}

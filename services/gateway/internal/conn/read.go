@@ -25,9 +25,10 @@ type Client interface {
 
 // incoming is the half of a Conn that reads.
 type incoming struct {
-	decoder    ws.Decoder
-	handling   bool         // a goroutine calls the Client, and will look at inbox again
-	paused     bool         // the poller does not read: inbox is full, or readsAtOnce reads were made; the handling goroutine goes on
+	decoder  ws.Decoder
+	handling bool // a goroutine calls the Client, and will look at inbox again
+	// the poller does not read: inbox is full, or readsAtOnce reads were made; the handling goroutine goes on
+	paused     bool
 	small      int32        // control frames and fragments that came within the second
 	second     int64        // Unix seconds
 	inbox      []ws.Message // messages for the Client; with opcode Close: the answer to a close frame
@@ -283,9 +284,9 @@ func (c *Conn) readOn() {
 	c.readAll((*buf)[:cap(*buf)], true)
 }
 
-// readAll reads until there is nothing more, inbox is full, or readsAtOnce reads were made; after the latter two reading is paused. A read that finds less
-// than it asks for means that there is nothing more, unless the end of the input may
-// stand right behind it (toEnd).
+// readAll reads until there is nothing more, inbox is full, or readsAtOnce reads were made; after the latter two
+// reading is paused. A read that finds less than it asks for means that there is nothing more, unless the end of the
+// input may stand right behind it (toEnd).
 func (c *Conn) readAll(buf []byte, toEnd bool) {
 	s := c.socket.(socket.Polled)
 	for range readsAtOnce {

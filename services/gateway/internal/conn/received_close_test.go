@@ -14,10 +14,12 @@ import (
 // same segment or not: the goodbye comes last.
 func TestSaidBeforeGoodbye(t *testing.T) {
 	forms(t, conn.Config{}, func(t *testing.T, s *server) {
-		s.frame = func(c *conn.Conn, b []byte) { _ = c.SendWait(context.Background(), textFrame(b)) } // the client may be gone
+		// the client may be gone
+		s.frame = func(c *conn.Conn, b []byte) { _ = c.SendWait(context.Background(), textFrame(b)) }
 		for i := range 40 {
 			p, _ := s.connect()
-			said := [][]byte{masked(opText, []byte("one")), masked(opText, []byte("two")), masked(opPing, []byte("?")), masked(opClose, []byte("\x0f\xa1"))}
+			said := [][]byte{masked(opText, []byte("one")), masked(opText, []byte("two")), masked(opPing, []byte("?")),
+				masked(opClose, []byte("\x0f\xa1"))}
 			if i%2 == 0 {
 				p.write(slices.Concat(said...))
 			} else {

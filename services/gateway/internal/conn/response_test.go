@@ -181,14 +181,15 @@ func TestStreamHangUp(t *testing.T) {
 // A client that does not read is closed once its queue is full, and its
 // handler returns although the socket takes nothing.
 func TestStreamSlow(t *testing.T) {
-	streamForms(t, conn.Config{MaxQueueBytes: 64 << 10, CloseWait: 100 * time.Millisecond}, func(t *testing.T, s *streams) {
-		_, _, c := s.connect()
-		big := []byte(strings.Repeat("x", 8<<10) + "\n")
-		for c.Reason() == 0 {
-			c.Push(big)
-		}
-		s.ended(proto.CloseSlowConsumer)
-	})
+	streamForms(t, conn.Config{MaxQueueBytes: 64 << 10, CloseWait: 100 * time.Millisecond},
+		func(t *testing.T, s *streams) {
+			_, _, c := s.connect()
+			big := []byte(strings.Repeat("x", 8<<10) + "\n")
+			for c.Reason() == 0 {
+				c.Push(big)
+			}
+			s.ended(proto.CloseSlowConsumer)
+		})
 }
 
 // A silent client gets a heartbeat, needs not answer, and stays.

@@ -150,7 +150,8 @@ func (s *server) reuse(n int, r *rand.Rand) error {
 		case op == opText && !ownFrame(payload, n):
 			return fmt.Errorf("read %.40q, which is another's", payload)
 		case op == opClose:
-			if code := proto.CloseCode(binary.BigEndian.Uint16(payload)); code != proto.CloseBadRequest && code != proto.CloseSlowConsumer {
+			if code := proto.CloseCode(binary.BigEndian.Uint16(payload)); code != proto.CloseBadRequest &&
+				code != proto.CloseSlowConsumer {
 				return fmt.Errorf("read goodbye %v", code)
 			}
 			_, _ = p.nc.Write(masked(opClose, payload[:2])) // the server may have hung up

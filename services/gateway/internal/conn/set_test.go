@@ -178,7 +178,8 @@ herald_gateway_connections %d
 # TYPE herald_gateway_connections_opened_total counter
 herald_gateway_connections_opened_total %d
 `
-		if err := testutil.GatherAndCompare(reg, strings.NewReader(fmt.Sprintf(metrics, open, clients))); err != nil || set.Len() != open {
+		if err := testutil.GatherAndCompare(reg, strings.NewReader(fmt.Sprintf(metrics, open, clients))); err != nil ||
+			set.Len() != open {
 			t.Errorf("%d connections: %v", set.Len(), err)
 		}
 	}

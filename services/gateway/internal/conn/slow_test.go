@@ -77,31 +77,32 @@ func TestNeverReads(t *testing.T) {
 		queue int // bytes that are sent
 	}{{"over the bound", 2 << 20}, {"below the bound", 900 << 10}} {
 		t.Run(c.name, func(t *testing.T) {
-			forms(t, conn.Config{WriteStall: 200 * time.Millisecond, CloseWait: 200 * time.Millisecond}, func(t *testing.T, s *server) {
-				_, conn := s.connect()
-				b := textFrame(make([]byte, 10000))
-				longest := time.Duration(0)
-				for range c.queue / len(b) {
-					begin := time.Now()
-					conn.Push(b)
-					longest = max(longest, time.Since(begin))
-				}
-				for done := false; !done; {
-					select {
-					case code := <-s.codes:
-						done = true
-						if code != proto.CloseSlowConsumer {
-							t.Errorf("got %v", code)
-						}
-					case <-time.After(time.Millisecond):
+			forms(t, conn.Config{WriteStall: 200 * time.Millisecond, CloseWait: 200 * time.Millisecond},
+				func(t *testing.T, s *server) {
+					_, conn := s.connect()
+					b := textFrame(make([]byte, 10000))
+					longest := time.Duration(0)
+					for range c.queue / len(b) {
 						begin := time.Now()
+						conn.Push(b)
 						longest = max(longest, time.Since(begin))
 					}
-				}
-				if longest > 2*time.Second {
-					t.Errorf("a sender waited %s", longest)
-				}
-			})
+					for done := false; !done; {
+						select {
+						case code := <-s.codes:
+							done = true
+							if code != proto.CloseSlowConsumer {
+								t.Errorf("got %v", code)
+							}
+						case <-time.After(time.Millisecond):
+							begin := time.Now()
+							longest = max(longest, time.Since(begin))
+						}
+					}
+					if longest > 2*time.Second {
+						t.Errorf("a sender waited %s", longest)
+					}
+				})
 		})
 	}
 }

@@ -17,7 +17,8 @@ func TestSplit(t *testing.T) {
 		body     string
 		want     []content // nil: it is refused
 	}{
-		{"v4: packets are separated by the record separator", V4, false, "4hello\x1e2\x1e4world", []content{text("4hello"), text("2"), text("4world")}},
+		{"v4: packets are separated by the record separator", V4, false, "4hello\x1e2\x1e4world",
+			[]content{text("4hello"), text("2"), text("4world")}},
 		{"v4: binary is base64 behind b", V4, false, "4hello\x1ebAQIDBA==", []content{text("4hello"), bin(1, 2, 3, 4)}},
 		{"v4: a type is a digit up to 6", V4, false, "abc", nil},
 		{"v4: a type is a digit up to 6", V4, false, "7", nil},
@@ -30,7 +31,8 @@ func TestSplit(t *testing.T) {
 		{"v3: characters, not bytes", V3, false, "6:4hello2:4€", []content{text("4hello"), text("4€")}},
 		{"v3: characters as JavaScript counts them", V3, false, "3:4😀1:2", []content{text("4😀"), text("2")}},
 		{"v3: base64 behind b and the type", V3, false, "2:4€10:b4AQIDBA==", []content{text("4€"), bin(4, 1, 2, 3, 4)}},
-		{"v3: payload of bytes", V3, true, "\x00\x04\xff4\xe2\x82\xac\x01\x05\xff\x04\x01\x02\x03\x04", []content{text("4€"), bin(4, 1, 2, 3, 4)}},
+		{"v3: payload of bytes", V3, true, "\x00\x04\xff4\xe2\x82\xac\x01\x05\xff\x04\x01\x02\x03\x04",
+			[]content{text("4€"), bin(4, 1, 2, 3, 4)}},
 		{"v3: a length is there", V3, false, "abc", nil},
 		{"v3: a length is a number", V3, false, "x:4a", nil},
 		{"v3: a length is not negative", V3, false, "-1:4a", nil},
@@ -68,8 +70,10 @@ func TestJoin(t *testing.T) {
 		{"v4: record separator", V4, false, []content{hello, euro}, "4hello\x1e4€"},
 		{"v4: base64", V4, false, []content{hello, {[]byte{1, 2, 3, 4}, true}}, "4hello\x1ebAQIDBA=="},
 		{"v3: characters", V3, false, []content{hello, euro, smile}, "6:4hello2:4€3:4😀"},
-		{"v3: bytes where something is binary", V3, false, []content{euro, {[]byte{4, 1, 2, 3, 4}, true}}, "\x00\x04\xff4\xe2\x82\xac\x01\x05\xff\x04\x01\x02\x03\x04"},
-		{"v3: base64 where the client asked for it", V3, true, []content{euro, {[]byte{4, 1, 2, 3, 4}, true}}, "2:4€10:b4AQIDBA=="},
+		{"v3: bytes where something is binary", V3, false, []content{euro, {[]byte{4, 1, 2, 3, 4}, true}},
+			"\x00\x04\xff4\xe2\x82\xac\x01\x05\xff\x04\x01\x02\x03\x04"},
+		{"v3: base64 where the client asked for it", V3, true, []content{euro, {[]byte{4, 1, 2, 3, 4}, true}},
+			"2:4€10:b4AQIDBA=="},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
 			if got, _ := c.v.join(c.packets, c.b64); string(got) != c.want {
@@ -81,7 +85,8 @@ func TestJoin(t *testing.T) {
 
 // FuzzSplit: what is taken apart comes out of join as it went in.
 func FuzzSplit(f *testing.F) {
-	for _, s := range []string{"4hello\x1e2\x1ebAQIDBA==", "6:4hello2:4€", "10:b4AQIDBA==", "\x00\x04\xff4\xe2\x82\xac\x01\x05\xff\x04\x01\x02\x03\x04"} {
+	for _, s := range []string{"4hello\x1e2\x1ebAQIDBA==", "6:4hello2:4€", "10:b4AQIDBA==",
+		"\x00\x04\xff4\xe2\x82\xac\x01\x05\xff\x04\x01\x02\x03\x04"} {
 		for _, v3 := range []bool{true, false} {
 			f.Add([]byte(s), v3, false)
 			f.Add([]byte(s), v3, true)

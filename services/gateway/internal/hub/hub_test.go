@@ -120,7 +120,8 @@ func TestPublishWaitsForASlowShard(t *testing.T) {
 	<-left
 	publisher.Wait()
 	stop()
-	want := []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18", "19", "20"}
+	want := []string{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18",
+		"19", "20"}
 	if !slices.Equal(busy.events, want) || !slices.Equal(other.events, want) {
 		t.Errorf("got %q and %q", busy.events, other.events)
 	}
@@ -219,8 +220,10 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("subscriptions: got %v, want 2", got)
 	}
 	s.detach(sub)
-	if got := testutil.ToFloat64(m.subscriptions); got != 0 || len(s.channels) != 0 || s.patterns.size != 0 || len(s.members) != 0 {
-		t.Errorf("after the last has left: %v subscriptions, %d channels, %d patterns, %d members", got, len(s.channels), s.patterns.size, len(s.members))
+	if got := testutil.ToFloat64(m.subscriptions); got != 0 || len(s.channels) != 0 || s.patterns.size != 0 ||
+		len(s.members) != 0 {
+		t.Errorf("after the last has left: %v subscriptions, %d channels, %d patterns, %d members", got, len(s.channels),
+			s.patterns.size, len(s.members))
 	}
 }
 

@@ -51,7 +51,8 @@ func TestLook(t *testing.T) {
 	}
 	cancel()
 	<-left
-	if err := h.Look(t.Context(), func(*Seen) { panic("on purpose") }); err == nil || !strings.Contains(err.Error(), "on purpose") {
+	if err := h.Look(t.Context(), func(*Seen) { panic("on purpose") }); err == nil ||
+		!strings.Contains(err.Error(), "on purpose") {
 		t.Errorf("a look that panics: %v", err)
 	}
 	if n, err := h.Followers(t.Context(), "all"); err != nil || n != stay {

@@ -117,10 +117,11 @@ func settle(sub *Subscriber) { join(sub, Now) }
 
 // offered is a message as stored makes it, to be made when somebody asks.
 func offered(seq uint64, channel string) Line {
-	return Line{Seq: seq, Channel: channel, Text: fmt.Sprintf("%s of %d", channel, seq), Cut: func(seq uint64, text string) *Message {
-		channel, _, _ := strings.Cut(text, " ")
-		return stored(seq, channel)
-	}}
+	return Line{Seq: seq, Channel: channel, Text: fmt.Sprintf("%s of %d", channel, seq),
+		Cut: func(seq uint64, text string) *Message {
+			channel, _, _ := strings.Cut(text, " ")
+			return stored(seq, channel)
+		}}
 }
 
 func stored(seq uint64, channel string) *Message {

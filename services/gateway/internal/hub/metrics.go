@@ -27,8 +27,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Help: "Subscriptions to channels and patterns that connections hold now.",
 		}),
 		latency: f.NewHistogram(prometheus.HistogramOpts{
-			Name:    "herald_gateway_latency_seconds",
-			Help:    "From acceptance by ingest until written to the sockets of every subscriber of one shard, per message and shard that has any. Clocks of different machines are compared.",
+			Name: "herald_gateway_latency_seconds",
+			Help: "From acceptance by ingest until written to the sockets of every subscriber of one shard, per message " +
+				"and shard that has any. Clocks of different machines are compared.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10},
 		}),
 	}}

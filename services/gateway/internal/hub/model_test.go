@@ -141,7 +141,8 @@ func (m *model) join(p *person) {
 		missed := m.ring.between(since, m.seq, fresh)
 		if since < m.ring.floor || len(missed) > replayMax {
 			if got.OK {
-				m.t.Fatalf("joined %q after %d, but %d are missed and the ring begins after %d", names, since, len(missed), m.ring.floor)
+				m.t.Fatalf("joined %q after %d, but %d are missed and the ring begins after %d", names, since, len(missed),
+					m.ring.floor)
 			}
 			return
 		}
@@ -208,7 +209,8 @@ func TestHubLikeTheModel(t *testing.T) {
 	r := random(t)
 	for range 30 {
 		m := &model{t: t, r: r, epoch: epoch, ring: slice{maxMessages: 20 + r.IntN(1000), maxBytes: 1 << 20}}
-		m.hub = New(Config{Shards: 1 + r.IntN(4), InboxMessages: 1 + r.IntN(100), RecentMessages: m.ring.maxMessages, RecentBytes: m.ring.maxBytes}, nil)
+		m.hub = New(Config{Shards: 1 + r.IntN(4), InboxMessages: 1 + r.IntN(100), RecentMessages: m.ring.maxMessages,
+			RecentBytes: m.ring.maxBytes}, nil)
 		for _, s := range m.hub.shards {
 			s.quantum = 1 + r.IntN(8) // so that walks interleave
 		}

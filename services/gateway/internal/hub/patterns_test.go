@@ -143,7 +143,8 @@ func FuzzPatterns(f *testing.F) {
 			want = 1
 		}
 		if got != want || proto.Match(pattern, channel) != (want == 1) {
-			t.Fatalf("%q takes in %q: the trie says %d times, proto %t, want %d", pattern, channel, got, proto.Match(pattern, channel), want)
+			t.Fatalf("%q takes in %q: the trie says %d times, proto %t, want %d", pattern, channel, got,
+				proto.Match(pattern, channel), want)
 		}
 		trie.remove(pattern)
 		if trie.get(pattern) != nil {

@@ -35,7 +35,8 @@ func (s *slice) bytes() (n int) {
 
 func (s *slice) between(since, upTo uint64, names []string) (out []*Message) {
 	for _, m := range s.all {
-		if m.Seq > since && m.Seq <= upTo && slices.ContainsFunc(names, func(n string) bool { return matches(n, m.Channel) }) {
+		if m.Seq > since && m.Seq <= upTo &&
+			slices.ContainsFunc(names, func(n string) bool { return matches(n, m.Channel) }) {
 			out = append(out, m)
 		}
 	}
@@ -115,7 +116,8 @@ func compareRecent(t *testing.T, r *rand.Rand, recent *Recent, s *slice) {
 	if !slices.EqualFunc(got, want, func(a, b *Message) bool {
 		return a.Seq == b.Seq && a.Channel == b.Channel && len(a.Body)+len(a.ID) == len(b.Body)
 	}) {
-		t.Fatalf("%q after %d up to %d, ring of %d: got %s, want %s", names, since, upTo, s.maxMessages, seqs(got), seqs(want))
+		t.Fatalf("%q after %d up to %d, ring of %d: got %s, want %s", names, since, upTo, s.maxMessages, seqs(got),
+			seqs(want))
 	}
 	all := s.between(s.floor, s.last, names)
 	newest := recent.Newest(names, most)

@@ -39,7 +39,8 @@ func (s *Parked) adopt(p *poller, nc net.Conn) bool {
 		err != nil {
 		return false
 	}
-	_ = nc.Close()                                                                     // the copy keeps the connection, and is non-blocking like it
+	// the copy keeps the connection, and is non-blocking like it
+	_ = nc.Close()
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSentLowat) // fails on a Unix socket
 	s.poller, s.fd = p, int32(fd)
 	return true

@@ -93,7 +93,8 @@ func forms(t *testing.T, test func(t *testing.T, p *pair)) {
 				config := &tls.Config{Certificates: cert.TLS.Certificates}
 				cert.Close()
 				beneath := client
-				tc := tls.Client(client, &tls.Config{InsecureSkipVerify: true, ServerName: certificateOf}) // the test server's own certificate
+				// the test server's own certificate
+				tc := tls.Client(client, &tls.Config{InsecureSkipVerify: true, ServerName: certificateOf})
 				ts := tls.Server(&exchangeable{server}, config)
 				shaken := make(chan error, 1)
 				go func() { shaken <- tc.Handshake() }() // ends with the handshake
@@ -246,7 +247,8 @@ func TestWriteBy(t *testing.T) {
 			t.Fatalf("after the first one's deadline: got %d, %v", n, err)
 		}
 		var ne net.Error
-		if _, err := w.WriteBy(make([]byte, 16<<20), time.Now().Add(100*time.Millisecond)); !errors.As(err, &ne) || !ne.Timeout() {
+		if _, err := w.WriteBy(make([]byte, 16<<20), time.Now().Add(100*time.Millisecond)); !errors.As(err, &ne) ||
+			!ne.Timeout() {
 			t.Errorf("to a client that does not read: got %v, want a timeout", err)
 		}
 	})
@@ -294,7 +296,8 @@ func TestNotAdopted(t *testing.T) {
 	one, other := net.Pipe()
 	defer func() { _, _ = one.Close(), other.Close() }()
 	for name, nc := range map[string]net.Conn{
-		"a pipe": one, "TLS over it": tls.Server(&exchangeable{one}, &tls.Config{}), "TLS that does not let go": tls.Server(one, &tls.Config{}),
+		"a pipe": one, "TLS over it": tls.Server(&exchangeable{one}, &tls.Config{}),
+		"TLS that does not let go": tls.Server(one, &tls.Config{}),
 	} {
 		if sk := some.Adopt(new(socket.Parked), nc); sk != nil {
 			t.Errorf("%s: adopted", name)

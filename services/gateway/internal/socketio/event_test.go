@@ -12,15 +12,19 @@ func TestMessage(t *testing.T) {
 		form       Form
 		want       string
 	}{
-		{"broadcast, as the predecessor sent it", `{"id":"e-7","channel":"broadcast","event":"message","data":"hi","sender":"s","time":"T"}`, Plain,
+		{"broadcast, as the predecessor sent it",
+			`{"id":"e-7","channel":"broadcast","event":"message","data":"hi","sender":"s","time":"T"}`, Plain,
 			`2["message",{"data":"hi"}]`},
-		{"broadcast is always a message", `{"channel":"broadcast","event":"x","data":{"a":[1]},"sender":"s","time":"T"}`, Plain, `2["message",{"data":{"a":[1]}}]`},
+		{"broadcast is always a message", `{"channel":"broadcast","event":"x","data":{"a":[1]},"sender":"s","time":"T"}`,
+			Plain, `2["message",{"data":{"a":[1]}}]`},
 		{"another channel: its event", orders, Plain, `2["created",{"n":1}]`},
 		{"details", orders, Detailed, `2["created",{"n":1},{"id":"e-7","channel":"orders.eu","sender":"shop","time":"T"}]`},
-		{"the place comes last", orders, Recovering, `2["created",{"n":1},{"id":"e-7","channel":"orders.eu","sender":"shop","time":"T"},"e-7"]`},
+		{"the place comes last", orders, Recovering,
+			`2["created",{"n":1},{"id":"e-7","channel":"orders.eu","sender":"shop","time":"T"},"e-7"]`},
 		{"an ephemeral message has no place", `{"channel":"a","event":"e","data":1,"sender":"s","time":"T"}`, Recovering,
 			`2["e",1,{"channel":"a","sender":"s","time":"T"}]`},
-		{"a name that Socket.IO uses itself", `{"channel":"a","event":"disconnect","data":1,"sender":"s","time":"T"}`, Plain, `2["message",1]`},
+		{"a name that Socket.IO uses itself", `{"channel":"a","event":"disconnect","data":1,"sender":"s","time":"T"}`, Plain,
+			`2["message",1]`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			packet, attachment := Message([]byte(c.body), c.form)
@@ -35,16 +39,20 @@ func TestMessage(t *testing.T) {
 func TestMessageBinary(t *testing.T) {
 	const data = `"data:application/octet-stream;base64,AQIDBA=="`
 	for form, want := range map[Form]string{
-		Plain:      `51-["message",{"data":{"_placeholder":true,"num":0}}]`,
-		Detailed:   `51-["message",{"data":{"_placeholder":true,"num":0}},{"id":"e-7","channel":"broadcast","sender":"s","time":"T"}]`,
-		Recovering: `51-["message",{"data":{"_placeholder":true,"num":0}},{"id":"e-7","channel":"broadcast","sender":"s","time":"T"},"e-7"]`,
+		Plain: `51-["message",{"data":{"_placeholder":true,"num":0}}]`,
+		Detailed: `51-["message",{"data":{"_placeholder":true,"num":0}},{"id":"e-7","channel":"broadcast","sender":"s",` +
+			`"time":"T"}]`,
+		Recovering: `51-["message",{"data":{"_placeholder":true,"num":0}},{"id":"e-7","channel":"broadcast","sender":"s",` +
+			`"time":"T"},"e-7"]`,
 	} {
-		packet, attachment := Message([]byte(`{"id":"e-7","channel":"broadcast","event":"x","data":`+data+`,"sender":"s","time":"T"}`), form)
+		packet, attachment := Message([]byte(`{"id":"e-7","channel":"broadcast","event":"x","data":`+data+
+			`,"sender":"s","time":"T"}`), form)
 		if string(packet) != want || string(attachment) != "\x01\x02\x03\x04" {
 			t.Errorf("got %s and %q, want %s", packet, attachment, want)
 		}
 	}
-	packet, attachment := Message([]byte(`{"channel":"a","event":"e","data":"data:application/octet-stream;base64,","sender":"s","time":"T"}`), Plain)
+	packet, attachment := Message([]byte(`{"channel":"a","event":"e","data":"data:application/octet-stream;base64,",`+
+		`"sender":"s","time":"T"}`), Plain)
 	if string(packet) != `51-["e",{"_placeholder":true,"num":0}]` || attachment == nil || len(attachment) > 0 {
 		t.Errorf("no bytes at all: got %s and %q", packet, attachment)
 	}

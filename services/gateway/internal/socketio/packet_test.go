@@ -24,8 +24,10 @@ func TestParse(t *testing.T) {
 		{"ACK without arguments", `30[]`, Packet{Ack, 0, "/", 0, []byte(`[]`)}},
 		{"DISCONNECT", `1/admin,`, Packet{Disconnect, 0, "/admin", NoID, []byte{}}},
 		{"BINARY_EVENT", `52-/admin,["baz",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`,
-			Packet{BinaryEvent, 2, "/admin", NoID, []byte(`["baz",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`)}},
-		{"BINARY_ACK", `61-15["bar",{"_placeholder":true,"num":0}]`, Packet{BinaryAck, 1, "/", 15, []byte(`["bar",{"_placeholder":true,"num":0}]`)}},
+			Packet{BinaryEvent, 2, "/admin", NoID,
+				[]byte(`["baz",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`)}},
+		{"BINARY_ACK", `61-15["bar",{"_placeholder":true,"num":0}]`,
+			Packet{BinaryAck, 1, "/", 15, []byte(`["bar",{"_placeholder":true,"num":0}]`)}},
 
 		{"the type is known", `abc`, Packet{}},
 		{"the type is known", `7`, Packet{}},
@@ -61,7 +63,8 @@ func TestParse(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{`0/admin,{"token":"123"}`, `52-/admin,12["baz",{"_placeholder":true,"num":0}]`, `3/a,13["bar"]`, `2[7]`, `41`} {
+	for _, s := range []string{`0/admin,{"token":"123"}`, `52-/admin,12["baz",{"_placeholder":true,"num":0}]`,
+		`3/a,13["bar"]`, `2[7]`, `41`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -70,7 +73,8 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		again, err := Parse(p.Append(nil))
-		if err != nil || again.Type != p.Type || again.Namespace != p.Namespace || again.ID != p.ID || string(again.Data) != string(p.Data) {
+		if err != nil || again.Type != p.Type || again.Namespace != p.Namespace || again.ID != p.ID ||
+			string(again.Data) != string(p.Data) {
 			t.Errorf("%q: %+v became %+v (%v)", s, p, again, err)
 		}
 		if p.Type == Event {

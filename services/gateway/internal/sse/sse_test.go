@@ -13,14 +13,16 @@ func TestEvents(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		"message":        {Message("e-7", []byte(`{"id":"e-7"}`)), "id: e-7\ndata: {\"id\":\"e-7\"}\n\n"},
-		"ephemeral":      {Message("", []byte(`{"data":1}`)), "data: {\"data\":1}\n\n"},
-		"line breaks":    {Message("", []byte("{\n\"a\":\r\n1,\r\"b\":2}")), "data: {\ndata: \"a\":\ndata: 1,\ndata: \"b\":2}\n\n"},
+		"message":   {Message("e-7", []byte(`{"id":"e-7"}`)), "id: e-7\ndata: {\"id\":\"e-7\"}\n\n"},
+		"ephemeral": {Message("", []byte(`{"data":1}`)), "data: {\"data\":1}\n\n"},
+		"line breaks": {Message("", []byte("{\n\"a\":\r\n1,\r\"b\":2}")),
+			"data: {\ndata: \"a\":\ndata: 1,\ndata: \"b\":2}\n\n"},
 		"ends in a line": {Message("", []byte("1\n")), "data: 1\ndata: \n\n"},
 		"control":        {Control("pong", "", proto.Pong{Type: "pong"}), "event: pong\ndata: {\"type\":\"pong\"}\n\n"},
 		"control with a place": {Control("welcome", "e-3", struct{}{}),
 			"id: e-3\nevent: welcome\ndata: {}\n\n"},
-		"close": {Close(proto.CloseGoingAway), "event: close\ndata: {\"type\":\"close\",\"code\":1001,\"reason\":\"going-away\"}\n\n"},
+		"close": {Close(proto.CloseGoingAway),
+			"event: close\ndata: {\"type\":\"close\",\"code\":1001,\"reason\":\"going-away\"}\n\n"},
 		"place": {Place("e-9"), "id: e-9\n\n"},
 		"retry": {Retry(1500 * time.Millisecond), "retry: 1500\n\n"},
 	} {

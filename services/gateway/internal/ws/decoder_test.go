@@ -57,7 +57,8 @@ func decoded(pieces ...[]byte) (log []string, code proto.CloseCode) {
 func TestDecodeInPieces(t *testing.T) {
 	b := slices.Concat(
 		masked(opText, []byte("hello")),
-		masked(byte(ws.Text), []byte("a")), masked(opPing, []byte("p")), masked(byte(ws.Continuation), []byte("b")), masked(wstest.Fin, bytes.Repeat([]byte("c"), 200)),
+		masked(byte(ws.Text), []byte("a")), masked(opPing, []byte("p")), masked(byte(ws.Continuation), []byte("b")),
+		masked(wstest.Fin, bytes.Repeat([]byte("c"), 200)),
 		masked(opPong, nil), masked(opText, nil), masked(opClose, []byte("\x03\xe8bye")),
 	)
 	want, code := decoded(b)
@@ -129,7 +130,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a continuation of nothing", []byte{wstest.Fin}, proto.CloseProtocolError},
 		{"a text within a message", append(masked(byte(ws.Text), nil), opText), proto.CloseProtocolError},
 		{"a byte too long", masked(opText, make([]byte, proto.MaxFrameBytes+1))[:4], proto.CloseTooBig},
-		{"a fragment too much", append(masked(byte(ws.Binary), make([]byte, proto.MaxFrameBytes)), wstest.Fin, 0x81), proto.CloseTooBig},
+		{"a fragment too much", append(masked(byte(ws.Binary), make([]byte, proto.MaxFrameBytes)), wstest.Fin, 0x81),
+			proto.CloseTooBig},
 		{"a negative length", []byte{opBinary, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 1}, proto.CloseTooBig},
 	} {
 		var d ws.Decoder

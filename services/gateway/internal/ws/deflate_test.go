@@ -57,7 +57,8 @@ func TestInflate(t *testing.T) {
 		{"empty", "\x00", "", 0},
 		{"empty by flate", deflate(""), "", 0},
 		{"no bytes", "", "", proto.CloseInvalidPayload},
-		{"something after a last block", "\xf3\x48\xcd\xc9\xc9\x07\x00\xf2\x48\xcd\xc9\xc9\x07\x00", "", proto.CloseInvalidPayload},
+		{"something after a last block", "\xf3\x48\xcd\xc9\xc9\x07\x00\xf2\x48\xcd\xc9\xc9\x07\x00", "",
+			proto.CloseInvalidPayload},
 		{"a wrong byte after a last block", "\xf3\x48\xcd\xc9\xc9\x07\x00\x01", "", proto.CloseInvalidPayload},
 		{"cut off", "\xf2\x48\xcd\xc9", "", proto.CloseInvalidPayload},
 		{"cut off without compression", "\x00\x05\x00\xfa\xff\x48\x65", "", proto.CloseInvalidPayload},
@@ -68,7 +69,8 @@ func TestInflate(t *testing.T) {
 		{"a bomb", deflate(strings.Repeat("\x00", 16<<20)), "", proto.CloseTooBig},
 	} {
 		if out, code := inflate([]byte(c.in)); string(out) != c.out || code != c.code {
-			t.Errorf("%s: got %.20q (%d bytes), %v; want %.20q (%d bytes), %v", c.name, out, len(out), code, c.out, len(c.out), c.code)
+			t.Errorf("%s: got %.20q (%d bytes), %v; want %.20q (%d bytes), %v", c.name, out, len(out), code, c.out,
+				len(c.out), c.code)
 		}
 	}
 }
@@ -172,7 +174,8 @@ func FuzzInflate(f *testing.F) {
 		if !bytes.Equal(b, in) {
 			t.Fatal("it changed what it was given")
 		}
-		want, err := io.ReadAll(io.LimitReader(flate.NewReader(io.MultiReader(bytes.NewReader(b), strings.NewReader(afterMessage))), proto.MaxFrameBytes+1))
+		whole := flate.NewReader(io.MultiReader(bytes.NewReader(b), strings.NewReader(afterMessage)))
+		want, err := io.ReadAll(io.LimitReader(whole, proto.MaxFrameBytes+1))
 		switch {
 		case code == 0 && (err != nil || !bytes.Equal(out, want)):
 			t.Fatalf("got %d bytes, want %d, %v", len(out), len(want), err)

@@ -32,7 +32,8 @@ func TestEncode(t *testing.T) {
 		if !bytes.Equal(got, want) {
 			t.Errorf("%s: got % x… (%d bytes), want % x… (%d bytes)", c.name, got[:2], len(got), want[:2], len(want))
 		}
-		if got := ws.AppendFrame([]byte("before"), c.op, text(c.payload)); !bytes.Equal(got, append([]byte("before"), want...)) {
+		if got := ws.AppendFrame([]byte("before"), c.op, text(c.payload)); !bytes.Equal(got,
+			append([]byte("before"), want...)) {
 			t.Errorf("%s, appended: got % x… (%d bytes)", c.name, got[:8], len(got))
 		}
 	}

@@ -21,11 +21,13 @@ func TestNegotiate(t *testing.T) {
 		{"Firefox and Safari", []string{"permessage-deflate"}, accepted},
 		{"Chromium", []string{"permessage-deflate; client_max_window_bits"}, accepted},
 		{"Java-WebSocket", []string{accepted}, accepted},
-		{"both windows", []string{"permessage-deflate; server_max_window_bits=15; client_max_window_bits=12"}, accepted + "; server_max_window_bits=15"},
+		{"both windows", []string{"permessage-deflate; server_max_window_bits=15; client_max_window_bits=12"}, accepted +
+			"; server_max_window_bits=15"},
 		{"full window", []string{"permessage-deflate; server_max_window_bits=15"}, accepted + "; server_max_window_bits=15"},
 		{"too narrow", []string{"permessage-deflate; server_max_window_bits=14"}, ""},
 		{"the narrowest", []string{"permessage-deflate; server_max_window_bits=8"}, ""},
-		{"the first that can be honoured", []string{"permessage-deflate; server_max_window_bits=10, permessage-deflate; client_max_window_bits"}, accepted},
+		{"the first that can be honoured",
+			[]string{"permessage-deflate; server_max_window_bits=10, permessage-deflate; client_max_window_bits"}, accepted},
 		{"after another extension", []string{"foo; bar=\"a\\b\"; baz, permessage-deflate"}, accepted},
 		{"in a second line", []string{"foo", "permessage-deflate"}, accepted},
 		{"without spaces", []string{"permessage-deflate;client_max_window_bits=9;server_no_context_takeover"}, accepted},
@@ -65,7 +67,8 @@ func TestNegotiate(t *testing.T) {
 // its own offers, and the same with other extensions before it.
 func FuzzNegotiate(f *testing.F) {
 	for _, seed := range []string{
-		"permessage-deflate; client_max_window_bits", "foo, permessage-deflate; server_max_window_bits=\"12\"", ";", `a;b="\`, ",,", accepted,
+		"permessage-deflate; client_max_window_bits", "foo, permessage-deflate; server_max_window_bits=\"12\"", ";", `a;b="\`,
+		",,", accepted,
 	} {
 		f.Add(seed)
 	}
@@ -79,7 +82,8 @@ func FuzzNegotiate(f *testing.F) {
 		switch answer {
 		case "":
 		case accepted, accepted + "; server_max_window_bits=15":
-			if !strings.Contains(line, "permessage-deflate") || answer != accepted && !strings.Contains(line, "server_max_window_bits") {
+			if !strings.Contains(line, "permessage-deflate") || answer != accepted &&
+				!strings.Contains(line, "server_max_window_bits") {
 				t.Fatalf("%q: got %q", line, answer)
 			}
 		default:

@@ -38,7 +38,8 @@ func TestUpgradeRefused(t *testing.T) {
 		{"an old version", "GET", map[string]string{"Sec-WebSocket-Version": "8"}, 426, "13"},
 		{"a version to come", "GET", map[string]string{"Sec-WebSocket-Version": "130"}, 426, "13"},
 		{"no version", "GET", map[string]string{"Sec-WebSocket-Version": ""}, 426, "13"},
-		{"no handshake", "GET", map[string]string{"Sec-WebSocket-Version": "", "Upgrade": "", "Connection": "", "Sec-WebSocket-Key": ""}, 426, "13"},
+		{"no handshake", "GET", map[string]string{"Sec-WebSocket-Version": "", "Upgrade": "", "Connection": "",
+			"Sec-WebSocket-Key": ""}, 426, "13"},
 		{"a key that is none", "GET", map[string]string{"Sec-WebSocket-Key": "x"}, 400, ""},
 		{"another method", "POST", nil, 405, ""},
 	} {
@@ -47,7 +48,8 @@ func TestUpgradeRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		for name, value := range map[string]string{
-			"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+			"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+			"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 		} {
 			if changed, ok := c.change[name]; ok {
 				value = changed

@@ -57,20 +57,24 @@ func TestDeflate(t *testing.T) {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
 			u := start(t, args...)
-			for _, offer := range []string{"permessage-deflate", "permessage-deflate; client_max_window_bits; server_max_window_bits=15"} {
+			for _, offer := range []string{"permessage-deflate",
+				"permessage-deflate; client_max_window_bits; server_max_window_bits=15"} {
 				p := dialOffering(t, u, offer, true)
 				for _, n := range []int{0, 16, 64, 256, 1024, 4096, 8192, 32768, 131072, 1 << 20} {
-					for op, payload := range map[byte]string{text: string(wstest.Document(n)), bin: strings.Repeat(string(noise), 1+n/len(noise))} {
+					for op, payload := range map[byte]string{text: string(wstest.Document(n)),
+						bin: strings.Repeat(string(noise), 1+n/len(noise))} {
 						in := wstest.Deflate(payload)
 						frames := out(fin|rsv1|op, in)
 						if n%3 == 1 { // in three fragments
-							frames = slices.Concat(out(rsv1|op, in[:len(in)/3]), out(continuation, in[len(in)/3:len(in)/2]), out(fin|continuation, in[len(in)/2:]))
+							frames = slices.Concat(out(rsv1|op, in[:len(in)/3]), out(continuation, in[len(in)/3:len(in)/2]),
+								out(fin|continuation, in[len(in)/2:]))
 						}
 						if _, err := p.nc.Write(frames); err != nil {
 							t.Fatal(err)
 						}
 						if gotOp, compressed, got := p.message(); gotOp != op || string(got) != payload || !compressed {
-							t.Fatalf("opcode %d of %d bytes: got opcode %d of %d, compressed %t", op, len(payload), gotOp, len(got), compressed)
+							t.Fatalf("opcode %d of %d bytes: got opcode %d of %d, compressed %t", op, len(payload), gotOp, len(got),
+								compressed)
 						}
 					}
 				}

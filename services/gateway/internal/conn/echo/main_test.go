@@ -29,7 +29,8 @@ func start(t *testing.T, args ...string) *url.URL {
 	ctx, stop := context.WithCancel(context.Background())
 	stdout, printed := io.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, append([]string{"-listen", "127.0.0.1:0"}, args...), printed, os.Stderr) }() // ends with stop
+	// ends with stop
+	go func() { done <- run(ctx, append([]string{"-listen", "127.0.0.1:0"}, args...), printed, os.Stderr) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
@@ -133,8 +134,10 @@ func dialOffering(t *testing.T, u *url.URL, offer string, accepted bool) *peer {
 	}
 	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
 	p := &peer{t, nc, bufio.NewReader(nc)}
-	if _, err := io.WriteString(nc, "GET "+u.Path+" HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: "+offer+"\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(nc, "GET "+u.Path+" HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: "+
+		"websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: "+offer+
+		"\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.ReadResponse(p.br, nil)
@@ -172,7 +175,8 @@ func (p *peer) exchange(send []byte, chop int, want []byte) {
 		for at < n && got[at] == want[at] {
 			at++
 		}
-		p.t.Fatalf("got %d bytes, %v; want %d; they differ at %d: got %.40q, want %.40q", n, err, len(want), at, got[at:n], want[at:])
+		p.t.Fatalf("got %d bytes, %v; want %d; they differ at %d: got %.40q, want %.40q", n, err, len(want), at,
+			got[at:n], want[at:])
 	}
 }
 

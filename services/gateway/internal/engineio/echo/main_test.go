@@ -145,8 +145,10 @@ func TestSocketIO(t *testing.T) {
 		{"auth", []string{`40{"token":"123"}`}, []string{entered, `42["auth",{"token":"123"}]`}},
 		{"another namespace", []string{"40/custom"}, []string{`40/custom,{"sid":`, `42/custom,["auth",{}]`}},
 		{"one that there is not", []string{"40/random"}, []string{`44/random,{"message":"Invalid namespace"}`}},
-		{"message", []string{"40", `42["message",1,"2",{"3":[true]}]`}, []string{entered, `42["auth",{}]`, `42["message-back",1,"2",{"3":[true]}]`}},
-		{"acknowledgement", []string{"40", `42456["message-with-ack",1,"2"]`}, []string{entered, `42["auth",{}]`, `43456[1,"2"]`}},
+		{"message", []string{"40", `42["message",1,"2",{"3":[true]}]`},
+			[]string{entered, `42["auth",{}]`, `42["message-back",1,"2",{"3":[true]}]`}},
+		{"acknowledgement", []string{"40", `42456["message-with-ack",1,"2"]`},
+			[]string{entered, `42["auth",{}]`, `43456[1,"2"]`}},
 		{"binary", []string{"40", `451-["message",{"_placeholder":true,"num":0}]`, "\x00abc"},
 			[]string{entered, `42["auth",{}]`, `451-["message-back",{"_placeholder":true,"num":0}]`, "abc"}},
 		{"binary acknowledgement", []string{"40", `451-7["message-with-ack",{"_placeholder":true,"num":0}]`, "\x00abc"},
@@ -184,7 +186,8 @@ func TestSocketIO(t *testing.T) {
 // Who enters no namespace is closed.
 func TestConnectTimeout(t *testing.T) {
 	root := start(t, "-connect-timeout", "1ms")
-	c, _, err := websocket.DefaultDialer.Dial(strings.Replace(root, "http", "ws", 1)+"/socket.io/?EIO=4&transport=websocket", nil)
+	c, _, err := websocket.DefaultDialer.Dial(strings.Replace(root, "http", "ws", 1)+
+		"/socket.io/?EIO=4&transport=websocket", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
