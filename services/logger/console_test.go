@@ -22,7 +22,8 @@ func (w *world) publishLarge(n, bytes int) {
 	w.Helper()
 	_, err := natstest.Publish(w.nc, func(yield func(*nats.Msg) bool) {
 		for i := range n {
-			m := proto.Message{Channel: "large", Event: "message", Data: fmt.Appendf(nil, `"%d %s"`, i, strings.Repeat(`<\n`, bytes/3)), Sender: "shop", Time: proto.FormatTime(time.Now())}
+			m := proto.Message{Channel: "large", Event: "message", Data: fmt.Appendf(nil, `"%d %s"`, i,
+				strings.Repeat(`<\n`, bytes/3)), Sender: "shop", Time: proto.FormatTime(time.Now())}
 			if !yield(natstest.NewMsg(&m, natstest.Headers{MsgID: fmt.Sprintf("large %d", i), Accepted: time.Now()}, false)) {
 				return
 			}
@@ -48,7 +49,8 @@ func TestSearchForConsole(t *testing.T) {
 	defer c.Close()
 	search := func(query, cursor string) ask.HTTPAnswer {
 		t.Helper()
-		a, err := ask.Any[ask.HTTPAnswer](context.Background(), c, ask.Logger, ask.Search, ask.SearchQuestion{Query: query, Cursor: cursor}, 20*time.Second)
+		a, err := ask.Any[ask.HTTPAnswer](context.Background(), c, ask.Logger, ask.Search,
+			ask.SearchQuestion{Query: query, Cursor: cursor}, 20*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +77,8 @@ func TestSearchForConsole(t *testing.T) {
 	}
 
 	// A small page is the same answer.
-	for _, query := range []string{"channel=orders.1&limit=5", "q=%22n%22&order=asc&limit=3", "channel=orders.%3E&sender=shop&limit=100", "sender=nobody"} {
+	for _, query := range []string{"channel=orders.1&limit=5", "q=%22n%22&order=asc&limit=3",
+		"channel=orders.%3E&sender=shop&limit=100", "sender=nobody"} {
 		if a := search(query, ""); a.Status != http.StatusOK || string(a.Body) != direct(query) {
 			t.Errorf("%s: got %d %s, want %s", query, a.Status, a.Body, direct(query))
 		}
@@ -125,8 +128,10 @@ func TestSearchForConsole(t *testing.T) {
 		}
 	}
 	// What is wrong is told as by the API.
-	for query, want := range map[string]string{"limit=0": "limit: ", "nothing=1": "is not a parameter", "channel=a..b": "channel: ", "format=xml": "format: ", "cursor=x": "cursor: "} {
-		if a := search(query, ""); a.Status != http.StatusBadRequest || !strings.Contains(string(a.Body), want) || a.Header["Content-Type"] != "application/problem+json" {
+	for query, want := range map[string]string{"limit=0": "limit: ", "nothing=1": "is not a parameter",
+		"channel=a..b": "channel: ", "format=xml": "format: ", "cursor=x": "cursor: "} {
+		if a := search(query, ""); a.Status != http.StatusBadRequest || !strings.Contains(string(a.Body), want) ||
+			a.Header["Content-Type"] != "application/problem+json" {
 			t.Errorf("%s: got %d %s", query, a.Status, a.Body)
 		}
 	}
@@ -159,7 +164,8 @@ func TestSearchTooLong(t *testing.T) {
 				cursor = p.Next
 			}
 		}
-		if strings.Count(text, "bytes: too long for the console") != 1 || strings.Count(text, `n\":`)+strings.Count(text, `n"":`) != 2 || len(text) > 2000 {
+		if strings.Count(text, "bytes: too long for the console") != 1 ||
+			strings.Count(text, `n\":`)+strings.Count(text, `n"":`) != 2 || len(text) > 2000 {
 			t.Errorf("%s: got %.1000s", format, text)
 		}
 	}

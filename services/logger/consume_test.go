@@ -43,7 +43,8 @@ func TestEveryMessageOnceThroughRestarts(t *testing.T) {
 	r.eventually("some of it is logged", func() bool { return r.last(w.epoch) > part })
 	before := w.nc.Stats().Reconnects
 	w.nats.Restart() // NATS goes and comes back while the logger runs
-	natstest.Eventually(t, 20*time.Second, "the publisher is connected again", func() bool { return w.nc.Stats().Reconnects > before })
+	natstest.Eventually(t, 20*time.Second, "the publisher is connected again",
+		func() bool { return w.nc.Stats().Reconnects > before })
 	w.publish(2*part+1, part)
 	r.eventually("it goes on", func() bool { return r.last(w.epoch) > 2*part })
 	r.stop() // somewhere in the middle
@@ -52,7 +53,8 @@ func TestEveryMessageOnceThroughRestarts(t *testing.T) {
 	r.checkComplete(w.epoch, 4*part)
 	r.eventually("all is acknowledged and accounted for", func() bool {
 		epochs, err := r.store.Epochs(context.Background())
-		return err == nil && len(epochs) == 1 && epochs[0].Accounted == 4*part && r.metric("herald_logger_pending_messages") == 0
+		return err == nil && len(epochs) == 1 && epochs[0].Accounted == 4*part &&
+			r.metric("herald_logger_pending_messages") == 0
 	})
 	if holes := r.metric("herald_logger_holes_total"); holes != 0 {
 		t.Errorf("holes: got %v, want 0", holes)
@@ -114,16 +116,21 @@ func TestForeignMessagesAreLoggedAsTheyAre(t *testing.T) {
 	r.checkComplete(w.epoch, 8)
 	p := r.entries(envKey, "order", "asc")
 	want := []entry{
-		{Message: "not json"}, {Message: ""}, {Message: `{"channel":"elsewhere","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`},
-		{Message: `{"channel":"odd","event":"message","sender":"x","time":"2026-11-22T16:58:36.123Z"}`}, {Message: `"bad � utf-8\u0000"`},
-		{Message: "fine", Event: "message", Sender: "x"}, {Message: `[1,"a"]`, Event: "created", Sender: "shop", Timestamp: "2026-11-22T16:58:36.123Z"},
+		{Message: "not json"}, {Message: ""},
+		{Message: `{"channel":"elsewhere","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`},
+		{Message: `{"channel":"odd","event":"message","sender":"x","time":"2026-11-22T16:58:36.123Z"}`},
+		{Message: `"bad � utf-8\u0000"`},
+		{Message: "fine", Event: "message", Sender: "x"}, {Message: `[1,"a"]`, Event: "created", Sender: "shop",
+			Timestamp: "2026-11-22T16:58:36.123Z"},
 	}
 	for i, e := range want {
 		got := p.Messages[i]
-		if got.Channel != "odd" || got.Message != e.Message || got.Event != e.Event || got.Sender != e.Sender || e.Timestamp != "" && got.Timestamp != e.Timestamp {
+		if got.Channel != "odd" || got.Message != e.Message || got.Event != e.Event || got.Sender != e.Sender ||
+			e.Timestamp != "" && got.Timestamp != e.Timestamp {
 			t.Errorf("row %d: got %+v, want %+v", i+1, got, e)
 		}
-		if at, err := time.Parse(proto.TimeLayout, got.Timestamp); err != nil || e.Timestamp == "" && time.Since(at).Abs() > time.Minute {
+		if at, err := time.Parse(proto.TimeLayout, got.Timestamp); err != nil || e.Timestamp == "" &&
+			time.Since(at).Abs() > time.Minute {
 			t.Errorf("row %d: got timestamp %q, want the stream's", i+1, got.Timestamp)
 		}
 	}
@@ -178,7 +185,8 @@ func TestStreamMadeAnewIsTheNextEpoch(t *testing.T) {
 	if got := r.last(w.epoch); got != 500 || r.count() != 800 {
 		t.Errorf("first epoch: got %d, all rows %d, want 500 and 800", got, r.count())
 	}
-	if p := r.entries(envKey, "limit", "1"); p.Messages[0].ID != (proto.Cursor{Epoch: second, Seq: proto.Number(300, 0)}).String() {
+	if p := r.entries(envKey, "limit", "1"); p.Messages[0].ID != (proto.Cursor{Epoch: second,
+		Seq: proto.Number(300, 0)}).String() {
 		t.Errorf("newest: got %s, want message 300 of %s", p.Messages[0].ID, second)
 	}
 }
@@ -209,7 +217,8 @@ func TestReadingTheStreamAgainChangesNothing(t *testing.T) {
 	if err := stream.DeleteConsumer(ctx, durable); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: durable, AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
+	if _, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: durable,
+		AckPolicy: jetstream.AckExplicitPolicy}); err != nil {
 		t.Fatal(err)
 	}
 	r = w.startReady()
@@ -288,7 +297,8 @@ func (f forgetfulStream) CreateConsumer(ctx context.Context, cfg jetstream.Consu
 	return forgetfulConsumer{c}, err
 }
 
-func (forgetfulConsumer) Consume(jetstream.MessageHandler, ...jetstream.PullConsumeOpt) (jetstream.ConsumeContext, error) {
+func (forgetfulConsumer) Consume(jetstream.MessageHandler, ...jetstream.PullConsumeOpt) (jetstream.ConsumeContext,
+	error) {
 	return lostPull{stopped: make(chan struct{}), end: new(sync.Once)}, nil
 }
 

@@ -17,14 +17,17 @@ func TestNoLocaleOpensAFormula(t *testing.T) {
 		"\";=1;\"", "x;;=1", "a;\"\"=1", "=\"=1\"", "plain", "a, -1", `{"a":-1}`, "Zoë;＝1", "\"", "",
 	} {
 		line := string(appendCSV(nil, &store.Row{Message: message, Sender: message, Event: message, Source: message}))
-		for separator, cells := range map[string][]string{",": readCSV(t, line, ','), ";": readCSV(t, line, ';'), "tab": readCSV(t, line, '\t'), "|": readCSV(t, line, '|')} {
+		for separator, cells := range map[string][]string{",": readCSV(t, line, ','), ";": readCSV(t, line, ';'),
+			"tab": readCSV(t, line, '\t'), "|": readCSV(t, line, '|')} {
 			for _, cell := range cells {
-				if first := strings.TrimLeft(cell, " \u00a0\""); first != "" && strings.ContainsAny(first[:1], "=+-@") || strings.HasPrefix(first, "＝") {
+				if first := strings.TrimLeft(cell, " \u00a0\""); first != "" && strings.ContainsAny(first[:1], "=+-@") ||
+					strings.HasPrefix(first, "＝") {
 					t.Errorf("%q, separator %s: the cell %q begins with a formula", message, separator, cell)
 				}
 			}
 		}
-		if cells := readCSV(t, line, ','); len(cells) != 9 || strings.ReplaceAll(cells[0], "'", "") != strings.ReplaceAll(message, "\r\n", "\n") {
+		if cells := readCSV(t, line, ','); len(cells) != 9 ||
+			strings.ReplaceAll(cells[0], "'", "") != strings.ReplaceAll(message, "\r\n", "\n") {
 			t.Errorf("%q: got %q", message, cells)
 		}
 	}

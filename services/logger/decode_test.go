@@ -24,28 +24,36 @@ func rowOf(epoch string, m stored) (store.Row, bool) {
 
 func TestRowOfMessage(t *testing.T) {
 	at := time.Date(2026, 11, 22, 16, 58, 36, 123456789, time.UTC)
-	m := proto.Message{Channel: "orders.eu", Event: "created", Data: []byte(`"line\none \"two\""`), Sender: "shop", Time: "2026-11-22T16:00:00.000Z"}
+	m := proto.Message{Channel: "orders.eu", Event: "created", Data: []byte(`"line\none \"two\""`), Sender: "shop",
+		Time: "2026-11-22T16:00:00.000Z"}
 	msg := natstest.NewMsg(&m, natstest.Headers{Source: "2001:db8::1", Accepted: at}, false)
 	got, ok := rowOf("e", stored{subject: msg.Subject, header: msg.Header, body: msg.Data, seq: 7, time: at})
-	want := store.Row{Message: "line\none \"two\"", Sender: "shop", Timestamp: "2026-11-22T16:00:00.000Z", Channel: "orders.eu", Event: "created", Epoch: "e", Seq: proto.Number(7, 0), Source: "2001:db8::1"}
+	want := store.Row{Message: "line\none \"two\"", Sender: "shop", Timestamp: "2026-11-22T16:00:00.000Z",
+		Channel: "orders.eu", Event: "created", Epoch: "e", Seq: proto.Number(7, 0), Source: "2001:db8::1"}
 	if !ok || got != want {
 		t.Errorf("got %+v, %v, want %+v", got, ok, want)
 	}
 	long := nats.Header{proto.HeaderSource: []string{strings.Repeat("x", 100)}}
-	if got, _ := rowOf("e", stored{subject: msg.Subject, header: long, body: msg.Data, seq: 7, time: at}); got.Source != "" {
+	if got, _ := rowOf("e", stored{subject: msg.Subject, header: long, body: msg.Data, seq: 7,
+		time: at}); got.Source != "" {
 		t.Errorf("a source that is no address: got %q, want none", got.Source)
 	}
 }
 
 func FuzzRowOfMessage(f *testing.F) {
-	f.Add("herald.msg.orders", []byte(`{"channel":"orders","event":"message","data":"a","sender":"shop","time":"2026-11-22T16:58:36.123Z"}`), "1.2.3.4")
-	f.Add("herald.msg.a", []byte(`{"channel":"a","event":"m","data":{"a":"\ud800"},"sender":"","time":"-2026-11-22T16:58:36Z"}`), "")
+	f.Add("herald.msg.orders",
+		[]byte(`{"channel":"orders","event":"message","data":"a","sender":"shop","time":"2026-11-22T16:58:36.123Z"}`),
+		"1.2.3.4")
+	f.Add("herald.msg.a",
+		[]byte(`{"channel":"a","event":"m","data":{"a":"\ud800"},"sender":"","time":"-2026-11-22T16:58:36Z"}`), "")
 	f.Add("other", []byte{0xff, 0}, "\xff")
-	f.Add(proto.SubjectPacks, []byte("{\"channel\":\"a\",\"event\":\"m\",\"data\":1,\"sender\":\"s\",\"time\":\"\"}\ta1 s\xff\n\n"), "")
+	f.Add(proto.SubjectPacks,
+		[]byte("{\"channel\":\"a\",\"event\":\"m\",\"data\":1,\"sender\":\"s\",\"time\":\"\"}\ta1 s\xff\n\n"), "")
 	at := time.Date(2026, 11, 22, 16, 58, 36, 0, time.UTC)
 	f.Fuzz(func(t *testing.T, subject string, body []byte, source string) {
 		before := slices.Clone(body)
-		rows, foreign := appendRows(nil, "e", stored{subject: subject, header: nats.Header{proto.HeaderSource: []string{source}}, body: body, seq: 1, time: at})
+		header := nats.Header{proto.HeaderSource: []string{source}}
+		rows, foreign := appendRows(nil, "e", stored{subject: subject, header: header, body: body, seq: 1, time: at})
 		if len(rows) == 0 || len(rows) > proto.MaxPackMessages || foreign > len(rows) {
 			t.Fatalf("got %d rows, %d foreign", len(rows), foreign)
 		}
@@ -68,7 +76,8 @@ func checkRow(t *testing.T, r store.Row, ok bool) {
 			t.Errorf("got %q, want UTF-8", s)
 		}
 	}
-	if ok && (proto.CheckChannel(r.Channel) != nil || proto.CheckName(r.Sender) != nil || proto.CheckName(r.Event) != nil) {
+	if ok && (proto.CheckChannel(r.Channel) != nil || proto.CheckName(r.Sender) != nil ||
+		proto.CheckName(r.Event) != nil) {
 		t.Errorf("accepted as Herald's: %+v", r)
 	}
 }
@@ -79,7 +88,8 @@ func TestRowsOfPack(t *testing.T) {
 	at := time.Date(2026, 11, 22, 16, 58, 36, 0, time.UTC)
 	var pack proto.Pack
 	for i, channel := range []string{"a", "b", "a"} {
-		m := proto.Message{Channel: channel, Event: "message", Data: fmt.Append(nil, i), Sender: "shop", Time: "2026-11-22T16:00:00.000Z"}
+		m := proto.Message{Channel: channel, Event: "message", Data: fmt.Append(nil, i), Sender: "shop",
+			Time: "2026-11-22T16:00:00.000Z"}
 		pack.Add(&m, proto.Private{Source: "::1", Accepted: at, Expires: at}) // expired ones, too
 	}
 	body := append(slices.Clone(pack.Body()), "something else\n"...)
@@ -94,13 +104,15 @@ func TestRowsOfPack(t *testing.T) {
 	if want := []string{"a 0 ::1", "b 1 ::1", "a 2 ::1", " something else ::1"}; !slices.Equal(got, want) || foreign != 1 {
 		t.Errorf("got %q, %d foreign, want %q", got, foreign, want)
 	}
-	if rows, foreign := appendRows(nil, "e", stored{subject: proto.SubjectPacks, seq: 6, time: at}); len(rows) != 1 || foreign != 1 {
+	if rows, foreign := appendRows(nil, "e", stored{subject: proto.SubjectPacks, seq: 6, time: at}); len(rows) != 1 ||
+		foreign != 1 {
 		t.Errorf("an empty pack: got %+v, %d foreign", rows, foreign)
 	}
 }
 
 func BenchmarkRowOf(b *testing.B) {
-	m := proto.Message{Channel: "orders.eu", Event: "message", Data: wordsOf(newRand(), 1), Sender: "shop", Time: "2026-11-22T16:58:36.123Z"}
+	m := proto.Message{Channel: "orders.eu", Event: "message", Data: wordsOf(newRand(), 1), Sender: "shop",
+		Time: "2026-11-22T16:58:36.123Z"}
 	msg := natstest.NewMsg(&m, natstest.Headers{Source: "203.0.113.7", Accepted: time.Now()}, false)
 	s := stored{subject: msg.Subject, header: msg.Header, body: msg.Data, seq: 7, time: time.Now()}
 	b.ReportAllocs()

@@ -66,7 +66,8 @@ func (s *Service) export(w http.ResponseWriter, r *http.Request, g auth.Grant, f
 	free, err := s.exports.Acquire(g.KeyID)
 	switch {
 	case errors.Is(err, httpx.ErrKeyHasPlaces):
-		return proto.ProblemTooManyRequests.With(fmt.Sprintf("%d exports of this key are running; try again when one is done", maxExportsOfKey))
+		return proto.ProblemTooManyRequests.With(fmt.Sprintf("%d exports of this key are running; try again when one is done",
+			maxExportsOfKey))
 	case err != nil:
 		return proto.ProblemUnavailable.With("other exports are running; try again when they are done")
 	}

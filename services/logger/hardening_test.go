@@ -28,7 +28,8 @@ import (
 func (r *running) problem(status int, header http.Header, body []byte) proto.Problem {
 	r.t.Helper()
 	var p proto.Problem
-	if err := json.Unmarshal(body, &p); err != nil || header.Get("Content-Type") != "application/problem+json" || p.Status != status || p.Request == "" {
+	if err := json.Unmarshal(body, &p); err != nil || header.Get("Content-Type") != "application/problem+json" ||
+		p.Status != status || p.Request == "" {
 		r.t.Errorf("got %d %s %s, %v, want a problem", status, header.Get("Content-Type"), body, err)
 	}
 	return p
@@ -39,27 +40,33 @@ func TestBadParametersAreNamed(t *testing.T) {
 	r.fill(orders()...)
 	long := strings.Repeat("x", 600)
 	for _, query := range []string{
-		"channel=", "channel=a..b", "channel=a%20b", "channel=%00", "channel='", "channel=" + long, "sender=a%22b", "sender=" + long, "event=a%0ab",
+		"channel=", "channel=a..b", "channel=a%20b", "channel=%00", "channel='", "channel=" + long, "sender=a%22b",
+		"sender=" + long, "event=a%0ab",
 		"after=yesterday", "after=2026-11-22T12:00:00", "before=10000-01-01T00:00:00Z",
 		"after=2026-11-22T12:00:00+01:00", "q=*", "q=%22", "q=%ff", "q=" + long, "q=" + strings.Repeat("a+", 20),
-		"order=up", "order=ASC", "limit=0", "limit=-1", "limit=1001", "limit=1e3", "limit=99999999999999999999", "limit=1%3BDROP+TABLE+messages",
-		"cursor=1024", "cursor=mib3k2x9", "cursor=mib3k2x9--1", "cursor=MIB-1", "cursor=a-99999999999999999999", "cursor=a-18446744073709551615", "cursor=" + long,
+		"order=up", "order=ASC", "limit=0", "limit=-1", "limit=1001", "limit=1e3", "limit=99999999999999999999",
+		"limit=1%3BDROP+TABLE+messages",
+		"cursor=1024", "cursor=mib3k2x9", "cursor=mib3k2x9--1", "cursor=MIB-1", "cursor=a-99999999999999999999",
+		"cursor=a-18446744073709551615", "cursor=" + long,
 		"format=xml", "format=CSV", "format=csv&limit=5", "format=ndjson&cursor=mib3k2x9-1",
 	} {
 		status, header, body := r.getRaw(envKey, "/v1/log?"+query)
 		p := r.problem(status, header, body)
 		name, _, _ := strings.Cut(query[strings.LastIndexByte(query, '&')+1:], "=")
-		if name = name[:min(len(name), 40)]; status != 400 || p.Type != proto.ProblemInvalidParameter.Type || !strings.HasPrefix(p.Detail, name+": ") || len(p.Detail) > 900 {
+		if name = name[:min(len(name), 40)]; status != 400 || p.Type != proto.ProblemInvalidParameter.Type ||
+			!strings.HasPrefix(p.Detail, name+": ") || len(p.Detail) > 900 {
 			t.Errorf("%.60s: got %d %.200s, want 400 that begins with %q", query, status, p.Detail, name+": ")
 		}
 	}
 	for query, want := range map[string]string{
-		"%zz": "%25", "limit=%f": "%25", "q=a;b": "semicolon", "chanel=a": `"chanel" is not`, "Channel=a": `"Channel" is not`, long + "=1": "is not a parameter",
-		"q=a&q=b": "q is given 2 times", "limit=1&limit=2": "limit is given 2 times",
+		"%zz": "%25", "limit=%f": "%25", "q=a;b": "semicolon", "chanel=a": `"chanel" is not`, "Channel=a": `"Channel" is not`,
+		long + "=1": "is not a parameter",
+		"q=a&q=b":   "q is given 2 times", "limit=1&limit=2": "limit is given 2 times",
 	} {
 		status, header, body := r.getRaw(envKey, "/v1/log?"+query)
 		p := r.problem(status, header, body)
-		if status != 400 || p.Type != proto.ProblemInvalidParameter.Type || !strings.Contains(p.Detail, want) || !strings.Contains(p.Detail, "known parameters are after, before, channel,") || len(p.Detail) > 300 {
+		if status != 400 || p.Type != proto.ProblemInvalidParameter.Type || !strings.Contains(p.Detail, want) ||
+			!strings.Contains(p.Detail, "known parameters are after, before, channel,") || len(p.Detail) > 300 {
 			t.Errorf("%.60s: got %d %.300s, want 400 with %q and what is known", query, status, p.Detail, want)
 		}
 	}
@@ -70,8 +77,10 @@ func TestInjection(t *testing.T) {
 	r := newWorld(t).startReady()
 	r.fill(orders()...)
 	for _, attack := range []string{
-		`' OR '1'='1`, `" OR ""="`, `full' --`, `'; DROP TABLE messages; --`, `full OR paid`, `full NOT paid`, `NEAR(full paid)`, `message:full`,
-		`full" NEAR/5 "paid`, `(full`, `full)`, `^full`, `-full`, `+full`, `full AND`, `* full`, `full**`, `{full paid}`, "full\x00paid", `\`, `%`, `_`, "fu_l", "f%l",
+		`' OR '1'='1`, `" OR ""="`, `full' --`, `'; DROP TABLE messages; --`, `full OR paid`, `full NOT paid`,
+		`NEAR(full paid)`, `message:full`,
+		`full" NEAR/5 "paid`, `(full`, `full)`, `^full`, `-full`, `+full`, `full AND`, `* full`, `full**`, `{full paid}`,
+		"full\x00paid", `\`, `%`, `_`, "fu_l", "f%l",
 	} {
 		status, _, body := r.get(envKey, "q", attack)
 		if status != 200 && status != 400 || strings.Contains(string(body), "SQL") || strings.Contains(string(body), "fts") {
@@ -84,7 +93,8 @@ func TestInjection(t *testing.T) {
 			}
 		}
 	}
-	for attack, want := range map[string]string{"full OR paid": "", "-full": "5 4 3", "f%l": "", "full NOT paid": "", "message:full": "", "full AND": ""} {
+	for attack, want := range map[string]string{"full OR paid": "", "-full": "5 4 3", "f%l": "", "full NOT paid": "",
+		"message:full": "", "full AND": ""} {
 		if got := ids(r.entries(envKey, "q", attack)); got != want {
 			t.Errorf("q=%s: got %q, want %q", attack, got, want)
 		}
@@ -98,13 +108,16 @@ func TestWrongKeys(t *testing.T) {
 	w := newWorld(t)
 	r := w.startReady()
 	r.fill(orders()...)
-	expired, _, err := w.keys.Add(context.Background(), "old", keystore.Options{Channels: []string{">"}, Expires: time.Now().Add(-time.Hour)}, time.Now())
+	expired, _, err := w.keys.Add(context.Background(), "old", keystore.Options{Channels: []string{">"},
+		Expires: time.Now().Add(-time.Hour)}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, key := range map[string]string{"missing": "", "unknown": "hk_00000000000000000000", "prefix": envKey[:20], "longer": envKey + "0", "huge": strings.Repeat("k", 8000), "expired": expired} {
+	for name, key := range map[string]string{"missing": "", "unknown": "hk_00000000000000000000", "prefix": envKey[:20],
+		"longer": envKey + "0", "huge": strings.Repeat("k", 8000), "expired": expired} {
 		status, header, body := r.get(key, "q", "***") // the key counts before anything else
-		if p := r.problem(status, header, body); status != 401 || p.Type != proto.ProblemUnauthorized.Type || header.Get("WWW-Authenticate") == "" {
+		if p := r.problem(status, header, body); status != 401 || p.Type != proto.ProblemUnauthorized.Type ||
+			header.Get("WWW-Authenticate") == "" {
 			t.Errorf("%s key: got %d %s, want 401", name, status, body)
 		}
 	}
@@ -167,7 +180,8 @@ func TestOtherMethodsAndPaths(t *testing.T) {
 			t.Errorf("%s: got %d, want 405", method, resp.StatusCode)
 		}
 	}
-	if status, _, _ := r.getRaw(envKey, "/v1/log?q="+strings.Repeat("x", 30_000)); status != http.StatusRequestHeaderFieldsTooLarge {
+	if status, _,
+		_ := r.getRaw(envKey, "/v1/log?q="+strings.Repeat("x", 30_000)); status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("30 KB of URL: got %d, want 431", status)
 	}
 }
@@ -182,7 +196,8 @@ func TestFlood(t *testing.T) {
 		rows[i] = Row{Channel: "a", Message: strings.Repeat("full text ", 2000)}
 	}
 	r.fill(rows...)
-	other, _, err := w.keys.Add(context.Background(), "other", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.Log}}, time.Now())
+	other, _, err := w.keys.Add(context.Background(), "other", keystore.Options{Channels: []string{">"},
+		May: []auth.Scope{auth.Log}}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +217,8 @@ func TestFlood(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		if _, err := conn.Write([]byte("GET /v1/log?format=ndjson HTTP/1.1\r\nHost: x\r\nX-API-KEY: " + key + "\r\n\r\n")); err != nil {
+		if _, err := conn.Write([]byte("GET /v1/log?format=ndjson HTTP/1.1\r\nHost: x\r\nX-API-KEY: " + key +
+			"\r\n\r\n")); err != nil {
 			t.Fatal(err)
 		}
 		begin := make([]byte, len("HTTP/1.1 200"))
@@ -213,7 +229,8 @@ func TestFlood(t *testing.T) {
 	if status, _, _ := r.get(envKey, "format", "csv"); status != 429 {
 		t.Errorf("one export more: got %d, want 429", status)
 	}
-	third, _, err := w.keys.Add(context.Background(), "third", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.Log}}, time.Now())
+	third, _, err := w.keys.Add(context.Background(), "third", keystore.Options{Channels: []string{">"},
+		May: []auth.Scope{auth.Log}}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +269,8 @@ func TestQueryThatTakesTooLong(t *testing.T) {
 	w.cfg.Listen = "" // set before anybody asks
 	nc := w.nats.Connect()
 	reg := prometheus.NewRegistry()
-	s, err := New(context.Background(), w.cfg, Deps{NATS: nc, Log: natstest.Log(t), Registry: reg, Ops: telemetry.NewOps(reg)})
+	s, err := New(context.Background(), w.cfg, Deps{NATS: nc, Log: natstest.Log(t), Registry: reg,
+		Ops: telemetry.NewOps(reg)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +340,8 @@ func TestInsideTheSingleBinary(t *testing.T) {
 	}
 	defer nc.Close()
 	reg := prometheus.NewRegistry()
-	s, err := New(context.Background(), w.cfg, Deps{NATS: nc, Log: natstest.Log(t), Registry: reg, Ops: telemetry.NewOps(reg)})
+	s, err := New(context.Background(), w.cfg, Deps{NATS: nc, Log: natstest.Log(t), Registry: reg,
+		Ops: telemetry.NewOps(reg)})
 	if err != nil {
 		t.Fatal(err)
 	}

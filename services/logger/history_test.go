@@ -56,15 +56,22 @@ func TestLogParameters(t *testing.T) {
 		want   string
 	}{
 		{nil, "5 4 3 2 1"}, {[]string{"order", "desc"}, "5 4 3 2 1"}, {[]string{"order", "asc"}, "1 2 3 4 5"},
-		{[]string{"channel", "orders.eu"}, "5 1"}, {[]string{"channel", "orders.*"}, "5 2 1"}, {[]string{"channel", "orders.>"}, "5 3 2 1"},
+		{[]string{"channel", "orders.eu"}, "5 1"}, {[]string{"channel", "orders.*"}, "5 2 1"},
+		{[]string{"channel", "orders.>"}, "5 3 2 1"},
 		{[]string{"channel", "nothing"}, ""}, {[]string{"sender", "bank"}, "5 3"}, {[]string{"event", "paid"}, "3"},
-		{[]string{"q", "full"}, "5 4 3"}, {[]string{"q", "FULL pa*"}, "3"}, {[]string{"q", "full", "sender", "bank", "channel", "orders.eu"}, "5"},
+		{[]string{"q", "full"}, "5 4 3"}, {[]string{"q", "FULL pa*"}, "3"},
+		{[]string{"q", "full", "sender", "bank", "channel", "orders.eu"}, "5"},
 		{[]string{"after", "2026-11-22T12:03:00Z"}, "5 4"}, {[]string{"before", "2026-11-22T12:03:00Z"}, "3 2 1"},
-		{[]string{"after", "2026-11-22"}, "5 4 3 2 1"}, {[]string{"before", "2026-11-22"}, ""}, {[]string{"after", "2026-11-23"}, ""}, {[]string{"before", "2026-11-23"}, "5 4 3 2 1"}, {[]string{"before", "9999-12-31"}, "5 4 3 2 1"},
+		{[]string{"after", "2026-11-22"}, "5 4 3 2 1"}, {[]string{"before", "2026-11-22"}, ""},
+		{[]string{"after", "2026-11-23"}, ""}, {[]string{"before", "2026-11-23"}, "5 4 3 2 1"},
+		{[]string{"before", "9999-12-31"}, "5 4 3 2 1"},
 		{[]string{"after", "2026-11-22T13:01:00+01:00", "before", "2026-11-22T12:02:00.001Z"}, "3 2"},
-		{[]string{"before", "9999-12-31T23:59:59Z"}, "5 4 3 2 1"}, {[]string{"before", "9999-12-31T23:59:59.9999999-12:00"}, "5 4 3 2 1"}, {[]string{"after", "9999-12-31T23:59:59-12:00"}, ""},
-		{[]string{"after", "0000-01-01T00:00:00Z"}, "5 4 3 2 1"}, {[]string{"after", "0001-01-01T00:00:00+14:00"}, "5 4 3 2 1"}, {[]string{"before", "0001-01-01T00:00:00Z"}, ""},
-		{[]string{"limit", "2"}, "5 4"}, {[]string{"limit", "2", "cursor", "mib3k2x9-4"}, "3 2"}, {[]string{"order", "asc", "cursor", "mib3k2x9-4"}, "5"},
+		{[]string{"before", "9999-12-31T23:59:59Z"}, "5 4 3 2 1"}, {[]string{"before", "9999-12-31T23:59:59.9999999-12:00"},
+			"5 4 3 2 1"}, {[]string{"after", "9999-12-31T23:59:59-12:00"}, ""},
+		{[]string{"after", "0000-01-01T00:00:00Z"}, "5 4 3 2 1"}, {[]string{"after", "0001-01-01T00:00:00+14:00"},
+			"5 4 3 2 1"}, {[]string{"before", "0001-01-01T00:00:00Z"}, ""},
+		{[]string{"limit", "2"}, "5 4"}, {[]string{"limit", "2", "cursor", "mib3k2x9-4"}, "3 2"},
+		{[]string{"order", "asc", "cursor", "mib3k2x9-4"}, "5"},
 	} {
 		if got := ids(r.entries(envKey, c.params...)); got != c.want {
 			t.Errorf("%q: got %s, want %s", c.params, got, c.want)
@@ -118,11 +125,13 @@ func TestExportNDJSON(t *testing.T) {
 
 func TestExportCSV(t *testing.T) {
 	r := newWorld(t).startReady()
-	r.fill(Row{Channel: "a", Message: "plain", Sender: "shop"}, Row{Channel: "a", Message: `=HYPERLINK("http://x")`, Sender: "@shop"},
+	r.fill(Row{Channel: "a", Message: "plain", Sender: "shop"}, Row{Channel: "a", Message: `=HYPERLINK("http://x")`,
+		Sender: "@shop"},
 		Row{Channel: "-a", Message: "\t=1", Sender: "+1"}, Row{Channel: "a", Message: "\r=1", Source: "=1"},
 		Row{Channel: "a", Message: "line\nbreak, \"quoted\""}, Row{Channel: "a", Message: "-5"})
 	status, header, body := r.get(envKey, "format", "csv", "order", "asc")
-	if status != 200 || !strings.HasPrefix(header.Get("Content-Type"), "text/csv") || !strings.Contains(header.Get("Content-Disposition"), "herald-log.csv") {
+	if status != 200 || !strings.HasPrefix(header.Get("Content-Type"), "text/csv") ||
+		!strings.Contains(header.Get("Content-Disposition"), "herald-log.csv") {
 		t.Errorf("got %d %v", status, header)
 	}
 	records, err := csv.NewReader(strings.NewReader(string(body))).ReadAll()
@@ -168,7 +177,8 @@ func TestKeysOfTheBucketAndWhatTheyCover(t *testing.T) {
 	r := w.startReady()
 	r.fill(orders()...)
 	ctx := context.Background()
-	narrow, _, err := w.keys.Add(ctx, "narrow", keystore.Options{Channels: []string{"orders.eu.>", "alerts"}, May: []auth.Scope{auth.Log}}, time.Now())
+	narrow, _, err := w.keys.Add(ctx, "narrow", keystore.Options{Channels: []string{"orders.eu.>", "alerts"},
+		May: []auth.Scope{auth.Log}}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +187,8 @@ func TestKeysOfTheBucketAndWhatTheyCover(t *testing.T) {
 		params []string
 		want   string
 	}{
-		{nil, "4 3"}, {[]string{"channel", "orders.>"}, "3"}, {[]string{"channel", ">"}, "4 3"}, {[]string{"channel", "orders.eu.paid"}, "3"},
+		{nil, "4 3"}, {[]string{"channel", "orders.>"}, "3"}, {[]string{"channel", ">"}, "4 3"},
+		{[]string{"channel", "orders.eu.paid"}, "3"},
 		{[]string{"q", "full"}, "4 3"}, {[]string{"channel", "orders.*"}, ""}, {[]string{"cursor", "mib3k2x9-4"}, "3"},
 	} {
 		if got := ids(r.entries(narrow, c.params...)); got != c.want {
@@ -234,10 +245,12 @@ func TestOpenLogBesideTheService(t *testing.T) {
 func TestConfig(t *testing.T) {
 	cfg := DefaultConfig()
 	env := map[string]string{"HERALD_LOG_MAX_AGE": "48h", "HERALD_DB": "x.db", "HERALD_API_KEY": envKey}
-	if _, err := config.Parse("logger", []string{"-log-max-bytes", "2097152", "-db", "y.db"}, configtest.Vars(env), nil, nil, cfg.Settings()); err != nil {
+	if _, err := config.Parse("logger", []string{"-log-max-bytes", "2097152", "-db", "y.db"}, configtest.Vars(env), nil,
+		nil, cfg.Settings()); err != nil {
 		t.Fatal(err)
 	}
-	if want := (Config{Listen: ":8082", DB: "y.db", MaxAge: 48 * time.Hour, MaxBytes: 2 << 20, APIKey: envKey}); cfg != want || cfg.Validate() != nil {
+	if want := (Config{Listen: ":8082", DB: "y.db", MaxAge: 48 * time.Hour, MaxBytes: 2 << 20,
+		APIKey: envKey}); cfg != want || cfg.Validate() != nil {
 		t.Errorf("got %+v, %v, want %+v", cfg, cfg.Validate(), want)
 	}
 	bad := Config{MaxAge: time.Second, MaxBytes: 5, APIKey: "changeme"}
@@ -257,7 +270,8 @@ func TestNewReportsATakenPort(t *testing.T) {
 	r := w.startReady()
 	w.cfg.Listen = r.Addr().String()
 	w.cfg.DB = t.TempDir() + "/other.db"
-	if _, err := New(context.Background(), w.cfg, Deps{NATS: w.nc, Log: r.log, Registry: nil, Ops: r.ops}); err == nil || !strings.Contains(err.Error(), "listen") {
+	if _, err := New(context.Background(), w.cfg, Deps{NATS: w.nc, Log: r.log, Registry: nil, Ops: r.ops}); err == nil ||
+		!strings.Contains(err.Error(), "listen") {
 		t.Errorf("a taken port: got %v", err)
 	}
 	if status, _, _ := r.getRaw("", "/nothing"); status != http.StatusNotFound {

@@ -34,7 +34,8 @@ func logUntilKilled() {
 		panic(err)
 	}
 	reg := prometheus.NewRegistry()
-	s, err := New(context.Background(), Config{DB: childFile()}, Deps{NATS: nc, Log: log, Registry: reg, Ops: telemetry.NewOps(reg)})
+	s, err := New(context.Background(), Config{DB: childFile()}, Deps{NATS: nc, Log: log, Registry: reg,
+		Ops: telemetry.NewOps(reg)})
 	if err != nil {
 		panic(err)
 	}

@@ -84,11 +84,13 @@ type running struct {
 }
 
 // quick is a timing for tests that are about waiting.
-var quick = timing{ackWait: time.Second, heartbeat: 500 * time.Millisecond, check: 50 * time.Millisecond, stall: 300 * time.Millisecond, retry: 20 * time.Millisecond}
+var quick = timing{ackWait: time.Second, heartbeat: 500 * time.Millisecond, check: 50 * time.Millisecond,
+	stall: 300 * time.Millisecond, retry: 20 * time.Millisecond}
 
 func (w *world) start() *running {
 	w.Helper()
-	nc, err := natsx.Connect(natsx.Config{URL: strings.Join(append([]string{w.nats.URL}, w.others...), ","), Name: "logger"}, natstest.Log(w), nats.DontRandomize())
+	nc, err := natsx.Connect(natsx.Config{URL: strings.Join(append([]string{w.nats.URL}, w.others...), ","),
+		Name: "logger"}, natstest.Log(w), nats.DontRandomize())
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -153,8 +155,10 @@ func (w *world) publish(first, n int) {
 func (w *world) tryPublish(first, n int) error {
 	_, err := natstest.Publish(w.nc, func(yield func(*nats.Msg) bool) {
 		for i := first; i < first+n; i++ {
-			m := proto.Message{Channel: fmt.Sprintf("orders.%d", i%3), Event: "message", Data: fmt.Appendf(nil, `{"n":%d}`, i), Sender: "shop", Time: proto.FormatTime(time.Now())}
-			if !yield(natstest.NewMsg(&m, natstest.Headers{MsgID: fmt.Sprint(i), Source: "203.0.113.7", Accepted: time.Now()}, false)) {
+			m := proto.Message{Channel: fmt.Sprintf("orders.%d", i%3), Event: "message", Data: fmt.Appendf(nil, `{"n":%d}`, i),
+				Sender: "shop", Time: proto.FormatTime(time.Now())}
+			if !yield(natstest.NewMsg(&m, natstest.Headers{MsgID: fmt.Sprint(i), Source: "203.0.113.7", Accepted: time.Now()},
+				false)) {
 				return
 			}
 		}

@@ -17,10 +17,12 @@ func (w *world) publishPack(first, n int) {
 	w.Helper()
 	var pack proto.Pack
 	for i := range n {
-		m := proto.Message{Channel: "packed", Event: "message", Data: fmt.Append(nil, first+i), Sender: "shop", Time: proto.FormatTime(time.Now())}
+		m := proto.Message{Channel: "packed", Event: "message", Data: fmt.Append(nil, first+i), Sender: "shop",
+			Time: proto.FormatTime(time.Now())}
 		pack.Add(&m, proto.Private{Source: "203.0.113.7", Accepted: time.Now()})
 	}
-	if _, err := w.js.PublishMsg(context.Background(), &nats.Msg{Subject: proto.SubjectPacks, Data: pack.Body()}); err != nil {
+	if _, err := w.js.PublishMsg(context.Background(), &nats.Msg{Subject: proto.SubjectPacks,
+		Data: pack.Body()}); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -35,7 +37,8 @@ func TestPacksAreLogged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: durable, AckPolicy: jetstream.AckExplicitPolicy, FilterSubject: proto.SubjectStored + ">"}); err != nil {
+	if _, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: durable,
+		AckPolicy: jetstream.AckExplicitPolicy, FilterSubject: proto.SubjectStored + ">"}); err != nil {
 		t.Fatal(err)
 	}
 	w.publishPack(0, 1024)
@@ -51,7 +54,8 @@ func TestPacksAreLogged(t *testing.T) {
 	var got []string
 	err = r.store.Export(ctx, Filter{Asc: true, Channel: "packed"}, func(row *Row) error {
 		got = append(got, row.Message)
-		if want := len(got); row.Seq != proto.Number(map[bool]uint64{true: 1, false: 3}[want <= 1024], (want-1)%1024) && want <= 1027 {
+		if want := len(got); row.Seq != proto.Number(map[bool]uint64{true: 1, false: 3}[want <= 1024], (want-1)%1024) &&
+			want <= 1027 {
 			t.Errorf("row %d is %s", want, row.ID())
 		}
 		return nil
@@ -64,7 +68,8 @@ func TestPacksAreLogged(t *testing.T) {
 			t.Fatalf("row %d: got %s", i, data)
 		}
 	}
-	natstest.Eventually(t, 20*time.Second, "the lost pack is counted", func() bool { return r.metric("herald_logger_holes_total") == 1 })
+	natstest.Eventually(t, 20*time.Second, "the lost pack is counted",
+		func() bool { return r.metric("herald_logger_holes_total") == 1 })
 	w.publishPack(1028, 2)
 	r.eventually("it goes on", func() bool { return r.count() == 1031 })
 	r.eventually("everything is acknowledged", func() bool { return r.metric("herald_logger_pending_messages") == 0 })

@@ -27,7 +27,8 @@ func TestScopes(t *testing.T) {
 		{"new", keystore.Options{Channels: []string{">"}}, http.StatusForbidden, false},
 		{"history", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.History}}, http.StatusForbidden, false},
 		{"log", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.Log}}, http.StatusOK, false},
-		{"nearly", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.Publish, auth.History, auth.Log}}, http.StatusOK, false},
+		{"nearly", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.Publish, auth.History, auth.Log}},
+			http.StatusOK, false},
 		{"narrow", keystore.Options{Channels: []string{"orders.>"}, May: auth.Scopes}, http.StatusOK, false},
 		{"everything", keystore.Options{Channels: []string{">"}, May: auth.Scopes}, http.StatusOK, true},
 	} {
@@ -71,7 +72,8 @@ func TestHead(t *testing.T) {
 		}
 		_ = resp.Body.Close()
 		if resp.StatusCode != status || resp.Header.Get("Content-Type") != header.Get("Content-Type") {
-			t.Errorf("%s: got %d %s, want %d %s", query, resp.StatusCode, resp.Header.Get("Content-Type"), status, header.Get("Content-Type"))
+			t.Errorf("%s: got %d %s, want %d %s", query, resp.StatusCode, resp.Header.Get("Content-Type"), status,
+				header.Get("Content-Type"))
 		}
 	}
 }

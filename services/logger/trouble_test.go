@@ -27,14 +27,16 @@ func TestFileThatIsNoDatabase(t *testing.T) {
 	if err := os.WriteFile(w.cfg.DB, []byte(strings.Repeat("this is a text\n", 500)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckLog(context.Background(), w.cfg.DB); err == nil || !strings.Contains(err.Error(), "move the file away") {
+	if err := CheckLog(context.Background(), w.cfg.DB); err == nil ||
+		!strings.Contains(err.Error(), "move the file away") {
 		t.Errorf("CheckLog: got %v, want what to do", err)
 	}
 	r := w.start()
 	w.publish(1, 1)
 	natstest.Eventually(t, patience, "readiness says what to do", func() bool {
 		err := r.ready(context.Background())
-		return err != nil && strings.Contains(err.Error(), "not a database") && strings.Contains(err.Error(), "move the file away")
+		return err != nil && strings.Contains(err.Error(), "not a database") &&
+			strings.Contains(err.Error(), "move the file away")
 	})
 	if got := testutil.ToFloat64(r.metrics.unwritable.WithLabelValues("damaged")); got != 1 {
 		t.Errorf("herald_logger_unwritable: got %v for a damaged file, want 1", got)
@@ -46,7 +48,8 @@ func TestFileThatIsNoDatabase(t *testing.T) {
 	if err := os.Rename(w.cfg.DB, w.cfg.DB+".away"); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, patience, "a new log has the message", func() bool { return r.opened.Load() && r.last(w.epoch) == 1 })
+	natstest.Eventually(t, patience, "a new log has the message",
+		func() bool { return r.opened.Load() && r.last(w.epoch) == 1 })
 	natstest.Eventually(t, patience, "it is ready", func() bool { return r.ready(context.Background()) == nil })
 	if got := testutil.ToFloat64(r.metrics.unwritable.WithLabelValues("damaged")); got != 0 {
 		t.Errorf("herald_logger_unwritable: got %v, want 0", got)
@@ -73,14 +76,16 @@ func TestFileLockedByAnotherProgram(t *testing.T) {
 	w := newWorld(t)
 	w.start().stop() // makes the file
 	lock := lockFile(t, w.cfg.DB)
-	if err := CheckLog(context.Background(), w.cfg.DB); err == nil || !strings.Contains(err.Error(), "another program has the file locked") {
+	if err := CheckLog(context.Background(), w.cfg.DB); err == nil ||
+		!strings.Contains(err.Error(), "another program has the file locked") {
 		t.Errorf("CheckLog: got %v, want what to do", err)
 	}
 	reg := prometheus.NewRegistry()
 	ops := telemetry.NewOps(reg)
 	cfg := w.cfg
 	cfg.Listen = ""
-	s, err := New(context.Background(), cfg, Deps{NATS: w.nats.Connect(), Log: natstest.Log(t), Registry: reg, Ops: ops, Optional: true})
+	s, err := New(context.Background(), cfg, Deps{NATS: w.nats.Connect(), Log: natstest.Log(t), Registry: reg, Ops: ops,
+		Optional: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +108,8 @@ func TestFileLockedByAnotherProgram(t *testing.T) {
 		t.Errorf("ready: got %v, want nil: the process serves others", err)
 	}
 	lock()
-	natstest.Eventually(t, patience, "the warning is gone", func() bool { return ops.Warnings(context.Background()) == nil })
+	natstest.Eventually(t, patience, "the warning is gone",
+		func() bool { return ops.Warnings(context.Background()) == nil })
 	lock = lockFile(t, w.cfg.DB)
 	w.publish(2, 1)
 	natstest.Eventually(t, patience, "a warning names the lock again", func() bool {
@@ -145,8 +151,8 @@ func lockFile(t *testing.T, path string) (unlock func()) {
 	}
 }
 
-// fillDisk makes each write of a row fail with SQLITE_FULL, as a full disk does, until the returned function is called: a
-// trigger adds to a table that has given out its last key.
+// fillDisk makes each write of a row fail with SQLITE_FULL, as a full disk does, until the returned function is called:
+// a trigger adds to a table that has given out its last key.
 func fillDisk(t *testing.T, path string) (free func()) {
 	t.Helper()
 	db, err := sql.Open(sql.Drivers()[0], path)
@@ -179,7 +185,8 @@ func checkIntegrity(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	var verdict string
-	if err := errors.Join(db.QueryRow("PRAGMA integrity_check").Scan(&verdict), db.Close()); err != nil || verdict != "ok" {
+	if err := errors.Join(db.QueryRow("PRAGMA integrity_check").Scan(&verdict), db.Close()); err != nil ||
+		verdict != "ok" {
 		t.Errorf("integrity_check: %q, %v", verdict, err)
 	}
 }

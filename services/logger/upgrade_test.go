@@ -38,12 +38,14 @@ func TestLogOfAStreamFromBeforePacks(t *testing.T) {
 	}
 	created := proto.EpochOf(stream.CachedInfo().Created)
 	for n := 1; n <= logged+waiting; n++ {
-		body := fmt.Sprintf(`{"channel":"orders","event":"message","data":%d,"sender":"shop","time":"2026-11-22T16:58:36.123Z"}`, n)
+		body := fmt.Sprintf(
+			`{"channel":"orders","event":"message","data":%d,"sender":"shop","time":"2026-11-22T16:58:36.123Z"}`, n)
 		if _, err := js.Publish(ctx, proto.SubjectStored+"orders", []byte(body)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: durable, AckPolicy: jetstream.AckExplicitPolicy})
+	consumer, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: durable,
+		AckPolicy: jetstream.AckExplicitPolicy})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +55,8 @@ func TestLogOfAStreamFromBeforePacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := uint64(1); n <= logged; n++ {
-		row := store.Row{Message: fmt.Sprint(n), Sender: "shop", Timestamp: "2026-11-22T16:58:36.123Z", Channel: "orders", Event: "message", Epoch: created, Seq: n}
+		row := store.Row{Message: fmt.Sprint(n), Sender: "shop", Timestamp: "2026-11-22T16:58:36.123Z", Channel: "orders",
+			Event: "message", Epoch: created, Seq: n}
 		if _, err := log.Append(ctx, []store.Row{row}); err != nil {
 			t.Fatal(err)
 		}

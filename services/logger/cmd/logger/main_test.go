@@ -82,7 +82,8 @@ func TestRunServesAndStops(t *testing.T) {
 	var stderr lines
 	done := make(chan error, 1)
 	go func() {
-		done <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db", filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
+		done <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db",
+			filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
 	}()
 	var addr string
 	natstest.Eventually(t, 20*time.Second, "it listens", func() bool {
@@ -123,7 +124,8 @@ func TestRunBeginsWithoutNATS(t *testing.T) {
 	var stderr lines
 	done := make(chan error, 1)
 	go func() {
-		done <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db", filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
+		done <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db",
+			filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
 	}()
 	var addr string
 	natstest.Eventually(t, 20*time.Second, "it listens", func() bool {
@@ -156,9 +158,11 @@ func TestRunWaitsForNATSAndCanBeStopped(t *testing.T) {
 	var stderr lines
 	done := make(chan error, 1)
 	go func() {
-		done <- service.Run(ctx, spec(), []string{"-nats", "nats://127.0.0.1:1", "-listen", "127.0.0.1:0", "-db", filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
+		done <- service.Run(ctx, spec(), []string{"-nats", "nats://127.0.0.1:1", "-listen", "127.0.0.1:0", "-db",
+			filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
 	}()
-	natstest.Eventually(t, 20*time.Second, "it says that it waits", func() bool { return strings.Contains(stderr.String(), "NATS cannot be reached") })
+	natstest.Eventually(t, 20*time.Second, "it says that it waits",
+		func() bool { return strings.Contains(stderr.String(), "NATS cannot be reached") })
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("got %v, want nil", err)

@@ -11,7 +11,8 @@ import (
 // Words that a person can type lead to rows or to ErrSearch, never to an
 // error of SQLite, and the same rows as reading them all.
 func FuzzSearch(f *testing.F) {
-	for _, q := range []string{"disk", "di* full", `"`, "a OR b", "NEAR(a b)", "col:x", "-- ", "';DROP TABLE messages", "\x00", "北*", "é", "{\"a\":1}", "u\\u0041"} {
+	for _, q := range []string{"disk", "di* full", `"`, "a OR b", "NEAR(a b)", "col:x", "-- ", "';DROP TABLE messages",
+		"\x00", "北*", "é", "{\"a\":1}", "u\\u0041"} {
 		f.Add(q, "a "+q+" b")
 	}
 	store := newStore(f)
@@ -38,7 +39,8 @@ func FuzzSearch(f *testing.F) {
 		if !slices.Equal(a, b) {
 			t.Errorf("%q: with the index %v, by reading %v", q, a, b)
 		}
-		if fields := strings.Fields(q); len(fields) == 1 && message == q && utf8.ValidString(q) && q[0] != '{' && q[0] != '[' && !slices.Contains(a, r.ID()) {
+		if fields := strings.Fields(q); len(fields) == 1 && message == q && utf8.ValidString(q) && q[0] != '{' &&
+			q[0] != '[' && !slices.Contains(a, r.ID()) {
 			t.Errorf("%q does not find itself", q)
 		}
 	})

@@ -184,7 +184,8 @@ func (s *Store) rebuildIndex(ctx context.Context) error {
 		if _, err := tx.Exec("INSERT INTO words (words) VALUES ('delete-all')"); err != nil {
 			return err
 		}
-		_, err := tx.Exec("UPDATE epochs SET unindexed = coalesce((SELECT max(seq) FROM messages m WHERE m.epoch = epochs.epoch), 0)")
+		_, err := tx.Exec("UPDATE epochs SET unindexed = coalesce((SELECT max(seq) FROM messages m WHERE m.epoch = " +
+			"epochs.epoch), 0)")
 		return err
 	})
 	if err != nil {
@@ -197,7 +198,8 @@ func (s *Store) rebuildIndex(ctx context.Context) error {
 const indexRows = 1000
 
 func rowsBelow(tx *sql.Tx, epoch string, upTo int64) ([]Row, error) {
-	rows, err := tx.Query("SELECT "+readColumns+" FROM messages WHERE epoch = ? AND seq BETWEEN 1 AND ? ORDER BY seq DESC LIMIT ?", epoch, upTo, indexRows)
+	rows, err := tx.Query("SELECT "+readColumns+" FROM messages WHERE epoch = ? AND seq BETWEEN 1 AND ? ORDER BY seq "+
+		"DESC LIMIT ?", epoch, upTo, indexRows)
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,8 @@ func row(epoch string, seq uint64, channel, message string) Row {
 func rows(epoch string, first, last uint64) []Row {
 	var out []Row
 	for seq := first; seq <= last; seq++ {
-		out = append(out, row(epoch, seq, fmt.Sprintf("orders.%d", seq%7), fmt.Sprintf(`{"n":%d,"text":"disk number%d is full"}`, seq, seq)))
+		out = append(out, row(epoch, seq, fmt.Sprintf("orders.%d", seq%7),
+			fmt.Sprintf(`{"n":%d,"text":"disk number%d is full"}`, seq, seq)))
 	}
 	return out
 }
@@ -123,8 +124,8 @@ func limitPages(t testing.TB, s *Store, n int) {
 	}
 }
 
-// checkIntegrity reads the whole file. A connection of its own does: one that has used FTS5 before takes what another has
-// written since for damage.
+// checkIntegrity reads the whole file. A connection of its own does: one that has used FTS5 before takes what another
+// has written since for damage.
 func checkIntegrity(t testing.TB, s *Store) {
 	t.Helper()
 	db, err := connect(s.path, mode{open: "ro"})

@@ -22,8 +22,9 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // entry makes a row of its own pack, seq seconds after noon.
 func entry(epoch string, seq uint64, channel, message string) store.Row {
 	return store.Row{
-		Message: message, Sender: "shop", Timestamp: proto.FormatTime(noon.Add(time.Duration(seq) * time.Second)), Channel: channel,
-		Event: "message", Epoch: epoch, Seq: proto.Number(seq, 0), Source: "203.0.113.7",
+		Message: message, Sender: "shop", Timestamp: proto.FormatTime(noon.Add(time.Duration(seq) * time.Second)),
+		Channel: channel,
+		Event:   "message", Epoch: epoch, Seq: proto.Number(seq, 0), Source: "203.0.113.7",
 	}
 }
 
@@ -137,10 +138,12 @@ func (l *log) sound() {
 		l.t.Fatal(err)
 	}
 	var verdict string
-	if err := errors.Join(db.QueryRow("PRAGMA integrity_check").Scan(&verdict), db.Close()); err != nil || verdict != "ok" {
+	if err := errors.Join(db.QueryRow("PRAGMA integrity_check").Scan(&verdict), db.Close()); err != nil ||
+		verdict != "ok" {
 		l.t.Errorf("integrity_check: %q, %v", verdict, err)
 	}
-	if rows, documents := l.number("SELECT count(*) FROM messages"), l.number("SELECT count(*) FROM words_docsize"); rows != documents {
+	if rows, documents := l.number("SELECT count(*) FROM messages"),
+		l.number("SELECT count(*) FROM words_docsize"); rows != documents {
 		l.t.Errorf("got %d rows and %d documents in the index", rows, documents)
 	}
 }

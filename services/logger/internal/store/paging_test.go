@@ -76,7 +76,8 @@ func TestCursorsOfRowsThatAreNotThere(t *testing.T) {
 		{"before every epoch", id(epochs[0], 5), 0, 15, false},
 		{"between two epochs", id("mib3zzzz", 5), 10, 5, false},
 		{"after every epoch", id(epochs[3], 5), 15, 0, false},
-		{"a place in a pack that has one message", proto.Cursor{Epoch: epochs[1], Seq: proto.Number(12, 500)}.String(), 3, 12, false},
+		{"a place in a pack that has one message", proto.Cursor{Epoch: epochs[1], Seq: proto.Number(12, 500)}.String(), 3,
+			12, false},
 		{"the highest number", proto.Cursor{Epoch: epochs[1], Seq: 1<<63 - 1}.String(), 10, 5, false},
 		{"number 0", proto.Cursor{Epoch: epochs[2]}.String(), 10, 5, false},
 	} {
@@ -88,7 +89,8 @@ func TestCursorsOfRowsThatAreNotThere(t *testing.T) {
 			t.Errorf("%s: both sides have %d rows", c.name, got)
 		}
 	}
-	if _, err := l.Retain(t.Context(), time.Minute, 0, noon.Add(time.Minute+15*time.Second)); err != nil { // 10 to 14, and all of the later epoch
+	// 10 to 14, and all of the later epoch
+	if _, err := l.Retain(t.Context(), time.Minute, 0, noon.Add(time.Minute+15*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	if got := numbers(l.seqs(store.Filter{Cursor: id(epochs[1], 12), Asc: true})); got != "15 16 17 18 19" {
@@ -96,8 +98,8 @@ func TestCursorsOfRowsThatAreNotThere(t *testing.T) {
 	}
 }
 
-// While rows are stored all the time, at the end, late in the middle, and in a new epoch, somebody who pages sees each row
-// that was there when they began once, in order, and those that came later at most once.
+// While rows are stored all the time, at the end, late in the middle, and in a new epoch, somebody who pages sees each
+// row that was there when they began once, in order, and those that came later at most once.
 func TestPagingUnderInsertion(t *testing.T) {
 	const before, after = 600 / store.Fewer, 300 / store.Fewer
 	for _, asc := range []bool{true, false} {
@@ -139,7 +141,8 @@ func TestPagingUnderInsertion(t *testing.T) {
 					if seq := proto.PackOf(r.Seq); r.Epoch == epochs[1] && seq <= before && seq%10 != 0 {
 						old++
 					}
-					if i > 0 && (r.Epoch == rows[i-1].Epoch && (r.Seq > rows[i-1].Seq) != asc || (r.Epoch > rows[i-1].Epoch) != asc && r.Epoch != rows[i-1].Epoch) {
+					if i > 0 && (r.Epoch == rows[i-1].Epoch && (r.Seq > rows[i-1].Seq) != asc || (r.Epoch > rows[i-1].Epoch) != asc &&
+						r.Epoch != rows[i-1].Epoch) {
 						t.Errorf("%s comes behind %s", r.ID(), rows[i-1].ID())
 					}
 				}

@@ -94,5 +94,6 @@ func owner() string {
 	if uid < 0 { // Windows has no such numbers
 		return "let the user that runs Herald write the file and its folder"
 	}
-	return fmt.Sprintf("let user %d, which Herald runs as, write the file and its folder: sudo chown -R %d:%d FOLDER, on the machine that has it", uid, uid, os.Getegid())
+	return fmt.Sprintf("let user %d, which Herald runs as, write the file and its folder: sudo chown -R %d:%d FOLDER, "+
+		"on the machine that has it", uid, uid, os.Getegid())
 }

@@ -73,7 +73,8 @@ func (s *Store) retainAge(ctx context.Context, cutoff string) (deleted int, err 
 // oldRows is the next rows to delete for their age.
 func (s *Store) oldRows(ctx context.Context, cutoff string) ([]chunk, error) {
 	rows, err := s.readers.QueryContext(ctx,
-		"SELECT epoch, seq FROM (SELECT epoch, seq FROM messages WHERE timestamp < ? ORDER BY timestamp LIMIT ?) ORDER BY epoch, seq",
+		"SELECT epoch, seq FROM (SELECT epoch, seq FROM messages WHERE timestamp < ? ORDER BY timestamp LIMIT ?) ORDER BY "+
+			"epoch, seq",
 		cutoff, retainRows)
 	if err != nil {
 		return nil, err
@@ -121,7 +122,8 @@ func (s *Store) retainBytes(ctx context.Context, maxBytes int64) (deleted int, e
 func (s *Store) usedBytes(ctx context.Context) (int64, error) {
 	var n int64
 	err := s.readers.QueryRowContext(ctx,
-		"SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size").Scan(&n)
+		"SELECT (page_count - freelist_count) * page_size "+
+			"FROM pragma_page_count, pragma_freelist_count, pragma_page_size").Scan(&n)
 	return n, err
 }
 

@@ -76,7 +76,8 @@ func TestRetainByBytesShrinksTheFile(t *testing.T) {
 	if got := scalar(t, s, "SELECT min(seq) >> 10 FROM messages"); got != n+1 {
 		t.Errorf("oldest row: got sequence %d, want %d: the oldest go first", got, n+1)
 	}
-	if got, want := scalar(t, s, "SELECT count(*) FROM words_docsize"), scalar(t, s, "SELECT count(*) FROM messages"); got != want {
+	if got, want := scalar(t, s, "SELECT count(*) FROM words_docsize"),
+		scalar(t, s, "SELECT count(*) FROM messages"); got != want {
 		t.Errorf("documents in the index: got %d, want one for each of %d rows", got, want)
 	}
 	if pages := scalar(t, s, "SELECT page_count FROM pragma_page_count"); pages*4096 > limit*12/10+sparePages*4096 {

@@ -38,7 +38,8 @@ func TestSearchWords(t *testing.T) {
 		want string
 	}{
 		{"disk", "1 2"}, {"DISK", "1 2"}, {"disk*", "1 2 3 5"}, {"disk full", "1 2"}, {"full disk", "1 2"},
-		{"full*", "1 2 5 9"}, {"web-1", "1"}, {"web-*", "1 2"}, {"user_id", "4"}, {"id_user", ""}, {"4711", "4"}, {"47*", "4"},
+		{"full*", "1 2 5 9"}, {"web-1", "1"}, {"web-*", "1 2"}, {"user_id", "4"}, {"id_user", ""}, {"4711", "4"},
+		{"47*", "4"},
 		{"café", "4 6"}, {"cafe", ""}, {"nbreak", ""}, {"break", "4"}, {"u00e9", ""}, {"ünïcödé", "6"},
 		{"北京", "7"}, {"京北", ""}, {"在", "7"}, {"or", "8"}, {"OR", "8"}, {"disk OR plain", ""}, {"near", "8"},
 		{"disk NOT full", ""}, {`"quoted"`, "8"}, {"col:value", "8"}, {"message:disk", ""}, {"new", "9"}, {"-disk", "1 2"},
@@ -56,19 +57,22 @@ func TestSearchWords(t *testing.T) {
 }
 
 func TestSearchThatNobodyCanAnswer(t *testing.T) {
-	for _, q := range []string{"*", "\"", "-- ' \"", "\xff", strings.Repeat("x", MaxSearchBytes+1), strings.Repeat("a ", maxSearchWords+1)} {
+	for _, q := range []string{"*", "\"", "-- ' \"", "\xff", strings.Repeat("x", MaxSearchBytes+1),
+		strings.Repeat("a ", maxSearchWords+1)} {
 		if err := (Filter{Search: q}).Check(); !errors.Is(err, ErrSearch) {
 			t.Errorf("search %.20q: got %v, want ErrSearch", q, err)
 		}
 	}
 }
 
-var vocabulary = strings.Fields("disk full web error warning user login logout order paid Disk-7 köln 北京 {\"a\":1} user_id zz zebra")
+var vocabulary = strings.Fields(
+	"disk full web error warning user login logout order paid Disk-7 köln 北京 {\"a\":1} user_id zz zebra")
 
 // randomRows makes rows with gaps, in two epochs.
 func randomRows(rng *rand.Rand, n int) []Row {
 	var out []Row
-	channels := []string{"orders.eu", "orders.us", "orders.eu.paid", "user.1", "user.22", "a", "a." + strings.Repeat("long", 30), "a." + strings.Repeat("long", 30) + ".x"}
+	channels := []string{"orders.eu", "orders.us", "orders.eu.paid", "user.1", "user.22", "a",
+		"a." + strings.Repeat("long", 30), "a." + strings.Repeat("long", 30) + ".x"}
 	seq := uint64(0)
 	for i := range n {
 		epoch := epochA
@@ -93,12 +97,13 @@ func randomRows(rng *rand.Rand, n int) []Row {
 func randomFilter(rng *rand.Rand) Filter {
 	pick := func(values ...string) string { return values[rng.IntN(len(values))] }
 	f := Filter{
-		Channel: pick("", "", "orders.eu", "orders.>", "orders.*", "*.eu", "user.*", "a.>", ">", "a."+strings.Repeat("long", 30)),
-		Sender:  pick("", "", "shop", "nobody"),
-		Event:   pick("", "", "created"),
-		Search:  pick("", "", "disk", "di*", "z*", "user_id", "error warning", "北京", "disk full", "7", "a"),
-		Asc:     rng.IntN(2) == 0,
-		Limit:   20 + rng.IntN(400),
+		Channel: pick("", "", "orders.eu", "orders.>", "orders.*", "*.eu", "user.*", "a.>", ">",
+			"a."+strings.Repeat("long", 30)),
+		Sender: pick("", "", "shop", "nobody"),
+		Event:  pick("", "", "created"),
+		Search: pick("", "", "disk", "di*", "z*", "user_id", "error warning", "北京", "disk full", "7", "a"),
+		Asc:    rng.IntN(2) == 0,
+		Limit:  20 + rng.IntN(400),
 	}
 	if rng.IntN(4) == 0 {
 		f.Allowed = [][]string{{"orders.>"}, {"user.1", "a"}, {}, {"*"}, {">"}}[rng.IntN(5)]
@@ -177,7 +182,8 @@ func TestQueryIsExactInEveryStateOfTheIndex(t *testing.T) {
 	if _, err := s.Retain(ctx, time.Hour, 0, start.Add(time.Hour+800/fewer*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	have = slices.DeleteFunc(slices.Clone(want), func(r Row) bool { return r.Timestamp < proto.FormatTime(start.Add(800/fewer*time.Second)) })
+	have = slices.DeleteFunc(slices.Clone(want),
+		func(r Row) bool { return r.Timestamp < proto.FormatTime(start.Add(800/fewer*time.Second)) })
 	check("retention")
 	if _, err := s.writer.Exec("UPDATE words_data SET block = x'00' WHERE id > 1000"); err != nil {
 		t.Fatal(err)
@@ -238,7 +244,8 @@ func TestOpenIndexesAnOlderFile(t *testing.T) {
 	if got := scalar(t, s, "SELECT count(*) FROM words_docsize"); got != len(want) {
 		t.Errorf("documents in the index: got %d, want %d", got, len(want))
 	}
-	for _, f := range []Filter{{Search: "disk"}, {Search: "full web", Asc: true}, {Channel: "orders.>"}, {Sender: "x", Search: "z*"}} {
+	for _, f := range []Filter{{Search: "disk"}, {Search: "full web", Asc: true}, {Channel: "orders.>"},
+		{Sender: "x", Search: "z*"}} {
 		if got, want := all(t, s, f), plainly(t, want, f); !slices.Equal(got, want) {
 			t.Errorf("%+v: got %d rows, want %d", f, len(got), len(want))
 		}
@@ -351,7 +358,8 @@ func TestFiltersThatMakeNoSense(t *testing.T) {
 		want error
 	}{
 		{Filter{Channel: "a..b"}, proto.ErrChannel}, {Filter{Cursor: "1024"}, proto.ErrCursor},
-		{Filter{Cursor: "a-18446744073709551615"}, proto.ErrCursor}, {Filter{Limit: MaxLimit + 1}, ErrFilter}, {Filter{Limit: -1}, ErrFilter},
+		{Filter{Cursor: "a-18446744073709551615"}, proto.ErrCursor}, {Filter{Limit: MaxLimit + 1}, ErrFilter},
+		{Filter{Limit: -1}, ErrFilter},
 	} {
 		if _, err := newStore(t).Query(context.Background(), c.f); !errors.Is(err, c.want) {
 			t.Errorf("%+v: got %v, want %v", c.f, err, c.want)

@@ -15,7 +15,8 @@ func TestOpenMakesAPrivateFileWithOurPragmas(t *testing.T) {
 	s := open(t, path)
 	for _, c := range []struct{ pragma, want string }{
 		{"journal_mode", "wal"}, {"synchronous", "2"}, {"auto_vacuum", "2"}, {"busy_timeout", "5000"},
-		{"query_only", "0"}, {"journal_size_limit", "67108864"}, {"user_version", "2"}, {"cache_size", "-8192"}, {"temp_store", "2"},
+		{"query_only", "0"}, {"journal_size_limit", "67108864"}, {"user_version", "2"}, {"cache_size", "-8192"},
+		{"temp_store", "2"},
 	} {
 		var got string
 		if err := s.writer.QueryRow("PRAGMA " + c.pragma).Scan(&got); err != nil || got != c.want {
@@ -57,8 +58,9 @@ func TestColumnsStandInTheOrderForPeople(t *testing.T) {
 
 func TestRowsComeBackAsTheyWere(t *testing.T) {
 	s := newStore(t)
-	want := Row{Message: "a b 'quoted' \"x\" ünï 北京 \xff\U0001F600\n\t", Sender: "s'); DROP TABLE messages;--", Timestamp: "2026-11-22T16:58:36.123Z",
-		Channel: "orders.eu", Event: "created", Epoch: epochA, Seq: maxSeq, Source: "2001:db8::1"}
+	want := Row{Message: "a b 'quoted' \"x\" ünï 北京 \xff\U0001F600\n\t", Sender: "s'); DROP TABLE messages;--",
+		Timestamp: "2026-11-22T16:58:36.123Z",
+		Channel:   "orders.eu", Event: "created", Epoch: epochA, Seq: maxSeq, Source: "2001:db8::1"}
 	appendAll(t, s, []Row{want})
 	p := query(t, s, Filter{})
 	if len(p.Rows) != 1 || p.Rows[0] != want {
@@ -66,7 +68,8 @@ func TestRowsComeBackAsTheyWere(t *testing.T) {
 	}
 	const id = "mib3k2x9-281474976710655"
 	var column string
-	if err := s.readers.QueryRow("SELECT id FROM messages").Scan(&column); err != nil || column != id || p.Rows[0].ID() != id {
+	if err := s.readers.QueryRow("SELECT id FROM messages").Scan(&column); err != nil || column != id ||
+		p.Rows[0].ID() != id {
 		t.Errorf("id: got %q, and %q in the file, %v, want %q", p.Rows[0].ID(), column, err, id)
 	}
 }
@@ -77,7 +80,8 @@ func TestNULIsWrittenAsAnEscape(t *testing.T) {
 	appendAll(t, s, []Row{row(epochA, 1, "a", "before\x00after <b>"), row(epochA, 2, "a", "\x00")})
 	for seq, want := range map[int]string{1: `"before\u0000after <b>"`, 2: `"\u0000"`} {
 		var got string
-		if err := s.readers.QueryRow("SELECT message || '' FROM messages WHERE seq = ? AND length(message) = ?", seq, len(want)).Scan(&got); err != nil || got != want {
+		if err := s.readers.QueryRow("SELECT message || '' FROM messages WHERE seq = ? AND length(message) = ?", seq,
+			len(want)).Scan(&got); err != nil || got != want {
 			t.Errorf("row %d: got %q, %v, want %q", seq, got, err, want)
 		}
 	}

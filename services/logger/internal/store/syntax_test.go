@@ -56,39 +56,53 @@ func TestSearchSyntax(t *testing.T) {
 		{"quick", "1 2 3 4 5"}, {"QUICK Brown", "1 2 3 4"}, {"brown fox", "1 2"}, {"quic", ""}, {"fox fox fox", "1 2 5"},
 		{"  quick \t fox\n", "1 2 5"}, {"the", "1 2 5"}, {"quick absent", ""},
 		// Prefixes.
-		{"qui*", "1 2 3 4 5"}, {"qui* fo*", "1 2 5"}, {"*", "-"}, {"qui**", "1 2 3 4 5"}, {"*uick", ""}, {"q*k", ""}, {"fox-t*", "2 5"},
+		{"qui*", "1 2 3 4 5"}, {"qui* fo*", "1 2 5"}, {"*", "-"}, {"qui**", "1 2 3 4 5"}, {"*uick", ""}, {"q*k", ""},
+		{"fox-t*", "2 5"},
 		{"qui* fox-trot", "2"},
 		// Quotes, operators and brackets only separate.
-		{`"quick brown"`, "1 2 3 4"}, {`"quick`, "1 2 3 4 5"}, {"'quick'", "1 2 3 4 5"}, {"“quick”", "1 2 3 4 5"}, {"(quick)", "1 2 3 4 5"},
-		{"quick OR brown", ""}, {"quick NOT fox", ""}, {"AND", "18"}, {"and or not near", "18"}, {"NEAR(and or)", "18"}, {"-fox", "1 2 5"},
-		{"+plus", "18"}, {"^start", "18"}, {"col:val", "18"}, {"col : val", "18"}, {"texts:quick", ""}, {"{set}", "18"}, {"[a]", "17 18"},
-		{"star*", "18"}, {"&& quick ||", "1 2 3 4 5"}, {"\\quick", "1 2 3 4 5"}, {"--", "-"}, {"'); DROP TABLE messages; --", "24"}, {"%", "-"},
+		{`"quick brown"`, "1 2 3 4"}, {`"quick`, "1 2 3 4 5"}, {"'quick'", "1 2 3 4 5"}, {"“quick”", "1 2 3 4 5"},
+		{"(quick)", "1 2 3 4 5"},
+		{"quick OR brown", ""}, {"quick NOT fox", ""}, {"AND", "18"}, {"and or not near", "18"}, {"NEAR(and or)", "18"},
+		{"-fox", "1 2 5"},
+		{"+plus", "18"}, {"^start", "18"}, {"col:val", "18"}, {"col : val", "18"}, {"texts:quick", ""}, {"{set}", "18"},
+		{"[a]", "17 18"},
+		{"star*", "18"}, {"&& quick ||", "1 2 3 4 5"}, {"\\quick", "1 2 3 4 5"}, {"--", "-"},
+		{"'); DROP TABLE messages; --", "24"}, {"%", "-"},
 		// One word of a person that is several here: together and in order.
-		{"fox-trot", "2"}, {"trot-fox", ""}, {"quick-brown", "1 2 3"}, {"user_id", "23"}, {"user-id", "23"}, {"id_user", ""}, {"userid17", "23"},
-		{"x^2", "17"}, {"3.14", "17"}, {"14.3", ""}, {"#42", "17"}, {"@user", "17 23"}, {"a/b", "17"}, {"b/a", ""}, {"mc2,", "17"},
-		{"192.0.2.1", "26"}, {"192.0.2", "26"}, {"0.2.192", ""}, {"2026-11-22", ""}, {"2026-11-22*", "26"}, {"2026-11-22T12", "26"},
+		{"fox-trot", "2"}, {"trot-fox", ""}, {"quick-brown", "1 2 3"}, {"user_id", "23"}, {"user-id", "23"}, {"id_user", ""},
+		{"userid17", "23"},
+		{"x^2", "17"}, {"3.14", "17"}, {"14.3", ""}, {"#42", "17"}, {"@user", "17 23"}, {"a/b", "17"}, {"b/a", ""},
+		{"mc2,", "17"},
+		{"192.0.2.1", "26"}, {"192.0.2", "26"}, {"0.2.192", ""}, {"2026-11-22", ""}, {"2026-11-22*", "26"},
+		{"2026-11-22T12", "26"},
 		{"550e8400-e29b-41d4-a716-446655440000", "26"}, {"550e8400-e29b-*", "26"}, {"0x1f", "26"},
 		// JSON's escapes are what they spell, and no words.
 		{"br", "5"}, {"own", "5"}, {"u0069ck", ""}, {"quick fox txt", "5"}, {`C:\quick`, "5"}, {"text path", "5"},
 		// Letters with marks are themselves, in any case.
-		{"café", "6"}, {"CAFÉ", "6"}, {"cafe", "7"}, {"naïve", "6"}, {"straße", "6"}, {"strasse", "7"}, {"ångström", "6"}, {"cafe\u0301", "20"},
+		{"café", "6"}, {"CAFÉ", "6"}, {"cafe", "7"}, {"naïve", "6"}, {"straße", "6"}, {"strasse", "7"}, {"ångström", "6"},
+		{"cafe\u0301", "20"},
 		{"δοκιμή", "8"}, {"ПРИВЕТ мир", "8"}, {"σίσυφος", ""}, {"σίσυφοσ", "8"},
 		// Scripts without spaces: each character is a word, so parts are found, in order.
-		{"東京", "9"}, {"京都", "9 10"}, {"都京", ""}, {"東 都", "9"}, {"世界", "11"}, {"こんにちは", "11"}, {"行く", "9"}, {"สวัสดี", "13"}, {"東*", "9"},
+		{"東京", "9"}, {"京都", "9 10"}, {"都京", ""}, {"東 都", "9"}, {"世界", "11"}, {"こんにちは", "11"}, {"行く", "9"}, {"สวัสดี", "13"},
+		{"東*", "9"},
 		// Scripts with spaces.
 		{"안녕하세요", "12"}, {"안녕", ""}, {"안녕*", "12"}, {"مرحبا", "14"}, {"שלום", "14"},
 		// Emoji are no words; they separate.
-		{"🎉", "-"}, {"rocket🚀launch", "15"}, {"rocket", "15"}, {"launch", "15"}, {"rocketlaunch", ""}, {"✅ done", "15"}, {"lift", "16"}, {"off", "16"},
+		{"🎉", "-"}, {"rocket🚀launch", "15"}, {"rocket", "15"}, {"launch", "15"}, {"rocketlaunch", ""}, {"✅ done", "15"},
+		{"lift", "16"}, {"off", "16"},
 		{"lift🎉off", "16"}, {"👩‍👩‍👧", "-"},
 		// White space of every kind, and digits of every kind.
 		{"separated next", "19"}, {"tab\u00a0line", "19"}, {"½", "25"}, {"٣", "25"}, {"ⅷ", "25"}, {"1", "26"},
 		// Longer than the index keeps: the rows tell them apart.
-		{strings.Repeat("long", 60) + "tail", "21"}, {strings.Repeat("LONG", 60) + "other", "22"}, {strings.Repeat("long", 60) + "*", "21 22"},
-		{strings.Repeat("long", 60), ""}, {strings.Repeat("long", 20) + "*", "21 22"}, {strings.Repeat("long", 20) + "x*", ""},
+		{strings.Repeat("long", 60) + "tail", "21"}, {strings.Repeat("LONG", 60) + "other", "22"},
+		{strings.Repeat("long", 60) + "*", "21 22"},
+		{strings.Repeat("long", 60), ""}, {strings.Repeat("long", 20) + "*", "21 22"},
+		{strings.Repeat("long", 20) + "x*", ""},
 	} {
 		f := store.Filter{Search: c.q, Asc: true}
 		if c.want == "-" {
-			if _, err := l.Query(t.Context(), f); !errors.Is(err, store.ErrSearch) || !strings.Contains(err.Error(), "has no word") {
+			if _, err := l.Query(t.Context(), f); !errors.Is(err, store.ErrSearch) ||
+				!strings.Contains(err.Error(), "has no word") {
 				t.Errorf("%.60q: got %v, want that it has no word", c.q, err)
 			}
 			continue
@@ -142,7 +156,8 @@ func FuzzOwnWords(f *testing.F) {
 			return
 		}
 		var words []string
-		for _, word := range strings.FieldsFunc(text, func(r rune) bool { return !unicode.In(r, unicode.Letter, unicode.Number, unicode.Mark) }) {
+		for _, word := range strings.FieldsFunc(text,
+			func(r rune) bool { return !unicode.In(r, unicode.Letter, unicode.Number, unicode.Mark) }) {
 			if len(words) < 4 && len(word) < 100 {
 				words = append(words, word)
 			}

@@ -16,11 +16,12 @@ import (
 	"github.com/herald-push/herald/services/logger/internal/store"
 )
 
-// fill makes every statement of one kind on a table ("INSERT ON messages") fail with SQLITE_FULL, as a full disk does: a
-// trigger adds to a table that has given out its last key.
+// fill makes every statement of one kind on a table ("INSERT ON messages") fail with SQLITE_FULL, as a full disk does:
+// a trigger adds to a table that has given out its last key.
 func (l *log) fill(what string) {
 	l.t.Helper()
-	l.exec("BEGIN IMMEDIATE; CREATE TABLE full (key INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO full VALUES (9223372036854775807);" +
+	l.exec("BEGIN IMMEDIATE; CREATE TABLE full (key INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO full VALUES " +
+		"(9223372036854775807);" +
 		"CREATE TRIGGER disk BEFORE " + what + " BEGIN INSERT INTO full VALUES (NULL); END; COMMIT")
 }
 
@@ -30,8 +31,8 @@ func (l *log) free() {
 	l.exec("BEGIN IMMEDIATE; DROP TRIGGER disk; DROP TABLE full; COMMIT")
 }
 
-// Whatever the log writes when the disk is full, it says ErrFull with what can be done, changes nothing, and does the same
-// once there is room. Reading works meanwhile.
+// Whatever the log writes when the disk is full, it says ErrFull with what can be done, changes nothing, and does the
+// same once there is room. Reading works meanwhile.
 func TestFullDisk(t *testing.T) {
 	ctx := t.Context()
 	for _, c := range []struct {
@@ -105,7 +106,8 @@ func TestBrokenFiles(t *testing.T) {
 		{"no database", []byte(strings.Repeat("this is a text\n", 1000)), "damaged"},
 		{"a database of nothing but zeros", make([]byte, 4*page), "damaged"},
 		{"another magic", broken(func(b []byte) []byte { b[0] = 's'; return b }), "damaged"},
-		{"the schema overwritten", broken(func(b []byte) []byte { copy(b[100:page], make([]byte, page)); return b }), "damaged"},
+		{"the schema overwritten", broken(func(b []byte) []byte { copy(b[100:page], make([]byte, page)); return b }),
+			"damaged"},
 		{"cut off within the first page", sound[:1000], "damaged"},
 		{"cut off in the middle", sound[:len(sound)/2/page*page], "damaged"},
 		{"every page but the first overwritten", broken(func(b []byte) []byte {
@@ -174,7 +176,8 @@ func TestPathsThatAreNoLog(t *testing.T) {
 	if err := os.WriteFile(file, []byte("text"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, path := range map[string]string{"a folder": dir, "below a file": filepath.Join(file, "herald.db"), "no name": ""} {
+	for name, path := range map[string]string{"a folder": dir, "below a file": filepath.Join(file, "herald.db"),
+		"no name": ""} {
 		if s, err := store.Open(t.Context(), path); err == nil {
 			t.Errorf("%s: it opens", name)
 			_ = s.Close()
@@ -211,8 +214,8 @@ func TestPathsThatAreNoLog(t *testing.T) {
 	}
 }
 
-// Readers in numbers, in this process and beside it, see whole batches while one writes: what Append has returned for is
-// there, and nothing of a batch without the rest.
+// Readers in numbers, in this process and beside it, see whole batches while one writes: what Append has returned for
+// is there, and nothing of a batch without the rest.
 func TestManyReadersAndOneWriter(t *testing.T) {
 	const batch, batches = 20, 40 / store.Fewer * 2
 	l := newLog(t)
@@ -261,7 +264,8 @@ func TestRowsToTheByte(t *testing.T) {
 	l := newLog(t)
 	var want []store.Row
 	for i, text := range []string{
-		"", " ", "\n", `{"a":1}`, `"quoted"`, "null", "'; DELETE FROM messages; --", "\u2028\u2029\ufeff", strings.Repeat("ä", 40_000),
+		"", " ", "\n", `{"a":1}`, `"quoted"`, "null", "'; DELETE FROM messages; --", "\u2028\u2029\ufeff",
+		strings.Repeat("ä", 40_000),
 		"\x01\x1f\x7f", "🎉👩‍👩‍👧", "%s%d\\", `\u0000`, "-- ", "x'00'", fmt.Sprint(1e300), "\xf0\x9f", // the last is no UTF-8
 	} {
 		r := entry(epochs[1], uint64(i+1), "it's.a'channel", text)

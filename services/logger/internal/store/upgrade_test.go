@@ -32,7 +32,8 @@ func insert(rows ...store.Row) string {
 		for _, v := range []string{r.Message, r.Sender, r.Timestamp, r.Channel, r.Event, r.ID(), r.Epoch} {
 			quoted = append(quoted, strings.ReplaceAll(v, "'", "''"))
 		}
-		fmt.Fprintf(&b, "INSERT INTO messages (message, sender, timestamp, channel, event, id, epoch, seq, source) VALUES ('%s', '%s', '%s', '%s', '%s', '%s', '%s', ",
+		fmt.Fprintf(&b, "INSERT INTO messages (message, sender, timestamp, channel, event, id, epoch, seq, source) VALUES "+
+			"('%s', '%s', '%s', '%s', '%s', '%s', '%s', ",
 			quoted...)
 		fmt.Fprintf(&b, "%d, '%s');", r.Seq, r.Source)
 	}
@@ -44,7 +45,8 @@ func insert(rows ...store.Row) string {
 func TestOlderFilesAreBroughtUpToDate(t *testing.T) {
 	odd := entry(epochs[2], 3, "it's.odd", "it's \"odd\"\nand has 北京 in it")
 	rows := slices.Concat(entries(epochs[2], 5, 9), entries(epochs[1], 1, 4), []store.Row{odd})
-	account := fmt.Sprintf("INSERT INTO epochs (epoch, first, accounted, holes) VALUES ('%s', 1, 4, 0), ('%s', 3, 9, 1);", epochs[1], epochs[2])
+	account := fmt.Sprintf("INSERT INTO epochs (epoch, first, accounted, holes) VALUES ('%s', 1, 4, 0), ('%s', 3, 9, 1);",
+		epochs[1], epochs[2])
 	for _, c := range []struct {
 		name, statements string
 		rows             []store.Row
@@ -106,16 +108,19 @@ func TestOlderFilesAreBroughtUpToDate(t *testing.T) {
 	}
 }
 
-// An upgrade that was ended in its middle is gone on with, at each of its transactions: the schema without the index, and
-// the index without some of its rows.
+// An upgrade that was ended in its middle is gone on with, at each of its transactions: the schema without the index,
+// and the index without some of its rows.
 func TestAnUpgradeThatWasEndedIsGoneOnWith(t *testing.T) {
 	const n = 2500 / store.Fewer
 	rows := entries(epochs[1], 1, n)
 	path := filepath.Join(t.TempDir(), "herald.db")
-	exec(t, path, "BEGIN;"+first(t)+insert(rows...)+fmt.Sprintf("INSERT INTO epochs (epoch, first, accounted, holes) VALUES ('%s', 1, %d, 0); COMMIT", epochs[1], n))
+	exec(t, path, "BEGIN;"+first(t)+insert(rows...)+
+		fmt.Sprintf("INSERT INTO epochs (epoch, first, accounted, holes) VALUES ('%s', 1, %d, 0); COMMIT", epochs[1], n))
 	openLog(t, path).Close()
 	for _, left := range []uint64{n, n / 2, 1} { // the rows up to left have no index
-		exec(t, path, fmt.Sprintf("BEGIN; DELETE FROM words WHERE rowid & %d <= %d; UPDATE epochs SET unindexed = %[2]d; COMMIT", int64(1)<<48-1, proto.Number(left, 0)))
+		exec(t, path,
+			fmt.Sprintf("BEGIN; DELETE FROM words WHERE rowid & %d <= %d; UPDATE epochs SET unindexed = %[2]d; COMMIT",
+				int64(1)<<48-1, proto.Number(left, 0)))
 		l := openLog(t, path)
 		l.sound()
 		if got := len(l.rows(store.Filter{Search: "order", Limit: store.MaxLimit})); got != n {
@@ -132,7 +137,8 @@ func TestLaterFilesAreLeftAlone(t *testing.T) {
 	l.Close()
 	exec(t, l.path, "CREATE TABLE future (x); PRAGMA user_version = 3")
 	before := content(t, l.path)
-	if _, err := store.Open(t.Context(), l.path); !errors.Is(err, store.ErrVersion) || !strings.Contains(err.Error(), "use a newer Herald") {
+	if _, err := store.Open(t.Context(), l.path); !errors.Is(err, store.ErrVersion) ||
+		!strings.Contains(err.Error(), "use a newer Herald") {
 		t.Errorf("open: got %v", err)
 	}
 	if _, err := store.OpenReader(t.Context(), l.path); !errors.Is(err, store.ErrVersion) {
@@ -146,7 +152,8 @@ func TestLaterFilesAreLeftAlone(t *testing.T) {
 	}
 }
 
-// content is a file without the two counters of its header that SQLite raises when a pragma writes what is there already.
+// content is a file without the two counters of its header that SQLite raises when a pragma writes what is there
+// already.
 func content(t *testing.T, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
