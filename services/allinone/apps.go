@@ -77,7 +77,8 @@ func (a *appShelf) do(ctx context.Context, store *keystore.AppStore, verb, name 
 		if a.secret != "" {
 			secret = "(as given)"
 		}
-		fmt.Fprintf(out, "app id: %s\nkey:    %s\nsecret: %s\nIts channel orders is %s.orders for native clients and publishers.\n", app.ID, k.Key, secret, app.Prefix)
+		fmt.Fprintf(out, "app id: %s\nkey:    %s\nsecret: %s\nIts channel orders is %s.orders for native clients and "+
+			"publishers.\n", app.ID, k.Key, secret, app.Prefix)
 	case "rotate":
 		k, app, err := store.Rotate(ctx, name, a.grace, now)
 		if err != nil {
@@ -115,9 +116,12 @@ func (a *appShelf) app(name string, now time.Time) (pusher.App, error) {
 	k := pusher.NewKey(now)
 	switch {
 	case a.secret != "" && a.key == "":
-		return pusher.App{}, errors.New("HERALD_APP_SECRET is the secret of a key; give that with -key, or unset it and have both made")
+		return pusher.App{},
+			errors.New("HERALD_APP_SECRET is the secret of a key; give that with -key, or unset it and have both made")
 	case a.secret == "" && a.key != "":
-		return pusher.App{}, errors.New("-key comes with its secret, in HERALD_APP_SECRET or the file that HERALD_APP_SECRET_FILE names; leave both out to have them made")
+		return pusher.App{},
+			errors.New("-key comes with its secret, in HERALD_APP_SECRET or the file that HERALD_APP_SECRET_FILE names; " +
+				"leave both out to have them made")
 	case a.key != "":
 		k.Key, k.Secret = a.key, a.secret
 	}

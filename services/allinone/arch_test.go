@@ -20,37 +20,57 @@ var bans = []struct {
 	not      []string
 	reason   string
 }{
-	{module + "proto", []string{module + "services/", module + "web", "github.com/nats-io/", "golang.org/x/", "go.yaml.in/"},
+	{module + "proto", []string{module + "services/", module + "web", "github.com/nats-io/", "golang.org/x/",
+		"go.yaml.in/"},
 		"the contract is for everybody: standard library only"},
 	{module + "web", []string{module + "services/", module + "proto"},
 		"the pages are files; mains hand them in"},
 	{module + "services/internal/config", []string{module + "services/", "net/http"},
 		"settings are read before anything else exists"},
-	{module + "services/internal/...", []string{module + "services/ingest", module + "services/gateway", module + "services/logger", module + "services/admin", module + "services/allinone", module + "web", "github.com/gorilla/", "modernc.org/"},
+	{module + "services/internal/...", []string{module + "services/ingest", module + "services/gateway",
+		module + "services/logger", module + "services/admin", module + "services/allinone", module + "web",
+		"github.com/gorilla/", "modernc.org/"},
 		"arrows point one way: services depend on internal"},
-	{module + "services/gateway/internal/hub", []string{"github.com/nats-io/", "github.com/gorilla/", module + "services/"},
+	{module + "services/gateway/internal/hub", []string{"github.com/nats-io/", "github.com/gorilla/",
+		module + "services/"},
 		"the hub knows neither sockets nor NATS"},
-	{module + "services/gateway/internal/ws", []string{"github.com/nats-io/", "github.com/prometheus/", "golang.org/x/sys/", module + "services/"},
+	{module + "services/gateway/internal/ws", []string{"github.com/nats-io/", "github.com/prometheus/",
+		"golang.org/x/sys/", module + "services/"},
 		"a codec is bytes in, frames out: no socket and no metric"},
-	{module + "services/gateway/internal/socket", []string{"github.com/nats-io/", "github.com/prometheus/", "github.com/gorilla/", module + "proto", module + "services/"},
+	{module + "services/gateway/internal/socket", []string{"github.com/nats-io/", "github.com/prometheus/",
+		"github.com/gorilla/", module + "proto", module + "services/"},
 		"a socket moves bytes, whatever they mean"},
-	{module + "services/gateway/internal/conn", []string{"github.com/nats-io/", module + "services/internal/", module + "services/gateway/internal/hub", module + "services/gateway/internal/sse", module + "services/gateway/internal/socketio", module + "services/gateway/internal/engineio"},
+	{module + "services/gateway/internal/conn", []string{"github.com/nats-io/", module + "services/internal/",
+		module + "services/gateway/internal/hub", module + "services/gateway/internal/sse",
+		module + "services/gateway/internal/socketio", module + "services/gateway/internal/engineio"},
 		"a connection knows neither NATS nor subscriptions; of this project it knows the contract, the codec and the socket"},
-	{module + "services/gateway/internal/sse", []string{"github.com/gorilla/", "github.com/nats-io/", module + "services/"},
+	{module + "services/gateway/internal/sse", []string{"github.com/gorilla/", "github.com/nats-io/",
+		module + "services/"},
 		"a protocol is bytes in, bytes out"},
-	{module + "services/gateway/internal/socketio", []string{"github.com/gorilla/", "github.com/nats-io/", module + "services/"},
+	{module + "services/gateway/internal/socketio", []string{"github.com/gorilla/", "github.com/nats-io/",
+		module + "services/"},
 		"a protocol is bytes in, bytes out"},
-	{module + "services/gateway/internal/engineio", []string{"github.com/nats-io/", module + "services/internal/", module + "services/gateway/internal/hub", module + "services/gateway/internal/socketio"},
+	{module + "services/gateway/internal/engineio", []string{"github.com/nats-io/", module + "services/internal/",
+		module + "services/gateway/internal/hub", module + "services/gateway/internal/socketio"},
 		"a transport knows connections and sockets, and not what they are for"},
-	{module + "services/admin/...", []string{module + "services/ingest", module + "services/gateway", module + "services/logger", module + "services/allinone", "github.com/gorilla/", "modernc.org/", "github.com/nats-io/nats-server/"},
-		"services never import each other; the console asks them over NATS; sockets, SQLite and nats-server have one home each"},
-	{module + "services/ingest/...", []string{module + "services/gateway", module + "services/logger", module + "services/admin", module + "services/allinone", module + "web", "github.com/gorilla/", "modernc.org/", "github.com/nats-io/nats-server/"},
+	{module + "services/admin/...", []string{module + "services/ingest", module + "services/gateway",
+		module + "services/logger", module + "services/allinone", "github.com/gorilla/", "modernc.org/",
+		"github.com/nats-io/nats-server/"},
+		"services never import each other; the console asks them over NATS; sockets, SQLite and nats-server have " +
+			"one home each"},
+	{module + "services/ingest/...", []string{module + "services/gateway", module + "services/logger",
+		module + "services/admin", module + "services/allinone", module + "web", "github.com/gorilla/", "modernc.org/",
+		"github.com/nats-io/nats-server/"},
 		"services never import each other; sockets, SQLite and nats-server have one home each"},
-	{module + "services/ingest/internal/publish", []string{module + "services/internal/auth", module + "services/internal/keystore"},
+	{module + "services/ingest/internal/publish", []string{module + "services/internal/auth",
+		module + "services/internal/keystore"},
 		"who may publish is decided before"},
-	{module + "services/gateway/...", []string{module + "services/ingest", module + "services/logger", module + "services/admin", module + "services/allinone", "modernc.org/", "github.com/nats-io/nats-server/"},
+	{module + "services/gateway/...", []string{module + "services/ingest", module + "services/logger",
+		module + "services/admin", module + "services/allinone", "modernc.org/", "github.com/nats-io/nats-server/"},
 		"services never import each other; SQLite and nats-server have one home each"},
-	{module + "services/logger/...", []string{module + "services/ingest", module + "services/gateway", module + "services/admin", module + "services/allinone", module + "web", "github.com/gorilla/", "github.com/nats-io/nats-server/"},
+	{module + "services/logger/...", []string{module + "services/ingest", module + "services/gateway",
+		module + "services/admin", module + "services/allinone", module + "web", "github.com/gorilla/",
+		"github.com/nats-io/nats-server/"},
 		"services never import each other; sockets and nats-server have one home each"},
 }
 
@@ -105,10 +125,12 @@ func golist(t *testing.T, args ...string) string {
 // Elapsed time is measured on the clock that nobody sets (services/internal/monotonic);
 // the wall clock says when something happened, in files and messages.
 func TestElapsedTimeIsMonotonic(t *testing.T) {
-	wall := regexp.MustCompile(`time\.Since\(time\.Unix|time\.Now\(\)\.Unix(Nano|Micro|Milli)?\(\) *-|Store\(time\.Now\(\)\.Unix`)
+	wall := regexp.MustCompile(
+		`time\.Since\(time\.Unix|time\.Now\(\)\.Unix(Nano|Micro|Milli)?\(\) *-|Store\(time\.Now\(\)\.Unix`)
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		// metrics.go of the logger has the age of a message, whose time is NATS's.
-		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || path == filepath.Join("..", "logger", "metrics.go") {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") ||
+			path == filepath.Join("..", "logger", "metrics.go") {
 			return err
 		}
 		b, err := os.ReadFile(path)

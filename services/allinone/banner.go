@@ -55,7 +55,9 @@ func (g *greeting) write(w io.Writer) {
 	case len(g.keys) == 0:
 		fmt.Fprint(&b, "  API keys    none that is valid; make one: herald keys add NAME\n")
 	default:
-		fmt.Fprintf(&b, "  API keys    %s: each was shown when it was made; a lost one is replaced by: herald keys rotate NAME\n", strings.Join(g.keys, ", "))
+		fmt.Fprintf(&b,
+			"  API keys    %s: each was shown when it was made; a lost one is replaced by: herald keys rotate NAME\n",
+			strings.Join(g.keys, ", "))
 	}
 	g.console(&b, scheme, at)
 	with := ""
@@ -94,7 +96,8 @@ func (g *greeting) console(b *strings.Builder, scheme, at string) {
 	}
 	if g.firstPassword != "" {
 		fmt.Fprintf(b, "              user %s, password %s\n", g.firstUser, g.firstPassword)
-		fmt.Fprint(b, "              Keep it: it is shown this once. A lost one is replaced by: herald users reset "+g.firstUser+"\n")
+		fmt.Fprint(b, "              Keep it: it is shown this once. A lost one is replaced by: herald users reset "+
+			g.firstUser+"\n")
 	}
 }
 

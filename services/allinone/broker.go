@@ -101,11 +101,14 @@ func findNATS(cfg Config) (natsx.Config, error) {
 	a, err := readAddress(cfg.Data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return natsx.Config{}, fmt.Errorf("%w: there is no %s; start herald, name its folder with -data, or a NATS with -nats", errNotRunning, addressFile(cfg.Data))
+		return natsx.Config{},
+			fmt.Errorf("%w: there is no %s; start herald, name its folder with -data, or a NATS with -nats", errNotRunning,
+				addressFile(cfg.Data))
 	case err != nil:
 		return natsx.Config{}, fmt.Errorf("find the embedded NATS: %w", err)
 	case a.URL == "":
-		return natsx.Config{}, fmt.Errorf("the Herald of %s uses a NATS elsewhere: name it with -nats, as it was named there", cfg.Data)
+		return natsx.Config{}, fmt.Errorf("the Herald of %s uses a NATS elsewhere: name it with -nats, as it was named there",
+			cfg.Data)
 	}
 	return natsx.Config{URL: a.URL, Name: "herald-cli"}, nil
 }
@@ -240,7 +243,8 @@ func (b *broker) declare(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	stream := natsx.StreamConfig{MaxAge: cfg.Ingest.StreamMaxAge, MaxBytes: cfg.Ingest.StreamMaxBytes, Replicas: 1}
-	if _, err := natsx.EnsureStream(ctx, js, stream); err != nil && !errors.Is(err, natsx.ErrLimitsKept) { // ingest sees to those
+	// ingest sees to those
+	if _, err := natsx.EnsureStream(ctx, js, stream); err != nil && !errors.Is(err, natsx.ErrLimitsKept) {
 		return err
 	}
 	_, err = keystore.Make(ctx, js, 1)

@@ -93,7 +93,8 @@ func (c *Config) settings() []config.Setting {
 		{Flag: "data", Env: "HERALD_DATA", Help: "folder of the embedded NATS, the log and generated secrets",
 			NotEmpty: true, Into: &c.Data},
 		{Flag: "sync", Env: "HERALD_SYNC",
-			Help: "when the embedded NATS forces messages to disk: always, before they are acknowledged, or how often: a duration, the most that a power cut can take", Into: &c.Sync},
+			Help: "when the embedded NATS forces messages to disk: always, before they are acknowledged, or how often: a " +
+				"duration, the most that a power cut can take", Into: &c.Sync},
 		{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers, comma-separated, in place of the embedded one",
 			Secret: true, Into: &c.NATS.URL},
 	}

@@ -22,7 +22,9 @@ func TestConsoleKeysAndMessages(t *testing.T) {
 	if page := get(t, base+"/admin/"); !strings.Contains(page, "<!doctype html>") {
 		t.Errorf("the page: got %.200s", page)
 	}
-	if status, _ := o.call("POST", "login", map[string]string{"user": "admin", "password": "wrong"}); status != http.StatusUnauthorized {
+	if status,
+		_ := o.call("POST", "login",
+		map[string]string{"user": "admin", "password": "wrong"}); status != http.StatusUnauthorized {
 		t.Errorf("a wrong password: got %d", status)
 	}
 	want := func(status int, method, path string, body any) string {
@@ -38,14 +40,17 @@ func TestConsoleKeysAndMessages(t *testing.T) {
 		Key    struct{ ID string }
 		Secret string
 	}
-	if err := json.Unmarshal([]byte(want(http.StatusOK, "POST", "keys", json.RawMessage(`{"name":"shop","channels":["orders.>"]}`))), &key); err != nil {
+	if err := json.Unmarshal(
+		[]byte(want(http.StatusOK, "POST", "keys", json.RawMessage(`{"name":"shop","channels":["orders.>"]}`))),
+		&key); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Eventually(t, 20*time.Second, "ingest to know the key", func() bool {
 		status, _ := post(t, base+"/v1/channels/orders.eu", key.Secret, "application/json", `1`)
 		return status == http.StatusOK
 	})
-	if status, body := post(t, base+"/v1/channels/other", key.Secret, "application/json", `1`); status != http.StatusForbidden {
+	if status, body := post(t, base+"/v1/channels/other", key.Secret, "application/json",
+		`1`); status != http.StatusForbidden {
 		t.Errorf("another channel: got %d %s", status, body)
 	}
 	want(http.StatusNoContent, "DELETE", "keys/"+key.Key.ID, nil)
@@ -55,12 +60,15 @@ func TestConsoleKeysAndMessages(t *testing.T) {
 	})
 
 	want(http.StatusBadRequest, "POST", "publish", json.RawMessage(`{"channel":"a..b","data":1}`))
-	want(http.StatusOK, "POST", "publish", json.RawMessage(`{"channel":"orders.eu","event":"made","data":{"text":"wildebeest","n":12345678901234567890}}`))
+	want(http.StatusOK, "POST", "publish",
+		json.RawMessage(`{"channel":"orders.eu","event":"made","data":{"text":"wildebeest","n":12345678901234567890}}`))
 	natstest.Eventually(t, 20*time.Second, "the message to be in the log", func() bool {
 		page := want(http.StatusOK, "GET", "log?q=wildebeest", nil)
-		return strings.Contains(page, "12345678901234567890") && strings.Contains(page, `"sender":"console:admin"`) && strings.Contains(page, `"source":"127.0.0.1"`)
+		return strings.Contains(page, "12345678901234567890") && strings.Contains(page, `"sender":"console:admin"`) &&
+			strings.Contains(page, `"source":"127.0.0.1"`)
 	})
-	if csv := want(http.StatusOK, "GET", "log?format=csv&q=wildebeest", nil); !strings.HasPrefix(csv, "message,sender,timestamp") || strings.Count(csv, "\n") != 2 {
+	if csv := want(http.StatusOK, "GET", "log?format=csv&q=wildebeest", nil); !strings.HasPrefix(csv,
+		"message,sender,timestamp") || strings.Count(csv, "\n") != 2 {
 		t.Errorf("export: got %s", csv)
 	}
 	want(http.StatusBadRequest, "GET", "log?limit=0", nil)
@@ -72,7 +80,8 @@ func TestConsoleKeysAndMessages(t *testing.T) {
 			t.Errorf("the audit lacks %s: %s", action, audit)
 		}
 	}
-	if strings.Contains(audit, "wildebeest") || strings.Contains(audit, key.Secret) || strings.Contains(p.Output(), key.Secret) {
+	if strings.Contains(audit, "wildebeest") || strings.Contains(audit, key.Secret) ||
+		strings.Contains(p.Output(), key.Secret) {
 		t.Error("the audit or the log has a secret or data")
 	}
 	p.Stop(30 * time.Second)

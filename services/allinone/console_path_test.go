@@ -78,12 +78,14 @@ func TestConsoleOfParts(t *testing.T) {
 	common := []string{"HERALD_NATS_URL=" + nats.URL, "HERALD_API_KEY=" + testKey, "HERALD_LOG_LEVEL=warn"}
 	addr := func() string { return "127.0.0.1:" + proctest.FreePort(t) }
 	ingests, gateways, logger, admin := []string{addr(), addr()}, []string{addr(), addr()}, addr(), addr()
-	procs := []*proctest.Process{start(t, "logger/cmd/logger", dir, common, "-listen", logger, "-ops-listen", "", "-db", filepath.Join(dir, "herald.db"))}
+	procs := []*proctest.Process{start(t, "logger/cmd/logger", dir, common, "-listen", logger, "-ops-listen", "", "-db",
+		filepath.Join(dir, "herald.db"))}
 	for _, a := range ingests {
 		procs = append(procs, start(t, "ingest/cmd/ingest", dir, common, "-listen", a, "-ops-listen", ""))
 	}
 	for _, a := range gateways {
-		procs = append(procs, start(t, "gateway/cmd/gateway", dir, common, "-listen", a, "-ops-listen", "", "-drain-delay", "0s", "-drain", "1s"))
+		procs = append(procs, start(t, "gateway/cmd/gateway", dir, common, "-listen", a, "-ops-listen", "", "-drain-delay",
+			"0s", "-drain", "1s"))
 	}
 	console := start(t, "admin/cmd/admin", dir, common, "-listen", admin, "-ops-listen", "")
 	for _, a := range append([]string{logger, admin}, append(ingests, gateways...)...) {
@@ -97,7 +99,8 @@ func TestConsoleOfParts(t *testing.T) {
 
 	var clients []*websocket.Conn
 	for i := range 5 {
-		ws, _, err := websocket.DefaultDialer.Dial(fmt.Sprintf("ws://%s/ws?channel=broadcast&channel=public.%d", gateways[i%2], i), nil)
+		ws, _, err := websocket.DefaultDialer.Dial(fmt.Sprintf("ws://%s/ws?channel=broadcast&channel=public.%d",
+			gateways[i%2], i), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,8 +132,10 @@ func TestConsoleOfParts(t *testing.T) {
 		Next    string
 		Matched int
 	}
-	o.until("connections?limit=3&sort=since", "the first page", &page, func() bool { return page.Matched == 5 && len(page.Rows) == 3 && page.Next != "" })
-	o.until("connections?limit=3&sort=since&cursor="+page.Next, "the second page", &page, func() bool { return page.Matched == 5 && len(page.Rows) == 2 && page.Next == "" })
+	o.until("connections?limit=3&sort=since", "the first page", &page,
+		func() bool { return page.Matched == 5 && len(page.Rows) == 3 && page.Next != "" })
+	o.until("connections?limit=3&sort=since&cursor="+page.Next, "the second page", &page,
+		func() bool { return page.Matched == 5 && len(page.Rows) == 2 && page.Next == "" })
 	var channels struct {
 		Rows []struct {
 			Channel     string
@@ -139,7 +144,8 @@ func TestConsoleOfParts(t *testing.T) {
 		Next string
 	}
 	o.until("channels?limit=1", "both gateways' followers are added up", &channels, func() bool {
-		return len(channels.Rows) == 1 && channels.Rows[0].Channel == "broadcast" && channels.Rows[0].Subscribers == 5 && channels.Next != ""
+		return len(channels.Rows) == 1 && channels.Rows[0].Channel == "broadcast" && channels.Rows[0].Subscribers == 5 &&
+			channels.Next != ""
 	})
 
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
@@ -150,7 +156,8 @@ func TestConsoleOfParts(t *testing.T) {
 	case <-ctx.Done():
 		t.Fatal("the tail does not open")
 	}
-	if status, body := post(t, "http://"+ingests[1]+"/v1/messages", testKey, "application/json", `{"channel":"broadcast","data":{"needle":1.10}}`); status != http.StatusOK {
+	if status, body := post(t, "http://"+ingests[1]+"/v1/messages", testKey, "application/json",
+		`{"channel":"broadcast","data":{"needle":1.10}}`); status != http.StatusOK {
 		t.Fatalf("publish: got %d %s", status, body)
 	}
 	id := <-found
@@ -179,7 +186,8 @@ func TestConsoleOfParts(t *testing.T) {
 			path.Accepted.Ingest != "" && path.Accepted.Request != "" && path.Accepted.Address == "127.0.0.1"
 	})
 
-	if status, body := post(t, "http://"+ingests[0]+"/v1/messages", "hk_wrong-0123456789abcdef", "application/json", `{}`); status != http.StatusUnauthorized {
+	if status, body := post(t, "http://"+ingests[0]+"/v1/messages", "hk_wrong-0123456789abcdef", "application/json",
+		`{}`); status != http.StatusUnauthorized {
 		t.Fatalf("a wrong key: got %d %s", status, body)
 	}
 	var refusals struct {
@@ -189,7 +197,8 @@ func TestConsoleOfParts(t *testing.T) {
 		return len(refusals.Rows) == 1 && refusals.Rows[0].Service == "ingest" && refusals.Rows[0].Path == "/v1/messages"
 	})
 
-	if status, body := o.call(http.MethodPost, "kick", map[string]any{"address": "127.0.0.1", "code": 4006, "reason": "moving"}); status != http.StatusOK || body != "{\"kicked\":5}\n" {
+	if status, body := o.call(http.MethodPost, "kick", map[string]any{"address": "127.0.0.1", "code": 4006,
+		"reason": "moving"}); status != http.StatusOK || body != "{\"kicked\":5}\n" {
 		t.Errorf("kick: got %d %s", status, body)
 	}
 	for i, ws := range clients {
@@ -209,7 +218,8 @@ func TestConsoleOfParts(t *testing.T) {
 
 	// A gateway that stops says goodbye, and is missed by nobody.
 	procs[len(procs)-1].Stop(20 * time.Second)
-	o.until("overview", "one gateway is left", &overview, func() bool { return len(overview.Services) == 5 && len(overview.Silent) == 0 })
+	o.until("overview", "one gateway is left", &overview,
+		func() bool { return len(overview.Services) == 5 && len(overview.Silent) == 0 })
 	console.Stop(20 * time.Second)
 	for i := len(procs) - 2; i >= 0; i-- {
 		procs[i].Stop(20 * time.Second)

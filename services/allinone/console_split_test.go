@@ -33,7 +33,8 @@ func TestConsoleSplit(t *testing.T) {
 	}
 	procs := append([]*proctest.Process{
 		start(t, "ingest/cmd/ingest", dir, common, "-listen", ingest, "-ops-listen", ""),
-		start(t, "logger/cmd/logger", dir, common, "-listen", logger, "-ops-listen", "", "-db", filepath.Join(dir, "herald.db")),
+		start(t, "logger/cmd/logger", dir, common, "-listen", logger, "-ops-listen", "", "-db",
+			filepath.Join(dir, "herald.db")),
 	}, consoles...)
 	for _, a := range []string{ingest, logger, one, two} {
 		proctest.Ready(t, "http://"+a)
@@ -45,7 +46,8 @@ func TestConsoleSplit(t *testing.T) {
 	}
 	o := logInAs(t, "http://"+one, printed[1], printed[2])
 	o.url = "http://" + two + "/admin/api/"
-	if status, body := o.call(http.MethodPost, "publish", json.RawMessage(`{"channel":"a","data":"gnu"}`)); status != http.StatusOK {
+	if status, body := o.call(http.MethodPost, "publish",
+		json.RawMessage(`{"channel":"a","data":"gnu"}`)); status != http.StatusOK {
 		t.Errorf("publish at the other console: got %d %s", status, body)
 	}
 	natstest.Eventually(t, 30*time.Second, "the message to be in the log", func() bool {

@@ -86,7 +86,8 @@ func TestConsoleChangesSettings(t *testing.T) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, []byte("{\n  \"http\": \"http\",\n  \"socketport\": \""+port+"\",\n  \"log-level\": \"info\"\n}\n"), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte("{\n  \"http\": \"http\",\n  \"socketport\": \""+port+
+		"\",\n  \"log-level\": \"info\"\n}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, "allinone", dir, nil, "-ops-listen", "")
@@ -94,7 +95,9 @@ func TestConsoleChangesSettings(t *testing.T) {
 	base := "http://127.0.0.1:" + port
 	o := logIn(t, p, base)
 
-	if status, body := o.call(http.MethodPut, "settings/max-connections-per-ip", map[string]string{"value": "1"}); status != http.StatusOK || !strings.Contains(body, `"value":"1"`) || !strings.Contains(body, `"source":"console"`) {
+	if status, body := o.call(http.MethodPut, "settings/max-connections-per-ip",
+		map[string]string{"value": "1"}); status != http.StatusOK || !strings.Contains(body, `"value":"1"`) ||
+		!strings.Contains(body, `"source":"console"`) {
 		t.Fatalf("the limit: got %d %s", status, body)
 	}
 	first, _, err := websocket.DefaultDialer.Dial("ws://127.0.0.1:"+port+"/ws", nil)
@@ -133,16 +136,21 @@ func TestConsoleChangesSettings(t *testing.T) {
 		}
 	}
 
-	if status, body := o.call(http.MethodPut, "listen", map[string]string{"protocol": "https", "port": secure, "certpath": cert + ".gone", "keypath": key}); status != http.StatusUnprocessableEntity || !strings.Contains(body, cert+".gone") {
+	if status, body := o.call(http.MethodPut, "listen", map[string]string{"protocol": "https", "port": secure,
+		"certpath": cert + ".gone", "keypath": key}); status != http.StatusUnprocessableEntity ||
+		!strings.Contains(body, cert+".gone") {
 		t.Errorf("a certificate that is not there: got %d %s", status, body)
 	}
-	status, body := o.call(http.MethodPut, "listen", map[string]string{"protocol": "https", "port": secure, "certpath": cert, "keypath": key})
+	status, body := o.call(http.MethodPut, "listen", map[string]string{"protocol": "https", "port": secure,
+		"certpath": cert, "keypath": key})
 	var change struct{ URL, Token string }
-	if err := json.Unmarshal([]byte(body), &change); err != nil || status != http.StatusAccepted || change.URL != "https://127.0.0.1:"+secure+"/admin/" {
+	if err := json.Unmarshal([]byte(body), &change); err != nil || status != http.StatusAccepted ||
+		change.URL != "https://127.0.0.1:"+secure+"/admin/" {
 		t.Fatalf("HTTPS: got %d %s", status, body)
 	}
 	there := &operator{t: t, client: insecureClient(t), url: change.URL + "api/"}
-	if status, body := there.call(http.MethodPost, "listen/confirm", map[string]string{"token": change.Token}); status != http.StatusOK {
+	if status, body := there.call(http.MethodPost, "listen/confirm",
+		map[string]string{"token": change.Token}); status != http.StatusOK {
 		t.Fatalf("confirm: got %d %s", status, body)
 	}
 	natstest.Eventually(t, 10*time.Second, "the old port is free", func() bool {
@@ -156,7 +164,8 @@ func TestConsoleChangesSettings(t *testing.T) {
 		t.Errorf("a client of the old address: %v", err)
 	}
 	b, err := os.ReadFile(file)
-	want := "{\n  \"http\": \"https\",\n  \"socketport\": \"" + secure + "\",\n  \"log-level\": \"info\",\n  \"certpath\": \"" + cert + "\",\n  \"keypath\": \"" + key + "\"\n}\n"
+	want := "{\n  \"http\": \"https\",\n  \"socketport\": \"" + secure +
+		"\",\n  \"log-level\": \"info\",\n  \"certpath\": \"" + cert + "\",\n  \"keypath\": \"" + key + "\"\n}\n"
 	if err != nil || string(b) != want {
 		t.Errorf("the file: got %s, %v; want %s", b, err, want)
 	}

@@ -31,7 +31,8 @@ func pages(t *testing.T) map[string]string {
 			return err
 		}
 		name := d.Name()
-		if d.IsDir() && (name == "node_modules" || name == "third_party" || name == "bin" || name == "dist" && path != root+"/dist" || strings.HasPrefix(name, ".") && path != root) {
+		if d.IsDir() && (name == "node_modules" || name == "third_party" || name == "bin" || name == "dist" &&
+			path != root+"/dist" || strings.HasPrefix(name, ".") && path != root) {
 			return filepath.SkipDir
 		}
 		if filepath.Ext(path) != ".md" {
@@ -101,7 +102,10 @@ func TestDocsLinks(t *testing.T) {
 }
 
 // otherFlags are flags of other programs that the documentation names alone.
-var otherFlags = regexp.MustCompile("^`-(d|H|N|k|v|i|f|T|X|race|run|bench|count|short|tags|cpuprofile|trimpath|scenario|readme|n|only|sizes|rounds|faults\\.[a-z]+|write-[a-z]+|1|once|o|p|c|m|t|e|s|w|a|b|g|h|help|json|local|log-driver|ldflags|buildvcs|benchtime|timeout|ping-interval|ping-timeout)\\b")
+var otherFlags = regexp.MustCompile(
+	"^`-(d|H|N|k|v|i|f|T|X|race|run|bench|count|short|tags|cpuprofile|trimpath|scenario|readme|n|only|sizes|rounds|" +
+		"faults\\.[a-z]+|write-[a-z]+|1|once|o|p|c|m|t|e|s|w|a|b|g|h|help|json|local|log-driver|ldflags|buildvcs|" +
+		"benchtime|timeout|ping-interval|ping-timeout)\\b")
 
 // Variables and flags are written as the code has them.
 func TestDocsNames(t *testing.T) {
@@ -109,7 +113,8 @@ func TestDocsNames(t *testing.T) {
 	cfg := defaultConfig()
 	known := cfg.settings()
 	for _, c := range commands() {
-		known = append(known, c.start(&call{env: configtest.Vars(nil), std: streams{out: &bytes.Buffer{}, err: &bytes.Buffer{}}}).settings...)
+		known = append(known,
+			c.start(&call{env: configtest.Vars(nil), std: streams{out: &bytes.Buffer{}, err: &bytes.Buffer{}}}).settings...)
 	}
 	for _, s := range known {
 		flags[s.Flag] = true
@@ -254,7 +259,8 @@ func runShell(t *testing.T, shell []block) {
 		}
 		cmd := exec.Command("timeout", limit, "bash", "-c", script)
 		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "HERALD_API_KEY="+key, "HERALD_URL=http://127.0.0.1:"+port, "PATH="+bin+":"+os.Getenv("PATH"))
+		cmd.Env = append(os.Environ(), "HERALD_API_KEY="+key, "HERALD_URL=http://127.0.0.1:"+port, "PATH="+bin+":"+
+			os.Getenv("PATH"))
 		cmd.WaitDelay = 10 * time.Second
 		out, err := cmd.CombinedOutput()
 		switch stopped := cmd.ProcessState.ExitCode() == 124; {
@@ -285,7 +291,8 @@ func TestFiguresInReadme(t *testing.T) {
 	for i, column := range strings.Split(rows[0], "|") {
 		for _, begin := range []string{"", "Herald", "textbook gorilla", "centrifuge"} {
 			column := strings.TrimSpace(column)
-			if i > 0 && (column == begin || begin != "" && begin != "Herald" && strings.HasPrefix(column, begin)) && !slices.Contains(shown, i) && len(shown) < 4 {
+			if i > 0 && (column == begin || begin != "" && begin != "Herald" && strings.HasPrefix(column, begin)) &&
+				!slices.Contains(shown, i) && len(shown) < 4 {
 				shown = append(shown, i)
 			}
 		}
@@ -299,7 +306,8 @@ func TestFiguresInReadme(t *testing.T) {
 		for _, i := range shown {
 			cell := " –"
 			if i < len(cells) {
-				cell = strings.TrimRight(regexp.MustCompile(`(\*\*|[^|]) \([^|()]*\)`).ReplaceAllString(cells[i], "$1"), " ") // without the range
+				// without the range
+				cell = strings.TrimRight(regexp.MustCompile(`(\*\*|[^|]) \([^|()]*\)`).ReplaceAllString(cells[i], "$1"), " ")
 			}
 			out.WriteString("|" + cell + " ")
 		}

@@ -48,7 +48,8 @@ func (p *patient) warn(remedy, format string, args ...any) {
 
 var doctorCommand = command{
 	name: "doctor", does: "find out what is wrong, and what to do about it",
-	about: "Checks everything that keeps the Herald of this machine from running: settings, certificate, port, data folder,\n" +
+	about: "Checks everything that keeps the Herald of this machine from running: settings, certificate, port, data " +
+		"folder,\n" +
 		"disk, open files, NATS, keys, the log. It takes the settings of serve, changes nothing, and exits with 1 if\n" +
 		"something is wrong. With -url it looks at a public address instead, through whatever proxies stand before it:\n" +
 		"WebSocket, SSE, buffering, idle connections. With -services it looks at a deployment in parts: NATS, and every\n" +
@@ -232,7 +233,9 @@ func (p *patient) broker(ctx context.Context) {
 	}
 	nc, err := natsx.Connect(where, slog.New(slog.DiscardHandler))
 	if err != nil && p.cfg.NATS.URL == "" && !p.running && !inUse(p.cfg.Data) {
-		p.fine("the last Herald of %s ended without tidying up, by a crash or a kill; the next start goes on with all it stored", p.cfg.Data)
+		p.fine(
+			"the last Herald of %s ended without tidying up, by a crash or a kill; the next start goes on with all it stored",
+			p.cfg.Data)
 		return
 	}
 	if err != nil {

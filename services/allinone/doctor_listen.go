@@ -25,7 +25,8 @@ func (p *patient) certificate() {
 	}
 	for _, path := range []string{cert, key} {
 		if _, err := os.ReadFile(path); err != nil {
-			p.wrong("Correct the path (it counts from the folder in which herald starts), or let this user read the file.", "certificate: %v", err)
+			p.wrong("Correct the path (it counts from the folder in which herald starts), or let this user read the file.",
+				"certificate: %v", err)
 			return
 		}
 	}
@@ -77,7 +78,8 @@ func (p *patient) port(ctx context.Context) {
 	httpx.DialReach(transport, p.cfg.Listen)
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		p.wrong("Stop the program that has the port, or choose another one with -listen or HERALD_LISTEN, such as localhost:5001.", "port %s is taken, and what has it is not Herald: %v", p.cfg.Listen, err)
+		p.wrong("Stop the program that has the port, or choose another one with -listen or HERALD_LISTEN, such as "+
+			"localhost:5001.", "port %s is taken, and what has it is not Herald: %v", p.cfg.Listen, err)
 		return
 	}
 	defer func() { _ = resp.Body.Close() }() // only read from
@@ -103,7 +105,8 @@ func (p *patient) port(ctx context.Context) {
 		p.wrong("The reasons are in the answer; what concerns NATS is looked at below.",
 			"Herald runs on %s and is not ready: %s", p.cfg.Listen, body)
 	default:
-		p.wrong("Stop the program that has the port, or choose another one with -listen or HERALD_LISTEN, such as localhost:5001.", "port %s is taken by something that is not Herald: %s", p.cfg.Listen, resp.Status)
+		p.wrong("Stop the program that has the port, or choose another one with -listen or HERALD_LISTEN, such as "+
+			"localhost:5001.", "port %s is taken by something that is not Herald: %s", p.cfg.Listen, resp.Status)
 	}
 }
 

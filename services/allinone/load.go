@@ -37,7 +37,8 @@ const (
 
 var loadCommand = command{
 	name: "load", does: "try a machine: a bounded load, and how fast messages arrived",
-	about: "Opens WebSocket connections, publishes at a steady rate, and shows how long messages took from the publisher to the\n" +
+	about: "Opens WebSocket connections, publishes at a steady rate, and shows how long messages took from the " +
+		"publisher to the\n" +
 		"clients, as percentiles and as a plot. It is bounded: 10,000 connections, 20,000 messages a second, 500,000\n" +
 		"deliveries a second, ten minutes. It loads the machine it runs on; -elsewhere says that another one is yours.\n" +
 		"Its messages stay in the stream and in the log, as all others do.",

@@ -102,7 +102,8 @@ type transcript struct {
 }
 
 func newModel(t *testing.T, seed uint64) *modelRun {
-	m := &modelRun{t: t, seed: seed, server: natstest.Start(t), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}, over: make(chan struct{})}
+	m := &modelRun{t: t, seed: seed, server: natstest.Start(t),
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}, over: make(chan struct{})}
 	t.Cleanup(m.http.CloseIdleConnections)
 	nc := func(name string) (*nats.Conn, *prometheus.Registry, *telemetry.Ops) {
 		wire := natstest.NewWire(t, m.server)
@@ -129,7 +130,8 @@ func newModel(t *testing.T, seed uint64) *modelRun {
 	in := ingest.DefaultConfig()
 	in.Listen, in.APIKey, in.Drain = "127.0.0.1:0", testKey, time.Second
 	conn, reg, ops := nc("herald-ingest")
-	api, err := ingest.New(t.Context(), in, ingest.Deps{NATS: conn, Log: natstest.Log(t), Registry: reg, Ops: ops, Stdout: io.Discard})
+	api, err := ingest.New(t.Context(), in, ingest.Deps{NATS: conn, Log: natstest.Log(t), Registry: reg, Ops: ops,
+		Stdout: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +192,8 @@ func (m *modelRun) publish(publisher int) {
 		all := make([]modelMessage, each)
 		for i := range all {
 			n++
-			all[i] = modelMessage{channel: modelChannels[random.IntN(len(modelChannels))], data: strconv.Itoa(publisher*1_000_000 + n)}
+			all[i] = modelMessage{channel: modelChannels[random.IntN(len(modelChannels))],
+				data: strconv.Itoa(publisher*1_000_000 + n)}
 			switch random.IntN(10) {
 			case 0, 1, 2:
 				all[i].key = "k" + all[i].data
@@ -244,12 +247,14 @@ func (m *modelRun) post(random *rand.Rand, all ...modelMessage) []modelMessage {
 	cutOff := false
 	for i := range all {
 		switch {
-		case i < len(told) && (told[i].Status == proto.StatusStored || told[i].Status == proto.StatusDuplicate || told[i].Status == proto.StatusSent):
+		case i < len(told) && (told[i].Status == proto.StatusStored || told[i].Status == proto.StatusDuplicate ||
+			told[i].Status == proto.StatusSent):
 			all[i].id = told[i].ID
 			taken = append(taken, all[i])
 		case cutOff:
 		case all[i].ephemeral:
-			cutOff = cutOff || body[0] == '[' // it does not wait while NATS is away; what is behind it in an array may not be sent then
+			// it does not wait while NATS is away; what is behind it in an array may not be sent then
+			cutOff = cutOff || body[0] == '['
 		default:
 			m.t.Errorf("POST %.200s: got %d %.500s; want message %d stored in the end", body, status, answer, i)
 			return taken
@@ -324,7 +329,8 @@ func (m *modelRun) judgePublishers(stored []modelMessage) {
 			case s.ephemeral:
 				want--
 			case got.data != s.data || got.channel != s.channel || (got.expires != 0) != (s.ttl != 0) || copies[s.data] != 1:
-				m.t.Errorf("publisher %d: %s is %.20s on %s, stored %d times; want %.20s on %s", publisher, s.id, got.data, got.channel, copies[s.data], s.data, s.channel)
+				m.t.Errorf("publisher %d: %s is %.20s on %s, stored %d times; want %.20s on %s", publisher, s.id, got.data,
+					got.channel, copies[s.data], s.data, s.channel)
 			case got.number < newest[s.channel]:
 				m.t.Errorf("publisher %d: %.20s stands before an earlier message of %s", publisher, s.data, s.channel)
 			default:

@@ -184,7 +184,9 @@ func (m *modelRun) pages(random *rand.Rand, name string, from proto.Cursor) {
 	r := transcript{what: "history", names: []string{name}, since: from.Seq, upTo: from.Seq}
 	since := from.String()
 	for more := true; more; {
-		req, err := http.NewRequestWithContext(m.t.Context(), http.MethodGet, fmt.Sprintf("%s/v1/channels/%s/messages?since=%s&limit=%d", m.api, url.PathEscape(name), since, 1+random.IntN(60)), nil)
+		req, err := http.NewRequestWithContext(m.t.Context(), http.MethodGet,
+			fmt.Sprintf("%s/v1/channels/%s/messages?since=%s&limit=%d", m.api, url.PathEscape(name), since, 1+random.IntN(60)),
+			nil)
 		if err != nil {
 			m.t.Error(err)
 			return
@@ -233,18 +235,22 @@ func (m *modelRun) judgeReaders(stored []modelMessage) {
 		kinds[r.what]++
 		got := r.got
 		for _, s := range stored {
-			if s.number <= r.since || s.number > r.upTo || !slices.ContainsFunc(r.names, func(name string) bool { return proto.Match(name, s.channel) }) {
+			if s.number <= r.since || s.number > r.upTo ||
+				!slices.ContainsFunc(r.names, func(name string) bool { return proto.Match(name, s.channel) }) {
 				continue
 			}
 			if len(got) > 0 && got[0].id == s.id && got[0].data == s.data && got[0].channel == s.channel {
 				got = got[1:]
-			} else if s.expires == 0 || s.expires > time.Now().Add(time.Minute).UnixMilli() { // what has expired may have been seen, or not
-				m.t.Errorf("%s of %q after %d: did not get %s (%.20s on %s); it got %d messages up to %d", r.what, r.names, r.since, s.id, s.data, s.channel, len(r.got), r.upTo)
+			} else if s.expires == 0 || s.expires > time.Now().Add(time.Minute).UnixMilli() {
+				// what has expired may have been seen, or not
+				m.t.Errorf("%s of %q after %d: did not get %s (%.20s on %s); it got %d messages up to %d", r.what, r.names, r.since,
+					s.id, s.data, s.channel, len(r.got), r.upTo)
 				break
 			}
 		}
 		if len(got) > 0 && !m.t.Failed() {
-			m.t.Errorf("%s of %q after %d up to %d: got %s on %s, which is not its turn", r.what, r.names, r.since, r.upTo, got[0].id, got[0].channel)
+			m.t.Errorf("%s of %q after %d up to %d: got %s on %s, which is not its turn", r.what, r.names, r.since, r.upTo,
+				got[0].id, got[0].channel)
 		}
 	}
 	m.t.Logf("%d messages; readers: %v", len(stored), kinds)
@@ -283,7 +289,8 @@ func (m *modelRun) askCalmly(random *rand.Rand, stored []modelMessage) {
 	for _, r := range m.transcripts {
 		for _, got := range r.got {
 			if s := byID[got.id]; s.expires != 0 && s.expires < begin.UnixMilli() {
-				m.t.Errorf("%s of %q: got %s, which had expired %s before", r.what, r.names, got.id, begin.Sub(time.UnixMilli(s.expires)))
+				m.t.Errorf("%s of %q: got %s, which had expired %s before", r.what, r.names, got.id,
+					begin.Sub(time.UnixMilli(s.expires)))
 			}
 		}
 	}
@@ -292,7 +299,8 @@ func (m *modelRun) askCalmly(random *rand.Rand, stored []modelMessage) {
 		names := append(someNames(random), "the.end")
 		newest := map[string]modelMessage{}
 		for _, s := range stored {
-			if (s.expires == 0 || s.expires > time.Now().Add(time.Minute).UnixMilli()) && slices.ContainsFunc(names, func(name string) bool { return proto.Match(name, s.channel) }) {
+			if (s.expires == 0 || s.expires > time.Now().Add(time.Minute).UnixMilli()) &&
+				slices.ContainsFunc(names, func(name string) bool { return proto.Match(name, s.channel) }) {
 				newest[s.channel] = s
 			}
 		}

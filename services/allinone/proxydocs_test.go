@@ -27,10 +27,13 @@ var proxies = []struct {
 		block = strings.Replace(block, "# listen, server_name, ssl_certificate …", "listen 127.0.0.1:"+port+";", 1)
 		block = strings.Replace(block, "/var/log/nginx/herald.log", "access.log", 1)
 		return "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\n" +
-			"client_body_temp_path t1;\nproxy_temp_path t2;\nfastcgi_temp_path t3;\nuwsgi_temp_path t4;\nscgi_temp_path t5;\n" + block + "}\n"
+			"client_body_temp_path t1;\nproxy_temp_path t2;\nfastcgi_temp_path t3;\nuwsgi_temp_path t4;\nscgi_temp_path t5;\n" +
+			block + "}\n"
 	}, func(file, dir string) []string { return []string{"-p", dir, "-c", file, "-e", "stderr"} }},
 	{"haproxy", "haproxy", func(block, port string) string {
-		return "global\n    log stdout format raw local0\n" + strings.Replace(strings.Replace(block, "defaults\n", "defaults\n    log global\n", 1), "127.0.0.1:8000", "127.0.0.1:"+port, 1)
+		return "global\n    log stdout format raw local0\n" +
+			strings.Replace(strings.Replace(block, "defaults\n", "defaults\n    log global\n", 1), "127.0.0.1:8000",
+				"127.0.0.1:"+port, 1)
 	}, func(file, _ string) []string { return []string{"-db", "-f", file} }},
 	{"caddy", "caddy", func(block, port string) string {
 		return "{\n\tadmin off\n}\n" + strings.Replace(block, "127.0.0.1:8000", "127.0.0.1:"+port, 1)
@@ -45,7 +48,8 @@ func TestProxiesInDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir, port := t.TempDir(), proctest.FreePort(t)
-	herald := start(t, "allinone", dir, nil, "-listen", "127.0.0.1:"+port, "-ops-listen", "", "-trusted-proxies", "127.0.0.1")
+	herald := start(t, "allinone", dir, nil, "-listen", "127.0.0.1:"+port, "-ops-listen", "", "-trusted-proxies",
+		"127.0.0.1")
 	herald.WaitFor("is ready")
 	key := regexp.MustCompile(`hk_[a-z0-9]+`).FindString(herald.Output())
 	for _, p := range proxies {
@@ -64,7 +68,8 @@ func TestProxiesInDocs(t *testing.T) {
 				t.Fatal(err)
 			}
 			file := filepath.Join(work, "proxy.conf")
-			if err := os.WriteFile(file, []byte(p.whole(strings.ReplaceAll(block[1], "127.0.0.1:5000", "127.0.0.1:"+port), front)), 0o644); err != nil {
+			if err := os.WriteFile(file, []byte(p.whole(strings.ReplaceAll(block[1], "127.0.0.1:5000", "127.0.0.1:"+port),
+				front)), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			proxy := proctest.Start(t, program, work, append(env, "HOME="+work), p.args(file, work)...)

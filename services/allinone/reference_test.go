@@ -49,7 +49,8 @@ func holdBetween(t *testing.T, page, name, want string) {
 		return
 	}
 	if !*writeDocs {
-		t.Errorf("%s is not what it is made from: make docs writes it. Lines that are missing or too many:\n%s", page, difference(got, want))
+		t.Errorf("%s is not what it is made from: make docs writes it. Lines that are missing or too many:\n%s", page,
+			difference(got, want))
 		return
 	}
 	if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
@@ -78,7 +79,8 @@ func difference(got, want string) string {
 func TestSettingsReference(t *testing.T) {
 	cfg := defaultConfig()
 	rows := settingRows(cfg.settings())
-	holdReference(t, "settings.md", "settings", "| flag / variable | what it is |\n| --- | --- |\n"+strings.Join(rows, "\n")+"\n")
+	holdReference(t, "settings.md", "settings", "| flag / variable | what it is |\n| --- | --- |\n"+
+		strings.Join(rows, "\n")+"\n")
 }
 
 // The commands are explained as herald COMMAND -h explains them.
@@ -86,12 +88,14 @@ func TestCommandsReference(t *testing.T) {
 	var text strings.Builder
 	for _, c := range commands() {
 		var help bytes.Buffer
-		err := c.execute(t.Context(), &call{args: []string{"-h"}, env: configtest.Vars(nil), std: streams{out: &help, err: &help}})
+		err := c.execute(t.Context(), &call{args: []string{"-h"}, env: configtest.Vars(nil),
+			std: streams{out: &help, err: &help}})
 		if err != nil {
 			t.Errorf("herald %s -h: %v", c.name, err)
 		}
 		out, settings, _ := strings.Cut(help.String(), "\nSettings (")
-		if !slices.Contains([]string{"serve", "desktop", "service"}, c.name) && settings != "" { // theirs are all of the settings
+		// theirs are all of the settings
+		if !slices.Contains([]string{"serve", "desktop", "service"}, c.name) && settings != "" {
 			out += "\nSettings (" + settings
 		}
 		fmt.Fprintf(&text, "\n## herald %s\n\n```text\n%s\n```\n", c.name, strings.TrimSpace(out))
@@ -187,7 +191,8 @@ func TestSettingsHaveKnownVariables(t *testing.T) {
 	cfg := defaultConfig()
 	settings := cfg.settings()
 	for _, c := range commands() {
-		settings = append(settings, c.start(&call{env: configtest.Vars(nil), std: streams{out: io.Discard, err: io.Discard}}).settings...)
+		settings = append(settings,
+			c.start(&call{env: configtest.Vars(nil), std: streams{out: io.Discard, err: io.Discard}}).settings...)
 	}
 	for _, s := range settings {
 		if s.Env != "" && (!config.Known(s.Env) || s.Secret && !config.Known(s.Env+"_FILE")) {

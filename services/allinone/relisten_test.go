@@ -29,9 +29,12 @@ func TestSetMembers(t *testing.T) {
 	members := [][2]string{{"http", "https"}, {"socketport", "5443"}}
 	for _, c := range []struct{ name, text, want string }{
 		{"no file", "", "{\n  \"http\": \"https\",\n  \"socketport\": \"5443\"\n}\n"},
-		{"the predecessor's", "{\n    \"http\": \"http\",\n    \"socketport\": \"5000\",\n    \"certpath\": \"\"\n}", "{\n    \"http\": \"https\",\n    \"socketport\": \"5443\",\n    \"certpath\": \"\"\n}"},
-		{"one line", `{"keep":[1, {"http": 2}],"http":"http"}`, `{"keep":[1, {"http": 2}],"http":"https", "socketport": "5443"}`},
-		{"lines of Windows", "{\r\n\t\"a\": 1\r\n}\r\n", "{\r\n\t\"a\": 1,\r\n\t\"http\": \"https\",\r\n\t\"socketport\": \"5443\"\r\n}\r\n"},
+		{"the predecessor's", "{\n    \"http\": \"http\",\n    \"socketport\": \"5000\",\n    \"certpath\": \"\"\n}",
+			"{\n    \"http\": \"https\",\n    \"socketport\": \"5443\",\n    \"certpath\": \"\"\n}"},
+		{"one line", `{"keep":[1, {"http": 2}],"http":"http"}`,
+			`{"keep":[1, {"http": 2}],"http":"https", "socketport": "5443"}`},
+		{"lines of Windows", "{\r\n\t\"a\": 1\r\n}\r\n",
+			"{\r\n\t\"a\": 1,\r\n\t\"http\": \"https\",\r\n\t\"socketport\": \"5443\"\r\n}\r\n"},
 		{"a byte order mark", "\ufeff{\"socketport\" : 5000 }", "\ufeff{\"socketport\" : \"5443\", \"http\": \"https\" }"},
 		{"a list", "[1]", ""},
 		{"cut off", `{"http": "htt`, ""},
@@ -65,7 +68,8 @@ func certificate(t *testing.T) (certFile, keyFile string) {
 	}
 	dir := t.TempDir()
 	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, keyFile: {Type: "PRIVATE KEY", Bytes: key}} {
+	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
+		keyFile: {Type: "PRIVATE KEY", Bytes: key}} {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +79,8 @@ func certificate(t *testing.T) (certFile, keyFile string) {
 
 // insecureClient takes every certificate, and keeps no connection.
 func insecureClient(t *testing.T) *http.Client {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, Timeout: 10 * time.Second}
 	t.Cleanup(client.CloseIdleConnections)
 	return client
 }
@@ -97,14 +102,16 @@ func runUntilEnd(t *testing.T, run func(context.Context) error) {
 func mover(t *testing.T, within time.Duration) (*relisten, func(admin.Listen) error) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	server, err := httpx.NewServer(httpx.ServerConfig{Listen: ":0"}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.WriteString(w, "here")
-	}), quiet)
+	server, err := httpx.NewServer(httpx.ServerConfig{Listen: ":0"},
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, "here")
+		}), quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
 	runUntilEnd(t, server.Run)
-	l := newRelisten(server, defaultConfig(), []config.Setting{{Flag: "listen", From: config.FromFile}}, filepath.Join(t.TempDir(), "config", "socket_config.json"), quiet)
+	l := newRelisten(server, defaultConfig(), []config.Setting{{Flag: "listen", From: config.FromFile}},
+		filepath.Join(t.TempDir(), "config", "socket_config.json"), quiet)
 	l.within = within
 	t.Cleanup(l.close)
 	client := insecureClient(t)
@@ -142,7 +149,8 @@ func TestRelistenGoesBack(t *testing.T) {
 		if _, _, err := l.Change(admin.Listen{Protocol: "http", Port: "1"}); !errors.Is(err, admin.ErrUnderWay) {
 			t.Errorf("%s: a second change: got %v", c.name, err)
 		}
-		natstest.Eventually(t, 20*time.Second, c.name+": the old address again", func() bool { return reach(old) == nil && reach(want) != nil })
+		natstest.Eventually(t, 20*time.Second, c.name+": the old address again",
+			func() bool { return reach(old) == nil && reach(want) != nil })
 		if _, err := l.Confirm(t.Context(), token); !errors.Is(err, admin.ErrUnconfirmed) {
 			t.Errorf("%s: confirmed too late: got %v", c.name, err)
 		}
@@ -190,7 +198,8 @@ func TestRelistenConfirmed(t *testing.T) {
 	}
 	old, _, _, _ := l.Now()
 	same := admin.Listen{Protocol: "https", Port: old.Port, CertPath: cert, KeyPath: key}
-	for _, want := range []admin.Listen{same, {Protocol: "http", Port: proctest.FreePort(t), CertPath: cert, KeyPath: key}} {
+	for _, want := range []admin.Listen{same, {Protocol: "http", Port: proctest.FreePort(t), CertPath: cert,
+		KeyPath: key}} {
 		token, _, err := l.Change(want)
 		if err != nil {
 			t.Fatal(err)
@@ -214,7 +223,8 @@ func TestRelistenConfirmed(t *testing.T) {
 		t.Fatal(err)
 	}
 	now, _, _, _ := l.Now()
-	want := `{"socketport": "` + now.Port + `", "log-level": "debug", "http": "http", "certpath": "` + cert + `", "keypath": "` + key + `"}`
+	want := `{"socketport": "` + now.Port + `", "log-level": "debug", "http": "http", "certpath": "` + cert +
+		`", "keypath": "` + key + `"}`
 	if string(b) != want {
 		t.Errorf("the file: got %s, want %s", b, want)
 	}

@@ -15,7 +15,8 @@ import (
 
 var sendCommand = command{
 	name: "send", args: "[MESSAGE…]", does: "publish the words as one text message, or each line of a file",
-	about: "Publishes the words as one text message, or, without words, each line of a file or of standard input as a message\n" +
+	about: "Publishes the words as one text message, or, without words, each line of a file or of standard input as a " +
+		"message\n" +
 		"of its own. The API key is taken from HERALD_API_KEY. Each answer says under which id the message was stored. A line\n" +
 		"that is refused stops none of the others; the exit code then is 1. On a terminal a bar shows how far it is.",
 	examples: []string{

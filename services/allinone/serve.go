@@ -92,7 +92,8 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 		Words: gateway.Words,
 	}, router, log)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%w; another program has the port: stop it, or choose another one with -listen or HERALD_LISTEN, such as localhost:5001", err)
+		return fmt.Errorf("%w; another program has the port: stop it, or choose another one with -listen or "+
+			"HERALD_LISTEN, such as localhost:5001", err)
 	}
 	if err != nil {
 		return err

@@ -62,7 +62,8 @@ func TestSplit(t *testing.T) {
 
 	// A hundredth by single posts, the rest as NDJSON: both ways keep order.
 	for n := 1; n <= messages/100; n++ {
-		if status, body := post(t, "http://"+ingest+"/notify", testKey, "application/json", fmt.Sprintf(`{"message":%d}`, n)); status != 200 {
+		if status, body := post(t, "http://"+ingest+"/notify", testKey, "application/json",
+			fmt.Sprintf(`{"message":%d}`, n)); status != 200 {
 			t.Fatalf("notify: got %d %s", status, body)
 		}
 	}
@@ -71,7 +72,8 @@ func TestSplit(t *testing.T) {
 		fmt.Fprintf(&lines, "{\"channel\":\"broadcast\",\"data\":%d}\n", n)
 	}
 	status, body := post(t, "http://"+ingest+"/v1/messages", testKey, "application/x-ndjson", lines.String())
-	if want := fmt.Sprintf(`{"done":true,"stored":%d,"failed":0}`, messages-messages/100); status != 200 || !strings.Contains(body, want) {
+	if want := fmt.Sprintf(`{"done":true,"stored":%d,"failed":0}`, messages-messages/100); status != 200 ||
+		!strings.Contains(body, want) {
 		t.Fatalf("ndjson: got %d …%s, want it to end with %s", status, proctest.Tail(body, 300), want)
 	}
 	wg.Wait()

@@ -10,7 +10,8 @@ import (
 // Whatever is in a message, a terminal shows it and obeys none of it.
 func TestNothingReachesTheTerminal(t *testing.T) {
 	for _, text := range []string{
-		"plain", "Zoë, 世界, 👩\u200d💻", "\x1b]0;title\x07", "\u009b31m", "a\x7fb\x00", "\u202etxt.exe", "\u2066x\u2069", "\u200f", "\ufeffbom",
+		"plain", "Zoë, 世界, 👩\u200d💻", "\x1b]0;title\x07", "\u009b31m", "a\x7fb\x00", "\u202etxt.exe", "\u2066x\u2069",
+		"\u200f", "\ufeffbom",
 		"\u2028line", "tag\U000e0041", "tab\tand\r\nbreak", "no \xff UTF-8",
 	} {
 		quoted, err := json.Marshal(map[string]string{"data": text})
@@ -19,9 +20,11 @@ func TestNothingReachesTheTerminal(t *testing.T) {
 		}
 		raw := []byte(`{"data":"` + strings.NewReplacer("\t", `\t`, "\r", `\r`, "\n", `\n`).Replace(text) + `"}`)
 		for name, shown := range map[string]string{
-			"text": onOneLine(text), "csv": string(replaced([]byte(text))), "json": string(escapedJSON(quoted)), "raw json": string(escapedJSON(raw)),
+			"text": onOneLine(text), "csv": string(replaced([]byte(text))), "json": string(escapedJSON(quoted)),
+			"raw json": string(escapedJSON(raw)),
 		} {
-			if i := strings.IndexFunc(shown, func(r rune) bool { return obeyed(r) && !(name == "csv" && unicode.IsSpace(r)) }); i >= 0 {
+			if i := strings.IndexFunc(shown,
+				func(r rune) bool { return obeyed(r) && !(name == "csv" && unicode.IsSpace(r)) }); i >= 0 {
 				t.Errorf("%s of %q: got %q, with something to obey at %d", name, text, shown, i)
 			}
 		}

@@ -20,7 +20,8 @@ import (
 
 var topCommand = command{
 	name: "top", does: "watch connections, rates and slow clients in the terminal",
-	about: "Shows how the Herald that runs on this machine does, or, with -nats, another deployment: connections, messages\n" +
+	about: "Shows how the Herald that runs on this machine does, or, with -nats, another deployment: connections, " +
+		"messages\n" +
 		"a second, latency, queues, every service, and the clients that are furthest behind. It asks the services as the\n" +
 		"console does. In a terminal it goes on until q or Ctrl-C: p pauses, s sorts by what was sent. Elsewhere, and with\n" +
 		"-once, it prints the figures of one second and ends.",

@@ -20,17 +20,21 @@ func seen() *look {
 	number := func(v float64) *float64 { return &v }
 	now := time.Now()
 	return &look{
-		Snapshot: &ask.Snapshot{Time: now, Silent: []string{"gateway b (did not answer within 1s)"}, Gateways: []ask.From[ask.GatewayStats]{
-			{Instance: "a", Answer: ask.GatewayStats{Process: ask.NewProcess(ask.Gateway, "a", "v1").With(io.ErrUnexpectedEOF), Connections: map[string]int{"sse": 2, "websocket": 40}}},
-		}},
+		Snapshot: &ask.Snapshot{Time: now, Silent: []string{"gateway b (did not answer within 1s)"},
+			Gateways: []ask.From[ask.GatewayStats]{
+				{Instance: "a", Answer: ask.GatewayStats{Process: ask.NewProcess(ask.Gateway, "a", "v1").With(io.ErrUnexpectedEOF),
+					Connections: map[string]int{"sse": 2, "websocket": 40}}},
+			}},
 		Figures: ask.Figures{Connections: number(42), Deliveries: number(1234.5)},
-		clients: []ask.Connection{{ID: "c1", Address: "203.0.113.7", User: "\x1b[31mred\n", Protocol: "sse", QueuedBytes: 7, Since: now.Add(-time.Minute)}},
+		clients: []ask.Connection{{ID: "c1", Address: "203.0.113.7", User: "\x1b[31mred\n", Protocol: "sse", QueuedBytes: 7,
+			Since: now.Add(-time.Minute)}},
 	}
 }
 
 func TestTopText(t *testing.T) {
 	text := seen().text(0, plain)
-	for _, want := range []string{"Connections  42   sse 2   websocket 40\n", "1234.5/s   published -", "p99 -", "not ready: unexpected EOF", "c1          203.0.113.7", "1m0s", "gateway b (did not answer within 1s)"} {
+	for _, want := range []string{"Connections  42   sse 2   websocket 40\n", "1234.5/s   published -", "p99 -",
+		"not ready: unexpected EOF", "c1          203.0.113.7", "1m0s", "gateway b (did not answer within 1s)"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
@@ -62,7 +66,8 @@ func TestTopScreen(t *testing.T) {
 		t.Error("after a look it does not wait")
 	}
 	s.Update(tea.WindowSizeMsg{Width: 60, Height: 12})
-	if got := s.View(); strings.Count(got.Content, "\n") != 11 || !got.AltScreen || !strings.Contains(got.Content, "by queued") {
+	if got := s.View(); strings.Count(got.Content, "\n") != 11 || !got.AltScreen ||
+		!strings.Contains(got.Content, "by queued") {
 		t.Errorf("got %d lines: %s", strings.Count(got.Content, "\n"), got.Content)
 	}
 	if press('p') != nil || !s.paused || press('s') != nil || s.order != "-sent" {
@@ -95,7 +100,8 @@ func TestTopWatches(t *testing.T) {
 		go func() {
 			done <- (&top{every: time.Second, rows: 3, asks: asks}).watch(ctx, in, out, tea.WithWindowSize(80, 24))
 		}() // ends with q or cancel
-		natstest.Eventually(t, 20*time.Second, "it shows something", func() bool { return strings.Contains(out.String(), "Connections") })
+		natstest.Eventually(t, 20*time.Second, "it shows something",
+			func() bool { return strings.Contains(out.String(), "Connections") })
 		if key == "" {
 			cancel()
 		} else if _, err := io.WriteString(type_, key); err != nil {

@@ -83,7 +83,8 @@ func TestTrace(t *testing.T) {
 	dir := t.TempDir()
 	env := []string{
 		"HERALD_NATS_URL=" + nats.URL, "HERALD_API_KEY=" + testKey, "HERALD_LOG_LEVEL=debug",
-		"OTEL_EXPORTER_OTLP_ENDPOINT=" + receiver.URL, "OTEL_EXPORTER_OTLP_HEADERS=Authorization=Bearer%20trace", "OTEL_BSP_SCHEDULE_DELAY=50",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + receiver.URL, "OTEL_EXPORTER_OTLP_HEADERS=Authorization=Bearer%20trace",
+		"OTEL_BSP_SCHEDULE_DELAY=50",
 	}
 	addr := func() string { return "127.0.0.1:" + proctest.FreePort(t) }
 	ingest, gateway, logger := addr(), addr(), addr()
@@ -103,7 +104,8 @@ func TestTrace(t *testing.T) {
 	}
 	publish := func(traceparent string) (request string) {
 		t.Helper()
-		req, err := http.NewRequest(http.MethodPost, "http://"+ingest+"/v1/channels/public.a", strings.NewReader("secret payload"))
+		req, err := http.NewRequest(http.MethodPost, "http://"+ingest+"/v1/channels/public.a",
+			strings.NewReader("secret payload"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,14 +141,17 @@ func TestTrace(t *testing.T) {
 	if got := hex.EncodeToString(first.ParentSpanId); got != parent || first.Kind != spans.Span_SPAN_KIND_SERVER {
 		t.Errorf("ingest's span: got parent %s, kind %s; want %s and a server's", got, first.Kind, parent)
 	}
-	if got := attributes(first); got["http.route"] != "/v1/channels/{channel}" || got["http.response.status_code"] != "200" {
+	if got := attributes(first); got["http.route"] != "/v1/channels/{channel}" ||
+		got["http.response.status_code"] != "200" {
 		t.Errorf("ingest's span: got %v, want route and status", got)
 	}
 	if string(second.ParentSpanId) != string(first.SpanId) || second.Kind != spans.Span_SPAN_KIND_CONSUMER {
-		t.Errorf("the gateway's span: got parent %x, kind %s; want ingest's %x and a consumer's", second.ParentSpanId, second.Kind, first.SpanId)
+		t.Errorf("the gateway's span: got parent %x, kind %s; want ingest's %x and a consumer's", second.ParentSpanId,
+			second.Kind, first.SpanId)
 	}
 	got := attributes(second)
-	if got["herald.channel"] != "public.a" || got["herald.seq"] != fmt.Sprint(herald.Number(2, 0)) || got["herald.subscribers"] != "1" {
+	if got["herald.channel"] != "public.a" || got["herald.seq"] != fmt.Sprint(herald.Number(2, 0)) ||
+		got["herald.subscribers"] != "1" {
 		t.Errorf("the gateway's span: got %v, want channel public.a, the number of sequence 2, one subscriber", got)
 	}
 

@@ -18,7 +18,8 @@ var usersCommand = command{
 		"deployment. A change counts within seconds. A password is shown once; only its digest is kept. Whoever has lost\n" +
 		"the password gets in again with reset.",
 	examples: []string{
-		"herald users add anna -role operator   # viewer: reads; operator: also closes connections and publishes; admin: everything",
+		"herald users add anna -role operator   # viewer: reads; operator: also closes connections and publishes; admin: " +
+			"everything",
 		"herald users list",
 		"herald users role anna -role admin",
 		"herald users reset admin               # a new password; its sessions end",
@@ -101,7 +102,8 @@ func (u *userList) do(ctx context.Context, store *users.Store, verb, name string
 		if err != nil {
 			return "", nil, nil, err
 		}
-		fmt.Fprintf(u.out, "user:     %s\npassword: %s\nKeep it: it is shown this once. The sessions of this user have ended.\n", name, password)
+		fmt.Fprintf(u.out, "user:     %s\npassword: %s\nKeep it: it is shown this once. The sessions of this user have "+
+			"ended.\n", name, password)
 		return "user.reset", nil, nil, nil
 	case "remove":
 		if err := store.Remove(ctx, name); err != nil {
