@@ -39,7 +39,8 @@ func TestBurst(t *testing.T) {
 	s.logger.stop()
 	n := times(1_000_000, 50_000)
 	b := startBurst(s.ingests[0].addr, n)
-	natstest.Eventually(t, burstWithin, "half of it is published", func() bool { return b.stored.Load() >= int64(n/2) || b.ended() })
+	natstest.Eventually(t, burstWithin, "half of it is published",
+		func() bool { return b.stored.Load() >= int64(n/2) || b.ended() })
 	begin := time.Now()
 	s.logger.start()
 	s.logger.await()
@@ -64,7 +65,8 @@ func TestBurst(t *testing.T) {
 	v := b.judge(s)
 	perMessage := bytes / int64(n)
 	if d.pending < float64(packs/4) || d.lag == 0 {
-		t.Errorf("at most %g packs were pending, and the log %g s behind, want %d at least, and some time", d.pending, d.lag, packs/4)
+		t.Errorf("at most %g packs were pending, and the log %g s behind, want %d at least, and some time", d.pending,
+			d.lag, packs/4)
 	}
 	if d.rss > burstRSS {
 		t.Errorf("the logger took %d MiB, want at most %d", d.rss>>20, burstRSS>>20)
@@ -76,10 +78,13 @@ func TestBurst(t *testing.T) {
 	if *long && perSecond < burstRows {
 		t.Errorf("%.0f rows per second of CPU, want %d", perSecond, burstRows)
 	}
-	t.Logf("%d messages of %d bytes each in the stream, logged within %.1f s of the logger's start (%.0f a second)", n, perMessage, drained.Seconds(), float64(n)/drained.Seconds())
-	t.Logf("logger: %.1f s of CPU with index and searches, %.0f rows per second of it; at most %d MiB, %.0f packs pending, %.1f s behind", used.Seconds(), perSecond, d.rss>>20, d.pending, d.lag)
+	t.Logf("%d messages of %d bytes each in the stream, logged within %.1f s of the logger's start (%.0f a second)", n,
+		perMessage, drained.Seconds(), float64(n)/drained.Seconds())
+	t.Logf("logger: %.1f s of CPU with index and searches, %.0f rows per second of it; at most %d MiB, %.0f packs "+
+		"pending, %.1f s behind", used.Seconds(), perSecond, d.rss>>20, d.pending, d.lag)
 	t.Logf("%d searches meanwhile, the slowest %.2f s", d.searches, d.slowest.Seconds())
-	report(t, v, fmt.Sprintf("%.0f rows per second of the logger's CPU, search index included; at most %d MiB", perSecond, d.rss>>20),
+	report(t, v, fmt.Sprintf("%.0f rows per second of the logger's CPU, search index included; at most %d MiB", perSecond,
+		d.rss>>20),
 		"one NDJSON stream as fast as ingest takes it, into the log")
 }
 
@@ -112,7 +117,8 @@ func (d *drain) look() {
 	d.s.t.Helper()
 	d.sample()
 	// Lines are numbered from 1 on, and logged in their order.
-	if newest := int(d.s.logger.metric("herald_logger_rows_total")) / needles; newest > 0 && time.Since(d.searched) > searchEvery {
+	if newest := int(d.s.logger.metric("herald_logger_rows_total")) / needles; newest > 0 &&
+		time.Since(d.searched) > searchEvery {
 		d.searched = time.Now()
 		for _, k := range []int{newest, 1} {
 			d.search(k)

@@ -44,7 +44,8 @@ func (s *system) openConsole() *console {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	c := &console{service: newService(s.t, adminCommand, s.t.TempDir(), s.natsURL), client: &http.Client{Jar: jar, Transport: &http.Transport{}}}
+	c := &console{service: newService(s.t, adminCommand, s.t.TempDir(), s.natsURL),
+		client: &http.Client{Jar: jar, Transport: &http.Transport{}}}
 	c.await()
 	printed := regexp.MustCompile(`user: +(\S+)\s+password: +(\S+)`).FindStringSubmatch(c.p.Output())
 	if printed == nil {
@@ -88,7 +89,8 @@ func (c *console) logIn(ctx context.Context) error {
 // look asks what pages ask, one call after the other.
 func (c *console) look(ctx context.Context, ids <-chan string) {
 	for ctx.Err() == nil {
-		for _, path := range []string{"overview", "connections?sort=-since&limit=100", "charts", "channels", "addresses", "refusals"} {
+		for _, path := range []string{"overview", "connections?sort=-since&limit=100", "charts", "channels", "addresses",
+			"refusals"} {
 			if text, ok := c.get(ctx, path); ok && !json.Valid(text) {
 				c.say(path + " is no JSON: " + string(text))
 			}
@@ -125,7 +127,8 @@ func (c *console) get(ctx context.Context, path string) ([]byte, bool) {
 	case resp.StatusCode == http.StatusOK:
 		c.answered.Add(1)
 		return text, true
-	case resp.StatusCode == http.StatusServiceUnavailable, resp.StatusCode == http.StatusNotFound && strings.HasPrefix(path, "messages/"):
+	case resp.StatusCode == http.StatusServiceUnavailable, resp.StatusCode == http.StatusNotFound &&
+		strings.HasPrefix(path, "messages/"):
 		c.refused.Add(1)
 	default:
 		c.say(path + ": " + resp.Status + ": " + string(text))
@@ -179,11 +182,14 @@ func TestConsoleOpen(t *testing.T) {
 		}
 	}
 	s.flowing()
-	natstest.Eventually(t, time.Minute, "the console shows a message's path", func() bool { return c.paths.Load() > 0 && c.tailed.Load() > 0 })
+	natstest.Eventually(t, time.Minute, "the console shows a message's path",
+		func() bool { return c.paths.Load() > 0 && c.tailed.Load() > 0 })
 	l.stop()
 	s.settle(names)
 	if strange := c.strange.Load(); strange != nil {
 		t.Errorf("the console answers: %s", *strange)
 	}
-	report(t, s.verdict(), "", "`kill -9` of gateways and ingests in turn, ×%d, with an open console: %d answers, %d messages in the tail, %d paths", kills, c.answered.Load(), c.tailed.Load(), c.paths.Load())
+	report(t, s.verdict(), "",
+		"`kill -9` of gateways and ingests in turn, ×%d, with an open console: %d answers, %d messages in the tail, %d paths",
+		kills, c.answered.Load(), c.tailed.Load(), c.paths.Load())
 }

@@ -54,7 +54,8 @@ func dialEvents(ctx context.Context, gateway string, query url.Values) (stream, 
 		_ = resp.Body.Close()
 		return nil, fmt.Errorf("%w: status %s", closeError(proto.CloseBadRequest), resp.Status)
 	}
-	return &events{body: resp.Body, read: bufio.NewReaderSize(resp.Body, 1<<10), cut: cut, watch: time.AfterFunc(dialTimeout, cut), patient: dialTimeout}, nil
+	return &events{body: resp.Body, read: bufio.NewReaderSize(resp.Body, 1<<10), cut: cut,
+		watch: time.AfterFunc(dialTimeout, cut), patient: dialTimeout}, nil
 }
 
 func (e *events) heartbeat(seconds int) {

@@ -47,15 +47,18 @@ func TestHerd(t *testing.T) {
 	for _, c := range s.clients {
 		c.stop()
 	}
-	natstest.Eventually(t, time.Minute, "the gateway has no client left", func() bool { return other.metric("herald_gateway_connections") == 0 })
+	natstest.Eventually(t, time.Minute, "the gateway has no client left",
+		func() bool { return other.metric("herald_gateway_connections") == 0 })
 	// A runtime gives memory back in its own time, and never all of it.
 	limit := before + max(24<<20, (full-before)/5)
 	var after int64
-	natstest.Eventually(t, 3*time.Minute, fmt.Sprintf("the gateway's memory falls below %s, from %s; it was %s", mib(limit), mib(full), mib(before)), func() bool {
+	natstest.Eventually(t, 3*time.Minute, fmt.Sprintf("the gateway's memory falls below %s, from %s; it was %s",
+		mib(limit), mib(full), mib(before)), func() bool {
 		after = other.settledRSS()
 		return after <= limit
 	})
-	report(t, v, fmt.Sprintf("all back within %.1f s; memory of the other %s before, %s with them, %s once they left", back.Seconds(), mib(before), mib(full), mib(after)),
+	report(t, v, fmt.Sprintf("all back within %.1f s; memory of the other %s before, %s with them, %s once they left",
+		back.Seconds(), mib(before), mib(full), mib(after)),
 		"the gateway of %d clients killed, all go to the other at once", n)
 }
 

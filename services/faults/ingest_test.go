@@ -29,5 +29,6 @@ func TestIngestKilled(t *testing.T) {
 	if s.publisher.retries.Load() == 0 {
 		t.Error("no publisher had to send a message again: the kills hit nothing")
 	}
-	report(t, v, fmt.Sprintf("%d attempts repeated", s.publisher.retries.Load()), "`kill -9` of one of two ingests, ×%d", kills)
+	report(t, v, fmt.Sprintf("%d attempts repeated", s.publisher.retries.Load()),
+		"`kill -9` of one of two ingests, ×%d", kills)
 }

@@ -158,8 +158,9 @@ type receipt struct {
 type verdict struct {
 	published, received         int
 	lost, duplicated, reordered int
-	stall                       time.Duration // the longest from a publisher's first attempt until a client that wanted it had it
-	examples                    []string      // some of what is wrong, for people
+	// the longest from a publisher's first attempt until a client that wanted it had it
+	stall    time.Duration
+	examples []string // some of what is wrong, for people
 }
 
 // maxExamples is what a person wants to read.

@@ -33,7 +33,8 @@ func TestLoggerKilled(t *testing.T) {
 	s.settle(names)
 	v := s.verdict()
 	v.received = s.rows() // there are no clients here
-	report(t, v, "every row once, no hole, integrity check ok", "`kill -9` of the logger in the middle of batches, ×%d", kills)
+	report(t, v, "every row once, no hole, integrity check ok", "`kill -9` of the logger in the middle of batches, ×%d",
+		kills)
 }
 
 // The log's disk fills up, and somebody makes room. The logger says so, keeps
@@ -59,7 +60,8 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("rows: got %d, and %d before, want some, and no more while the disk is full", after, before)
 		}
 		// Without a hole, the last pack is as far as they are many.
-		if acked, packs := s.acknowledged(), s.number(`SELECT count(DISTINCT seq >> 10) FROM messages`); acked > uint64(packs) {
+		if acked, packs := s.acknowledged(),
+			s.number(`SELECT count(DISTINCT seq >> 10) FROM messages`); acked > uint64(packs) {
 			t.Errorf("acknowledged up to %d with %d packs in the log", acked, packs)
 		}
 		grow(t, disk, fmt.Sprintf("%dm", 24*(round+1)))
@@ -110,6 +112,7 @@ func asRoot(t testing.TB, name string, args ...string) {
 		argv = append([]string{"sudo", "-n"}, argv...)
 	}
 	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v: %s\na full disk needs a small one: run this test as root, or as a user whom sudo lets mount without a password", argv, err, out)
+		t.Fatalf("%v: %v: %s\na full disk needs a small one: run this test as root, or as a user whom sudo lets mount "+
+			"without a password", argv, err, out)
 	}
 }

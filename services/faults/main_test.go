@@ -24,8 +24,10 @@ var (
 	long     = flag.Bool("faults.long", false, "every scenario at full length")
 	intoFile = flag.Bool("faults.write", false, "write the table into docs/explanation/faults.md")
 	seed     = flag.Uint64("faults.seed", 0, "seed of the random scenario; 0: a new one, which is printed")
-	open     = flag.Bool("faults.console", false, "every scenario with a console open that looks at everything all the time")
-	duration = flag.Duration("faults.duration", 0, "how long the random scenario lasts; 0: 30 s, or 5 min with -faults.long")
+	open     = flag.Bool("faults.console", false,
+		"every scenario with a console open that looks at everything all the time")
+	duration = flag.Duration("faults.duration", 0,
+		"how long the random scenario lasts; 0: 30 s, or 5 min with -faults.long")
 )
 
 // times is how often, or how many, in the long and in the short form.

@@ -11,7 +11,8 @@ import (
 // one is told by nobody: both ends notice it by their heartbeats.
 func TestNetwork(t *testing.T) {
 	const heartbeat = time.Second
-	s := newSystem(t, shape{brokers: 1, ingests: 1, gateways: 2, gatewayEnv: []string{"HERALD_HEARTBEAT=" + heartbeat.String()}})
+	s := newSystem(t, shape{brokers: 1, ingests: 1, gateways: 2,
+		gatewayEnv: []string{"HERALD_HEARTBEAT=" + heartbeat.String()}})
 	var proxies []*proxy
 	var behind []string
 	for _, g := range s.gateways {

@@ -70,7 +70,8 @@ func (p *plain) start(publishers int, every time.Duration, channels []string) (s
 				}
 				for i, seq := range p.publish(all) {
 					if seq != 0 && seq <= last[all[i].channel] {
-						p.ledger.fault("a publisher's message %d on %s got the number %d after its %d", all[i].n, all[i].channel, seq, last[all[i].channel])
+						p.ledger.fault("a publisher's message %d on %s got the number %d after its %d", all[i].n, all[i].channel, seq,
+							last[all[i].channel])
 					}
 					last[all[i].channel] = max(last[all[i].channel], seq)
 				}
@@ -107,7 +108,8 @@ func (p *plain) publish(all []message) []uint64 {
 		case err == nil && status == http.StatusServiceUnavailable && took >= patience:
 			p.late.Add(1)
 		default:
-			p.ledger.fault("message %d without a key: got %d after %s, %v, %+v; want it stored", m.n, status, took.Round(time.Millisecond), err, results)
+			p.ledger.fault("message %d without a key: got %d after %s, %v, %+v; want it stored", m.n, status,
+				took.Round(time.Millisecond), err, results)
 			return seqs
 		}
 	}
@@ -115,7 +117,8 @@ func (p *plain) publish(all []message) []uint64 {
 }
 
 func (p *plain) ask(ingest, body string) (results []proto.Result, status int, err error) {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+ingest+"/v1/messages", bytes.NewReader([]byte(body)))
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+ingest+"/v1/messages",
+		bytes.NewReader([]byte(body)))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -242,7 +245,8 @@ func TestPackInFlight(t *testing.T) {
 		t.Errorf("%d of %d messages were alone in their request: want some of both", p.singles.Load(), p.sent.Load())
 	}
 	report(t, s.verdict(), fmt.Sprintf("%d messages without an idempotency key", p.sent.Load()),
-		"%d publishers: `kill -9` of NATS, gateway, logger, and lost acknowledgements, each while a pack was stored and not acknowledged, ×%d", packPublishers, rounds)
+		"%d publishers: `kill -9` of NATS, gateway, logger, and lost acknowledgements, each while a pack was stored and "+
+			"not acknowledged, ×%d", packPublishers, rounds)
 }
 
 // An ingest is killed while a pack of its is stored that is not acknowledged. Its
@@ -271,7 +275,8 @@ func TestIngestKilledInFlight(t *testing.T) {
 	if p.unknown.Load() == 0 {
 		t.Error("every publisher was answered: the kills hit nothing")
 	}
-	report(t, s.verdict(), fmt.Sprintf("%d messages without a key of which nobody was told, there once or not at all", p.unknown.Load()),
+	report(t, s.verdict(), fmt.Sprintf("%d messages without a key of which nobody was told, there once or not at all",
+		p.unknown.Load()),
 		"`kill -9` of one of two ingests while a pack was stored and not acknowledged, ×%d", kills)
 }
 
@@ -307,5 +312,6 @@ func TestLeaderLostInFlight(t *testing.T) {
 		t.Errorf("%d messages were given up although no election took longer than %s", late, longest)
 	}
 	report(t, s.verdict(), fmt.Sprintf("%d messages without an idempotency key", p.sent.Load()),
-		"three NATS servers, %d publishers: `kill -9` of the stream's leader while a pack was stored and not acknowledged, ×%d", packPublishers, kills)
+		"three NATS servers, %d publishers: `kill -9` of the stream's leader while a pack was stored and not "+
+			"acknowledged, ×%d", packPublishers, kills)
 }

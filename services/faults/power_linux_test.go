@@ -144,7 +144,8 @@ func TestPowerCut(t *testing.T) {
 	l.stop()
 	s.settle(names)
 	v := s.verdict()
-	report(t, v, "what no fsync had brought to the device is gone; log and stream have what was answered with 2xx", "single binary: power cut, ×%d", cuts)
+	report(t, v, "what no fsync had brought to the device is gone; log and stream have what was answered with 2xx",
+		"single binary: power cut, ×%d", cuts)
 }
 
 // The same with -sync 10m loses acknowledged messages. It shows that the test
@@ -159,7 +160,8 @@ func TestPowerCutBites(t *testing.T) {
 		}
 	}
 	d.powerCut(h)
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+h.addr+"/v1/channels/public.c0/messages?since=all&limit=1000", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+h.addr+
+		"/v1/channels/public.c0/messages?since=all&limit=1000", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,8 +62,10 @@ func (p *publisher) publish(ctx context.Context, channel string, size int) (uint
 
 // attempt posts once. again says that the message is not known to be stored
 // and may be sent again.
-func (p *publisher) attempt(ctx context.Context, ingest string, m message, body []byte) (id string, again bool, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+ingest+"/v1/channels/"+m.channel, bytes.NewReader(body))
+func (p *publisher) attempt(ctx context.Context, ingest string, m message, body []byte) (id string, again bool,
+	err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+ingest+"/v1/channels/"+m.channel,
+		bytes.NewReader(body))
 	if err != nil {
 		return "", false, err
 	}

@@ -42,8 +42,8 @@ func (s *system) addApp() {
 	}
 }
 
-// channelsClient is a stream over the Pusher protocol, of one channel: each has a place of its own there. It says since, as
-// PROTOCOL.md allows to who may change a line of the client.
+// channelsClient is a stream over the Pusher protocol, of one channel: each has a place of its own there. It says
+// since, as PROTOCOL.md allows to who may change a line of the client.
 type channelsClient struct {
 	ws             *websocket.Conn
 	channel, since string
@@ -68,7 +68,8 @@ func dialPusher(ctx context.Context, gateway string, query url.Values) (stream, 
 	return c, nil
 }
 
-func (c *channelsClient) extend() { _ = c.ws.SetReadDeadline(time.Now().Add(c.patient)) } // fails on a closed socket, as the next read does
+// fails on a closed socket, as the next read does
+func (c *channelsClient) extend() { _ = c.ws.SetReadDeadline(time.Now().Add(c.patient)) }
 
 func (c *channelsClient) next() ([]byte, error) {
 	for {

@@ -50,7 +50,9 @@ func TestRandom(t *testing.T) {
 		}
 	}
 	s.settle(names)
-	report(t, s.verdict(), "", "%d faults of all kinds at random in %s, with clients and subscriptions that come and go (seed %d)", faults, length, seed)
+	report(t, s.verdict(), "",
+		"%d faults of all kinds at random in %s, with clients and subscriptions that come and go (seed %d)", faults,
+		length, seed)
 }
 
 // pause waits about as long as asked, and reports whether ctx still lives.

@@ -77,7 +77,8 @@ func TestBrokerPartitioned(t *testing.T) {
 			sum.add(v)
 		})
 	}
-	report(t, sum, "the gateway behind it says so, and catches up", "one of three NATS servers cut off and back, ×%d", len(ways))
+	report(t, sum, "the gateway behind it says so, and catches up", "one of three NATS servers cut off and back, ×%d",
+		len(ways))
 }
 
 func partition(t *testing.T, cut func(*cluster, int)) verdict {
@@ -105,8 +106,10 @@ func partition(t *testing.T, cut func(*cluster, int)) verdict {
 	cut(s.cluster, cutOff)
 	s.leader(cutOff) // the majority goes on
 	s.flowing()
-	for _, svc := range []*service{s.gateways[1], s.ingests[1]} { // connected all the while, to a server that knows nothing
-		natstest.Eventually(t, time.Minute, svc.command+" behind the server that was cut off says that it is not ready", func() bool { return !svc.ready() })
+	// connected all the while, to a server that knows nothing
+	for _, svc := range []*service{s.gateways[1], s.ingests[1]} {
+		natstest.Eventually(t, time.Minute, svc.command+" behind the server that was cut off says that it is not ready",
+			func() bool { return !svc.ready() })
 	}
 	s.cluster.heal(cutOff)
 	s.gateways[1].await()

@@ -50,7 +50,8 @@ func TestSlowClients(t *testing.T) {
 	if bound := 3*without + 500*time.Millisecond; with > bound {
 		t.Errorf("p99 of the others: got %s while some do not read, and %s before, want at most %s", with, without, bound)
 	}
-	report(t, s.verdict(), fmt.Sprintf("p99 from publish to delivery for the others %d ms, without it %d ms", with.Milliseconds(), without.Milliseconds()),
+	report(t, s.verdict(), fmt.Sprintf("p99 from publish to delivery for the others %d ms, without it %d ms",
+		with.Milliseconds(), without.Milliseconds()),
 		"one client in a hundred stops reading, of %d", n)
 }
 

@@ -43,8 +43,9 @@ func dialSocketIO(ctx context.Context, gateway string, query url.Values) (stream
 
 func dialEngine(ctx context.Context, gateway string, query url.Values, transport string, upgrade bool) (stream, error) {
 	p := &engine{
-		url: "http://" + gateway + "/socket.io/?EIO=4&transport=" + transport, since: query.Get("since"), patient: dialTimeout,
-		http: &http.Client{Transport: &http.Transport{}},
+		url: "http://" + gateway + "/socket.io/?EIO=4&transport=" + transport, since: query.Get("since"),
+		patient: dialTimeout,
+		http:    &http.Client{Transport: &http.Transport{}},
 	}
 	// ctx is for dialling; the requests live as long as the stream.
 	p.ctx, p.cut = context.WithCancel(context.Background())

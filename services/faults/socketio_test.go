@@ -40,7 +40,9 @@ func TestPollingWithoutStickySessions(t *testing.T) {
 	flow(4)
 	l.stop()
 	s.settle(names)
-	report(t, s.verdict(), "", "%d Socket.IO clients that poll and %d that upgrade, two gateways behind a balancer without sticky sessions, one killed and one drained", clients, upgraded)
+	report(t, s.verdict(), "",
+		"%d Socket.IO clients that poll and %d that upgrade, two gateways behind a balancer without sticky sessions, one "+
+			"killed and one drained", clients, upgraded)
 }
 
 // newBalancer sends each request to the next of these addresses that takes it, and returns its own.

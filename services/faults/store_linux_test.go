@@ -109,7 +109,8 @@ func TestStreamDiskFull(t *testing.T) {
 		s.flowing()
 		free := fill(t, disk)
 		h.awaitReason("no space left on device")
-		if out := doctor(t, disk, h.addr); !strings.Contains(out, "the store takes no messages") || !strings.Contains(out, "WRONG the disk of") {
+		if out := doctor(t, disk, h.addr); !strings.Contains(out, "the store takes no messages") ||
+			!strings.Contains(out, "WRONG the disk of") {
 			t.Errorf("herald doctor does not name the store and its disk:\n%s", out)
 		}
 		free()
@@ -129,7 +130,8 @@ func TestStreamDiskFull(t *testing.T) {
 	s.flowing()
 	l.stop()
 	s.settle(names)
-	report(t, s.verdict(), "it says so, keeps its clients, goes on by itself, and starts on a full disk", "single binary: the stream's disk full, and freed, ×%d", rounds+1)
+	report(t, s.verdict(), "it says so, keeps its clients, goes on by itself, and starts on a full disk",
+		"single binary: the stream's disk full, and freed, ×%d", rounds+1)
 }
 
 // Herald starts whatever is free: with a folder that is new, and with one that
@@ -209,7 +211,8 @@ func TestStreamDiskFullElsewhere(t *testing.T) {
 	disk := smallDisk(t, "64m")
 	s := &system{t: t, ledger: newLedger()}
 	monitor := proctest.FreePort(t)
-	s.brokers = []*service{newBrokerIn(t, disk, "sync_interval: always\nmax_file_store: 4GB", "nats", "http: \"127.0.0.1:"+monitor+"\"")}
+	s.brokers = []*service{newBrokerIn(t, disk, "sync_interval: always\nmax_file_store: 4GB", "nats", "http: \"127.0.0.1:"+
+		monitor+"\"")}
 	s.brokers[0].start()
 	s.brokers[0].await()
 	s.natsURL = s.brokers[0].url()
@@ -227,7 +230,8 @@ func TestStreamDiskFullElsewhere(t *testing.T) {
 			t.Errorf("alive.sh with a full disk: got %d, want 0, as a restart does not help", code)
 		}
 		free()
-		natstest.Eventually(t, time.Minute, "alive.sh asks for a restart", func() bool { return alive(t, disk, monitor) == 1 })
+		natstest.Eventually(t, time.Minute, "alive.sh asks for a restart",
+			func() bool { return alive(t, disk, monitor) == 1 })
 		s.brokers[0].stop()
 		s.brokers[0].start()
 		s.brokers[0].await()
@@ -239,7 +243,8 @@ func TestStreamDiskFullElsewhere(t *testing.T) {
 	s.flowing()
 	l.stop()
 	s.settle(names)
-	report(t, s.verdict(), "ingest is not ready meanwhile, and the probe restarts NATS once that helps", "NATS elsewhere: its disk full, and freed, ×%d", rounds)
+	report(t, s.verdict(), "ingest is not ready meanwhile, and the probe restarts NATS once that helps",
+		"NATS elsewhere: its disk full, and freed, ×%d", rounds)
 }
 
 // alive runs the liveness probe of the manifests, and returns how it ends. It
@@ -282,8 +287,10 @@ func TestFilesExhausted(t *testing.T) {
 	flood := idle(t, h.addr, few+100)
 	// More than the 8 MiB of a block, so that the store has to open a new file.
 	before := s.ledger.len()
-	natstest.Eventually(t, 2*time.Minute, "messages are accepted while sockets are refused", func() bool { return s.ledger.len() >= before+2500 })
-	if out := h.p.Output(); !strings.Contains(out, "connections are refused") || strings.Contains(out, "messages cannot be stored") {
+	natstest.Eventually(t, 2*time.Minute, "messages are accepted while sockets are refused",
+		func() bool { return s.ledger.len() >= before+2500 })
+	if out := h.p.Output(); !strings.Contains(out, "connections are refused") ||
+		strings.Contains(out, "messages cannot be stored") {
 		t.Error("want connections refused, and messages stored all the time")
 	}
 	flood()
@@ -292,7 +299,8 @@ func TestFilesExhausted(t *testing.T) {
 		s.flowing()
 		limitFiles(t, h, 1)
 		natstest.Eventually(t, time.Minute, "it says that messages cannot be stored", func() bool {
-			return strings.Count(h.p.Output(), "messages cannot be stored") > strings.Count(h.p.Output(), "messages can be stored again")
+			return strings.Count(h.p.Output(), "messages cannot be stored") > strings.Count(h.p.Output(),
+				"messages can be stored again")
 		})
 		limitFiles(t, h, few)
 		h.await()
@@ -300,7 +308,8 @@ func TestFilesExhausted(t *testing.T) {
 	s.flowing()
 	l.stop()
 	s.settle(names)
-	report(t, s.verdict(), "a flood of idle sockets leaves the store its own; it goes on by itself", "single binary: no file left to open, ×%d", rounds)
+	report(t, s.verdict(), "a flood of idle sockets leaves the store its own; it goes on by itself",
+		"single binary: no file left to open, ×%d", rounds)
 }
 
 // limitFiles sets how many files a process may have open from now on.

@@ -55,7 +55,8 @@ func (c *client) subscribe(pattern string) bool {
 		return false
 	}
 	c.follows[pattern] = nil
-	_ = c.conn.send(proto.ClientFrame{Type: proto.FrameSubscribe, Channel: pattern}) // a dead connection shows when it is read
+	// a dead connection shows when it is read
+	_ = c.conn.send(proto.ClientFrame{Type: proto.FrameSubscribe, Channel: pattern})
 	return true
 }
 

@@ -234,7 +234,8 @@ func (s *system) verdict() verdict {
 	v.examples = append(v.examples, s.ledger.faults...)
 	s.ledger.mu.Unlock()
 	if !v.perfect() {
-		s.t.Errorf("%d lost, %d duplicated, %d out of order, want none:\n%s", v.lost, v.duplicated, v.reordered, strings.Join(v.examples, "\n"))
+		s.t.Errorf("%d lost, %d duplicated, %d out of order, want none:\n%s", v.lost, v.duplicated, v.reordered,
+			strings.Join(v.examples, "\n"))
 	}
 	if v.published == 0 || v.received == 0 && len(s.clients) > 0 {
 		s.t.Errorf("%d published, %d received: the scenario did nothing", v.published, v.received)

@@ -26,9 +26,11 @@ type row struct {
 
 // scenarios in the order of the table, which is not that of their running.
 var scenarios = []string{
-	"TestGatewayKilled", "TestConsoleOpen", "TestGatewaysRestarted", "TestPollingWithoutStickySessions", "TestIngestKilled", "TestIngestKilledInFlight", "TestPackInFlight", "TestBrokerKilled",
+	"TestGatewayKilled", "TestConsoleOpen", "TestGatewaysRestarted", "TestPollingWithoutStickySessions",
+	"TestIngestKilled", "TestIngestKilledInFlight", "TestPackInFlight", "TestBrokerKilled",
 	"TestStreamLeaderKilled", "TestLeaderLostInFlight", "TestBrokerPartitioned", "TestBrokersRestarted",
-	"TestLoggerKilled", "TestDiskFull", "TestStreamDiskFull", "TestStreamDiskFullElsewhere", "TestFilesExhausted", "TestPowerCut", "TestBurst", "TestNetwork", "TestSlowClients", "TestHerd", "TestRandom",
+	"TestLoggerKilled", "TestDiskFull", "TestStreamDiskFull", "TestStreamDiskFullElsewhere", "TestFilesExhausted",
+	"TestPowerCut", "TestBurst", "TestNetwork", "TestSlowClients", "TestHerd", "TestRandom",
 }
 
 // report puts a scenario into the table.
@@ -58,7 +60,8 @@ func markdown(rows []row) string {
 		if r.v.stall > 0 {
 			stall = fmt.Sprintf("%.1f s", r.v.stall.Seconds())
 		}
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %s |\n", what, r.v.published, r.v.received, r.v.lost, r.v.duplicated, r.v.reordered, stall)
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %s |\n", what, r.v.published, r.v.received, r.v.lost, r.v.duplicated,
+			r.v.reordered, stall)
 	}
 	return b.String()
 }
@@ -76,7 +79,8 @@ func intoPage(page, table string, day time.Time) (string, error) {
 		return "", fmt.Errorf("no %s … %s in it", beginMark, endMark)
 	}
 	section := beginMark + "\n" + table + "\n`make faults`, " + day.Format(time.DateOnly) +
-		". Received counts every client. The stall is the longest from a publisher's first attempt at a message until a client that wanted it had it.\n" + endMark
+		". Received counts every client. The stall is the longest from a publisher's first attempt at a message until a " +
+		"client that wanted it had it.\n" + endMark
 	return marked.ReplaceAllLiteralString(page, section), nil
 }
 
@@ -97,7 +101,8 @@ func writeTable(path, table string) error {
 
 func TestIntoPage(t *testing.T) {
 	day := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
-	one := markdown([]row{{what: "kill -9", more: "twice", v: verdict{published: 10, received: 20, stall: 1234 * time.Millisecond}}})
+	one := markdown(
+		[]row{{what: "kill -9", more: "twice", v: verdict{published: 10, received: 20, stall: 1234 * time.Millisecond}}})
 	if want := "| kill -9; twice | 10 | 20 | 0 | 0 | 0 | 1.2 s |\n"; !strings.HasSuffix(one, want) {
 		t.Errorf("got %q, want it to end in %q", one, want)
 	}
@@ -107,7 +112,8 @@ func TestIntoPage(t *testing.T) {
 		if text, err = intoPage(text, table, day); err != nil {
 			t.Fatal(err)
 		}
-		if !strings.HasPrefix(text, "# Herald\n\n"+beginMark+"\n"+table) || !strings.HasSuffix(text, endMark+"\n\nThe rest.\n") {
+		if !strings.HasPrefix(text, "# Herald\n\n"+beginMark+"\n"+table) ||
+			!strings.HasSuffix(text, endMark+"\n\nThe rest.\n") {
 			t.Errorf("got %q, want the table between the marks, and nothing else changed", text)
 		}
 	}

@@ -79,7 +79,8 @@ func dialSocket(ctx context.Context, gateway string, query url.Values, buffer in
 			return errors.Join(err, failed)
 		}
 	}
-	d := websocket.Dialer{NetDialContext: nd.DialContext, HandshakeTimeout: dialTimeout, ReadBufferSize: 1 << 10, WriteBufferSize: 512}
+	d := websocket.Dialer{NetDialContext: nd.DialContext, HandshakeTimeout: dialTimeout, ReadBufferSize: 1 << 10,
+		WriteBufferSize: 512}
 	ws, resp, err := d.DialContext(ctx, "ws://"+gateway+"/ws?"+query.Encode(), nil)
 	if err != nil {
 		if resp != nil && resp.StatusCode == http.StatusServiceUnavailable {
@@ -95,7 +96,8 @@ func dialSocket(ctx context.Context, gateway string, query url.Values, buffer in
 	return s, nil
 }
 
-func (s *socket) extend() { _ = s.ws.SetReadDeadline(time.Now().Add(s.patient)) } // fails on a closed socket, as the next read does
+// fails on a closed socket, as the next read does
+func (s *socket) extend() { _ = s.ws.SetReadDeadline(time.Now().Add(s.patient)) }
 
 func (s *socket) heartbeat(seconds int) {
 	s.patient = 2*time.Duration(seconds)*time.Second + time.Second
