@@ -101,7 +101,8 @@ func TestChartReadme(t *testing.T) {
 	if !ok || !closed {
 		t.Fatalf("%s lacks %s or %s", path, begin, end)
 	}
-	want := head + begin + "| value | default | what |\n| --- | --- | --- |\n" + strings.Join(values(t), "\n") + "\n" + end + tail
+	want := head + begin + "| value | default | what |\n| --- | --- | --- |\n" + strings.Join(values(t), "\n") +
+		"\n" + end + tail
 	if *writeChart {
 		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 			t.Fatal(err)

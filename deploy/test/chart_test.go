@@ -20,7 +20,8 @@ import (
 func helm(t testing.TB, args ...string) map[string]map[string]any {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.Command("helm", append([]string{"template", "herald", chart, "--namespace", "herald", "--kube-version", "1.30.0"}, args...)...)
+	cmd := exec.Command("helm", append([]string{"template", "herald", chart, "--namespace", "herald", "--kube-version",
+		"1.30.0"}, args...)...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("helm template %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
@@ -123,7 +124,8 @@ func TestChartValues(t *testing.T) {
 	if err != nil || len(sets) < 5 {
 		t.Fatalf("sets of values: got %d, %v", len(sets), err)
 	}
-	lint, err := exec.Command("helm", append([]string{"lint", "--strict", "--kube-version", "1.30.0", chart, "--values"}, strings.Join(sets, ","))...).CombinedOutput()
+	lint, err := exec.Command("helm", append([]string{"lint", "--strict", "--kube-version", "1.30.0", chart, "--values"},
+		strings.Join(sets, ","))...).CombinedOutput()
 	if err != nil {
 		t.Errorf("helm lint: %v\n%s", err, lint)
 	}
@@ -143,12 +145,14 @@ func TestChartValues(t *testing.T) {
 		{"own-nats: its address", config("own-nats", "HERALD_NATS_URL"), "nats://nats.messaging:4222"},
 		{"own-nats: a setting as a number", config("own-nats", "HERALD_STREAM_MAX_BYTES"), "4294967296"},
 		{"own-nats: no NATS", rendered["own-nats"]["StatefulSet/nats"], map[string]any(nil)},
-		{"tls: the scheme", config("tls-gateway-api", "HERALD_NATS_URL"), "tls://nats-0.nats:4222,tls://nats-1.nats:4222,tls://nats-2.nats:4222"},
+		{"tls: the scheme", config("tls-gateway-api", "HERALD_NATS_URL"),
+			"tls://nats-0.nats:4222,tls://nats-1.nats:4222,tls://nats-2.nats:4222"},
 		{"tls: the certificate", config("tls-gateway-api", "HERALD_NATS_CERT"), "/etc/herald/nats/tls.crt"},
 		{"gateway API: a route", dig(rendered["tls-gateway-api"]["HTTPRoute/ingest"], "kind"), "HTTPRoute"},
 		{"gateway API: no ingress", rendered["tls-gateway-api"]["Ingress/ingest"], map[string]any(nil)},
 		{"monitoring: rules", dig(rendered["monitoring"]["PrometheusRule/herald"], "kind"), "PrometheusRule"},
-		{"monitoring: pods", dig(rendered["monitoring"]["PodMonitor/herald"], "metadata", "labels", "release"), "kube-prometheus-stack"},
+		{"monitoring: pods", dig(rendered["monitoring"]["PodMonitor/herald"], "metadata", "labels", "release"),
+			"kube-prometheus-stack"},
 		{"large: a class", dig(rendered["large"]["Ingress/ingest"], "spec", "ingressClassName"), "haproxy"},
 		{"large: no console", rendered["large"]["Deployment/admin"], map[string]any(nil)},
 		{"own-nats: the console outside", dig(rendered["own-nats"]["Ingress/admin"], "kind"), "Ingress"},
@@ -162,12 +166,14 @@ func TestChartValues(t *testing.T) {
 	}
 	for _, set := range []string{"small", "large", "tls-gateway-api"} { // what NATS would read
 		conf, _ := dig(rendered[set]["ConfigMap/nats"], "data", "nats.conf").(string)
-		if routes := strings.Count(conf, "nats://nats-"); routes != map[string]int{"small": 0, "large": 5, "tls-gateway-api": 3}[set] {
+		if routes := strings.Count(conf, "nats://nats-"); routes != map[string]int{"small": 0, "large": 5,
+			"tls-gateway-api": 3}[set] {
 			t.Errorf("%s: got %d routes in\n%s", set, routes, conf)
 		}
 	}
 	if n := len(rendered["monitoring"]); n != len(helm(t))+7 {
-		t.Errorf("monitoring: got %d objects, want seven more than without: a PodMonitor, a PrometheusRule, five dashboards", n)
+		t.Errorf("monitoring: got %d objects, want seven more than without: a PodMonitor, a PrometheusRule, five dashboards",
+			n)
 	}
 }
 
@@ -182,7 +188,8 @@ func TestChartRefuses(t *testing.T) {
 		"admin.exposed=perhaps":     "admin/exposed",
 		"logger.storage.size=much":  "logger/storage/size",
 	} {
-		out, err := exec.Command("helm", "template", "herald", chart, "--kube-version", "1.30.0", "--set", value).CombinedOutput()
+		out, err := exec.Command("helm", "template", "herald", chart, "--kube-version", "1.30.0", "--set",
+			value).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), want) {
 			t.Errorf("--set %s: got %v; want an error that names %s:\n%s", value, err, want, out)
 		}
@@ -204,7 +211,8 @@ func TestChartRollsWhatAChangeConcerns(t *testing.T) {
 	if hash(before, "StatefulSet/nats") != hash(after, "StatefulSet/nats") {
 		t.Error("a setting of the services restarts NATS")
 	}
-	if moved := helm(t, "--set", "nats.storage.maxFileStore=9GB"); hash(before, "StatefulSet/nats") == hash(moved, "StatefulSet/nats") {
+	if moved := helm(t, "--set", "nats.storage.maxFileStore=9GB"); hash(before, "StatefulSet/nats") == hash(moved,
+		"StatefulSet/nats") {
 		t.Error("NATS' configuration changed, and its pods stay")
 	}
 }

@@ -100,7 +100,8 @@ func (s *stack) burst(key string) {
 	}
 	answer, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
-	if stored := bytes.Count(answer, []byte(`"status":"stored"`)); err != nil || resp.StatusCode != http.StatusOK || stored != lines {
+	if stored := bytes.Count(answer, []byte(`"status":"stored"`)); err != nil || resp.StatusCode != http.StatusOK ||
+		stored != lines {
 		s.t.Fatalf("the burst: %s, %d of %d lines stored, %v: %.300s", resp.Status, stored, lines, err, answer)
 	}
 	sent := time.Since(begin)
@@ -108,7 +109,8 @@ func (s *stack) burst(key string) {
 		export, err := s.log(key, "ndjson&channel=burst")
 		return err == nil && bytes.Count(export, []byte{'\n'}) == lines
 	})
-	s.t.Logf("%d lines of %d bytes: stored after %s, in the log after %s", lines, size, sent.Round(time.Second), time.Since(begin).Round(time.Second))
+	s.t.Logf("%d lines of %d bytes: stored after %s, in the log after %s", lines, size, sent.Round(time.Second),
+		time.Since(begin).Round(time.Second))
 	for _, metric := range []string{"herald_logger_unwritable", "herald_logger_disk_full"} {
 		trouble, err := s.ask(metric + " == 1")
 		if err != nil || len(trouble) > 0 {

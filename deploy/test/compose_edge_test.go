@@ -23,7 +23,8 @@ func (s *stack) outside() {
 	if page := proctest.Get(s.t, s.base+"/"); !strings.Contains(page, "<title>") {
 		s.t.Errorf("the demo page: got %s", proctest.Tail(page, 200))
 	}
-	for _, path := range []string{"/metrics", "/%6Detrics", "/readyz", "/debug/pprof/", "/admin/", "/%61dmin/api/session"} {
+	for _, path := range []string{"/metrics", "/%6Detrics", "/readyz", "/debug/pprof/", "/admin/",
+		"/%61dmin/api/session"} {
 		resp, err := http.Get(s.base + path)
 		if err != nil {
 			s.t.Fatal(err)
@@ -97,8 +98,10 @@ func (s *stack) withoutGateways() {
 		}
 		body, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		if err != nil || resp.StatusCode != want.status || resp.Header.Get("Content-Type") != want.kind || !regexp.MustCompile(want.body).Match(body) {
-			s.t.Errorf("%s without gateways: got %s, %q: %q, %v; want %d, %q: %q", path, resp.Status, resp.Header.Get("Content-Type"), body, err, want.status, want.kind, want.body)
+		if err != nil || resp.StatusCode != want.status || resp.Header.Get("Content-Type") != want.kind ||
+			!regexp.MustCompile(want.body).Match(body) {
+			s.t.Errorf("%s without gateways: got %s, %q: %q, %v; want %d, %q: %q", path, resp.Status,
+				resp.Header.Get("Content-Type"), body, err, want.status, want.kind, want.body)
 		}
 	}
 }
@@ -107,7 +110,8 @@ func (s *stack) withoutGateways() {
 // too, and that it syncs before it acknowledges.
 func (s *stack) natsIsClosed() {
 	s.t.Helper()
-	hello := s.compose("exec", "-T", "nats", "sh", "-c", `(printf 'CONNECT {"verbose":false}\r\nPING\r\n'; sleep 1) | nc nats 4222`)
+	hello := s.compose("exec", "-T", "nats", "sh", "-c",
+		`(printf 'CONNECT {"verbose":false}\r\nPING\r\n'; sleep 1) | nc nats 4222`)
 	if !strings.Contains(hello, "Authorization Violation") {
 		s.t.Errorf("NATS without a password: got %q, want an authorization violation", hello)
 	}

@@ -46,7 +46,8 @@ func TestImages(t *testing.T) {
 		if c.User != "65532:65532" || len(c.Healthcheck.Test) == 0 {
 			t.Errorf("%s: got user %q and health check %q", image, c.User, c.Healthcheck.Test)
 		}
-		version, _, _ := strings.Cut(strings.TrimPrefix(docker(t, "run", "--rm", image, "-version"), "herald "), " (") // revision, date
+		// revision, date
+		version, _, _ := strings.Cut(strings.TrimPrefix(docker(t, "run", "--rm", image, "-version"), "herald "), " (")
 		if got := c.Labels["org.opencontainers.image.version"]; got == "" || got != version {
 			t.Errorf("%s: the label says version %q, the binary %q", image, got, version)
 		}
@@ -83,7 +84,8 @@ func TestAllinoneImage(t *testing.T) {
 	if shown == nil {
 		t.Fatalf("no API key in the log:\n%s", docker(t, "logs", name))
 	}
-	if status, body := proctest.Post(t, "http://127.0.0.1:"+port+"/v1/channels/broadcast", shown[1], "text/plain", "from outside"); status != 200 {
+	if status, body := proctest.Post(t, "http://127.0.0.1:"+port+"/v1/channels/broadcast", shown[1], "text/plain",
+		"from outside"); status != 200 {
 		t.Fatalf("publish: got %d %s", status, body)
 	}
 	natstest.Eventually(t, 10*time.Second, "the log has the message", func() bool {

@@ -44,7 +44,8 @@ func (s *stack) log(key, format string) ([]byte, error) {
 // n once each, and checks whom it names as their source.
 func (s *stack) logHas(key string, n int) {
 	s.t.Helper()
-	balancer := s.run("docker", "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", s.containers("balancer")[0])
+	balancer := s.run("docker", "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+		s.containers("balancer")[0])
 	var rows []struct{ Message, Source string }
 	natstest.Eventually(s.t, time.Minute, fmt.Sprintf("the log has %d rows", n), func() bool {
 		export, err := s.log(key, "ndjson")
@@ -64,7 +65,8 @@ func (s *stack) logHas(key string, n int) {
 	for _, r := range rows {
 		seen[r.Message] = true
 		if r.Source == forged || r.Source == strings.TrimSpace(balancer) || r.Source == "" {
-			s.t.Fatalf("message %s: its source is %q; want the client's address, not what it says, and not the balancer's", r.Message, r.Source)
+			s.t.Fatalf("message %s: its source is %q; want the client's address, not what it says, and not the balancer's",
+				r.Message, r.Source)
 		}
 	}
 	for i := 1; i <= n; i++ {
@@ -199,7 +201,8 @@ func (s *stack) everyQueryReturnsData() {
 	if err := yaml.Unmarshal(read(s.t, "../../deploy/test/empty-queries.yml"), &mayBeEmpty); err != nil {
 		s.t.Fatal(err)
 	}
-	intervals := strings.NewReplacer("$__rate_interval", "5m", "$__interval", "5m", "$job", ".*", "$namespace", ".*", "$instance", ".*")
+	intervals := strings.NewReplacer("$__rate_interval", "5m", "$__interval", "5m", "$job", ".*", "$namespace", ".*",
+		"$instance", ".*")
 	all := queries(s.t)
 	empty := 0
 	for deadline := time.Now().Add(time.Minute); len(all) > 0; time.Sleep(time.Second) {

@@ -185,7 +185,8 @@ func (p *publisher) finish() (n, retries int) {
 func (s *stack) publishOne(key string, n int) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+"/v1/channels/"+proto.Broadcast, strings.NewReader(fmt.Sprint(n)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+"/v1/channels/"+proto.Broadcast,
+		strings.NewReader(fmt.Sprint(n)))
 	if err != nil {
 		return false
 	}
@@ -291,7 +292,8 @@ func TestCompose(t *testing.T) {
 	n, retries := p.finish()
 	t.Logf("%d messages published; %d further attempts while something was down", n, retries)
 	for _, h := range hearers {
-		natstest.Eventually(t, time.Minute, fmt.Sprintf("%s has %d messages", h.name, n), func() bool { return h.lines() >= n })
+		natstest.Eventually(t, time.Minute, fmt.Sprintf("%s has %d messages", h.name, n),
+			func() bool { return h.lines() >= n })
 		for i, got := range h.numbers(t) {
 			if got != i+1 {
 				t.Fatalf("%s: got %d as message %d; want each once, in order", h.name, got, i+1)

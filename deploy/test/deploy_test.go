@@ -105,11 +105,13 @@ func TestDeployObjects(t *testing.T) {
 			t.Errorf("%s: %s: a Secret in git is a default that works", o.File, o.id())
 		case o.Kind == "ServiceAccount" && (o.Automount == nil || *o.Automount):
 			t.Errorf("%s: %s: mounts a token for the Kubernetes API", o.File, o.id())
-		case o.Kind == "Deployment" && (o.Spec.Strategy.RollingUpdate.MaxUnavailable != 0 || o.Spec.Strategy.RollingUpdate.MaxSurge < 1):
+		case o.Kind == "Deployment" && (o.Spec.Strategy.RollingUpdate.MaxUnavailable != 0 ||
+			o.Spec.Strategy.RollingUpdate.MaxSurge < 1):
 			t.Errorf("%s: %s: an update takes pods away before their successors are ready", o.File, o.id())
 		}
 	}
-	if got := find(t, manifests(t), "Namespace/herald").Metadata.Labels["pod-security.kubernetes.io/enforce"]; got != "restricted" {
+	if got := find(t, manifests(t),
+		"Namespace/herald").Metadata.Labels["pod-security.kubernetes.io/enforce"]; got != "restricted" {
 		t.Errorf("pod security: got %q, want restricted", got)
 	}
 }
@@ -146,7 +148,8 @@ func TestDeployPods(t *testing.T) {
 				}
 			}
 			s := c.SecurityContext
-			if s.Escalation == nil || *s.Escalation || !s.ReadOnlyRoot || !slices.Equal(s.Capabilities.Drop, []string{"ALL"}) || len(s.Capabilities.Add) > 0 {
+			if s.Escalation == nil || *s.Escalation || !s.ReadOnlyRoot || !slices.Equal(s.Capabilities.Drop, []string{"ALL"}) ||
+				len(s.Capabilities.Add) > 0 {
 				t.Errorf("%s: has privileges or a writable root: %+v", id, s)
 			}
 			if !pinned.MatchString(c.Image) {
@@ -212,7 +215,8 @@ func TestDeployReferences(t *testing.T) {
 	for _, o := range objects {
 		if o.Spec.Template != nil {
 			for _, p := range o.Spec.Template.Spec.Containers[0].Ports {
-				ports[o.Spec.Template.Metadata.Labels["app.kubernetes.io/name"]] = append(ports[o.Spec.Template.Metadata.Labels["app.kubernetes.io/name"]], p.Name)
+				ports[o.Spec.Template.Metadata.Labels["app.kubernetes.io/name"]] = append(
+					ports[o.Spec.Template.Metadata.Labels["app.kubernetes.io/name"]], p.Name)
 			}
 		}
 	}
@@ -313,7 +317,8 @@ func TestDeploySettings(t *testing.T) {
 func TestDeployRollsWhatAChangeConcerns(t *testing.T) {
 	objects := manifests(t)
 	for id, config := range map[string]string{
-		"Deployment/ingest": "herald", "Deployment/gateway": "herald", "Deployment/admin": "herald", "StatefulSet/logger": "herald", "StatefulSet/nats": "nats",
+		"Deployment/ingest": "herald", "Deployment/gateway": "herald", "Deployment/admin": "herald",
+		"StatefulSet/logger": "herald", "StatefulSet/nats": "nats",
 	} {
 		b, err := json.Marshal(find(t, objects, "ConfigMap/"+config).Data) // sorted by key
 		if err != nil {
@@ -330,25 +335,30 @@ func TestDeployNATS(t *testing.T) {
 	objects := manifests(t)
 	nats, opts := find(t, objects, "StatefulSet/nats"), natsOptions(t, objects)
 	if opts.ServerName != "nats-0" || !opts.JetStream || opts.StoreDir != "/data" {
-		t.Errorf("got server %q, JetStream %v in %q; want nats-0, true in /data", opts.ServerName, opts.JetStream, opts.StoreDir)
+		t.Errorf("got server %q, JetStream %v in %q; want nats-0, true in /data", opts.ServerName, opts.JetStream,
+			opts.StoreDir)
 	}
 	if !opts.SyncAlways {
 		t.Errorf("sync_interval: got %s, want always, or a power cut takes what was answered with 2xx", opts.SyncInterval)
 	}
-	if want := string(read(t, "../../deploy/compose/alive.sh")); find(t, objects, "ConfigMap/nats").Data["alive.sh"] != want {
+	if want := string(read(t, "../../deploy/compose/alive.sh")); find(t, objects,
+		"ConfigMap/nats").Data["alive.sh"] != want {
 		t.Error("alive.sh is not the one of deploy/compose, which the fault suite runs")
 	}
 	// A server whose stream cannot be stored is told by plain /healthz alone.
 	c := nats.Spec.Template.Spec.Containers[0]
-	if c.Readiness.HTTPGet.Path != "/healthz" || !slices.Equal(c.Liveness.Exec.Command, []string{"sh", "/etc/nats/alive.sh"}) {
+	if c.Readiness.HTTPGet.Path != "/healthz" ||
+		!slices.Equal(c.Liveness.Exec.Command, []string{"sh", "/etc/nats/alive.sh"}) {
 		t.Errorf("probes: got %+v and %+v", c.Readiness, c.Liveness)
 	}
-	size, err := strconv.ParseInt(strings.TrimSuffix(nats.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests["storage"], "Gi"), 10, 64)
+	size, err := strconv.ParseInt(strings.TrimSuffix(nats.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests["storage"],
+		"Gi"), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if opts.JetStreamMaxStore <= 0 || opts.JetStreamMaxStore > size<<30*9/10 {
-		t.Errorf("max_file_store: got %d bytes, want at most nine tenths of the volume of %d GiB", opts.JetStreamMaxStore, size)
+		t.Errorf("max_file_store: got %d bytes, want at most nine tenths of the volume of %d GiB",
+			opts.JetStreamMaxStore, size)
 	}
 	var routes []string
 	for _, r := range opts.Routes {
@@ -359,6 +369,7 @@ func TestDeployNATS(t *testing.T) {
 		want = append(want, fmt.Sprintf("nats-%d.nats:6222", i))
 	}
 	if !slices.Equal(routes, want) || !opts.Cluster.NoAdvertise {
-		t.Errorf("routes: got %q, advertised %v; want %q, and addresses of pods not advertised", routes, !opts.Cluster.NoAdvertise, want)
+		t.Errorf("routes: got %q, advertised %v; want %q, and addresses of pods not advertised", routes,
+			!opts.Cluster.NoAdvertise, want)
 	}
 }

@@ -43,7 +43,8 @@ func TestDockerfiles(t *testing.T) {
 		for _, want := range []string{
 			"\nUSER 65532:65532\n", "\nHEALTHCHECK ", `"-health"]`, "\nENTRYPOINT [", "\nEXPOSE ",
 			"org.opencontainers.image.title=", "org.opencontainers.image.description=", "org.opencontainers.image.source=",
-			"org.opencontainers.image.licenses=", `org.opencontainers.image.version="$VERSION"`, `org.opencontainers.image.revision="$REVISION"`,
+			"org.opencontainers.image.licenses=", `org.opencontainers.image.version="$VERSION"`,
+			`org.opencontainers.image.revision="$REVISION"`,
 		} {
 			if !strings.Contains(final, want) {
 				t.Errorf("%s: the last stage lacks %s", name, strings.TrimSpace(want))
@@ -100,13 +101,14 @@ func TestComposeFile(t *testing.T) {
 	for name, s := range file.Services {
 		once := s.Restart == "no"
 		for what, ok := range map[string]bool{
-			"a pinned image":                   strings.Contains(s.Image, "${HERALD_VERSION") || pinnedTag.MatchString(s.Image),
-			"restart: unless-stopped, or no":   once || s.Restart == "unless-stopped",
-			"read_only":                        s.ReadOnly,
-			"cap_drop: ALL":                    slices.Contains(s.CapDrop, "ALL"),
-			"no-new-privileges":                slices.Contains(s.SecurityOpt, "no-new-privileges:true"),
-			"no privileges":                    !s.Privileged && s.NetworkMode != "host",
-			"limits of memory, cpus and pids":  s.Deploy.Resources.Limits["memory"] != nil && s.Deploy.Resources.Limits["cpus"] != nil && s.Deploy.Resources.Limits["pids"] != nil,
+			"a pinned image":                 strings.Contains(s.Image, "${HERALD_VERSION") || pinnedTag.MatchString(s.Image),
+			"restart: unless-stopped, or no": once || s.Restart == "unless-stopped",
+			"read_only":                      s.ReadOnly,
+			"cap_drop: ALL":                  slices.Contains(s.CapDrop, "ALL"),
+			"no-new-privileges":              slices.Contains(s.SecurityOpt, "no-new-privileges:true"),
+			"no privileges":                  !s.Privileged && s.NetworkMode != "host",
+			"limits of memory, cpus and pids": s.Deploy.Resources.Limits["memory"] != nil &&
+				s.Deploy.Resources.Limits["cpus"] != nil && s.Deploy.Resources.Limits["pids"] != nil,
 			"never pulled, if built here":      s.Build == nil || s.PullPolicy == "never",
 			"a health check, here or in image": once || s.Build != nil || s.Healthcheck != nil,
 		} {
@@ -125,7 +127,8 @@ func TestComposeFile(t *testing.T) {
 			}
 		}
 		for variable, value := range s.Environment {
-			if secret := strings.Contains(variable, "PASSWORD") || strings.Contains(variable, "SECRET") || strings.Contains(variable, "API_KEY"); secret &&
+			if secret := strings.Contains(variable, "PASSWORD") || strings.Contains(variable, "SECRET") ||
+				strings.Contains(variable, "API_KEY"); secret &&
 				value != "${"+variable+":-}" && !strings.HasSuffix(variable, "_FILE") {
 				t.Errorf("%s: %s has a default value: %q", name, variable, value)
 			}
@@ -142,10 +145,13 @@ func TestComposeFile(t *testing.T) {
 	if !file.Networks["broker"].Internal {
 		t.Error("NATS' network has a way out")
 	}
-	if conf := string(read(t, "../../deploy/compose/nats.conf")); !regexp.MustCompile(`(?m)^\s*sync_interval: always$`).MatchString(conf) {
+	if conf := string(read(t, "../../deploy/compose/nats.conf")); !regexp.MustCompile(
+		`(?m)^\s*sync_interval: always$`).MatchString(conf) {
 		t.Error("nats.conf: want sync_interval: always; one server alone must not acknowledge what a power cut can take")
 	}
-	if check := fmt.Sprint(file.Services["nats"].Healthcheck["test"]); !strings.Contains(check, "alive.sh") || !strings.HasSuffix(check, "/healthz]") {
-		t.Errorf("nats: the health check is %q; want NATS' plain /healthz, which alone names a stream that cannot be stored, and alive.sh", check)
+	if check := fmt.Sprint(file.Services["nats"].Healthcheck["test"]); !strings.Contains(check, "alive.sh") ||
+		!strings.HasSuffix(check, "/healthz]") {
+		t.Errorf("nats: the health check is %q; want NATS' plain /healthz, which alone names a stream that cannot be "+
+			"stored, and alive.sh", check)
 	}
 }

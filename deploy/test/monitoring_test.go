@@ -131,7 +131,8 @@ func TestDashboards(t *testing.T) {
 	const want = source
 	for file, d := range dashboards(t) {
 		if d.UID != "" || d.Title == "" {
-			t.Errorf("%s: got the uid %q and the title %q; want a title, and no uid: it would replace somebody else's dashboard", file, d.UID, d.Title)
+			t.Errorf("%s: got the uid %q and the title %q; want a title, and no uid: it would replace somebody else's dashboard",
+				file, d.UID, d.Title)
 		}
 		var variables []string
 		for _, v := range d.Templating.List {
@@ -161,7 +162,8 @@ func TestDashboards(t *testing.T) {
 			if p.Type == "row" {
 				continue
 			}
-			if p.Title == "" || p.Description == "" || p.FieldConfig.Defaults.Unit == "" || p.Datasource.UID != want || len(p.Targets) == 0 {
+			if p.Title == "" || p.Description == "" || p.FieldConfig.Defaults.Unit == "" || p.Datasource.UID != want ||
+				len(p.Targets) == 0 {
 				t.Errorf("%s: want a title, a description, a unit, the data source %q and a query", at, want)
 			}
 			refs := map[string]bool{}
@@ -170,7 +172,8 @@ func TestDashboards(t *testing.T) {
 					t.Errorf("%s: query %q: want an expression, a name of its own and the data source %q", at, q.RefID, want)
 				}
 				refs[q.RefID] = true
-				for _, m := range regexp.MustCompile(`\b(?:herald|process|go)_[a-z0-9_]+(\{[^}]*\})?`).FindAllStringSubmatch(inStrings.ReplaceAllString(q.Expr, ""), -1) {
+				for _, m := range regexp.MustCompile(`\b(?:herald|process|go)_[a-z0-9_]+(\{[^}]*\})?`).FindAllStringSubmatch(
+					inStrings.ReplaceAllString(q.Expr, ""), -1) {
 					if !strings.Contains(m[1], "{") {
 						t.Errorf("%s: query %q asks for all of %s; want {%s}", at, q.RefID, m[0], chosen)
 					}
@@ -226,7 +229,8 @@ func TestAlertsAskForLabelsThatExist(t *testing.T) {
 	for _, c := range proto.CloseCodes() {
 		known[`code="`+c.String()+`"`] = true
 	}
-	for _, status := range []string{proto.StatusStored, proto.StatusDuplicate, proto.StatusSent, proto.StatusFailed, proto.StatusInvalid} {
+	for _, status := range []string{proto.StatusStored, proto.StatusDuplicate, proto.StatusSent, proto.StatusFailed,
+		proto.StatusInvalid} {
 		known[`status="`+status+`"`] = true
 	}
 	asked := 0

@@ -20,7 +20,8 @@ import (
 // The permissions that README.md names are enough: a whole Herald, with its console,
 // works on a NATS that grants nothing else, and is never refused anything.
 func TestNATSPermissions(t *testing.T) {
-	block := regexp.MustCompile(`(?s)  authorization \{ users: \[\{.*?\n  \}\] \}\n`).FindString(string(read(t, "../../deploy/README.md")))
+	block := regexp.MustCompile(`(?s)  authorization \{ users: \[\{.*?\n  \}\] \}\n`).FindString(
+		string(read(t, "../../deploy/README.md")))
 	if block == "" {
 		t.Fatal("README.md has no permissions")
 	}
@@ -50,7 +51,8 @@ func TestNATSPermissions(t *testing.T) {
 	}
 	port := proctest.FreePort(t)
 	base := "http://127.0.0.1:" + port
-	env := []string{"HERALD_NATS_URL=" + strings.Replace(nats.ClientURL(), "nats://", "nats://herald:s3cret-of-this-test@", 1), "HERALD_API_KEY=" + "hk_4c0f9a7d2be61853a7d0"}
+	env := []string{"HERALD_NATS_URL=" + strings.Replace(nats.ClientURL(), "nats://", "nats://herald:s3cret-of-this-test@",
+		1), "HERALD_API_KEY=" + "hk_4c0f9a7d2be61853a7d0"}
 	p := start(t, "allinone", dir, env, "-listen", "127.0.0.1:"+port, "-ops-listen", "", "-log-level", "debug")
 	p.WaitFor("is ready")
 
@@ -84,18 +86,22 @@ func TestNATSPermissions(t *testing.T) {
 		return string(b)
 	}
 	var session struct{ CSRF string }
-	if err := json.Unmarshal([]byte(call("POST", "login", fmt.Sprintf(`{"user":%q,"password":%q}`, found[1], found[2]))), &session); err != nil {
+	if err := json.Unmarshal([]byte(call("POST", "login", fmt.Sprintf(`{"user":%q,"password":%q}`, found[1], found[2]))),
+		&session); err != nil {
 		t.Fatal(err)
 	}
 	csrf = session.CSRF
 	call("POST", "publish", `{"channel":"a","data":"gnu"}`)
-	natstest.Eventually(t, 30*time.Second, "the message to be in the log", func() bool { return strings.Contains(call("GET", "log?q=gnu", ""), "console:admin") })
-	for _, path := range []string{"overview", "connections", "channels", "addresses", "refusals", "settings", "keys", "apps", "users", "audit"} {
+	natstest.Eventually(t, 30*time.Second, "the message to be in the log",
+		func() bool { return strings.Contains(call("GET", "log?q=gnu", ""), "console:admin") })
+	for _, path := range []string{"overview", "connections", "channels", "addresses", "refusals", "settings", "keys",
+		"apps", "users", "audit"} {
 		call("GET", path, "")
 	}
 	call("POST", "keys", `{"name":"shop","channels":["a"]}`)
 	call("PUT", "settings/max-connections-per-ip", `{"value":"100"}`)
-	if status, body := proctest.Post(t, base+"/v1/channels/a", "hk_4c0f9a7d2be61853a7d0", "application/json", "1"); status != http.StatusOK {
+	if status, body := proctest.Post(t, base+"/v1/channels/a", "hk_4c0f9a7d2be61853a7d0", "application/json",
+		"1"); status != http.StatusOK {
 		t.Errorf("publish: got %d %s", status, body)
 	}
 	p.Stop(30 * time.Second)

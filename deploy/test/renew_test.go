@@ -34,8 +34,10 @@ func certify(t testing.TB, dir string, serial int64) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "nats"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -46,7 +48,8 @@ func certify(t testing.TB, dir string, serial int64) {
 		t.Fatal(err)
 	}
 	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
-	for name, b := range map[string][]byte{"ca.crt": public, "tls.crt": public, "tls.key": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})} {
+	for name, b := range map[string][]byte{"ca.crt": public, "tls.crt": public,
+		"tls.key": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})} {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +68,8 @@ func TestRenewedCertificate(t *testing.T) {
 	here := strings.NewReplacer("/etc/nats-tls", dir, "/run/nats", dir)
 	certify(t, dir, 1)
 	port := proctest.FreePort(t)
-	conf := fmt.Sprintf("listen: \"127.0.0.1:%s\"\npid_file: %q\n%s", port, dir+"/nats.pid", here.Replace(config.Data["security.conf"]))
+	conf := fmt.Sprintf("listen: \"127.0.0.1:%s\"\npid_file: %q\n%s", port, dir+"/nats.pid",
+		here.Replace(config.Data["security.conf"]))
 	if err := os.WriteFile(dir+"/nats.conf", []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +85,8 @@ func TestRenewedCertificate(t *testing.T) {
 		}
 	}
 	connect := func() (*nats.Conn, int64, error) {
-		nc, err := nats.Connect("tls://127.0.0.1:"+port, nats.RootCAs(dir+"/ca.crt"), nats.ClientCert(dir+"/tls.crt", dir+"/tls.key"))
+		nc, err := nats.Connect("tls://127.0.0.1:"+port, nats.RootCAs(dir+"/ca.crt"),
+			nats.ClientCert(dir+"/tls.crt", dir+"/tls.key"))
 		if err != nil {
 			return nil, 0, err
 		}
