@@ -9,7 +9,7 @@ import { suite, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import WebSocket from "ws";
 import { at, certificate, console_, details, dialog, door, findings, folder, freePort, go, heading, PAGES, rows, signIn } from "./console.js";
-import { browser, herald, open, state, until } from "./herald.js";
+import { herald, open, state, tab, until } from "./herald.js";
 import { parts } from "./parts.js";
 
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
@@ -63,9 +63,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
 
   test("a console that is not ready yet is asked again", { timeout: 300_000 }, async (t) => {
     const server = await herald(t);
-    const context = await (await browser()).newContext();
-    t.after(() => context.close());
-    const page = await context.newPage();
+    const page = await tab(t);
     let refused = 0;
     await page.route("**/admin/api/session", (route) => (refused++ < 2
       ? route.fulfill({ status: 503, contentType: "application/problem+json", body: '{"title":"Not now","detail":"NATS does not answer"}' })

@@ -30,7 +30,7 @@ async function screenshot(page, name) {
   await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
 }
 
-suite("the page at /", { timeout: 180_000 }, () => {
+suite("the page at /", { timeout: 600_000 }, () => {
   for (const secure of [false, true]) {
     test(`a notify becomes a toast and a row, over ${secure ? "https and wss" : "http and ws"}`, async (t) => {
       const server = await herald(t, { secure });

@@ -6,10 +6,10 @@ import { suite, test } from "node:test";
 import WS from "ws";
 import { connect } from "../client/herald.js";
 import { memory } from "./gateway.js";
-import { browser, herald, module, until } from "./herald.js";
+import { herald, module, tab, until } from "./herald.js";
 
 for (const transport of ["websocket", "sse"]) {
-  suite(`herald.js over ${transport}`, { timeout: 180_000 }, () => {
+  suite(`herald.js over ${transport}`, { timeout: 600_000 }, () => {
     const join = (t, server, options) => {
       const client = connect(`${server.origin}/ws`, { WebSocket: WS, transport, ...options });
       t.after(() => client.close());
@@ -122,7 +122,7 @@ for (const transport of ["websocket", "sse"]) {
 }
 
 // Both read the stream by fetch() or XMLHttpRequest, so that they can send a token as a header.
-suite("event sources of others", { timeout: 180_000 }, () => {
+suite("event sources of others", { timeout: 600_000 }, () => {
   const clients = {
     "@microsoft/fetch-event-source": ({ url, token }) => import("/lib/client.js").then(({ fetchEventSource }) => {
       fetchEventSource(url, {
@@ -146,9 +146,7 @@ suite("event sources of others", { timeout: 180_000 }, () => {
     test(name, async (t) => {
       const { origin } = await module(t, name);
       const server = await herald(t, { settings: { HERALD_ALLOWED_ORIGINS: origin } });
-      const context = await (await browser()).newContext();
-      t.after(() => context.close());
-      const page = await context.newPage();
+      const page = await tab(t);
       const urls = [];
       page.on("request", (request) => urls.push(request.url()));
       await page.goto(origin);

@@ -5,19 +5,17 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { suite, test } from "node:test";
 import WS from "ws";
-import { browser, herald, until } from "./herald.js";
+import { herald, tab, until } from "./herald.js";
 
 // Long enough for every client to compress it.
 const subscribe = JSON.stringify({ type: "subscribe", channels: Array.from({ length: 90 }, (_, i) => `public.channel.${i}`) });
 
-suite("compressed messages", { timeout: 180_000 }, () => {
+suite("compressed messages", { timeout: 600_000 }, () => {
   test("a browser and the ws library get and send them", async (t) => {
     const server = await herald(t);
     const url = `${server.origin.replace("http", "ws")}/ws?channel=public.text`;
 
-    const context = await (await browser()).newContext();
-    t.after(() => context.close());
-    const page = await context.newPage();
+    const page = await tab(t);
     await page.goto(`${server.origin}/favicon.ico`);
     await page.evaluate(({ url, subscribe }) => {
       globalThis.received = [];

@@ -5,18 +5,16 @@ import assert from "node:assert/strict";
 import http from "node:http";
 import net from "node:net";
 import { suite, test } from "node:test";
-import { browser, entries, herald, open, site, state, until } from "./herald.js";
+import { entries, herald, open, site, state, tab, until } from "./herald.js";
 
-suite("a page of another origin", { timeout: 180_000 }, () => {
+suite("a page of another origin", { timeout: 600_000 }, () => {
   test("the page's own snippet receives there, once it is allowed", async (t) => {
     const files = { "/favicon.ico": "" };
     const { origin } = await site(t, files);
     const server = await herald(t, { settings: { HERALD_ALLOWED_ORIGINS: "http://127.0.0.1:*" } });
     const { page: demo } = await open(t, server, "/?channel=broadcast&channel=public.>");
     files["/"] = `<!doctype html><title>mine</title>${await demo.locator("#snippet").textContent()}`;
-    const context = await (await browser()).newContext();
-    t.after(() => context.close());
-    const page = await context.newPage();
+    const page = await tab(t);
     const lines = [];
     page.on("console", (line) => lines.push(line.text()));
     page.on("pageerror", (err) => lines.push(String(err)));
@@ -32,9 +30,7 @@ suite("a page of another origin", { timeout: 180_000 }, () => {
       const { origin } = await site(t, { "/": "<!doctype html><title>mine</title>" });
       const another = await site(t, { "/": "<!doctype html><title>another</title>" });
       const server = await herald(t, { settings: { HERALD_ALLOWED_ORIGINS: origin } });
-      const context = await (await browser()).newContext();
-      t.after(() => context.close());
-      const page = await context.newPage();
+      const page = await tab(t);
       await page.goto(origin);
       const received = page.evaluate(async ({ home, transport, token }) => {
         const { connect } = await import(`${home}/client/herald.js`);
@@ -57,7 +53,7 @@ suite("a page of another origin", { timeout: 180_000 }, () => {
   }
 });
 
-suite("a folder of a proxy", { timeout: 180_000 }, () => {
+suite("a folder of a proxy", { timeout: 600_000 }, () => {
   test("page and client work there, over both transports", async (t) => {
     const server = await herald(t);
     const port = Number(new URL(server.origin).port);

@@ -22,10 +22,10 @@ assert.ok(existsSync(BIN), `HERALD_BIN says ${BIN}, but there is no such file.`)
 
 const run = promisify(execFile);
 
-/** Longer than any suite may take: who waits on would keep the process alive for ever. */
-const patience = 300_000;
+/** Less than any suite may take, so that a test that fails says what it waited for. */
+const patience = 120_000;
 
-/** Asks again and again until the answer is truthy; the test's timeout ends it otherwise. */
+/** Asks again and again until the answer is truthy. */
 export async function until(ask) {
   for (const end = Date.now() + patience; Date.now() < end;) {
     const answer = await ask();
@@ -129,6 +129,7 @@ export async function herald(t, { secure = false, file = secure, settings = {}, 
 
   /** Lets it say goodbye to its clients. */
   async function stop() {
+    assert.equal(child.exitCode ?? child.signalCode, null, `herald ended by itself:\n${output}`);
     child.kill("SIGTERM");
     await once(child, "exit");
   }
@@ -233,12 +234,18 @@ export function browser() {
   return launched;
 }
 
-/** Opens a page that must stay without complaint: no console error, no exception, no violation of the policy. */
-export async function open(t, server, path = "/", { script, ...options } = {}) {
-  const context = await (await browser()).newContext({ ignoreHTTPSErrors: true, ...options });
+/** An empty page of a browser without any past. */
+export async function tab(t, options = {}) {
+  const context = await (await browser()).newContext(options);
   t.after(() => context.close());
   const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(60_000);
+  return page;
+}
+
+/** Opens a page that must stay without complaint: no console error, no exception, no violation of the policy. */
+export async function open(t, server, path = "/", { script, ...options } = {}) {
+  const page = await tab(t, { ignoreHTTPSErrors: true, ...options });
   if (script) await page.addInitScript(script);
   const complaints = [];
   page.on("pageerror", (err) => complaints.push(String(err)));

@@ -8,7 +8,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { suite, test } from "node:test";
 import Echo from "laravel-echo";
-import { browser, herald, until } from "./herald.js";
+import { herald, tab, until } from "./herald.js";
 
 const require = createRequire(import.meta.url);
 const PusherJS = require("pusher-js");
@@ -49,7 +49,7 @@ async function follow(client, name) {
 
 const events = (got) => got.filter(([event]) => !event.startsWith("pusher:"));
 
-suite("Pusher", { timeout: 120_000 }, () => {
+suite("Pusher", { timeout: 600_000 }, () => {
   test("the server SDK triggers, pusher-js receives, also over a restart", async (t) => {
     const all = await shop(t);
     const client = connect(t, all);
@@ -165,9 +165,7 @@ suite("Pusher", { timeout: 120_000 }, () => {
 
   test("pusher-js in Chromium, over a restart of the gateway", async (t) => {
     const all = await shop(t);
-    const context = await (await browser()).newContext({ bypassCSP: true });
-    t.after(() => context.close());
-    const page = await context.newPage();
+    const page = await tab(t, { bypassCSP: true });
     await page.goto(all.server.origin + "/");
     await page.addScriptTag({ path: require.resolve("pusher-js/dist/web/pusher.min.js") });
     await page.evaluate(([key, port]) => {

@@ -39,7 +39,7 @@ async function connect(t, { io }, url, options) {
 
 const data = (got) => got.map(([, value]) => value.data ?? value);
 
-suite("Socket.IO", { timeout: 120_000 }, () => {
+suite("Socket.IO", { timeout: 600_000 }, () => {
   for (const client of clients) {
     for (const [way, transports] of Object.entries(ways)) {
       test(`socket.io-client ${client.version}, ${way}: a POST arrives, also over a restart`, async (t) => {
@@ -124,11 +124,12 @@ suite("Socket.IO", { timeout: 120_000 }, () => {
     const server = await herald(t);
     const { page, complaints } = await open(t, server, "/", { bypassCSP: true });
     await page.addScriptTag({ path: require.resolve("socket.io-client/dist/socket.io.js") });
-    await page.evaluate(() => new Promise((done) => {
+    await page.evaluate(() => {
       globalThis.got = [];
       globalThis.socket = io().on("message", ({ data }) => globalThis.got.push(data));
-      globalThis.socket.on("connect", () => globalThis.socket.io.engine.on("upgrade", done));
-    }));
+    });
+    // Either may come first: the answer to CONNECT may travel by the last poll or by the WebSocket.
+    await page.waitForFunction(() => globalThis.socket.connected && globalThis.socket.io.engine.transport.name === "websocket");
     await server.notify("hello");
     await page.waitForFunction(() => globalThis.got.length === 1);
     assert.deepEqual(await page.evaluate(() => [globalThis.got, globalThis.socket.io.engine.transport.name]), [["hello"], "websocket"]);
@@ -142,11 +143,12 @@ suite("Socket.IO", { timeout: 120_000 }, () => {
       const server = await herald(t);
       const child = spawn(python, ["-c", PYTHON, server.origin, transports], { stdio: ["ignore", "pipe", "inherit"] });
       t.after(() => child.kill("SIGKILL"));
+      const ended = once(child, "close"); // its output has been read by then, which "exit" does not say
       let output = "";
       child.stdout.on("data", (chunk) => { output += chunk; });
       await until(() => output.includes("connected\n"));
       await server.notify("hello");
-      await once(child, "exit");
+      await ended;
       assert.equal(output, `connected\n{"data": "hello"}\n`);
     });
   }
@@ -159,7 +161,7 @@ client, done = socketio.Client(), threading.Event()
 def message(data):
     print(json.dumps(data), flush=True)
     done.set()
-client.connect(sys.argv[1], transports=sys.argv[2].split(","))
+client.connect(sys.argv[1], transports=sys.argv[2].split(","), wait_timeout=60)
 print("connected", flush=True)
 done.wait(60)
 client.disconnect()

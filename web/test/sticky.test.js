@@ -107,7 +107,7 @@ async function balancer(t, ports) {
   return `http://127.0.0.1:${server.address().port}`;
 }
 
-suite("without sticky sessions", { timeout: 180_000 }, () => {
+suite("without sticky sessions", { timeout: 600_000 }, () => {
   test("stock clients poll and upgrade at whichever gateway, and go on when one is killed", async (t) => {
     const first = await herald(t);
     const second = await another(t, first);

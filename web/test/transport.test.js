@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { EventSource } from "eventsource";
-import { browser, entries, herald, open, state, unreachable, until } from "./herald.js";
+import { entries, herald, open, state, tab, unreachable, until } from "./herald.js";
 
 /** Kills and stops the server under a client; every message is to come once, in order. */
 async function ordeal(server, received) {
@@ -32,14 +32,12 @@ async function ordeal(server, received) {
 
 /** A page of the server's origin with nothing of its own in it. */
 async function blank(t, server) {
-  const context = await (await browser()).newContext();
-  t.after(() => context.close());
-  const page = await context.newPage();
+  const page = await tab(t);
   await page.goto(`${server.origin}/favicon.ico`);
   return page;
 }
 
-suite("Server-Sent Events", { timeout: 180_000 }, () => {
+suite("Server-Sent Events", { timeout: 600_000 }, () => {
   test("the page takes them where WebSocket is blocked", async (t) => {
     const server = await herald(t);
     const block = () => {
@@ -129,7 +127,7 @@ suite("Server-Sent Events", { timeout: 180_000 }, () => {
   });
 });
 
-suite("a reload", { timeout: 180_000 }, () => {
+suite("a reload", { timeout: 600_000 }, () => {
   for (const transport of ["websocket", "sse"]) {
     test(`goes on from the stored id, and is told of a stream that was made anew, over ${transport}`, async (t) => {
       const server = await herald(t);
