@@ -75,6 +75,12 @@ func TestWindows(t *testing.T) {
 	cmd.Env, cmd.Dir = environment, t.TempDir()
 	h := start(t, cmd)
 	h.deliver("from Windows")
+	second := exec.Command("wine", exe, "-data", "other", "-listen", h.address)
+	second.Env, second.Dir = environment, cmd.Dir
+	if got, err := second.CombinedOutput(); err == nil || !strings.Contains(string(got),
+		"choose another one with -listen or HERALD_LISTEN, such as localhost:5001; it is a Herald: http://"+h.address) {
+		t.Errorf("a second start on the same port: got %v and\n%s", err, got)
+	}
 	h.stop()
 	h.logged(filepath.Join(cmd.Dir, "data", "herald.db"), "from Windows")
 }

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -173,7 +172,7 @@ func (d *desk) serve(ctx context.Context) error {
 			return err
 		}
 		state := "not serving: " + err.Error()
-		if errors.Is(err, syscall.EADDRINUSE) {
+		if httpx.PortTaken(err) {
 			state = fmt.Sprintf("port taken: another program has %s", d.cfg.Listen)
 		}
 		if d.say(state); state != told {
@@ -291,7 +290,7 @@ func (d *desk) key(s *serving) (string, error) {
 	defer d.keys.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	nc, err := s.broker.connect("herald-desktop")
+	nc, err := s.broker.connect("herald-desktop", s.broker.log)
 	if err != nil {
 		return "", err
 	}

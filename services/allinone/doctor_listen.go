@@ -5,12 +5,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/herald-push/herald/services/internal/httpx"
@@ -58,7 +56,7 @@ func (p *patient) port(ctx context.Context) {
 		p.fine("port %s is free: no Herald runs there now", p.cfg.Listen)
 		return
 	}
-	if !errors.Is(err, syscall.EADDRINUSE) {
+	if !httpx.PortTaken(err) {
 		p.wrong("Choose another address with -listen; ports below 1024 need privileges.", "port: %v", err)
 		return
 	}

@@ -171,7 +171,7 @@ func TestRelistenGoesBack(t *testing.T) {
 	}{
 		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: "/nowhere/cert.pem", KeyPath: key}, "/nowhere/cert.pem"},
 		{admin.Listen{Protocol: "https", Port: proctest.FreePort(t), CertPath: cert, KeyPath: cert}, "HTTPS certificate"},
-		{admin.Listen{Protocol: "http", Port: taken.Port}, "address already in use"},
+		{admin.Listen{Protocol: "http", Port: taken.Port}, "another program has the port"},
 		{admin.Listen{Protocol: "ftp", Port: "1"}, "protocol"},
 		{admin.Listen{Protocol: "http", Port: "70000"}, "1 to 65535"},
 		{admin.Listen{Protocol: "https", Port: "1"}, "certpath"},

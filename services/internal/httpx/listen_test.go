@@ -29,7 +29,7 @@ func TestServerMoves(t *testing.T) {
 	}
 	cert, key := pair(t, t.TempDir(), "a")
 	for _, c := range []struct{ address, cert, want string }{
-		{old.Addr().String(), cert, "address already in use"},
+		{old.Addr().String(), cert, "address already in use; another program has the port"},
 		{"127.0.0.1:0", cert + ".gone", cert + ".gone"},
 	} {
 		if _, err := s.Listen(c.address, c.cert, key); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -11,8 +11,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
@@ -136,7 +138,10 @@ func (s *Server) Listen(address, certFile, keyFile string) (*Listening, error) {
 	}
 	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
 	bound, err := lc.Listen(context.Background(), "tcp", address)
-	if err != nil {
+	switch {
+	case PortTaken(err):
+		return nil, fmt.Errorf("listen on %s: %w; another program has the port: stop it, or choose another one", address, err)
+	case err != nil:
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}
 	l := &Listening{s: s, l: listener{bound, s.admission}, secure: secure != nil}
@@ -150,6 +155,15 @@ func (s *Server) Listen(address, certFile, keyFile string) (*Listening, error) {
 		s.accept(l)
 	}
 	return l, nil
+}
+
+// PortTaken reports whether err, of listening, means that something else has the port.
+func PortTaken(err error) bool {
+	if runtime.GOOS == "windows" { // whose own numbers are none of package syscall's
+		var n syscall.Errno
+		return errors.As(err, &n) && (n == 10048 || n == 10013) // WSAEADDRINUSE; WSAEACCES: for it alone
+	}
+	return errors.Is(err, syscall.EADDRINUSE)
 }
 
 // accept serves what l accepts until l or the server is closed. mu is held.

@@ -1,9 +1,7 @@
 package service
 
 import (
-	"errors"
 	"log/slog"
-	"syscall"
 
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/httpx"
@@ -44,7 +42,7 @@ func (c *OpsConfig) Server(ops *telemetry.Ops, log *slog.Logger) (*httpx.Server,
 	ops.MountOps(router)
 	cfg := httpx.ServerConfig{Listen: c.Listen, MaxSockets: opsSockets}
 	s, err := httpx.NewServer(cfg, router, log)
-	if errors.Is(err, syscall.EADDRINUSE) && c.Listen == c.Default {
+	if httpx.PortTaken(err) && c.Listen == c.Default {
 		cfg.Listen = "127.0.0.1:0"
 		if s, err = httpx.NewServer(cfg, router, log); err == nil {
 			log.Debug("the port for operators is taken, so it is another one", "taken", c.Listen, "addr",
