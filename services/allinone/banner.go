@@ -35,10 +35,10 @@ func (g *greeting) write(w io.Writer) {
 	at, options := g.reach(scheme)
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nHerald %s is ready.\n\n", telemetry.BuildVersion())
-	fmt.Fprintf(&b, "  Page        %s://%s/\n", scheme, at)
-	fmt.Fprintf(&b, "  WebSocket   %s://%s/ws\n", strings.Replace(scheme, "http", "ws", 1), at)
-	fmt.Fprintf(&b, "  Network     %s\n", g.network(scheme))
-	fmt.Fprintf(&b, "  Data        %s\n", g.cfg.Data)
+	fmt.Fprintf(&b, "  Page:       %s://%s/\n", scheme, at)
+	fmt.Fprintf(&b, "  WebSocket:  %s://%s/ws\n", strings.Replace(scheme, "http", "ws", 1), at)
+	fmt.Fprintf(&b, "  Network:    %s\n", g.network(scheme))
+	fmt.Fprintf(&b, "  Data:       %s\n", g.cfg.Data)
 	key := "$HERALD_API_KEY"
 	switch {
 	case g.firstKey != "":
@@ -51,12 +51,12 @@ func (g *greeting) write(w io.Writer) {
 		if g.keyFile != "" {
 			in, key = g.keyFile, fmt.Sprintf("$(cat '%s')", g.keyFile)
 		}
-		fmt.Fprintf(&b, "  API key     the one in %s; %s\n", in, cmp.Or(g.envKey, "its messages have the sender env"))
+		fmt.Fprintf(&b, "  API key:    the one in %s; %s\n", in, cmp.Or(g.envKey, "its messages have the sender env"))
 	case len(g.keys) == 0:
-		fmt.Fprint(&b, "  API keys    none that is valid; make one: herald keys add NAME\n")
+		fmt.Fprint(&b, "  API keys:   none that is valid; make one: herald keys add NAME\n")
 	default:
 		fmt.Fprintf(&b,
-			"  API keys    %s: each was shown when it was made; a lost one is replaced by: herald keys rotate NAME\n",
+			"  API keys:   %s: each was shown when it was made; a lost one is replaced by: herald keys rotate NAME\n",
 			strings.Join(g.keys, ", "))
 	}
 	g.console(&b, scheme, at)
@@ -90,9 +90,9 @@ func (g *greeting) console(b *strings.Builder, scheme, at string) {
 		if _, port, err := net.SplitHostPort(httpx.Reach(g.addr.String())); err == nil && everywhere(g.addr) {
 			at = net.JoinHostPort("localhost", port)
 		}
-		fmt.Fprintf(b, "  Console     %s://%s/admin/ from this machine; -console on opens it for others\n", scheme, at)
+		fmt.Fprintf(b, "  Console:    %s://%s/admin/ from this machine; -console on opens it for others\n", scheme, at)
 	default:
-		fmt.Fprintf(b, "  Console     %s://%s/admin/\n", scheme, at)
+		fmt.Fprintf(b, "  Console:    %s://%s/admin/\n", scheme, at)
 	}
 	if g.firstPassword != "" {
 		fmt.Fprintf(b, "              user %s, password %s\n", g.firstUser, g.firstPassword)
@@ -117,7 +117,7 @@ func (a *announcement) announce(user, password string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.greeted {
-		fmt.Fprintf(a.out, "\n  Console     user %s, password %s\n              Keep it: it is shown this once.\n",
+		fmt.Fprintf(a.out, "\n  Console:    user %s, password %s\n              Keep it: it is shown this once.\n",
 			user, password)
 		return
 	}

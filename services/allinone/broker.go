@@ -194,13 +194,13 @@ func writeAddress(path string, a address) error {
 
 // connect gives a service its own connection. A NATS elsewhere may be away
 // then: Herald answers all the same, alive and not ready.
-func (b *broker) connect(name string) (*nats.Conn, error) {
+func (b *broker) connect(name string, log *slog.Logger) (*nats.Conn, error) {
 	if b.embedded == nil {
 		cfg := b.elsewhere
 		cfg.Name = name
-		return natsx.Attach(cfg, b.log)
+		return natsx.Attach(cfg, log)
 	}
-	return natsx.Attach(natsx.Config{Name: name}, b.log, b.embedded.InProcess())
+	return natsx.Attach(natsx.Config{Name: name}, log, b.embedded.InProcess())
 }
 
 // stores is the embedded NATS's own word whether it can store; nil if NATS is
@@ -213,10 +213,14 @@ func (b *broker) stores() func() error {
 }
 
 // prepare declares the embedded stream and key bucket before the services
-// start, so that none has to wait for another. Elsewhere ingest does it, and
-// also here while nothing can be stored.
+// start, so that none has to wait for another. Elsewhere it makes the bucket alone,
+// if NATS answers. Ingest does what is left, also here while nothing can be stored.
 func (b *broker) prepare(ctx context.Context, cfg Config) error {
-	if b.embedded == nil || b.embedded.Fault() != nil {
+	if b.embedded == nil {
+		b.makeKeys(ctx, cfg)
+		return nil
+	}
+	if b.embedded.Fault() != nil {
 		return nil
 	}
 	err := b.declare(ctx, cfg)
@@ -230,8 +234,24 @@ func (b *broker) prepare(ctx context.Context, cfg Config) error {
 	return err
 }
 
+// makeKeys makes the key bucket in a NATS elsewhere, as ingest would a moment later.
+func (b *broker) makeKeys(ctx context.Context, cfg Config) {
+	nc, err := b.connect("herald-start", slog.New(slog.DiscardHandler))
+	if err != nil {
+		return // the services' own connections log that
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil || !nc.IsConnected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // a start does not wait long for a NATS that hangs
+	defer cancel()
+	_, _ = keystore.Make(ctx, js, cfg.Ingest.Replicas) // ingest tries again, and logs
+}
+
 func (b *broker) declare(ctx context.Context, cfg Config) error {
-	nc, err := b.connect("herald-start")
+	nc, err := b.connect("herald-start", b.log)
 	if err != nil {
 		return err
 	}
@@ -255,7 +275,7 @@ func (b *broker) declare(ctx context.Context, cfg Config) error {
 // where they cannot be read. env says what the key secret is where it is, or was,
 // a stored one; it is empty where the secret is none of these.
 func (b *broker) keyNames(ctx context.Context, secret string) (names []string, env string) {
-	nc, err := b.connect("herald-start")
+	nc, err := b.connect("herald-start", b.log)
 	if err != nil {
 		return nil, ""
 	}

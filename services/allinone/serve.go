@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/herald-push/herald/services/admin"
@@ -91,9 +91,8 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 		MaxPerAddress: cfg.Gateway.PerAddress(), Proxies: cfg.Ingest.TrustedProxies, Hosts: cfg.Ingest.Hosts,
 		Words: gateway.Words,
 	}, router, log)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%w; another program has the port: stop it, or choose another one with -listen or "+
-			"HERALD_LISTEN, such as localhost:5001", err)
+	if httpx.PortTaken(err) {
+		return portTaken(ctx, cfg, err)
 	}
 	if err != nil {
 		return err
@@ -126,8 +125,8 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 
 	var firstKey atomic.Pointer[string]
 	firstUser := announcement{out: std.out}
-	connect := func(name string) (*nats.Conn, error) {
-		nc, err := broker.connect("herald-" + name)
+	connect := func(name string, log *slog.Logger) (*nats.Conn, error) {
+		nc, err := broker.connect("herald-"+name, log)
 		if err == nil {
 			broker.onClose(nc.Close)
 		}
@@ -136,7 +135,8 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 	if err := broker.prepare(ctx, cfg); err != nil {
 		return errors.Join(err, server.Close())
 	}
-	settingsConn, err := connect("settings")
+	all := &voices{}
+	settingsConn, err := connect("settings", all.of("settings", log))
 	if err != nil {
 		return errors.Join(err, server.Close())
 	}
@@ -148,33 +148,34 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 	var console *admin.Service
 	for _, part := range []struct {
 		name string
-		make func(nc *nats.Conn) error
+		make func(nc *nats.Conn, log *slog.Logger) error
 	}{
-		{"ingest", func(nc *nats.Conn) (err error) {
+		{"ingest", func(nc *nats.Conn, log *slog.Logger) (err error) {
 			in, err = ingest.New(ctx, cfg.Ingest, ingest.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops,
 				Tracer: tracer, Store: broker.stores(), Settings: changing,
 				Announce: func(secret string) { firstKey.Store(&secret) }})
 			return err
 		}},
-		{"gateway", func(nc *nats.Conn) (err error) {
+		{"gateway", func(nc *nats.Conn, log *slog.Logger) (err error) {
 			gw, err = gateway.New(ctx, cfg.Gateway, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops,
 				Pages: web.FS, Tracer: tracer, Index: in.Index(), Admission: server.Admission(), Settings: changing})
 			return err
 		}},
-		{"logger", func(nc *nats.Conn) (err error) {
+		{"logger", func(nc *nats.Conn, log *slog.Logger) (err error) {
 			lg, err = logger.New(ctx, cfg.Logger, logger.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops,
 				Optional: true, Settings: changing})
 			return err
 		}},
-		{"admin", func(nc *nats.Conn) (err error) {
+		{"admin", func(nc *nats.Conn, log *slog.Logger) (err error) {
 			console, err = admin.New(ctx, cfg.Admin, admin.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops,
 				Pages: web.FS, Single: true, Listener: moves, Announce: firstUser.announce})
 			return err
 		}},
 	} {
-		nc, err := connect(part.name)
+		log := all.of(part.name, log)
+		nc, err := connect(part.name, log)
 		if err == nil {
-			err = part.make(nc)
+			err = part.make(nc, log)
 		}
 		if err != nil {
 			return errors.Join(err, server.Close())
@@ -219,6 +220,16 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 		parts = append([]lifecycle.Part{{Name: "ops", Run: operators.Run}}, parts...) // it tells how the others stop
 	}
 	return lifecycle.Run(ctx, log, cfg.Gateway.DrainDelay+cfg.Ingest.Drain+stopTimeout, parts...)
+}
+
+// portTaken is the error of a start whose port something else has: how to choose another,
+// and where the Herald is that has it.
+func portTaken(ctx context.Context, cfg Config, err error) error {
+	err = fmt.Errorf("%w with -listen or HERALD_LISTEN, such as localhost:5001", err)
+	if page := runningPage(ctx, cfg); page != "" {
+		return fmt.Errorf("%w; it is a Herald: %s", err, page)
+	}
+	return err
 }
 
 // awaitReady waits until every service is ready; false means that ctx ended.
