@@ -67,7 +67,7 @@ func (s *Service) servePage(w http.ResponseWriter, r *http.Request, name string)
 	h.Set("Content-Type", contentType)
 	h.Set("Vary", "Accept-Encoding")
 	tag := fmt.Sprintf("%x", sha256.Sum256(b))
-	if takesGzip(r) {
+	if httpx.TakesGzip(r) {
 		h.Set("Content-Encoding", "gzip")
 		tag += "-gzip"
 		b = s.compressed(tag, b)
@@ -88,16 +88,4 @@ func (s *Service) compressed(tag string, b []byte) []byte {
 	_ = z.Close()
 	s.gzipped.Store(tag, out.Bytes())
 	return out.Bytes()
-}
-
-// takesGzip reads Accept-Encoding (RFC 9110 section 12.5.3). A weight of zero is
-// a refusal.
-func takesGzip(r *http.Request) bool {
-	for _, part := range strings.Split(r.Header.Get("Accept-Encoding"), ",") {
-		coding, weight, _ := strings.Cut(strings.ReplaceAll(part, " ", ""), ";q=")
-		if strings.EqualFold(coding, "gzip") {
-			return strings.Trim(weight, "0.") != "" || weight == ""
-		}
-	}
-	return false
 }

@@ -32,7 +32,7 @@ type apps struct {
 // its keys are asked for in apps.known.
 type app struct {
 	id, prefix string
-	words      [2]*wording     // of protocol 5, and of later ones
+	words      [2]frames       // of protocol 5, and of later ones
 	principal  *auth.Principal // of every client
 	known      *pusher.Apps
 
@@ -101,7 +101,7 @@ func (a *apps) of(e *pusher.Entry) *app {
 			id: e.ID, prefix: e.Prefix, known: a.known, clients: map[*session]struct{}{}, channels: map[string]int{},
 			principal: &auth.Principal{Name: e.Name, Channels: []string{e.Pattern()}},
 		}
-		found.words = pusherWords(&pusher.App{ID: e.ID, Prefix: e.Prefix})
+		found.words = pusherWords(&pusher.App{ID: e.ID, Prefix: e.Prefix}, a.s.deflate)
 		a.running[e.ID] = found
 	}
 	return found

@@ -122,7 +122,8 @@ func (c *Config) Settings() []config.Setting {
 			Help: "bytes that may wait for one client before it is closed as too slow", Kind: config.Bytes,
 			Into: &c.MaxQueueBytes},
 		{Flag: "compress-above", Env: "HERALD_COMPRESS_ABOVE",
-			Help: "bytes from which on a message is compressed for WebSocket clients that offer permessage-deflate; 0: none is",
+			Help: "bytes from which on a message is compressed for WebSocket clients that offer permessage-deflate, " +
+				"and from 1024 on an answer to Socket.IO clients that poll; 0: nothing is",
 			Kind: config.Bytes, Into: &c.CompressAbove},
 		{Flag: "recent-messages", Env: "HERALD_RECENT_MESSAGES",
 			Help: "messages kept in memory for clients that come back", Into: &c.RecentMessages},

@@ -13,7 +13,7 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 )
 
-var asEvent = hub.NewEncoding(1, func(m *hub.Message) []byte { return sse.Message(m.ID, m.Body) })
+var asEvent = hub.NewEncoding(slotEvent, func(m *hub.Message) []byte { return sse.Message(m.ID, m.Body) })
 
 // inEvents words everything as Server-Sent Events.
 var inEvents = &wording{

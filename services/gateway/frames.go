@@ -9,9 +9,19 @@ import (
 	"github.com/herald-push/herald/services/gateway/internal/ws"
 )
 
+// Slots of hub.Encoding: one for each way in which a message becomes bytes.
+const (
+	slotFrame = iota
+	slotFrameDeflated
+	slotEvent
+	slotPusher // of all apps, since no two have the same channels
+	slotPusherDeflated
+	slotSocketIO // and nine more: see socketSlot
+)
+
 // inFrames is the wording of Herald's own WebSocket protocol: JSON in text frames,
 // as PROTOCOL.md describes it.
-var inFrames = &wording{
+var inFrames = wording{
 	format: &conn.Format{Name: conn.WebSocket.Name, Heartbeat: conn.WebSocket.Heartbeat,
 		Goodbye: conn.WebSocket.Goodbye, Subprotocol: proto.Subprotocol},
 	parse:    proto.ParseClientFrame,
@@ -24,7 +34,7 @@ var inFrames = &wording{
 	moved:    func(id string) []byte { return controlFrame(proto.Position{Type: proto.FramePosition, ID: id}) },
 }
 
-var asFrame = hub.NewEncoding(0, func(m *hub.Message) []byte { return ws.Encode(ws.Text, m.Body) })
+var asFrame = hub.NewEncoding(slotFrame, func(m *hub.Message) []byte { return ws.Encode(ws.Text, m.Body) })
 
 func controlFrame(frame any) []byte {
 	b, err := proto.Marshal(frame)
@@ -34,28 +44,10 @@ func controlFrame(frame any) []byte {
 	return ws.Encode(ws.Text, b)
 }
 
-// frames are the wordings of WebSocket clients. They differ in whether messages
-// may be compressed. Control frames never are: they are small, and each is for one
-// client.
+// frames are the wordings of the clients of one dialect over WebSocket. They differ in
+// whether messages may be compressed. Control frames never are: they are small, and each is
+// for one client.
 type frames struct{ plain, deflated *wording }
-
-// newFrames makes them. Messages of above bytes and more are compressed if that
-// makes them smaller; compressed is called for each message that is, once. What is
-// read from the stream for one client (single) is not compressed: that would double
-// what it costs when thousands of clients come back at once.
-func newFrames(above int, compressed func()) frames {
-	deflated := *inFrames
-	deflated.message = hub.NewCostlyEncoding(2, func(m *hub.Message) []byte {
-		if len(m.Body) >= above {
-			compressed()
-			if b := ws.EncodeDeflated(ws.Text, m.Body); b != nil {
-				return b
-			}
-		}
-		return m.Encoded(asFrame)
-	})
-	return frames{inFrames, &deflated}
-}
 
 // of is the wording for a client.
 func (f frames) of(c *conn.Conn) *wording {
@@ -63,4 +55,49 @@ func (f frames) of(c *conn.Conn) *wording {
 		return f.deflated
 	}
 	return f.plain
+}
+
+// compression compresses messages, each once for all clients of a dialect that negotiated
+// it.
+type compression struct {
+	above int    // bytes from which on a frame is compressed, if that makes it smaller
+	count func() // called for each message that is
+}
+
+// both makes the wordings of a dialect out of that without compression. Messages that are
+// read from the stream for one client (single) are not compressed: that would double
+// what it costs when thousands of clients come back at once.
+func (z compression) both(plain wording, slot int) frames {
+	deflated := plain
+	deflated.message = hub.NewDerivedEncoding(slot, plain.message, z.deflate)
+	return frames{&plain, &deflated}
+}
+
+// deflate compresses those of a message's frames that are long enough; nil: none became
+// smaller.
+func (z compression) deflate(b []byte) (deflated []byte) {
+	tried := false
+	for rest := b; len(rest) > 0; {
+		op, payload, after := ws.Cut(rest)
+		var frame []byte
+		if len(payload) >= z.above {
+			tried = true
+			frame = ws.EncodeDeflated(op, payload)
+		}
+		switch whole := len(rest) == len(b) && len(after) == 0; {
+		case frame != nil && whole:
+			deflated = frame
+		case frame != nil && deflated == nil:
+			deflated = append(append(make([]byte, 0, len(b)), b[:len(b)-len(rest)]...), frame...)
+		case frame != nil:
+			deflated = append(deflated, frame...)
+		case deflated != nil:
+			deflated = append(deflated, rest[:len(rest)-len(after)]...)
+		}
+		rest = after
+	}
+	if tried {
+		z.count()
+	}
+	return deflated
 }

@@ -41,7 +41,7 @@ func TestCompressAbove(t *testing.T) {
 		{"longer than the window", body(100000), deflatedText, 1},
 	} {
 		runs := 0
-		f := newFrames(above, func() { runs++ })
+		f := compression{above, func() { runs++ }}.both(inFrames, slotFrameDeflated)
 		m := &hub.Message{Body: c.body}
 		plain, deflated := m.Encoded(f.plain.message), m.Encoded(f.deflated.message)
 		if plain[0] != plainText || deflated[0] != c.deflated || &deflated[0] != &m.Encoded(f.deflated.message)[0] {

@@ -82,7 +82,9 @@ type Service struct {
 	rules    atomic.Pointer[rules]
 	server   *httpx.Server    // nil without a listener of its own
 	sockets  *httpx.Admission // nil: nobody counts them
+	deflate  compression
 	frames   frames           // for WebSocket clients
+	socketIO *socketWords     // for Socket.IO clients
 	engine   *engineio.Server // for Socket.IO clients
 	hops     *hops
 	// pids signs what they show to recover their state; nil until shareSecret has the secret.
@@ -129,7 +131,9 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	}
 	s.rules.Store(newRules(cfg))
 	s.apps = &apps{known: &pusher.Apps{}, running: map[string]*app{}, s: s}
-	s.frames = newFrames(cfg.CompressAbove, s.m.compressed.Inc)
+	s.deflate = compression{cfg.CompressAbove, s.m.compressed.Inc}
+	s.frames = s.deflate.both(inFrames, slotFrameDeflated)
+	s.socketIO = newSocketWords(s.deflate)
 	s.hub = hub.New(hub.Config{
 		Shards: shards(), InboxMessages: liveBuffer,
 		RecentMessages: cfg.RecentMessages, RecentBytes: cfg.RecentBytes,
@@ -142,7 +146,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	id := httpx.NewID()
 	s.engine = engineio.NewServer(engineio.Config{
 		Conns: s.conns, Node: id, PingInterval: cfg.Heartbeat, PingTimeout: cfg.Heartbeat * 4 / 5,
-		MaxPayload: maxPayload,
+		MaxPayload: maxPayload, Subprotocol: proto.Subprotocol,
 	})
 	s.answers = newAnswers(s, id)
 	s.hops = newHops(deps.NATS, s.engine, id, cfg.Heartbeat*9/5)

@@ -82,7 +82,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		compressed: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_compressed_total",
-			Help: "Messages compressed, once for all WebSocket clients that negotiated it.",
+			Help: "Messages compressed, once for all WebSocket clients of a dialect that negotiated it.",
 		}),
 	}
 	for _, g := range []struct {

@@ -17,9 +17,6 @@ import (
 )
 
 const (
-	// pusherSlot is the slot of hub.Encoding. All apps share it, since no two have the
-	// same channels.
-	pusherSlot = 7
 	// maxPusherFrames is how many events a Pusher client may send in one second: it
 	// subscribes to each of its channels by one, and to all of them at once when it
 	// comes back.
@@ -37,9 +34,10 @@ func (s *Service) servePusher(w http.ResponseWriter, r *http.Request) {
 	}
 	remote := s.clientIP(r)
 	s.wait(s.shares.pay(remote, costOf(r)), func() bool { return r.Context().Err() != nil })
-	sess := s.newPusherSession(r)
+	sess, protocol := s.newPusherSession(r)
 	if s.acceptSocket(w, r, sess, remote, newSocketID()) {
 		if sess.app != nil {
+			sess.words = sess.app.words[protocol].of(&sess.conn)
 			sess.app.join(sess) // Ended undoes it
 		}
 		sess.conn.Start(sess)
@@ -47,14 +45,15 @@ func (s *Service) servePusher(w http.ResponseWriter, r *http.Request) {
 }
 
 // newPusherSession finds out who comes: the client of an app, or one that is refused.
-func (s *Service) newPusherSession(r *http.Request) *session {
-	c := &session{s: s, asked: &request{channels: []string{}}, anonymous: true}
+// words is the index of its protocol in app.words.
+func (s *Service) newPusherSession(r *http.Request) (c *session, words int) {
+	c = &session{s: s, asked: &request{channels: []string{}}, anonymous: true}
 	c.who.Store(anybody)
 	c.followed = c.first[:0]
 	c.agent = s.answers.agents.number(r.UserAgent())
 	q := r.URL.Query()
 	code, err := pusher.CheckProtocol(q.Has("protocol"), q.Get("protocol"))
-	words := 1
+	words = 1
 	if q.Get("protocol") == "5" {
 		words = 0
 	}
@@ -62,8 +61,8 @@ func (s *Service) newPusherSession(r *http.Request) *session {
 	app := s.apps.known.ByKey(key, time.Now())
 	switch c.asked.refused = crowded(r); {
 	case c.asked.refused != nil:
-		c.words = noApp[words]
-		return c
+		c.words = noApp[words].plain
+		return c, words
 	case !s.apps.loaded.Load():
 		code, err = pusher.CodeCapacity, errors.New("the apps are not loaded yet; come back")
 	case key == "" || strings.Contains(key, "/"):
@@ -78,12 +77,12 @@ func (s *Service) newPusherSession(r *http.Request) *session {
 			refused.code = proto.CloseOverload
 		}
 		c.words, c.asked.refused = refusedWords(words, code, err), &refused
-		return c
+		return c, words
 	}
 	c.app = s.apps.of(app)
-	c.words = c.app.words[words]
+	c.words = c.app.words[words].plain
 	c.who.Store(c.app.principal)
-	return c
+	return c, words
 }
 
 // newSocketID is the id of a connection: two numbers with a point between, as SDKs
@@ -95,12 +94,12 @@ func newSocketID() string {
 }
 
 // noApp are the words for clients that get no further than the goodbye.
-var noApp = pusherWords(&pusher.App{})
+var noApp = pusherWords(&pusher.App{}, compression{})
 
 // pusherWords are the wordings of an app's clients: of protocol 5, and of 6 and 7,
 // which get no error event before they are closed.
-func pusherWords(a *pusher.App) [2]*wording {
-	encoding := hub.NewEncoding(pusherSlot, func(m *hub.Message) []byte {
+func pusherWords(a *pusher.App, z compression) [2]frames {
+	encoding := hub.NewEncoding(slotPusher, func(m *hub.Message) []byte {
 		if b, ok := a.Message(m.Channel, m.ID, m.Body); ok {
 			return textFrame(b)
 		}
@@ -133,12 +132,12 @@ func pusherWords(a *pusher.App) [2]*wording {
 			n, reason := pusherCode(code)
 			return ws.EncodeClose(uint16(n), reason)
 		}}
-	return [2]*wording{&five, &seven}
+	return [2]frames{z.both(five, slotPusherDeflated), z.both(seven, slotPusherDeflated)}
 }
 
 // refusedWords are those of one client that is closed with this code.
 func refusedWords(words, code int, reason error) *wording {
-	w := *noApp[words]
+	w := *noApp[words].plain
 	why := reason.Error()
 	w.format = &conn.Format{Name: "pusher", Heartbeat: w.format.Heartbeat, Goodbye: func(proto.CloseCode) []byte {
 		goodbye := ws.EncodeClose(uint16(code), why[:min(len(why), maxReason)])

@@ -195,9 +195,9 @@ func TestPusherEncodedOnce(t *testing.T) {
 	m := &hub.Message{Channel: "pusher.3.orders", ID: "e-1",
 		Body: []byte(`{"id":"e-1","channel":"pusher.3.orders","event":"message","data":{"n":1},"sender":"shop",` +
 			`"time":"2026-11-22T16:58:36.123Z"}`)}
-	words := pusherWords(&a)
-	first := m.Encoded(words[0].message)
-	if again := m.Encoded(words[1].message); len(first) == 0 || &first[0] != &again[0] {
+	words := pusherWords(&a, compression{})
+	first := m.Encoded(words[0].plain.message)
+	if again := m.Encoded(words[1].plain.message); len(first) == 0 || &first[0] != &again[0] {
 		t.Error("two clients got bytes of their own")
 	}
 }

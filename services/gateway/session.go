@@ -28,7 +28,7 @@ type wording struct {
 	frame func(c *session, b []byte)
 	// maxFrames is how many frames a client may send in one second; 0: maxFrames.
 	maxFrames int32
-	// message words a message, once for all clients of the dialect.
+	// message words a message, once for all clients of the dialect that negotiated the same.
 	message *hub.Encoding
 	// single words a message that no other client shares.
 	single *hub.Encoding

@@ -17,8 +17,13 @@ import (
 func (b *broker) socketio(change ...func(*Config)) *gate {
 	b.t.Helper()
 	g := b.gateway(change...)
-	natstest.Eventually(b.t, patience, "the gateway has the secret of pids", func() bool { return g.pids.Load() != nil })
+	g.socketsReady()
 	return g
+}
+
+func (g *gate) socketsReady() {
+	g.t.Helper()
+	natstest.Eventually(g.t, patience, "the gateway has the secret of pids", func() bool { return g.pids.Load() != nil })
 }
 
 // asBrowser is how a JavaScript client introduces itself.

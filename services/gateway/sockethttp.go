@@ -29,8 +29,9 @@ func (s *Service) serveSocketIO(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.engine.Handle(w, r, values, engineio.Hooks{
-		V3:    s.cfg.EngineIO3,
-		Begin: func(q engineio.Query) { s.beginSocketIO(w, r, q, page) },
+		V3:        s.cfg.EngineIO3,
+		GzipAbove: s.gzipAbove(r),
+		Begin:     func(q engineio.Query) { s.beginSocketIO(w, r, q, page) },
 		Pass: func(ctx context.Context, q engineio.Query, method string, body []byte, binary bool) engineio.Response {
 			response := s.hops.pass(ctx, q, method, body, binary)
 			if response.IsUnknown() { // what nobody opened is asked for all the same
@@ -94,7 +95,7 @@ func (s *Service) beginSocketIO(w http.ResponseWriter, r *http.Request, q engine
 				"this gateway is stopping; connect again")
 			return
 		}
-		response.Write(w, false, q.Script)
+		response.WriteGet(w, s.gzipAbove(r), q.Script)
 		return
 	}
 	err := s.conns.Accept(&c.conn, w, r, remote, httpx.NewID(), format, func(status int, reason error) {
@@ -118,7 +119,8 @@ func (s *Service) beginSocketIO(w http.ResponseWriter, r *http.Request, q engine
 // they want; what the URL asks for counts unless they do.
 func (s *Service) newSocketClient(r *http.Request, q engineio.Query, p page) *socketClient {
 	c := &socketClient{version: q.Version, form: formOf(r, q), pending: &pending{}}
-	c.s, c.words = s, connectingWords[q.Version][c.form]
+	c.s = s
+	c.words = c.wordsOf(s.socketIO.connecting)
 	c.agent = s.answers.agents.number(r.UserAgent())
 	c.followed = c.first[:0]
 	c.asked = &request{channels: []string{proto.Broadcast}}
@@ -178,6 +180,18 @@ func (s *Service) handOver(r *http.Request) func() (release func()) {
 		s.sockets.Keep(r, remote)
 		return func() { s.sockets.Release(remote) }
 	}
+}
+
+// leastGzip is from how many bytes on an answer to a GET is compressed at the earliest: each
+// is for one client. The reference server has the same default (httpCompression).
+const leastGzip = 1024
+
+// gzipAbove is from how many bytes on the answer to this client is compressed; 0: it is not.
+func (s *Service) gzipAbove(r *http.Request) int {
+	if s.cfg.CompressAbove == 0 || !httpx.TakesGzip(r) {
+		return 0
+	}
+	return max(s.cfg.CompressAbove, leastGzip)
 }
 
 // maxPayload is what Socket.IO clients may send in one POST, and are told: as much as in

@@ -88,8 +88,14 @@ func (c *socketClient) Frame(b []byte, binary bool) {
 		}
 	case ok:
 		c.packet(p.Data)
+	case p.Type == engineio.Upgrade && c.pending == nil:
+		// The WebSocket may have negotiated compression. Who is not connected yet gets no messages.
+		c.join(hub.Now, hub.Now, nil, func(hub.Joined) { c.words = c.wordsOf(c.s.socketIO.inside) })
 	}
 }
+
+// wordsOf is the wording for this client, at the moment.
+func (c *socketClient) wordsOf(f socketForms) *wording { return f[c.version][c.form].of(&c.conn) }
 
 // broken closes the connection of a client that broke the protocol.
 func (c *socketClient) broken(err error) {
@@ -170,9 +176,9 @@ func (c *socketClient) connect(data []byte) {
 	if pid != "" && !recovers {
 		c.asked.since = "" // the offset belongs to other subscriptions
 	}
-	c.words = connectingWords[c.version][c.form]
+	c.words = c.wordsOf(c.s.socketIO.connecting)
 	c.asked.greet = func(w proto.Welcome) []byte {
-		c.words = socketWords[c.version][c.form]
+		c.words = c.wordsOf(c.s.socketIO.inside)
 		if c.form < socketio.Recovering {
 			return messagePacket(c.connectedText(""))
 		}
@@ -329,7 +335,7 @@ func (c *socketClient) unrecoverable() {
 	}
 	c.form = socketio.Detailed
 	c.join(hub.Now, hub.Now, nil, func(hub.Joined) {
-		c.words = socketWords[c.version][socketio.Detailed]
+		c.words = c.wordsOf(c.s.socketIO.inside)
 		c.conn.Push(messagePacket(socketio.NewEvent(socketio.EventPlace, "")))
 	})
 }

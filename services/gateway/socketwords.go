@@ -19,25 +19,16 @@ func messagePacket(packet []byte) []byte {
 	return engineText(append([]byte{engineio.Message}, packet...))
 }
 
-// asSocketIO are messages in the forms of package socketio.
-var asSocketIO = encodings{
-	socketio.Plain:      socketEncoding(3, engineio.V4, socketio.Plain),
-	socketio.Detailed:   socketEncoding(4, engineio.V4, socketio.Detailed),
-	socketio.Recovering: socketEncoding(5, engineio.V4, socketio.Recovering),
-}
-
-// asSocketIOV3 are the same for revision 3 of Engine.IO, in which binary data is sent
-// otherwise. Nobody recovers there.
-var asSocketIOV3 = encodings{
-	socketio.Plain:    socketEncoding(6, engineio.V3, socketio.Plain),
-	socketio.Detailed: socketEncoding(8, engineio.V3, socketio.Detailed),
-}
-
-// encodings are by form.
-type encodings [3]*hub.Encoding
-
-func socketEncoding(slot int, v engineio.Version, form socketio.Form) *hub.Encoding {
-	return hub.NewEncoding(slot, func(m *hub.Message) []byte { return socketMessage(m, v, form) })
+// socketSlot is the slot of hub.Encoding for messages in a form of package socketio.
+func socketSlot(v engineio.Version, form socketio.Form, deflated bool) int {
+	slot := slotSocketIO + int(form)
+	if v == engineio.V3 { // nobody recovers there
+		slot += int(socketio.Recovering) + 1
+	}
+	if deflated {
+		slot += int(socketio.Recovering) + 1 + int(socketio.Detailed) + 1
+	}
+	return slot
 }
 
 // socketMessage is a message as one frame, or as two if its data is binary.
@@ -50,27 +41,35 @@ func socketMessage(m *hub.Message, v engineio.Version, form socketio.Form) []byt
 	return frames
 }
 
-// socketWords are the wordings of clients that are in the namespace, connectingWords those
-// of clients that are on their way there, by the revision of Engine.IO that they speak.
-var (
-	socketWords     = byVersion(errorEvent, errorEvent)
-	connectingWords = byVersion(connectErrorV4, connectError)
-)
+// socketForms are wordings by the revision of Engine.IO and the form that clients take.
+type socketForms map[engineio.Version][3]frames
 
-// byVersion makes wordings; three and four word what has failed.
-func byVersion(three, four func(proto.ErrorFrame) []byte) map[engineio.Version][3]*wording {
-	return map[engineio.Version][3]*wording{engineio.V3: wordForms(asSocketIOV3, three),
-		engineio.V4: wordForms(asSocketIO, four)}
+// socketWords are the wordings of clients that are in the namespace, and those of clients
+// that are on their way there, which word otherwise what has failed.
+type socketWords struct{ inside, connecting socketForms }
+
+func newSocketWords(z compression) *socketWords {
+	return &socketWords{
+		inside: socketForms{
+			engineio.V3: wordForms(z, engineio.V3, errorEvent), engineio.V4: wordForms(z, engineio.V4, errorEvent),
+		},
+		connecting: socketForms{
+			engineio.V3: wordForms(z, engineio.V3, connectErrorV4), engineio.V4: wordForms(z, engineio.V4, connectError),
+		},
+	}
 }
 
-func wordForms(as encodings, failed func(proto.ErrorFrame) []byte) (forms [3]*wording) {
-	for form, encoding := range as {
-		if encoding == nil {
+func wordForms(z compression, v engineio.Version, failed func(proto.ErrorFrame) []byte) (forms [3]frames) {
+	for form := range socketio.Form(len(forms)) {
+		if v == engineio.V3 && form == socketio.Recovering {
 			continue
 		}
-		forms[form] = &wording{message: encoding, single: encoding, control: func(frame any) []byte {
-			return socketControl(frame, socketio.Form(form), failed)
-		}}
+		encoding := hub.NewEncoding(socketSlot(v, form, false), func(m *hub.Message) []byte {
+			return socketMessage(m, v, form)
+		})
+		forms[form] = z.both(wording{message: encoding, single: encoding, control: func(frame any) []byte {
+			return socketControl(frame, form, failed)
+		}}, socketSlot(v, form, true))
 	}
 	return forms
 }

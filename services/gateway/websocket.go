@@ -22,7 +22,7 @@ func (s *Service) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	remote := s.clientIP(r)
 	s.wait(s.shares.pay(remote, costOf(r)), func() bool { return r.Context().Err() != nil })
-	sess := s.newSession(r, page, inFrames)
+	sess := s.newSession(r, page, s.frames.plain)
 	if s.acceptSocket(w, r, sess, remote, httpx.NewID()) {
 		sess.words = s.frames.of(&sess.conn)
 		sess.conn.Start(sess)

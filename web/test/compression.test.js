@@ -3,9 +3,13 @@
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { createRequire } from "node:module";
 import { suite, test } from "node:test";
+import { io } from "socket.io-client";
 import WS from "ws";
 import { herald, tab, until } from "./herald.js";
+
+const require = createRequire(import.meta.url);
 
 // Long enough for every client to compress it.
 const subscribe = JSON.stringify({ type: "subscribe", channels: Array.from({ length: 90 }, (_, i) => `public.channel.${i}`) });
@@ -52,6 +56,37 @@ suite("compressed messages", { timeout: 600_000 }, () => {
     const metrics = await (await fetch(`http://${server.ops()}/metrics`)).text();
     assert.equal(metrics.match(/^herald_gateway_compressed_total (\d+)$/m)?.[1], "4", "once for each message that is long");
     for (const { name, extensions } of clients) assert.match(await extensions(), /^permessage-deflate/, name);
+  });
+
+  test("stock Socket.IO clients get them, also after the upgrade from polling", async (t) => {
+    const server = await herald(t);
+    const words = "the machine on line three reports a pressure of twelve bar and waits for an operator ".repeat(100);
+    const got = [];
+    const socket = io(server.origin, { forceNew: true });
+    t.after(() => socket.close());
+    socket.on("message", ({ data }) => got.push(data));
+    const polling = io(server.origin, { forceNew: true, transports: ["polling"] });
+    t.after(() => polling.close());
+    polling.on("message", ({ data }) => got.push(data));
+    const context = await (await browser()).newContext({ bypassCSP: true });
+    t.after(() => context.close());
+    const page = await context.newPage();
+    await page.goto(`${server.origin}/favicon.ico`);
+    await page.addScriptTag({ path: require.resolve("socket.io-client/dist/socket.io.js") });
+    await page.evaluate(() => {
+      globalThis.got = [];
+      globalThis.socket = io().on("message", ({ data }) => globalThis.got.push(data));
+    });
+    await until(() => socket.io.engine?.transport.name === "websocket" && !socket.io.engine.upgrading && polling.connected);
+    await page.waitForFunction(() => globalThis.socket.io.engine?.transport.name === "websocket" && globalThis.socket.connected);
+    for (const text of ["short", words]) await server.publish("broadcast", text);
+    await until(() => got.length === 4);
+    await page.waitForFunction(() => globalThis.got.length === 2);
+    assert.deepEqual(got.toSorted((a, b) => a.length - b.length), ["short", "short", words, words]);
+    assert.deepEqual(await page.evaluate(() => globalThis.got), ["short", words]);
+    assert.match(await page.evaluate(() => globalThis.socket.io.engine.transport.ws.extensions), /^permessage-deflate/);
+    const compressed = async () => (await (await fetch(`http://${server.ops()}/metrics`)).text()).match(/^herald_gateway_compressed_total (\d+)$/m)?.[1];
+    assert.equal(await compressed(), "1", "once for both over WebSocket");
   });
 
   test("a message that inflates to more than a client may send is too big", async (t) => {

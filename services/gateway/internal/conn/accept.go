@@ -26,7 +26,7 @@ func (s *Set) Accept(c *Conn, w http.ResponseWriter, r *http.Request, remote net
 		s.wg.Done() // not reserved any more
 		return err
 	}
-	c.deflates = deflates
+	c.deflates.Store(deflates)
 	s.add(c, s.wrap(c, nc), remote, id, format)
 	return nil
 }
@@ -53,7 +53,7 @@ func (s *Set) wrap(c *Conn, nc net.Conn) socket.Socket {
 // add completes a connection for which there is a reservation, and counts it in.
 func (s *Set) add(c *Conn, sk socket.Socket, remote netip.Addr, id string, format *Format) {
 	c.set, c.socket, c.remote, c.id, c.format = s, sk, remote, id, format
-	c.decoder.Inflates, c.decoder.MaxMessageBytes = c.deflates, format.MaxMessageBytes
+	c.decoder.MaxMessageBytes = format.MaxMessageBytes
 	_, c.polled = sk.(socket.Polled)
 	c.handling = c.polled // until Start has called Arrived
 	now := s.now()
@@ -66,6 +66,9 @@ func (s *Set) add(c *Conn, sk socket.Socket, remote netip.Addr, id string, forma
 		c.Close(proto.CloseGoingAway) // Drain has not seen it
 	}
 }
+
+// Deflates reports whether permessage-deflate may be negotiated: see Conn.Deflate.
+func (s *Set) Deflates() bool { return s.cfg.Deflate }
 
 // Polls reports whether pollers watch sockets here: see Poll.
 func (s *Set) Polls() bool { return s.polls }

@@ -63,14 +63,14 @@ type Conn struct {
 	incoming // guarded by mu
 
 	// Fixed after it was made.
-	id       string
-	remote   netip.Addr
-	format   *Format
-	client   Client
-	polled   bool // socket is a socket.Polled
-	oneWay   bool // socket is a response: nothing comes in
-	deflates bool
+	id     string
+	remote netip.Addr
+	format *Format
+	client Client
+	polled bool // socket is a socket.Polled
+	oneWay bool // socket is a response: nothing comes in
 
+	deflates   atomic.Bool  // see Deflates
 	notReading atomic.Bool  // the client is not read from while its Client is busy: its pong would not be seen
 	lastIn     atomic.Int64 // Set.now when something came last
 	slot       int32        // fixed; of the set's wheel
@@ -89,7 +89,12 @@ func (c *Conn) Remote() netip.Addr { return c.remote }
 
 // Deflates reports whether the client negotiated permessage-deflate. Compressed
 // frames must not be pushed to any other.
-func (c *Conn) Deflates() bool { return c.deflates }
+func (c *Conn) Deflates() bool { return c.deflates.Load() }
+
+// Deflate says that the client negotiated permessage-deflate, for a socket that Attach was
+// given: one that goes over to a WebSocket calls it before it returns, from Read, anything that
+// came over that.
+func (c *Conn) Deflate() { c.deflates.Store(true) }
 
 // Reason is why the connection ended or is ending; 0: it is open.
 func (c *Conn) Reason() proto.CloseCode {

@@ -140,6 +140,7 @@ func (c *Conn) received(b []byte) {
 	if c.phase.discards() {
 		return
 	}
+	c.decoder.Inflates = c.deflates.Load() // a socket may have gone over to a WebSocket
 	code := c.decoder.Decode(b, c.receivedFrame)
 	c.pong()
 	if code != 0 {

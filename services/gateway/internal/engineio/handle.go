@@ -12,7 +12,8 @@ import (
 
 // Hooks is what Handle leaves to its caller.
 type Hooks struct {
-	V3 bool // clients of revision 3 are served
+	V3        bool // clients of revision 3 are served
+	GzipAbove int  // see Response.WriteGet
 	// Begin answers a request for a new session: see Server.Begin.
 	Begin func(q Query)
 	// Pass answers a request of a session that polls: Server.Serve, here or at the node
@@ -72,7 +73,12 @@ func (s *Server) handlePoll(w http.ResponseWriter, r *http.Request, q Query, h H
 		lastLonger(w)
 	}
 	binary := strings.HasPrefix(r.Header.Get("Content-Type"), "application/octet-stream")
-	h.Pass(r.Context(), q, r.Method, body, binary).Write(w, post, q.Script)
+	response := h.Pass(r.Context(), q, r.Method, body, binary)
+	if post {
+		response.Write(w, true, q.Script)
+	} else {
+		response.WriteGet(w, h.GzipAbove, q.Script)
+	}
 }
 
 // lastLonger lifts the HTTP server's deadline for a response that waits for something to

@@ -2,11 +2,13 @@ package engineio
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // Error is why a request is refused, in the protocol's own words (the reference
@@ -123,9 +125,12 @@ func ParseQuery(values url.Values, allowV3 bool) (Query, error) {
 
 // Write writes the response. jsonp is Query.Script.
 func (r Response) Write(w http.ResponseWriter, post bool, jsonp string) {
-	h := w.Header()
+	r.write(w, r.encode(w.Header(), post, jsonp))
+}
+
+// encode returns the body, and sets what the header says of it.
+func (r Response) encode(h http.Header, post bool, jsonp string) []byte {
 	h.Set("Cache-Control", "no-store")
-	body := r.Body
 	switch {
 	case r.Status != http.StatusOK:
 		h.Set("Content-Type", "application/json")
@@ -135,12 +140,50 @@ func (r Response) Write(w http.ResponseWriter, post bool, jsonp string) {
 		h.Set("Content-Type", "text/html") // it lands in a hidden frame; anything else would be offered as a download
 	case jsonp != "":
 		h.Set("Content-Type", "text/javascript; charset=UTF-8")
-		body = script(jsonp, body)
+		return script(jsonp, r.Body)
 	default:
 		h.Set("Content-Type", "text/plain; charset=UTF-8")
 	}
+	return r.Body
+}
+
+func (r Response) write(w http.ResponseWriter, body []byte) {
 	w.WriteHeader(r.Status)
 	_, _ = w.Write(body) // who hung up comes back with what it has
+}
+
+// WriteGet is Write for the answer to a GET, which is compressed if it has at least
+// gzipAbove bytes; 0: it is not. No cache keeps it, so nothing is said of what it depends on.
+func (r Response) WriteGet(w http.ResponseWriter, gzipAbove int, jsonp string) {
+	body := r.encode(w.Header(), false, jsonp)
+	if gzipAbove > 0 && len(body) >= gzipAbove {
+		w.Header().Set("Content-Encoding", "gzip")
+		body = gzipped(body)
+	}
+	r.write(w, body)
+}
+
+// gzipper is what one compression needs: 800 KiB, which is why it is pooled.
+type gzipper struct {
+	out bytes.Buffer
+	w   *gzip.Writer
+}
+
+var gzippers = sync.Pool{New: func() any {
+	g := &gzipper{}
+	g.w, _ = gzip.NewWriterLevel(&g.out, gzip.BestSpeed) // the level is a valid one
+	return g
+}}
+
+// gzipped holds no gzipper while the client, which may be slow, is written to.
+func gzipped(b []byte) []byte {
+	g := gzippers.Get().(*gzipper)
+	defer gzippers.Put(g)
+	g.out.Reset()
+	g.w.Reset(&g.out)
+	_, _ = g.w.Write(b) // a bytes.Buffer takes everything
+	_ = g.w.Close()
+	return bytes.Clone(g.out.Bytes())
 }
 
 // script is a payload as JavaScript (protocol v3, "JSONP"). encoding/json escapes U+2028

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/herald-push/herald/services/gateway/internal/conn"
 	"github.com/herald-push/herald/services/gateway/internal/socket"
 	"github.com/herald-push/herald/services/gateway/internal/ws"
 )
@@ -18,6 +19,7 @@ import (
 type poll struct {
 	// Fixed.
 	server  *Server
+	conn    *conn.Conn
 	sid     string
 	version Version
 	b64     bool // V3: no payloads of bytes
@@ -83,7 +85,7 @@ func (s *poll) Write(b []byte) (n int, full bool, err error) {
 		return 0, true, nil
 	}
 	for rest := b; len(rest) > 0; {
-		op, payload, after := cutFrame(rest)
+		op, payload, after := ws.Cut(rest)
 		rest = after
 		switch op {
 		case ws.Text, ws.Binary:
@@ -98,21 +100,6 @@ func (s *poll) Write(b []byte) (n int, full bool, err error) {
 		s.respond()
 	}
 	return len(b), false, nil
-}
-
-// cutFrame takes the first frame off b, as a server writes frames: whole, with no mask.
-func cutFrame(b []byte) (op ws.Opcode, payload, rest []byte) {
-	head, size := 2, int(b[1])
-	switch size {
-	case 126:
-		head, size = 4, int(b[2])<<8|int(b[3])
-	case 127:
-		head, size = 10, 0
-		for _, digit := range b[2:10] {
-			size = size<<8 | int(digit)
-		}
-	}
-	return ws.Opcode(b[0] & 0x0f), b[head : head+size], b[head+size:]
 }
 
 // end puts the goodbye into the response.

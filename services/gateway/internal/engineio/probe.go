@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/socket"
 	"github.com/herald-push/herald/services/gateway/internal/ws"
 )
@@ -31,7 +32,7 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request, q Query, refuse f
 			p.endProbe()
 		}
 	}
-	nc, _, err := ws.Upgrade(w, r, "", false, func(status int, reason error) {
+	nc, deflates, err := ws.Upgrade(w, r, s.cfg.Subprotocol, s.cfg.Conns.Deflates(), func(status int, reason error) {
 		refuse(Refusal(status, int(BadRequest), reason.Error()))
 	})
 	if err != nil {
@@ -42,8 +43,8 @@ func (s *Server) Probe(w http.ResponseWriter, r *http.Request, q Query, refuse f
 		_ = nc.Close()
 		return
 	}
-	rest, ok := p.probe(nc)
-	ok = ok && p.upgrade(nc, rest, handOver)
+	rest, ok := p.probe(nc, deflates)
+	ok = ok && p.upgrade(nc, deflates, rest, handOver)
 	end() // first: another may try once this one is closed
 	if !ok {
 		_ = nc.Close() // the session goes on polling
@@ -69,8 +70,8 @@ func (p *poll) endProbe() {
 }
 
 // probe reads what the client says until it asks for the upgrade, and returns what it
-// has sent after that. All frames of a probe are short.
-func (p *poll) probe(nc net.Conn) (rest []byte, ok bool) {
+// has sent after that. All frames of a probe are short. They may be compressed if deflates.
+func (p *poll) probe(nc net.Conn, deflates bool) (rest []byte, ok bool) {
 	if nc.SetDeadline(time.Now().Add(UpgradeTimeout)) != nil {
 		return nil, false
 	}
@@ -83,7 +84,12 @@ func (p *poll) probe(nc net.Conn) (rest []byte, ok bool) {
 		buf = buf[:len(buf)+n]
 		for len(buf) >= probeHead {
 			size := int(buf[1] &^ 0x80)
-			if buf[0] != 0x80|byte(ws.Text) || buf[1]&0x80 == 0 || size > len("2probe") {
+			first := buf[0]
+			compressed := deflates && first&deflatedBit != 0
+			if compressed {
+				first &^= deflatedBit
+			}
+			if first != 0x80|byte(ws.Text) || buf[1]&0x80 == 0 || size > maxProbe {
 				return nil, false // fragmented, not masked, too long, or no text
 			}
 			if len(buf) < probeHead+size {
@@ -94,6 +100,12 @@ func (p *poll) probe(nc net.Conn) (rest []byte, ok bool) {
 				packet[i] ^= buf[2+i%4]
 			}
 			buf = buf[probeHead+size:]
+			if compressed {
+				var code proto.CloseCode
+				if packet, code = ws.Inflate(packet, maxProbe); code != 0 {
+					return nil, false
+				}
+			}
 			switch string(packet) {
 			case "2probe":
 				if answers++; answers > MaxProbes || p.answerProbe(nc) != nil {
@@ -112,8 +124,10 @@ func (p *poll) probe(nc net.Conn) (rest []byte, ok bool) {
 }
 
 const (
-	probeHead = 2 + 4 // of a short frame with a mask (RFC 6455 section 5.2)
-	MaxProbes = 3     // of one WebSocket; clients send one
+	probeHead   = 2 + 4 // of a short frame with a mask (RFC 6455 section 5.2)
+	deflatedBit = 0x40  // RSV1 of its first byte (RFC 7692 section 6)
+	maxProbe    = 32    // bytes of a frame of a probe: 2probe, perhaps compressed
+	MaxProbes   = 3     // of one WebSocket; clients send one
 )
 
 // answerProbe answers a probe, and has the client go over to the WebSocket.
@@ -150,8 +164,8 @@ func (p *poll) endPolling() {
 }
 
 // upgrade makes a WebSocket the session's socket, unless the session has ended. rest is
-// what came over it already.
-func (p *poll) upgrade(nc net.Conn, rest []byte, handOver func() func()) bool {
+// what came over it already. The session reads the upgrade packet, too.
+func (p *poll) upgrade(nc net.Conn, deflates bool, rest []byte, handOver func() func()) bool {
 	p.mu.Lock()
 	if p.ended || p.owner == nil {
 		p.mu.Unlock()
@@ -166,7 +180,10 @@ func (p *poll) upgrade(nc net.Conn, rest []byte, handOver func() func()) bool {
 		p.release = handOver()
 	}
 	p.websocket = sk
-	p.in = append(p.in, rest...)
+	p.in = append(appendClientFrame(p.in, []byte{Upgrade}, false), rest...)
+	if deflates {
+		p.conn.Deflate()
+	}
 	p.endPolling()
 	owner := p.owner
 	p.mu.Unlock()

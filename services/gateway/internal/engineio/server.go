@@ -25,6 +25,8 @@ type Config struct {
 	PingInterval, PingTimeout time.Duration
 	// MaxPayload bounds the body of a POST, in bytes.
 	MaxPayload int
+	// Subprotocol is named in the answer to a WebSocket that offers it; empty: none is.
+	Subprotocol string
 }
 
 // Server keeps the sessions that poll, and those that did. Sessions over WebSocket alone
@@ -79,7 +81,7 @@ func (s *Server) Len() int {
 // drains.
 func (s *Server) Begin(ctx context.Context, q Query, sid string, c *conn.Conn, remote netip.Addr, id string,
 	format *conn.Format, client conn.Client) (Response, error) {
-	p := &poll{server: s, sid: sid, version: q.Version, b64: q.B64, repeats: repeats{first: strings.Clone(q.Turn)}}
+	p := &poll{server: s, conn: c, sid: sid, version: q.Version, b64: q.B64, repeats: repeats{first: strings.Clone(q.Turn)}}
 	get := p.open()
 	s.mu.Lock()
 	s.sessions[sid] = p

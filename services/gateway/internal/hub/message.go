@@ -38,7 +38,7 @@ type Message struct {
 // Expired reports whether the message is not for those who come back now.
 func (m *Message) Expired() bool { return m.Expires != 0 && m.Expires <= time.Now().UnixMilli() }
 
-const maxEncodings = 9
+const maxEncodings = 16
 
 // Encoding turns a message into the bytes that one kind of client gets. It
 // runs once per message, not once per client.
@@ -64,6 +64,28 @@ func NewCostlyEncoding(slot int, encode func(*Message) []byte) *Encoding {
 	e := NewEncoding(slot, encode)
 	e.costly = true
 	return e
+}
+
+// NewDerivedEncoding makes a costly encoding of what another one makes of a message;
+// nil, which derive may return, stands for the same bytes. Those are not kept for it.
+func NewDerivedEncoding(slot int, of *Encoding, derive func(b []byte) []byte) *Encoding {
+	return NewCostlyEncoding(slot, func(m *Message) []byte {
+		var b []byte
+		p := m.encoded[of.slot].Load()
+		if p != nil {
+			b = *p
+		} else {
+			b = of.encode(m)
+		}
+		if derived := derive(b); derived != nil {
+			return derived
+		}
+		if p == nil {
+			m.encoded[of.slot].CompareAndSwap(nil, &b)
+			p = m.encoded[of.slot].Load()
+		}
+		return *p
+	})
 }
 
 // Encoded is the message in this encoding: shared bytes, never to be changed.

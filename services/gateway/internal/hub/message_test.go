@@ -36,3 +36,36 @@ func TestCostlyEncoding(t *testing.T) {
 		}
 	}
 }
+
+// A derived encoding is made of the bytes of another one: of those that are there, or of some that
+// are not kept.
+func TestDerivedEncoding(t *testing.T) {
+	runs := 0
+	plain := NewEncoding(0, func(m *Message) []byte { runs++; return append([]byte("plain "), m.Body...) })
+	derived := NewDerivedEncoding(1, plain, func(b []byte) []byte {
+		if string(b) == "plain incompressible" {
+			return nil
+		}
+		return append([]byte("derived "), b...)
+	})
+	for _, body := range []string{"message", "incompressible"} {
+		for _, first := range []*Encoding{plain, derived} {
+			runs = 0
+			m := &Message{Body: []byte(body)}
+			m.Encoded(first)
+			got, want := m.Encoded(derived), "derived plain message"
+			if body == "incompressible" {
+				want = "plain incompressible"
+				if p := m.Encoded(plain); &p[0] != &got[0] {
+					t.Errorf("%s: there are two of the same bytes", body)
+				}
+			}
+			if string(got) != want || runs != 1 {
+				t.Errorf("%s: got %q after %d runs, want %q after one", body, got, runs, want)
+			}
+			if kept := m.encoded[0].Load() != nil; first == derived && body == "message" && kept {
+				t.Error("what nobody asked for is kept")
+			}
+		}
+	}
+}

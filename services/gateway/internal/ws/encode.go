@@ -54,6 +54,19 @@ func appendFrame(b []byte, first byte, payload []byte) []byte {
 	return append(b, payload...)
 }
 
+// Cut takes the first frame off b, which is one or more whole frames as Encode makes
+// them.
+func Cut(b []byte) (op Opcode, payload, rest []byte) {
+	head, size := 2, int(b[1])
+	switch size {
+	case 126:
+		head, size = 4, int(binary.BigEndian.Uint16(b[2:]))
+	case 127:
+		head, size = 10, int(binary.BigEndian.Uint64(b[2:]))
+	}
+	return Opcode(b[0] & opcodeMask), b[head : head+size], b[head+size:]
+}
+
 // EncodeClose returns a close frame (RFC 6455 section 5.5.1). Code 0 means none,
 // and then there is no reason either. A reason has at most 123 bytes of UTF-8.
 func EncodeClose(code uint16, reason string) []byte {

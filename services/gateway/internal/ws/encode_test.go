@@ -52,3 +52,21 @@ func TestEncodeClose(t *testing.T) {
 		}
 	}
 }
+
+func TestCut(t *testing.T) {
+	var all []byte
+	sizes := []int{0, 1, 125, 126, 0xffff, 0x10000, 3}
+	for i, n := range sizes {
+		all = ws.AppendFrame(all, ws.Text+ws.Opcode(i%2), bytes.Repeat([]byte{byte(i)}, n))
+	}
+	for i, n := range sizes {
+		op, payload, rest := ws.Cut(all)
+		if op != ws.Text+ws.Opcode(i%2) || !bytes.Equal(payload, bytes.Repeat([]byte{byte(i)}, n)) {
+			t.Errorf("frame %d: got opcode %d and %d bytes, want %d", i, op, len(payload), n)
+		}
+		all = rest
+	}
+	if len(all) != 0 {
+		t.Errorf("%d bytes are left", len(all))
+	}
+}
