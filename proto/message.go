@@ -14,7 +14,8 @@ import (
 const (
 	MaxMessageBytes = 64 << 10 // data, as JSON
 	MaxRequestBytes = 8 << 20  // one POST other than an NDJSON stream
-	MaxEventBytes   = 64       // event and sender are names, not payloads
+	MaxNameBytes    = 64       // a sender
+	MaxEventBytes   = 200      // an event: what SDKs of Pusher send, whose events are often named after classes
 	MaxDepth        = 64       // nesting of data: more is an attack or a mistake
 	MaxKeyBytes     = 128      // idempotency key
 	MaxChannels     = 100      // channels of one publication or one subscribe frame
@@ -43,7 +44,7 @@ type Message struct {
 
 // AppendBody appends the client-ready JSON without the id, which is the body
 // of the NATS message. Channel, Event and Sender must have passed
-// CheckChannel and CheckName, Data must be valid JSON: nothing is escaped.
+// CheckChannel, CheckEvent and CheckName, Data must be valid JSON: nothing is escaped.
 func (m *Message) AppendBody(b []byte) []byte {
 	b = append(b, beforeChannel...)
 	b = append(b, m.Channel...)
@@ -117,7 +118,7 @@ func quickMessage(b []byte) (Message, bool) {
 	}
 	m := Message{Channel: string(channel), Event: string(event), Sender: string(rest[i+len(beforeSender):]),
 		Time: string(at)}
-	if CheckChannel(m.Channel) != nil || CheckName(m.Event) != nil || CheckName(m.Sender) != nil ||
+	if CheckChannel(m.Channel) != nil || CheckEvent(m.Event) != nil || CheckName(m.Sender) != nil ||
 		!utf8.ValidString(m.Time) || !json.Valid(rest[:i]) {
 		return Message{}, false
 	}
@@ -128,18 +129,23 @@ func quickMessage(b []byte) (Message, bool) {
 // FormatTime writes t in TimeLayout.
 func FormatTime(t time.Time) string { return t.UTC().Format(TimeLayout) }
 
-// ErrName is wrapped by the errors of CheckName.
+// ErrName is wrapped by the errors of CheckName and CheckEvent.
 var ErrName = errors.New("invalid name")
 
-// CheckName reports whether s may be an event or a sender: 1–64 bytes of
-// UTF-8 without control characters, quotes (" ' `) and backslash, so that it
-// stands in JSON without escaping.
-func CheckName(s string) error {
+// CheckName reports whether s may be a sender: 1–64 bytes of UTF-8 without
+// control characters, quotes (" ' `) and backslash, so that it stands in JSON
+// without escaping.
+func CheckName(s string) error { return checkName(s, MaxNameBytes) }
+
+// CheckEvent reports whether s may be an event: the same with 1–200 bytes.
+func CheckEvent(s string) error { return checkName(s, MaxEventBytes) }
+
+func checkName(s string, most int) error {
 	switch {
 	case s == "":
 		return fmt.Errorf("%w: it is empty", ErrName)
-	case len(s) > MaxEventBytes:
-		return fmt.Errorf("%w: it has %d bytes, at most %d are allowed", ErrName, len(s), MaxEventBytes)
+	case len(s) > most:
+		return fmt.Errorf("%w: it has %d bytes, at most %d are allowed", ErrName, len(s), most)
 	case !utf8.ValidString(s):
 		return fmt.Errorf("%w: it is not UTF-8", ErrName)
 	}

@@ -78,6 +78,12 @@ func TestCheckName(t *testing.T) {
 		if err := proto.CheckName(s); (err == nil) != ok || err != nil && !errors.Is(err, proto.ErrName) {
 			t.Errorf("CheckName(%q): got %v, want valid %v", s, err, ok)
 		}
+		if err := proto.CheckEvent(s); len(s) < 65 && (err == nil) != ok {
+			t.Errorf("CheckEvent(%q): got %v, want valid %v", s, err, ok)
+		}
+	}
+	if proto.CheckEvent(strings.Repeat("a", 200)) != nil || proto.CheckEvent(strings.Repeat("a", 201)) == nil {
+		t.Error("an event may have 200 bytes")
 	}
 }
 
@@ -103,7 +109,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add("orders.eu", "message", `{"n":1}`, "shop", "mib3k2x9", uint64(1024))
 	f.Add("a<b&c", "größer", " \"<\u2028>\" ", "a b", "", uint64(0))
 	f.Fuzz(func(t *testing.T, channel, event, data, sender, epoch string, seq uint64) {
-		if proto.CheckChannel(channel) != nil || proto.CheckName(event) != nil || proto.CheckName(sender) != nil ||
+		if proto.CheckChannel(channel) != nil || proto.CheckEvent(event) != nil || proto.CheckName(sender) != nil ||
 			proto.CheckData([]byte(data), proto.MaxMessageBytes) != nil {
 			return
 		}

@@ -244,7 +244,7 @@ func (p *Publication) checkMembers() error {
 	if p.Event == "" {
 		p.Event = DefaultEvent
 	}
-	if err := CheckName(p.Event); err != nil {
+	if err := CheckEvent(p.Event); err != nil {
 		return &FieldError{"/event", err}
 	}
 	if p.ID == "" {

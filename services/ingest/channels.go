@@ -82,7 +82,7 @@ func channelParameters(r *http.Request) (proto.Publication, error) {
 	for name, values := range query {
 		switch v := values[0]; name {
 		case "event":
-			p.Event, err = v, proto.CheckName(v)
+			p.Event, err = v, proto.CheckEvent(v)
 		case "ttl":
 			p.TTL, err = strconv.ParseInt(v, 10, 64)
 			if err != nil || p.TTL < 0 || p.TTL > proto.MaxTTL {

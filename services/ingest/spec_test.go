@@ -133,11 +133,18 @@ func TestNamesAgainstSchemas(t *testing.T) {
 		name := "a" + string(rune(b)) + "b"
 		check("Channel", name, proto.CheckChannel(name) == nil)
 		check("Pattern", name, proto.CheckPattern(name) == nil)
-		check("Event", name, proto.CheckName(name) == nil)
+		check("Event", name, proto.CheckEvent(name) == nil)
+		check("Sender", name, proto.CheckName(name) == nil)
 		check("IdempotencyKey", name, proto.CheckKey(name) == nil)
 	}
 	for _, r := range []rune{0x2028, 0x2029, 'ü', '世'} {
-		check("Event", string(r), proto.CheckName(string(r)) == nil)
+		check("Event", string(r), proto.CheckEvent(string(r)) == nil)
+		check("Sender", string(r), proto.CheckName(string(r)) == nil)
+	}
+	for _, n := range []int{proto.MaxNameBytes, proto.MaxNameBytes + 1, proto.MaxEventBytes, proto.MaxEventBytes + 1} {
+		name := strings.Repeat("a", n)
+		check("Event", name, proto.CheckEvent(name) == nil)
+		check("Sender", name, proto.CheckName(name) == nil)
 	}
 }
 

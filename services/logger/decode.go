@@ -76,7 +76,7 @@ func finish(r store.Row, stored time.Time) store.Row {
 func fill(r *store.Row, message []byte) bool {
 	msg, err := proto.ParseMessage(message)
 	if err != nil || msg.Channel != r.Channel || len(msg.Data) == 0 ||
-		proto.CheckName(msg.Event) != nil || proto.CheckName(msg.Sender) != nil {
+		proto.CheckEvent(msg.Event) != nil || proto.CheckName(msg.Sender) != nil {
 		return false
 	}
 	r.Message, r.Event, r.Sender = plain(string(msg.Data)), msg.Event, msg.Sender

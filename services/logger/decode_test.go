@@ -77,7 +77,7 @@ func checkRow(t *testing.T, r store.Row, ok bool) {
 		}
 	}
 	if ok && (proto.CheckChannel(r.Channel) != nil || proto.CheckName(r.Sender) != nil ||
-		proto.CheckName(r.Event) != nil) {
+		proto.CheckEvent(r.Event) != nil) {
 		t.Errorf("accepted as Herald's: %+v", r)
 	}
 }

@@ -98,7 +98,7 @@ func readFilter(r *http.Request) (f store.Filter, format string, err error) {
 	read := map[string]func(string) error{
 		"channel": func(v string) error { f.Channel = v; return proto.CheckPattern(v) },
 		"sender":  func(v string) error { f.Sender = v; return proto.CheckName(v) },
-		"event":   func(v string) error { f.Event = v; return proto.CheckName(v) },
+		"event":   func(v string) error { f.Event = v; return proto.CheckEvent(v) },
 		"after":   func(v string) (err error) { f.After, err = readTime(v); return err },
 		"before":  func(v string) (err error) { f.Before, err = readTime(v); return err },
 		"q":       func(v string) error { f.Search = v; return store.Filter{Search: v}.Check() },

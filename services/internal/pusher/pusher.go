@@ -119,7 +119,7 @@ func Event(name string) (string, error) {
 		return "", fmt.Errorf("%.80q: events that begin with pusher: or pusher_internal: are the protocol's own", name)
 	}
 	event := toHerald.Replace(name)
-	return event, proto.CheckName(event)
+	return event, proto.CheckEvent(event)
 }
 
 // EventName is the reverse of Event.

@@ -135,7 +135,7 @@ func TestMappings(t *testing.T) {
 	}
 	for _, event := range []string{"created", `App\Events\Shipped`, `.a`, "a|b~c", `"it's" ` + "`x`", "~1", "client-x"} {
 		e, err := pusher.Event(event)
-		if back := pusher.EventName(e); err != nil || back != event || proto.CheckName(e) != nil {
+		if back := pusher.EventName(e); err != nil || back != event || proto.CheckEvent(e) != nil {
 			t.Errorf("%s: got %s, back %s, %v", event, e, back, err)
 		}
 	}

@@ -27,7 +27,7 @@ import (
 )
 
 // envelopeBytes is room within NATS's max_payload for what surrounds the data:
-// channel, event and sender (383 bytes at most) with their JSON, what only Herald
+// channel, event and sender (519 bytes at most) with their JSON, what only Herald
 // reads, and the headers, of which the message id may have 1.1 KB.
 const envelopeBytes = 4 << 10
 
