@@ -107,15 +107,16 @@ async function once(method, path, { query = {}, text, stop, background }) {
   } catch (err) {
     if (aborted(err)) throw err;
     throw new Fault({ status: 0, title: "Herald’s console does not answer",
-      detail: "Is it running, and is the network there? Nothing was changed." });
+      detail: `Is it running, and is the network there?${method === "GET" ? ""
+        : " Whether this was done before the answer was lost is not known: look before you try again."}` });
   }
 }
 
 /** @param {Response} response */
 async function problemOf(response, method, path) {
-  const fallback = { title: `${method} ${path} answered ${response.status}`, detail: response.statusText };
-  const problem = await response.json().catch(() => fallback);
-  return new Fault({ ...fallback, ...(typeof problem === "object" ? problem : {}), status: response.status });
+  const problem = await response.json().catch(() => undefined);
+  return new Fault({ ...(typeof problem?.title === "string" ? problem
+    : { title: `${method} ${path} answered ${response.status}`, detail: response.statusText }), status: response.status });
 }
 
 /** Waits until somebody is signed in. @param {AbortSignal} [stop] */

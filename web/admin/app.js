@@ -71,6 +71,7 @@ const Shell = component((self) => {
   return () => {
     const page = current.value;
     const allowed = !page?.role || may(page.role);
+    const here = !page?.single || who.value?.single;
     return html`
       <a class="skip" href="#main" onClick=${(event) => {
         event.preventDefault();
@@ -100,6 +101,9 @@ const Shell = component((self) => {
           ${page && (!page.Page
             ? html`<div class="empty"><p><b>The console has no page “${page.name}”.</b></p><p>
               <a href=${link("overview")}>Go to the overview</a></p></div>`
+            : allowed && !here
+              ? html`<div class="empty"><p><b>The deployment says where its services listen.</b></p>
+                <p>Only the single binary changes that in the console.</p></div>`
             : allowed
               ? html`<${page.Page} key=${page.name} />`
               : html`<div class="empty"><p><b>Your role, ${who.value?.role}, does not include this page.</b></p>

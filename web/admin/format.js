@@ -73,6 +73,21 @@ export const ago = (when,
 /** @param {number} n @param {string} one @param {string} [many] */
 export const count = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 
+/** What people call the protocols of clients. @type {Record<string, string>} */
+export const PROTOCOLS = { websocket: "WebSocket", sse: "SSE", socketio: "Socket.IO", pusher: "Pusher" };
+
+/** @param {string} name as the services say it */
+export const protocol = (name) => PROTOCOLS[name] ?? name;
+
+/**
+ * Somebody else's words within a sentence of ours: their writing direction ends with them, and marks that would turn the
+ * rest of the line around are left out.
+ *
+ * @param {string} text
+ */
+export const quoted = (text) => (/^[ -~]*$/.test(text) ? text
+  : `\u2068${text.replace(/[\u202a-\u202e\u2066-\u2069]/g, "")}\u2069`);
+
 /** A heading of a word that begins in lower case. What may begin with a name, a flag or a value stays as it is. @param {string} text */
 export const sentence = (text) => text && text[0].toUpperCase() + text.slice(1);
 

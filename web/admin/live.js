@@ -64,6 +64,7 @@ export function poll(ask, seconds) {
     data,
     fault,
     busy,
+    byItself: seconds > 0,
     refresh: () => { again.value++; },
     stop: () => {
       end();

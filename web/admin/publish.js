@@ -9,6 +9,8 @@ import { Copy, Field, Form, link } from "./view.js";
 const draft = { channel: signal("broadcast"), event: signal(""), data: signal(""), ttl: signal(""), id: signal(""),
   ephemeral: signal(false) };
 const sent = signal(undefined);
+/** The member of the message that was refused, as a JSON pointer. */
+const wrong = signal("");
 
 const now = () => body({
   channel: draft.channel.value.trim(), event: draft.event.value.trim(), data: draft.data.value, ttl: draft.ttl.value.trim(),
@@ -16,13 +18,19 @@ const now = () => body({
 });
 
 const Input = component(() => ({ name, id, ...rest }) =>
-  html`<input id=${id} class="code" value=${draft[name].value} autocomplete="off" autocapitalize="none" spellcheck="false"
+  html`<input id=${id} class="code" aria-invalid=${wrong.value === `/${name}` ? "true" : undefined} value=${draft[name].value} autocomplete="off" autocapitalize="none" spellcheck="false"
   onInput=${(event) => { draft[name].value = event.target.value; }} ...${rest} />`);
 
 export const Publish = component(() => {
   const run = async () => {
     sent.value = undefined;
-    sent.value = await call("POST", "publish", { text: now() });
+    wrong.value = "";
+    try {
+      sent.value = await call("POST", "publish", { text: now() });
+    } catch (err) {
+      wrong.value = err.pointer ?? "";
+      throw err;
+    }
   };
   return () => {
     if (!may("operator")) return html`<p
@@ -34,7 +42,7 @@ export const Publish = component(() => {
         </${Field}>
       <${Field} label="Data" id="publish-data"
         help="Valid JSON goes as JSON, with its numbers as they stand; anything else as text.">
-        <textarea id="publish-data" class="code" rows="5" value=${draft.data.value} spellcheck="false"
+        <textarea id="publish-data" class="code" rows="5" aria-invalid=${wrong.value === "/data" ? "true" : undefined} value=${draft.data.value} spellcheck="false"
           aria-describedby="publish-data-help" onInput=${(event) => { draft.data.value = event.target.value; }}></textarea>
           </${Field}>
       <details><summary>Event, lifetime, idempotency</summary><div class="stack">

@@ -71,9 +71,9 @@ export const Empty = ({ title, children }) =>
  */
 export const Waiting = component(() => ({ of, children }) => (refused(of.fault.value)
   ? html`<${Problem} fault=${of.fault.value} />` : html`
-  <${Problem} fault=${of.fault.value} again=${of.fault.value?.status === 0 ? undefined : of.refresh}>
-    ${of.data.value !== undefined
-      && html`<p class="hint">What is shown below is older.${paused.value ? "" : " It is asked again by itself."}</p>`}
+  <${Problem} fault=${of.fault.value} again=${of.byItself && of.fault.value?.status === 0 ? undefined : of.refresh}>
+    <p class="hint">${of.data.value !== undefined && "What is shown below is older. "}${of.byItself && !paused.value
+      && "It is asked again by itself."}</p>
   </${Problem}>
   ${of.data.value === undefined && !of.fault.value ? html`<p class="hint waiting" role="status">Asking…</p>` : ""}
   ${of.data.value !== undefined && children}`));
@@ -86,10 +86,11 @@ export const Copy = component((self) => {
   return ({ text, label = "Copy", what = "" }) => html`<button type="button" class="quiet" onClick=${async () => {
     await write(typeof text === "function" ? text() : text);
     done.value = true;
-    tell(what ? `Copied ${what}.` : "Copied.");
+    // While a window is open, what stands behind it is not read out: the word in the button is.
+    if (!document.querySelector("dialog[open]")) tell(what ? `Copied ${what}.` : "Copied.");
     clearTimeout(timer);
     timer = setTimeout(() => { done.value = false; }, 2000);
-  }}>${done.value ? "Copied" : label}</button>`;
+  }}><span aria-live="polite">${done.value ? "Copied" : label}</span></button>`;
 });
 
 /** The clipboard of a page that is not secure can only be reached through a selection. */
@@ -114,7 +115,11 @@ async function write(text) {
 export const Dialog = component((self, { onClose, stay }) => {
   const ref = createRef();
   const id = `dialog-${++dialogs}`;
-  self.mounted(() => ref.current.showModal());
+  self.mounted(() => {
+    ref.current.showModal();
+    // What is asked for comes first, not the cross that closes.
+    ref.current.querySelector("input:not([type=radio]:not(:checked)), select, textarea")?.focus();
+  });
   self.cleanup(() => ref.current?.close()); // which gives the focus back; taking it away alone does not
   return ({ title, children, wide }) => html`<dialog ref=${ref} class=${wide ? "wide" : ""} aria-labelledby=${id}
     onCancel=${(event) => { if (stay) event.preventDefault(); }} onClose=${() => onClose?.()}>
@@ -142,7 +147,10 @@ export const Confirm = component(() => {
         await run(new FormData(event.target));
         onClose();
       } catch (err) {
-        if (!aborted(err)) fault.value = err;
+        if (!aborted(err)) {
+          fault.value = err;
+          reveal(event.target);
+        }
       } finally {
         busy.value = false;
       }
@@ -178,7 +186,10 @@ export const Form = component(() => {
     try {
       await run(event.target);
     } catch (err) {
-      if (!aborted(err)) fault.value = err;
+      if (!aborted(err)) {
+        fault.value = err;
+        reveal(event.target);
+      }
     } finally {
       busy.value = false;
     }
@@ -188,6 +199,9 @@ export const Form = component(() => {
     <div class="actions"><button type="submit" disabled=${busy.value || disabled}>${action}</button>${more}</div>
   </form>`;
 });
+
+/** A form may be higher than the window: what went wrong comes into view. @param {HTMLFormElement} form */
+const reveal = (form) => requestAnimationFrame(() => form.querySelector(".problem")?.scrollIntoView({ block: "nearest" }));
 
 /** A field with its label above, and a line of help below. */
 export const Field = ({ label, help, id, children }) => html`<div class="field">
@@ -204,7 +218,7 @@ export const Filter = component((self, { name }) => {
   const set = (value, wait) => {
     clearTimeout(timer);
     timer = setTimeout(() => change({ [name]: value.trim(), cursor: undefined }), wait);
-  };
+  }
   return ({ label, placeholder, choices, type = "search", wide }) =>
     html`<label class=${`filter ${wide ? "wide" : ""}`}><span>${label}</span>
     ${choices
@@ -227,8 +241,8 @@ export const Filters = component(() => ({ children, names, more }) => html`<sear
 </search>`);
 
 /**
- * A list. A column has {title, cell(row), sort?: name, down?: true, number?: true, at?: "wide" | "desk"}; at leaves it out on
- * narrower screens, where the row's details have it.
+ * A list. A column has {title, cell(row), sort?: name, down?: true, number?: true, narrow?: true, at?: "wide" | "desk"};
+ * at leaves it out on narrower screens, where the row's details have it; narrow cuts what is long.
  *
  * @type {any} {{label: string, columns: any[], rows: any[], id(row): string, detail?(row): any, sort?: string}}
  */
@@ -259,14 +273,18 @@ export const List = component(() => {
   </table></div>`;
 });
 
-const classes = ({ number, at, code, grow }) =>
-  [number && "number", at, code && "code", grow && "grow"].filter(Boolean).join(" ");
+const classes = ({ number, at, code, grow, narrow }) =>
+  [number && "number", at, code && "code", grow && "grow", narrow && "narrow"].filter(Boolean).join(" ");
 const sorted = (sort, name) => (sort === name ? "ascending" : sort === `-${name}` ? "descending" : "none");
 
-/** The names and values of one thing. @param {{of: [string, any][]}} props values that are undefined are left out */
+/**
+ * The names and values of one thing.
+ * @param {{of: [string, any, boolean?][]}} props values that are undefined are left out; the third: the value is long, and
+ *   has a line of its own
+ */
 export const Facts = ({ of }) =>
   html`<dl class="facts">${of.filter(([, value]) => value !== undefined && value !== null && value !== "")
-  .map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+  .map(([name, value, long]) => html`<div class=${long ? "long" : ""}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 
 /** From page to page: the cursors of those before are kept while the filters stay. */
 export const Pages = component(() => {
@@ -277,6 +295,7 @@ export const Pages = component(() => {
     if (!cursor) before = [];
     const sum = matched === undefined ? "" : matched === total ? ` of ${format.number(total)}`
       : ` of ${format.number(matched)} that match, ${format.number(total)} in all`;
+    if (shown === 0 && !cursor) return "";
     return html`<nav class="pages" aria-label="Pages">
       <span class="count">${format.number(shown)}${sum} ${what ?? ""}</span>
       ${cursor && html`<button type="button"
@@ -287,7 +306,7 @@ export const Pages = component(() => {
         change({ cursor: next });
       }}>Next page</button>`}
     </nav>`;
-  };
+  }
 });
 
 /** How many children of one object or array are shown at first, and how deep the tree is open. */
@@ -308,7 +327,7 @@ export const Json = component(() => {
     }
     if (!node) return html`<pre class="data">${text}</pre>`;
     return html`<div class="json code"><${Value} node=${node} deep=${props.deep ?? 2} /></div>`;
-  };
+  }
 });
 
 const Value = component((self, { deep }) => {
@@ -339,7 +358,7 @@ const Value = component((self, { deep }) => {
           onClick=${() => { most.value += 1000; }}>${format.number(children.length - most.value)} more</button>`}
       </div><div>${ends[1]}</div>`}
     </div>`;
-  };
+  }
 });
 
 /** A word in a box. tone: good, warn, bad or nothing. */

@@ -49,6 +49,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
       await page.getByRole("button", { name: "Sign in", exact: true }).and(page.locator(":enabled")).waitFor();
       if (/again in \d/.test(await page.getByRole("alert").textContent())) break;
       assert.match(await page.getByRole("alert").textContent(), /password is wrong/);
+      assert.doesNotMatch(await page.getByRole("alert").textContent(), /Unauthorized/, "a problem needs no words of HTTP");
       assert.equal(await page.getByLabel("Password", { exact: true }).inputValue(), "", "a wrong password does not stay");
     }
     const again = await herald(t); // the throttle is the account's: another server has none

@@ -157,6 +157,14 @@ suite("figures", () => {
   });
 });
 
+suite("somebody else’s words in a sentence", () => {
+  test("keep their direction to themselves", () => {
+    assert.equal(format.quoted("10.0.0.7"), "10.0.0.7");
+    assert.equal(format.quoted("محمد"), "\u2068محمد\u2069");
+    assert.equal(format.quoted("\u202eeb\u2069 ot"), "\u2068eb ot\u2069");
+  });
+});
+
 suite("charts", () => {
   test("labels of one axis differ", () => {
     assert.deepEqual(labels(["00:00:00", "00:00:00", "00:00:01", "00:00:01"]), ["00:00:00", "", "00:00:01", ""]);

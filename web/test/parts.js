@@ -12,8 +12,11 @@ import { until } from "./herald.js";
 
 const BIN = dirname(resolve(process.env.HERALD_BIN));
 
-/** @returns {Promise<{origin: string, ingests: string[], gateways: string[], password: string}>} */
-export async function parts(t) {
+/**
+ * @param {Record<string, string>} settings variables of the environment of every service
+ * @returns {Promise<{origin: string, ingests: string[], gateways: string[], password: string, nats: string}>}
+ */
+export async function parts(t, settings = {}) {
   const folder = mkdtempSync(join(tmpdir(), "herald-parts-"));
   const children = [];
   t.after(async () => {
@@ -25,7 +28,7 @@ export async function parts(t) {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  function start(name, args, settings = {}) {
+  function start(name, args) {
     const path = join(BIN, name);
     assert.ok(existsSync(path), `There is no ${path}: make web builds it.`);
     const env = Object.fromEntries(Object.entries(process.env).filter(([variable]) => !variable.startsWith("HERALD_")));
@@ -63,5 +66,6 @@ export async function parts(t) {
     ingests: [first.origin, second.origin],
     gateways: gateways.map(({ origin }) => origin),
     password: await admin.said(/password: (\S+)/),
+    nats,
   };
 }

@@ -80,6 +80,6 @@ export const Page = component((self) => {
         onClose=${() => { secret.value = undefined; }}>
         ${secret.value.app && html`<${Facts}
           of=${[["App id", html`<span class="code">${secret.value.app.id}</span>`],
-          ["Key", html`<span class="code">${secret.value.key ?? secret.value.app.key}</span>`]]} />`}</${Secret}>`}`;
+          ["Key", html`<span class="code">${secret.value.key ?? secret.value.app.key}</span>`, true]]} />`}</${Secret}>`}`;
   };
 });

@@ -37,7 +37,8 @@ export const Page = component((self) => {
             : "Nothing was done yet."}>Everything that somebody does in the console is written here: who, what, before and after.</${Empty}>`
           : html`<${List} label="Audit" columns=${columns} rows=${page.rows}
             id=${(row) => `${row.time} ${row.user} ${row.action} ${row.target}`} detail=${detail} />`)}
-        ${page && html`<${Pages} next=${page.next} shown=${page.rows.length} what="entries on this page" />`}
+        ${page && html`<${Pages} next=${page.next} shown=${page.rows.length}
+          what=${`${page.rows.length === 1 ? "entry" : "entries"} on this page`} />`}
       </${Waiting}>`;
   };
 });

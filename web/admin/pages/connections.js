@@ -8,8 +8,7 @@ import { Confirm, Copy, Empty, Facts, Filter, Filters, link, List, Pages, place,
 import { Reasons } from "../kick.js";
 
 const NAMES = ["q", "user", "address", "channel", "protocol", "gateway"];
-const PROTOCOLS = [["", "any"], ["websocket", "WebSocket"], ["sse", "SSE"], ["socketio", "Socket.IO"],
-  ["pusher", "Pusher"]];
+const PROTOCOLS = [["", "any"], ...Object.entries(format.PROTOCOLS)];
 
 export const Page = component((self) => {
   const list = poll((stop) => {
@@ -25,8 +24,8 @@ export const Page = component((self) => {
     { title: "Connection", code: true, name: (row) => `connection ${row.id}`,
       cell: (row) => html`<span title=${row.id}>${row.id.slice(0, 10)}</span>` },
     { title: "Address", sort: "address", code: true, cell: (row) => row.address },
-    { title: "User", sort: "user", at: "wide", cell: (row) => row.user || html`<span class="none">anonymous</span>` },
-    { title: "Protocol", at: "wide", cell: (row) => row.protocol },
+    { title: "User", sort: "user", at: "wide", narrow: true, cell: (row) => row.user || html`<span class="none">anonymous</span>` },
+    { title: "Protocol", at: "wide", cell: (row) => format.protocol(row.protocol) },
     { title: "Channels", sort: "channels", down: true, at: "desk", code: true, grow: true, cell: (row) => channelsOf(row) },
     { title: "Since", sort: "since", down: true, at: "desk", cell: (row) => html`<${Time} at=${row.since} />` },
     { title: "Sent", sort: "sent", down: true, number: true, at: "wide", cell: (row) => format.number(row.sent_messages) },
@@ -39,12 +38,12 @@ export const Page = component((self) => {
     ["Gateway", html`<a class="code" href=${link("connections", { gateway: row.gateway })}>${row.gateway}</a>`],
     ["Address", html`<a class="code" href=${link("connections", { address: row.address })}>${row.address}</a>`],
     ["User", row.user && html`<a href=${link("connections", { user: row.user })}>${row.user}</a>`],
-    ["Protocol", row.protocol],
+    ["Protocol", format.protocol(row.protocol)],
     ["Since", html`<${Time} at=${row.since} form="full" /> (${format.ago(row.since)})`],
     ["Sent", `${format.count(row.sent_messages, "message")}, ${format.bytes(row.sent_bytes)}`],
     ["Queued", format.bytes(row.queued_bytes)],
     ["Newest message", row.last_id && html`<a class="code" href=${link("message", {}, row.last_id)}>${row.last_id}</a>`],
-    ["Client", row.agent],
+    ["Client", row.agent, true],
   ]} />
   <div><p class="hint">${format.count(row.channel_count, "channel")}</p>
     <ul class="chips">${row.channels.map((name) =>
@@ -67,7 +66,7 @@ export const Page = component((self) => {
     return html`
       <${Filters} names=${NAMES}
         more=${by && may("operator") && page?.matched > 0 && html`<button type="button" class="quiet danger"
-          onClick=${() => { kick.value = by; }}>Kick all of ${by.by} ${by.value}…</button>`}>
+          onClick=${() => { kick.value = by; }}>Kick all of ${by.by} ${format.quoted(by.value)}…</button>`}>
         <${Filter} name="q" label="Search" placeholder="id, address, user, channel" wide />
         <${Filter} name="user" label="User" />
         <${Filter} name="address" label="Address" />
@@ -112,9 +111,10 @@ function Kick({ of, onClose }) {
       : await call("POST", "kick", { body: { ...body, [by]: value } });
     tell(`${format.count(kicked, "connection was", "connections were")} closed.`);
   };
-  return html`<${Confirm} title=${row ? "Kick this connection" : `Kick all of ${by} ${value}`} action="Kick" run=${run}
+  return html`<${Confirm} title=${row ? "Kick this connection" : `Kick all of ${by} ${format.quoted(value)}`} action="Kick" run=${run}
     onClose=${onClose}>
-    ${row && html`<p><span class="code">${row.address}</span>${row.user ? ` · ${row.user}` : ""} · ${row.protocol}</p>`}
+    ${row && html`<p><span class="code">${row.address}</span>${row.user
+      ? ` · ${format.quoted(row.user)}` : ""} · ${format.protocol(row.protocol)}</p>`}
     <${Reasons} />
   </${Confirm}>`;
 }

@@ -49,7 +49,7 @@ export const Page = component((self) => {
   const state = (row) => (row.damaged ? html`<${Tag} tone="bad">damaged</${Tag}>` : row.expired
     ? html`<${Tag} tone="warn">expired</${Tag}>` : html`<${Tag} tone="good">valid</${Tag}>`);
   const columns = [
-    { title: "Name", name: (row) => `key ${row.name || row.id}`, cell: (row) => html`<b>${row.name || row.id}</b>` },
+    { title: "Name", narrow: true, name: (row) => `key ${row.name || row.id}`, cell: (row) => html`<b>${row.name || row.id}</b>` },
     { title: "State", cell: state },
     { title: "May", at: "wide", cell: (row) => row.scopes?.join(", ") },
     { title: "On", code: true, at: "wide", grow: true, cell: (row) => row.channels?.join(", ") },
@@ -57,7 +57,7 @@ export const Page = component((self) => {
       cell: (row) => (row.rate > 0 ? `${format.rate(row.rate)}/s` : html`<span class="none">no limit</span>`) },
     { title: "Expires", at: "desk",
       cell: (row) => (row.expires ? html`<${Time} at=${row.expires} />` : html`<span class="none">never</span>`) },
-    { title: "Last use", cell: (row) => (row.last_use ? html`<${Time} at=${row.last_use} />`
+    { title: "Last use", at: "wide", cell: (row) => (row.last_use ? html`<${Time} at=${row.last_use} />`
       : html`<span class="none">not yet</span>`) },
   ];
   const detail = (row) => html`<${Facts}

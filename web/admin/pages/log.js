@@ -20,8 +20,8 @@ export const Page = component((self) => {
   const columns = [
     { title: "Time", name: (row) => `message ${row.id}`, cell: (row) => html`<${Time} at=${row.timestamp} />` },
     { title: "Channel", code: true, cell: (row) => row.channel },
-    { title: "Event", at: "desk", cell: (row) => row.event },
-    { title: "Sender", at: "wide", cell: (row) => row.sender },
+    { title: "Event", at: "desk", narrow: true, cell: (row) => row.event },
+    { title: "Sender", at: "wide", narrow: true, cell: (row) => row.sender },
     { title: "Message", code: true, grow: true, cell: (row) => line(row.message, 200) },
   ];
   const detail = (row) => html`<${Json} text=${row.message} />
@@ -50,7 +50,7 @@ export const Page = component((self) => {
         more=${html`<span class="links push"><button type="button" onClick=${list.refresh}>Read again</button>
           <a href=${file("csv")} download="herald-log.csv">Export CSV</a>
             <a href=${file("ndjson")} download="herald-log.ndjson">Export NDJSON</a></span>`}>
-        <${Filter} name="q" label="Words" placeholder="all of them; back* for backup" wide />
+        <${Filter} name="q" label="Words" placeholder="backup, or back*" wide />
         <${Filter} name="channel" label="Channel or pattern" placeholder="orders.>" />
         <${Filter} name="sender" label="Sender" />
         <${Filter} name="event" label="Event" />

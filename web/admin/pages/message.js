@@ -44,6 +44,7 @@ const Picture = component(() => ({ of }) => {
   const sent = gateways.reduce((n, gateway) => n + gateway.sent, 0);
   const lost = gateways.reduce((n, gateway) => n + gateway.dropped, 0);
   const queued = gateways.reduce((n, gateway) => n + gateway.queued, 0);
+  const known = gateways.filter((gateway) => gateway.known !== false).length;
   return html`<ol class="path" aria-label="The path of the message">
     <${Stop} tone=${accepted ? "good" : "none"} title="Accepted">
       ${accepted
@@ -59,7 +60,7 @@ const Picture = component(() => ({ of }) => {
           ["Index in its pack", stored.pack_index], ["At", html`<${Time} at=${stored.time} form="full" />`]]} />`
         : html`<p class="hint">${of.expired ? "The stream keeps it no longer" : "Not in the stream"}</p>`}
     </${Stop}>
-    <${Stop} tone=${lost > 0 ? "bad" : queued > 0 ? "warn" : gateways.some(({ known }) => known) ? "good" : "none"}
+    <${Stop} tone=${lost > 0 ? "bad" : queued > 0 ? "warn" : known > 0 ? "good" : "none"}
       title="Delivered">
       ${gateways.length === 0 && html`<p class="hint">No gateway answered</p>`}
       <ul class="gateways">${gateways.map((gateway) => html`<li key=${gateway.gateway}>
@@ -72,7 +73,8 @@ const Picture = component(() => ({ of }) => {
             ${gateway.slowest_ms !== null && gateway.slowest_ms !== undefined
               && html`<p class="hint">slowest after ${format.millis(gateway.slowest_ms)}</p>`}`}
       </li>`)}</ul>
-      ${gateways.length > 1 && html`<p class="sum">${format.count(sent, "client")} in all</p>`}
+      ${known > 1 && html`<p class="sum">${format.count(sent, "client")} in all${known < gateways.length
+        && ` of ${known} gateways`}</p>`}
     </${Stop}>
     <${Stop} tone=${log?.row ? "good" : "none"} title="Logged">
       ${log?.row
@@ -83,8 +85,12 @@ const Picture = component(() => ({ of }) => {
   </ol>
   ${of.unknown?.length > 0
     && html`<div class="unknown"><p><b>What cannot be known</b></p>
-    <ul>${of.unknown.map((sentence) => html`<li>${sentence}</li>`)}</ul></div>`}`;
+    <ul>${of.unknown.map((sentence) => html`<li>${times(sentence)}</li>`)}</ul></div>`}`;
 });
+
+/** A sentence of the server's, its times in the zone of the page. @param {string} sentence */
+const times = (sentence) => sentence.split(/(\d{4}-\d{2}-\d{2}T[\d:.]+Z)/).map((part, i) => (i % 2 === 1
+  ? html`<${Time} at=${part} />` : part));
 
 const What = ({ of }) => html`<section class="card" aria-labelledby="what">
   <h2 id="what">The message</h2>

@@ -36,7 +36,7 @@ export const Page = component((self) => {
         <div class="choice" role="group" aria-label="How much">${WINDOWS.map(([value, text]) => html`<button type="button"
           aria-pressed=${(place.value.query.seconds ?? "") === value ? "true" : "false"}
             onClick=${() => change({ seconds: value })}>${text}</button>`)}</div></div>
-      <${Waiting} of=${charts}>${charts.data.value && html`<${Charts} of=${charts.data.value} />`}</${Waiting}>
+      <${Waiting} of=${overview.fault.value ? { ...charts, fault: { value: undefined } } : charts}>${charts.data.value && html`<${Charts} of=${charts.data.value} />`}</${Waiting}>
     </section>`;
 });
 
@@ -63,11 +63,11 @@ const Now = component(() => ({ of }) => {
       <h2 id="services">Services</h2>
       <ul class="services">${of.services.map((service) => html`<li key=${`${service.service} ${service.instance}`}>
         <${Tag} tone=${service.ready ? "good" : "bad"}>${service.ready ? "ready" : "not ready"}</${Tag}>
-        <span><b>${service.service}</b> <span class="code" title=${service.instance}>${service.instance.slice(0, 12)}</span>
-          ${service.reasons?.length > 0 && html`<span class="fault">${service.reasons.join("; ")}</span>`}</span>
-        <span class="hint">${[service.host, service.version, service.started && `up ${format.ago(service.started)}`,
-          service.connections !== undefined
-            && format.count(service.connections, "connection")].filter(Boolean).join(" · ")}</span>
+        <div><span><b>${service.service}</b> <span class="code" title=${service.instance}>${service.instance.slice(0, 12)}</span></span>
+          <span class="hint">${[service.host, service.version, service.started && `up ${format.ago(service.started)}`,
+            service.connections !== undefined
+              && format.count(service.connections, "connection")].filter(Boolean).join(" · ")}</span>
+          ${service.reasons?.length > 0 && html`<span class="fault">${service.reasons.join("; ")}</span>`}</div>
       </li>`)}</ul>
     </section>
     <section class="card" aria-labelledby="stream">
@@ -75,11 +75,11 @@ const Now = component(() => ({ of }) => {
       ${stream && html`<${Full} of=${stream} />`}
       <${Facts} of=${[
         ["Packs of messages kept", stream && format.number(stream.messages)],
-        ["From", stream?.first_id
+        ["Oldest", stream?.first_id
           && html`<a class="code" href=${link("message", {}, stream.first_id)}>${stream.first_id}</a>`],
-        ["To", stream?.last_id && html`<a class="code" href=${link("message", {}, stream.last_id)}>${stream.last_id}</a>`],
+        ["Newest", stream?.last_id && html`<a class="code" href=${link("message", {}, stream.last_id)}>${stream.last_id}</a>`],
         ["Kept for", stream?.max_age_seconds > 0 ? format.duration(stream.max_age_seconds) : undefined],
-        ["Protocols", protocols.length > 0 ? protocols.map(([name, n]) => `${format.number(n)} ${name}`).join(", ")
+        ["Protocols", protocols.length > 0 ? protocols.map(([name, n]) => `${format.number(n)} ${format.protocol(name)}`).join(", ")
           : "no connections"],
       ]} />
     </section>
