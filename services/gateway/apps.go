@@ -23,6 +23,7 @@ type apps struct {
 	s      *Service
 	known  *pusher.Apps
 	loaded atomic.Bool // known has what the bucket has
+	tried  atomic.Bool // nobody waits for that any more: the bucket is not to be had
 
 	mu      sync.Mutex
 	running map[string]*app // guarded by mu; by id
@@ -43,7 +44,11 @@ type app struct {
 }
 
 // retryApps is how often the bucket of apps is tried until it is there.
-const retryApps = time.Second
+const retryApps = 250 * time.Millisecond
+
+// triesOfApps is how often a gateway that has everything else tries before it is ready without
+// the apps: where ingest has never started there is no bucket of them.
+const triesOfApps = 20
 
 // run keeps the apps equal to the bucket, and answers who asks for their channels,
 // until ctx ends.
@@ -51,8 +56,15 @@ func (a *apps) run(ctx context.Context) {
 	if sub, err := a.s.deps.NATS.Subscribe(pusher.SubjectChannels, a.answer); err == nil { // else the connection is closed
 		defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
 	}
+	tries := 0
 	again := retry.Policy{Pause: retryApps,
-		Log: func(err error) { a.s.log.Debug("the apps cannot be watched yet; trying again", "err", err) }}
+		Log: func(err error) { a.s.log.Debug("the apps cannot be watched yet; trying again", "err", err) },
+		Every: func(error) {
+			if a.s.deps.NATS.IsConnected() {
+				tries++
+			}
+			a.tried.Store(tries >= triesOfApps)
+		}}
 	again.Forever(ctx, a.watch)
 }
 

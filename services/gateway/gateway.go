@@ -176,11 +176,21 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 	return s, nil
 }
 
+// ready says what is missing before each of Mount's routes answers.
 func (s *Service) ready(ctx context.Context) error {
 	if s.draining.Load() {
 		return errors.New("draining")
 	}
-	return s.feed.ready(ctx)
+	if err := s.feed.ready(ctx); err != nil {
+		return err
+	}
+	switch {
+	case s.pids.Load() == nil:
+		return errors.New("the secret by which Socket.IO clients recover is not there yet")
+	case !s.apps.loaded.Load() && !s.apps.tried.Load():
+		return errors.New("the apps of Pusher's clients are not loaded yet")
+	}
+	return nil
 }
 
 // clientIP is the address that a client is counted under.

@@ -22,8 +22,8 @@ const (
 	pidKey = "pid-secret"
 	// secretBytes is the size of that secret.
 	secretBytes = 32
-	// secretPatience is for how long a gateway without the shared secret sends Socket.IO
-	// clients away, before it signs with a secret of its own until it gets the shared one.
+	// secretPatience is for how long a gateway without the shared secret is not ready, and sends
+	// Socket.IO clients away, before it signs with a secret of its own until it gets the shared one.
 	secretPatience = 5 * time.Second
 )
 

@@ -240,12 +240,22 @@ func (s *Service) noUsers(http.ResponseWriter, *http.Request, *appCall) error {
 	return proto.ProblemInvalidParameter.With("presence channels and users are not supported by this server")
 }
 
+// triesOfApps is how often ingest tries before it is ready without the apps.
+const triesOfApps = 5
+
 // keepApps keeps the apps equal to their bucket, which it makes, until ctx ends.
 func (s *Service) keepApps(ctx context.Context) {
+	tries := 0
 	again := retry.Policy{
 		Pause: keysEvery,
 		Where: s.nc.IsConnected, // an outage is logged by the connection itself
 		Log:   func(err error) { s.log.Warn("the apps cannot be watched yet; trying again", "err", err) },
+		Every: func(error) {
+			if s.nc.IsConnected() {
+				tries++
+			}
+			s.appsLate.Store(tries >= triesOfApps)
+		},
 	}
 	again.Forever(ctx, s.watchApps)
 }

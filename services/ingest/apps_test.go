@@ -46,6 +46,20 @@ func newSDK(t testing.TB, r *rig, rate float64) *sdk {
 	return s
 }
 
+// Ingest is not ready before its apps are, unless they are not to be had.
+func TestReadyWithApps(t *testing.T) {
+	r := start(t, startNATS(t))
+	newSDK(t, r, 0)
+	r.appsLoaded.Store(false)
+	if err := r.ready(t.Context()); err == nil || !strings.Contains(err.Error(), "apps") {
+		t.Errorf("without apps: ready: %v", err)
+	}
+	r.appsLate.Store(true)
+	if err := r.ready(t.Context()); err != nil {
+		t.Errorf("when they are not to be had: ready: %v", err)
+	}
+}
+
 // call sends a signed request.
 func (s *sdk) call(method, path, query, body string, at time.Time) answered {
 	s.Helper()

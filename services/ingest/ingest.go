@@ -79,6 +79,7 @@ type Service struct {
 	keysLoaded atomic.Bool
 	apps       pusher.Apps
 	appsLoaded atomic.Bool
+	appsLate   atomic.Bool                   // they are not to be had: ingest is ready without them
 	forwarded  sync.Once                     // X-Forwarded-For of a peer that is no trusted proxy was reported
 	uses       atomic.Pointer[keystore.Uses] // nil until the key bucket is open
 
@@ -195,7 +196,7 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 // ready is the condition of readiness: connected, the stream declared, the
-// keys loaded, not stopping.
+// keys and apps loaded, not stopping.
 func (s *Service) ready(context.Context) error {
 	switch {
 	case s.draining.Err() != nil:
@@ -206,7 +207,13 @@ func (s *Service) ready(context.Context) error {
 	if err := s.started(); err != nil {
 		return err
 	}
-	return s.publisher.Ready()
+	if err := s.publisher.Ready(); err != nil {
+		return err
+	}
+	if !s.appsLoaded.Load() && !s.appsLate.Load() {
+		return errors.New("the apps of Pusher's clients are not loaded yet")
+	}
+	return nil
 }
 
 // started says what is missing before the first request can be served.
