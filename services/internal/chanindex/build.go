@@ -1,6 +1,7 @@
 package chanindex
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -18,11 +19,16 @@ const (
 	retryEvery = 500 * time.Millisecond
 	// lookEvery is how often the stream is compared with what is known.
 	lookEvery = 15 * time.Second
+	// fetchEvery is how often headers of new packs are fetched while nobody asks. NATS passes many at once on for a
+	// fraction of what it costs to pass each on as it is stored; who asks meanwhile has the rest fetched.
+	fetchEvery = time.Second
+	// fetchPacks is how many headers are fetched at once.
+	fetchPacks = 1024
 )
 
 // Run follows the stream until ctx ends: by the headers of its packs, from the
-// oldest one on. What is stored while it runs costs a header twice over the
-// wire; bodies are not read.
+// oldest one on. Bodies are not read. Once everything is known, what is new is fetched every
+// fetchEvery, and when somebody waits for it.
 func (x *Index) Run(ctx context.Context, nc *nats.Conn, log *slog.Logger) {
 	reader := natsx.NewReader(nc, nil)
 	var epochs natsx.Epochs
@@ -68,59 +74,94 @@ func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader,
 	if from > state.Last {
 		x.built()
 	}
-	cons, err := js.OrderedConsumer(ctx, proto.Stream, jetstream.OrderedConsumerConfig{
+	cons, err := js.CreateConsumer(ctx, proto.Stream, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from, HeadersOnly: true,
-		InactiveThreshold: time.Minute,
+		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute,
 	})
 	if err != nil {
 		return err
 	}
-	pull, err := cons.Consume(func(m jetstream.Msg) {
-		meta, err := m.Metadata()
-		if err != nil {
-			return
-		}
-		if from, through, hole := x.note(meta.Sequence.Stream, m); hole {
-			now, err := reader.State(ctx)
-			if err == nil && now.First <= from { // else retention took it
-				x.count(through - from + 1)
-				log.Error("the stream is damaged: messages that it stored are gone; who asks for them is told", "seq",
-					from, "upto", through)
-			}
-		}
-		if meta.NumPending == 0 || meta.Sequence.Stream >= state.Last {
-			x.built()
-		}
-	}, jetstream.PullMaxMessages(16<<10))
-	if err != nil {
-		return err
-	}
-	defer func() {
-		pull.Stop()
-		<-pull.Closed()
+	defer func() { // by itself it would go after a minute
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), retryEvery)
+		defer cancel()
+		_ = js.DeleteConsumer(ctx, proto.Stream, cons.CachedInfo().Name)
 	}()
-	tick := time.NewTicker(lookEvery)
+	tick, look := time.NewTicker(x.every), time.NewTicker(lookEvery)
 	defer tick.Stop()
+	defer look.Stop()
+	f := fetcher{x, cons, reader, log, 0}
 	for stuck := uint64(0); ; {
+		n, err := f.fetch(ctx)
+		if err != nil {
+			return err
+		}
+		if n == fetchPacks {
+			continue
+		}
+		x.built()
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-pull.Closed():
-			return errors.New("the consumer ended")
+		case <-x.ask:
 		case <-tick.C:
+		case <-look.C:
+			now, err := reader.State(ctx)
+			if err != nil {
+				continue // NATS is away
+			}
+			last := x.last()
+			if !now.Epochs.Same(state.Epochs, last) || last > now.Last || last > 0 && last < now.Last && last == stuck {
+				return errMoved
+			}
+			stuck = last
+			x.forget(now.First)
 		}
-		now, err := reader.State(ctx)
-		if err != nil {
-			continue // NATS is away; the consumer comes back by itself
-		}
-		last := x.last()
-		switch {
-		case !now.Epochs.Same(state.Epochs, last) || last > now.Last, last > 0 && last < now.Last && last == stuck:
-			return errMoved
-		}
-		stuck = last
-		x.forget(now.First)
 	}
+}
+
+// fetcher fetches the headers of packs.
+type fetcher struct {
+	x      *Index
+	cons   jetstream.Consumer
+	reader *natsx.Reader
+	log    *slog.Logger
+	number uint64 // of the newest one that came, as the consumer counts
+}
+
+// fetch takes in what is there, fetchPacks at most, and returns how many there were.
+func (f *fetcher) fetch(ctx context.Context) (n int, err error) {
+	batch, err := f.cons.FetchNoWait(fetchPacks)
+	if err != nil {
+		return 0, err
+	}
+	for m := range batch.Messages() { // to the end in any case: it has all of them already, or ends within a second
+		if meta, e := m.Metadata(); err != nil {
+			continue
+		} else if err = e; err == nil {
+			err = f.take(ctx, meta.Sequence, m)
+		}
+		n++
+	}
+	f.x.moved()
+	return n, cmp.Or(err, batch.Error())
+}
+
+// take notes a pack.
+func (f *fetcher) take(ctx context.Context, seq jetstream.SequencePair, m jetstream.Msg) error {
+	if f.number++; seq.Consumer != f.number {
+		return errors.New("packs were lost on the way here")
+	}
+	from, through, hole := f.x.note(seq.Stream, m)
+	if !hole {
+		return nil
+	}
+	now, err := f.reader.State(ctx)
+	if err == nil && now.First <= from { // else retention took it
+		f.x.count(through - from + 1)
+		f.log.Error("the stream is damaged: messages that it stored are gone; who asks for them is told", "seq",
+			from, "upto", through)
+	}
+	return nil
 }
 
 // note adds one pack. What is missing before it is named to whoever asks, so

@@ -31,23 +31,35 @@ const (
 	// maxSegments bounds the memory to 16 MB; beyond it the oldest are forgotten,
 	// and what they were about is read.
 	maxSegments = 192
-	// awaitBuild is how long a reader waits for an index that is being built.
+	// awaitBuild is how long a reader waits for an index that is being built, unless shortRead
+	// packs or fewer are asked for: they are rather read.
 	awaitBuild = 5 * time.Second
+	shortRead  = 1024
+	// awaitNew is how long a reader waits for what is newer than the index, unless these are
+	// newPacks or fewer. It asks for them again after askAgain: NATS tells consumers a moment after publishers.
+	awaitNew = time.Second
+	newPacks = 4
+	askAgain = 5 * time.Millisecond
 )
 
 // Index is a natsx.Index. Run keeps it up to date. Safe for concurrent use.
 type Index struct {
+	every    time.Duration // fetchEvery
 	mu       sync.RWMutex
 	segments []*segment    // guarded by mu; ascending, each sealed
 	open     open          // guarded by mu; behind them
 	first    uint64        // guarded by mu; packs before it are not known
 	next     uint64        // guarded by mu; nor are this one and those after it; 0: none is known
 	damaged  uint64        // guarded by mu; packs found to be missing from the middle
+	grown    chan struct{} // guarded by mu; closed and replaced when packs have become known
 	complete chan struct{} // never replaced; closed once everything is known that was stored when Run began
+	ask      chan struct{} // holds one token when somebody waits for new packs; never closed
 }
 
 // New makes an index that knows nothing.
-func New() *Index { return &Index{complete: make(chan struct{})} }
+func New() *Index {
+	return &Index{every: fetchEvery, complete: make(chan struct{}), grown: make(chan struct{}), ask: make(chan struct{}, 1)}
+}
 
 // segment is 256 blocks. It is never changed.
 type segment struct {
@@ -214,14 +226,53 @@ func (r *ranges) add(from, through uint64) {
 }
 
 // Await is natsx.Index's.
-func (x *Index) Await(ctx context.Context, from uint64) {
-	t := time.NewTimer(awaitBuild)
-	defer t.Stop()
+func (x *Index) Await(ctx context.Context, from, upTo uint64) {
+	wait := awaitNew
+	if !x.isComplete() {
+		if upTo-from <= shortRead {
+			return
+		}
+		wait = awaitBuild
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
+	for {
+		x.mu.RLock()
+		next, grown := x.next, x.grown
+		x.mu.RUnlock()
+		if x.isComplete() && upTo < next+newPacks {
+			return
+		}
+		select {
+		case x.ask <- struct{}{}:
+		default: // it was asked already
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-grown:
+		case <-again.C:
+		}
+	}
+}
+
+func (x *Index) isComplete() bool {
 	select {
 	case <-x.complete:
-	case <-ctx.Done():
-	case <-t.C:
+		return true
+	default:
+		return false
 	}
+}
+
+// moved tells who waits that more packs are known.
+func (x *Index) moved() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	close(x.grown)
+	x.grown = make(chan struct{})
 }
 
 // reset forgets everything: the stream is another one.
@@ -235,9 +286,7 @@ func (x *Index) reset() {
 func (x *Index) built() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	select {
-	case <-x.complete:
-	default:
+	if !x.isComplete() {
 		close(x.complete)
 	}
 }

@@ -147,7 +147,7 @@ func TestIndexFollowsTheStream(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); x.Run(ctx, s.Connect(), natstest.Log(t)) }()
 	defer func() { stop(); <-ended }()
-	x.Await(t.Context(), 1)
+	x.Await(t.Context(), 1, 41)
 	found := func(what string, name string, n, most int) {
 		t.Helper()
 		var got []natsx.PackRange
@@ -179,6 +179,37 @@ func TestIndexFollowsTheStream(t *testing.T) {
 	publish("late.1")
 	fill()
 	found("after a restart", "late.1", 1, 4)
+}
+
+// Who asks for what was stored a moment ago does not wait until it is fetched anyway.
+func TestIndexFetchesWhatIsAskedFor(t *testing.T) {
+	s := natstest.Start(t)
+	nc := s.Connect()
+	js, _ := s.Stream(nc)
+	x := New()
+	x.every = time.Hour
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); x.Run(ctx, nc, natstest.Log(t)) }()
+	defer func() { stop(); <-ended }()
+	if !x.Complete(t.Context()) {
+		t.Fatal("not complete")
+	}
+	for last := uint64(0); last < 30; {
+		for range 10 {
+			last++
+			if _, err := js.Publish(t.Context(), proto.SubjectStored+"a", []byte(`{"channel":"a"}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		natstest.Eventually(t, 20*time.Second, "what was asked for is known", func() bool {
+			x.Await(t.Context(), 1, last)
+			return x.last()+newPacks >= last
+		})
+		if got := x.Ranges([]string{"b"}, 1, last); len(got) > 1 || len(got) == 1 && got[0].From+newPacks <= last {
+			t.Errorf("%d are stored: %v may hold what none holds", last, got)
+		}
+	}
 }
 
 // What a disk took from the middle of the stream is found and counted, and

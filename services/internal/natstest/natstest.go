@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +28,9 @@ type Server struct {
 	cfg natsd.Config
 	log *slog.Logger
 	d   *natsd.Server // nil while it is stopped
+
+	mu    sync.Mutex
+	conns []*nats.Conn // guarded by mu; those of Connect
 }
 
 // Start runs a server on a free loopback port. It stops when the test ends.
@@ -50,11 +54,21 @@ func (s *Server) start() {
 	s.URL = "nats://test:test@" + d.URL()[len("nats://"):]
 }
 
-// Stop stops the server; clients lose their connections.
+// Stop stops the server, and returns when the connections of Connect have noticed it: what
+// a test sent over one that has not would be lost.
 func (s *Server) Stop() {
-	if s.d != nil {
-		s.d.Shutdown()
-		s.d = nil
+	if s.d == nil {
+		return
+	}
+	s.d.Shutdown()
+	s.d = nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for begin := time.Now(); slices.ContainsFunc(s.conns, (*nats.Conn).IsConnected); time.Sleep(time.Millisecond) {
+		if time.Since(begin) > 30*time.Second {
+			s.t.Error("a connection does not notice that its server has stopped")
+			return
+		}
 	}
 }
 
@@ -116,6 +130,9 @@ func (s *Server) Connect() *nats.Conn {
 		s.t.Fatalf("connect to NATS: %v", err)
 	}
 	s.t.Cleanup(nc.Close)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = append(s.conns, nc)
 	return nc
 }
 

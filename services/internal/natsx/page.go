@@ -41,9 +41,6 @@ const (
 	pageReads = 16 << 20
 	// leastRun is how many bytes of packs are read at once at least.
 	leastRun = 128 << 10
-	// shortRead is how many packs are rather read than looked up in an index that
-	// is not complete yet.
-	shortRead = 2 * runPacks
 )
 
 // Read reads one page. It waits for replicas that are behind until ctx ends;
@@ -99,9 +96,7 @@ func (r *Reader) ranges(ctx context.Context, names []string, from, upTo uint64) 
 	if r.index == nil || slices.Contains(names, ">") {
 		return []PackRange{{from, upTo}}
 	}
-	if upTo-from > shortRead {
-		r.index.Await(ctx, from)
-	}
+	r.index.Await(ctx, from, upTo)
 	return r.index.Ranges(names, from, upTo)
 }
 
@@ -189,8 +184,8 @@ func (r *Reader) Last(ctx context.Context, names []string, upTo uint64, maxBytes
 	}
 	l := newest{wanted: wantedOf(names), upTo: upTo, now: time.Now().UnixMilli(), found: map[string]Received{},
 		maxBytes: maxBytes}
-	if end := proto.PackOf(upTo); end-min(end, state.First) > shortRead && r.index != nil {
-		r.index.Await(ctx, state.First)
+	if r.index != nil {
+		r.index.Await(ctx, state.First, max(state.First, proto.PackOf(upTo)))
 	}
 	for at := proto.PackOf(upTo); at >= state.First && !l.complete(); {
 		part := r.before(l.open(), state.First, at)

@@ -34,9 +34,9 @@ type Index interface {
 	// messages of the channels or patterns: ascending, apart from each other.
 	// What the index does not know it names, too.
 	Ranges(names []string, from, upTo uint64) []PackRange
-	// Await waits until the index knows the packs from a stream sequence on, for
-	// as long as that may take in earnest, or until ctx ends.
-	Await(ctx context.Context, from uint64)
+	// Await waits until the index knows the packs from a stream sequence up to another, which the
+	// stream has reached, if to wait takes less than to read them. It ends with ctx at the latest.
+	Await(ctx context.Context, from, upTo uint64)
 }
 
 // PackRange is packs from one stream sequence to another, both included.
