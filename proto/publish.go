@@ -147,7 +147,7 @@ func (p *Publication) set(name, value []byte) error {
 	if err == nil {
 		return nil
 	}
-	return fault("/"+pointerEscape.Replace(string(name)), err)
+	return fault(Pointer(string(name)), err)
 }
 
 // text decodes a string that must not be empty.
@@ -173,7 +173,10 @@ func fault(pointer string, err error) error {
 	return &FieldError{Field: pointer, Err: err}
 }
 
-// pointerEscape makes a member's name a token of a JSON pointer (RFC 6901 section 3).
+// Pointer is the JSON pointer (RFC 6901) to a member of an object.
+func Pointer(member string) string { return "/" + pointerEscape.Replace(member) }
+
+// pointerEscape makes a member's name a token of a JSON pointer (section 3).
 var pointerEscape = strings.NewReplacer("~", "~0", "/", "~1")
 
 // jsonError words an encoding/json error for the person who sent the body.

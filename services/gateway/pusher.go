@@ -52,7 +52,7 @@ func (s *Service) newPusherSession(r *http.Request) (c *session, words int) {
 	c.followed = c.first[:0]
 	c.agent = s.answers.agents.number(r.UserAgent())
 	q := r.URL.Query()
-	code, err := pusher.CheckProtocol(q.Has("protocol"), q.Get("protocol"))
+	code, err := pusher.CheckProtocol(q["protocol"])
 	words = 1
 	if q.Get("protocol") == "5" {
 		words = 0
@@ -217,6 +217,8 @@ func handlePusher(c *session, b []byte) {
 	in, err := pusher.Parse(b)
 	complain := func(code int, why string) { c.conn.Push(textFrame(pusher.Error(code, why))) }
 	switch {
+	case err != nil && in.Event == pusher.Subscribe && in.Name != "":
+		c.conn.Push(refusedChannel(in.Name, 0, "BadRequest", err.Error(), http.StatusBadRequest))
 	case err != nil:
 		complain(0, err.Error())
 	case in.Event == pusher.Ping:
@@ -252,7 +254,7 @@ func (c *session) subscribePusher(in pusher.Incoming) {
 	}
 	channel, err := c.channelOf(in.Name)
 	if err != nil {
-		c.conn.Push(textFrame(pusher.Error(0, err.Error())))
+		refuse(0, "BadChannel", err.Error(), http.StatusBadRequest)
 		return
 	}
 	kind, cache := pusher.KindOf(in.Name)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,8 +29,8 @@ func (s *Service) mountApps(r chi.Router) {
 	route("pusher-events", "/apps/{app}/events", s.postEvents)
 	route("pusher-batch", "/apps/{app}/batch_events", s.postBatch)
 	route("pusher-users", "/apps/{app}/users/{user}/terminate_connections", s.noUsers)
-	httpx.Get(r, "/apps/{app}/channels", s.count("pusher-channels", s.signed(s.getChannels)))
-	httpx.Get(r, "/apps/{app}/channels/{channel}", s.count("pusher-channels", s.signed(s.getChannel)))
+	httpx.Get(r, "/apps/{app}/channels", s.count("pusher-channels", s.signed(s.getChannels, "filter_by_prefix", "info")))
+	httpx.Get(r, "/apps/{app}/channels/{channel}", s.count("pusher-channels", s.signed(s.getChannel, "info")))
 	httpx.Get(r, "/apps/{app}/channels/{channel}/users", s.count("pusher-users", s.signed(s.noUsers)))
 }
 
@@ -43,10 +44,13 @@ type appCall struct {
 type appHandler func(w http.ResponseWriter, r *http.Request, c *appCall) error
 
 // signed lets only requests with a right signature through, before a byte of the body
-// is read, and answers errors by problems.
-func (s *Service) signed(h appHandler) http.HandlerFunc {
+// is read, and answers errors by problems. params are the call's parameters in the query.
+func (s *Service) signed(h appHandler, params ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.appCall(r)
+		if err == nil {
+			err = checkParams(r, c.query, params)
+		}
 		if err == nil {
 			err = h(w, r, c)
 		}
@@ -63,7 +67,8 @@ func (s *Service) appCall(r *http.Request) (*appCall, error) {
 	if !s.appsLoaded.Load() {
 		return nil, proto.ProblemUnavailable.With("the apps are not loaded yet")
 	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	// SDKs that do not escape values (Python's) send the ; of channels' names as it is.
+	query, err := url.ParseQuery(strings.ReplaceAll(r.URL.RawQuery, ";", "%3B"))
 	if err != nil {
 		return nil, proto.ProblemInvalidParameter.With("the query: " + err.Error())
 	}
@@ -87,6 +92,24 @@ func (s *Service) appCall(r *http.Request) (*appCall, error) {
 	}
 	p := &auth.Principal{Name: app.Name, Channels: []string{app.Pattern()}, Scopes: []auth.Scope{auth.Publish}}
 	return &appCall{app: app, grant: auth.NewGrant(p, "app."+app.ID, app.Limit), query: query}, nil
+}
+
+// checkParams refuses parameters in the query that the call does not have there. Those of a POST may stand in the query
+// by the protocol, which discourages it, and no SDK does it.
+func checkParams(r *http.Request, query url.Values, known []string) error {
+	for name, values := range query {
+		switch {
+		case strings.HasPrefix(name, "auth_") || name == "body_md5":
+		case r.Method == http.MethodPost:
+			return proto.ProblemInvalidParameter.With(fmt.Sprintf(
+				"%.60q: parameters of a POST stand in its body, as a JSON object", name))
+		case !slices.Contains(known, name):
+			return proto.ProblemInvalidParameter.With(fmt.Sprintf("%.60q is not a parameter of this call", name))
+		case len(values) > 1:
+			return proto.ProblemInvalidParameter.With(fmt.Sprintf("%s is given %d times", name, len(values)))
+		}
+	}
+	return nil
 }
 
 // body reads the body, which must be the one that was signed. free gives back the
@@ -164,13 +187,16 @@ func (s *Service) askGateways(ctx context.Context, key string, q pusher.Channels
 		err.Error())
 }
 
-// info reads the parameter info: whether subscription counts are asked for. Errors
-// are problems.
-func info(list string) (counts bool, err error) {
+// userCount is an attribute of presence channels.
+const userCount = "user_count"
+
+// info reads the parameter info: whether subscription counts are asked for. Attributes in ignored are left out of the
+// answer. Errors are problems.
+func info(list string, ignored ...string) (counts bool, err error) {
 	for _, attribute := range strings.Split(list, ",") {
-		switch strings.TrimSpace(attribute) {
-		case "":
-		case "subscription_count":
+		switch attribute = strings.TrimSpace(attribute); {
+		case attribute == "" || slices.Contains(ignored, attribute):
+		case attribute == "subscription_count":
 			counts = true
 		default:
 			return false, proto.ProblemInvalidParameter.With(fmt.Sprintf("info: %.40q is not supported by this server; "+

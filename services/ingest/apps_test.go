@@ -123,13 +123,26 @@ func TestPusherEventsRefused(t *testing.T) {
 			"/channels"},
 		{"channels: limited to 100", `{"name":"e","data":"1","channels":[` + many + `]}`, proto.ProblemInvalidMessage,
 			"/channels"},
-		{"channel naming conventions", `{"name":"e","data":"1","channel":"a b"}`, proto.ProblemInvalidMessage, "/channels"},
-		{"presence", `{"name":"e","data":"1","channel":"presence-a"}`, proto.ProblemInvalidMessage, "/channels"},
-		{"encrypted", `{"name":"e","data":"1","channel":"private-encrypted-a"}`, proto.ProblemInvalidMessage, "/channels"},
+		{"channel naming conventions", `{"name":"e","data":"1","channel":"a b"}`, proto.ProblemInvalidMessage, "/channel"},
+		{"channel naming conventions, of several", `{"name":"e","data":"1","channels":["a","a","#b"]}`,
+			proto.ProblemInvalidMessage, "/channels/2"},
+		{"users", `{"name":"e","data":"1","channels":["#server-to-user-7"]}`, proto.ProblemInvalidMessage, "/channels/0"},
+		{"presence", `{"name":"e","data":"1","channel":"presence-a"}`, proto.ProblemInvalidMessage, "/channel"},
+		{"encrypted", `{"name":"e","data":"1","channel":"private-encrypted-a"}`, proto.ProblemInvalidMessage, "/channel"},
 		{"the protocol's own events", `{"name":"pusher:x","data":"1","channel":"a"}`, proto.ProblemInvalidMessage, "/name"},
 		{"socket_id", `{"name":"e","data":"1","channel":"a","socket_id":"x"}`, proto.ProblemInvalidMessage, "/socket_id"},
-		{"info", `{"name":"e","data":"1","channel":"a","info":"user_count"}`, proto.ProblemInvalidParameter, ""},
-		{"unknown member", `{"name":"e","data":"1","channel":"a","ttl":1}`, proto.ProblemInvalidMessage, ""},
+		{"info", `{"name":"e","data":"1","channel":"a","info":"cache"}`, proto.ProblemInvalidParameter, ""},
+		{"unknown member", `{"name":"e","data":"1","channel":"a","t/l":1}`, proto.ProblemInvalidMessage, "/t~1l"},
+		{"a JSON hash", `[]`, proto.ProblemInvalidMessage, ""},
+		{"name (String)", `{"name":5,"data":"1","channel":"a"}`, proto.ProblemInvalidMessage, "/name"},
+		{"at most 200 characters", `{"name":"` + strings.Repeat("e", 201) + `","data":"1","channel":"a"}`,
+			proto.ProblemInvalidMessage, "/name"},
+		{"array of channel names", `{"name":"e","data":"1","channels":"a"}`, proto.ProblemInvalidMessage, "/channels"},
+		{"array of strings", `{"name":"e","data":"1","channels":["a",1]}`, proto.ProblemInvalidMessage, "/channels"},
+		{"socket_id (String)", `{"name":"e","data":"1","channel":"a","socket_id":1.5}`, proto.ProblemInvalidMessage,
+			"/socket_id"},
+		{"info: a comma-separated list", `{"name":"e","data":"1","channel":"a","info":["user_count"]}`,
+			proto.ProblemInvalidMessage, "/info"},
 		{"no JSON", `hello`, proto.ProblemInvalidJSON, ""},
 		{"two values", `{"name":"e","data":"1","channel":"a"} {}`, proto.ProblemInvalidJSON, ""},
 		{"nothing", ``, proto.ProblemInvalidJSON, ""},
@@ -137,13 +150,18 @@ func TestPusherEventsRefused(t *testing.T) {
 		{"413: a larger data parameter", `{"name":"e","data":"` + strings.Repeat("x", 70_000) + `","channel":"a"}`,
 			proto.ProblemTooLarge, "/data"},
 	} {
-		if p := s.event(c.body).problem(t, c.problem); p.Pointer != c.pointer {
+		p := s.event(c.body).problem(t, c.problem)
+		if p.Pointer != c.pointer || strings.Contains(p.Detail, "json:") || strings.Contains(p.Detail, "Go ") {
 			t.Errorf("%s: got %s at %q, want %q", c.rule, p.Detail, p.Pointer, c.pointer)
 		}
 	}
 	for body, pointer := range map[string]string{`{"batch":[]}`: "/batch",
 		`{"batch":[{"name":"e","channel":"a","data":"1"},{"name":"e","channel":"a"}]}`: "/batch/1/data",
-		`{"batch":[{"name":"e","channels":["a"],"data":"1"}]}`:                         "/batch/0/channels"} {
+		`{"batch":[{"name":"e","channels":["a"],"data":"1"}]}`:                         "/batch/0/channels",
+		`{"batch":{}}`: "/batch", `[]`: "", `{"batch":[null]}`: "/batch/0/name",
+		`{"batch":[{"name":"e","channel":"a","data":"1"},{"name":"e","channel":2,"data":"1"}]}`: "/batch/1/channel",
+		`{"batch":[{"name":"e","channel":"a","data":"1","ttl":1}]}`:                             "/batch/0/ttl",
+		`{"batch":[{"name":"e","channel":"a b","data":"1"}]}`:                                   "/batch/0/channel"} {
 		if p := s.call(http.MethodPost, "/apps/3/batch_events", "", body, time.Now()).problem(t,
 			proto.ProblemInvalidMessage); p.Pointer != pointer {
 			t.Errorf("%s: got %q", body, p.Pointer)
@@ -252,6 +270,15 @@ func TestPusherChannels(t *testing.T) {
 	if got := strings.TrimSpace(
 		a.body); got != `{"channels":{"a":{"subscription_count":3},"z":{"subscription_count":0}}}` {
 		t.Errorf("info of an event: got %s", got)
+	}
+	// "The hash maps from channel name to a hash of attributes for that channel (may be empty)": user_count is of
+	// presence channels alone.
+	for asked, want := range map[string]string{"user_count": `{"channels":{"a":{}}}`,
+		"user_count,subscription_count": `{"channels":{"a":{"subscription_count":3}}}`} {
+		a := s.event(`{"name":"e","channel":"a","data":"1","info":"` + asked + `"}`)
+		if got := strings.TrimSpace(a.body); got != want {
+			t.Errorf("info %s of an event: got %d %s, want %s", asked, a.status, got, want)
+		}
 	}
 	for path, query := range map[string]string{"/apps/3/channels": "info=user_count", "/apps/3/channels/a": "info=cache",
 		"/apps/3/channels/presence-a/users": ""} {

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -32,7 +33,7 @@ type appEvent struct {
 func (s *Service) postEvents(w http.ResponseWriter, r *http.Request, c *appCall) error {
 	var e appEvent
 	answer, err := s.publishEvents(w, r, c, func(body []byte) ([]appEvent, error) {
-		err := decodeStrictly(body, &e)
+		err := decodeStrictly(body, &e, "")
 		return []appEvent{e}, err
 	}, func(int) string { return "" })
 	if err != nil {
@@ -48,28 +49,35 @@ func (s *Service) postEvents(w http.ResponseWriter, r *http.Request, c *appCall)
 
 // postBatch is POST /apps/{app}/batch_events.
 func (s *Service) postBatch(w http.ResponseWriter, r *http.Request, c *appCall) error {
-	var batch struct {
-		Batch []appEvent `json:"batch"`
-	}
+	var events []appEvent
+	at := func(i int) string { return "/batch/" + strconv.Itoa(i) }
 	answer, err := s.publishEvents(w, r, c, func(body []byte) ([]appEvent, error) {
-		err := decodeStrictly(body, &batch)
-		if err == nil && len(batch.Batch) == 0 {
-			err = proto.ProblemInvalidMessage.With("batch: missing or empty").At("/batch")
+		var batch struct {
+			Batch []json.RawMessage `json:"batch"`
 		}
-		for i, e := range batch.Batch {
-			if len(e.Channels) > 0 && err == nil {
-				err = proto.ProblemInvalidMessage.With("an event of a batch has one channel").At("/batch/" +
-					strconv.Itoa(i) + "/channels")
+		if err := decodeStrictly(body, &batch, ""); err != nil {
+			return nil, err
+		}
+		if len(batch.Batch) == 0 {
+			return nil, proto.ProblemInvalidMessage.With("batch: missing or empty").At("/batch")
+		}
+		events = make([]appEvent, len(batch.Batch))
+		for i, b := range batch.Batch {
+			if err := decodeStrictly(b, &events[i], at(i)); err != nil {
+				return nil, err
+			}
+			if len(events[i].Channels) > 0 {
+				return nil, proto.ProblemInvalidMessage.With("an event of a batch has one channel").At(at(i) + "/channels")
 			}
 		}
-		return batch.Batch, err
-	}, func(i int) string { return "/batch/" + strconv.Itoa(i) })
+		return events, nil
+	}, at)
 	if err != nil {
 		return err
 	}
 	asked := false
-	list := make([]attributes, len(batch.Batch))
-	for i, e := range batch.Batch {
+	list := make([]attributes, len(events))
+	for i, e := range events {
 		if e.Info != "" {
 			asked = true
 			list[i] = answer[e.Channel]
@@ -96,6 +104,9 @@ func (s *Service) publishEvents(w http.ResponseWriter, r *http.Request, c *appCa
 	if err != nil {
 		return nil, err
 	}
+	if err := checkEncoding(w, r, "application/json"); err != nil {
+		return nil, err
+	}
 	body, free, err := s.body(w, r, c)
 	defer free()
 	if err != nil {
@@ -113,7 +124,8 @@ func (s *Service) publishEvents(w http.ResponseWriter, r *http.Request, c *appCa
 		}
 		wanted := false
 		if err == nil {
-			wanted, err = info(events[i].Info)
+			// "Events", info: each channel gets the attributes that it has, and none here has users.
+			wanted, err = info(events[i].Info, userCount)
 		}
 		if err != nil {
 			return nil, err
@@ -203,12 +215,15 @@ func (s *Service) publication(c *appCall, e *appEvent, at string) (p proto.Publi
 	p.Except = e.SocketID
 	for _, name := range e.targets() {
 		channel, err := c.app.Channel(name)
-		if err != nil {
-			return fault("/channels", "%s", err)
+		if kind, _ := pusher.KindOf(name); err == nil && (kind == pusher.Presence || kind == pusher.Encrypted) {
+			err = fmt.Errorf("%s: presence and encrypted channels are not supported by this server", name)
 		}
-		switch kind, _ := pusher.KindOf(name); kind {
-		case pusher.Presence, pusher.Encrypted:
-			return fault("/channels", "%s: presence and encrypted channels are not supported by this server", name)
+		if err != nil {
+			field := "/channel"
+			if e.Channel == "" {
+				field = "/channels/" + strconv.Itoa(slices.Index(e.Channels, name))
+			}
+			return fault(field, "%s", err)
 		}
 		p.Channels = append(p.Channels, channel)
 	}
@@ -223,8 +238,8 @@ func (s *Service) publication(c *appCall, e *appEvent, at string) (p proto.Publi
 }
 
 // decodeStrictly reads one JSON object without members that are not known. Errors are
-// problems.
-func decodeStrictly(body []byte, into any) error {
+// problems that point below at.
+func decodeStrictly(body []byte, into any, at string) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	err := d.Decode(into)
@@ -238,5 +253,20 @@ func decodeStrictly(body []byte, into any) error {
 	if errors.As(err, &syntax) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return invalidJSON(body, nil)
 	}
-	return proto.ProblemInvalidMessage.With(err.Error())
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		quoted, _ := strings.CutPrefix(err.Error(), "json: unknown field ")
+		name, _ := strconv.Unquote(quoted) // as encoding/json quotes it
+		return proto.ProblemInvalidMessage.With(fmt.Sprintf("%.60q: unknown member", name)).At(at + proto.Pointer(name))
+	}
+	want := "a string"
+	switch wrong.Field {
+	case "":
+		return proto.ProblemInvalidMessage.With("want a JSON object, got a JSON " + wrong.Value).At(at)
+	case "channels":
+		want = "an array of strings"
+	case "batch":
+		want = "an array of events"
+	}
+	return proto.ProblemInvalidMessage.With(wrong.Field + ": want " + want).At(at + proto.Pointer(wrong.Field))
 }

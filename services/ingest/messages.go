@@ -225,14 +225,8 @@ func (s *Service) sendAll(ctx context.Context, o *origin, pubs iter.Seq2[int, pr
 // where the request has none. Everything is UTF-8 and nothing is compressed.
 // accept are the content types of the path, for the answer to another one.
 func mediaType(w http.ResponseWriter, r *http.Request, accept string) (string, error) {
-	encoding, err := httpx.Single(r, "Content-Encoding")
-	if err != nil {
+	if err := checkEncoding(w, r, accept); err != nil {
 		return "", err
-	}
-	if encoding != "" && !strings.EqualFold(encoding, "identity") {
-		w.Header().Set("Accept-Encoding", "identity") // RFC 9110 section 12.5.3
-		return "", unsupported(w, accept,
-			"Content-Encoding "+strconv.Quote(encoding)+" is not supported; send the body as it is")
 	}
 	header, err := httpx.Single(r, "Content-Type")
 	if err != nil {
@@ -251,6 +245,17 @@ func mediaType(w http.ResponseWriter, r *http.Request, accept string) (string, e
 		return t, nil
 	}
 	return "", unsupported(w, accept, "charset "+strconv.Quote(params["charset"])+"; everything is UTF-8 here")
+}
+
+// checkEncoding refuses a body that is compressed.
+func checkEncoding(w http.ResponseWriter, r *http.Request, accept string) error {
+	encoding, err := httpx.Single(r, "Content-Encoding")
+	if err == nil && encoding != "" && !strings.EqualFold(encoding, "identity") {
+		w.Header().Set("Accept-Encoding", "identity") // RFC 9110 section 12.5.3
+		err = unsupported(w, accept, "Content-Encoding "+strconv.Quote(encoding)+
+			" is not supported; send the body as it is")
+	}
+	return err
 }
 
 // unsupported is the problem of a body whose content type the path does not have,

@@ -26,12 +26,18 @@ import (
 // conventions").
 const MaxChannelBytes = 164
 
+// userPrefix begins the channel of a user, to which SDKs send by sendToUser.
+const userPrefix = "#server-to-user-"
+
 // ErrChannel is wrapped by the errors of CheckChannel.
 var ErrChannel = errors.New("invalid channel name")
 
 // CheckChannel reports whether Pusher has channels of this name: 1–164 letters,
 // digits and _ - = @ , . ;
 func CheckChannel(name string) error {
+	if strings.HasPrefix(name, userPrefix) {
+		return fmt.Errorf("%w: %.200q: users are not supported by this server", ErrChannel, name)
+	}
 	if name == "" || len(name) > MaxChannelBytes {
 		return fmt.Errorf("%w: it has %d characters, 1 to %d are allowed", ErrChannel, len(name), MaxChannelBytes)
 	}

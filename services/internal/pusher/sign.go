@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/herald-push/herald/proto"
 )
 
 // MaxClockSkew is how far the time of a request may be away ("Authentication").
@@ -26,7 +28,9 @@ var (
 		int(MaxClockSkew.Seconds()))
 	ErrVersion = errors.New("auth_version: only 1.0 is known")
 	ErrBodyMD5 = errors.New("body_md5 is not the MD5 of the body")
-	ErrNoAuth  = errors.New(
+	// ErrNoSignature is of a subscription to a private channel whose auth is missing or not of the form KEY:SIGNATURE.
+	ErrNoSignature = errors.New("auth: want KEY:SIGNATURE, which your backend makes for a private channel")
+	ErrNoAuth      = errors.New(
 		"want auth_key, auth_timestamp, auth_version and auth_signature in the query, and body_md5 with a body")
 )
 
@@ -75,14 +79,16 @@ func (a *App) VerifyRequest(method string, u *url.URL, query url.Values, now tim
 }
 
 // VerifyBody checks that the body is the one whose MD5 was signed. An empty body
-// needs none.
+// needs none. body is without the byte order mark that the client may have sent.
 func VerifyBody(query url.Values, body []byte) error {
 	digits := query.Get("body_md5")
 	if len(body) == 0 && digits == "" {
 		return nil
 	}
-	sum := md5.Sum(body)
-	if len(query["body_md5"]) != 1 || !same(sum[:], digits) {
+	sum, marked := md5.Sum(body), md5.New()
+	_, _ = marked.Write([]byte(proto.BOM)) // never fails
+	_, _ = marked.Write(body)
+	if len(query["body_md5"]) != 1 || !same(sum[:], digits) && !same(marked.Sum(nil), digits) {
 		return ErrBodyMD5
 	}
 	return nil
@@ -114,7 +120,9 @@ func (a *App) VerifyChannel(socketID, channel, auth string, now time.Time) error
 	key, digits, ok := strings.Cut(auth, ":")
 	k := a.key(key, now)
 	switch {
-	case !ok || k == nil:
+	case !ok || key == "" || digits == "":
+		return ErrNoSignature
+	case k == nil:
 		return ErrKey
 	case !same(sign(k.Secret, socketID+":"+channel), digits):
 		return errors.New("the signature is not that of " + socketID + ":" + channel + " with the app's secret")

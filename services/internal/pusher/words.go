@@ -24,18 +24,19 @@ const (
 	CodeClientEvent = 4301 // no close
 )
 
-// CheckProtocol judges the version of the protocol that a client wants. code is
-// what it is closed with; 0: it is served. Versions 5 to 7 are: 4 and before are
+// CheckProtocol judges the parameter protocol of a client's URL, of which versions are
+// the values. code is what the client is closed with; 0: it is served. Versions 5 to 7 are: 4 and before are
 // no longer what Pusher supports, or do not know the ping of an event.
-func CheckProtocol(given bool, version string) (code int, err error) {
-	if !given || version == "" {
+func CheckProtocol(versions []string) (code int, err error) {
+	version := strings.Join(versions, ",") // several are no version
+	_, err = strconv.ParseUint(version, 10, 64)
+	switch {
+	case version == "":
 		return CodeNoProtocol, errors.New("the URL has no protocol; this server has 5, 6 and 7")
-	}
-	switch n, err := strconv.Atoi(version); {
-	case err != nil:
-		return CodeBadVersion, fmt.Errorf("protocol=%.20q is no number; this server has 5, 6 and 7", version)
-	case n < 5 || n > 7:
-		return CodeProtocol, fmt.Errorf("protocol %d is not supported; this server has 5, 6 and 7", n)
+	case errors.Is(err, strconv.ErrSyntax):
+		return CodeBadVersion, fmt.Errorf("protocol=%.20q is no version; this server has 5, 6 and 7", version)
+	case version < "5" || version > "7" || len(version) != 1:
+		return CodeProtocol, fmt.Errorf("protocol %.20s is not supported; this server has 5, 6 and 7", version)
 	}
 	return 0, nil
 }
@@ -45,9 +46,8 @@ type Incoming struct {
 	Event   string
 	Channel string // of the envelope: client events
 	// Of the data of pusher:subscribe and pusher:unsubscribe.
-	Name        string // of the channel
-	Auth        string
-	ChannelData string
+	Name string // of the channel; set where it can be read, also with an error
+	Auth string
 	// Since is Herald's own: an id from which on the channel is resumed.
 	Since string
 }
@@ -87,15 +87,15 @@ func Parse(b []byte) (in Incoming, err error) {
 		data = json.RawMessage(inner)
 	}
 	var fields struct {
-		Channel     string          `json:"channel"`
-		Auth        string          `json:"auth"`
-		ChannelData json.RawMessage `json:"channel_data"`
-		Since       string          `json:"since"`
+		Channel string `json:"channel"`
+		Auth    string `json:"auth"`
+		Since   string `json:"since"`
 	}
-	if err := json.Unmarshal(data, &fields); err != nil {
-		return in, fmt.Errorf("%s: data: want an object with the strings channel and auth", in.Event)
+	err = json.Unmarshal(data, &fields) // of fields with another type it fills in the others
+	in.Name, in.Auth, in.Since = fields.Channel, fields.Auth, fields.Since
+	if err != nil || in.Name == "" {
+		return in, fmt.Errorf("%s: data: want an object with the string channel, and perhaps the string auth", in.Event)
 	}
-	in.Name, in.Auth, in.ChannelData, in.Since = fields.Channel, fields.Auth, string(fields.ChannelData), fields.Since
 	return in, nil
 }
 
