@@ -5,14 +5,15 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
-	"net/http"
 	"net/rpc"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/gobwas/ws"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
@@ -38,9 +40,8 @@ type group struct {
 // portsOfAnAddress are enough clients for one source address: 28,000 ports are there.
 const portsOfAnAddress = 20_000
 
-// The clients of a process whose handshakes are under way at a time: what a server
-// sees when all come at once, but its queue of connections does not overflow. The work of a TLS
-// handshake is mostly the client's.
+// The clients of a process whose handshakes are under way at a time: what a server sees when all come at once, but its
+// queue of connections does not overflow. The work of a TLS handshake is mostly the client's.
 const inFlight, inFlightTLS = 256, 8
 
 // handshakeTimeout bounds the handshake of a client.
@@ -54,9 +55,9 @@ type client struct {
 	dead     bool
 }
 
-// clients are those of this process: one thread empties their sockets, with one epoll and no memory for each. It
-// rests after each round, so that it takes little CPU from the server that is measured.
-// Its exported methods are called by bench, one at a time.
+// clients are those of this process: one thread empties their sockets, with one epoll and no memory for each. It rests
+// after each round, so that it takes little CPU from the server that is measured. Its exported methods are called by
+// bench, one at a time.
 type clients struct {
 	group
 	epoll int
@@ -135,8 +136,7 @@ func (s *clients) Reset(_ string, t *Tally) error {
 	return s.Count("", t)
 }
 
-// Drop ends all connections at once by a reset, as when a network fails;
-// that also leaves no port behind in TIME_WAIT.
+// Drop ends all connections at once by a reset, as when a network fails; that also leaves no port behind in TIME_WAIT.
 func (s *clients) Drop(_ string, t *Tally) error {
 	s.mu.Lock()
 	for fd := range s.all {
@@ -150,27 +150,32 @@ func (s *clients) Drop(_ string, t *Tally) error {
 
 // connect returns when the client is subscribed. It is then a bare socket, also where it spoke TLS.
 func (s *clients) connect(number int, query string) error {
+	channel := strings.ReplaceAll(s.Channel, "{n}", fmt.Sprintf("%05d", number/s.Share))
+	_, name, _ := strings.Cut(channel, ".")
+	fill := strings.NewReplacer("{channel}", channel, "{name}", name)
 	from := source(number / s.PerAddress)
-	d := net.Dialer{Timeout: handshakeTimeout, LocalAddr: &net.TCPAddr{IP: from[:]}}
-	d.Control = func(_, _ string, raw syscall.RawConn) (err error) {
+	plain := net.Dialer{LocalAddr: &net.TCPAddr{IP: from[:]}, Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		// The port is chosen when the server's address is known, so each server has all of them.
 		e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) })
 		return errors.Join(err, e)
+	}}
+	var socket net.Conn                                                                         // below TLS
+	d := ws.Dialer{Timeout: handshakeTimeout, TLSConfig: &tls.Config{InsecureSkipVerify: true}} // the run's certificate
+	d.NetDial = func(ctx context.Context, network, addr string) (_ net.Conn, err error) {
+		socket, err = plain.DialContext(ctx, network, addr)
+		return socket, err
 	}
-	plain, err := d.Dial("tcp", s.Addr)
+	scheme := map[bool]string{false: "ws://", true: "wss://"}[s.TLS]
+	conn, early, _, err := d.Dial(context.Background(), scheme+s.Addr+fill.Replace(s.Path)+query)
 	if err != nil {
-		return err
+		return fmt.Errorf("handshake: %w", err)
 	}
-	defer func() { _ = plain.Close() }() // the copy of the descriptor stays
-	conn := plain
-	if s.TLS {
-		conn = tls.Client(plain, &tls.Config{InsecureSkipVerify: true}) // the certificate is one that this run made
-	}
+	defer func() { _ = socket.Close() }() // the copy of the descriptor stays
 	c := &client{}
-	if err := s.handshake(c, conn, number, query); err != nil {
+	if err := s.subscribe(c, conn, early, fill.Replace(s.Hello)); err != nil {
 		return err
 	}
-	if c.fd, err = detach(plain.(*net.TCPConn)); err != nil {
+	if c.fd, err = detach(socket.(*net.TCPConn)); err != nil {
 		return err
 	}
 	const edge = uint32(1) << 31 // EPOLLET
@@ -181,42 +186,33 @@ func (s *clients) connect(number int, query string) error {
 	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, c.fd, event)
 }
 
-func (s *clients) handshake(c *client, conn net.Conn, number int, query string) error {
-	channel := strings.ReplaceAll(s.Channel, "{n}", fmt.Sprintf("%05d", number/s.Share))
-	_, name, _ := strings.Cut(channel, ".")
-	fill := strings.NewReplacer("{channel}", channel, "{name}", name)
+// subscribe says hello, and reads frames until one says that the client is subscribed, and no byte more than those and
+// the ones that came with the handshake: what early holds, if it is not nil.
+func (s *clients) subscribe(c *client, conn net.Conn, early *bufio.Reader, hello string) error {
+	came := &io.LimitedReader{R: early}
+	if early != nil {
+		came.N = int64(early.Buffered())
+	}
+	in := io.MultiReader(came, conn)
 	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout)) // of an open connection it cannot fail
-	if _, err := io.WriteString(conn, "GET "+fill.Replace(s.Path)+query+" HTTP/1.1\r\nHost: "+s.Addr+"\r\nUpgrade: websocket\r\n"+
-		"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"); err != nil {
-		return fmt.Errorf("ask for the upgrade: %w", err)
-	}
-	in := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(in, nil)
-	if err != nil {
-		return fmt.Errorf("handshake: %w", err)
-	}
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		said, _ := io.ReadAll(io.LimitReader(resp.Body, 512)) // for the error alone
-		return fmt.Errorf("handshake: got %s, want 101: %s", resp.Status, said)
-	}
-	if s.Hello != "" {
-		if _, err := conn.Write(frame(opText, true, []byte(fill.Replace(s.Hello)))); err != nil {
+	if hello != "" {
+		if _, err := conn.Write(masked(ws.NewTextFrame([]byte(hello)))); err != nil {
 			return fmt.Errorf("say hello: %w", err)
 		}
 	}
-	for ready := false; !ready; {
-		if _, err := in.Peek(1); err != nil {
-			return fmt.Errorf("wait for %s: %w after %q", s.Ready, err, c.rest)
+	for ready := false; !ready || came.N > 0; {
+		f, err := ws.ReadFrame(in)
+		if err != nil {
+			return fmt.Errorf("wait for %s: %w", s.Ready, err)
 		}
-		p, _ := in.Peek(in.Buffered()) // as much as there is
-		c.frames(p, func(_ byte, payload []byte) {
-			c.messages += eachStamp(payload, func(int64) {})
-			ready = ready || bytes.Contains(payload, []byte(s.Ready))
-		})
-		_, _ = in.Discard(len(p))
+		c.messages += eachStamp(f.Payload, func(int64) {})
+		ready = ready || bytes.Contains(f.Payload, []byte(s.Ready))
 	}
 	return nil
 }
+
+// masked is a client's frame; its mask is of zeros.
+func masked(f ws.Frame) []byte { return ws.MustCompileFrame(ws.MaskFrameWith(f, [4]byte{})) }
 
 // source is the n-th source address of clients: 127.1.0.1 and so on.
 func source(n int) (a [4]byte) {
@@ -257,7 +253,7 @@ func (s *clients) empty(c *client) {
 			c.dead = true
 			return
 		case !s.TLS:
-			c.frames(s.buf[:n], func(opcode byte, payload []byte) { s.take(c, opcode, payload) })
+			c.frames(s.buf[:n], func(op ws.OpCode, payload []byte) { s.count(c, op, payload) })
 		}
 		if int(n) < len(s.buf) {
 			return
@@ -265,8 +261,26 @@ func (s *clients) empty(c *client) {
 	}
 }
 
-// take counts a frame, and answers pings.
-func (s *clients) take(c *client, opcode byte, payload []byte) {
+// frames calls do with each frame that p completes. The payload is valid during the call.
+func (c *client) frames(p []byte, do func(op ws.OpCode, payload []byte)) {
+	if len(c.rest) > 0 {
+		p = append(c.rest, p...)
+	}
+	for {
+		in := bytes.NewReader(p)
+		h, err := ws.ReadHeader(in)
+		if err != nil || h.Length > int64(in.Len()) {
+			c.rest = append([]byte(nil), p...) // nil of nothing
+			return
+		}
+		p = p[len(p)-in.Len():]
+		do(h.OpCode, p[:h.Length])
+		p = p[h.Length:]
+	}
+}
+
+// count counts a frame, and answers pings.
+func (s *clients) count(c *client, op ws.OpCode, payload []byte) {
 	now := time.Now().UnixNano()
 	n := eachStamp(payload, func(ns int64) { s.tally.Latency.add(time.Duration(now - ns)) })
 	c.messages += n
@@ -274,15 +288,75 @@ func (s *clients) take(c *client, opcode byte, payload []byte) {
 	if n > 0 {
 		s.tally.Frame = int64(len(payload))
 	}
-	var answer []byte
+	answer := ws.NewTextFrame([]byte(s.Pong))
 	switch {
-	case opcode == opPing:
-		answer = frame(opPong, true, payload)
-	case n == 0 && s.Ping != "" && bytes.HasPrefix(payload, []byte(s.Ping)):
-		answer = frame(opText, true, []byte(s.Pong))
-	default:
+	case op == ws.OpPing:
+		answer = ws.NewPongFrame(payload)
+	case n > 0 || s.Ping == "" || !bytes.HasPrefix(payload, []byte(s.Ping)):
 		return
 	}
 	s.tally.Pings++
-	_, _ = unix.Write(c.fd, answer) // the buffer of a client that is alive has room
+	_, _ = unix.Write(c.fd, masked(answer)) // the buffer of a client that is alive has room
+}
+
+// stampKey stands before the publisher's time, nanoseconds since 1970, in each message; where data is a text within
+// JSON, as Pusher's clients get it, with a backslash. Counting it counts messages also where a server puts several into
+// one frame.
+var stampKey = []byte(`"ts`)
+
+// eachStamp calls do with each stamp and returns how many there are.
+func eachStamp(b []byte, do func(ns int64)) (n int64) {
+	for i := bytes.Index(b, stampKey); i >= 0; i = bytes.Index(b, stampKey) {
+		b = bytes.TrimLeft(b[i+len(stampKey):], `\":`)
+		var ns int64
+		for len(b) > 0 && b[0] >= '0' && b[0] <= '9' {
+			ns, b = ns*10+int64(b[0]-'0'), b[1:]
+		}
+		do(ns)
+		n++
+	}
+	return n
+}
+
+// Tally is what clients received since the last reset.
+type Tally struct {
+	Connected, Dead int   // now; closed by the server
+	Messages, Least int64 // received by all clients, and by the one that received least
+	Frame           int64 // size of the last frame with a message
+	Pings           int64
+	Latency         *histogram // from publisher to socket
+}
+
+// newTally is that of no client; the least of none is more than any client's.
+func newTally() Tally { return Tally{Least: math.MaxInt64, Latency: new(histogram)} }
+
+func (t *Tally) add(o Tally) {
+	t.Connected, t.Dead = t.Connected+o.Connected, t.Dead+o.Dead
+	t.Messages, t.Pings = t.Messages+o.Messages, t.Pings+o.Pings
+	t.Least, t.Frame = min(t.Least, o.Least), max(t.Frame, o.Frame)
+	for i, n := range o.Latency {
+		t.Latency[i] += n
+	}
+}
+
+// histogram counts latencies in 16 steps per octave, so a percentile is right to some 4 %.
+type histogram [16 * 40]int64
+
+func (h *histogram) add(d time.Duration) {
+	us := float64(max(0, d) / time.Microsecond)
+	h[min(len(h)-1, int(16*math.Log2(us+1)))]++
+}
+
+// percentile is the upper edge of the step that holds it, in seconds; p is between 0 and 1. Of nothing it is 0.
+func (h *histogram) percentile(p float64) float64 {
+	var total, seen int64
+	for _, n := range h {
+		total += n
+	}
+	for i, n := range h {
+		if seen += n; n > 0 && float64(seen) >= p*float64(total) {
+			return (math.Exp2(float64(i+1)/16) - 1) / 1e6
+		}
+	}
+	return 0
 }

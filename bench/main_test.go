@@ -45,15 +45,25 @@ func TestParsePlan(t *testing.T) {
 		{"-short -only nine", ""},
 		{"-only idle,speed", `no step "speed"`},
 		{"more", "unexpected argument"},
+		{"scale -n 0", ""},
+		{"scale -n -1", "no negative"},
+		{"scale -n many", "invalid value"},
+		{"scale 90000", "unexpected argument"},
 	} {
-		_, _, err := parsePlan(strings.Fields(c.args), t.Output())
+		_, err := parsePlan(strings.Fields(c.args), t.Output())
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: got %v, want an error that contains %q", c.args, err, c.want)
 		}
 	}
-	p, readme, err := parsePlan([]string{"-sizes", "1000,5,20", "-only", "idle,ping", "-readme", "R"}, t.Output())
-	if err != nil || readme != "R" || !slices.Equal(p.sizes, []int{5, 20, 1000}) || !slices.Equal(p.only, []string{"idle", "ping"}) {
-		t.Errorf("got %+v, %q and %v, want the sizes in order, both scenarios and the file", p, readme, err)
+	p, err := parsePlan([]string{"-sizes", "1000,5,20", "-only", "idle,ping", "-readme", "R"}, t.Output())
+	if err != nil || p.readme != "R" || !slices.Equal(p.sizes, []int{5, 20, 1000}) ||
+		!slices.Equal(p.only, []string{"idle", "ping"}) {
+		t.Errorf("got %+v and %v, want the sizes in order, both scenarios and the file", p, err)
+	}
+	if p, err = parsePlan([]string{"scale", "-n", "90000", "-readme", "R"}, t.Output()); err != nil ||
+		p.clients != 90_000 ||
+		p.readme != "R" || p.window < 2*p.heartbeat {
+		t.Errorf("got %+v and %v, want 90,000 clients, two heartbeats and the file", p, err)
 	}
 }
 

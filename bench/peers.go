@@ -19,15 +19,15 @@ import (
 	"unsafe"
 
 	"github.com/centrifugal/centrifuge"
+	"github.com/gobwas/ws"
 	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/proto"
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
 )
 
-// peer is a server to compare with: it accepts clients at GET /ws and pushes
-// to those of a channel. A client gets a first frame as soon as it will receive
-// everything that is published from then on.
+// peer is a server to compare with: it accepts clients at GET /ws and pushes to those of a channel. A client gets a
+// first frame as soon as it will receive everything that is published from then on.
 type peer interface {
 	http.Handler
 	publish(channel string, body []byte) // body is not changed later
@@ -36,9 +36,8 @@ type peer interface {
 // welcome is the first frame of the servers that have no greeting of their own.
 const welcome = `{"type":"welcome"}`
 
-// serve is the role of a process that is a server to compare with. It receives
-// its messages as the gateway does, by one subscription to all that the
-// stream republishes, or by POSTs.
+// serve is the role of a process that is a server to compare with. It receives its messages as the gateway does, by one
+// subscription to all that the stream republishes, or by POSTs.
 func serve(ctx context.Context, job string) error {
 	var s setup
 	err := json.Unmarshal([]byte(job), &s)
@@ -61,7 +60,8 @@ func serve(ctx context.Context, job string) error {
 		p, err = newCentrifuge(s.Ping, broker)
 	}
 	if s.Posts {
-		http.HandleFunc("POST /v1/messages", func(w http.ResponseWriter, r *http.Request) { takePost(w, r, s.Key, p.publish) })
+		http.HandleFunc("POST /v1/messages",
+			func(w http.ResponseWriter, r *http.Request) { takePost(w, r, s.Key, p.publish) })
 	} else if err == nil {
 		err = followStream(nc, p.publish)
 	}
@@ -88,8 +88,8 @@ func followStream(nc *nats.Conn, publish func(channel string, body []byte)) erro
 	return errors.Join(err, nc.Flush())
 }
 
-// takePost is the least that a server does with a POST of one message or an array of them: it compares the key,
-// parses, publishes each and answers with a status for each.
+// takePost is the least that a server does with a POST of one message or an array of them: it compares the key, parses,
+// publishes each and answers with a status for each.
 func takePost(w http.ResponseWriter, r *http.Request, key string, publish func(channel string, body []byte)) {
 	if r.Header.Get("X-API-KEY") != key {
 		http.Error(w, "wrong key", http.StatusUnauthorized)
@@ -117,19 +117,17 @@ func takePost(w http.ResponseWriter, r *http.Request, key string, publish func(c
 	_, _ = w.Write(answer) // the publisher may be gone
 }
 
-// bare is no server but the least that one can cost: a loop of write(2) over the
-// sockets of a channel, on one goroutine. It reads nothing, notices only when
-// it writes that a client is gone, and waits for a slow client.
+// bare is no server but the least that one can cost: a loop of write(2) over the sockets of a channel, on one
+// goroutine. It reads nothing, notices only when it writes that a client is gone, and waits for a slow client.
 type bare struct {
 	mu       sync.Mutex
 	channels map[string][]int // guarded by mu; sockets
 }
 
 func (b *bare) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c, _, err := http.NewResponseController(w).Hijack()
+	c, _, _, err := ws.UpgradeHTTP(r, w)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+		return // UpgradeHTTP has answered
 	}
 	defer func() { _ = c.Close() }() // the copy of the descriptor stays
 	fd, err := detach(c.(*net.TCPConn))
@@ -140,10 +138,10 @@ func (b *bare) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	b.channels[channel] = append(b.channels[channel], fd)
 	b.mu.Unlock()
-	// As long as nothing is published, nobody else writes.
-	_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"+string(frame(opText, false, []byte(welcome)))) // it may be gone
+	_, _ = c.Write(textFrame([]byte(welcome))) // it may be gone; as long as nothing is published, nobody else writes
 }
+
+func textFrame(body []byte) []byte { return ws.MustCompileFrame(ws.NewTextFrame(body)) }
 
 // detach duplicates the descriptor of a socket; Go's poller does not know the copy.
 func detach(c *net.TCPConn) (fd int, err error) {
@@ -156,7 +154,7 @@ func detach(c *net.TCPConn) (fd int, err error) {
 }
 
 func (b *bare) publish(channel string, body []byte) {
-	f := frame(opText, false, body)
+	f := textFrame(body)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.channels[channel] = slices.DeleteFunc(b.channels[channel], func(fd int) bool {
@@ -168,8 +166,8 @@ func (b *bare) publish(channel string, body []byte) {
 	})
 }
 
-// writeAll is one write, unless the socket is full, and reports whether the client
-// is still there. It is raw, so that Go's scheduler does nothing around a write that cannot block.
+// writeAll is one write, unless the socket is full, and reports whether the client is still there. It is raw, so that
+// Go's scheduler does nothing around a write that cannot block.
 func writeAll(fd int, p []byte) bool {
 	for len(p) > 0 {
 		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
@@ -186,9 +184,8 @@ func writeAll(fd int, p []byte) bool {
 	return true
 }
 
-// textbook is the server of gorilla's chat example, which most people write: a
-// goroutine that reads and one that writes for each client, a Go channel of
-// 256 messages between hub and writer, default buffers. As there, a client whose
+// textbook is the server of gorilla's chat example, which most people write: a goroutine that reads and one that writes
+// for each client, a Go channel of 256 messages between hub and writer, default buffers. As there, a client whose
 // channel is full is dropped.
 type textbook struct {
 	ping time.Duration
@@ -265,9 +262,9 @@ func (t *textbook) publish(channel string, body []byte) {
 	}
 }
 
-// onCentrifuge is a server on the library that Centrifugo is made of, with its
-// defaults: the server subscribes a client when it connects, no history, no delay of writes. Its broker is in
-// memory, as in each process of Centrifugo with an external broker, or NATS.
+// onCentrifuge is a server on the library that Centrifugo is made of, with its defaults: the server subscribes a client
+// when it connects, no history, no delay of writes. Its broker is in memory, as in each process of Centrifugo with an
+// external broker, or NATS.
 type onCentrifuge struct {
 	node *centrifuge.Node
 	http.Handler
@@ -319,14 +316,16 @@ func (b *natsBroker) RegisterBrokerEventHandler(h centrifuge.BrokerEventHandler)
 	return nil
 }
 
-func (b *natsBroker) Publish(channel string, data []byte, _ centrifuge.PublishOptions) (centrifuge.PublishResult, error) {
+func (b *natsBroker) Publish(channel string, data []byte, _ centrifuge.PublishOptions) (centrifuge.PublishResult,
+	error) {
 	return centrifuge.PublishResult{}, b.nc.Publish("centrifuge."+channel, data)
 }
 
 func (b *natsBroker) Subscribe(channels ...string) (err error) {
 	for _, channel := range channels {
 		_, e := b.nc.Subscribe("centrifuge."+channel, func(m *nats.Msg) {
-			_ = b.handler.HandlePublication(channel, &centrifuge.Publication{Data: m.Data}, centrifuge.StreamPosition{}, false, nil)
+			_ = b.handler.HandlePublication(channel, &centrifuge.Publication{Data: m.Data}, centrifuge.StreamPosition{},
+				false, nil)
 		})
 		err = errors.Join(err, e)
 	}

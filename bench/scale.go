@@ -4,76 +4,22 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
-	"runtime"
+	"maps"
+	"math"
+	"strings"
 	"time"
 
+	"github.com/expr-lang/expr"
 	"github.com/herald-push/herald/proto"
 	"github.com/nats-io/nats.go"
 )
 
-// scalePlan is how many clients to connect, and what to do with them.
-type scalePlan struct {
-	clients    int           // 0: as many as this machine allows
-	gateways   int           // at least two, which are compared; 0: as many as the limit of open files wants
-	heartbeat  time.Duration // of the gateways
-	window     time.Duration // for which all are idle: two heartbeats, so that each client gets one at least
-	broadcasts int           // messages to all clients, one after the other
-	load       int           // messages to one client each, or to none
-	rest       time.Duration // after which NATS has dropped its cache of what it just stored
-	settle     time.Duration // memory has settled when it did not shrink for so long
-	budget     time.Duration // the run fails when it takes longer
-}
-
-// scaleDefaults are those of `make scale`; the heartbeat is the gateway's own default.
-func scaleDefaults() scalePlan {
-	return scalePlan{clients: 60_000, heartbeat: 25 * time.Second, window: 50 * time.Second, broadcasts: 5, load: 12_000,
-		rest: 12 * time.Second, settle: 500 * time.Millisecond, budget: 10 * time.Minute}
-}
-
-// loadPerSecond is the pace of the load: so slow that each message is handled by
-// itself. At a higher one several share a pack and a wake-up, and each costs less.
+// loadPerSecond is the pace of the load: so slow that each message is handled by itself. At a higher one several share
+// a pack and a wake-up, and each costs less.
 const loadPerSecond = 2000
-
-func parseScale(args []string, stderr io.Writer) (p scalePlan, readme string, err error) {
-	p = scaleDefaults()
-	f := flag.NewFlagSet("bench scale", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.IntVar(&p.clients, "n", p.clients, "connections; 0: as many as this machine lets")
-	f.StringVar(&readme, "readme", "", "file to write the tables into, between their marks")
-	switch err = f.Parse(args); {
-	case err != nil:
-	case f.NArg() > 0:
-		err = fmt.Errorf("unexpected argument %q; bench scale -h lists the flags", f.Arg(0))
-	case p.clients < 0:
-		err = fmt.Errorf("n: %d is negative", p.clients)
-	}
-	return p, readme, err
-}
-
-// scaleCommand is `bench scale`.
-func scaleCommand(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	p, readme, err := parseScale(args, stderr)
-	if err != nil {
-		return err
-	}
-	most, reason, err := machineAllows()
-	if err != nil {
-		return err
-	}
-	if p.clients == 0 || most < p.clients {
-		fmt.Fprintf(stderr, "%s connections, since this machine has %s\n", thousands(most), reason)
-		p.clients = most
-	}
-	text, err := p.run(ctx, stderr)
-	if err != nil {
-		return err
-	}
-	return publishText(stdout, readme, "scale", text)
-}
 
 // machineAllows is of how many connections this machine can hold both ends, and what limits them.
 func machineAllows() (most int, reason string, err error) {
@@ -86,26 +32,31 @@ func machineAllows() (most int, reason string, err error) {
 	return most, fmt.Sprintf("%d MB of free memory", available>>10), err
 }
 
-// scale is one run.
+// scale is one run of bench scale.
 type scale struct {
 	*bench
-	scalePlan
 	*system
-	gateways []*server
-	clients  *crowd
-	n        float64   // clients
-	costs    costs     // what was measured, for the worksheet
-	last     []float64 // seconds until the last client has a broadcast
+	servers []*server // the gateways
+	crowd   *crowd
+	n       float64   // clients
+	costs   costs     // what was measured, for the worksheet
+	last    []float64 // seconds until the last client has a broadcast
 }
 
-// run connects the clients, measures what they cost, and returns the tables. It fails unless each
-// client receives each message exactly once.
-func (p scalePlan) run(ctx context.Context, log io.Writer) (text string, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.budget, fmt.Errorf("the run is not done after %s", p.budget))
+// measure connects the clients and measures what they cost. It fails unless each client receives each message exactly
+// once.
+func (s *scale) measure(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.budget, fmt.Errorf("the run is not done after %s", s.budget))
 	defer cancel()
-	s := &scale{bench: &bench{log: log, result: &result{}}, scalePlan: p,
-		clients: &crowd{n: p.clients}, n: float64(p.clients), costs: costs{}}
-	defer func() { err = errors.Join(err, s.close()) }()
+	most, reason, err := machineAllows()
+	if err != nil {
+		return err
+	}
+	if s.clients == 0 || most < s.clients {
+		fmt.Fprintf(s.log, "%d connections, since this machine has %s\n", most, reason)
+		s.clients = most
+	}
+	s.crowd, s.n = &crowd{n: s.clients}, float64(s.clients)
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
@@ -122,30 +73,28 @@ func (p scalePlan) run(ctx context.Context, log io.Writer) (text string, err err
 			if ctx.Err() != nil {
 				err = context.Cause(ctx) // err is a consequence of it
 			}
-			return "", fmt.Errorf("%s: %w", step.what, err)
+			return fmt.Errorf("%s: %w", step.what, err)
 		}
-		fmt.Fprintf(log, "%s: %.1f s\n", step.what, time.Since(begin).Seconds())
+		fmt.Fprintf(s.log, "%s: %.1f s\n", step.what, time.Since(begin).Seconds())
 	}
-	return s.markdown(), nil
+	return nil
 }
 
 // spend is what NATS and all gateways spend during do; nats is the first of each.
 func (s *scale) spend(do func() error) (used spent, gateways float64, err error) {
 	of := []*process{s.nats.process}
-	for _, v := range s.gateways {
+	for _, v := range s.servers {
 		of = append(of, v.process)
 	}
-	if used, err = s.cost(do, of...); err == nil {
-		gateways = used.sum - used.each[0].sum
-	}
-	return used, gateways, err
+	used, err = cost(do, of...)
+	return used, used.sum - used.each[0].sum, err
 }
 
-// weigh is the memory of all gateways, and the kernel's slabs: sockets, their files and their entries in an epoll;
-// not what waits in them.
+// weigh is the memory of all gateways, and the kernel's slabs: sockets, their files and their entries in an epoll; not
+// what waits in them.
 func (s *scale) weigh(ctx context.Context) (sum memory, kernel float64, err error) {
-	for _, v := range s.gateways {
-		m, e := v.weigh(ctx, s.scalePlan.settle)
+	for _, v := range s.servers {
+		m, e := v.weigh(ctx, s.settle)
 		sum, err = memory{resident: sum.resident + m.resident, live: sum.live + m.live}, errors.Join(err, e)
 	}
 	slab, e := field("/proc/meminfo", "Slab:", 1)
@@ -164,17 +113,14 @@ func (s *scale) storing(ctx context.Context) (err error) {
 	if s.system, err = s.startBroker(ctx, "2m"); err != nil {
 		return err
 	}
-	store, _, err := s.unwanted(ctx)
-	if err != nil {
-		return err
-	}
-	nc, err := nats.Connect(s.natsURL)
-	if err != nil {
+	store, _, err1 := s.unwanted(ctx)
+	nc, err2 := nats.Connect(s.natsURL)
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
 	defer nc.Close()
 	sub, err1 := nc.SubscribeSync(proto.SubjectLivePacks)
-	err2 := nc.Flush()
+	err2 = nc.Flush()
 	_, err3 := s.publish(ctx, to(everybody, 1))
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
@@ -188,12 +134,11 @@ func (s *scale) storing(ctx context.Context) (err error) {
 
 // receiving measures what a message costs that goes to all gateways and to no client.
 func (s *scale) receiving(ctx context.Context) error {
-	files := float64(socketsOfAProcess())
-	gateways := s.scalePlan.gateways
-	if gateways == 0 {
-		gateways = max(2, int((s.n+files-1)/files))
+	files := socketsOfAProcess()
+	if s.gateways == 0 {
+		s.gateways = max(2, (s.clients+files-1)/files)
 	}
-	for range gateways {
+	for range s.gateways {
 		a, err := freeAddresses(2)
 		if err != nil {
 			return err
@@ -203,82 +148,74 @@ func (s *scale) receiving(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.gateways = append(s.gateways, v)
+		s.servers = append(s.servers, v)
 	}
-	before, _, err := s.weigh(ctx)
-	if err != nil {
-		return err
-	}
-	nats, received, err := s.unwanted(ctx)
-	if err != nil {
-		return err
-	}
-	after, _, err := s.weigh(ctx)
-	each := float64(s.load * gateways)
-	s.costs["base"] = before.resident / float64(gateways)
+	before, _, err1 := s.weigh(ctx)
+	nats, received, err2 := s.unwanted(ctx)
+	after, _, err3 := s.weigh(ctx)
+	each := float64(s.load * s.gateways)
+	s.costs["base"] = before.resident / float64(s.gateways)
 	s.costs["recent"] = (after.live - before.live) / each
 	s.costs["relay"] = (nats - s.costs["store"]*float64(s.load)) / each
 	s.costs["receive"] = received / each
-	return errors.Join(err, pause(ctx, s.rest))
+	return errors.Join(err1, err2, err3, pause(ctx, s.rest))
 }
 
 // first is the number of the first client of a gateway.
-func (s *scale) first(gateway int) int { return s.clients.n * gateway / len(s.gateways) }
+func (s *scale) first(gateway int) int { return s.clients * gateway / s.gateways }
 
-// connecting connects all clients at once, each with an address of its own, to
-// the channel that all follow and one of its own. Then nothing but heartbeats happens, and the runtime
-// gives back the garbage of handshakes, at its own pace.
+// connecting connects all clients at once, each with an address of its own, to the channel that all follow and one of
+// its own. Then nothing but heartbeats happens, and the runtime gives back the garbage of handshakes, at its own pace.
 func (s *scale) connecting(ctx context.Context) error {
-	for i, v := range s.gateways {
+	for i, v := range s.servers {
 		some, err := s.startClients(group{dialect: native, Channel: everybody + "&channel=" + ownChannel, Share: 1,
 			First: s.first(i), N: s.first(i+1) - s.first(i), Addr: v.addr, PerAddress: 1})
 		if err != nil {
 			return err
 		}
-		s.clients.parts = append(s.clients.parts, some.parts...)
+		s.crowd.parts = append(s.crowd.parts, some.parts...)
 	}
-	without, kernelWithout, err := s.weigh(ctx)
-	if err != nil {
+	without, kernelWithout, err1 := s.weigh(ctx)
+	_, came, err2 := s.spend(func() error { return s.crowd.connect(ctx, "") })
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	_, came, err := s.spend(func() error { return s.clients.connect(ctx, "") })
-	if err != nil {
-		return err
-	}
-	var rush float64
-	for _, v := range s.gateways {
+	rush := 0.
+	for _, v := range s.servers {
 		resident, e := rssOf(v.pid())
-		rush, err = rush+resident, errors.Join(err, e)
+		rush, err1 = rush+resident, errors.Join(err1, e)
 	}
-	before, err1 := s.clients.call(ctx, "Count", "")
-	used, idle, err2 := s.spend(func() error { return pause(ctx, s.window) })
-	after, err3 := s.clients.call(ctx, "Count", "")
-	with, kernel, err4 := s.weigh(ctx)
-	if err := errors.Join(err, err1, err2, err3, err4); err != nil {
+	before, err2 := s.crowd.call(ctx, "Count", "")
+	used, idle, err3 := s.spend(func() error { return pause(ctx, s.window) })
+	after, err4 := s.crowd.call(ctx, "Count", "")
+	with, kernel, err5 := s.weigh(ctx)
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return err
 	}
 	pings := float64(after.Pings - before.Pings)
-	if after.Connected != s.clients.n || pings < s.n {
+	if after.Connected != s.clients || pings < s.n {
 		return fmt.Errorf("%d of %.0f clients are still there, and %.0f pings came within %s, want one for each at least",
 			after.Connected, s.n, pings, s.window)
 	}
-	s.costs["shake"] = came / s.n
-	s.costs["rush"] = (rush - without.resident) / s.n
-	s.costs["idle"] = idle / used.took / s.n
-	s.costs["beat"] = idle / pings
-	s.costs["conn"] = (with.resident - without.resident) / s.n
-	s.costs["live"] = (with.live - without.live) / s.n
-	s.costs["kernel"] = (kernel - kernelWithout) / s.n / 2 // both ends of a connection are on this machine
+	maps.Copy(s.costs, costs{
+		"shake":  came / s.n,
+		"rush":   (rush - without.resident) / s.n,
+		"idle":   idle / used.took / s.n,
+		"beat":   idle / pings,
+		"conn":   (with.resident - without.resident) / s.n,
+		"live":   (with.live - without.live) / s.n,
+		"kernel": (kernel - kernelWithout) / s.n / 2, // both ends of a connection are on this machine
+	})
 	return nil
 }
 
-// broadcasting sends one message after the other to all, after one that is not measured. Each client must receive
-// each once.
+// broadcasting sends one message after the other to all, after one that is not measured. Each client must receive each
+// once.
 func (s *scale) broadcasting(ctx context.Context) error {
 	for i := range s.broadcasts + 1 {
 		var got Tally
 		used, gateways, err := s.spend(func() (err error) {
-			got, err = s.clients.receive(ctx, s.target, to(everybody, 1), 1)
+			got, err = s.crowd.receive(ctx, s.target, to(everybody, 1), 1)
 			return err
 		})
 		if err != nil {
@@ -293,13 +230,13 @@ func (s *scale) broadcasting(ctx context.Context) error {
 	return nil
 }
 
-// addressing sends messages to clients of one gateway, at most one to each: what it spends more than the others
-// do in the same time is what a message costs that has a client.
+// addressing sends messages to clients of one gateway, at most one to each: what it spends more than the others do in
+// the same time is what a message costs that has a client.
 func (s *scale) addressing(ctx context.Context) error {
 	messages := min(s.load, s.first(1))
 	channel := func(i int) string { return fmt.Sprintf("public.u%05d", i*(s.first(1)/messages)) }
 	l := load{messages: messages, perSecond: loadPerSecond, channel: channel}
-	if _, err := s.clients.call(ctx, "Reset", ""); err != nil {
+	if _, err := s.crowd.call(ctx, "Reset", ""); err != nil {
 		return err
 	}
 	var got Tally
@@ -307,30 +244,139 @@ func (s *scale) addressing(ctx context.Context) error {
 		if _, err := s.publish(ctx, l); err != nil {
 			return err
 		}
-		got, err = s.clients.until(ctx, deliveryTimeout, func(t *Tally) bool { return t.Messages >= int64(messages) })
+		got, err = s.crowd.until(ctx, deliveryTimeout, func(t *Tally) bool { return t.Messages >= int64(messages) })
 		return err
 	})
 	if err == nil && got.Messages != int64(messages) {
 		err = fmt.Errorf("of %d messages to one client each %d came", messages, got.Messages)
 	}
-	if err == nil {
-		its := used.each[1].sum
-		s.costs["single"] = (its - (gateways-its)/float64(len(s.gateways)-1)) / float64(messages)
-	}
+	its := used.each[1].sum
+	s.costs["single"] = (its - (gateways-its)/float64(s.gateways-1)) / float64(messages)
 	return err
 }
 
 // markdown is both tables and what must be known about them.
 func (s *scale) markdown() string {
-	return fmt.Sprintf("`make scale N=%d`, %s: %s connections on %d gateways, held by %d processes; %d processors of %s, %s, "+
-		"all on one machine over loopback, without TLS. Gateways as they ship, so at most 2000 connections per address: each client "+
-		"has one of its own in 127.0.0.0/8, and two channels, one that all follow, one of its own. "+
-		"Every client was counted to get every message, once; the last client had a broadcast after %.2f s (median). "+
-		"The kernel's memory is half of what `Slab` in /proc/meminfo grew by, as both ends of each connection are here; "+
-		"what waits in sockets is not among it. CPU of broadcasts is above that of sitting there. Other programs took %.0f %% "+
-		"of the machine meanwhile (median), which makes CPU dearer, since caches are shared.\n\n%s\n"+
-		"And what follows for a million:\n\n%s",
-		s.clients.n, time.Now().UTC().Format(time.DateOnly), thousands(s.clients.n), len(s.gateways), len(s.clients.parts),
-		runtime.NumCPU(), machine(), runtime.Version(), median(s.last), 100*median(s.result.foreign),
-		s.costs.inputs(), s.costs.forecasts())
+	format, tables, _ := strings.Cut(s.costs.tables(), "\n")
+	return fmt.Sprintf(format,
+		s.clients, time.Now().UTC().Format(time.DateOnly), count(s.n), s.gateways, len(s.crowd.parts),
+		machine(), median(s.last), 100*s.result.foreign) + "\n" + tables
+}
+
+// costs are values of the worksheet by name: bytes, and seconds of CPU, the kernel's on behalf of a process included.
+type costs map[string]float64
+
+// sheet is the worksheet: what must be known about the run, as a format; a table of what is measured, and one of
+// formulas, with units in place of figures. Its constants are those of the manifests and the defaults: 65536 is
+// HERALD_RECENT_MESSAGES, 30 s HERALD_DRAIN in deploy/31-gateway.yaml; 66 bytes are the headers of Ethernet, IPv4 and
+// TCP with time stamps.
+//
+// Where the balancer chooses pods at random, a rolling restart moves clients more than once: a client may come to a pod
+// whose turn is yet to come. Each pod in its turn spreads its clients over as many pods as there are, one of them new,
+// so the last pod has (1 + 1/gateways) ^ (gateways − 1) times its share before its turn, and all turns move (1 +
+// 1/gateways) ^ gateways − 1 times all clients. The formulas have e × (1 − 1/2n) for (1 + 1/n) ^ n.
+//
+//go:embed sheet.md
+var sheet string
+
+// clusters are the columns: a million clients on pods as the manifests make them, the same on larger ones, and ten
+// million. `pod` is the clients of one, `cores` its processors.
+var clusters = []costs{
+	{"clients": 1e6, "pod": 20_000, "cores": 2},
+	{"clients": 1e6, "pod": 100_000, "cores": 4},
+	{"clients": 1e7, "pod": 200_000, "cores": 8},
+}
+
+// units write the figures of the worksheet.
+var units = map[string]unit{"bytes": bytesOf, "count": count, "s": seconds, "×": times,
+	"µs":      func(v float64) string { return microseconds(v * 1e6) },
+	"%":       func(v float64) string { return fmt.Sprintf("%.0f %%", 100*v) },
+	"cores":   func(v float64) string { return fmt.Sprintf("%.1f cores", v) },
+	"bit/s":   func(v float64) string { return fmt.Sprintf("%.1f Gbit/s", v*8/1e9) },
+	"bytes/s": func(v float64) string { return fmt.Sprintf("%.1f MB/s", v/1e6) },
+}
+
+// bytesOf writes an amount of memory.
+func bytesOf(v float64) string {
+	for _, format := range []string{"%.0f bytes", "%.1f KB", "%.1f MB"} {
+		if math.Abs(v) < 1000 {
+			return fmt.Sprintf(format, v)
+		}
+		v /= 1000
+	}
+	return fmt.Sprintf("%.1f GB", v)
+}
+
+// line is one of the worksheet. Rows of figures have what writes them; their name may be empty, and what is measured
+// has no formula.
+type line struct {
+	text, what, name, formula string
+	write                     unit
+}
+
+func lines() (all []line) {
+	for text := range strings.Lines(sheet) {
+		l, cells := line{text: text}, strings.Split(strings.Trim(text, "|\n"), "|")
+		for i := range cells {
+			cells[i] = strings.Trim(cells[i], " `")
+		}
+		switch l.write = units[cells[len(cells)-1]]; len(cells) {
+		case 3:
+			l.name, l.what = cells[0], cells[1]
+		case 4:
+			l.what, l.name, l.formula = cells[0], cells[1], cells[2]
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+// tables is the worksheet with figures, for each cluster a column.
+func (c costs) tables() string {
+	var b strings.Builder
+	for _, l := range lines() {
+		switch {
+		case l.write == nil:
+			b.WriteString(l.text)
+		case l.formula == "":
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", l.name, l.what, l.write(c[l.name]))
+		default:
+			fmt.Fprintf(&b, "| %s | %s | `%s` |", l.what, l.name, l.formula)
+			for _, k := range clusters {
+				fmt.Fprintf(&b, " %s |", l.write(c.compute(k)[l.what]))
+			}
+			b.WriteString("\n")
+		}
+	}
+	return b.String()
+}
+
+// compute adds to the inputs the properties of a cluster, and the value of each formula by its row and its name.
+func (c costs) compute(cluster costs) costs {
+	values := costs{}
+	for name, v := range c {
+		values[name] = max(0, v) // what was too little to be measured costs nothing
+	}
+	maps.Copy(values, cluster)
+	for _, l := range lines() {
+		if l.formula != "" {
+			v := evaluate(l.formula, values)
+			values[l.what], values[l.name] = v, v
+		}
+	}
+	return values
+}
+
+// evaluate computes a formula of names, numbers, + − × and /. It is NaN where a name is unknown or the text is no
+// formula.
+func evaluate(formula string, names costs) float64 {
+	env := map[string]any{} // in a map of numbers an unknown name would be 0
+	for name, v := range names {
+		env[name] = v
+	}
+	v, err := expr.Eval(strings.NewReplacer("×", "*", "−", "-").Replace(formula), env)
+	if f, ok := v.(float64); ok && err == nil {
+		return f
+	}
+	return math.NaN()
 }

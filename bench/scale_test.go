@@ -5,6 +5,8 @@ package main
 import (
 	"context"
 	"errors"
+	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,7 +17,7 @@ import (
 
 // smallScale is everything that `make scale` does, with a handful of connections.
 // Its figures say nothing.
-func smallScale() scalePlan {
+func smallScale() plan {
 	p := scaleDefaults()
 	p.clients, p.gateways, p.heartbeat, p.window, p.broadcasts, p.load = 60, 2, time.Second, 3*time.Second, 2, 200
 	p.rest, p.settle = p.rest/100, p.settle/10
@@ -30,10 +32,9 @@ func TestScaleSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log("\n" + text)
-	for _, i := range inputs {
-		if !strings.Contains(text, "| `"+i.name+"` | "+i.what+" |") {
-			t.Errorf("no row for the input %s", i.name)
-		}
+	// two lines of words and empty ones, two rules, a head
+	if rows := strings.Count(text, "\n| "); rows != len(lines())-5 {
+		t.Errorf("got %d rows, want one for each of the worksheet", rows)
 	}
 	for _, size := range []string{"wire", "frame"} {
 		if regexp.MustCompile("`"+size+"` .* [23][0-9][0-9] bytes|`"+size+"` .* 4[0-9][0-9] bytes").FindString(text) == "" {
@@ -78,27 +79,6 @@ type writer func(string)
 
 func (w writer) Write(b []byte) (int, error) { w(string(b)); return len(b), nil }
 
-func TestParseScale(t *testing.T) {
-	for _, c := range []struct {
-		args, want string // what the error says; empty: none
-	}{
-		{"", ""},
-		{"-n 0", ""},
-		{"-n -1", "negative"},
-		{"-n many", "invalid value"},
-		{"90000", "unexpected argument"},
-	} {
-		_, _, err := parseScale(strings.Fields(c.args), t.Output())
-		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%q: got %v, want an error that contains %q", c.args, err, c.want)
-		}
-	}
-	p, readme, err := parseScale([]string{"-n", "90000", "-readme", "R"}, t.Output())
-	if err != nil || p.clients != 90_000 || readme != "R" || p.window < 2*25e9 {
-		t.Errorf("got %+v, %q and %v, want 90,000 clients, two heartbeats and the file", p, readme, err)
-	}
-}
-
 // This machine can hold some connections.
 func TestMachineAllows(t *testing.T) {
 	if n, reason, err := machineAllows(); err != nil || n < 1 {
@@ -110,6 +90,120 @@ func TestSource(t *testing.T) {
 	for n, want := range map[int][4]byte{0: {127, 1, 0, 1}, 254: {127, 1, 0, 255}, 255: {127, 1, 1, 0}} {
 		if got := source(n); got != want {
 			t.Errorf("%d: got %v, want %v", n, got, want)
+		}
+	}
+}
+
+// The sums of the worksheet, with inputs that can be followed by hand.
+func TestForecasts(t *testing.T) {
+	c := costs{"conn": 1500, "rush": 2500, "kernel": 4500, "base": 30e6, "recent": 1000, "wire": 400, "frame": 234,
+		"shake": 100e-6,
+		"idle":  0.5e-6, "deliver": 5e-6, "single": 10e-6, "receive": 20e-6, "store": 50e-6, "relay": 5e-6}
+	table := c.tables()
+	for _, want := range []string{
+		"| gateways | gateways | `clients / pod` | 50 | 10 | 50 |",
+		"| `clients × (conn + kernel)` | 6.0 GB | 6.0 GB | 60.0 GB |",
+		"| `base + 65536 × recent` | 95.5 MB | 95.5 MB | 95.5 MB |",
+		"| `connections + gateways × fixed` | 10.8 GB | 7.0 GB | 64.8 GB |",
+		"| `fixed + pod × (rush + kernel)` | 235.5 MB | 795.5 MB | 1.5 GB |",
+		"| heartbeats, each 25 s |  | `clients × idle` | 0.5 cores | 0.5 cores | 5.0 cores |",
+		"| `clients × deliver` | 5.00 s | 5.00 s | 50.00 s |",
+		"| `pod × deliver / cores` | 0.05 s | 0.12 s | 0.12 s |",
+		"| `broadcast / 1` | 5.0 cores | 5.0 cores | 50.0 cores |",
+		"| `broadcast / (gateways × cores)` | 5 % | 12 % |",
+		"| `clients × (frame + 66)` | 2.4 Gbit/s | 2.4 Gbit/s | 24.0 Gbit/s |",
+		"| `1000 × (gateways × receive + single)` | 1.0 cores | 0.2 cores | 1.0 cores |",
+		"| `1000 × (store + gateways × relay)` | 0.3 cores | 0.1 cores | 0.3 cores |",
+		"| `1000 × gateways × wire` | 20.0 MB/s | 4.0 MB/s | 20.0 MB/s |",
+	} {
+		if !strings.Contains(table, want) {
+			t.Errorf("got\n%s\nwant it to contain\n%s", table, want)
+		}
+	}
+}
+
+// inputs are those of the worksheet, each with this value.
+func inputs(v float64) costs {
+	c := costs{}
+	for _, l := range lines() {
+		if l.formula == "" {
+			c[l.name] = v
+		}
+	}
+	return c
+}
+
+// Every name of a formula is an input, a property of the cluster, or the value of a row above.
+func TestSheetIsComplete(t *testing.T) {
+	values := inputs(1).compute(clusters[0])
+	for _, l := range lines() {
+		if l.formula != "" && l.write != nil && math.IsNaN(values[l.what]) {
+			t.Errorf("%s: %q cannot be computed", l.what, l.formula)
+		}
+	}
+}
+
+func TestEvaluate(t *testing.T) {
+	names := costs{"a": 2, "b": 3}
+	for formula, want := range map[string]float64{"a + b × 4": 14, "(a − b) / 2": -0.5, "(1 + 1/a) × b − 1": 3.5,
+		"65536 + a": 65538} {
+		if got := evaluate(formula, names); got != want {
+			t.Errorf("%s: got %g, want %g", formula, got, want)
+		}
+	}
+	for _, formula := range []string{"a + c", "a +", "a % b", "f(a)"} {
+		if got := evaluate(formula, names); !math.IsNaN(got) {
+			t.Errorf("%s: got %g, want no number", formula, got)
+		}
+	}
+}
+
+// What was too little to be measured makes nothing cheaper.
+func TestForecastsOfNoise(t *testing.T) {
+	if _, table, _ := strings.Cut(inputs(-1).tables(), "what follows"); regexp.MustCompile(`\| -\d`).MatchString(table) {
+		t.Errorf("got a negative figure in\n%s", table)
+	}
+}
+
+// A simulated rolling restart: pods stop one after the other, and each client of one
+// that stops comes to any of the others or the new one.
+func TestRollingRestart(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for _, k := range []costs{{"clients": 100_000, "pod": 10_000}, {"clients": 200_000, "pod": 4_000}} {
+		says := costs{}.compute(k)
+		pods := int(says["gateways"])
+		old, renewed := make([]int, pods), make([]int, pods)
+		for i := range old {
+			old[i] = int(k["pod"])
+		}
+		moved, fullest := 0, 0
+		for turn := range old {
+			stopping := old[turn]
+			moved, fullest = moved+stopping, max(fullest, stopping)
+			for range stopping {
+				if to := turn + 1 + random.IntN(pods); to < pods {
+					old[to]++
+				} else {
+					renewed[to-pods]++
+				}
+			}
+		}
+		if got, want := float64(moved)/k["clients"], says["moves"]; math.Abs(got-want) > 0.05*want {
+			t.Errorf("%d pods: each client moved %.2f times, the worksheet says %.2f", pods, got, want)
+		}
+		if got, want := float64(fullest), says["fullest"]; math.Abs(got-want) > 0.07*want {
+			t.Errorf("%d pods: the fullest had %.0f clients, the worksheet says %.0f", pods, got, want)
+		}
+	}
+}
+
+func TestBytesOf(t *testing.T) {
+	for v, want := range map[float64]string{0: "0 bytes", 420: "420 bytes", -43: "-43 bytes", 1550: "1.6 KB",
+		-3.9e6: "-3.9 MB", 52.4e6: "52.4 MB", 6.04e9: "6.0 GB"} {
+		if got := bytesOf(v); got != want {
+			t.Errorf("%g: got %s, want %s", v, got, want)
 		}
 	}
 }

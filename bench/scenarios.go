@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -53,28 +54,32 @@ var scenarios = []scenario{
 	{channel: everybody, share: 1, most: mostSecure, tls: true, steps: []step{{name: "tls", connects: true, do: arrive}}},
 	{channel: everybody, share: 1, most: mostPinged, pings: true, steps: []step{{name: "ping", connects: true, do: ping}}},
 	{channel: ownChannel, share: 1, posts: true, steps: []step{
-		{name: "channels", do: posting{title: perUser, connections: 8, part: 1. / 3, to: "own"}.measure},
-		{name: "channels", do: posting{title: perUserArrays, each: 50, connections: 8, part: 1, to: "own"}.measure},
+		{name: "channels", do: posting{load: load{connections: 8}, title: perUser, part: 1. / 3, to: "own"}.measure},
+		{name: "channels", do: posting{load: load{each: 50, connections: 8}, title: perUserArrays, part: 1,
+			to: "own"}.measure},
 	}},
 	{channel: ownChannel, share: 1, posts: true, sync: "always", steps: []step{
-		{name: "synced", do: posting{title: perUserSynced, connections: 8, part: 1. / 6, to: "own"}.measure},
+		{name: "synced", do: posting{load: load{connections: 8}, title: perUserSynced, part: 1. / 6, to: "own"}.measure},
 	}},
 	{channel: ownChannel, share: 9, most: 9000, posts: true, steps: []step{
-		{name: "nine", do: posting{title: nineEach, connections: 16, perSecond: 5000, part: 1. / 6, to: "own"}.measure},
+		{name: "nine", do: posting{load: load{connections: 16, perSecond: 5000}, title: nineEach, part: 1. / 6,
+			to: "own"}.measure},
 	}},
 	{channel: everybody, share: 1, most: 1000, steps: []step{
-		{name: "unwanted", do: posting{title: unwanted, each: 1000, lines: true, part: 2, serverAlone: true}.measure},
+		{name: "unwanted", do: posting{load: load{each: 1000, lines: true}, title: unwanted, part: 2,
+			serverAlone: true}.measure},
 	}},
 	{without: "gateway", steps: []step{
-		{name: "ingest", do: posting{title: singlePosts, connections: 64, part: 1. / 6}.measure},
-		{name: "ingest", do: posting{title: arrays, each: 100, connections: 32, part: 1. / 2}.measure},
-		{name: "ingest", do: posting{title: ndjson, each: 1000, lines: true, connections: 32, part: 1}.measure},
+		{name: "ingest", do: posting{load: load{connections: 64}, title: singlePosts, part: 1. / 6}.measure},
+		{name: "ingest", do: posting{load: load{each: 100, connections: 32}, title: arrays, part: 1. / 2}.measure},
+		{name: "ingest", do: posting{load: load{each: 1000, lines: true, connections: 32}, title: ndjson, part: 1}.measure},
 	}},
 	{without: "gateway", sync: "always", steps: []step{
-		{name: "synced", do: posting{title: singleSynced, connections: 64, part: 1. / 6, rate: storedPerSecond}.measure},
+		{name: "synced", do: posting{load: load{connections: 64}, title: singleSynced, part: 1. / 6,
+			rate: storedPerSecond}.measure},
 	}},
 	{without: "split", steps: []step{
-		{name: "ingest", do: posting{title: singleBinary, connections: 64, part: 1. / 6}.measure},
+		{name: "ingest", do: posting{load: load{connections: 64}, title: singleBinary, part: 1. / 6}.measure},
 	}},
 }
 
@@ -116,9 +121,9 @@ const (
 // fan is the title of a load that all clients of one channel receive.
 func fan(clients, burst int) string {
 	if burst == 1 {
-		return thousands(clients) + " clients, one message at a time: CPU of a million deliveries"
+		return count(float64(clients)) + " clients, one message at a time: CPU of a million deliveries"
 	}
-	return fmt.Sprintf("%s clients, bursts of %d messages: CPU of a million deliveries", thousands(clients), burst)
+	return fmt.Sprintf("%s clients, bursts of %d messages: CPU of a million deliveries", count(float64(clients)), burst)
 }
 
 // trial is one candidate with clients.
@@ -142,8 +147,7 @@ func (t *trial) group(n int, channel string) group {
 		PerAddress: portsOfAnAddress}
 }
 
-// arrive connects the clients at once, and measures what that costs and what memory
-// they take while they are idle.
+// arrive connects the clients at once, and measures what that costs and what memory they take while they are idle.
 func arrive(ctx context.Context, t *trial) error {
 	title, shake := idleMemory, handshake
 	if t.tls {
@@ -152,44 +156,32 @@ func arrive(ctx context.Context, t *trial) error {
 	if err := t.visit(ctx); err != nil {
 		return err
 	}
-	before, err := t.weigh(ctx, t.settle)
-	if err != nil {
-		return err
-	}
-	used, err := t.cost(func() error { return t.clients.connect(ctx, "") }, t.process)
-	if err != nil {
-		return err
-	}
-	if err := pause(ctx, t.rest); err != nil { // the runtime gives the garbage of handshakes back at its own pace
-		return err
-	}
-	after, err := t.weigh(ctx, t.settle)
-	if err != nil {
+	before, err1 := t.weigh(ctx, t.settle)
+	used, err2 := cost(func() error { return t.clients.connect(ctx, "") }, t.process)
+	err3 := pause(ctx, t.rest) // the runtime gives the garbage of handshakes back at its own pace
+	after, err4 := t.weigh(ctx, t.settle)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
 	n := float64(t.clients.n)
-	// The runtime gives what it kept of the visitors to the clients. If that were not
-	// added, they would look cheaper than they are.
+	// The runtime gives what it kept of the visitors to the clients. If that were not added, they would look cheaper than
+	// they are.
 	t.record(title, kilobytes, (after.resident-before.resident+before.kept)/n)
 	t.record(liveMemory, kilobytes, (after.live-before.live)/n)
 	t.record(shake, microseconds, used.sum/n*1e6)
 	return nil
 }
 
-// visitorsFor is how many clients come before n others: enough for every path of the code to have
-// run many times, and few beside those whose memory is measured.
-func visitorsFor(n int) int { return min(300, max(1, n/20)) }
-
-// visit connects some clients and ends them. The server's code is then in memory, and
-// its pools and the runtime's tables exist: what it needs once does not count as
-// memory of clients.
+// visit connects some clients and ends them: enough for every path of the code to have run many times, and few beside
+// those whose memory is measured. The server's code is then in memory, and its pools and the runtime's tables exist:
+// what it needs once does not count as memory of clients.
 func (t *trial) visit(ctx context.Context) error {
 	const visitors = "public.visitors"
-	few, err := t.startClients(t.group(visitorsFor(t.clients.n), visitors))
-	if err != nil {
-		return err
+	few, err := t.startClients(t.group(min(300, max(1, t.clients.n/20)), visitors))
+	if err == nil {
+		err = few.connect(ctx, "")
 	}
-	if err = few.connect(ctx, ""); err == nil {
+	if err == nil {
 		_, err = few.call(ctx, "Drop", "")
 	}
 	if err == nil {
@@ -201,8 +193,8 @@ func (t *trial) visit(ctx context.Context) error {
 // idOf finds the id in the answer to a POST.
 var idOf = regexp.MustCompile(`"id":"([0-9a-z-]+)"`)
 
-// comeBack measures what it costs that all clients lose their connection, and come back and get so many messages
-// that were published meanwhile.
+// comeBack measures what it costs that all clients lose their connection, and come back and get so many messages that
+// were published meanwhile.
 func comeBack(title, until string, missed int) func(ctx context.Context, t *trial) error {
 	return func(ctx context.Context, t *trial) error {
 		answer, err := t.publish(ctx, to(everybody, 1))
@@ -213,7 +205,7 @@ func comeBack(title, until string, missed int) func(ctx context.Context, t *tria
 		if id := idOf.FindStringSubmatch(answer); missed > 0 && id != nil {
 			query = "&since=" + id[1]
 		}
-		used, err := t.cost(func() error {
+		used, err := cost(func() error {
 			_, err := t.clients.call(ctx, "Drop", "")
 			if err == nil && missed > 0 {
 				_, err = t.publish(ctx, to(everybody, missed))
@@ -227,55 +219,46 @@ func comeBack(title, until string, missed int) func(ctx context.Context, t *tria
 			return err
 		}, t.process)
 		if err == nil {
-			t.record(fmt.Sprintf(title, thousands(t.clients.n)), microseconds, used.sum/float64(t.clients.n)*1e6)
+			t.record(fmt.Sprintf(title, count(float64(t.clients.n))), microseconds, used.sum/float64(t.clients.n)*1e6)
 			t.record(until, seconds, used.took)
 		}
 		return err
 	}
 }
 
-// ping measures what pings and pongs cost, and nothing else: what the process does
-// without any client is subtracted, and counting begins when the garbage of the
-// handshakes is collected and as many pings have come as there are clients.
+// ping measures what pings and pongs cost, and nothing else: what the process does without any client is subtracted,
+// and counting begins when the garbage of the handshakes is collected and as many pings have come as there are clients.
 func ping(ctx context.Context, t *trial) error {
-	alone, err := t.cost(func() error { return pause(ctx, t.pingEvery) }, t.process)
-	if err != nil {
-		return err
-	}
-	if err := t.clients.connect(ctx, ""); err != nil {
-		return err
-	}
 	pinged := func(n int64) (Tally, error) {
 		return t.clients.until(ctx, 6*t.pingEvery, func(t *Tally) bool { return t.Pings >= n })
 	}
-	if _, err = pinged(int64(t.clients.n)); err != nil {
+	alone, err1 := cost(func() error { return pause(ctx, t.pingEvery) }, t.process)
+	err2 := t.clients.connect(ctx, "")
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	if _, err := t.weigh(ctx, 0); err != nil {
+	_, err1 = pinged(int64(t.clients.n))
+	_, err2 = t.weigh(ctx, 0)
+	before, err3 := t.clients.call(ctx, "Count", "")
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}
-	var before, after Tally
-	used, err := t.cost(func() (err error) {
-		if before, err = t.clients.call(ctx, "Count", ""); err != nil {
-			return err
-		}
+	after := before
+	used, err := cost(func() (err error) {
 		after, err = pinged(before.Pings + int64(t.pingRounds*t.clients.n))
 		return err
 	}, t.process)
-	if err != nil {
-		return err
+	if err == nil {
+		pings := float64(after.Pings - before.Pings)
+		t.record(pingTitle, microseconds, max(0, used.sum-alone.sum/alone.took*used.took)/pings*1e6)
 	}
-	t.record(pingTitle, microseconds, max(0, used.sum-alone.sum/alone.took*used.took)/float64(after.Pings-before.Pings)*1e6)
-	return nil
+	return err
 }
 
 // posting is a measurement of messages that are published.
 type posting struct {
+	load        // without messages and channel
 	title       string
-	each        int // messages of a request; 0: one
-	lines       bool
-	connections int
-	perSecond   float64 // messages; 0: as fast as answers come
 	part        float64 // how many messages, as a part of the deliveries that a measurement has
 	to          string  // channels: "all", of all clients; "own", of one client or a few; "": that nobody follows
 	serverAlone bool    // the CPU of the server is measured, not of everything
@@ -286,61 +269,66 @@ type posting struct {
 func broadcast(burst int) func(ctx context.Context, t *trial) error {
 	return func(ctx context.Context, t *trial) error {
 		n := float64(t.clients.n)
-		return posting{title: fan(t.clients.n, burst), each: burst, to: "all", serverAlone: true,
-			perSecond: min(mostPerSecond, float64(t.rate)/n), part: max(1/n, 2*burstOf/float64(t.deliver))}.measure(ctx, t)
+		return posting{title: fan(t.clients.n, burst), to: "all", serverAlone: true,
+			load: load{each: burst, perSecond: min(mostPerSecond, float64(t.rate)/n)},
+			part: max(1/n, 2*burstOf/float64(t.deliver))}.measure(ctx, t)
 	}
 }
 
 func (p posting) measure(ctx context.Context, t *trial) error {
-	channels, counted := 1000, t.counted
-	channel := func(i int) string { return fmt.Sprintf("public.nobody%05d", i%channels) }
+	channels, name, counted := 1000, "public.nobody", t.counted
 	switch p.to {
 	case "own":
-		channels = (t.clients.n + t.share - 1) / t.share
-		channel = func(i int) string { return fmt.Sprintf("public.u%05d", i%channels) }
+		channels, name = (t.clients.n+t.share-1)/t.share, "public.u"
 	case "all":
-		channels, channel = max(1, p.each), func(int) string { return everybody }
+		channels = max(1, p.each)
+	}
+	p.channel = func(i int) string {
+		if p.to == "all" {
+			return everybody
+		}
+		return fmt.Sprintf("%s%05d", name, i%channels)
 	}
 	if p.serverAlone {
 		counted = []*process{t.process}
 	}
-	l := load{each: p.each, lines: p.lines, connections: p.connections, perSecond: p.perSecond, channel: channel}
 	var got Tally
 	publish := func() (err error) {
 		switch p.to {
 		case "":
-			_, err = t.publish(ctx, l)
+			_, err = t.publish(ctx, p.load)
 		case "own":
-			got, err = t.clients.receive(ctx, t.target, l, l.messages/channels)
+			got, err = t.clients.receive(ctx, t.target, p.load, p.messages/channels)
 		case "all":
-			got, err = t.clients.receive(ctx, t.target, l, l.messages)
+			got, err = t.clients.receive(ctx, t.target, p.load, p.messages)
 		}
 		return err
 	}
-	l.messages = channels
+	p.messages = channels
 	if err := publish(); err != nil { // what happens once has then happened
 		return err
 	}
-	l.messages *= max(1, int(p.part*float64(t.deliver))/channels)
-	used, err := t.cost(publish, counted...)
+	p.messages *= max(1, int(p.part*float64(t.deliver))/channels)
+	used, err := cost(publish, counted...)
 	if err != nil {
 		return err
 	}
 	if p.to == "all" {
-		millions := float64(l.messages*t.clients.n) / 1e6
+		millions := float64(p.messages*t.clients.n) / 1e6
 		t.record(p.title, seconds, used.sum/millions)
 		t.record(userTime, seconds, used.user/millions)
 	} else {
-		t.record(p.title, perCore, used.sum/float64(l.messages)*1e6)
+		t.record(p.title, perCore, used.sum/float64(p.messages)*1e6)
 		for i, of := range counted {
-			fmt.Fprintf(t.log, "  %-16s … of that %s\n", of.name, microseconds(used.each[i].sum/float64(l.messages)*1e6))
+			fmt.Fprintf(t.log, "  %-16s … of that %s\n", of.name, microseconds(used.each[i].sum/float64(p.messages)*1e6))
 		}
 	}
 	if p.rate != "" {
-		t.record(p.rate, count, float64(l.messages)/used.took)
+		t.record(p.rate, count, float64(p.messages)/used.took)
 	}
 	if p.perSecond > 0 { // else it is how far the servers are behind the publishers
-		t.record(latencies, milliseconds, got.Latency.percentiles()...)
+		h := got.Latency
+		t.record(latencies, milliseconds, h.percentile(0.50), h.percentile(0.95), h.percentile(0.99))
 	}
 	return nil
 }

@@ -17,7 +17,6 @@ import (
 	"os/exec"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -31,8 +30,8 @@ type candidate struct {
 	takes string // names of the steps that it takes part in; empty: all
 }
 
-// dialect is what the clients of a protocol say, in text frames, and what they wait for.
-// {channel} stands for the channel, {name} for the channel without its first token.
+// dialect is what the clients of a protocol say, in text frames, and what they wait for. {channel} stands for the
+// channel, {name} for the channel without its first token.
 type dialect struct {
 	Path       string // of the handshake
 	Hello      string // after the handshake; empty: nothing
@@ -54,13 +53,13 @@ var (
 // pusherKey is the key of the app that Pusher's clients use.
 const pusherKey = "278d425bdf160c739803"
 
-// candidates stand in the table in this order; the first is the one that the
-// others are compared with.
+// candidates stand in the table in this order; the first is the one that the others are compared with.
 var candidates = []*candidate{
 	{"herald", "Herald", native, ""},
 	{"herald-socketio", "… Socket.IO clients", socketIO, "idle fanout bursts"},
 	{"herald-pusher", "… Pusher clients", pusher, "idle fanout bursts"},
-	{"textbook", "textbook gorilla " + version("github.com/gorilla/websocket"), native, "idle fanout bursts storm tls ping"},
+	{"textbook", "textbook gorilla " + version("github.com/gorilla/websocket"), native,
+		"idle fanout bursts storm tls ping"},
 	{"centrifuge", "centrifuge " + version("github.com/centrifugal/centrifuge"), centrifugal,
 		"idle fanout bursts storm tls ping channels nine"},
 	{"node", "Socket.IO on Node", socketIO, "idle fanout bursts"},
@@ -104,8 +103,8 @@ func (b *bench) launch(ctx context.Context, p *process, addr, ops, ready string)
 	return &server{p, addr, ops}, p.await(ctx, func() error { _, err := get(ctx, ready); return err })
 }
 
-// startBroker starts NATS and ingest, which declares the stream. It is ready when messages can be stored. sync is
-// how often NATS forces them to disk, a duration or always, before they are acknowledged.
+// startBroker starts NATS and ingest, which declares the stream. It is ready when messages can be stored. sync is how
+// often NATS forces them to disk, a duration or always, before they are acknowledged.
 func (b *bench) startBroker(ctx context.Context, sync string) (s *system, err error) {
 	a, err1 := freeAddresses(4)
 	dir, err2 := os.MkdirTemp(b.dir, "nats-*")
@@ -117,14 +116,14 @@ func (b *bench) startBroker(ctx context.Context, sync string) (s *system, err er
 	if err := os.WriteFile(dir+"/nats.conf", []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("configure NATS: %w", err)
 	}
-	s = &system{natsURL: "nats://" + a[0], target: target{url: "http://" + a[3], key: rand.Text()}}
+	s = &system{natsURL: "nats://" + a[0], target: target{a[3], rand.Text()}}
 	s.nats, err = b.launch(ctx, command("nats-server", nil, b.path("nats-server"), "-c", dir+"/nats.conf"),
 		"", "http://"+a[2], "http://"+a[1]+"/healthz")
 	if err != nil {
 		return nil, err
 	}
 	ingest, err := b.launch(ctx, command("ingest", []string{"HERALD_API_KEY=" + s.key}, b.path("ingest"),
-		"-listen", a[3], "-nats", s.natsURL, "-log-level", "warn"), "", "", s.url+"/readyz")
+		"-listen", a[3], "-nats", s.natsURL, "-log-level", "warn"), "", "", "http://"+a[3]+"/readyz")
 	if err == nil {
 		s.counted = []*process{s.nats.process, ingest.process}
 	}
@@ -148,17 +147,13 @@ func (b *bench) startSystem(ctx context.Context, c *candidate, s scenario) (sys 
 	if err != nil {
 		return nil, err
 	}
-	base, ops := "http://"+a[0], "http://"+a[1]
+	base, ready := "http://"+a[0], "/readyz"
+	var p *process
 	if s.without == "split" { // the single binary as it ships
-		to := target{url: base, key: rand.Text()}
-		v, err := b.launch(ctx, command("herald", []string{"HERALD_API_KEY=" + to.key}, b.path("allinone"),
-			"-listen", a[0], "-data", b.path(fmt.Sprintf("single-%d", b.round)), "-log-level", "warn"), a[0], "", base+"/readyz")
-		if err != nil {
-			return nil, err
-		}
-		return &system{server: v, target: to, counted: []*process{v.process}}, nil
-	}
-	if sys, err = b.startBroker(ctx, cmp.Or(s.sync, "2m")); err != nil || s.without == "gateway" {
+		sys = &system{target: target{a[0], rand.Text()}}
+		p = command("herald", []string{"HERALD_API_KEY=" + sys.key}, b.path("allinone"),
+			"-listen", a[0], "-data", b.path(fmt.Sprintf("single-%d", b.round)), "-log-level", "warn")
+	} else if sys, err = b.startBroker(ctx, cmp.Or(s.sync, "2m")); err != nil || s.without == "gateway" {
 		return sys, err
 	}
 	u := setup{As: c.name, Listen: a[0], NATS: sys.natsURL, Posts: s.posts, Key: sys.key}
@@ -168,34 +163,33 @@ func (b *bench) startSystem(ctx context.Context, c *candidate, s scenario) (sys 
 	if s.tls {
 		u.Cert, u.CertKey, base = b.path("cert.pem"), b.path("key.pem"), "https://"+a[0]
 	}
-	var p *process
-	ready := "/readyz"
-	switch c.name {
-	case "herald-socketio":
-		ready = "/socket.io/?EIO=4&transport=polling"
-		fallthrough
-	case "herald", "herald-pusher":
-		if c.name == "herald-pusher" {
+	ops := base
+	switch name, dialect, _ := strings.Cut(c.name, "-"); {
+	case p != nil:
+	case name == "herald":
+		// The gateway as it ships, but without a limit of connections per address, as all clients come from a few, and
+		// without heartbeats that are not measured.
+		p = b.gateway(u, a[1], "-max-connections-per-ip", "0", "-heartbeat", cmp.Or(u.Ping, time.Hour).String())
+		ops = "http://" + a[1]
+		switch dialect {
+		case "socketio":
+			ready = "/socket.io/?EIO=4&transport=polling"
+		case "pusher":
 			add := command("herald", []string{"HERALD_APP_SECRET=" + rand.Text()}, b.path("allinone"),
 				"apps", "add", "bench", "-id", "1", "-key", pusherKey, "-prefix", "public", "-nats", sys.natsURL)
 			if out, err := add.cmd.CombinedOutput(); err != nil {
-				return nil, fmt.Errorf("make an app: %w: %s", err, out)
+				return sys, fmt.Errorf("make an app: %w: %s", err, out)
 			}
 		}
-		// The gateway as it ships, but without a limit of connections per address, as all clients come from a few,
-		// and without heartbeats that are not measured.
-		p = b.gateway(u, a[1], "-max-connections-per-ip", "0", "-heartbeat", cmp.Or(u.Ping, time.Hour).String())
-	case "node":
-		ops = base
+	case name == "node":
 		if p, err = b.node(sys, a[0]); err != nil {
-			return nil, err
+			return sys, err
 		}
 	default:
-		ops = base
 		job, _ := json.Marshal(u) // a struct of plain values
 		p = command(c.name, nil, b.self, "serve", string(job))
 		if s.posts { // by itself, without ingest
-			sys.url, sys.counted = base, []*process{sys.nats.process}
+			sys.host, sys.counted = a[0], []*process{sys.nats.process}
 		}
 	}
 	sys.server, err = b.launch(ctx, p, a[0], ops, base+ready)
@@ -205,7 +199,8 @@ func (b *bench) startSystem(ctx context.Context, c *candidate, s scenario) (sys 
 
 // gateway is a gateway with its default settings and these.
 func (b *bench) gateway(s setup, ops string, args ...string) *process {
-	return command("gateway", nil, b.path("gateway"), append(args, "-listen", s.Listen, "-ops-listen", ops, "-nats", s.NATS,
+	return command("gateway", nil, b.path("gateway"), append(args, "-listen", s.Listen, "-ops-listen", ops,
+		"-nats", s.NATS,
 		"-log-level", "warn", "-tls-cert", s.Cert, "-tls-key", s.CertKey)...)
 }
 
@@ -228,20 +223,20 @@ func (b *bench) installNode(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// node is the Socket.IO server. It reads its messages, a JSON line each, from a pipe, into which this
-// process writes what it receives from NATS.
-func (b *bench) node(sys *system, addr string) (p *process, err error) {
-	if sys.feed, err = nats.Connect(sys.natsURL); err != nil {
-		return nil, err
-	}
-	p = command("node", nil, "node", "--expose-gc", b.path("socketio/server.js"), port(addr))
+// node is the Socket.IO server. It reads its messages, a JSON line each, from a pipe, into which this process writes
+// what it receives from NATS.
+func (b *bench) node(sys *system, addr string) (*process, error) {
+	p := command("node", nil, "node", "--expose-gc", b.path("socketio/server.js"), port(addr))
 	in, err := p.cmd.StdinPipe()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		sys.feed, err = nats.Connect(sys.natsURL)
 	}
-	return p, followStream(sys.feed, func(_ string, message []byte) {
-		_, _ = in.Write(append(slices.Clone(message), '\n')) // the clients' counts show a message that is lost
-	})
+	if err == nil {
+		err = followStream(sys.feed, func(_ string, message []byte) {
+			_, _ = in.Write(append(slices.Clone(message), '\n')) // the clients' counts show a message that is lost
+		})
+	}
+	return p, err
 }
 
 // insecure trusts the certificate that this run made.
@@ -269,34 +264,27 @@ type memory struct {
 	kept     float64 // resident, but held by the runtime for later
 }
 
-// weigh collects garbage, waits while the runtime still gives back a hundredth of the memory within quiet, and
-// returns what is there then. The runtime keeps a little for later: that counts, as it does for whoever runs it.
+// weigh collects garbage, waits for quiet, in which the runtime gives memory back, and returns what is there then. The
+// runtime keeps a little for later: that counts, as it does for whoever runs it.
 func (v *server) weigh(ctx context.Context, quiet time.Duration) (m memory, err error) {
-	var stats string
-	for range 2 { // what a finalizer kept is freed by the second
-		if stats, err = get(ctx, v.ops+"/debug/pprof/heap?debug=1&gc=1"); err != nil {
-			return m, fmt.Errorf("%s: memory of the runtime: %w", v.name, err)
+	heap := func(query string) (live, kept float64) {
+		stats, e := get(ctx, v.ops+"/debug/pprof/heap?debug=1"+query)
+		value := func(name string) (bytes float64) {
+			_, after, _ := strings.Cut(stats, "# "+name+" = ") // of stacks: in use / of the system
+			if _, miss := fmt.Sscan(after, &bytes); e == nil && miss != nil {
+				e = fmt.Errorf("the heap profile of %s has no %s", v.name, name)
+			}
+			return bytes
 		}
+		live, kept = value("HeapInuse")+value("Stack"), value("HeapIdle")-value("HeapReleased")
+		err = errors.Join(err, e)
+		return live, kept
 	}
-	m.resident, err = rssOf(v.pid())
-	begin := time.Now()
-	for since := begin; err == nil && time.Since(since) < quiet && time.Since(begin) < 10*quiet; {
-		time.Sleep(quiet / 5)
-		var now float64
-		if now, err = rssOf(v.pid()); now < m.resident*0.99 {
-			m.resident, since = now, time.Now()
-		}
-	}
-	value := func(stats, name string) (bytes float64) {
-		_, after, ok := strings.Cut(stats, "# "+name+" = ")
-		bytes, e := strconv.ParseFloat(strings.Fields(after + " ?")[0], 64) // of stacks: in use / of the system
-		if !ok || e != nil {
-			err = fmt.Errorf("%s: the heap profile has no %s", v.name, name)
-		}
-		return bytes
-	}
-	m.live = value(stats, "HeapInuse") + value(stats, "Stack")
-	stats, e := get(ctx, v.ops+"/debug/pprof/heap?debug=1")
-	m.kept = value(stats, "HeapIdle") - value(stats, "HeapReleased")
-	return m, errors.Join(e, err)
+	heap("&gc=1") // what a finalizer kept is freed by the second
+	m.live, _ = heap("&gc=1")
+	err = errors.Join(err, pause(ctx, quiet))
+	_, m.kept = heap("")
+	resident, e := rssOf(v.pid())
+	m.resident = resident
+	return m, errors.Join(err, e)
 }

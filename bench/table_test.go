@@ -3,14 +3,12 @@
 package main
 
 import (
-	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 )
 
-// tableOf is a result of two rounds with these rows: candidates' first values, and titles that belong to a row.
-func tableOf(rows ...[]any) *result {
+// resultOf is a result of two rounds with these rows: candidates' first values, and titles that belong to a row.
+func resultOf(rows ...[]any) *result {
 	r := &result{plan: defaults(), rounds: 2}
 	for _, w := range rows {
 		for _, cell := range w[2:] {
@@ -26,7 +24,7 @@ func tableOf(rows ...[]any) *result {
 const herald, sio, centrifugo, loop = 0., 1., 4., 6. // places of candidates
 
 func TestMarkdown(t *testing.T) {
-	r := tableOf(
+	r := resultOf(
 		[]any{"CPU", seconds, []float64{herald, 2, 1}, []float64{centrifugo, 4, 3}, []float64{loop, 1, 1}}, // × 2 and 3
 		[]any{userTime, seconds, []float64{herald, 0, 0}, []float64{centrifugo, 1, 1}},
 		[]any{"memory", kilobytes, []float64{herald, 1234}},
@@ -39,10 +37,12 @@ func TestMarkdown(t *testing.T) {
 	got := r.markdown()
 	for _, want := range []string{
 		"|\n| an idle client, resident memory | **2.0 KB** | – | – | – | – | – | – |\n| … heap and stacks in use | **1.0 KB** |",
-		"| CPU | **1.00 s** (1.00–2.00) | – | – | – | 3.00 s, 2.00× (3.00–4.00) | – | 1.00 s, 0.50× (1.00–1.00) |\n| … outside the kernel | **0.00 s** (0.00–0.00) | – | – | – | 1.00 s (1.00–1.00) | – | – |\n",
+		"| CPU | **1.00 s** (1.00–2.00) | – | – | – | 3.00 s, 2.00× (3.00–4.00) | – | 1.00 s, 0.50× (1.00–1.00) |\n| … " +
+			"outside the kernel | **0.00 s** (0.00–0.00) | – | – | – | 1.00 s (1.00–1.00) | – | – |\n",
 		"| memory | **1.2 KB** | – | – | – | – | – | – |\n| … outside the kernel | **7.00 s** |",
 		"| … latency, p50 / p95 / p99 | **2.0 / 50 / 200 ms** |",
-		"2 rounds, clients [1000 10000].", "Not measured in one round: textbook with 3 clients: gone.", "could not be installed (npm ci: no such file)",
+		"2 rounds, clients [1000 10000].", "Not measured in one round: textbook with 3 clients: gone.",
+		"could not be installed (npm ci: no such file)",
 		"| an idle client, resident memory | ≤ 1.5 KB | 2.0 KB | not met |",
 	} {
 		if !strings.Contains(got, want) {
@@ -54,7 +54,7 @@ func TestMarkdown(t *testing.T) {
 func TestVerdicts(t *testing.T) {
 	title := fan(1000, 1)
 	of := func(user, loopUser float64) *result {
-		return tableOf([]any{title, seconds, []float64{herald, 6}, []float64{sio, 6.6}, []float64{loop, 5}},
+		return resultOf([]any{title, seconds, []float64{herald, 6}, []float64{sio, 6.6}, []float64{loop, 5}},
 			[]any{userTime, seconds, []float64{herald, user}, []float64{loop, loopUser}})
 	}
 	for _, c := range []struct {
@@ -63,46 +63,25 @@ func TestVerdicts(t *testing.T) {
 		want string // a line; empty: no goal
 	}{
 		{"nothing measured", &result{}, ""},
-		{"of others only", tableOf([]any{pingTitle, microseconds, []float64{loop, 1}}), ""},
+		{"of others only", resultOf([]any{pingTitle, microseconds, []float64{loop, 1}}), ""},
 		{"against another", of(1, 1), title + ", against bare write(2) | ≤ 1.10× | 1.20× | not met"},
 		{"of a dialect", of(1, 1), title + ", Socket.IO clients, against Herald | ≤ 1.15× | 1.10× | met"},
 		{"met", of(0.3, 0.1), title + ", outside the kernel | ≤ 0.30 s | 0.30 s | met"},
 		{"not met", of(0.4, 0.1), "≤ 0.30 s | 0.40 s | not met |"},
-		{"the loop itself misses it, by more", of(0.4, 0.5), "≤ 0.30 s | 0.40 s | met: no more than the bare loop, 0.50 s"},
-		{"the loop itself misses it, by less", of(0.6, 0.5), "≤ 0.30 s | 0.60 s | not met, nor by the bare loop, 0.50 s"},
-		{"idle over TLS", tableOf([]any{idleMemoryTLS, kilobytes, []float64{herald, 11_100}}), "≤ 11.0 KB | 11.1 KB | not met"},
-		{"ping", tableOf([]any{pingTitle, microseconds, []float64{herald, 14.1}}), "≤ 14.0 µs | 14.1 µs | not met"},
-		{"per core", tableOf([]any{unwanted, perCore, []float64{herald, 1.25}}), "≤ 1.5 µs: 650,000/s a core | 1.2 µs: 800,000/s a core | met"},
-		{"at least", tableOf([]any{singleSynced, perCore, []float64{herald, 50}}, []any{storedPerSecond, count, []float64{herald, 29_999}}),
+		{"idle over TLS", resultOf([]any{idleMemoryTLS, kilobytes, []float64{herald, 11_100}}),
+			"≤ 11.0 KB | 11.1 KB | not met"},
+		{"ping", resultOf([]any{pingTitle, microseconds, []float64{herald, 14.1}}), "≤ 14.0 µs | 14.1 µs | not met"},
+		{"per core", resultOf([]any{unwanted, perCore, []float64{herald, 1.25}}),
+			"≤ 1.5 µs: 650,000/s a core | 1.2 µs: 800,000/s a core | met"},
+		{"at least", resultOf([]any{singleSynced, perCore, []float64{herald, 50}},
+			[]any{storedPerSecond, count, []float64{herald, 29_999}}),
 			singleSynced + ", stored per second | ≥ 30,000 | 29,999 | not met"},
 	} {
-		if got := c.r.verdicts(); !strings.Contains(got, c.want) || c.want == "" && got != "" {
+		if got := tableOf(c.r.verdicts()); !strings.Contains(got, c.want) || c.want == "" &&
+			got != tableOf((&result{}).verdicts()) {
 			t.Errorf("%s: got\n%s\nwant it to contain %q", c.name, got, c.want)
 		}
 	}
-}
-
-func TestHistogram(t *testing.T) {
-	var h, low, high histogram
-	if got := h.percentile(0.5); got != 0 {
-		t.Errorf("of nothing: got %g, want 0", got)
-	}
-	for _, ms := range rand.Perm(1000) {
-		part := &low
-		if ms >= 500 {
-			part = &high
-		}
-		part.add(time.Duration(ms+1) * time.Millisecond)
-	}
-	h.merge(&low)
-	h.merge(&high)
-	for p, want := range map[float64]float64{0.5: 0.5, 0.99: 0.99, 1: 1} {
-		if got := h.percentile(p); got < want*0.99 || got > want*1.06 {
-			t.Errorf("percentile %g: got %g, want %g to 5 %%", p, got, want)
-		}
-	}
-	h.add(-time.Second) // clocks that disagree
-	h.add(1e6 * time.Hour)
 }
 
 func TestMedian(t *testing.T) {
@@ -112,11 +91,6 @@ func TestMedian(t *testing.T) {
 	}{{[]float64{3}, 3}, {[]float64{3, 1}, 1}, {[]float64{9, 1, 5}, 5}} {
 		if got := median(c.v); got != c.want {
 			t.Errorf("%v: got %g, want %g", c.v, got, c.want)
-		}
-	}
-	for v, want := range map[int]string{7: "7", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
-		if got := thousands(v); got != want {
-			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

@@ -5,8 +5,12 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
 )
 
 // Frames are found wherever the stream of bytes is cut.
@@ -14,7 +18,7 @@ func TestFrames(t *testing.T) {
 	var stream []byte
 	var want []int
 	for _, n := range []int{0, 1, 125, 126, 300, 65535, 65536} {
-		stream = append(stream, frame(opText, false, bytes.Repeat([]byte("x"), n))...)
+		stream = append(stream, textFrame(bytes.Repeat([]byte("x"), n))...)
 		want = append(want, n)
 	}
 	for _, cut := range []int{1, 2, 3, 7, 1000, len(stream)} {
@@ -22,9 +26,9 @@ func TestFrames(t *testing.T) {
 			var w client
 			var got []int
 			for part := range slices.Chunk(stream, cut) {
-				w.frames(part, func(opcode byte, payload []byte) {
-					if opcode != opText {
-						t.Errorf("got opcode %d, want %d", opcode, opText)
+				w.frames(part, func(op ws.OpCode, payload []byte) {
+					if op != ws.OpText {
+						t.Errorf("got opcode %d, want %d", op, ws.OpText)
 					}
 					got = append(got, len(payload))
 				})
@@ -51,11 +55,36 @@ func TestEachStamp(t *testing.T) {
 // Tallies of several processes add up; the least is that of the client that received least.
 func TestTally(t *testing.T) {
 	sum := newTally()
-	for _, part := range []Tally{{Connected: 2, Messages: 21, Least: 10}, {Connected: 3, Messages: 24, Least: 8, Dead: 1}} {
+	for _, part := range []Tally{{Connected: 2, Messages: 21, Least: 10}, {Connected: 3, Messages: 24, Least: 8,
+		Dead: 1}} {
 		part.Latency = new(histogram)
 		sum.add(part)
 	}
 	if sum.Connected != 5 || sum.Dead != 1 || sum.Messages != 45 || sum.Least != 8 {
 		t.Errorf("got %+v, want 5 connected, 1 dead, 45 messages, 8 at least", sum)
 	}
+}
+
+func TestHistogram(t *testing.T) {
+	var h, low, high histogram
+	if got := h.percentile(0.5); got != 0 {
+		t.Errorf("of nothing: got %g, want 0", got)
+	}
+	for _, ms := range rand.Perm(1000) {
+		part := &low
+		if ms >= 500 {
+			part = &high
+		}
+		part.add(time.Duration(ms+1) * time.Millisecond)
+	}
+	sum := Tally{Latency: &h}
+	sum.add(Tally{Latency: &low})
+	sum.add(Tally{Latency: &high})
+	for p, want := range map[float64]float64{0.5: 0.5, 0.99: 0.99, 1: 1} {
+		if got := h.percentile(p); got < want*0.99 || got > want*1.06 {
+			t.Errorf("percentile %g: got %g, want %g to 5 %%", p, got, want)
+		}
+	}
+	h.add(-time.Second) // clocks that disagree
+	h.add(1e6 * time.Hour)
 }

@@ -65,7 +65,7 @@ func TestBareNotices(t *testing.T) {
 	}
 	for _, i := range []int{0, 2} {
 		buf := make([]byte, 16)
-		if n, err := unix.Read(clients[i], buf); err != nil || n != 2*len(frame(opText, false, []byte("m"))) {
+		if n, err := unix.Read(clients[i], buf); err != nil || n != 2*len(textFrame([]byte("m"))) {
 			t.Errorf("client %d: got %d bytes and %v, want two frames", i, n, err)
 		}
 	}
