@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -113,7 +114,7 @@ func (t *tail) run(r *http.Request, live <-chan *nats.Msg, sub *nats.Subscriptio
 	defer tick.Stop()
 	defer check.Stop()
 	t.left = tailRate
-	t.s.watchMessages(r.Context())
+	t.s.awaitMessages(r.Context())
 	if !t.event("state", stateData(true)) {
 		return
 	}
@@ -151,10 +152,28 @@ func background(r *http.Request) *http.Request {
 	return quiet
 }
 
-// watchMessages has ingests and gateways keep what becomes of messages, so that the paths of those that the tail
-// shows can be told.
+// tracing are the services that keep what becomes of messages while somebody asks for it, so that the paths of those
+// that the tail shows can be told.
+var tracing = []string{ask.Gateway, ask.Ingest}
+
+// awaitMessages has them begin, and returns when all that answer within a second have: the path of whatever is
+// published after that is known.
+func (s *Service) awaitMessages(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, service := range tracing {
+		all.Go(func() {
+			_, silent, err := ask.All[json.RawMessage](ctx, s.ask, service, ask.MessagePath, ask.PathQuestion{})
+			if (err != nil || len(silent) > 0) && ctx.Err() == nil {
+				s.log.Debug("some paths of messages will not be known", "silent", silent, "err", err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// watchMessages has them go on.
 func (s *Service) watchMessages(ctx context.Context) {
-	for _, service := range []string{ask.Gateway, ask.Ingest} {
+	for _, service := range tracing {
 		b, err := json.Marshal(ask.PathQuestion{})
 		if err == nil {
 			err = s.nc.Publish(ask.Subject(service, ask.MessagePath), b) // nobody waits for the answers
