@@ -20,7 +20,8 @@ const (
 	CloseUnsupported CloseCode = 1003
 	// CloseInvalidPayload: a text frame was not UTF-8 or not a frame PROTOCOL.md knows.
 	CloseInvalidPayload CloseCode = 1007
-	// CloseForbidden: the principal may not follow a channel named in the URL.
+	// CloseForbidden: the principal may not follow a channel named in the URL, or, where the
+	// URL alone can name some, none of them any more.
 	CloseForbidden CloseCode = 1008
 	// CloseTooBig: a client frame exceeded the limit (16 KiB by default).
 	CloseTooBig CloseCode = 1009
@@ -54,6 +55,8 @@ const (
 	CloseKicked CloseCode = 4501
 	// CloseBadRequest: the URL's parameters are wrong or not known.
 	CloseBadRequest CloseCode = 4502
+	// CloseOrigin: the page's origin was taken off the allow-list. Stay away.
+	CloseOrigin CloseCode = 4503
 )
 
 var closeNames = map[CloseCode]string{
@@ -77,6 +80,7 @@ var closeNames = map[CloseCode]string{
 	CloseTokenInvalid:       "token-invalid",
 	CloseKicked:             "kicked",
 	CloseBadRequest:         "bad-request",
+	CloseOrigin:             "origin",
 }
 
 // CloseCodes lists every code in ascending order, for documents and tests.

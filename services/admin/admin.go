@@ -89,6 +89,7 @@ type stores struct {
 	users    *users.Store
 	sessions *sessionStore
 	audit    *audit.Log
+	mark     string // of the deployment: see markOf
 }
 
 const (

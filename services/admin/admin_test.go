@@ -100,6 +100,9 @@ func startOn(t testing.TB, server *natstest.Server, nc *nats.Conn, js jetstream.
 	return c
 }
 
+// marked is the name of a cookie of this deployment.
+func (c *console) marked(name string) string { return name + "-" + c.stores.Load().mark }
+
 // time is the clock of the console.
 func (c *console) time() time.Time {
 	c.mu.Lock()

@@ -36,7 +36,11 @@ func (s *Service) openStores(ctx context.Context) (*stores, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &stores{users: users.New(userKV, s.nc.IsConnected), sessions: newSessionStore(sessionKV, s.nc.IsConnected),
+	sessions, err := s.js.Stream(ctx, "KV_"+sessionBucket)
+	if err != nil {
+		return nil, fmt.Errorf("look at the bucket %s: %w", sessionBucket, err)
+	}
+	return &stores{mark: markOf(sessions.CachedInfo()), users: users.New(userKV, s.nc.IsConnected), sessions: newSessionStore(sessionKV, s.nc.IsConnected),
 		audit: rows}, nil
 }
 

@@ -88,11 +88,8 @@ func (s *Service) exchange(found *oidc.Provider, r *http.Request) *oauth2.Config
 // it. Unlike the session's it is sent along when the provider sends the browser
 // back (Lax).
 func (s *Service) oidcCookie(r *http.Request, value string) *http.Cookie {
-	c := &http.Cookie{Name: cookiePlain + "-oidc", Value: value, Path: "/", HttpOnly: true,
-		SameSite: http.SameSiteLaxMode, MaxAge: int(oidcLogin / time.Second)}
-	if s.secureCookie(r) {
-		c.Name, c.Secure = cookieSecure+"-oidc", true
-	}
+	c := &http.Cookie{Name: s.cookieName(r, "-oidc"), Value: value, Path: "/", HttpOnly: true,
+		SameSite: http.SameSiteLaxMode, MaxAge: int(oidcLogin / time.Second), Secure: s.secureCookie(r)}
 	if value == "" {
 		c.MaxAge = -1
 	}
@@ -102,6 +99,10 @@ func (s *Service) oidcCookie(r *http.Request, value string) *http.Cookie {
 // startOIDC sends the browser to the provider.
 func (s *Service) startOIDC(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
+	if s.stores.Load() == nil {
+		s.oidcFailed(w, http.StatusServiceUnavailable, errNotReady.Error())
+		return
+	}
 	free, err := s.provider.places.Acquire("")
 	if err != nil {
 		s.oidcFailed(w, http.StatusServiceUnavailable, "Many log in at this moment; try again.")
@@ -123,6 +124,11 @@ func (s *Service) startOIDC(w http.ResponseWriter, r *http.Request) {
 // finishOIDC is where the provider sends the browser back to.
 func (s *Service) finishOIDC(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
+	st := s.stores.Load()
+	if st == nil {
+		s.oidcFailed(w, http.StatusServiceUnavailable, errNotReady.Error())
+		return
+	}
 	address := ""
 	if ip := s.cfg.TrustedProxies.ClientIP(r); ip.IsValid() {
 		address = ip.String()
@@ -141,12 +147,8 @@ func (s *Service) finishOIDC(w http.ResponseWriter, r *http.Request) {
 			"This login was not begun in this browser, or it took longer than "+oidcLogin.String()+". Begin again.")
 		return
 	}
-	st := s.stores.Load()
 	refund, wait, ok := s.throttle.try("oidc "+address, address, s.clock())
 	switch {
-	case st == nil:
-		s.oidcFailed(w, http.StatusServiceUnavailable, errNotReady.Error())
-		return
 	case !ok:
 		s.metrics.logins.WithLabelValues(loginThrottled).Inc()
 		httpx.RetryAfter(w, wait)

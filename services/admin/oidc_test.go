@@ -161,7 +161,7 @@ func (b *browser) visit() answer {
 
 func (b *browser) keepSession(a answer) {
 	for _, cookie := range (&http.Response{Header: a.header}).Cookies() {
-		if cookie.Name == cookieSecure {
+		if cookie.Name == b.marked(cookieSecure) {
 			b.cookies = []*http.Cookie{{Name: cookie.Name, Value: cookie.Value}}
 		}
 	}
@@ -247,7 +247,7 @@ func TestOIDCRefused(t *testing.T) {
 		}
 		a := c.browser().visit()
 		if a.status != http.StatusForbidden || !strings.Contains(a.body, test.want) ||
-			strings.Contains(fmt.Sprint(a.header["Set-Cookie"]), cookieSecure+"=") {
+			strings.Contains(fmt.Sprint(a.header["Set-Cookie"]), c.marked(cookieSecure)+"=") {
 			t.Errorf("%s: got %d %s %v", name, a.status, a.body, a.header["Set-Cookie"])
 		}
 	}

@@ -145,7 +145,7 @@ func TestSessionFixation(t *testing.T) {
 	}
 	attacker.want(http.StatusUnauthorized, "GET", "api/session", nil) // and that one has ended
 	invented := c.browser()
-	invented.cookies = []*http.Cookie{{Name: cookieSecure, Value: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}
+	invented.cookies = []*http.Cookie{{Name: c.marked(cookieSecure), Value: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}
 	invented.want(http.StatusOK, "POST", "api/login", map[string]string{"user": c.user, "password": c.password})
 	if strings.HasPrefix(invented.cookies[0].Value, "AAAA") {
 		t.Error("the login took a session's name from the browser")
@@ -181,10 +181,29 @@ func TestCookie(t *testing.T) {
 		a := b.want(http.StatusOK, "POST", "api/login", map[string]string{"user": c.user, "password": c.password})
 		cookie := (&http.Response{Header: a.header}).Cookies()[0]
 		secure := test.want == cookieSecure
-		if cookie.Name != test.want || cookie.Secure != secure || !cookie.HttpOnly ||
+		if cookie.Name != c.marked(test.want) || cookie.Secure != secure || !cookie.HttpOnly ||
 			cookie.SameSite != http.SameSiteStrictMode || cookie.Path != "/" || cookie.Domain != "" {
 			t.Errorf("%s: got %s", name, cookie)
 		}
+		b.want(http.StatusOK, "GET", "api/session", nil)
+	}
+}
+
+// Two Heralds on one host have the same cookies, whatever their ports; neither logs the
+// other's users out.
+func TestCookiesOfTwoHeralds(t *testing.T) {
+	one, two := start(t), start(t)
+	b := one.login(one.user, one.password)
+	first := b.cookies
+	b.console, b.csrf = two, ""
+	b.want(http.StatusUnauthorized, "GET", "api/session", nil)
+	b.want(http.StatusOK, "POST", "api/login", map[string]string{"user": two.user, "password": two.password})
+	if b.cookies[0].Name == first[0].Name {
+		t.Errorf("both are called %s", first[0].Name)
+	}
+	b.cookies = append(b.cookies, first...)
+	for _, c := range []*console{one, two} {
+		b.console = c
 		b.want(http.StatusOK, "GET", "api/session", nil)
 	}
 }
@@ -233,7 +252,7 @@ func TestInventedSessions(t *testing.T) {
 	b := c.login(c.user, c.password)
 	stranger := c.browser()
 	for i := range unknownOfAddress + 10 {
-		stranger.cookies = []*http.Cookie{{Name: cookieSecure, Value: fmt.Sprintf("%043d", i)}}
+		stranger.cookies = []*http.Cookie{{Name: c.marked(cookieSecure), Value: fmt.Sprintf("%043d", i)}}
 		want := http.StatusUnauthorized
 		if i >= unknownOfAddress {
 			want = http.StatusTooManyRequests
@@ -348,7 +367,7 @@ func TestNATSAway(t *testing.T) {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
 	stranger := c.browser()
-	stranger.cookies = []*http.Cookie{{Name: cookieSecure, Value: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}
+	stranger.cookies = []*http.Cookie{{Name: c.marked(cookieSecure), Value: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}
 	stranger.want(http.StatusServiceUnavailable, "GET", "api/session", nil)
 	c.nats.Restart()
 	natstest.Eventually(t, 30*time.Second, "the console to work again", func() bool {

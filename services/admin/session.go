@@ -3,7 +3,9 @@ package admin
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -116,8 +118,9 @@ func newSessions(s *Service) *scs.SessionManager {
 		HashTokenInStore: true}
 }
 
-// Names of the session's cookie. A browser takes one with the prefix __Host- only
-// from this host and only if it is Secure (RFC 6265bis section 4.1.3.2).
+// Names of the session's cookie, before the mark of the deployment (see markOf). A
+// browser takes one with the prefix __Host- only from this host and only if it is
+// Secure (RFC 6265bis section 4.1.3.2).
 const (
 	cookieSecure = "__Host-herald"
 	cookiePlain  = "herald-console"
@@ -134,12 +137,31 @@ func (s *Service) secureCookie(r *http.Request) bool {
 	return httpx.LocalHost(httpx.Authority(r, &s.cfg.TrustedProxies)) && !safari
 }
 
+// markOf is what the names of a deployment's cookies end with. Cookies know no ports (RFC
+// 6265 section 8.5): without it two Heralds on one host would log each other's users out.
+// All consoles of a deployment have the same one, wherever they listen.
+func markOf(sessions *jetstream.StreamInfo) string {
+	sum := sha256.Sum256([]byte(sessions.Created.UTC().Format(time.RFC3339Nano)))
+	return hex.EncodeToString(sum[:4])
+}
+
+// cookieName is the name of the session's cookie, with something behind it; empty before
+// NATS has answered.
+func (s *Service) cookieName(r *http.Request, suffix string) string {
+	st := s.stores.Load()
+	switch {
+	case st == nil:
+		return ""
+	case s.secureCookie(r):
+		return cookieSecure + "-" + st.mark + suffix
+	}
+	return cookiePlain + "-" + st.mark + suffix
+}
+
 // setCookie gives the browser the session's token; empty takes it away.
 func (s *Service) setCookie(w http.ResponseWriter, r *http.Request, token string) {
-	c := &http.Cookie{Name: cookiePlain, Value: token, Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode}
-	if s.secureCookie(r) {
-		c.Name, c.Secure = cookieSecure, true
-	}
+	c := &http.Cookie{Name: s.cookieName(r, ""), Value: token, Path: "/", HttpOnly: true,
+		SameSite: http.SameSiteStrictMode, Secure: s.secureCookie(r)}
 	c.MaxAge = int(sessionLifetime / time.Second)
 	if token == "" {
 		c.MaxAge = -1
@@ -149,11 +171,7 @@ func (s *Service) setCookie(w http.ResponseWriter, r *http.Request, token string
 
 // token is that of the request's session; empty: none.
 func (s *Service) token(r *http.Request) string {
-	name := cookiePlain
-	if s.secureCookie(r) {
-		name = cookieSecure
-	}
-	found := r.CookiesNamed(name)
+	found := r.CookiesNamed(s.cookieName(r, ""))
 	if len(found) != 1 || len(found[0].Value) > 64 { // two: somebody added one on the way
 		return ""
 	}

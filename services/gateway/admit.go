@@ -23,6 +23,7 @@ type request struct {
 	since     string
 	token     string
 	refused   *refusal // what check found; nil: nothing
+	judged    *rules   // by which the page may connect
 	// greet words the welcome of a dialect that says it only when the client has got
 	// everything that it missed: Resumed says whether it has, and ID is where it is live. It
 	// is called in the shard's goroutine. Nil: wording.welcome comes first.
@@ -32,7 +33,7 @@ type request struct {
 // parseRequest reads the URL. What it does not know is an error, since a client
 // that misspells a name would follow something else than it asked for.
 func (s *Service) parseRequest(r *http.Request, p page) (*request, error) {
-	req := &request{channels: []string{}} // not nil: welcome says [], not null
+	req := &request{channels: []string{}, judged: p.judged} // not nil: welcome says [], not null
 	q, err := httpx.Query(r, []string{"channel", "subscribe"}, "since", "lastEventId", "token")
 	if err != nil {
 		return req, err
@@ -83,7 +84,7 @@ func (s *Service) newSession(r *http.Request, p page, words *wording) *session {
 	asked, err := s.parseRequest(r, p)
 	c := &session{s: s, asked: asked, words: words}
 	c.followed = c.first[:0]
-	c.agent = s.answers.agents.number(r.UserAgent())
+	c.agent, c.page = s.answers.agents.number(r.UserAgent()), s.pages.number(p)
 	c.asked.refused = crowded(r) // first: what cannot stay costs no signature
 	switch {
 	case c.asked.refused != nil:

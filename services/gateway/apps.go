@@ -132,8 +132,8 @@ func (a *app) join(c *session) {
 
 // leave counts a client and its subscriptions out.
 func (a *app) leave(c *session) {
-	for _, f := range c.followed {
-		a.count(f.name, -1)
+	for _, name := range c.names() {
+		a.count(name, -1)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

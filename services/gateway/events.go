@@ -48,6 +48,8 @@ func event(frame any) []byte {
 		return eventWelcome(f, false)
 	case proto.Subscribed:
 		return sse.Control(f.Type, "", f) // other channels may be behind its id
+	case proto.Unsubscribed:
+		return sse.Control(f.Type, "", f)
 	case proto.Gap:
 		if f.Channel != "" {
 			return sse.Control(f.Type, "", f)

@@ -80,6 +80,8 @@ type Service struct {
 	shares   *shares
 	verifier *auth.Verifier
 	rules    atomic.Pointer[rules]
+	changed  chan struct{} // has one when rules were changed and enforce has not begun; never closed
+	pages    pageNumbers
 	server   *httpx.Server    // nil without a listener of its own
 	sockets  *httpx.Admission // nil: nobody counts them
 	deflate  compression
@@ -126,6 +128,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		ips:      newPerIP(cfg.MaxPerIP, cfg.LimitDryRun),
 		shares:   newShares(cfg.PerAddress() == 0),
 		verifier: verifier,
+		changed:  make(chan struct{}, 1),
 		replays:  newBudget(replayBudget),
 		sockets:  deps.Admission,
 	}
@@ -243,6 +246,7 @@ func (s *Service) Run(ctx context.Context) error {
 		wg.Go(func() { s.follow(inner) })
 	}
 	wg.Go(func() { s.sendPlaces(inner) })
+	wg.Go(func() { s.runEnforce(inner) })
 	wg.Go(func() {
 		if err := s.answers.run(inner); err != nil {
 			failed <- err

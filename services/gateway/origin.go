@@ -18,6 +18,9 @@ type page struct {
 	// only because everybody is, or that has no origin of its own, is not: any
 	// page of the web could use its visitor's cookies then.
 	trusted bool
+	// own pages are of the same host, or say of no other: no setting allows them.
+	own    bool
+	judged *rules // what the setting was
 }
 
 // pageOf judges a request by its Origin: pages of the same host may connect,
@@ -25,20 +28,19 @@ type page struct {
 // the same origin, and the check protects only browsers' users (RFC 6455
 // section 10.2).
 func (s *Service) pageOf(r *http.Request) page {
-	p := page{origin: r.Header.Get("Origin")}
+	p := page{origin: r.Header.Get("Origin"), judged: s.rules.Load()}
 	if p.origin == "" {
-		p.allowed = true
+		p.allowed, p.own = true, true
 		// Browsers leave Origin out where a page of another site embeds an image
 		// or a script, and say where it comes from in Sec-Fetch-Site.
 		p.trusted = r.Header.Get("Sec-Fetch-Site") != "cross-site"
 		return p
 	}
-	allowed := &s.rules.Load().origins
-	if o, err := parseOrigin(p.origin, false); err == nil {
-		p.allowed = allowed.lists(o) || s.sameHost(r, o)
-		p.trusted = p.allowed && o.host != ""
+	if o, err := parseOrigin(p.origin, false); err == nil && s.sameHost(r, o) {
+		p.allowed, p.trusted, p.own = true, true, true
+		return p
 	}
-	p.allowed = p.allowed || allowed.all
+	p.allowed, p.trusted = p.judged.origins.judge(p.origin)
 	return p
 }
 

@@ -70,6 +70,14 @@ func (a *allowedOrigins) lists(o origin) bool {
 	return false
 }
 
+// judge says of a page of another host what page has under the same names.
+func (a *allowedOrigins) judge(text string) (allowed, trusted bool) {
+	if o, err := parseOrigin(text, false); err == nil && a.lists(o) {
+		return true, o.host != ""
+	}
+	return a.all, false
+}
+
 var schemePorts = map[string]string{"http": "80", "https": "443"}
 
 // parseOrigin reads a page's Origin or, with masks, an entry of the setting,

@@ -29,12 +29,13 @@ const (
 
 // servePusher admits one client of the Pusher protocol: GET /app/{key}.
 func (s *Service) servePusher(w http.ResponseWriter, r *http.Request) {
-	if _, ok := s.admitSocket(w, r); !ok {
+	page, ok := s.admitSocket(w, r)
+	if !ok {
 		return
 	}
 	remote := s.clientIP(r)
 	s.wait(s.shares.pay(remote, costOf(r)), func() bool { return r.Context().Err() != nil })
-	sess, protocol := s.newPusherSession(r)
+	sess, protocol := s.newPusherSession(r, page)
 	if s.acceptSocket(w, r, sess, remote, newSocketID()) {
 		if sess.app != nil {
 			sess.words = sess.app.words[protocol].of(&sess.conn)
@@ -46,11 +47,11 @@ func (s *Service) servePusher(w http.ResponseWriter, r *http.Request) {
 
 // newPusherSession finds out who comes: the client of an app, or one that is refused.
 // words is the index of its protocol in app.words.
-func (s *Service) newPusherSession(r *http.Request) (c *session, words int) {
-	c = &session{s: s, asked: &request{channels: []string{}}, anonymous: true}
+func (s *Service) newPusherSession(r *http.Request, p page) (c *session, words int) {
+	c = &session{s: s, asked: &request{channels: []string{}, judged: p.judged}, anonymous: true}
 	c.who.Store(anybody)
 	c.followed = c.first[:0]
-	c.agent = s.answers.agents.number(r.UserAgent())
+	c.agent, c.page = s.answers.agents.number(r.UserAgent()), s.pages.number(p)
 	q := r.URL.Query()
 	code, err := pusher.CheckProtocol(q["protocol"])
 	words = 1
@@ -172,7 +173,7 @@ func pusherCode(code proto.CloseCode) (n int, reason string) {
 		return pusher.CodePong, code.String()
 	case proto.CloseForbidden:
 		return pusher.CodeNoApp, "the app was revoked"
-	case proto.CloseBadRequest, proto.CloseTokenInvalid, proto.CloseTokenExpired, proto.CloseKicked:
+	case proto.CloseBadRequest, proto.CloseTokenInvalid, proto.CloseTokenExpired, proto.CloseKicked, proto.CloseOrigin:
 		return pusher.CodeNotAllowed, code.String()
 	case proto.CloseOverload, proto.CloseTooManyConnections, proto.CloseTooManyFrames, proto.CloseInternal:
 		return pusher.CodeCapacity, code.String()

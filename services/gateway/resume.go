@@ -119,6 +119,7 @@ type replay struct {
 	had      uint64
 	complete bool   // no gap frame was sent
 	from     string // where the messages were read: memory or stream; a label of the metric
+	allowed  *rules // under which the client may follow names; nil: not checked yet
 
 	messages, bytes int // what may still be sent before the oldest of the rest are skipped
 	sent            int // messages
@@ -167,6 +168,11 @@ func (c *session) catchUp(p plan, channel string, answer answer) error {
 		}
 	}
 	for far := c.s.isFar(r.since); ; far = false {
+		if now := c.s.rules.Load(); now != r.allowed { // a replay may last
+			if r.allowed = now; !c.mayAll(r.names) {
+				return errRules
+			}
+		}
 		if !far && c.goLive(r) {
 			if r.complete {
 				c.s.m.resumes.WithLabelValues(r.from).Inc()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -76,12 +77,15 @@ type session struct {
 	counted   bool      // its socket is, beyond the request that brought it: see httpx.Admission
 	fate      conn.Fate // owned by the shard: of what it delivered last
 	agent     uint16    // its software: see agents; fixed
+	page      uint16    // the page it comes from: see pageNumbers; fixed
 	app       *app      // of a Pusher client; else nil
-	followed  []follow
-	first     [1]follow // where followed begins: most have one
 	frames    int32     // in the second that began at window
-	held      int32     // bytes of its address's share that its subscriptions take
 	window    int64     // monotonic.Now
+
+	mu       sync.Mutex // for what a change of the rules takes away from a client while that is served: see enforce
+	held     int32      // guarded by mu; bytes of its address's share that its subscriptions take
+	followed []follow   // guarded by mu
+	first    [1]follow  // where followed begins: most have one
 }
 
 // follow is one live subscription.
@@ -171,9 +175,14 @@ func (c *session) countIn() *refusal {
 	if a.over {
 		c.s.m.overLimit.Inc()
 	}
-	if !a.ok {
+	switch {
+	case !a.ok:
 		return &refusal{code: proto.CloseTooManyConnections,
 			err: fmt.Errorf("this IP address has %d connections already", a.total)}
+	case c.asked.judged != c.s.rules.Load(): // they changed since its request came; from now on enforce sees it
+		if r := c.s.judgePage(c.page); r != nil {
+			return r
+		}
 	}
 	c.s.log.Info("client connected", "conn", c.conn.ID(), "remote", c.conn.Remote(), "ip_connections", a.total,
 		"online", a.online)
@@ -185,7 +194,10 @@ func (c *session) Ended() {
 	gone := make(chan struct{})
 	c.sub.Detach(func() { close(gone) })
 	<-gone
-	c.s.shares.release(c.conn.Remote(), int(c.held))
+	c.mu.Lock()
+	held := int(c.held)
+	c.mu.Unlock()
+	c.s.shares.release(c.conn.Remote(), held)
 	if c.counted {
 		c.s.sockets.Release(c.conn.Remote())
 	}
@@ -280,15 +292,18 @@ func (c *session) join(had, since uint64, names []string, live func(hub.Joined))
 		answer <- j
 	})
 	j := <-answer
-	for _, name := range names {
-		if j.OK {
+	if j.OK {
+		for _, name := range names {
 			c.follow(name, min(had, j.Position.Seq))
 		}
+		c.dropForbidden(names) // which may have become so since they were checked
 	}
 	return j.OK
 }
 
 func (c *session) follow(name string, after uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for i, f := range c.followed {
 		if f.name == name {
 			c.followed[i].after = min(f.after, after)
@@ -298,10 +313,30 @@ func (c *session) follow(name string, after uint64) {
 	c.followed = append(c.followed, follow{name, after})
 }
 
+// names are the channels and patterns that the client follows.
+func (c *session) names() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names := make([]string, len(c.followed))
+	for i, f := range c.followed {
+		names[i] = f.name
+	}
+	return names
+}
+
+// subscriptions is how many names the client follows.
+func (c *session) subscriptions() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.followed)
+}
+
 func (c *session) follows(name string) bool { return c.hasAfter(name) != hub.Now }
 
 // hasAfter returns follow.after of a name; hub.Now if the client does not follow it.
 func (c *session) hasAfter(name string) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, f := range c.followed {
 		if f.name == name {
 			return f.after
@@ -313,6 +348,8 @@ func (c *session) hasAfter(name string) uint64 {
 // has reports whether the client gets or has got this message through a subscription
 // that is live, so that a replay must not push it again.
 func (c *session) has(channel string, seq uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	return slices.ContainsFunc(c.followed, func(f follow) bool { return seq > f.after && proto.Match(f.name, channel) })
 }
 
@@ -320,6 +357,10 @@ func (c *session) has(channel string, seq uint64) bool {
 // back and resume.
 func (c *session) failed(err error) {
 	if errors.Is(err, conn.ErrClosed) || c.s.replaying.Err() != nil {
+		return
+	}
+	if errors.Is(err, errRules) {
+		c.refuse(refusal{code: proto.CloseReconnect, err: err})
 		return
 	}
 	c.s.log.Warn("a client could not be brought up to date; it is told to come back", "conn", c.conn.ID(), "err", err)

@@ -193,6 +193,8 @@ func (c *session) hold(names ...string) *refusal {
 	if !c.s.shares.hold(c.conn.Remote(), bytes) {
 		return &refusal{code: proto.CloseOverload, err: errNames}
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.held += int32(bytes)
 	return nil
 }

@@ -121,9 +121,9 @@ func (s *Service) newSocketClient(r *http.Request, q engineio.Query, p page) *so
 	c := &socketClient{version: q.Version, form: formOf(r, q), pending: &pending{}}
 	c.s = s
 	c.words = c.wordsOf(s.socketIO.connecting)
-	c.agent = s.answers.agents.number(r.UserAgent())
+	c.agent, c.page = s.answers.agents.number(r.UserAgent()), s.pages.number(p)
 	c.followed = c.first[:0]
-	c.asked = &request{channels: []string{proto.Broadcast}}
+	c.asked = &request{channels: []string{proto.Broadcast}, judged: p.judged}
 	if c.asked.refused = crowded(r); c.asked.refused != nil { // first: what cannot stay costs no signature
 		return c
 	}

@@ -265,8 +265,8 @@ func (c *socketClient) parseAuth(data []byte) (pid string, err error) {
 // leave takes the client out of the namespace. The connection stays, and may connect
 // again, as with the reference server.
 func (c *socketClient) leave() {
-	for len(c.followed) > 0 {
-		c.unsubscribe(c.followed[0].name, "", func(any) {})
+	for _, name := range c.names() {
+		c.unsubscribe(name, "", func(any) {})
 	}
 	c.settled()
 	c.asked, c.pending = &request{channels: []string{proto.Broadcast}}, &pending{}

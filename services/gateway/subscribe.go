@@ -15,7 +15,7 @@ func complaint(code, channel string, err error) proto.ErrorFrame {
 }
 
 func (c *session) subscribe(name, since string, answer answer) {
-	c.pay(nameCost + time.Duration(len(c.followed))*followedCost)
+	c.pay(nameCost + time.Duration(c.subscriptions())*followedCost)
 	if err := proto.CheckPattern(name); err != nil {
 		answer(complaint(proto.ErrorBadChannel, "", err))
 		return
@@ -24,7 +24,7 @@ func (c *session) subscribe(name, since string, answer answer) {
 		answer(complaint(proto.ErrorForbidden, name, c.forbidden(name)))
 		return
 	}
-	if len(c.followed) >= maxFollowed && !c.follows(name) {
+	if c.subscriptions() >= maxFollowed && !c.follows(name) {
 		answer(complaint(proto.ErrorLimit, name,
 			fmt.Errorf("a connection may have %d subscriptions; a pattern covers many channels", maxFollowed)))
 		return
@@ -65,15 +65,27 @@ func (c *session) unsubscribe(name, reason string, answer answer) {
 		answer(complaint(proto.ErrorBadChannel, "", err))
 		return
 	}
-	c.pay(nameCost + time.Duration(len(c.followed))*followedCost)
-	if c.follows(name) {
-		c.held -= int32(weight(name))
-		c.s.shares.release(c.conn.Remote(), weight(name))
-	}
-	c.followed = slices.DeleteFunc(c.followed, func(f follow) bool { return f.name == name })
+	c.pay(nameCost + time.Duration(c.subscriptions())*followedCost)
+	c.drop(name)
 	c.sub.Unsubscribe([]string{name}, func() {
 		answer(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name, Reason: reason})
 	})
+}
+
+// drop removes a name from what the client follows, and reports whether it was there.
+// The shard has to be told, too.
+func (c *session) drop(name string) bool {
+	c.mu.Lock()
+	i := slices.IndexFunc(c.followed, func(f follow) bool { return f.name == name })
+	if i < 0 {
+		c.mu.Unlock()
+		return false
+	}
+	c.followed = slices.Delete(c.followed, i, i+1)
+	c.held -= int32(weight(name))
+	c.mu.Unlock()
+	c.s.shares.release(c.conn.Remote(), weight(name))
+	return true
 }
 
 // reauthenticate replaces the principal by that of a fresh token of the same subject, and
@@ -91,9 +103,9 @@ func (c *session) reauthenticate(token string, answer answer) {
 	c.adopt(p)
 	c.watchExpiry()
 	answer(proto.Authenticated{Type: proto.FrameAuthenticated, Subject: p.Name, Expires: proto.FormatTime(p.Expires)})
-	for _, f := range slices.Clone(c.followed) {
-		if !c.may(f.name) {
-			c.unsubscribe(f.name, proto.ErrorForbidden, c.pushControl)
+	for _, name := range c.names() {
+		if !c.may(name) {
+			c.unsubscribe(name, proto.ErrorForbidden, c.pushControl)
 		}
 	}
 }
