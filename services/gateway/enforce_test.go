@@ -93,7 +93,8 @@ func TestAppsKeepTheirChannels(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := b.gateway()
-	natstest.Eventually(t, patience, "the app is known", func() bool { return g.apps.known.ByKey(shopKey, time.Now()) != nil })
+	natstest.Eventually(t, patience, "the app is known",
+		func() bool { return g.apps.known.ByKey(shopKey, time.Now()) != nil && g.apps.loaded.Load() })
 	c := g.pusher()
 	c.subscribe("news", "")
 	watcher, _ := g.connect("channel=orders.eu")
@@ -113,7 +114,8 @@ func TestOriginsTakenAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := b.socketio(func(c *Config) { c.AllowedOrigins = []string{"https://old.example", "https://app.example"} })
-	natstest.Eventually(t, patience, "the app is known", func() bool { return g.apps.known.ByKey(shopKey, time.Now()) != nil })
+	natstest.Eventually(t, patience, "the app is known",
+		func() bool { return g.apps.known.ByKey(shopKey, time.Now()) != nil && g.apps.loaded.Load() })
 	from := func(origin string) http.Header { return http.Header{"Origin": {origin}} }
 	dial := func(origin string) *client {
 		t.Helper()
@@ -128,7 +130,8 @@ func TestOriginsTakenAway(t *testing.T) {
 	stream := g.events("", "Origin", "https://old.example")
 	stream.want(proto.FrameWelcome)
 	socket, _ := g.io("", from("https://old.example"))
-	apps, _, err := websocket.DefaultDialer.Dial(fmt.Sprintf("ws://%s/app/%s?protocol=7", g.Addr(), shopKey), from("https://old.example"))
+	apps, _, err := websocket.DefaultDialer.Dial(fmt.Sprintf("ws://%s/app/%s?protocol=7", g.Addr(), shopKey),
+		from("https://old.example"))
 	if err != nil {
 		t.Fatal(err)
 	}

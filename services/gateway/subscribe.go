@@ -72,22 +72,6 @@ func (c *session) unsubscribe(name, reason string, answer answer) {
 	})
 }
 
-// drop removes a name from what the client follows, and reports whether it was there.
-// The shard has to be told, too.
-func (c *session) drop(name string) bool {
-	c.mu.Lock()
-	i := slices.IndexFunc(c.followed, func(f follow) bool { return f.name == name })
-	if i < 0 {
-		c.mu.Unlock()
-		return false
-	}
-	c.followed = slices.Delete(c.followed, i, i+1)
-	c.held -= int32(weight(name))
-	c.mu.Unlock()
-	c.s.shares.release(c.conn.Remote(), weight(name))
-	return true
-}
-
 // reauthenticate replaces the principal by that of a fresh token of the same subject, and
 // ends subscriptions that it does not cover. A token that is refused changes nothing.
 func (c *session) reauthenticate(token string, answer answer) {
