@@ -97,11 +97,12 @@ func (s *Service) postApp(w http.ResponseWriter, r *http.Request, c *call) error
 	if err != nil {
 		return err
 	}
-	if err := store.Add(r.Context(), app); err != nil {
-		return keyProblem(err)
-	}
 	row := newAppRow(app, false)
-	s.audit(r.Context(), c, "app.add", app.Name, nil, row)
+	err = s.act(r.Context(), c, intent{action: "app.add", target: app.Name, after: row},
+		func() (any, error) { return nil, keyProblem(store.Add(r.Context(), app)) })
+	if err != nil {
+		return err
+	}
 	httpx.WriteJSON(w, http.StatusOK, appAnswer{row, app.Keys[0].Key, app.Keys[0].Secret})
 	return nil
 }
@@ -141,12 +142,17 @@ func (s *Service) rotateApp(w http.ResponseWriter, r *http.Request, c *call) err
 	case old.Damaged:
 		return problemConflict.With("the app is damaged; remove it, and make another one")
 	}
-	k, app, err := store.Rotate(r.Context(), old.ID, grace, s.clock())
+	var k pusher.Key
+	var row appRow
+	err = s.act(r.Context(), c, intent{action: "app.rotate", target: old.Name, before: newAppRow(old.App, false)},
+		func() (any, error) {
+			made, app, err := store.Rotate(r.Context(), old.ID, grace, s.clock())
+			k, row = made, newAppRow(app, false)
+			return row, keyProblem(err)
+		})
 	if err != nil {
-		return keyProblem(err)
+		return err
 	}
-	row := newAppRow(app, false)
-	s.audit(r.Context(), c, "app.rotate", app.Name, newAppRow(old.App, false), row)
 	httpx.WriteJSON(w, http.StatusOK, appAnswer{row, k.Key, k.Secret})
 	return nil
 }
@@ -161,10 +167,11 @@ func (s *Service) deleteApp(w http.ResponseWriter, r *http.Request, c *call) err
 	if err != nil {
 		return err
 	}
-	if err := store.Revoke(r.Context(), old.ID); err != nil {
-		return keyProblem(err)
+	err = s.act(r.Context(), c, intent{action: "app.revoke", target: old.Name, before: newAppRow(old.App, old.Damaged)},
+		func() (any, error) { return nil, keyProblem(store.Revoke(r.Context(), old.ID)) })
+	if err != nil {
+		return err
 	}
-	s.audit(r.Context(), c, "app.revoke", old.Name, newAppRow(old.App, old.Damaged), nil)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -40,8 +40,8 @@ func (s *Service) openStores(ctx context.Context) (*stores, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at the bucket %s: %w", sessionBucket, err)
 	}
-	return &stores{mark: markOf(sessions.CachedInfo()), users: users.New(userKV, s.nc.IsConnected), sessions: newSessionStore(sessionKV, s.nc.IsConnected),
-		audit: rows}, nil
+	return &stores{mark: markOf(sessions.CachedInfo()), users: users.New(userKV, s.nc.IsConnected),
+		sessions: newSessionStore(sessionKV, s.nc.IsConnected), audit: rows}, nil
 }
 
 // bucket finds a bucket, or makes it. One with another number of replicas is

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"net/http"
 	"strconv"
 
@@ -131,15 +130,13 @@ func (s *Service) postKick(w http.ResponseWriter, r *http.Request, c *call) erro
 	}
 	gateway, id := chi.URLParam(r, "gateway"), chi.URLParam(r, "id")
 	q := ask.KickQuestion{ID: id, Code: codeOr(body.Code), By: c.user, Reason: body.Reason}
-	got, err := one[ask.KickAnswer](r.Context(), s, ask.Gateway, gateway, ask.Kick, q)
-	if err != nil {
-		return err
-	}
-	if got.Kicked == 0 {
-		return proto.ProblemNotFound.With("the connection " + id + " is gone")
-	}
-	s.kicked(r.Context(), w, c, "connection "+id, q, got)
-	return nil
+	return s.kick(w, r, c, "connection "+id, q, func() (ask.KickAnswer, []string, error) {
+		got, err := one[ask.KickAnswer](r.Context(), s, ask.Gateway, gateway, ask.Kick, q)
+		if err == nil && got.Kicked == 0 {
+			err = proto.ProblemNotFound.With("the connection " + id + " is gone")
+		}
+		return got, nil, err
+	})
 }
 
 // postKickMany closes all connections of a user or an address, on all gateways.
@@ -153,20 +150,17 @@ func (s *Service) postKickMany(w http.ResponseWriter, r *http.Request, c *call) 
 	}
 	q := ask.KickQuestion{User: body.User, Address: body.Address, Code: codeOr(body.Code), By: c.user,
 		Reason: body.Reason}
-	answers, silent, err := all[ask.KickAnswer](r.Context(), s, ask.Gateway, ask.Kick, q)
-	if err != nil {
-		return err
-	}
-	var sum ask.KickAnswer
-	for _, a := range answers {
-		sum.Kicked += a.Answer.Kicked
-	}
 	target := "user " + body.User
 	if body.User == "" {
 		target = "address " + body.Address
 	}
-	s.kicked(r.Context(), w, c, target, q, sum, silent...)
-	return nil
+	return s.kick(w, r, c, target, q, func() (sum ask.KickAnswer, silent []string, err error) {
+		answers, silent, err := all[ask.KickAnswer](r.Context(), s, ask.Gateway, ask.Kick, q)
+		for _, a := range answers {
+			sum.Kicked += a.Answer.Kicked
+		}
+		return sum, silent, err
+	})
 }
 
 // codeOr is the code that is asked for, or kicked where none is.
@@ -177,16 +171,28 @@ func codeOr(code int) int {
 	return code
 }
 
-// kicked writes down that connections were closed, and answers. At gateways that did not answer some may be left.
-func (s *Service) kicked(ctx context.Context, w http.ResponseWriter, c *call, target string, q ask.KickQuestion,
-	got ask.KickAnswer, silent ...string) {
-	after := map[string]any{"code": q.Code, "reason": q.Reason, "kicked": got.Kicked}
-	if len(silent) > 0 {
-		after["silent"] = silent
-	}
-	s.audit(ctx, c, "kick", target, nil, after)
-	httpx.WriteJSON(w, http.StatusOK, struct {
+// kick has connections closed, and answers. At gateways that did not answer some may be left.
+func (s *Service) kick(w http.ResponseWriter, r *http.Request, c *call, target string, q ask.KickQuestion,
+	do func() (got ask.KickAnswer, silent []string, err error)) error {
+	var answer struct {
 		ask.KickAnswer
 		Silent []string `json:"silent,omitempty"`
-	}{got, silent})
+	}
+	what := intent{action: "kick", target: target, after: map[string]any{"code": q.Code, "reason": q.Reason}}
+	err := s.act(r.Context(), c, what, func() (any, error) {
+		var err error
+		if answer.KickAnswer, answer.Silent, err = do(); err != nil {
+			return nil, err
+		}
+		after := map[string]any{"code": q.Code, "reason": q.Reason, "kicked": answer.Kicked}
+		if len(answer.Silent) > 0 {
+			after["silent"] = answer.Silent
+		}
+		return after, nil
+	})
+	if err != nil {
+		return err
+	}
+	httpx.WriteJSON(w, http.StatusOK, answer)
+	return nil
 }

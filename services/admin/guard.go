@@ -15,6 +15,11 @@ const securityPolicy = "default-src 'none'; script-src 'self'; style-src 'self';
 	"'self'; " +
 	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
+// OpenTo reports whether who sends the request may open the console.
+func (s *Service) OpenTo(r *http.Request) bool {
+	return s.cfg.Console == On || s.cfg.Console == Loopback && httpx.FromThisMachine(r)
+}
+
 // guard refuses who may not open the console at all, and says to browsers what
 // the page may not do.
 func (s *Service) guard(next http.Handler) http.Handler {
@@ -24,7 +29,7 @@ func (s *Service) guard(next http.Handler) http.Handler {
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		if s.cfg.Console == Loopback && !httpx.FromThisMachine(r) {
+		if !s.OpenTo(r) {
 			s.metrics.refused.WithLabelValues(refusedPlace).Inc()
 			h.Set("Cache-Control", "no-store")
 			httpx.WriteProblem(w, r, s.log,

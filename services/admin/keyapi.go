@@ -51,6 +51,8 @@ func newKeyRow(k keystore.Info, now time.Time) keyRow {
 // keyProblem is the answer to an error of package keystore.
 func keyProblem(err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, keystore.ErrNotFound), errors.Is(err, keystore.ErrNoApp):
 		return proto.ProblemNotFound.With(err.Error())
 	case errors.Is(err, keystore.ErrExists), errors.Is(err, keystore.ErrReserved),
@@ -128,14 +130,17 @@ func (s *Service) postKey(w http.ResponseWriter, r *http.Request, c *call) error
 	if err != nil {
 		return err
 	}
-	secret, k, err := store.Add(r.Context(), in.Name, keystore.Options{Channels: in.Channels, May: may, Rate: in.Rate,
-		Expires: expires}, now)
+	var answer keyAnswer
+	err = s.act(r.Context(), c, intent{action: "key.add", target: in.Name}, func() (any, error) {
+		secret, k, err := store.Add(r.Context(), in.Name, keystore.Options{Channels: in.Channels, May: may,
+			Rate: in.Rate, Expires: expires}, now)
+		answer = keyAnswer{Key: newKeyRow(keystore.Info{Key: k}, now), Secret: secret}
+		return answer.Key, keyProblem(err)
+	})
 	if err != nil {
-		return keyProblem(err)
+		return err
 	}
-	row := newKeyRow(keystore.Info{Key: k}, now)
-	s.audit(r.Context(), c, "key.add", k.Name, nil, row)
-	httpx.WriteJSON(w, http.StatusOK, keyAnswer{Key: row, Secret: secret})
+	httpx.WriteJSON(w, http.StatusOK, answer)
 	return nil
 }
 
@@ -208,16 +213,22 @@ func (s *Service) rotateKey(w http.ResponseWriter, r *http.Request, c *call) err
 		return problemConflict.With("the key is damaged; revoke it, and make another one")
 	}
 	now := s.clock()
-	secret, k, err := store.Rotate(r.Context(), old.ID, grace, now)
-	if secret == "" {
-		return keyProblem(err)
+	var answer keyAnswer
+	err = s.act(r.Context(), c, intent{action: "key.rotate", target: old.Name, before: newKeyRow(old, now)},
+		func() (any, error) {
+			secret, k, err := store.Rotate(r.Context(), old.ID, grace, now)
+			if secret == "" {
+				return nil, keyProblem(err)
+			}
+			answer = keyAnswer{Key: newKeyRow(keystore.Info{Key: k}, now), Secret: secret}
+			if err != nil { // the new key works
+				answer.Warning = "the old key may not end: " + err.Error()
+			}
+			return answer.Key, nil
+		})
+	if err != nil {
+		return err
 	}
-	row := newKeyRow(keystore.Info{Key: k}, now)
-	answer := keyAnswer{Key: row, Secret: secret}
-	if err != nil { // the new key works
-		answer.Warning = "the old key may not end: " + err.Error()
-	}
-	s.audit(r.Context(), c, "key.rotate", k.Name, newKeyRow(old, now), row)
 	httpx.WriteJSON(w, http.StatusOK, answer)
 	return nil
 }
@@ -232,10 +243,14 @@ func (s *Service) deleteKey(w http.ResponseWriter, r *http.Request, c *call) err
 	if err != nil {
 		return err
 	}
-	if _, err := store.Revoke(r.Context(), old.ID); err != nil {
-		return keyProblem(err)
+	err = s.act(r.Context(), c, intent{action: "key.revoke", target: old.Name, before: newKeyRow(old, s.clock())},
+		func() (any, error) {
+			_, err := store.Revoke(r.Context(), old.ID)
+			return nil, keyProblem(err)
+		})
+	if err != nil {
+		return err
 	}
-	s.audit(r.Context(), c, "key.revoke", old.Name, newKeyRow(old, s.clock()), nil)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

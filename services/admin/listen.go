@@ -85,14 +85,22 @@ func (s *Service) putListen(w http.ResponseWriter, r *http.Request, c *call) err
 	if locked != "" {
 		return problemConflict.With(locked)
 	}
-	token, within, err := l.Change(want)
-	switch {
-	case errors.Is(err, ErrUnderWay):
-		return problemConflict.With(err.Error())
-	case err != nil:
-		return problemInvalid.With(err.Error())
+	var token string
+	var within time.Duration
+	err = s.act(r.Context(), c, intent{action: "listen.change", target: want.Port, before: was, after: want},
+		func() (_ any, err error) {
+			token, within, err = l.Change(want)
+			switch {
+			case errors.Is(err, ErrUnderWay):
+				err = problemConflict.With(err.Error())
+			case err != nil:
+				err = problemInvalid.With(err.Error())
+			}
+			return nil, err
+		})
+	if err != nil {
+		return err
 	}
-	s.audit(r.Context(), c, "listen.change", want.Port, was, want)
 	host := httpx.Authority(r, &s.cfg.TrustedProxies) // where the page found this server
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -128,7 +136,7 @@ func (s *Service) confirmListen(w http.ResponseWriter, r *http.Request, c *call)
 			err.Error())
 	}
 	c.user = "confirmed by its token"
-	s.audit(r.Context(), c, "listen.confirm", now.Port, nil, now)
+	s.audit(r.Context(), c, intent{action: "listen.confirm", target: now.Port, after: now})
 	httpx.WriteJSON(w, http.StatusOK, map[string]any{"saved": true, "listen": now})
 	return nil
 }

@@ -51,8 +51,8 @@ func (s *Service) postLogin(w http.ResponseWriter, r *http.Request, c *call) err
 	switch {
 	case errors.Is(err, users.ErrPassword):
 		s.metrics.logins.WithLabelValues(loginWrong).Inc()
-		s.audit(r.Context(), &call{user: shown(in.User), address: c.address}, "login."+audit.Refused, "password", nil,
-			nil)
+		s.audit(r.Context(), &call{user: shown(in.User), address: c.address},
+			intent{action: "login." + audit.Refused, target: "password"})
 		return problemPassword
 	case errors.Is(err, users.ErrBusy):
 		s.metrics.logins.WithLabelValues(loginThrottled).Inc()
@@ -74,7 +74,12 @@ func (s *Service) postLogin(w http.ResponseWriter, r *http.Request, c *call) err
 
 // welcome starts the session of a user who has proved who it is.
 func (s *Service) welcome(w http.ResponseWriter, r *http.Request, u users.User, address string) (*call, error) {
-	c, err := s.begin(w, r, u)
+	var c *call
+	err := s.act(r.Context(), &call{user: u.Name, role: u.Role, address: address},
+		intent{action: "login", target: u.Via}, func() (_ any, err error) {
+			c, err = s.begin(w, r, u)
+			return nil, err
+		})
 	if err != nil {
 		s.metrics.logins.WithLabelValues(loginFailed).Inc()
 		return nil, err
@@ -88,7 +93,6 @@ func (s *Service) welcome(w http.ResponseWriter, r *http.Request, u users.User, 
 		})
 	}
 	s.metrics.logins.WithLabelValues(loginOK).Inc()
-	s.audit(r.Context(), c, "login", u.Via, nil, nil)
 	if err := s.stores.Load().users.LoggedIn(r.Context(), u.Name, s.clock()); err != nil {
 		s.log.Debug("time of a login not written", "err", err)
 	}
@@ -109,7 +113,7 @@ func (s *Service) postLogout(w http.ResponseWriter, r *http.Request, c *call) er
 	if err := s.sessions.Destroy(c.session); err != nil {
 		return problemNotReady(err)
 	}
-	s.audit(r.Context(), c, "logout", "", nil, nil)
+	s.audit(r.Context(), c, intent{action: "logout"})
 	s.setCookie(w, r, "")
 	w.WriteHeader(http.StatusNoContent)
 	return nil

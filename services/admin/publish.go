@@ -31,18 +31,29 @@ func (s *Service) postPublish(w http.ResponseWriter, r *http.Request, c *call) e
 		return err
 	}
 	q := ask.PublishQuestion{Body: body, Sender: "console:" + c.user, Address: c.address}
-	a, err := ask.Any[ask.HTTPAnswer](context.WithoutCancel(r.Context()), s.ask, ask.Ingest, ask.Publish, q,
-		publishWait)
-	if err != nil {
-		return notPublished(err)
-	}
-	if a.Status < http.StatusMultipleChoices {
-		target, what := summary(body, a.Body)
-		s.audit(r.Context(), c, "publish", target, nil, what)
+	var a ask.HTTPAnswer
+	target, _ := summary(body, nil)
+	err = s.act(r.Context(), c, intent{action: "publish", target: target}, func() (_ any, err error) {
+		a, err = ask.Any[ask.HTTPAnswer](context.WithoutCancel(r.Context()), s.ask, ask.Ingest, ask.Publish, q,
+			publishWait)
+		switch {
+		case err != nil:
+			return nil, notPublished(err)
+		case a.Status >= http.StatusMultipleChoices:
+			return nil, errAnswered
+		}
+		_, what := summary(body, a.Body)
+		return what, nil
+	})
+	if err != nil && !errors.Is(err, errAnswered) {
+		return err
 	}
 	writeAnswer(w, a)
 	return nil
 }
+
+// errAnswered: an ingest has refused the message, and its answer says why.
+var errAnswered = problemInvalid.With("ingest has refused it")
 
 // notPublished is the problem of a message of which no ingest has told what became
 // of it. Only one that nobody has taken is certainly not stored.

@@ -178,25 +178,39 @@ func (s *Service) changeSetting(w http.ResponseWriter, r *http.Request, c *call,
 	if err != nil {
 		return err
 	}
-	store, err := settings.Open(r.Context(), s.js)
+	var after *setting
+	what := intent{action: action, target: name, before: before.Value, after: value}
+	err = s.act(r.Context(), c, what, func() (any, error) {
+		if err := s.storeSetting(r.Context(), name, value); err != nil {
+			return nil, err
+		}
+		if after, err = s.awaitSetting(r.Context(), name, value); err != nil { // it is stored, and who asked is gone or cannot be told
+			return nil, err
+		}
+		return after.Value, nil
+	})
+	if err != nil {
+		return err
+	}
+	s.log.Info("setting changed", "setting", name, "user", c.user, "was", before.Value, "is", after.Value)
+	httpx.WriteJSON(w, http.StatusOK, after)
+	return nil
+}
+
+// storeSetting stores a value, or removes what is stored. Errors are problems.
+func (s *Service) storeSetting(ctx context.Context, name string, value *string) error {
+	store, err := settings.Open(ctx, s.js)
 	if errors.Is(err, bucket.ErrNone) {
 		return problemConflict.With(err.Error())
 	}
 	if err == nil && value != nil {
-		err = store.Set(r.Context(), name, *value)
+		err = store.Set(ctx, name, *value)
 	} else if err == nil {
-		err = store.Unset(r.Context(), name)
+		err = store.Unset(ctx, name)
 	}
 	if err != nil {
 		return problemNotReady(err)
 	}
-	after, err := s.awaitSetting(r.Context(), name, value)
-	if err != nil {
-		return err
-	}
-	s.audit(r.Context(), c, action, name, before.Value, after.Value)
-	s.log.Info("setting changed", "setting", name, "user", c.user, "was", before.Value, "is", after.Value)
-	httpx.WriteJSON(w, http.StatusOK, after)
 	return nil
 }
 

@@ -68,11 +68,18 @@ func (s *Service) postUser(w http.ResponseWriter, r *http.Request, c *call) erro
 	if err := readJSON(w, r, &in); err != nil {
 		return err
 	}
-	password, err := s.stores.Load().users.Add(r.Context(), in.Name, in.Role, s.clock())
-	if err != nil {
+	if err := users.Check(in.Name, in.Role); err != nil { // the audit takes no other names
 		return userProblem(err)
 	}
-	s.audit(r.Context(), c, "user.add", in.Name, nil, roleOf{in.Role})
+	var password string
+	err := s.act(r.Context(), c, intent{action: "user.add", target: in.Name, after: roleOf{in.Role}},
+		func() (_ any, err error) {
+			password, err = s.stores.Load().users.Add(r.Context(), in.Name, in.Role, s.clock())
+			return nil, userProblem(err)
+		})
+	if err != nil {
+		return err
+	}
 	httpx.WriteJSON(w, http.StatusOK, map[string]string{"name": in.Name, "role": string(in.Role), "password": password})
 	return nil
 }
@@ -116,14 +123,17 @@ func (s *Service) putUser(w http.ResponseWriter, r *http.Request, c *call) error
 		return proto.ProblemTooManyRequests.With("too many tries; wait a little")
 	}
 	st := s.stores.Load()
-	switch err := st.users.SetPassword(r.Context(), name, in.Password.Old, in.Password.New); {
-	case errors.Is(err, users.ErrPassword):
-		return problemInvalid.With("the old password is wrong")
-	case err != nil:
-		return userProblem(err)
+	err = s.act(r.Context(), c, intent{action: "user.password", target: c.user}, func() (any, error) {
+		err := st.users.SetPassword(r.Context(), name, in.Password.Old, in.Password.New)
+		if errors.Is(err, users.ErrPassword) {
+			return nil, problemInvalid.With("the old password is wrong")
+		}
+		return nil, userProblem(err)
+	})
+	if err != nil {
+		return err
 	}
 	refund()
-	s.audit(r.Context(), c, "user.password", name, nil, nil)
 	u, err := st.users.Get(r.Context(), name)
 	if err != nil {
 		return userProblem(err)
@@ -146,11 +156,19 @@ func count(conditions ...bool) (n int) {
 }
 
 func (s *Service) putRole(w http.ResponseWriter, r *http.Request, c *call, name string, role users.Role) error {
-	before, err := s.stores.Load().users.SetRole(r.Context(), name, role)
+	st := s.stores.Load()
+	before, err := st.users.Get(r.Context(), name)
 	if err != nil {
 		return userProblem(err)
 	}
-	s.audit(r.Context(), c, "user.role", before.Name, roleOf{before.Role}, roleOf{role})
+	what := intent{action: "user.role", target: before.Name, before: roleOf{before.Role}, after: roleOf{role}}
+	err = s.act(r.Context(), c, what, func() (any, error) {
+		_, err := st.users.SetRole(r.Context(), name, role)
+		return nil, userProblem(err)
+	})
+	if err != nil {
+		return err
+	}
 	httpx.WriteJSON(w, http.StatusOK, map[string]string{"name": before.Name, "role": string(role)})
 	return nil
 }
@@ -158,12 +176,20 @@ func (s *Service) putRole(w http.ResponseWriter, r *http.Request, c *call, name 
 // resetPassword gives a user a new password, which is in the answer, and ends its
 // sessions.
 func (s *Service) resetPassword(w http.ResponseWriter, r *http.Request, c *call, name string) error {
-	password, err := s.stores.Load().users.Reset(r.Context(), name)
+	st := s.stores.Load()
+	u, err := st.users.Get(r.Context(), name)
 	if err != nil {
 		return userProblem(err)
 	}
-	s.audit(r.Context(), c, "user.reset", name, nil, nil)
-	httpx.WriteJSON(w, http.StatusOK, map[string]string{"name": name, "password": password})
+	var password string
+	err = s.act(r.Context(), c, intent{action: "user.reset", target: u.Name}, func() (_ any, err error) {
+		password, err = st.users.Reset(r.Context(), name)
+		return nil, userProblem(err)
+	})
+	if err != nil {
+		return err
+	}
+	httpx.WriteJSON(w, http.StatusOK, map[string]string{"name": u.Name, "password": password})
 	return nil
 }
 
@@ -177,10 +203,11 @@ func (s *Service) deleteUser(w http.ResponseWriter, r *http.Request, c *call) er
 	if err != nil && !errors.Is(err, users.ErrNotFound) { // a damaged one is not found, and can be removed
 		return userProblem(err)
 	}
-	if err := st.users.Remove(r.Context(), name); err != nil {
-		return userProblem(err)
+	err = s.act(r.Context(), c, intent{action: "user.remove", target: name, before: roleOf{before.Role}},
+		func() (any, error) { return nil, userProblem(st.users.Remove(r.Context(), name)) })
+	if err != nil {
+		return err
 	}
-	s.audit(r.Context(), c, "user.remove", name, roleOf{before.Role}, nil)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -58,6 +59,14 @@ func TestScript(t *testing.T) {
 					_ = resp.Body.Close()
 					return resp.StatusCode == http.StatusOK
 				})
+			},
+			"page": func(ts *testscript.TestScript, _ bool, args []string) {
+				resp, err := http.Get(args[0])
+				ts.Check(err)
+				b, err := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o600))
 			},
 			"apikey": func(ts *testscript.TestScript, _ bool, args []string) {
 				shown := regexp.MustCompile(`API key: +(\S+)`)

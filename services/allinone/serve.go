@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -158,7 +159,9 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 		}},
 		{"gateway", func(nc *nats.Conn, log *slog.Logger) (err error) {
 			gw, err = gateway.New(ctx, cfg.Gateway, gateway.Deps{NATS: nc, Log: log, Registry: registry, Ops: ops,
-				Pages: web.FS, Tracer: tracer, Index: in.Index(), Admission: server.Admission(), Settings: changing})
+				Pages: web.FS, Tracer: tracer, Index: in.Index(), Admission: server.Admission(), Settings: changing,
+				// Nobody is served before it is made.
+				Console: func(r *http.Request) bool { return console.OpenTo(r) }})
 			return err
 		}},
 		{"logger", func(nc *nats.Conn, log *slog.Logger) (err error) {

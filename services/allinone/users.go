@@ -58,71 +58,100 @@ func (u *userList) run(ctx context.Context, words []string) error {
 	}
 	return manage(ctx, &u.manager, userVerbs, words, open, func(ctx context.Context, store *users.Store, verb,
 		name string) error {
+		if verb == "list" {
+			return u.list(ctx, store)
+		}
 		rows, err := audit.Find(ctx, js)
-		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		if errors.Is(err, jetstream.ErrStreamNotFound) { // no console has run with an audit
+			_, _, err = u.do(ctx, store, verb, name, role)
 			return err
 		}
-		action, before, after, err := u.do(ctx, store, verb, name, role)
-		if err != nil || action == "" || rows == nil {
+		if err != nil {
 			return err
 		}
-		row := audit.Row{Time: time.Now().UTC().Truncate(time.Millisecond), User: "(command line)", Action: action,
-			Target: name, Before: audit.Value(before), After: audit.Value(after)}
-		if err := rows.Add(ctx, row); err != nil {
-			return fmt.Errorf("it was done, but is not in the audit: %w", err)
-		}
-		return nil
+		return u.audited(ctx, rows, store, verb, name, role)
 	})
 }
 
-// do does it, and says what the audit has to know.
-func (u *userList) do(ctx context.Context, store *users.Store, verb, name string, role users.Role) (action string,
-	before, after any, err error) {
-	type roleOf struct {
-		Role users.Role `json:"role"`
+// audited writes down what is about to be done, does it, and writes down what came of it.
+func (u *userList) audited(ctx context.Context, rows *audit.Log, store *users.Store, verb, name string,
+	role users.Role) error {
+	row := audit.Row{Time: time.Now().UTC().Truncate(time.Millisecond), User: "(command line)", Action: "user." + verb,
+		Target: name, Before: audit.Value(nil), After: audit.Value(nil)}
+	if users.CheckName(name) != nil { // a damaged one can be removed
+		row.Target = fmt.Sprintf("%.64q", name)
 	}
+	begun, err := rows.Begin(ctx, row)
+	if err != nil {
+		return fmt.Errorf("nothing was done, because NATS does not take its row of the audit: %w", err)
+	}
+	before, after, failed := u.do(ctx, store, verb, name, role)
+	row.Before, row.After = audit.Value(before), audit.Value(after)
+	switch {
+	case failed == nil:
+	case users.Refused(failed):
+		row.Outcome, row.After = audit.Nothing, audit.Value(failed.Error())
+	default:
+		row.Outcome, row.After = audit.Failed, audit.Value(failed.Error())
+	}
+	if err := rows.End(ctx, begun, row); err != nil && failed == nil {
+		return fmt.Errorf("it was done, and the audit has only that it was begun: %w", err)
+	}
+	return failed
+}
+
+// roleOf is a user as the audit has it.
+type roleOf struct {
+	Role users.Role `json:"role"`
+}
+
+// do does it, and says what the audit has to know.
+func (u *userList) do(ctx context.Context, store *users.Store, verb, name string, role users.Role) (before, after any,
+	err error) {
 	switch verb {
 	case "add":
 		password, err := store.Add(ctx, name, role, time.Now())
 		if err != nil {
-			return "", nil, nil, err
+			return nil, nil, err
 		}
 		fmt.Fprintf(u.out, "user:     %s\npassword: %s\nKeep it: it is shown this once. The role is %s.\n", name,
 			password, role)
-		return "user.add", nil, roleOf{role}, nil
+		return nil, roleOf{role}, nil
 	case "role":
 		was, err := store.SetRole(ctx, name, role)
 		if err != nil {
-			return "", nil, nil, err
+			return nil, nil, err
 		}
 		fmt.Fprintf(u.out, "%s was %s and is %s\n", was.Name, was.Role, role)
-		return "user.role", roleOf{was.Role}, roleOf{role}, nil
+		return roleOf{was.Role}, roleOf{role}, nil
 	case "reset":
 		password, err := store.Reset(ctx, name)
 		if err != nil {
-			return "", nil, nil, err
+			return nil, nil, err
 		}
-		fmt.Fprintf(u.out, "user:     %s\npassword: %s\nKeep it: it is shown this once. The sessions of this user have "+
-			"ended.\n", name, password)
-		return "user.reset", nil, nil, nil
-	case "remove":
-		if err := store.Remove(ctx, name); err != nil {
-			return "", nil, nil, err
-		}
-		fmt.Fprintln(u.out, "removed")
-		return "user.remove", nil, nil, nil
+		fmt.Fprintf(u.out, "user:     %s\npassword: %s\nKeep it: it is shown this once. The sessions of this user have ended.\n", name, password)
+		return nil, nil, nil
 	}
+	if err := store.Remove(ctx, name); err != nil {
+		return nil, nil, err
+	}
+	fmt.Fprintln(u.out, "removed")
+	return nil, nil, nil
+}
+
+// list prints all users.
+func (u *userList) list(ctx context.Context, store *users.Store) error {
 	list, err := store.List(ctx)
 	if err != nil {
-		return "", nil, nil, err
+		return err
 	}
 	w := u.table("NAME\tROLE\tBY\tCREATED\tLAST LOGIN")
 	for _, user := range list {
 		if user.Damaged {
-			fmt.Fprintf(w, "%s\t(damaged)\t-\t-\t-\n", user.Name)
+			fmt.Fprintf(w, "%q\t(damaged)\t-\t-\t-\n", user.Name)
 			continue
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", user.Name, user.Role, user.Via, day(user.Created), day(user.LastLogin))
 	}
-	return "", nil, nil, w.Flush()
+	return w.Flush()
 }

@@ -54,8 +54,11 @@ type Deps struct {
 	Registry prometheus.Registerer
 	Ops      *telemetry.Ops
 	// Index is kept by the caller, for several services; nil: the gateway has its own.
-	Index    *chanindex.Index
-	Pages    fs.FS          // the demo page; nil: none
+	Index *chanindex.Index
+	Pages fs.FS // the demo page; nil: none
+	// Console reports whether the page may offer the console, below admin/, to who sends the
+	// request. Nil: there is none here.
+	Console  func(*http.Request) bool
 	Settings *settings.Live // nil: none changes while the gateway runs
 	Tracer   trace.Tracer   // nil: no spans
 	// Admission is that of the server that Mount's routes are on, unless the

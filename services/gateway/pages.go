@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path"
+	"regexp"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -28,7 +29,7 @@ func (s *Service) mountPages(r chi.Router) {
 	if s.deps.Pages == nil {
 		return
 	}
-	r.Get("/", func(w http.ResponseWriter, r *http.Request) { s.servePage(w, r, "demo/index.html") })
+	r.Get("/", func(w http.ResponseWriter, r *http.Request) { s.servePage(w, r, demoPage) })
 	// Pages of allowed origins may import the client; for others it is a file that
 	// their browser does not let them use.
 	r.Options("/client/*", s.allowReadingPreflight)
@@ -67,6 +68,12 @@ var types = map[string]string{
 	".svg": "image/svg+xml", ".ico": "image/x-icon",
 }
 
+const demoPage = "demo/index.html"
+
+// consoleLink is where the demo page offers the console. It is left out where there is none
+// for who asks.
+var consoleLink = regexp.MustCompile(`\s*<a href="admin/">[^<]*</a>`)
+
 // servePage serves a file of the embedded pages. They have no modification
 // time, so a hash of the content is what browsers ask with (ETag).
 func (s *Service) servePage(w http.ResponseWriter, r *http.Request, name string) {
@@ -74,6 +81,9 @@ func (s *Service) servePage(w http.ResponseWriter, r *http.Request, name string)
 	if err != nil { // nothing there, a folder, or a path with ".."
 		httpx.WriteProblem(w, r, s.log, proto.ProblemNotFound.With(r.URL.Path))
 		return
+	}
+	if name == demoPage && (s.deps.Console == nil || !s.deps.Console(r)) {
+		b = consoleLink.ReplaceAll(b, nil)
 	}
 	h := w.Header()
 	h.Set("Content-Security-Policy", contentSecurityPolicy)

@@ -11,7 +11,7 @@ import (
 
 // The pages as the module web has them, in small.
 var pages = fstest.MapFS{
-	"demo/index.html":   {Data: []byte("<!doctype html><title>demo</title>")},
+	"demo/index.html":   {Data: []byte("<!doctype html><title>demo</title>\n  <a href=\"admin/\">Console</a>")},
 	"demo/demo.js":      {Data: []byte("// demo")},
 	"client/herald.js":  {Data: []byte("// client")},
 	"shared/tokens.css": {Data: []byte(":root{}")},
@@ -109,4 +109,29 @@ func TestNoPages(t *testing.T) {
 	if resp.StatusCode != http.StatusNotFound {
 		t.Errorf("got %s", resp.Status)
 	}
+}
+
+// The demo page offers the console to who may open it, and to nobody where there is none.
+func TestConsoleLink(t *testing.T) {
+	t.Chdir(t.TempDir())
+	b := newBroker(t)
+	g := b.gatewayWith(pages)
+	offered := func() bool {
+		t.Helper()
+		_, body := g.call(http.MethodGet, "/", nil)
+		if !strings.Contains(body, "demo") {
+			t.Fatalf("got %s", body)
+		}
+		return strings.Contains(body, "admin/")
+	}
+	if offered() {
+		t.Error("offered where there is none")
+	}
+	for _, open := range []bool{true, false} {
+		g.deps.Console = func(*http.Request) bool { return open }
+		if offered() != open {
+			t.Errorf("offered: %t, want %t", !open, open)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
 }

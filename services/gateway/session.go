@@ -79,10 +79,10 @@ type session struct {
 	page      uint16    // the page it comes from: see pageNumbers; fixed
 	app       *app      // of a Pusher client; else nil
 	frames    int32     // in the second that began at window
+	held      int32     // guarded by mu; bytes of its address's share that its subscriptions take
 	window    int64     // monotonic.Now
 
-	mu       sync.Mutex // for what a change of the rules takes away from a client while that is served: see enforce
-	held     int32      // guarded by mu; bytes of its address's share that its subscriptions take
+	mu       sync.Mutex // for what a change of the rules takes from a client while that is served: see enforce
 	followed []follow   // guarded by mu
 	first    [1]follow  // where followed begins: most have one
 }

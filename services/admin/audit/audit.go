@@ -1,6 +1,10 @@
 // Package audit keeps what administrators do: who did what to what, when and
 // from where, and how it was before and after. It never has a secret.
 //
+// An action is written down before it is done (Begin), and again with what came of it
+// (End): so nothing is done that the audit does not have, though it may lack the outcome.
+// Page shows both as one row, and what was refused not at all.
+//
 // The rows are messages of the stream HERALD_AUDIT, as JSON. It is bounded: the
 // oldest rows go first. Refused logins, which strangers can cause, have a
 // subject and a bound of their own, so that they push nothing else out.
@@ -56,7 +60,23 @@ type Row struct {
 	Target  string          `json:"target"`
 	Before  json.RawMessage `json:"before"`
 	After   json.RawMessage `json:"after"`
+	// Outcome is empty for what was done, as it was for every row before there were
+	// others.
+	Outcome Outcome `json:"outcome,omitempty"`
+	// Begun is the sequence in the stream of the row that Begin wrote; 0: there is none.
+	Begun uint64 `json:"begun,omitempty"`
 }
+
+// Outcome is what came of an action.
+type Outcome string
+
+// The outcomes.
+const (
+	Done    Outcome = ""        // After is how it was then
+	Begun   Outcome = "begun"   // what came of it was not written down
+	Failed  Outcome = "failed"  // perhaps in part; After says why
+	Nothing Outcome = "nothing" // refused, and nothing was changed: Page leaves it out
+)
 
 // Value makes what stands before or after of v. What is too long is told to be.
 func Value(v any) json.RawMessage {
@@ -110,18 +130,39 @@ func Find(ctx context.Context, js jetstream.JetStream) (*Log, error) {
 	return &Log{js, stream}, nil
 }
 
-// Add stores a row.
+// Begin stores the row of an action that is about to be done. Its After is what is
+// intended. The result is for End.
+func (l *Log) Begin(ctx context.Context, r Row) (begun uint64, err error) {
+	r.Outcome = Begun
+	return l.add(ctx, r)
+}
+
+// End stores what came of an action that Begin has stored.
+func (l *Log) End(ctx context.Context, begun uint64, r Row) error {
+	r.Begun = begun
+	return l.Add(ctx, r)
+}
+
+// Add stores a row of what has happened.
 func (l *Log) Add(ctx context.Context, r Row) error {
+	_, err := l.add(ctx, r)
+	return err
+}
+
+func (l *Log) add(ctx context.Context, r Row) (uint64, error) {
 	b, err := json.Marshal(r)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	subject := subjectDone
 	if strings.HasSuffix(r.Action, "."+Refused) {
 		subject = subjectRefused
 	}
-	_, err = l.js.Publish(ctx, subject, b)
-	return err
+	ack, err := l.js.Publish(ctx, subject, b)
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
 }
 
 // Query says which rows a page has; what is empty does not matter.
@@ -156,6 +197,10 @@ func (l *Log) Page(ctx context.Context, q Query) (rows []Row, next string, err e
 		newest = min(newest, below-1)
 	}
 	limit := min(max(1, q.Limit), MaxLimit)
+	ended, err := l.endedAbove(ctx, newest, info.State.LastSeq)
+	if err != nil {
+		return nil, "", fmt.Errorf("read the audit: %w", err)
+	}
 	for range maxChunks {
 		if newest < oldest || newest == 0 {
 			return rows, "", nil
@@ -166,7 +211,7 @@ func (l *Log) Page(ctx context.Context, q Query) (rows []Row, next string, err e
 			return nil, "", fmt.Errorf("read the audit: %w", err)
 		}
 		for i := len(found) - 1; i >= 0; i-- {
-			if !q.fits(found[i].Row) {
+			if ended.has(found[i]) || !q.fits(found[i].Row) {
 				continue
 			}
 			if len(rows) == limit {
@@ -180,6 +225,35 @@ func (l *Log) Page(ctx context.Context, q Query) (rows []Row, next string, err e
 		return rows, "", nil
 	}
 	return rows, strconv.FormatUint(newest+1, 10), nil
+}
+
+// endings are the rows of Begin whose outcome is known, by sequence.
+type endings map[uint64]bool
+
+// has reports whether a row is not to be shown: another row, a newer one, says what came
+// of the action, or nothing came of it. Rows are given the newest first.
+func (e endings) has(r stored) bool {
+	if r.Begun > 0 {
+		e[r.Begun] = true
+	}
+	return r.Outcome == Nothing || r.Outcome == Begun && e[r.seq]
+}
+
+// lookBack is how many rows before a page are searched for outcomes of its rows: those of
+// actions that others did while one was under way.
+const lookBack = 200
+
+// endedAbove are the endings in the rows that precede a page which begins with newest.
+func (l *Log) endedAbove(ctx context.Context, newest, last uint64) (endings, error) {
+	ended := endings{}
+	if newest >= last {
+		return ended, nil
+	}
+	above, err := l.read(ctx, newest+1, min(last, newest+lookBack))
+	for _, r := range above {
+		ended.has(r)
+	}
+	return ended, err
 }
 
 func (q *Query) fits(r Row) bool {

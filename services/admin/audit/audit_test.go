@@ -129,3 +129,44 @@ func TestValue(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// An action is one row: of its beginning until its outcome is written, wherever the pages
+// divide the two, and none if it was refused.
+func TestOutcomes(t *testing.T) {
+	l := open(t)
+	ctx := context.Background()
+	row := func(target string, outcome Outcome) Row {
+		return Row{User: "anna", Action: "key.add", Target: target, Outcome: outcome, Before: Value(nil), After: Value(nil)}
+	}
+	begin := func(target string) uint64 {
+		seq, err := l.Begin(ctx, row(target, Done))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seq
+	}
+	end := func(seq uint64, target string, outcome Outcome) {
+		if err := l.End(ctx, seq, row(target, outcome)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done, failed, refused := begin("done"), begin("failed"), begin("refused")
+	begin("unknown")
+	end(refused, "refused", Nothing)
+	end(done, "done", Done)
+	end(failed, "failed", Failed)
+	if err := l.Add(ctx, row("at once", Done)); err != nil {
+		t.Fatal(err)
+	}
+	want := "at once , failed failed, done , unknown begun"
+	for limit := 1; limit <= 5; limit++ {
+		rows, _ := l.pages(t, Query{User: "anna", Limit: limit})
+		var got []string
+		for _, r := range rows {
+			got = append(got, r.Target+" "+string(r.Outcome))
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("limit %d: got %q, want %q", limit, got, want)
+		}
+	}
+}

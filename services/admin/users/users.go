@@ -46,6 +46,17 @@ var (
 	ErrChanged   = errors.New("somebody else changed that user in this moment; look again")
 )
 
+// Refused reports whether an error says that nothing was changed, because of what was
+// asked for.
+func Refused(err error) bool {
+	for _, refusal := range []error{ErrNotFound, ErrExists, ErrLastAdmin, ErrOIDC, ErrInvalid, ErrChanged} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
+}
+
 // User is what is kept of a user.
 //
 //	{"name":"anna","role":"operator","via":"password","digest":"$argon2id$…","epoch":"…","created":"2026-11-28T16:58:36Z"}
@@ -97,6 +108,15 @@ func Open(ctx context.Context, js jetstream.JetStream) (*Store, error) {
 // there is a connection to NATS.
 func New(kv jetstream.KeyValue, connected func() bool) *Store {
 	return &Store{kv: kv, cache: kvcache.New(kv, connected), hasher: newHasher()}
+}
+
+// Check reports whether a user may be made with this name and role.
+func Check(name string, role Role) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	_, err := ParseRole(string(role))
+	return err
 }
 
 // CheckName reports whether a user may have this name: it stands in URLs, in
@@ -206,10 +226,7 @@ func (s *Store) First(ctx context.Context, now time.Time) (name, password string
 
 // Add makes a user, and returns its password, which is kept nowhere.
 func (s *Store) Add(ctx context.Context, name string, role Role, now time.Time) (password string, err error) {
-	if err := CheckName(name); err != nil {
-		return "", err
-	}
-	if _, err := ParseRole(string(role)); err != nil {
+	if err := Check(name, role); err != nil {
 		return "", err
 	}
 	password = NewPassword()

@@ -14,14 +14,15 @@ export const Page = component((self) => {
     { title: "Time", name: (row) => `${row.action} by ${row.user}`, cell: (row) => html`<${Time} at=${row.time} />` },
     { title: "Who", cell: (row) => html`${row.user}` },
     { title: "Role", at: "desk", cell: (row) => row.role },
-    { title: "Did", code: true, cell: (row) => row.action },
+    { title: "Did", code: true, cell: (row) => row.action + (OUTCOMES[row.outcome] ? `: ${row.outcome}` : "") },
     { title: "To", code: true, at: "wide", grow: true, cell: (row) => row.target },
     { title: "From", code: true, at: "desk", cell: (row) => row.address },
   ];
   const detail = (row) => html`
     <${Facts} of=${[["Time", html`<${Time} at=${row.time} form="full" />`],
       ["Who", `${row.user}${row.role ? ` (${row.role})` : ""}`], ["Address", html`<span class="code">${row.address}</span>`],
-      ["To", html`<span class="code">${row.target}</span>`]]} />
+      ["To", html`<span class="code">${row.target}</span>`],
+      ...(OUTCOMES[row.outcome] ? [["Outcome", OUTCOMES[row.outcome]]] : [])]} />
     ${(text(row.before) || text(row.after))
       && html`<${Difference} before=${text(row.before)} after=${text(row.after)} />`}`;
 
@@ -42,6 +43,12 @@ export const Page = component((self) => {
       </${Waiting}>`;
   };
 });
+
+// What is not simply done.
+const OUTCOMES = {
+  begun: "It was begun. What came of it is not written down: it may have been done, or it goes on.",
+  failed: "It failed, and may have been done in part.",
+};
 
 const text = (value) => (value === undefined || value === null || value === "" ? "" : typeof value === "string" ? value
   : JSON.stringify(value));

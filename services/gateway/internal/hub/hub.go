@@ -181,7 +181,7 @@ type Subscriber struct {
 	turn  uint64  // every message up to this turn was delivered to it, if it was for it: see window
 	held  []held  // its subscriptions: few, so a slice
 	first [1]held // the memory that held begins in: most have one subscription
-	place int     // index in shard.members
+	place int32   // index in shard.members
 	gone  bool    // Detach was called
 
 	shard *shard // fixed by Attach

@@ -38,7 +38,7 @@ const (
 )
 
 func (s *shard) attach(sub *Subscriber) {
-	sub.place = len(s.members)
+	sub.place = int32(len(s.members))
 	s.members = append(s.members, sub)
 }
 
