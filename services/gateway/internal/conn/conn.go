@@ -45,6 +45,8 @@ type Conn struct {
 	full    bool            // guarded by mu; the socket had no room: the poller's Ready or writeBlocking writes next
 	held    bool            // guarded by mu; the queue is empty, but the socket keeps bytes that it had no room for
 	code    proto.CloseCode // guarded by mu; why the connection ends; 0: it does not
+	polled  bool            // fixed; socket is a socket.Polled
+	oneWay  bool            // fixed; socket is a response: nothing comes in
 	queue   [][]byte        // guarded by mu; the first may be partly written
 	socket  socket.Socket   // fixed
 	lastOut int64           // guarded by mu; Set.clock at the last successful write
@@ -67,8 +69,6 @@ type Conn struct {
 	remote netip.Addr
 	format *Format
 	client Client
-	polled bool // socket is a socket.Polled
-	oneWay bool // socket is a response: nothing comes in
 
 	deflates   atomic.Bool  // see Deflates
 	notReading atomic.Bool  // the client is not read from while its Client is busy: its pong would not be seen
