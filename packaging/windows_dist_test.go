@@ -145,16 +145,13 @@ func TestWindowsDesktop(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(folder, "config", "socket_config.json"), []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("wine", exe)
-	cmd.Env, cmd.Dir = environment, folder
-	if err := cmd.Start(); err != nil {
+	h := &running{t: t, cmd: exec.Command("wine", exe), address: address, done: make(chan error, 1)}
+	h.cmd.Env, h.cmd.Dir, h.cmd.Stdout, h.cmd.Stderr = environment, folder, &h.out, &h.out
+	if err := h.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed
-	})
-	h := &running{t: t, address: address}
+	go func() { h.done <- h.cmd.Wait() }()
+	t.Cleanup(func() { _ = h.cmd.Process.Kill() })
 	var log string
 	h.await("it is ready", func() bool {
 		found, _ := filepath.Glob(filepath.Join(prefixOf(environment), "drive_c", "users", "*", "AppData", "Local",

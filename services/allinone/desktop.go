@@ -108,17 +108,21 @@ func (d *desk) run(ctx context.Context) error {
 		fmt.Fprintf(d.call.std.out, "Herald runs already: %s\n", page)
 		return d.open(page)
 	}
-	closeLog, err := keepOutput(d.call, d.cfg.Data)
-	if err != nil {
-		return err
+	closeLog, unkept := keepOutput(d.call, d.cfg.Data)
+	if unkept == nil {
+		defer closeLog()
 	}
-	defer closeLog()
 	d.call.ready = d.ready
-	if d.cfg.Headless {
+	noTray := desktop.TrayFault()
+	switch {
+	case unkept != nil && (d.cfg.Headless || noTray != nil):
+		return unkept
+	case unkept != nil: // perhaps nobody reads that; the tray says why Herald does not serve
+		fmt.Fprintf(d.call.std.err, "herald: %v\n", unkept)
+	case d.cfg.Headless:
 		return d.serve(ctx)
-	}
-	if err := desktop.TrayFault(); err != nil {
-		fmt.Fprintf(d.call.std.err, "herald: %v; Herald goes on without\n", err)
+	case noTray != nil:
+		fmt.Fprintf(d.call.std.err, "herald: %v; Herald goes on without\n", noTray)
 		return d.serve(ctx)
 	}
 	ctx, quit := context.WithCancel(ctx)

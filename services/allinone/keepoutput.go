@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/herald-push/herald/services/internal/config"
 	"golang.org/x/term"
 )
 
@@ -18,7 +19,7 @@ func keepOutput(c *call, data string) (closeFiles func(), err error) {
 		return func() {}, nil
 	}
 	if err := os.MkdirAll(data, 0o700); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
+		return nil, fmt.Errorf("data folder: %w", config.Denied(filepath.Dir(data), err))
 	}
 	name := filepath.Join(data, "herald.log")
 	if info, err := os.Stat(name); err == nil && info.Size() > maxKeptLog {
@@ -26,7 +27,7 @@ func keepOutput(c *call, data string) (closeFiles func(), err error) {
 	}
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("keep the log: %w", err)
+		return nil, fmt.Errorf("keep the log: %w", config.Denied(data, err))
 	}
 	// The file comes first: the streams of a windowed build or a service take nothing.
 	c.std.err = io.MultiWriter(file, c.std.err)

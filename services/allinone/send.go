@@ -31,7 +31,7 @@ var sendCommand = command{
 			settings: append(s.keySettings(),
 				config.Setting{Flag: "channel", Help: "where the message goes", Into: &s.channel},
 				config.Setting{Flag: "event", Help: "the message's short name", Into: &s.event},
-				config.Setting{Flag: "file", Help: "publish the lines of this file", Into: &s.file},
+				config.Setting{Flag: "file", Help: "publish the lines of this file; -: of standard input", Into: &s.file},
 				config.Setting{Flag: "json", Help: "the message is JSON, not text", Into: &s.json},
 				config.Setting{Flag: "ephemeral", Help: "only for who is connected now: not stored",
 					Into: &s.ephemeral},

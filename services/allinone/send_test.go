@@ -3,7 +3,10 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +17,54 @@ import (
 	"github.com/herald-push/herald/services/internal/config/configtest"
 )
 
+// Ctrl-C ends a command that waits for its next line, after the results of those before.
+func TestSendInterrupted(t *testing.T) {
+	for name, c := range map[string]struct{ lines, says string }{
+		"before any line": {says: "nothing was sent: stop"},
+		"after two":       {lines: "one\n\nthree\n", says: "nothing was sent after line 3: stop"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, stop := context.WithCancelCause(t.Context())
+			input, typed := io.Pipe()
+			defer func() { _ = typed.Close() }()
+			read := make(chan struct{}) // closed when the server has every line
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_ = http.NewResponseController(w).EnableFullDuplex()
+				_ = http.NewResponseController(w).Flush()
+				lines, n := bufio.NewScanner(r.Body), 0
+				for lines.Scan() {
+					if n++; n == 2 {
+						close(read)
+					}
+				}
+				for i := range n { // no result comes before the stream ends
+					fmt.Fprintf(w, "{\"line\":%d,\"status\":\"stored\",\"id\":\"e-%d\"}\n", i+1, i+1)
+				}
+				fmt.Fprintln(w, `{"done":true}`)
+			}))
+			defer server.Close()
+			var out, said bytes.Buffer
+			env := configtest.Vars(map[string]string{"HERALD_API_KEY": "hk_5kq2u7w3x9z4m6n8p1r0t2v4",
+				"HERALD_URL": server.URL})
+			ended := make(chan error, 1)
+			go func() {
+				ended <- run(ctx, []string{"send"}, env, streams{in: input, out: &out, err: &said})
+			}()
+			if c.lines != "" {
+				_, _ = io.WriteString(typed, c.lines) // a pipe that is read
+				<-read
+			}
+			stop(errors.New("stop"))
+			if err := <-ended; err == nil || err.Error() != c.says {
+				t.Errorf("got %v, want %q", err, c.says)
+			}
+			if got, want := strings.Count(out.String(), "stored"), strings.Count(c.lines, "e\n"); got != want {
+				t.Errorf("%d lines are told as stored, want %d:\n%s", got, want, out.String())
+			}
+		})
+	}
+}
+
 // A stream that is cut off says from which line on to send again; lines that were
 // answered are printed, those behind are not told as sent.
 func TestSendCutOff(t *testing.T) {
@@ -21,8 +72,8 @@ func TestSendCutOff(t *testing.T) {
 		results int // before the connection breaks
 		says    string
 	}{
-		"before any result": {says: "the answer was cut off: send again from line 1 on"},
-		"after two":         {results: 2, says: "the answer was cut off: send again from line 4 on"}, // line 3 is empty
+		"before any result": {says: "lines from 1 on may be stored or not: send them again"},
+		"after two":         {results: 2, says: "lines from 4 on may be stored or not"}, // line 3 is empty
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -24,6 +25,9 @@ import (
 // proxy before it, takes a silent peer for gone (30 s).
 const idleStream = 5 * time.Second
 
+// lastResults is how long results are waited for after Ctrl-C.
+const lastResults = 5 * time.Second
+
 // shownRefusals is how many refused lines are explained.
 const shownRefusals = 10
 
@@ -31,6 +35,8 @@ const shownRefusals = 10
 type inputLine struct {
 	number int
 	text   []byte
+	size   int   // bytes of the input up to its end, with those of empty lines before it
+	fault  error // why it cannot be sent
 }
 
 // tally is how far the lines of one command have come.
@@ -41,13 +47,14 @@ type tally struct {
 	began   time.Time
 	stored  int
 	refused int
+	last    int // number of the newest line that was stored or refused
 }
 
 // lines publishes each line of the file, or of standard input, that is not empty,
 // as the lines come: in streams of NDJSON, whose results come in the same order.
 func (s *sender) lines(ctx context.Context) error {
 	in, size := s.std.in, int64(-1)
-	if s.file != "" {
+	if s.file != "" && s.file != "-" {
 		f, err := os.Open(s.file)
 		if err != nil {
 			return fmt.Errorf("file: %w", err)
@@ -58,7 +65,7 @@ func (s *sender) lines(ctx context.Context) error {
 		}
 		in = f
 	}
-	t := newTally(s.std, size, s.file != "" || !isTerminal(s.std.in))
+	t := newTally(s.std, size, in != s.std.in || !isTerminal(s.std.in))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	input, read := make(chan inputLine), make(chan error, 1)
@@ -67,12 +74,25 @@ func (s *sender) lines(ctx context.Context) error {
 		close(input)
 	}()
 	var err error
-	for l, more := <-input; more && err == nil; l, more = <-input {
-		err = s.burst(ctx, l, input, t)
+	for more := true; more && err == nil; {
+		var l inputLine
+		select {
+		case l, more = <-input:
+		case <-ctx.Done():
+			more = false
+		}
+		if more {
+			err = s.burst(ctx, l, input, t)
+		}
 	}
 	t.finish()
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case ctx.Err() != nil && t.last == 0:
+		return fmt.Errorf("nothing was sent: %w", context.Cause(ctx))
+	case ctx.Err() != nil:
+		return fmt.Errorf("nothing was sent after line %d: %w", t.last, context.Cause(ctx))
 	}
 	switch err := <-read; {
 	case err != nil:
@@ -85,28 +105,59 @@ func (s *sender) lines(ctx context.Context) error {
 	return nil
 }
 
-// readLines hands over the lines of r that are not empty.
+// readLines hands over the lines of r that are not empty. A byte order mark before the
+// first, which editors on Windows write, is none of its text.
 func readLines(ctx context.Context, r io.Reader, lines chan<- inputLine) error {
-	scanner := bufio.NewScanner(r)
-	scanner.Buffer(nil, proto.MaxRequestBytes)
-	for n := 1; scanner.Scan(); n++ {
-		if len(scanner.Bytes()) == 0 {
-			continue
+	in := bufio.NewReaderSize(r, 64<<10)
+	skipped := 0
+	for n := 1; ; n++ {
+		l, err := readLine(in)
+		l.number = n
+		if l.size += skipped; n == 1 {
+			l.text = bytes.TrimPrefix(l.text, []byte("\ufeff"))
 		}
-		select {
-		case lines <- inputLine{n, bytes.Clone(scanner.Bytes())}:
-		case <-ctx.Done():
+		if skipped = l.size; len(l.text) > 0 || l.fault != nil {
+			skipped = 0
+			select {
+			case lines <- l:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
 			return nil
+		case err != nil:
+			return err
 		}
 	}
-	return scanner.Err()
+}
+
+// readLine is the next line of in, without its end. The last one comes with io.EOF.
+// A line that is longer than every request is read, and not kept.
+func readLine(in *bufio.Reader) (l inputLine, err error) {
+	for {
+		part, err := in.ReadSlice('\n')
+		if l.size += len(part); l.size > proto.MaxRequestBytes {
+			l.text, l.fault = nil, fmt.Errorf("it has more than %d bytes", proto.MaxRequestBytes)
+		} else {
+			l.text = append(l.text, part...)
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			l.text = bytes.TrimSuffix(bytes.TrimSuffix(l.text, []byte("\n")), []byte("\r"))
+			return l, err
+		}
+	}
 }
 
 // burst sends first and what follows it as one stream, until nothing has come for
-// idleStream.
+// idleStream. When ctx ends it sends no further line, and waits lastResults for the
+// results of those that were sent.
 func (s *sender) burst(ctx context.Context, first inputLine, input <-chan inputLine, t *tally) error {
-	ctx, cancel := context.WithCancel(ctx)
+	under, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	ended := context.AfterFunc(ctx, func() { late := time.AfterFunc(lastResults, cancel); <-under.Done(); late.Stop() })
+	defer ended()
 	body, to := io.Pipe()
 	var mu sync.Mutex
 	var waiting []inputLine // guarded by mu; written, and without a result
@@ -115,7 +166,7 @@ func (s *sender) burst(ctx context.Context, first inputLine, input <-chan inputL
 		idle := time.NewTimer(idleStream)
 		defer idle.Stop()
 		for l, more := first, true; more; {
-			message, fault := s.message(l.text)
+			message, fault := s.message(l)
 			mu.Lock()
 			if fault != nil {
 				t.refuse(l, fault.Error())
@@ -135,6 +186,8 @@ func (s *sender) burst(ctx context.Context, first inputLine, input <-chan inputL
 				more = false
 			case <-ctx.Done():
 				more = false
+			case <-under.Done():
+				more = false
 			}
 		}
 		_ = to.Close()
@@ -142,7 +195,7 @@ func (s *sender) burst(ctx context.Context, first inputLine, input <-chan inputL
 	defer writer.Wait()
 	defer func() { _ = body.Close() }()
 	defer cancel()
-	resp, err := s.stream(ctx, http.MethodPost, "/v1/messages", nil, "application/x-ndjson", body)
+	resp, err := s.stream(under, http.MethodPost, "/v1/messages", nil, "application/x-ndjson", body)
 	if err != nil {
 		return fmt.Errorf("line %d: %w", first.number, err)
 	}
@@ -164,10 +217,14 @@ func (s *sender) burst(ctx context.Context, first inputLine, input <-chan inputL
 		}
 		if err != nil || len(waiting) == 0 {
 			defer mu.Unlock()
-			if len(waiting) == 0 {
-				return fmt.Errorf("the answer was cut off: %w", err)
+			if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				err = errors.New("it was closed at the other end")
 			}
-			return fmt.Errorf("the answer was cut off: send again from line %d on: %w", waiting[0].number, err)
+			if len(waiting) == 0 {
+				return fmt.Errorf("the connection broke after every line was answered: %w", err)
+			}
+			return fmt.Errorf("the connection broke: %w; lines from %d on may be stored or not: send them again", err,
+				waiting[0].number)
 		}
 		l := waiting[0]
 		waiting = waiting[1:]
@@ -177,23 +234,25 @@ func (s *sender) burst(ctx context.Context, first inputLine, input <-chan inputL
 }
 
 // message is a line as ingest reads it in a stream.
-func (s *sender) message(text []byte) ([]byte, error) {
+func (s *sender) message(l inputLine) ([]byte, error) {
 	p := struct {
 		Channel   string          `json:"channel"`
 		Event     string          `json:"event,omitempty"`
 		Ephemeral bool            `json:"ephemeral,omitempty"`
 		Data      json.RawMessage `json:"data"`
-	}{s.channel, s.event, s.ephemeral, text}
+	}{s.channel, s.event, s.ephemeral, l.text}
 	switch {
-	case !utf8.Valid(text):
+	case l.fault != nil:
+		return nil, l.fault
+	case !utf8.Valid(l.text):
 		return nil, errors.New("it is not UTF-8")
 	case !s.json:
-		quoted, err := proto.Marshal(string(text))
+		quoted, err := proto.Marshal(string(l.text))
 		if err != nil {
 			return nil, err
 		}
 		p.Data = quoted
-	case !json.Valid(text):
+	case !json.Valid(l.text):
 		return nil, errors.New("it is not JSON")
 	}
 	return proto.Marshal(p)
@@ -253,12 +312,13 @@ func (t *tally) refuse(l inputLine, reason string) {
 }
 
 func (t *tally) advance(l inputLine) {
+	t.last = max(t.last, l.number) // a refusal of this side overtakes results
 	if t.bar == nil {
 		return
 	}
 	rate := float64(t.stored+t.refused) / max(time.Since(t.began).Seconds(), 0.001)
 	t.bar.Describe(fmt.Sprintf("%d sent, %d refused, %.0f/s", t.stored, t.refused, rate))
-	_ = t.bar.Add(len(l.text) + 1)
+	_ = t.bar.Add(l.size)
 }
 
 // finish leaves the last state of the bar on a line of its own.

@@ -137,6 +137,54 @@ func TestNoTray(t *testing.T) {
 	}
 }
 
+// Where data cannot be kept, the tray says so until it can.
+func TestTrayWithoutData(t *testing.T) {
+	address := bus(t)
+	panel := newPanel(t, address)
+	u := newUser(t, address)
+	file := filepath.Join(u.home, "data")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	base := "127.0.0.1:" + proctest.FreePort(t)
+	p := start(t, "allinone", u.home, u.env, "desktop", "-data", file, "-listen", base, "-ops-listen",
+		"127.0.0.1:"+proctest.FreePort(t))
+	shown := panel.icon()
+	shown.shows("not serving: data folder: mkdir " + file + ": not a directory")
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	shown.shows("serving on http://" + base + "/admin/")
+	shown.choose("Quit")
+	select {
+	case <-p.Done():
+	case <-time.After(time.Minute):
+		t.Errorf("a minute after Quit it still runs:\n%s", p.Output())
+	}
+}
+
+// A browser that stays, since the program that opens pages waits for it, keeps nobody
+// from stopping Herald.
+func TestBrowserThatStays(t *testing.T) {
+	u := newUser(t, "")
+	script := "#!/bin/sh\necho \"$1\" >" + u.home + "/opened; while [ -e " + u.home + "/opened ]; do sleep 0.1; done\n" +
+		"echo >" + u.home + "/closed\n"
+	if err := os.WriteFile(filepath.Join(u.home, "bin", "xdg-open"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "allinone", u.home, u.env, "desktop", "-listen", "127.0.0.1:"+proctest.FreePort(t), "-ops-listen",
+		"127.0.0.1:"+proctest.FreePort(t))
+	page := u.has("opened", "/admin/")
+	p.Stop(30 * time.Second)
+	if !strings.Contains(p.Output(), "msg=stopping") {
+		t.Errorf("it did not stop by itself, with %s open:\n%s", page, p.Output())
+	}
+	if err := os.Remove(filepath.Join(u.home, "opened")); err != nil {
+		t.Fatal(err)
+	}
+	u.has("closed", "\n") // the browser was still there
+}
+
 // A double click starts the desktop. A start that somebody reads, or beside the
 // data of a Herald that was started there before, does not.
 func TestDoubleClick(t *testing.T) {

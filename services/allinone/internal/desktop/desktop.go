@@ -15,30 +15,30 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 )
 
 // ErrNoTray is why no icon is shown.
 var ErrNoTray = errors.New("no tray icon")
 
-// Folder is where this system keeps the data of a user's programs, for Herald.
+// Folder is where this system keeps the data of a user's programs, for Herald. The
+// error says which variable does not name one.
 func Folder() (string, error) {
+	variable, below := "HOME", filepath.Join(".local", "share", "herald") // XDG Base Directory Specification
 	switch runtime.GOOS {
 	case "windows":
-		if dir := os.Getenv("LocalAppData"); dir != "" {
-			return filepath.Join(dir, "Herald"), nil
-		}
-		return "", errors.New("the variable LocalAppData, which names the folder of programs' data, is not set; " +
-			"name a folder with -data")
+		variable, below = "LocalAppData", "Herald"
 	case "darwin":
-		home, err := os.UserHomeDir()
-		return filepath.Join(home, "Library", "Application Support", "Herald"), err
-	default: // XDG Base Directory Specification
+		below = filepath.Join("Library", "Application Support", "Herald")
+	default:
 		if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 			return filepath.Join(dir, "herald"), nil
 		}
-		home, err := os.UserHomeDir()
-		return filepath.Join(home, ".local", "share", "herald"), err
 	}
+	if dir := os.Getenv(variable); filepath.IsAbs(dir) {
+		return filepath.Join(dir, below), nil
+	}
+	return "", fmt.Errorf("the variable %s is not the path of a folder: set it, or name a folder with -data", variable)
 }
 
 // ServiceFolder is where this system keeps the data of services, for Herald.
@@ -92,13 +92,29 @@ func clipboards() [][]string {
 	return append([][]string{{"wl-copy"}}, x11...)
 }
 
-// launch runs a program that hands its work on and ends. The output of a program
-// that stays, as those for the clipboard do, is not waited for.
+// launch starts a program that hands its work on, and returns its error if it ends
+// within launchTakes. A program that stays longer does its work itself, such as a
+// browser that the starter of browsers waits for: that is no error, and nobody waits
+// for it. It is in a session of its own, so that Ctrl-C in Herald's terminal does not
+// end it.
 func launch(input, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
-	hideWindow(cmd)
+	detach(cmd)
 	if input != "" {
 		cmd.Stdin = strings.NewReader(input)
 	}
-	return cmd.Run()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }() // ends with the program, which may outlive Herald
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(launchTakes):
+		return nil
+	}
 }
+
+// launchTakes is longer than a program that fails takes to say so.
+const launchTakes = 3 * time.Second

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"syscall"
 )
 
 // Launched reports whether a file manager or a menu started this process, rather
@@ -28,5 +29,5 @@ func Launched() bool {
 	return true
 }
 
-// hideWindow is for Windows.
-func hideWindow(*exec.Cmd) {}
+// detach gives a program a session of its own.
+func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }

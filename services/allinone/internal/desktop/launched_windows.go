@@ -18,7 +18,7 @@ func Launched() bool {
 	return n == 1
 }
 
-// hideWindow keeps a program from flashing a console window.
-func hideWindow(cmd *exec.Cmd) {
+// detach keeps a program from flashing a console window.
+func detach(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{HideWindow: true}
 }
