@@ -83,17 +83,20 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// waits is longer than a Windows boots, in Wine, on a machine that has other work.
+const waits = 10 * time.Minute
+
 // await waits for a condition, as long as the process lives.
 func (h *running) await(what string, cond func() bool) {
 	h.t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !cond(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(waits); !cond(); time.Sleep(20 * time.Millisecond) {
 		select {
 		case err := <-h.done:
 			h.t.Fatalf("it ended (%v) before %s:\n%s", err, what, h.out.String())
 		default:
 		}
 		if time.Now().After(deadline) {
-			h.t.Fatalf("after two minutes still not: %s\n%s", what, h.out.String())
+			h.t.Fatalf("after %s still not: %s\n%s", waits, what, h.out.String())
 		}
 	}
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -78,8 +80,10 @@ type load struct {
 
 	mark      string                // begins the data of this load's messages
 	began     time.Time             // of the publishing
+	took      time.Duration         // the publishing
 	sent      []atomic.Int64        // when message i was written, since began
-	refused   int                   // messages that were not stored
+	answered  int                   // messages that have a result
+	refused   int                   // of these, that were not stored
 	deliver   atomic.Int64          // messages that clients got
 	lost      atomic.Int64          // connections that ended
 	latencies histogram             // of the deliveries
@@ -113,9 +117,13 @@ func (l *load) run(ctx context.Context, words []string) error {
 		readers.Go(func() { l.follow(c) }) // ends when the connection is closed
 	}
 	err = l.publish(ctx, bar)
-	if err == nil {
-		l.settle(ctx)
+	if l.took = l.duration; l.answered < len(l.sent) {
+		l.took = time.Since(l.began).Round(time.Millisecond)
 	}
+	if err == nil {
+		l.settle()
+	}
+	interrupted := context.Cause(ctx)
 	cancel()
 	for _, c := range clients {
 		_ = c.Close()
@@ -125,10 +133,10 @@ func (l *load) run(ctx context.Context, words []string) error {
 		_ = bar.Finish()
 		fmt.Fprintln(l.std.err)
 	}
-	if err != nil {
+	if err != nil && l.answered == 0 {
 		return err
 	}
-	return l.report()
+	return cmp.Or(err, l.report(), interrupted) // one that was cut short has a report, too
 }
 
 // check refuses what is beyond the bounds, and where to.
@@ -201,12 +209,12 @@ func (l *load) connect(ctx context.Context, base *url.URL) (clients []*websocket
 			for next.Add(1) <= int64(l.connections) && ctx.Err() == nil {
 				c, fault := l.dial(ctx, &dialer, u, header)
 				mu.Lock()
-				if c != nil {
-					clients = append(clients, c)
-				}
 				if fault != nil && err == nil {
 					err = fmt.Errorf("connection %d of %d: %w", len(clients)+1, l.connections, fault)
 					cancel()
+				}
+				if c != nil {
+					clients = append(clients, c)
 				}
 				mu.Unlock()
 			}
@@ -226,8 +234,15 @@ func (l *load) dial(ctx context.Context, dialer *websocket.Dialer, u *url.URL, h
 		return nil, unreachable(u, err)
 	}
 	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
-	if _, b, err := c.ReadMessage(); err != nil || !bytes.Contains(b, []byte(`"`+proto.FrameWelcome+`"`)) {
-		return c, fmt.Errorf("no welcome: %.200q, %w", b, err)
+	_, b, err := c.ReadMessage()
+	var first struct{ Type, Detail string }
+	switch {
+	case err != nil:
+		return c, fmt.Errorf("no welcome: %w", err)
+	case json.Unmarshal(b, &first) != nil || first.Type != proto.FrameWelcome && first.Detail == "":
+		return c, fmt.Errorf("what answers is not Herald: %.200q", b)
+	case first.Type != proto.FrameWelcome:
+		return c, errors.New(first.Detail)
 	}
 	_ = c.SetReadDeadline(time.Time{})
 	return c, nil
@@ -256,9 +271,10 @@ func (l *load) follow(c *websocket.Conn) {
 	}
 }
 
-// publish writes the messages as one stream of NDJSON, each when it is due.
+// publish writes the messages as one stream of NDJSON, each when it is due. When ctx
+// ends it writes no more, and reads the results of those that it wrote.
 func (l *load) publish(ctx context.Context, bar *progressbar.ProgressBar) error {
-	ctx, cancel := context.WithCancel(ctx)
+	under, cancel := outlast(ctx)
 	defer cancel()
 	body, to := io.Pipe()
 	var writer sync.WaitGroup
@@ -271,8 +287,11 @@ func (l *load) publish(ctx context.Context, bar *progressbar.ProgressBar) error 
 				select {
 				case <-time.After(wait):
 				case <-ctx.Done():
-					break
+				case <-under.Done():
 				}
+			}
+			if ctx.Err() != nil || under.Err() != nil {
+				break
 			}
 			l.sent[i].Store(int64(time.Since(l.began)))
 			data := l.mark + strconv.Itoa(i) + "-" + padding
@@ -286,7 +305,7 @@ func (l *load) publish(ctx context.Context, bar *progressbar.ProgressBar) error 
 	defer writer.Wait()
 	defer func() { _ = body.Close() }()
 	defer cancel()
-	resp, err := l.stream(ctx, http.MethodPost, "/v1/messages", nil, "application/x-ndjson", body)
+	resp, err := l.stream(under, http.MethodPost, "/v1/messages", nil, "application/x-ndjson", body)
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +22,7 @@ func (l *load) results(r io.Reader, bar *progressbar.ProgressBar) error {
 	for {
 		b, err := lines.ReadBytes('\n')
 		if err != nil {
-			return fmt.Errorf("the answer was cut off: %w", err)
+			return fmt.Errorf("the connection of the publisher broke: %w", err)
 		}
 		var result struct {
 			proto.Result
@@ -35,7 +34,7 @@ func (l *load) results(r io.Reader, bar *progressbar.ProgressBar) error {
 		if result.Done {
 			return nil
 		}
-		if result.Problem != nil {
+		if l.answered++; result.Problem != nil {
 			if l.refused++; l.refused == 1 {
 				fmt.Fprintf(l.std.err, "herald: refused: %s\n", onOneLine(result.Problem.Error()))
 			}
@@ -48,13 +47,12 @@ func (l *load) results(r io.Reader, bar *progressbar.ProgressBar) error {
 
 // expected is how many deliveries there must be.
 func (l *load) expected() int64 {
-	return int64(len(l.sent)-l.refused) * int64(l.connections)
+	return int64(l.answered-l.refused) * int64(l.connections)
 }
 
 // settle waits until everything has arrived.
-func (l *load) settle(ctx context.Context) {
-	for deadline := time.Now().Add(loadSettles); l.deliver.Load() < l.expected() && time.Now().Before(deadline) &&
-		ctx.Err() == nil; {
+func (l *load) settle() {
+	for deadline := time.Now().Add(loadSettles); l.deliver.Load() < l.expected() && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
 	}
 }
@@ -62,9 +60,9 @@ func (l *load) settle(ctx context.Context) {
 // report prints what came of it. Messages that did not arrive are an error.
 func (l *load) report() error {
 	out := l.std.out
-	stored := len(l.sent) - l.refused
+	stored := l.answered - l.refused
 	fmt.Fprintf(out, "%d connections, %d messages in %s (%d refused), %d deliveries of %d\n", l.connections, stored,
-		l.duration, l.refused, l.deliver.Load(), l.expected())
+		l.took, l.refused, l.deliver.Load(), l.expected())
 	h := &l.latencies
 	fmt.Fprintf(out, "from the publisher to a client: p50 %s  p90 %s  p99 %s  p99.9 %s  max %s\n\n",
 		short(h.percentile(0.5)), short(h.percentile(0.9)), short(h.percentile(0.99)), short(h.percentile(0.999)),

@@ -154,10 +154,8 @@ func readLine(in *bufio.Reader) (l inputLine, err error) {
 // idleStream. When ctx ends it sends no further line, and waits lastResults for the
 // results of those that were sent.
 func (s *sender) burst(ctx context.Context, first inputLine, input <-chan inputLine, t *tally) error {
-	under, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	under, cancel := outlast(ctx)
 	defer cancel()
-	ended := context.AfterFunc(ctx, func() { late := time.AfterFunc(lastResults, cancel); <-under.Done(); late.Stop() })
-	defer ended()
 	body, to := io.Pipe()
 	var mu sync.Mutex
 	var waiting []inputLine // guarded by mu; written, and without a result
@@ -231,6 +229,17 @@ func (s *sender) burst(ctx context.Context, first inputLine, input <-chan inputL
 		t.result(l, result.Result)
 		mu.Unlock()
 	}
+}
+
+// outlast is a context that ends lastResults after ctx, or when end is called.
+func outlast(ctx context.Context) (under context.Context, end context.CancelFunc) {
+	under, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	forget := context.AfterFunc(ctx, func() { // its goroutine ends with under
+		late := time.AfterFunc(lastResults, cancel)
+		<-under.Done()
+		late.Stop()
+	})
+	return under, func() { forget(); cancel() }
 }
 
 // message is a line as ingest reads it in a stream.
