@@ -1,17 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
 	"github.com/herald-push/herald/services/internal/ask"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 )
 
@@ -95,7 +94,7 @@ func TestTopWatches(t *testing.T) {
 	for _, key := range []string{"q", ""} {
 		ctx, cancel := context.WithCancel(t.Context())
 		in, type_ := io.Pipe()
-		out := &output{}
+		out := &logtest.Buffer{}
 		done := make(chan error, 1)
 		go func() {
 			done <- (&top{every: time.Second, rows: 3, asks: asks}).watch(ctx, in, out, tea.WithWindowSize(80, 24))
@@ -118,22 +117,4 @@ func TestTopWatches(t *testing.T) {
 		cancel()
 		_ = type_.Close()
 	}
-}
-
-// output is a terminal.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }

@@ -101,13 +101,13 @@ func TestRefusedOriginsAreReportedOnce(t *testing.T) {
 		g.call(http.MethodGet, "/sse", dev)
 		g.call(http.MethodGet, "/client/herald.js", dev)
 	}
-	if got := g.log.with(msg); len(got) != 1 || got[0]["origin"] != "http://localhost:5173" || got[0]["level"] != "WARN" {
+	if got := g.log.With(msg); len(got) != 1 || got[0]["origin"] != "http://localhost:5173" || got[0]["level"] != "WARN" {
 		t.Errorf("got %v, want one line", got)
 	}
 	for i := range 2 * maxStrangers {
 		g.call(http.MethodGet, "/sse", http.Header{"Origin": {fmt.Sprintf("http://%d.example", i)}})
 	}
-	if got := g.log.with(msg); len(got) != maxStrangers {
+	if got := g.log.With(msg); len(got) != maxStrangers {
 		t.Errorf("got %d lines, want %d", len(got), maxStrangers)
 	}
 	if n := strings.Count(g.log.String(), "further origins that are refused are not reported"); n != 1 {
@@ -143,7 +143,7 @@ func TestForwardedForOfAStranger(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.want(proto.FrameWelcome)
-	if got := trusting.log.with("client connected"); warned(trusting) != 0 || len(got) != 1 ||
+	if got := trusting.log.With("client connected"); warned(trusting) != 0 || len(got) != 1 ||
 		got[0]["remote"] != "2001:db8::7" {
 		t.Errorf("got %v", got)
 	}

@@ -50,7 +50,7 @@ func TestDrain(t *testing.T) {
 	if n := g.ips.online; n != 0 {
 		t.Errorf("%d clients are still counted", n)
 	}
-	if n := len(g.log.with("every client has left")); n != 1 {
+	if n := len(g.log.With("every client has left")); n != 1 {
 		t.Errorf("%d lines say that every client has left", n)
 	}
 	if _, err := http.Get("http://" + g.Addr().String() + "/healthz"); err == nil {

@@ -83,7 +83,7 @@ func TestConnectionsPerIP(t *testing.T) {
 
 	_ = first.ws.Close()
 	natstest.Eventually(t, patience, "the first has left",
-		func() bool { return len(g.log.with("client disconnected")) == 1 })
+		func() bool { return len(g.log.With("client disconnected")) == 1 })
 	from("192.0.2.1").want(proto.FrameWelcome)
 	refused("192.0.2.1")
 }
@@ -108,7 +108,7 @@ func TestConnectionLog(t *testing.T) {
 	g := b.gateway()
 	one, w := g.connect("channel=secret.channel")
 	g.connect("")
-	lines := g.log.with("client connected")
+	lines := g.log.With("client connected")
 	if len(lines) != 2 {
 		t.Fatalf("got %d lines", len(lines))
 	}
@@ -123,8 +123,8 @@ func TestConnectionLog(t *testing.T) {
 	}
 	_ = one.ws.Close()
 	natstest.Eventually(t, patience, "the first has left",
-		func() bool { return len(g.log.with("client disconnected")) == 1 })
-	line := g.log.with("client disconnected")[0]
+		func() bool { return len(g.log.With("client disconnected")) == 1 })
+	line := g.log.With("client disconnected")[0]
 	if line["conn"] != w.Connection || line["remote"] != "127.0.0.1" || line["ip_connections"] != 1.0 ||
 		line["online"] != 1.0 || line["reason"] != "normal" || line["took"] == nil {
 		t.Errorf("disconnect: got %v", line)

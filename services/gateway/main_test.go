@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,13 +10,13 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/settings"
@@ -146,7 +145,7 @@ type gate struct {
 	reg  *prometheus.Registry
 	ops  *telemetry.Ops
 	nc   *nats.Conn
-	log  *lines
+	log  *logtest.Buffer
 	stop func() error // ends it and returns what Run returned
 }
 
@@ -169,7 +168,7 @@ func (b *broker) run(pages fs.FS, change ...func(*Config)) *gate {
 	for _, c := range change {
 		c(&cfg)
 	}
-	g := &gate{t: b.t, reg: prometheus.NewRegistry(), nc: b.Connect(), log: &lines{}}
+	g := &gate{t: b.t, reg: prometheus.NewRegistry(), nc: b.Connect(), log: &logtest.Buffer{}}
 	g.ops = telemetry.NewOps(g.reg)
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.NewJSONHandler(g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -226,35 +225,6 @@ func (nobody) Deliver(*hub.Batch)        {}
 func (nobody) Gap(_, _ uint64, _ string) {}
 func (nobody) Passed(uint64)             {}
 func (nobody) Reset()                    {}
-
-// lines is the log of a gateway.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-// with returns the log lines with this message.
-func (l *lines) with(msg string) (found []map[string]any) {
-	for line := range strings.Lines(l.String()) {
-		var m map[string]any
-		if json.Unmarshal([]byte(line), &m) == nil && m["msg"] == msg {
-			found = append(found, m)
-		}
-	}
-	return found
-}
 
 // channels is a query that names them.
 func channels(names ...string) string { return url.Values{"channel": names}.Encode() }

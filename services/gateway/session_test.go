@@ -241,7 +241,7 @@ func TestSessionPanics(t *testing.T) {
 	if code, _ := c.closed(); code != proto.CloseInternal {
 		t.Errorf("got %d, want %d", code, proto.CloseInternal)
 	}
-	if lines := g.log.with("a session panicked"); len(lines) != 1 || lines[0]["conn"] != w.Connection ||
+	if lines := g.log.With("a session panicked"); len(lines) != 1 || lines[0]["conn"] != w.Connection ||
 		lines[0]["level"] != "ERROR" {
 		t.Errorf("logged %v", lines)
 	}

@@ -55,7 +55,7 @@ func TestLimitAcrossGateways(t *testing.T) {
 			t.Errorf("gateway %d: got %v, %s", i, code, f.raw)
 		}
 	}
-	if lines := other.log.with("client connected"); lines[len(lines)-1]["ip_connections"] != 10.0 {
+	if lines := other.log.With("client connected"); lines[len(lines)-1]["ip_connections"] != 10.0 {
 		t.Errorf("got %v, want the connections on all gateways", lines[len(lines)-1])
 	}
 

@@ -109,7 +109,7 @@ func TestPollingSlow(t *testing.T) {
 		b.publish("broadcast", big)
 	}
 	natstest.Eventually(t, patience, "the slow client is told to come back", func() bool {
-		for _, line := range g.log.with("client disconnected") {
+		for _, line := range g.log.With("client disconnected") {
 			if line["reason"] == proto.CloseSlowConsumer.String() {
 				return true
 			}

@@ -214,9 +214,9 @@ func TestSocketIOLimit(t *testing.T) {
 	old.want("41")
 	_ = first.ws.Close()
 	natstest.Eventually(t, patience, "the log tells who left",
-		func() bool { return len(g.log.with("client disconnected")) == 1 })
+		func() bool { return len(g.log.With("client disconnected")) == 1 })
 	g.io("", nil)
-	if got := len(g.log.with("client connected")); got != 2 {
+	if got := len(g.log.With("client connected")); got != 2 {
 		t.Errorf("%d lines tell of clients that came, want 2", got)
 	}
 }

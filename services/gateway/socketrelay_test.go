@@ -150,7 +150,7 @@ func TestUpgradeElsewhere(t *testing.T) {
 			for range 20 {
 				b.publish("a", big)
 			}
-			for _, line := range owner.log.with("client disconnected") {
+			for _, line := range owner.log.With("client disconnected") {
 				if line["reason"] == proto.CloseSlowConsumer.String() {
 					return true
 				}

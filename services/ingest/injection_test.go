@@ -8,6 +8,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/nats-io/nats.go"
 )
 
@@ -144,7 +145,7 @@ func TestNoCORS(t *testing.T) {
 // Nothing secret and no payload is logged, whatever goes wrong.
 func TestLogIsClean(t *testing.T) {
 	server := startNATS(t)
-	var log safeBuffer
+	var log logtest.Buffer
 	r := start(t, server, func(_ *Config, d *Deps) { d.Log = debugLog(&log) })
 	secret := addKey(t, "shop", keystore.Options{Channels: []string{"a"}}, r)
 	const payload = "the-payload-itself"

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go/jetstream"
@@ -217,7 +218,7 @@ func TestServerTooOldFoundLater(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	var out safeBuffer
+	var out logtest.Buffer
 	r := launch(t, startNATS(t), func(_ *Config, d *Deps) {
 		if d.NATS, err = natsx.Attach(natsx.Config{URL: "nats://" + addr, Name: "herald-ingest"},
 			natstest.Log(t)); err != nil {

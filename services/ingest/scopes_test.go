@@ -10,6 +10,7 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/logtest"
 )
 
 // A key does what its scopes say, and a new one only publishes.
@@ -56,7 +57,7 @@ func TestEnvironmentKeyOfTheBucket(t *testing.T) {
 		orders int
 	}{"narrow": {narrow, http.StatusOK}, "revoked": {revoked, http.StatusUnauthorized},
 		"expired": {old, http.StatusUnauthorized}} {
-		var log safeBuffer
+		var log logtest.Buffer
 		r := start(t, server, func(cfg *Config, d *Deps) { cfg.APIKey, d.Log = c.secret, debugLog(&log) })
 		key := "X-API-KEY: " + c.secret
 		if a := r.post("/v1/channels/orders.eu", `1`, key); a.status != c.orders {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/herald-push/herald/services/internal/auth"
+	"github.com/herald-push/herald/services/internal/logtest"
 )
 
 func TestVerifierRefusesBadKeys(t *testing.T) {
@@ -123,7 +124,7 @@ func TestJWKSUrlBreaksLater(t *testing.T) {
 	}))
 	defer server.Close()
 	defer http.DefaultClient.CloseIdleConnections()
-	var out syncBuffer
+	var out logtest.Buffer
 	v := logged(t, auth.VerifierConfig{JWKS: server.URL}, slog.New(slog.NewTextHandler(&out, nil)))
 	broken.Store(true)
 	refused(t, v, signer{"unknown", "EdDSA", signers()[2].key, jwt.SigningMethodEdDSA}.sign(t, good()), auth.ErrKeys,
@@ -165,7 +166,7 @@ func TestJWKSUrlIsAwayAtFirst(t *testing.T) {
 		_, _ = w.Write(set)
 	}))
 	defer server.Close()
-	var out syncBuffer
+	var out logtest.Buffer
 	v := logged(t, auth.VerifierConfig{JWKS: server.URL, Secret: jwtSecret}, slog.New(slog.NewTextHandler(&out, nil)))
 	if err := v.Ready(); err == nil || !strings.Contains(err.Error(), "503") ||
 		!strings.Contains(out.String(), "JWKS could not be fetched") {
@@ -198,7 +199,7 @@ func TestEmptyAnswerOfAJWKSUrl(t *testing.T) {
 				_, _ = w.Write(set)
 			}))
 			defer server.Close()
-			var out syncBuffer
+			var out logtest.Buffer
 			v := logged(t, auth.VerifierConfig{JWKS: server.URL}, slog.New(slog.NewTextHandler(&out, nil)))
 			empty.Store(true)
 			refused(t, v, signer{"unknown", "EdDSA", signers()[2].key, jwt.SigningMethodEdDSA}.sign(t, good()), auth.ErrKeys,
@@ -271,7 +272,7 @@ func TestJWKSFileWithABrokenKey(t *testing.T) {
 	b := bytes.Replace(keySet(t, signers()[1]), []byte(`"keys":[`),
 		[]byte(`"keys":[{"kty":"RSA","kid":"r","n":"!","e":"AQAB"},{"kty":"new","kid":"n"},{"kty":"oct","kid":"s",`+
 			`"k":"c2VjcmV0"},7,`), 1)
-	var out syncBuffer
+	var out logtest.Buffer
 	v := logged(t, auth.VerifierConfig{JWKS: jwksFile(t, append([]byte("\ufeff"), b...))},
 		slog.New(slog.NewTextHandler(&out, nil)))
 	checkGood(t, v, signers()[1].sign(t, good()))
@@ -298,7 +299,7 @@ func eventually(t *testing.T, v *auth.Verifier, token string, want error) {
 func TestJWKSFileIsReadAgain(t *testing.T) {
 	old, next := signers()[0], signers()[1]
 	path := jwksFile(t, keySet(t, old))
-	var out syncBuffer
+	var out logtest.Buffer
 	v := logged(t, auth.VerifierConfig{JWKS: path}, slog.New(slog.NewTextHandler(&out, nil)))
 	rewrite := func(b []byte) {
 		t.Helper()
@@ -350,21 +351,4 @@ func TestRotationOfSecrets(t *testing.T) {
 	write("short")
 	time.Sleep(1100 * time.Millisecond) // one look at the file
 	checkGood(t, v, with)
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

@@ -19,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/herald-push/herald/services/internal/logtest"
 )
 
 // pair writes a certificate for name and its key.
@@ -142,7 +144,7 @@ func TestHTTPSServesNewCertificates(t *testing.T) {
 }
 
 func TestCertReloader(t *testing.T) {
-	var out syncBuffer
+	var out logtest.Buffer
 	dir := t.TempDir()
 	cert, key := pair(t, dir, "old")
 	c, err := NewCertReloader(cert, key, slog.New(slog.NewTextHandler(&out, nil)))

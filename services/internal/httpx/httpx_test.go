@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/logtest"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -361,7 +362,7 @@ func TestPanicInTheMiddleCutsTheAnswerOff(t *testing.T) {
 
 // What strangers do to bodies on a real socket ends as their fault, not as ours.
 func TestBrokenBodiesOnTheWire(t *testing.T) {
-	var out syncBuffer
+	var out logtest.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
 	r := NewRouter(log)
 	r.Post("/", func(w http.ResponseWriter, r *http.Request) {

@@ -12,30 +12,12 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/logtest"
 )
-
-// syncBuffer is a buffer that a server may log into.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 // startServer runs a server on a free port until the test ends.
 func startServer(t *testing.T, cfg ServerConfig, h http.Handler) *Server {
@@ -261,7 +243,7 @@ func TestTakenPortIsNamed(t *testing.T) {
 }
 
 func TestServerLogGoesToDebug(t *testing.T) {
-	var out syncBuffer
+	var out logtest.Buffer
 	e := errorLog{slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	if n, err := e.Write([]byte("http: TLS handshake error\n")); n != 26 || err != nil {
 		t.Errorf("got %d, %v", n, err)

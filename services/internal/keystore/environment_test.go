@@ -13,6 +13,7 @@ import (
 
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -94,7 +95,7 @@ func TestEnvKeyFollowsItsFile(t *testing.T) {
 		}
 	}
 	write(first)
-	ring, log := &auth.Ring{}, &syncBuffer{}
+	ring, log := &auth.Ring{}, &logtest.Buffer{}
 	e := &keystore.EnvKey{Secret: first, File: path, Log: slog.New(slog.NewTextHandler(log, nil))}
 	if counts, err := e.Admit(t.Context(), store, ring); err != nil || !counts {
 		t.Fatalf("got %t, %v", counts, err)

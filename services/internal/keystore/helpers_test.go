@@ -1,11 +1,9 @@
 package keystore_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,24 +19,6 @@ var (
 	noon  = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	all   = keystore.Options{Channels: []string{">"}}
 )
-
-// syncBuffer is a buffer that a watcher may log into.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 // open opens the bucket on a connection of its own, as another process does.
 func open(t testing.TB, s *natstest.Server) (*keystore.Store, jetstream.JetStream) {

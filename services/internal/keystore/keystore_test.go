@@ -12,6 +12,7 @@ import (
 
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -143,7 +144,7 @@ func TestDamagedEntries(t *testing.T) {
 	store, js := open(t, s)
 	kv := bucket(t, js)
 	good, k := add(t, store, "good")
-	var out syncBuffer
+	var out logtest.Buffer
 	ring := watch(t, store, slog.New(slog.NewTextHandler(&out, nil)))
 	secret := auth.NewSecret()
 	d, err := auth.NewKey(secret, "evil", []string{">"}, auth.Scopes, noon)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go"
@@ -28,7 +29,7 @@ func TestWatchKeepsWhatAWatcherOverlooks(t *testing.T) {
 	nc := s.Connect()
 	store, _ := openOn(t, nc)
 	secret, k := add(t, store, "shop")
-	var out syncBuffer
+	var out logtest.Buffer
 	var gets atomic.Int32
 	ring := watch(t, store.Overlooking("key."+k.ID, &gets), slog.New(slog.NewTextHandler(&out, nil)))
 	for n := int32(1); n <= 2; n++ { // the second time shows that the first is over
@@ -51,7 +52,7 @@ func TestWatch(t *testing.T) {
 	if _, err := two.Revoke(t.Context(), "gone"); err != nil {
 		t.Fatal(err)
 	}
-	var out syncBuffer
+	var out logtest.Buffer
 	ring := watch(t, one, slog.New(slog.NewTextHandler(&out, nil)))
 	env, err := auth.NewKey("the-key-from-the-environment", "env", []string{">"}, auth.Scopes, noon)
 	if err != nil {
@@ -237,7 +238,7 @@ func TestRevocationsWhileNATSIsAway(t *testing.T) {
 			admin, js := open(t, s)
 			gone, _ := add(t, admin, "gone")
 			kept, _ := add(t, admin, "kept")
-			var out syncBuffer
+			var out logtest.Buffer
 			ring := watch(t, store, slog.New(slog.NewTextHandler(&out, nil)))
 			wire.cut()
 			natstest.Eventually(t, 5*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })

@@ -3,36 +3,18 @@
 package lifecycle_test
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/herald-push/herald/services/internal/lifecycle"
+	"github.com/herald-push/herald/services/internal/logtest"
 )
 
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func TestOutliveHangup(t *testing.T) {
-	var out lines
+	var out logtest.Buffer
 	stop := lifecycle.OutliveHangup(slog.New(slog.NewTextHandler(&out, nil)))
 	defer stop()
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {

@@ -2,19 +2,18 @@ package natsx_test
 
 import (
 	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/config/configtest"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natsd"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
@@ -22,24 +21,6 @@ import (
 )
 
 var quiet = slog.New(slog.DiscardHandler)
-
-// syncBuffer is a buffer that callbacks may log into.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
 
 func TestConnectErrors(t *testing.T) {
 	s := natstest.Start(t)
@@ -194,7 +175,7 @@ func TestReconnectsThroughRefusedPasswords(t *testing.T) {
 	}
 	defer func() { d.Shutdown() }()
 	cfg.Port = d.Port()
-	var out syncBuffer
+	var out logtest.Buffer
 	nc, err := natsx.Connect(natsx.Config{URL: fmt.Sprintf("nats://u:right@127.0.0.1:%d", cfg.Port), Name: "t"},
 		slog.New(slog.NewTextHandler(&out, nil)))
 	if err != nil {
@@ -256,7 +237,7 @@ func TestRedact(t *testing.T) {
 func TestAttach(t *testing.T) {
 	s := natstest.Start(t)
 	s.Stop()
-	var out syncBuffer
+	var out logtest.Buffer
 	nc, err := natsx.Attach(natsx.Config{URL: s.URL, Name: "t"}, slog.New(slog.NewTextHandler(&out, nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -307,7 +288,7 @@ func TestConnectToASilentServer(t *testing.T) {
 		t.Errorf("got %v, want what a silent server may be", err)
 		nc.Close()
 	}
-	var log syncBuffer
+	var log logtest.Buffer
 	nc, err = natsx.Attach(natsx.Config{URL: "nats://" + l.Addr().String()}, slog.New(slog.NewTextHandler(&log, nil)),
 		nats.Timeout(50*time.Millisecond))
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/nats.go"
@@ -159,7 +160,7 @@ func TestAwaitStreamSaysWhy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var out syncBuffer
+			var out logtest.Buffer
 			ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond) // three attempts
 			defer cancel()
 			if _, err := natsx.AwaitStream(ctx, js, natsx.NewPulse(nc, quiet),

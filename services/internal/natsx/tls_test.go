@@ -20,6 +20,7 @@ import (
 
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/config/configtest"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/nats-io/jwt/v2"
@@ -196,7 +197,7 @@ func TestRenewedFiles(t *testing.T) {
 	first, second := serveTLS(t, before), serveTLS(t, after)
 	cert, key := before.pair("herald")
 	cfg := natsx.Config{URL: "nats://" + first + ",nats://" + second, CAFile: before.file(), CertFile: cert, KeyFile: key}
-	var out syncBuffer
+	var out logtest.Buffer
 	nc, err := natsx.Connect(cfg, slog.New(slog.NewTextHandler(&out, nil)), nats.DontRandomize())
 	if err != nil {
 		t.Fatal(err)

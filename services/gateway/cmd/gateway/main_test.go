@@ -5,11 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,43 +15,19 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/config/configtest"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/proctest"
 	"github.com/herald-push/herald/services/internal/service"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// env is an environment of pairs.
-func env(pairs ...string) config.Env {
-	vars := map[string]string{}
-	for i := 0; i < len(pairs); i += 2 {
-		vars[pairs[i]] = pairs[i+1]
-	}
-	return configtest.Vars(vars)
-}
-
-// output takes what several goroutines write.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 func TestHelp(t *testing.T) {
 	var out bytes.Buffer
-	if err := service.Run(t.Context(), spec(), []string{"-h"}, env("HERALD_JWT_SECRET", "not-to-be-shown-000"), &out,
+	if err := service.Run(t.Context(), spec(), []string{"-h"}, configtest.Env("HERALD_JWT_SECRET", "not-to-be-shown-000"),
+		&out,
 		io.Discard); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +51,7 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	var out bytes.Buffer
-	if err := service.Run(t.Context(), spec(), []string{"-version"}, env(), &out, io.Discard); err != nil ||
+	if err := service.Run(t.Context(), spec(), []string{"-version"}, configtest.Env(), &out, io.Discard); err != nil ||
 		strings.TrimSpace(out.String()) == "" {
 		t.Errorf("got %q, %v", out.String(), err)
 	}
@@ -91,19 +65,20 @@ func TestBadConfig(t *testing.T) {
 		env  config.Env
 		want []string
 	}{
-		{[]string{"-port", "1"}, env(), []string{"-port", "gateway -h"}},
-		{[]string{"serve"}, env(), []string{`"serve"`, "gateway -h"}},
-		{[]string{"-drain", "soon", "-heartbeat", "500ms"}, env(), []string{"-drain", "10s", "heartbeat",
+		{[]string{"-port", "1"}, configtest.Env(), []string{"-port", "gateway -h"}},
+		{[]string{"serve"}, configtest.Env(), []string{`"serve"`, "gateway -h"}},
+		{[]string{"-drain", "soon", "-heartbeat", "500ms"}, configtest.Env(), []string{"-drain", "10s", "heartbeat",
 			"whole number of seconds"}},
-		{[]string{"-listen="}, env(), []string{"listen"}},
-		{nil, env("HERALD_JWT_SECRET", "changeme"), []string{"HERALD_JWT_SECRET", "32"}},
-		{nil, env("HERALD_JWT_SECRET_FILE", filepath.Join(t.TempDir(), "none")), []string{"HERALD_JWT_SECRET_FILE"}},
-		{nil, env("HERALD_ANONYMOUS_CHANNELS", "a..b"), []string{"anonymous-channels"}},
-		{[]string{"-tls-cert", "cert.pem"}, env(), []string{"tls-key"}},
-		{[]string{"-nats-cert", "cert.pem"}, env(), []string{"nats-key"}},
-		{nil, env("HERALD_NATS_CA", "none.pem"), []string{"nats-ca", "none.pem"}},
-		{[]string{"-log-level", "loud"}, env(), []string{"log level"}},
-		{[]string{"-health", "-listen", "127.0.0.1:1"}, env(), []string{"ask for readiness"}},
+		{[]string{"-listen="}, configtest.Env(), []string{"listen"}},
+		{nil, configtest.Env("HERALD_JWT_SECRET", "changeme"), []string{"HERALD_JWT_SECRET", "32"}},
+		{nil, configtest.Env("HERALD_JWT_SECRET_FILE", filepath.Join(t.TempDir(), "none")),
+			[]string{"HERALD_JWT_SECRET_FILE"}},
+		{nil, configtest.Env("HERALD_ANONYMOUS_CHANNELS", "a..b"), []string{"anonymous-channels"}},
+		{[]string{"-tls-cert", "cert.pem"}, configtest.Env(), []string{"tls-key"}},
+		{[]string{"-nats-cert", "cert.pem"}, configtest.Env(), []string{"nats-key"}},
+		{nil, configtest.Env("HERALD_NATS_CA", "none.pem"), []string{"nats-ca", "none.pem"}},
+		{[]string{"-log-level", "loud"}, configtest.Env(), []string{"log level"}},
+		{[]string{"-health", "-listen", "127.0.0.1:1"}, configtest.Env(), []string{"ask for readiness"}},
 	} {
 		err := service.Run(t.Context(), spec(), c.args, c.env, io.Discard, io.Discard)
 		if err == nil {
@@ -121,10 +96,10 @@ func TestBadConfig(t *testing.T) {
 // Told to stop while it waits for NATS, the process ends in peace.
 func TestStopWhileWaiting(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	var logged output
+	var logged logtest.Buffer
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, env(),
+		ended <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, configtest.Env(),
 			io.Discard, &logged)
 	}()
 	natstest.Eventually(t, 10*time.Second, "waiting for NATS",
@@ -141,11 +116,12 @@ func TestStartWithoutNATS(t *testing.T) {
 	server := natstest.Start(t)
 	server.Stream(server.Connect())
 	server.Stop()
-	listen, ops := free(t), free(t)
+	listen, ops := "127.0.0.1:"+proctest.FreePort(t), "127.0.0.1:"+proctest.FreePort(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", listen, "-ops-listen", ops}, env("HERALD_NATS_URL", server.URL),
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen, "-ops-listen", ops},
+			configtest.Env("HERALD_NATS_URL", server.URL),
 			io.Discard, io.Discard)
 	}()
 	status := func(path string) int {
@@ -157,13 +133,14 @@ func TestStartWithoutNATS(t *testing.T) {
 		return resp.StatusCode
 	}
 	natstest.Eventually(t, 10*time.Second, "alive", func() bool { return status("/healthz") == http.StatusOK })
-	if got := get(t, "http://"+listen+"/readyz"); strings.Contains(got, "NATS") {
+	if got := proctest.Get(t, "http://"+listen+"/readyz"); strings.Contains(got, "NATS") {
 		t.Errorf("/readyz: got %s, want no reason on the public port", got)
 	}
-	if got := get(t, "http://"+ops+"/readyz"); !strings.Contains(got, "not connected to NATS") {
+	if got := proctest.Get(t, "http://"+ops+"/readyz"); !strings.Contains(got, "not connected to NATS") {
 		t.Errorf("/readyz: got %s, want the reason", got)
 	}
-	err := service.Run(ctx, spec(), []string{"-health", "-listen", listen, "-ops-listen", ops}, env(), io.Discard,
+	err := service.Run(ctx, spec(), []string{"-health", "-listen", listen, "-ops-listen", ops}, configtest.Env(),
+		io.Discard,
 		io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "not connected to NATS") {
 		t.Errorf("-health: got %v, want the reason", err)
@@ -182,24 +159,26 @@ func TestStartWithoutNATS(t *testing.T) {
 func TestRun(t *testing.T) {
 	server := natstest.Start(t)
 	js, _ := server.Stream(server.Connect())
-	listen, ops := free(t), free(t)
+	listen, ops := "127.0.0.1:"+proctest.FreePort(t), "127.0.0.1:"+proctest.FreePort(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	var logged output
+	var logged logtest.Buffer
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", listen, "-ops-listen", ops}, env("HERALD_NATS_URL", server.URL),
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen, "-ops-listen", ops},
+			configtest.Env("HERALD_NATS_URL", server.URL),
 			io.Discard, &logged)
 	}()
 	natstest.Eventually(t, 15*time.Second, "-health says ready", func() bool {
-		return service.Run(ctx, spec(), []string{"-health", "-listen", listen}, env(), io.Discard, io.Discard) == nil
+		return service.Run(ctx, spec(), []string{"-health", "-listen", listen}, configtest.Env(), io.Discard,
+			io.Discard) == nil
 	})
 	for path, want := range map[string]string{"/": "<title>Herald</title>", "/client/herald.js": "WebSocket",
 		"/healthz": `"status":"ok"`} {
-		if got := get(t, "http://"+listen+path); !strings.Contains(got, want) {
+		if got := proctest.Get(t, "http://"+listen+path); !strings.Contains(got, want) {
 			t.Errorf("%s has no %q: %.200q", path, want, got)
 		}
 	}
-	if got := get(t, "http://"+ops+"/metrics"); !strings.Contains(got, "herald_gateway_connections 0") {
+	if got := proctest.Get(t, "http://"+ops+"/metrics"); !strings.Contains(got, "herald_gateway_connections 0") {
 		t.Errorf("/metrics: %.200q", got)
 	}
 	http.DefaultClient.CloseIdleConnections()
@@ -242,28 +221,4 @@ func TestRun(t *testing.T) {
 			t.Errorf("the log has no %s:\n%s", want, logged.String())
 		}
 	}
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
-func get(t *testing.T, url string) string {
-	t.Helper()
-	resp, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }

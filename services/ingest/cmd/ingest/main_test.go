@@ -5,55 +5,29 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/config/configtest"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
+	"github.com/herald-push/herald/services/internal/proctest"
 	"github.com/herald-push/herald/services/internal/service"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// env is an environment of pairs.
-func env(pairs ...string) config.Env {
-	vars := map[string]string{}
-	for i := 0; i < len(pairs); i += 2 {
-		vars[pairs[i]] = pairs[i+1]
-	}
-	return configtest.Vars(vars)
-}
-
-// output takes what several goroutines write.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 func TestHelp(t *testing.T) {
 	var out bytes.Buffer
-	if err := service.Run(t.Context(), spec(), []string{"-h"}, env("HERALD_API_KEY", "not-to-be-shown-000"), &out,
+	if err := service.Run(t.Context(), spec(), []string{"-h"}, configtest.Env("HERALD_API_KEY", "not-to-be-shown-000"),
+		&out,
 		io.Discard); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +49,7 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	var out bytes.Buffer
-	if err := service.Run(t.Context(), spec(), []string{"-version"}, env(), &out, io.Discard); err != nil ||
+	if err := service.Run(t.Context(), spec(), []string{"-version"}, configtest.Env(), &out, io.Discard); err != nil ||
 		strings.TrimSpace(out.String()) == "" {
 		t.Errorf("got %q, %v", out.String(), err)
 	}
@@ -89,18 +63,19 @@ func TestBadConfig(t *testing.T) {
 		env  config.Env
 		want []string
 	}{
-		{[]string{"-port", "1"}, env(), []string{"-port", "ingest -h"}},
-		{[]string{"serve"}, env(), []string{`"serve"`, "ingest -h"}},
-		{[]string{"-drain", "soon", "-replicas", "many"}, env(), []string{"-drain", "10s", "-replicas", "whole number"}},
-		{[]string{"-listen="}, env(), []string{"listen"}},
-		{nil, env("HERALD_API_KEY", "changeme"), []string{"HERALD_API_KEY", "16"}},
-		{nil, env("HERALD_API_KEY", "your-api-key-your-api-key"), []string{"HERALD_API_KEY", "placeholder"}},
-		{nil, env("HERALD_API_KEY_FILE", filepath.Join(t.TempDir(), "none")), []string{"HERALD_API_KEY_FILE"}},
-		{[]string{"-max-message-bytes", "1"}, env("HERALD_STREAM_MAX_AGE", "1ms"),
+		{[]string{"-port", "1"}, configtest.Env(), []string{"-port", "ingest -h"}},
+		{[]string{"serve"}, configtest.Env(), []string{`"serve"`, "ingest -h"}},
+		{[]string{"-drain", "soon", "-replicas", "many"}, configtest.Env(), []string{"-drain", "10s", "-replicas",
+			"whole number"}},
+		{[]string{"-listen="}, configtest.Env(), []string{"listen"}},
+		{nil, configtest.Env("HERALD_API_KEY", "changeme"), []string{"HERALD_API_KEY", "16"}},
+		{nil, configtest.Env("HERALD_API_KEY", "your-api-key-your-api-key"), []string{"HERALD_API_KEY", "placeholder"}},
+		{nil, configtest.Env("HERALD_API_KEY_FILE", filepath.Join(t.TempDir(), "none")), []string{"HERALD_API_KEY_FILE"}},
+		{[]string{"-max-message-bytes", "1"}, configtest.Env("HERALD_STREAM_MAX_AGE", "1ms"),
 			[]string{"max-message-bytes", "stream-max-age"}},
-		{[]string{"-log-level", "loud"}, env(), []string{"log level"}},
-		{[]string{"-trusted-proxies", "everybody"}, env(), []string{"-trusted-proxies", "everybody"}},
-		{[]string{"-health", "-listen", "127.0.0.1:1"}, env(), []string{"ask for readiness"}},
+		{[]string{"-log-level", "loud"}, configtest.Env(), []string{"log level"}},
+		{[]string{"-trusted-proxies", "everybody"}, configtest.Env(), []string{"-trusted-proxies", "everybody"}},
+		{[]string{"-health", "-listen", "127.0.0.1:1"}, configtest.Env(), []string{"ask for readiness"}},
 	} {
 		err := service.Run(t.Context(), spec(), tt.args, tt.env, io.Discard, io.Discard)
 		if err == nil {
@@ -118,10 +93,10 @@ func TestBadConfig(t *testing.T) {
 // Told to stop while it waits for NATS, the process ends in peace.
 func TestStopWhileWaiting(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	var logged output
+	var logged logtest.Buffer
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, env(),
+		ended <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, configtest.Env(),
 			io.Discard, &logged)
 	}()
 	natstest.Eventually(t, 10*time.Second, "waiting for NATS",
@@ -137,11 +112,12 @@ func TestStopWhileWaiting(t *testing.T) {
 func TestStartWithoutNATS(t *testing.T) {
 	server := natstest.Start(t)
 	server.Stop()
-	listen, key := free(t), "hk_2b7d0c94e6f1a83575ce"
+	listen, key := "127.0.0.1:"+proctest.FreePort(t), "hk_2b7d0c94e6f1a83575ce"
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY",
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, configtest.Env("HERALD_NATS_URL", server.URL,
+			"HERALD_API_KEY",
 			key), io.Discard, io.Discard)
 	}()
 	ask := func(path string) (status int, body string) {
@@ -178,15 +154,17 @@ func TestStartWithoutNATS(t *testing.T) {
 // the banner, be told to stop, stop.
 func TestRun(t *testing.T) {
 	server := natstest.Start(t)
-	listen := free(t)
+	listen := "127.0.0.1:" + proctest.FreePort(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	var out, logged output
+	var out, logged logtest.Buffer
 	ended := make(chan error, 1)
 	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, env("HERALD_NATS_URL", server.URL), &out, &logged)
+		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, configtest.Env("HERALD_NATS_URL", server.URL),
+			&out, &logged)
 	}()
 	natstest.Eventually(t, 15*time.Second, "-health says ready", func() bool {
-		return service.Run(ctx, spec(), []string{"-health", "-listen", listen}, env(), io.Discard, io.Discard) == nil
+		return service.Run(ctx, spec(), []string{"-health", "-listen", listen}, configtest.Env(), io.Discard,
+			io.Discard) == nil
 	})
 	m := regexp.MustCompile(`API key: (hk_[a-z2-7]+)\n`).FindStringSubmatch(out.String())
 	if m == nil {
@@ -220,10 +198,11 @@ func TestRun(t *testing.T) {
 	}
 	go func() {
 		ended <- service.Run(ctx, spec(), []string{"-listen", listen},
-			env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY_FILE", secret), &out, &logged)
+			configtest.Env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY_FILE", secret), &out, &logged)
 	}()
 	natstest.Eventually(t, 15*time.Second, "ready again", func() bool {
-		return service.Run(ctx, spec(), []string{"-health"}, env("HERALD_LISTEN", listen), io.Discard, io.Discard) == nil
+		return service.Run(ctx, spec(), []string{"-health"}, configtest.Env("HERALD_LISTEN", listen), io.Discard,
+			io.Discard) == nil
 	})
 	for _, key := range []string{m[1], "0123456789-abcdef"} {
 		if got := post(t, listen, key); got != http.StatusOK {
@@ -238,16 +217,6 @@ func TestRun(t *testing.T) {
 	if out.String() != before {
 		t.Errorf("a second banner:\n%s", out.String())
 	}
-}
-
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 func post(t *testing.T, listen, key string) int {

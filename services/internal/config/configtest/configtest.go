@@ -11,3 +11,12 @@ func Vars(vars map[string]string) config.Env {
 		return v, set
 	}
 }
+
+// Env is an environment of these variables, each followed by its value.
+func Env(pairs ...string) config.Env {
+	vars := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		vars[pairs[i]] = pairs[i+1]
+	}
+	return Vars(vars)
+}

@@ -7,12 +7,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/service"
 	"go.uber.org/goleak"
@@ -53,24 +53,6 @@ func TestRunThatOnlySaysSomething(t *testing.T) {
 	}
 }
 
-// lines is what a running process wrote.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder // guarded by mu
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 func TestRunServesAndStops(t *testing.T) {
 	nats := natstest.Start(t)
 	js, _ := nats.Stream(nats.Connect())
@@ -79,7 +61,7 @@ func TestRunServesAndStops(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var stderr lines
+	var stderr logtest.Buffer
 	done := make(chan error, 1)
 	go func() {
 		done <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db",
@@ -121,7 +103,7 @@ func TestRunBeginsWithoutNATS(t *testing.T) {
 	nats.Stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var stderr lines
+	var stderr logtest.Buffer
 	done := make(chan error, 1)
 	go func() {
 		done <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db",
@@ -155,7 +137,7 @@ func TestRunBeginsWithoutNATS(t *testing.T) {
 
 func TestRunWaitsForNATSAndCanBeStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	var stderr lines
+	var stderr logtest.Buffer
 	done := make(chan error, 1)
 	go func() {
 		done <- service.Run(ctx, spec(), []string{"-nats", "nats://127.0.0.1:1", "-listen", "127.0.0.1:0", "-db",
