@@ -27,7 +27,8 @@ export class Emitter {
    * @param {any} detail
    */
   emit(type, detail) {
-    for (const handler of [...(this.#handlers.get(type) ?? [])]) call(handler, detail);
+    const handlers = this.#handlers.get(type);
+    for (const handler of [...(handlers ?? [])]) if (handlers?.has(handler)) call(handler, detail); // an earlier one may take it away
   }
 }
 

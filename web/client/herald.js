@@ -47,8 +47,8 @@ export class Herald {
   #line;
   #events = new Emitter();
   #following = new Following();
-  /** Names whose subscription was reported since the state is `open`. @type {Set<string>} */
-  #confirmed = new Set();
+  /** Names whose subscription was reported since the state is `open`, with its id. @type {Map<string, string>} */
+  #confirmed = new Map();
   /** Whether what has changed is looked at after this turn. */
   #changing = false;
 
@@ -157,18 +157,19 @@ export class Herald {
   /**
    * State and stream without a race: loads what is there now, and hands over each later message after it. The place in the
    * stream is taken before the load, so nothing falls between; a message that the loaded state has already may follow it.
-   * After a `gap` it is loaded again. While the load runs, messages wait; if it fails it is tried again.
+   * After a `gap` it is loaded again. While the load runs, messages wait; if it fails it is tried again, and they still wait.
    *
    * @template T
    * @param {string} channel a channel or pattern
    * @param {object} handlers
-   * @param {(id: string | undefined) => T | Promise<T>} handlers.load is called with the id that was taken
+   * @param {(id: string | undefined, signal: AbortSignal) => T | Promise<T>} handlers.load is called with the id that was
+   *   taken; the signal is for `fetch`: it aborts a load that no longer counts, after a `gap` or at the end
    * @param {(state: T) => void} [handlers.state] what was loaded, the first time and after each gap
    * @param {(message: import("./types.js").Message) => void} [handlers.message] what came since, after `state`
-   * @returns {() => void} ends it, and the subscription if it began here
+   * @returns {() => void} ends it; the last of a channel ends the subscription, too, if the first began it
    */
   follow(channel, handlers) {
-    return follow(this, this.#events, channel, handlers, this.#confirmed.has(channel));
+    return follow(this, this.#events, channel, handlers, this.#confirmed.get(channel));
   }
 
   /**
@@ -267,7 +268,7 @@ export class Herald {
       this.#following.answered(channel);
       this.#place.keep(conn.ahead); // what overtook others is with them by now
     }
-    this.#confirmed.add(channel);
+    this.#confirmed.set(channel, id);
     this.#events.emit("subscribed", frame);
   }
 

@@ -32,7 +32,7 @@
 /** @typedef {{type: "subscribed", channel: string, resumed: boolean, id: string}} Subscribed */
 /** @typedef {{type: "unsubscribed", channel: string, reason?: string}} Unsubscribed */
 /** @typedef {{type: "authenticated", subject: string, expires: string}} Authenticated */
-/** @typedef {{type: "gap", reason: "expired" | "epoch" | "limit", since: string, id: string, channel?: string}} Gap */
+/** @typedef {{type: "gap", reason: "expired" | "epoch" | "damaged" | "limit", since: string, id: string, channel?: string}} Gap */
 /**
  * @typedef {{code: string, detail: string, channel?: string}} Fault
  * An error frame, or one of the client's own: `bad-frame` (what came is not JSON), `no-token` (the token function

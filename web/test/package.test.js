@@ -68,7 +68,7 @@ suite("the npm package", { timeout }, () => {
       import { connect } from "@herald-push/client";
       const herald = connect("wss://push.example.com/ws", { channels: ["orders.>"], transport: "sse" });
       herald.on("message", (m) => { const channel: string = m.channel; console.log(channel, m.data); });
-      herald.on("gap", (gap) => { const reason: "expired" | "epoch" | "limit" = gap.reason; console.log(reason); });
+      herald.on("gap", (gap) => { const reason: "expired" | "epoch" | "damaged" | "limit" = gap.reason; console.log(reason); });
       // @ts-expect-error there is no such event
       herald.on("massage", () => {});
       // @ts-expect-error there is no such transport

@@ -7,12 +7,12 @@
  * @param {import("./herald.js").Herald} client
  * @param {import("./emitter.js").Emitter} events of the client
  * @param {string} channel
- * @param {{load: (id: string | undefined) => any, state?: (state: any) => void, message?: (message: import("./types.js").Message) => void}} handlers
- * @param {boolean} followed whether the client follows the channel already
+ * @param {{load: (id: string | undefined, signal: AbortSignal) => any, state?: (state: any) => void, message?: (message: import("./types.js").Message) => void}} handlers
+ * @param {string | undefined} confirmed the id of the channel's subscription, if the client follows it already
  * @returns {() => void}
  */
 export declare function follow(client: import("./herald.js").Herald, events: import("./emitter.js").Emitter, channel: string, { load, state, message }: {
-    load: (id: string | undefined) => any;
+    load: (id: string | undefined, signal: AbortSignal) => any;
     state?: (state: any) => void;
     message?: (message: import("./types.js").Message) => void;
-}, followed: boolean): () => void;
+}, confirmed: string | undefined): () => void;
