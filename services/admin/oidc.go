@@ -267,9 +267,16 @@ func nameOf(claims map[string]any, subject string) string {
 }
 
 var oidcPage = template.Must(template.New("").Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Herald console: not logged in</title>
-<link rel="stylesheet" href="../shared/tokens.css"></head>
-<body><main><h1>Not logged in</h1><p role="alert">{{.}}</p><p><a href="../">Back to the console</a></p></main></body></html>
+<html lang="en"><head><meta charset="utf-8"><title>Herald console: not logged in</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="../shared/tokens.css">
+<link rel="stylesheet" href="../shared/controls.css">
+<link rel="stylesheet" href="../admin/admin.css"></head>
+<body><div id="console"><main class="door"><div class="card login">
+<h1><img src="../shared/herald.svg" alt="" width="32" height="32">Not logged in</h1>
+<p role="alert">{{.}}</p>
+<p><a class="button" href="../">Back to the login</a></p>
+</div></main></div></body></html>
 `))
 
 // oidcFailed answers a person, whose browser the provider has sent here.

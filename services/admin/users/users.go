@@ -125,6 +125,9 @@ func CheckName(name string) error {
 	if name == "" || len(name) > maxNameBytes {
 		return invalid("user name: it has %d bytes; want 1 to %d", len(name), maxNameBytes)
 	}
+	if name == "." || name == ".." { // a browser takes them in a URL for steps of the path
+		return invalid("user name %q: want more than dots", name)
+	}
 	for i := 0; i < len(name); i++ {
 		if c := name[i]; c <= ' ' || c > '~' || strings.IndexByte("/\\\"'`<>?#%&", c) >= 0 {
 			return invalid("user name %q: letters, digits and . _ - + @ | : are allowed", name)

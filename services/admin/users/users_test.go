@@ -90,6 +90,17 @@ func TestPasswords(t *testing.T) {
 	}
 }
 
+func TestNames(t *testing.T) {
+	for name, ok := range map[string]bool{
+		"anna": true, "anna@example.com": true, "a.b": true, "...": true,
+		"": false, ".": false, "..": false, "a b": false, "a/b": false, "ü": false, strings.Repeat("a", 65): false,
+	} {
+		if err := CheckName(name); (err == nil) != ok || err != nil && !errors.Is(err, ErrInvalid) {
+			t.Errorf("%q: got %v, want ok %v", name, err, ok)
+		}
+	}
+}
+
 func TestRoles(t *testing.T) {
 	for i, has := range Roles {
 		for j, needed := range Roles {
