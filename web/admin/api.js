@@ -1,4 +1,4 @@
-// Calls to the console's API, and who is signed in.
+// Calls to the console's API, and who is logged in.
 
 import { computed, signal } from "./component.js";
 import { member } from "./exact.js";
@@ -8,10 +8,10 @@ export const home = new URL("../", import.meta.url);
 
 /** @typedef {{user: string, role: "viewer" | "operator" | "admin", csrf: string, expires: string, version: string, single: boolean, instance: string}} Session */
 
-/** Who is signed in; null: nobody; undefined: not known yet. @type {import("./component.js").Signal<Session | null | undefined>} */
+/** Who is logged in; null: nobody; undefined: not known yet. @type {import("./component.js").Signal<Session | null | undefined>} */
 export const session = signal(undefined);
 
-/** Whether somebody was signed in and the session ended: the login stands over the page then. */
+/** Whether somebody was logged in and the session ended: the login stands over the page then. */
 export const ended = signal(false);
 
 /** A 401 about the password in the body, not about the session. */
@@ -19,7 +19,7 @@ const WRONG_PASSWORD = "urn:herald:problem:wrong-password";
 
 const RANKS = { viewer: 1, operator: 2, admin: 3 };
 
-/** Who is signed in, or was until the session ended: what is being written stays on the page meanwhile. */
+/** Who is logged in, or was until the session ended: what is being written stays on the page meanwhile. */
 export const who = computed(() => {
   if (session.value || !ended.value) last = session.value;
   return last;
@@ -37,6 +37,15 @@ export class Fault extends Error {
     super(problem.detail ? `${problem.title}: ${problem.detail}` : problem.title);
     Object.assign(this, problem);
   }
+}
+
+/**
+ * A name as a part of a path. A browser takes "." and ".." for steps, however they are written.
+ * @param {string} name @throws {Fault}
+ */
+export function segment(name) {
+  if (name === "." || name === "..") throw new Fault({ status: 404, title: `Nothing is called “${name}”` });
+  return encodeURIComponent(name);
 }
 
 /** Whether the same question would be refused again: an answer of 4xx, but for those about time. @param {any} err */
@@ -85,7 +94,7 @@ export async function send(method, path, { query, body, text, signal: stop, back
       ended.value = true;
       session.value = null;
     }
-    await signedIn(stop);
+    await loggedIn(stop);
     if (method !== "GET" && session.value?.user !== asked.user) {
       throw new Fault({ title: `You are ${session.value?.user} now`,
         detail: `This was ${asked.user}’s to do, so nothing was sent. Send it again if you want to.` });
@@ -119,8 +128,8 @@ async function problemOf(response, method, path) {
     : { title: `${method} ${path} answered ${response.status}`, detail: response.statusText }), status: response.status });
 }
 
-/** Waits until somebody is signed in. @param {AbortSignal} [stop] */
-function signedIn(stop) {
+/** Waits until somebody is logged in. @param {AbortSignal} [stop] */
+function loggedIn(stop) {
   return new Promise((done, fail) => {
     if (session.value) return done(undefined);
     const unsubscribe = session.subscribe((now) => {
@@ -137,7 +146,7 @@ function signedIn(stop) {
 }
 
 /** @param {string} user @param {string} password */
-export async function signIn(user, password) {
+export async function logIn(user, password) {
   begin(await call("POST", "login", { body: { user, password } }));
 }
 
@@ -147,7 +156,7 @@ export function begin(answer) {
   session.value = answer;
 }
 
-export async function signOut() {
+export async function logOut() {
   await call("POST", "logout");
   ended.value = false;
   session.value = null;

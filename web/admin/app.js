@@ -1,9 +1,9 @@
-// The console: who is signed in, the menu, the bar with the vital figures, and the page that the address names.
+// The console: who is logged in, the menu, the bar with the vital figures, and the page that the address names.
 
-import { call, ended, may, session, signOut, who } from "./api.js";
+import { call, ended, may, session, logOut, who } from "./api.js";
 import { Boundary, component, createRef, effect, html, render, signal } from "./component.js";
 import { confirm } from "./follow.js";
-import { Login, loginOptions } from "./login.js";
+import { Login, loginOptions, returnThere } from "./login.js";
 import { fresh, paused } from "./live.js";
 import * as format from "./format.js";
 import { VitalBar } from "./vital.js";
@@ -116,8 +116,9 @@ const Shell = component((self) => {
 
 /** What of the view can be paused, since when it stands, and in which zone its times are. */
 const Clock = component(() => () => html`<div class="clock">
-  <span class="hint">${paused.value ? html`<b>Paused.</b> Figures of ${format.time(fresh.value, zone.value)}` : ""}</span>
-  <button type="button" aria-pressed=${paused.value ? "true" : "false"}
+  <span class="hint" role="status">${paused.value
+    ? html`<b>Paused.</b> Figures of ${format.time(fresh.value, zone.value)}` : ""}</span>
+  <button type="button" class=${paused.value ? "on" : ""}
     onClick=${() => { paused.value = !paused.value; }}>${paused.value ? "Go on" : "Pause"}</button>
   <button type="button" title="The zone of all times"
     onClick=${() => change({ tz: zone.value === "utc" ? undefined : "utc" })}>${zone.value === "utc" ? "Times: UTC"
@@ -129,7 +130,7 @@ const Account = component(() => {
   return () => html`<div class="account" role="region" aria-label="Account">
     <p><b>${who.value?.user}</b><span class="hint">${who.value?.role}</span></p>
     <p class="hint" title="Name of this host and version of the console">${who.value?.instance} · ${who.value?.version}</p>
-    <button type="button" class="quiet" onClick=${() => signOut().catch((err) => { fault.value = err; })}>Sign out</button>
+    <button type="button" class="quiet" onClick=${() => logOut().catch((err) => { fault.value = err; })}>Log out</button>
     <${Problem} fault=${fault.value} />
   </div>`;
 });
@@ -144,11 +145,12 @@ const App = component(() => () => {
 
 let again;
 
-/** Finds out who is signed in. What stands in the way of the answer passes, so it is asked again until there is one. */
+/** Finds out who is logged in. What stands in the way of the answer passes, so it is asked again until there is one. */
 async function begin() {
   clearTimeout(again);
   try {
     session.value = await call("GET", "session");
+    returnThere();
   } catch (err) {
     if (err.status === 401) {
       await loginOptions();

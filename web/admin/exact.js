@@ -110,11 +110,20 @@ export function member(text, key) {
 }
 
 /**
+ * Marks that turn writing around or take no room, as their escapes: they would show a text as another one. Those that
+ * Arabic, Persian or an emoji needs stay (U+200C to U+200F).
+ *
+ * @param {string} text
+ */
+export const visible = (text) => text.replace(/[\u061c\u200b\u202a-\u202e\u2060-\u2069\ufeff]/g,
+  (mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
+/**
  * One line of a value, for lists: cut after so many characters.
  *
  * @param {string} text JSON, or any text
  */
 export function line(text, characters = 300) {
   const one = text.slice(0, characters * 2).replace(/\s+/g, " ").trim();
-  return one.length > characters || text.length > characters * 2 ? `${one.slice(0, characters)}…` : one;
+  return visible(one.length > characters || text.length > characters * 2 ? `${one.slice(0, characters)}…` : one);
 }

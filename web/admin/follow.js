@@ -1,5 +1,5 @@
 // Confirming a new address: the page was sent here by the one at the old address, with a token in its own. That is told
-// at once, before anybody is signed in, since the session's cookie may not reach another scheme.
+// at once, before anybody is logged in, since the session's cookie may not reach another scheme.
 
 import { call } from "./api.js";
 import { signal } from "./component.js";

@@ -1,5 +1,5 @@
 // What the page asks for again and again, and when it does not: while somebody paused it, while nobody sees the page, and
-// while nobody is signed in. Then the console costs nothing.
+// while nobody is logged in. Then the console costs nothing.
 
 import { aborted, session } from "./api.js";
 import { effect, signal, untracked } from "./component.js";

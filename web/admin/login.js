@@ -1,14 +1,35 @@
-// Signing in: as the whole page, or over the page when the session ended while something was being done.
+// Logging in: as the whole page, or over the page when the session ended while something was being done.
 
-import { call, home, signIn, who } from "./api.js";
+import { begin, call, home, logIn, who } from "./api.js";
 import { component, createRef, html, signal } from "./component.js";
 import { Dialog, Form } from "./view.js";
 
-/** How one may sign in. */
+/** How one may log in. */
 const options = signal({ password: true, oidc: null });
 
 export async function loginOptions() {
   options.value = await call("GET", "login").catch(() => options.value);
+}
+
+/** Where somebody was who went to the provider: the way back leads to the console, and no further. */
+const LEFT = "herald-place";
+
+/** Goes there, in a session that has just begun. */
+export function returnThere() {
+  const hash = sessionStorage.getItem(LEFT);
+  sessionStorage.removeItem(LEFT);
+  if (hash && location.hash === "") location.replace(hash);
+}
+
+/** A login in another tab is one here, too: it is looked for while the window over the page is open. */
+function watchSession(self) {
+  const look = () => call("GET", "session", { background: true }).then(begin, () => {});
+  const timer = setInterval(() => { if (!document.hidden) look(); }, 3000);
+  addEventListener("focus", look);
+  self.cleanup(() => {
+    clearInterval(timer);
+    removeEventListener("focus", look);
+  });
 }
 
 /** @type {any} {{over?: boolean}} */
@@ -16,13 +37,16 @@ export const Login = component((self, { over }) => {
   const user = createRef();
   const password = createRef();
   self.mounted(() => (user.current?.value ? password.current : user.current)?.focus());
-  if (over) loginOptions();
+  if (over) {
+    loginOptions();
+    watchSession(self);
+  }
   const form = () => {
     const { oidc } = options.value;
     return html`
-      ${options.value.password && html`<${Form} action="Sign in" label="Sign in" run=${async () => {
+      ${options.value.password && html`<${Form} action="Log in" label="Log in" run=${async () => {
         try {
-          await signIn(user.current.value.trim(), password.current.value);
+          await logIn(user.current.value.trim(), password.current.value);
         } catch (err) {
           password.current.value = "";
           password.current.focus();
@@ -35,11 +59,13 @@ export const Login = component((self, { over }) => {
         <div class="field"><label for="password">Password</label>
           <input id="password" ref=${password} type="password" autocomplete="current-password" required /></div>
       </${Form}>`}
-      ${oidc && html`<p class="actions"><a class="button" href=${new URL(oidc.url, home).href}>Sign in with ${oidc.name}</a>
-        </p>`}`;
+      ${oidc && html`<div class="provider">
+        <a class="button" href=${new URL(oidc.url, home).href} target=${over ? "_blank" : undefined}
+          onClick=${() => { if (!over) sessionStorage.setItem(LEFT, location.hash); }}>Log in with ${oidc.name}</a>
+        ${over && html`<p class="hint">Opens another tab. Come back to this one then.</p>`}</div>`}`;
   };
   return () => (over
-    ? html`<${Dialog} title="Sign in again" stay>
+    ? html`<${Dialog} title="Log in again" stay>
         <p class="hint">Your session has ended. What you were doing is still here, behind this window.</p>
         ${form()}
       </${Dialog}>`

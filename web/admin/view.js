@@ -4,7 +4,7 @@ import { component, computed, createRef, Fragment, html, signal } from "./compon
 import { aborted, refused } from "./api.js";
 import { paused } from "./live.js";
 import * as format from "./format.js";
-import { parse } from "./exact.js";
+import { parse, visible } from "./exact.js";
 import * as places from "./place.js";
 
 /** Where the page is. */
@@ -18,10 +18,13 @@ export const zone = computed(() => (place.value.query.tz === "utc" ? "utc" : "lo
 export const link = (page, query = {}, rest = "") =>
   places.write(page, { tz: zone.value === "utc" ? "utc" : undefined, ...query }, rest);
 
-/** Changes the query of this place. Another filter is no step back in the browser's history. */
-export function change(patch) {
+/**
+ * Changes the query of this place. Another filter is no step in the browser's history.
+ * @param {Record<string, any>} patch @param {boolean} [step] this is one: the browser's Back undoes it
+ */
+export function change(patch, step = false) {
   const { page, query, rest } = place.value;
-  history.replaceState(null, "", places.write(page, { ...query, ...patch }, rest));
+  history[step ? "pushState" : "replaceState"](null, "", places.write(page, { ...query, ...patch }, rest));
   place.value = places.read(location.hash);
 }
 
@@ -80,31 +83,38 @@ export const Waiting = component(() => ({ of, children }) => (refused(of.fault.v
 
 /** A button that copies. @param {{text: string | (() => string), label?: string, what?: string}} props */
 export const Copy = component((self) => {
-  const done = signal(false);
+  const state = signal("");
   let timer;
   self.cleanup(() => clearTimeout(timer));
   return ({ text, label = "Copy", what = "" }) => html`<button type="button" class="quiet" onClick=${async () => {
-    await write(typeof text === "function" ? text() : text);
-    done.value = true;
+    const copied = await write(typeof text === "function" ? text() : text);
+    state.value = copied ? "Copied" : "Not copied: select it";
     // While a window is open, what stands behind it is not read out: the word in the button is.
-    if (!document.querySelector("dialog[open]")) tell(what ? `Copied ${what}.` : "Copied.");
+    if (copied && !document.querySelector("dialog[open]")) tell(what ? `Copied ${what}.` : "Copied.");
     clearTimeout(timer);
-    timer = setTimeout(() => { done.value = false; }, 2000);
-  }}><span aria-live="polite">${done.value ? "Copied" : label}</span></button>`;
+    timer = setTimeout(() => { state.value = ""; }, copied ? 2000 : 8000);
+  }}><span aria-live="polite">${state.value || label}</span></button>`;
 });
 
-/** The clipboard of a page that is not secure can only be reached through a selection. */
+/**
+ * The clipboard of a page that is not secure can only be reached through a selection.
+ * @returns {Promise<boolean>} whether the text is there
+ */
 async function write(text) {
   try {
     await navigator.clipboard.writeText(text);
+    return true;
   } catch {
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement);
     const area = document.createElement("textarea");
     area.value = text;
     area.className = "visually-hidden";
     (document.querySelector("dialog[open]") ?? document.body).append(area);
     area.select();
-    document.execCommand("copy");
+    const done = document.execCommand("copy");
     area.remove();
+    focused?.focus();
+    return done;
   }
 }
 
@@ -215,17 +225,29 @@ export const Field = ({ label, help, id, children }) => html`<div class="field">
 export const Filter = component((self, { name }) => {
   let timer;
   self.cleanup(() => clearTimeout(timer));
+  /** What stands in the field: it may end with a space, which the address has not. */
+  let typed = "";
+  let pending = false;
   const set = (value, wait) => {
+    typed = value;
+    pending = true;
     clearTimeout(timer);
-    timer = setTimeout(() => change({ [name]: value.trim(), cursor: undefined }), wait);
-  }
+    timer = setTimeout(() => {
+      pending = false;
+      change({ [name]: value.trim(), cursor: undefined });
+    }, wait);
+  };
+  const shown = () => {
+    const { [name]: now = "" } = place.value.query;
+    return pending || typed.trim() === now ? typed : now;
+  };
   return ({ label, placeholder, choices, type = "search", wide }) =>
     html`<label class=${`filter ${wide ? "wide" : ""}`}><span>${label}</span>
     ${choices
       ? html`<select value=${place.value.query[name] ?? ""} onChange=${(event) => set(event.target.value, 0)}>
           ${choices.map(([value, text]) =>
             html`<option value=${value} selected=${(place.value.query[name] ?? "") === value}>${text}</option>`)}</select>`
-      : html`<input type=${type} value=${place.value.query[name] ?? ""} placeholder=${placeholder} autocomplete="off"
+      : html`<input type=${type} value=${shown()} placeholder=${placeholder} autocomplete="off"
         autocapitalize="none" spellcheck="false"
           onInput=${(event) => set(event.target.value, 300)} />`}
   </label>`;
@@ -273,6 +295,17 @@ export const List = component(() => {
   </table></div>`;
 });
 
+/** Names for the rows of one list, of which two may have the same: the later one is the one that is lower. */
+export function unique(name) {
+  const seen = new Map();
+  return (row) => {
+    const id = name(row);
+    const n = seen.get(id) ?? 0;
+    seen.set(id, n + 1);
+    return n === 0 ? id : `${id} ${n}`;
+  };
+}
+
 const classes = ({ number, at, code, grow, narrow }) =>
   [number && "number", at, code && "code", grow && "grow", narrow && "narrow"].filter(Boolean).join(" ");
 const sorted = (sort, name) => (sort === name ? "ascending" : sort === `-${name}` ? "descending" : "none");
@@ -286,31 +319,38 @@ export const Facts = ({ of }) =>
   html`<dl class="facts">${of.filter(([, value]) => value !== undefined && value !== null && value !== "")
   .map(([name, value, long]) => html`<div class=${long ? "long" : ""}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 
-/** From page to page: the cursors of those before are kept while the filters stay. */
+/** From page to page, each a step in the browser's history. */
 export const Pages = component(() => {
-  /** @type {string[]} */
-  let before = [];
+  /** The cursor of the page before, by that of a page; "" is the first one's. @type {Map<string, string>} */
+  const before = new Map();
   return ({ next, shown, matched, total, what }) => {
     const cursor = place.value.query.cursor;
-    if (!cursor) before = [];
     const sum = matched === undefined ? "" : matched === total ? ` of ${format.number(total)}`
       : ` of ${format.number(matched)} that match, ${format.number(total)} in all`;
     if (shown === 0 && !cursor) return "";
     return html`<nav class="pages" aria-label="Pages">
       <span class="count">${format.number(shown)}${sum} ${what ?? ""}</span>
       ${cursor && html`<button type="button"
-        onClick=${() => change({ cursor: before.pop() ?? "" })}>${before.length > 0 ? "Page before"
-        : "First page"}</button>`}
+        onClick=${() => turn(before.get(cursor))}>${before.has(cursor) ? "Page before" : "First page"}</button>`}
       ${next && html`<button type="button" onClick=${() => {
-        before.push(cursor ?? "");
-        change({ cursor: next });
+        before.set(next, cursor ?? "");
+        turn(next);
       }}>Next page</button>`}
     </nav>`;
   }
 });
 
-/** How many children of one object or array are shown at first, and how deep the tree is open. */
+/** Shows another page of a list, from its first row. @param {string | undefined} cursor */
+function turn(cursor) {
+  change({ cursor }, true);
+  scrollTo(0, 0);
+}
+
+/** How many children of one object or array are shown at first; those of a longer one are closed. */
 const CHILDREN = 100;
+/** How many more of them, and characters of one text, come at once. */
+const MORE = 500;
+const CHARACTERS = 5000;
 
 /** JSON as a tree that opens and closes; numbers as they stand in the text. @type {any} {{text: string, deep?: number}} */
 export const Json = component(() => {
@@ -325,17 +365,26 @@ export const Json = component(() => {
         node = undefined; // plain text, as the log has strings
       }
     }
-    if (!node) return html`<pre class="data">${text}</pre>`;
+    if (!node) return html`<pre class="data"><${Long} text=${text} /></pre>`;
     return html`<div class="json code"><${Value} node=${node} deep=${props.deep ?? 2} /></div>`;
   }
+});
+
+/** A text whose end is shown when asked for: a browser takes seconds to break a megabyte into lines. */
+const Long = component(() => {
+  const all = signal(false);
+  return ({ text }) => (all.value || text.length <= CHARACTERS ? text : html`${text.slice(0, CHARACTERS)}…
+    <button type="button" class="quiet" onClick=${() => { all.value = true; }}>${format.number(text.length
+    - CHARACTERS)} more characters</button>`);
 });
 
 const Value = component((self, { deep }) => {
   const open = signal(deep > 0);
   const most = signal(CHILDREN);
   return ({ node, name, deep: left }) => {
-    const label = name === undefined ? "" : html`<span class="key">${name}</span>: `;
-    if (node.type === "string") return html`<div>${label}<span class="string">${JSON.stringify(node.text)}</span></div>`;
+    const label = name === undefined ? "" : html`<span class="key">${visible(name)}</span>: `;
+    if (node.type === "string") return html`<div>${label}<span class="string">
+      <${Long} text=${visible(JSON.stringify(node.text))} /></span></div>`;
     if (node.type === "number"
       || node.type === "word") return html`<div>${label}<span class=${node.type}>${node.text}</span></div>`;
     const list = node.type === "array";
@@ -352,10 +401,10 @@ const Value = component((self, { deep }) => {
       ${open.value && html`<div
         class="children">${children.slice(0,
         most.value).map(({ key, value }) =>
-        html`<${Value} node=${value} name=${list ? undefined : key} deep=${left - 1} />`)}
+        html`<${Value} node=${value} name=${list ? undefined : key} deep=${children.length > CHILDREN ? 0 : left - 1} />`)}
         ${children.length > most.value
           && html`<button type="button" class="quiet"
-          onClick=${() => { most.value += 1000; }}>${format.number(children.length - most.value)} more</button>`}
+          onClick=${() => { most.value += MORE; }}>${format.number(children.length - most.value)} more</button>`}
       </div><div>${ends[1]}</div>`}
     </div>`;
   }

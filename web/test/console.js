@@ -1,4 +1,4 @@
-// The console in a real browser, for tests and for pictures: signing in, walking through its pages.
+// The console in a real browser, for tests and for pictures: logging in, walking through its pages.
 
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
@@ -37,16 +37,16 @@ export async function door(t, origin, options = {}) {
 }
 
 /** Types name and password into the login, which is the page or a window over it. */
-export async function signIn(page, user, password) {
+export async function logIn(page, user, password) {
   await page.getByLabel("Name").fill(user);
   await page.getByLabel("Password", { exact: true }).fill(password);
-  await page.getByRole("button", { name: "Sign in", exact: true }).click();
+  await page.getByRole("button", { name: "Log in", exact: true }).click();
 }
 
-/** A page of somebody who is signed in. */
+/** A page of somebody who is logged in. */
 export async function console_(t, server, { user = "admin", password, ...options } = {}) {
   const opened = await door(t, server.origin, options);
-  await signIn(opened.page, user, password ?? await server.password());
+  await logIn(opened.page, user, password ?? await server.password());
   await heading(opened.page, "Overview");
   return opened;
 }
@@ -73,6 +73,16 @@ export async function details(page, text) {
   const opener = rows(page, text).first().locator(".opener button");
   if (await opener.getAttribute("aria-expanded") !== "true") await opener.click();
   return page.locator("main tr.details");
+}
+
+/**
+ * The session ends. What the page asks by itself would meet that first, and put the login over what is to be clicked: so
+ * it is paused before.
+ */
+export async function endSession(page) {
+  await page.getByRole("button", { name: "Pause" }).click();
+  await page.getByText("Paused.").waitFor();
+  await page.context().clearCookies();
 }
 
 export const dialog = (page) => page.getByRole("dialog");

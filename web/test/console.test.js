@@ -5,7 +5,7 @@ import { execFileSync } from "node:child_process";
 import { suite, test } from "node:test";
 import { body } from "../admin/compose.js";
 import { follow, publish, quote } from "../admin/curl.js";
-import { line, member, parse } from "../admin/exact.js";
+import { line, member, parse, visible } from "../admin/exact.js";
 import * as format from "../admin/format.js";
 import { read, resort, write } from "../admin/place.js";
 import { clockSteps, labels, lone, steps } from "../admin/plot.js";
@@ -60,6 +60,14 @@ suite("JSON as it stands in the text", () => {
     assert.equal(line(' {"a":\n  1}\t'), '{"a": 1}');
     assert.equal(line("abcdef", 3), "abc…");
     assert.equal(line("x".repeat(1_000_000), 10), "xxxxxxxxxx…");
+  });
+});
+
+suite("marks that cannot be seen", () => {
+  test("are written as escapes, but for those that a script needs", () => {
+    assert.equal(visible("a\u202etxt.exe\u2069\ufeff\u200b"), "a\\u202etxt.exe\\u2069\\ufeff\\u200b");
+    for (const text of ["مرحبا", "می\u200cخواهم", "👩\u200d👩\u200d👧", "שלום\u200f!"]) assert.equal(visible(text), text);
+    assert.equal(line("\u202ex"), "\\u202ex");
   });
 });
 

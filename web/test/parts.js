@@ -14,7 +14,7 @@ const BIN = dirname(resolve(process.env.HERALD_BIN));
 
 /**
  * @param {Record<string, string>} settings variables of the environment of every service
- * @returns {Promise<{origin: string, ingests: string[], gateways: string[], password: string, nats: string}>}
+ * @returns {Promise<{origin: string, ingests: string[], gateways: string[], password: string, nats: string, pids: {gateway: number[]}}>}
  */
 export async function parts(t, settings = {}) {
   const folder = mkdtempSync(join(tmpdir(), "herald-parts-"));
@@ -46,7 +46,7 @@ export async function parts(t, settings = {}) {
       assert.equal(one.child.exitCode, null, `${name} ended by itself:\n${one.output}`);
       return fetch(`${origin}/readyz`).then(({ ok }) => ok, () => false);
     });
-    return { origin, said: (pattern) => until(() => one.output.match(pattern)?.[1]) };
+    return { origin, pid: one.child.pid, said: (pattern) => until(() => one.output.match(pattern)?.[1]) };
   }
 
   const port = await freePort();
@@ -67,5 +67,6 @@ export async function parts(t, settings = {}) {
     gateways: gateways.map(({ origin }) => origin),
     password: await admin.said(/password: (\S+)/),
     nats,
+    pids: { gateway: gateways.map(({ pid }) => pid) },
   };
 }

@@ -1,4 +1,4 @@
-import { call, get } from "../api.js";
+import { call, get, segment } from "../api.js";
 import { component, html, signal } from "../component.js";
 import { Grace } from "../grace.js";
 import { poll } from "../live.js";
@@ -23,13 +23,13 @@ export const Page = component((self) => {
   const rotate = async (data) => {
     const { row } = doing.value;
     const grace = Number(data.get("grace"));
-    const answer = await call("POST", `apps/${encodeURIComponent(row.id)}/rotate`, { body: { grace_seconds: grace } });
+    const answer = await call("POST", `apps/${segment(row.id)}/rotate`, { body: { grace_seconds: grace } });
     secret.value = { title: `New key and secret of “${row.name}”`, secret: answer.secret, app: answer.app,
       key: answer.key };
     list.refresh();
   };
   const revoke = async () => {
-    await call("DELETE", `apps/${encodeURIComponent(doing.value.row.id)}`);
+    await call("DELETE", `apps/${segment(doing.value.row.id)}`);
     tell(`The app ${doing.value.row.name} is gone; its clients are refused.`);
     list.refresh();
   };

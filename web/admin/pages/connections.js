@@ -1,4 +1,4 @@
-import { call, get, home, may, who } from "../api.js";
+import { call, get, home, may, segment, who } from "../api.js";
 import { component, html, signal } from "../component.js";
 import { follow } from "../curl.js";
 import * as format from "../format.js";
@@ -107,7 +107,7 @@ function Kick({ of, onClose }) {
   const run = async (form) => {
     const body = { code: Number(form.get("code")), reason: form.get("reason") || undefined };
     const { kicked } = row
-      ? await call("POST", `connections/${encodeURIComponent(row.gateway)}/${encodeURIComponent(row.id)}/kick`, { body })
+      ? await call("POST", `connections/${segment(row.gateway)}/${segment(row.id)}/kick`, { body })
       : await call("POST", "kick", { body: { ...body, [by]: value } });
     tell(`${format.count(kicked, "connection was", "connections were")} closed.`);
   };

@@ -1,4 +1,4 @@
-import { call, Fault, get } from "../api.js";
+import { call, Fault, get, segment } from "../api.js";
 import { component, html, signal } from "../component.js";
 import * as format from "../format.js";
 import { Grace } from "../grace.js";
@@ -33,7 +33,7 @@ export const Page = component((self) => {
   };
   const rotate = async (data) => {
     const { row } = doing.value;
-    const answer = await call("POST", `keys/${encodeURIComponent(row.id)}/rotate`,
+    const answer = await call("POST", `keys/${segment(row.id)}/rotate`,
       { body: { grace_seconds: Number(data.get("grace")) } });
     secret.value = { title: `The new key “${row.name}”`, secret: answer.secret,
       more: answer.warning ?? (data.get("grace") === "0" ? "The old one works no longer."
@@ -41,7 +41,7 @@ export const Page = component((self) => {
     list.refresh();
   };
   const revoke = async () => {
-    await call("DELETE", `keys/${encodeURIComponent(doing.value.row.id)}`);
+    await call("DELETE", `keys/${segment(doing.value.row.id)}`);
     tell(`The key ${doing.value.row.name} opens nothing any more.`);
     list.refresh();
   };

@@ -1,14 +1,14 @@
-import { call } from "../api.js";
+import { call, segment } from "../api.js";
 import { component, html, signal } from "../component.js";
 import * as format from "../format.js";
 import { poll } from "../live.js";
 import { Empty, Facts, Json, link, place, Time, Waiting } from "../view.js";
 
 export const Page = component((self) => {
-  const path = poll((stop) => {
+  const path = poll(async (stop) => {
     const id = place.value.rest;
-    if (id === "") return Promise.resolve(undefined);
-    return call("GET", `messages/${encodeURIComponent(id)}`, { signal: stop, exact: "data", background: true });
+    if (id === "") return undefined;
+    return call("GET", `messages/${segment(id)}`, { signal: stop, exact: "data", background: true });
   }, 4);
   self.cleanup(path.stop);
   const typed = signal(undefined);

@@ -4,7 +4,7 @@ import { component, html } from "../component.js";
 import * as format from "../format.js";
 import { poll } from "../live.js";
 import { change, Facts, link, place, Silent, Tag, Time, Waiting } from "../view.js";
-import { overview } from "../vital.js";
+import { gateways, overview } from "../vital.js";
 
 const WINDOWS = [["120", "2 min"], ["300", "5 min"], ["", "10 min"]];
 
@@ -80,7 +80,7 @@ const Now = component(() => ({ of }) => {
         ["Newest", stream?.last_id && html`<a class="code" href=${link("message", {}, stream.last_id)}>${stream.last_id}</a>`],
         ["Kept for", stream?.max_age_seconds > 0 ? format.duration(stream.max_age_seconds) : undefined],
         ["Protocols", protocols.length > 0 ? protocols.map(([name, n]) => `${format.number(n)} ${format.protocol(name)}`).join(", ")
-          : "no connections"],
+          : gateways(of) === "none" ? "not known" : "no connections"],
       ]} />
     </section>
   </div>`;

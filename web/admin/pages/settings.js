@@ -1,4 +1,4 @@
-import { call, get } from "../api.js";
+import { call, get, segment } from "../api.js";
 import { component, html, signal } from "../component.js";
 import { sentence } from "../format.js";
 import { poll } from "../live.js";
@@ -24,10 +24,10 @@ export const Page = component((self) => {
   const save = async (setting, form) => {
     const value = String(new FormData(form).get("value") ?? "");
     done(setting.name, setting.value,
-      await call("PUT", `settings/${encodeURIComponent(setting.name)}`, { body: { value } }));
+      await call("PUT", `settings/${segment(setting.name)}`, { body: { value } }));
   };
   const reset = async (setting) =>
-    done(setting.name, setting.value, await call("DELETE", `settings/${encodeURIComponent(setting.name)}`));
+    done(setting.name, setting.value, await call("DELETE", `settings/${segment(setting.name)}`));
 
   return () => {
     const all = list.data.value?.settings ?? [];

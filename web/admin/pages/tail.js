@@ -1,5 +1,5 @@
 import { aborted, refused, session } from "../api.js";
-import { component, html, signal } from "../component.js";
+import { component, createRef, html, signal } from "../component.js";
 import { line, member } from "../exact.js";
 import * as format from "../format.js";
 import { paused, visible } from "../live.js";
@@ -19,8 +19,11 @@ export const Page = component((self) => {
   const dropped = signal(0);
   const away = signal(false); // NATS, from the console
   const open = signal("");
+  const list = createRef();
   /** What came since the last frame: the page is drawn once a frame, however many come. @type {any[]} */
   let waiting = [];
+  /** How many of them wait for somebody to have read the message that is open. */
+  const held = signal(0);
   let frame;
   let stop;
   let retry;
@@ -28,15 +31,26 @@ export const Page = component((self) => {
 
   const show = () => {
     frame = undefined;
+    // A message that is read, or that the keyboard has come to, would be pushed down and away.
+    if (open.value !== "" || list.current?.querySelector(":focus-visible")) {
+      held.value = waiting.length;
+      return;
+    }
+    held.value = 0;
     rows.value = [...waiting.reverse(), ...rows.value].slice(0, KEPT);
     waiting = [];
+  };
+  const release = () => {
+    open.value = "";
+    document.getElementById("live")?.focus();
+    show();
   };
 
   const hear = (event, text) => {
     if (event === "state") {
       away.value = JSON.parse(text).connected === false;
     } else if (event === "dropped") {
-      dropped.value = JSON.parse(text).total;
+      dropped.value += JSON.parse(text).count;
     } else if (event === "message") {
       waiting.push({ ...JSON.parse(text), data: member(text, "data") ?? "", n: ++count });
       if (waiting.length > KEPT) waiting.shift();
@@ -44,8 +58,20 @@ export const Page = component((self) => {
     }
   };
 
+  const clear = () => {
+    rows.value = [];
+    waiting = [];
+    open.value = "";
+    held.value = 0;
+    dropped.value = 0;
+  };
+
+  let filters;
   self.follow(() => {
     const { channel, sender, event, text } = place.value.query;
+    const wanted = JSON.stringify([channel, sender, event, text]);
+    if (filters !== wanted) clear();
+    filters = wanted;
     clearTimeout(retry);
     stop?.abort();
     if (!session.value || paused.value || !visible.value) {
@@ -87,15 +113,16 @@ export const Page = component((self) => {
           <${Filter} name="text" label="Text" />
         </${Filters}>
         <div class="heading tailing" data-state=${LAMPS[state.value]}>
-          <h2 id="live"><span class="lamp" aria-hidden="true"></span> <span role="status">${WORDS[state.value]}</span></h2>
+          <h2 id="live" tabindex="-1"><span class="lamp" aria-hidden="true"></span>
+            ${" "}<span role="status">${WORDS[state.value]}</span></h2>
           <span class="count">${rows.value.length > 0
             && `${format.count(rows.value.length, "message")} shown`}${dropped.value > 0 && html`
             <span class="warn">; ${format.number(dropped.value)} more came than a page can show, and were left out</span>`}</span>
-          ${rows.value.length > 0 && html`<button type="button" class="quiet" onClick=${() => {
-            rows.value = [];
-            dropped.value = 0;
-          }}>Clear</button>`}
+          <span>${held.value > 0 && html`<button type="button" class="quiet" onClick=${release}>
+            Show ${held.value === KEPT ? `the newest ${KEPT}` : `${format.number(held.value)} newer`}</button>`}
+          ${rows.value.length > 0 && html`<button type="button" class="quiet" onClick=${clear}>Clear</button>`}</span>
         </div>
+        <p class="visually-hidden" role="status">${held.value > 0 ? "New messages wait while you read this one." : ""}</p>
         ${state.value === "paused"
           && html`<p class="hint">What is published meanwhile is in <a
           href=${link("log", { channel: place.value.query.channel })}>the log</a>.</p>`}
@@ -107,18 +134,21 @@ export const Page = component((self) => {
             title="No message yet.">${NAMES.some((name) => place.value.query[name])
             ? "None that matches was published since this page opened."
             : "None was published since this page opened. Publish one with the form."}</${Empty}>`
-          : html`<ol class="tail" aria-label="Messages, newest first">${rows.value.map((row) =>
-            html`<${Row} key=${row.n} row=${row} open=${open} />`)}</ol>`}
+          : html`<ol class="tail" ref=${list} aria-label="Messages, newest first"
+            onFocusOut=${() => { frame ??= requestAnimationFrame(show); }}>${rows.value.map((row) => html`<${Row} key=${row.n} row=${row} open=${open} toggled=${show} />`)}</ol>`}
       </section>
       <section class="card" aria-labelledby="publish-title"><h2 id="publish-title">Publish</h2><${Publish} /></section>
     </div>`;
 });
 
-const Row = component(() => ({ row, open }) => {
+const Row = component(() => ({ row, open, toggled }) => {
   const shown = open.value === row.n;
   return html`<li class=${shown ? "shown" : ""}>
     <button type="button" class="row" aria-expanded=${shown ? "true" : "false"}
-      onClick=${() => { open.value = shown ? "" : row.n; }}>
+      onClick=${() => {
+        open.value = shown ? "" : row.n;
+        toggled();
+      }}>
       <span class="fold" aria-hidden="true"></span>
       <${Time} at=${row.time} /><span class="code channel">${row.channel}</span>
       ${row.event && row.event !== "message" && html`<span class="tag">${row.event}</span>`}

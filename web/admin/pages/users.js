@@ -1,4 +1,4 @@
-import { begin, call, get, may, who } from "../api.js";
+import { begin, call, get, may, segment, who } from "../api.js";
 import { component, html, signal } from "../component.js";
 import { poll } from "../live.js";
 import { Confirm, Dialog, Facts, Field, Form, List, Secret, Tag, tell, Time, Waiting } from "../view.js";
@@ -16,7 +16,7 @@ const Users = component((self) => {
   const doing = signal(undefined);
   const secret = signal(undefined);
   const close = () => { doing.value = undefined; };
-  const path = (row) => `users/${encodeURIComponent(row.name)}`;
+  const path = (row) => `users/${segment(row.name)}`;
 
   const add = async (form) => {
     const data = new FormData(form);
@@ -40,7 +40,7 @@ const Users = component((self) => {
   };
   const remove = async () => {
     await call("DELETE", path(doing.value.row));
-    tell(`${doing.value.row.name} may not sign in any more.`);
+    tell(`${doing.value.row.name} may not log in any more.`);
     list.refresh();
   };
 
@@ -48,14 +48,14 @@ const Users = component((self) => {
     { title: "Name", name: (row) => `user ${row.name}`, grow: true,
       cell: (row) => html`<b>${row.name}</b> ${row.name === who.value?.user && html`<${Tag}>you</${Tag}>`}` },
     { title: "Role", cell: (row) => row.role },
-    { title: "Signs in by", at: "wide", cell: (row) => row.via },
+    { title: "Logs in by", at: "wide", cell: (row) => row.via },
     { title: "Made", at: "desk", cell: (row) => html`<${Time} at=${row.created} />` },
-    { title: "Last signed in", at: "wide",
+    { title: "Last login", at: "wide",
       cell: (row) => (row.last_login ? html`<${Time} at=${row.last_login} />` : html`<span class="none">not yet</span>`) },
   ];
   const detail = (row) => html`<${Facts}
-    of=${[["Signs in by", row.via], ["Made", row.created && html`<${Time} at=${row.created} form="full" />`],
-    ["Last signed in", row.last_login && html`<${Time} at=${row.last_login} form="full" />`]]} />
+    of=${[["Logs in by", row.via], ["Made", row.created && html`<${Time} at=${row.created} form="full" />`],
+    ["Last login", row.last_login && html`<${Time} at=${row.last_login} form="full" />`]]} />
     <div class="actions"><button type="button"
       onClick=${() => { doing.value = { what: "role", row }; }}>Change role…</button>
       ${row.via !== "oidc" && html`<button type="button"
@@ -86,9 +86,9 @@ const Users = component((self) => {
       ${what === "role" && html`<${Confirm} title=${`Role of ${row.name}`} action="Change" danger=${false} run=${role}
         onClose=${close}>${roles(row.role)}</${Confirm}>`}
       ${what === "reset" && html`<${Confirm} title=${`New password for ${row.name}`} action="Make it" run=${reset}
-        onClose=${close}><p>The old one stops working, and ${row.name} is signed out everywhere.</p></${Confirm}>`}
+        onClose=${close}><p>The old one stops working, and ${row.name} is logged out everywhere.</p></${Confirm}>`}
       ${what === "remove" && html`<${Confirm} title=${`Remove ${row.name}`} action="Remove" run=${remove} onClose=${close}>
-        <p>${row.name} is signed out everywhere, and may not sign in any more.</p></${Confirm}>`}
+        <p>${row.name} is logged out everywhere, and may not log in any more.</p></${Confirm}>`}
       ${secret.value && html`<${Secret} title=${secret.value.title} secret=${secret.value.secret}
         onClose=${() => { secret.value = undefined; }}><p>Give it to them; they can change it here.</p></${Secret}>`}
     </section>`;
@@ -99,7 +99,7 @@ const Password = component(() => {
   const change = async (form) => {
     const data = new FormData(form);
     // Every session of the user ends; the answer is a new one for this page.
-    begin(await call("PUT", `users/${encodeURIComponent(who.value.user)}`,
+    begin(await call("PUT", `users/${segment(who.value.user)}`,
       { body: { password: { old: data.get("old"), new: data.get("new") } } }));
     form.reset();
     tell("Your password is changed.");

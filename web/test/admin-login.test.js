@@ -1,0 +1,81 @@
+// Logging in to the console by OpenID Connect, and sessions that end, in a real browser.
+//
+//     HERALD_BIN=/path/to/herald node --test web/test/admin-login.test.js
+
+import assert from "node:assert/strict";
+import { suite, test } from "node:test";
+import { at, console_, dialog, endSession, findings, go, heading, logIn, rows } from "./console.js";
+import { browser, herald, until } from "./herald.js";
+import { identity } from "./identity.js";
+
+suite("logging in to the console", { timeout: 600_000 }, () => {
+  test("by OpenID Connect: back to the same place, refused without a role, again in the middle of a message", { timeout: 300_000 }, async (t) => {
+    const provider = await identity(t, { olga: ["ops"], mallory: ["guests"] });
+    const server = await herald(t, { settings: { ...provider, HERALD_OIDC_ROLES: "herald-admins=admin,ops=operator" } });
+    const context = await (await browser()).newContext({ viewport: { width: 1280, height: 800 } });
+    t.after(() => context.close());
+    const page = await context.newPage();
+    page.setDefaultTimeout(60_000);
+    const account = page.getByRole("region", { name: "Account" });
+
+    await page.goto(`${server.origin}/admin/#/connections?protocol=sse&tz=utc`);
+    await page.getByRole("link", { name: "Log in with Example" }).click();
+    await page.getByRole("heading", { name: "Who are you?" }).waitFor();
+    await page.getByRole("link", { name: "mallory" }).click();
+    await page.getByRole("alert").filter({ hasText: "your account has none of the roles that may log in here" }).waitFor();
+    assert.deepEqual(await findings(page), []);
+    assert.ok(await page.locator(".login").evaluate((card) => card.getBoundingClientRect().left > 100), "the refusal looks like the login");
+    await page.getByRole("link", { name: "Back to the login" }).click();
+    await page.getByLabel("Password", { exact: true }).waitFor();
+
+    await page.goto(`${server.origin}/admin/#/connections?protocol=sse&tz=utc`);
+    await page.getByRole("link", { name: "Log in with Example" }).click();
+    await page.getByRole("link", { name: "olga" }).click();
+    await heading(page, "Connections");
+    assert.equal(await page.getByLabel("Protocol").inputValue(), "sse", "the filters of the link are there");
+    await page.getByRole("button", { name: "Times: UTC" }).waitFor();
+    assert.match(await account.textContent(), /olga.*operator/s);
+    assert.equal(await page.getByRole("navigation", { name: "Console" }).getByRole("link", { name: "API keys" }).count(), 0);
+
+    await go(page, "Tail and publish");
+    await page.getByLabel("Data").fill("a text that must not be lost");
+    await endSession(page);
+    await page.getByRole("button", { name: "Publish", exact: true }).click();
+    const link = dialog(page).getByRole("link", { name: "Log in with Example" });
+    await link.waitFor();
+    const [tab] = await Promise.all([context.waitForEvent("page", { timeout: 60_000 }), link.click()]);
+    await tab.getByRole("link", { name: "olga" }).click();
+    await heading(tab, "Overview");
+    await tab.close();
+    await page.getByText(/^Stored as/).waitFor(); // the message that was begun goes out, in the new session
+    assert.equal(await page.getByLabel("Data").inputValue(), "a text that must not be lost");
+    assert.equal(await dialog(page).count(), 0);
+
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.getByRole("link", { name: "Log in with Example" }).waitFor();
+    await page.reload();
+    await page.getByRole("link", { name: "Log in with Example" }).waitFor();
+    await logIn(page, "admin", await server.password()); // the password goes on working beside it
+    await at(page, "#/audit?user=olga", "Audit");
+    await until(async () => /logout/.test((await page.locator("main tbody").allTextContents()).join()));
+  });
+
+  test("a session that ends while a key is being made leaves the window and what is in it", { timeout: 300_000 }, async (t) => {
+    const server = await herald(t);
+    const { page, complaints } = await console_(t, server);
+    await go(page, "API keys");
+    await rows(page, "default").waitFor();
+    await endSession(page);
+    await page.getByRole("button", { name: "New key…" }).click();
+    assert.equal(await dialog(page).getByLabel("Name").evaluate((input) => input === document.activeElement), true, "one can type at once");
+    await dialog(page).getByLabel("Name").fill("shop");
+    await dialog(page).getByLabel("Channels").fill("orders.>");
+    await dialog(page).getByRole("button", { name: "Make the key" }).click();
+    const again = page.getByRole("dialog", { name: "Log in again" });
+    await again.getByLabel("Password", { exact: true }).fill(await server.password());
+    await page.keyboard.press("Enter");
+    await page.getByRole("dialog", { name: "The key “shop”" }).locator(".secret").waitFor();
+    assert.match(page.url(), /#\/keys$/);
+    assert.deepEqual(complaints, []);
+  });
+});
