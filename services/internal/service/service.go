@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -37,6 +38,9 @@ type Spec struct {
 	// Trace, if set, starts tracing before New; stop ends it after Run. Only who
 	// makes spans links the exporter.
 	Trace func(ctx context.Context, env config.Env, log *slog.Logger) (stop func(), err error)
+	// GCPercent is by how much memory grows between two garbage collections, as GOGC, which wins
+	// over it. GOMEMLIMIT is heeded in any case. 0: 100, Go's default.
+	GCPercent int
 	// StopWithin bounds the whole goodbye, below Kubernetes' grace period.
 	StopWithin func() time.Duration
 	// New wires the service. The caller owns and closes what it gets.
@@ -66,6 +70,9 @@ func Main(spec Spec) {
 	defer stop()
 	for _, sentence := range config.Misspelt(os.Environ()) {
 		slog.New(slog.NewJSONHandler(os.Stderr, nil)).Warn(sentence, "service", spec.Name)
+	}
+	if os.Getenv("GOGC") == "" && spec.GCPercent > 0 {
+		debug.SetGCPercent(spec.GCPercent)
 	}
 	if err := Run(ctx, spec, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, spec.Name+":", err)
