@@ -27,6 +27,13 @@ func (b *Buffer) String() string {
 	return b.b.String()
 }
 
+// Forget frees what was written so far.
+func (b *Buffer) Forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.b = bytes.Buffer{}
+}
+
 // With returns the lines that are JSON of log/slog with this message.
 func (b *Buffer) With(msg string) (found []map[string]any) {
 	for line := range strings.Lines(b.String()) {

@@ -30,9 +30,9 @@ type incoming struct {
 	// the poller does not read: inbox is full, or readsAtOnce reads were made; the handling goroutine goes on
 	paused     bool
 	small      int32        // control frames and fragments that came within the second
-	second     int64        // Unix seconds
+	second     uint32       // of Set.now
+	inboxBytes int32        // bytes in inbox, each message counted with messageCost
 	inbox      []ws.Message // messages for the Client; with opcode Close: the answer to a close frame
-	inboxBytes int          // bytes in inbox, each message counted with messageCost
 	pongs      []byte       // the answers to the pings in what is being decoded
 }
 
@@ -102,7 +102,7 @@ func (c *Conn) handle() {
 		m := c.inbox[0]
 		c.inbox[0] = ws.Message{}
 		c.inbox = c.inbox[1:]
-		c.inboxBytes -= len(m.Payload) + messageCost
+		c.inboxBytes -= int32(len(m.Payload) + messageCost)
 		c.mu.Unlock()
 		c.handleOne(m)
 	}
@@ -198,7 +198,7 @@ func (c *Conn) tooMany(f ws.Frame) bool {
 	if most == 0 || f.Op == ws.Close || f.Fin && f.Op != ws.Ping && f.Op != ws.Pong {
 		return false
 	}
-	if second := c.lastIn.Load() / int64(time.Second); second != c.second {
+	if second := uint32(c.lastIn.Load() / int64(time.Second)); second != c.second {
 		c.second, c.small = second, 0
 	}
 	c.small++
@@ -227,7 +227,7 @@ func (c *Conn) receivedClose(payload []byte) proto.CloseCode {
 
 func (c *Conn) addToInbox(m ws.Message) {
 	c.inbox = append(c.inbox, m)
-	c.inboxBytes += len(m.Payload) + messageCost
+	c.inboxBytes += int32(len(m.Payload) + messageCost)
 }
 
 // inputEnded is called when nothing more comes from the client. What is queued still
