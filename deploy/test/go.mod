@@ -12,7 +12,6 @@ require (
 	github.com/herald-push/herald/services/internal v0.0.0
 	github.com/herald-push/herald/services/logger v0.0.0
 	github.com/nats-io/nats-server/v2 v2.15.2
-	github.com/prometheus/common v0.72.1
 	go.uber.org/goleak v1.3.0
 	go.yaml.in/yaml/v3 v3.0.6
 )
@@ -21,6 +20,7 @@ require (
 	github.com/alexedwards/scs/v2 v2.9.0 // indirect
 	github.com/coreos/go-oidc/v3 v3.21.0 // indirect
 	github.com/go-jose/go-jose/v4 v4.1.4 // indirect
+	github.com/prometheus/common v0.72.1 // indirect
 	golang.org/x/oauth2 v0.38.0 // indirect
 )
 

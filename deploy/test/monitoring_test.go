@@ -3,7 +3,6 @@ package deploy
 import (
 	"encoding/json"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,8 +12,6 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/proctest"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -292,22 +289,13 @@ func servedMetrics(t testing.TB) map[string]bool {
 	port, ops := proctest.FreePort(t), proctest.FreePort(t)
 	p := start(t, "allinone", t.TempDir(), nil, "-listen", "127.0.0.1:"+port, "-ops-listen", "127.0.0.1:"+ops)
 	p.WaitFor("is ready")
-	resp, err := http.Get("http://127.0.0.1:" + ops + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	families := proctest.Metrics(t, "http://127.0.0.1:"+ops+"/metrics")
 	known := map[string]bool{}
 	for name := range families {
 		known[name] = true
 	}
 	quoted := regexp.MustCompile(`"(herald_(?:gateway|ingest|logger|build|nats|stream)_[a-z_]*[a-z])"`)
-	err = filepath.WalkDir("../../services", func(path string, _ fs.DirEntry, err error) error {
+	err := filepath.WalkDir("../../services", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,8 +17,6 @@ import (
 	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/proctest"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 )
 
 var writeDocs = flag.Bool("write-docs", false, "write the tables of docs/reference, made from the code")
@@ -128,16 +125,7 @@ func TestMetricsReference(t *testing.T) {
 	port, ops := proctest.FreePort(t), proctest.FreePort(t)
 	p := start(t, "allinone", t.TempDir(), nil, "-listen", "127.0.0.1:"+port, "-ops-listen", "127.0.0.1:"+ops)
 	p.WaitFor("is ready")
-	resp, err := http.Get("http://127.0.0.1:" + ops + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	families := proctest.Metrics(t, "http://127.0.0.1:"+ops+"/metrics")
 	p.Stop(20e9)
 
 	// Vectors without a value yet are not served: their names come from the code.
@@ -148,7 +136,7 @@ func TestMetricsReference(t *testing.T) {
 		}
 	}
 	quoted := regexp.MustCompile(`"(herald_(?:admin|gateway|ingest|logger|build|nats|stream)_[a-z_]+)"`)
-	err = filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}

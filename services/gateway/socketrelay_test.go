@@ -43,19 +43,7 @@ func TestUpgradeElsewhere(t *testing.T) {
 	}
 	t.Run("as at its owner", func(t *testing.T) {
 		here, there := enter(t)
-		open := there.start(http.MethodGet, "")
-		owner.await(open)
-		s := there.probe()
-		s.send("2probe")
-		s.want("3probe")
-		if r := <-open; r.body != "6" {
-			t.Errorf("the open GET got %+v, want a noop packet", r)
-		}
-		owner.reached(b.publish("broadcast", `"between"`)) // while no GET is open
-		s.send("5")
-		s.want(`42["message",{"data":"between"}]`)
-		s.send(`421["subscribe","a"]`)
-		s.matches(`^431`)
+		s := there.upgradeDuringGet(b, owner)
 		for _, p := range []*poller{here, there} {
 			if r := p.do(http.MethodGet, ""); r.status != 400 {
 				t.Errorf("a GET after the upgrade got %+v", r)

@@ -21,6 +21,26 @@ func (p *poller) probe() *sock {
 	return &sock{p.t, ws}
 }
 
+// upgradeDuringGet makes the session a WebSocket while a GET is open at its owner g: that one ends with a noop packet,
+// and what comes then reaches the WebSocket.
+func (p *poller) upgradeDuringGet(b *broker, g *gate) *sock {
+	p.t.Helper()
+	open := p.start(http.MethodGet, "")
+	g.await(open)
+	s := p.probe()
+	s.send("2probe")
+	s.want("3probe")
+	if r := <-open; r.body != "6" {
+		p.t.Errorf("the open GET got %+v, want a noop packet", r)
+	}
+	g.reached(b.publish("broadcast", `"between"`)) // while no GET is open
+	s.send("5")
+	s.want(`42["message",{"data":"between"}]`)
+	s.send(`421["subscribe","a"]`)
+	s.matches(`^431`)
+	return s
+}
+
 // closed reads until the WebSocket is closed, which must be the next thing.
 func (s *sock) closed(what string) {
 	s.t.Helper()
@@ -38,19 +58,7 @@ func TestUpgrade(t *testing.T) {
 		p := g.poller(4, "")
 		p.send("40")
 		p.get("40{")
-		open := p.start(http.MethodGet, "")
-		g.await(open)
-		s := p.probe()
-		s.send("2probe")
-		s.want("3probe")
-		if r := <-open; r.body != "6" {
-			t.Errorf("the open GET got %+v, want a noop packet", r)
-		}
-		g.reached(b.publish("broadcast", `"between"`)) // while no GET is open
-		s.send("5")
-		s.want(`42["message",{"data":"between"}]`)
-		s.send(`421["subscribe","a"]`)
-		s.matches(`^431`)
+		s := p.upgradeDuringGet(b, g)
 		if r := p.do(http.MethodGet, ""); r.status != 400 {
 			t.Errorf("a GET after the upgrade got %+v", r)
 		}

@@ -13,12 +13,12 @@ import (
 
 	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/proctest"
 	"github.com/herald-push/herald/services/internal/service"
+	"github.com/herald-push/herald/services/internal/service/servicetest"
 	"go.uber.org/goleak"
 )
 
@@ -60,55 +60,26 @@ func TestVersion(t *testing.T) {
 // What is wrong with the settings is told in sentences, all at once, before
 // anything starts.
 func TestBadConfig(t *testing.T) {
-	for _, c := range []struct {
-		args []string
-		env  config.Env
-		want []string
-	}{
-		{[]string{"-port", "1"}, configtest.Env(), []string{"-port", "gateway -h"}},
-		{[]string{"serve"}, configtest.Env(), []string{`"serve"`, "gateway -h"}},
-		{[]string{"-drain", "soon", "-heartbeat", "500ms"}, configtest.Env(), []string{"-drain", "10s", "heartbeat",
+	servicetest.Faults(t, spec, []servicetest.Fault{
+		{Args: []string{"-port", "1"}, Want: []string{"-port", "gateway -h"}},
+		{Args: []string{"serve"}, Want: []string{`"serve"`, "gateway -h"}},
+		{Args: []string{"-drain", "soon", "-heartbeat", "500ms"}, Want: []string{"-drain", "10s", "heartbeat",
 			"whole number of seconds"}},
-		{[]string{"-listen="}, configtest.Env(), []string{"listen"}},
-		{nil, configtest.Env("HERALD_JWT_SECRET", "changeme"), []string{"HERALD_JWT_SECRET", "32"}},
-		{nil, configtest.Env("HERALD_JWT_SECRET_FILE", filepath.Join(t.TempDir(), "none")),
-			[]string{"HERALD_JWT_SECRET_FILE"}},
-		{nil, configtest.Env("HERALD_ANONYMOUS_CHANNELS", "a..b"), []string{"anonymous-channels"}},
-		{[]string{"-tls-cert", "cert.pem"}, configtest.Env(), []string{"tls-key"}},
-		{[]string{"-nats-cert", "cert.pem"}, configtest.Env(), []string{"nats-key"}},
-		{nil, configtest.Env("HERALD_NATS_CA", "none.pem"), []string{"nats-ca", "none.pem"}},
-		{[]string{"-log-level", "loud"}, configtest.Env(), []string{"log level"}},
-		{[]string{"-health", "-listen", "127.0.0.1:1"}, configtest.Env(), []string{"ask for readiness"}},
-	} {
-		err := service.Run(t.Context(), spec(), c.args, c.env, io.Discard, io.Discard)
-		if err == nil {
-			t.Errorf("%v: no error", c.args)
-			continue
-		}
-		for _, want := range c.want {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%v: %q does not say %q", c.args, err, want)
-			}
-		}
-	}
+		{Args: []string{"-listen="}, Want: []string{"listen"}},
+		{Env: []string{"HERALD_JWT_SECRET", "changeme"}, Want: []string{"HERALD_JWT_SECRET", "32"}},
+		{Env: []string{"HERALD_JWT_SECRET_FILE", filepath.Join(t.TempDir(), "none")},
+			Want: []string{"HERALD_JWT_SECRET_FILE"}},
+		{Env: []string{"HERALD_ANONYMOUS_CHANNELS", "a..b"}, Want: []string{"anonymous-channels"}},
+		{Args: []string{"-tls-cert", "cert.pem"}, Want: []string{"tls-key"}},
+		{Args: []string{"-nats-cert", "cert.pem"}, Want: []string{"nats-key"}},
+		{Env: []string{"HERALD_NATS_CA", "none.pem"}, Want: []string{"nats-ca", "none.pem"}},
+		{Args: []string{"-log-level", "loud"}, Want: []string{"log level"}},
+		{Args: []string{"-health", "-listen", "127.0.0.1:1"}, Want: []string{"ask for readiness"}},
+	})
 }
 
 // Told to stop while it waits for NATS, the process ends in peace.
-func TestStopWhileWaiting(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	var logged logtest.Buffer
-	ended := make(chan error, 1)
-	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, configtest.Env(),
-			io.Discard, &logged)
-	}()
-	natstest.Eventually(t, 10*time.Second, "waiting for NATS",
-		func() bool { return strings.Contains(logged.String(), "NATS cannot be reached") })
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("got %v", err)
-	}
-}
+func TestStopWhileWaiting(t *testing.T) { servicetest.StopsWhileWaiting(t, spec) }
 
 // A process that starts while NATS is away is alive and not ready, and follows
 // the stream as soon as it is there.

@@ -13,12 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/herald-push/herald/services/internal/config"
 	"github.com/herald-push/herald/services/internal/config/configtest"
 	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/proctest"
 	"github.com/herald-push/herald/services/internal/service"
+	"github.com/herald-push/herald/services/internal/service/servicetest"
 	"go.uber.org/goleak"
 )
 
@@ -58,54 +58,25 @@ func TestVersion(t *testing.T) {
 // What is wrong with the settings is told in sentences, all at once, before
 // anything starts.
 func TestBadConfig(t *testing.T) {
-	for _, tt := range []struct {
-		args []string
-		env  config.Env
-		want []string
-	}{
-		{[]string{"-port", "1"}, configtest.Env(), []string{"-port", "ingest -h"}},
-		{[]string{"serve"}, configtest.Env(), []string{`"serve"`, "ingest -h"}},
-		{[]string{"-drain", "soon", "-replicas", "many"}, configtest.Env(), []string{"-drain", "10s", "-replicas",
+	servicetest.Faults(t, spec, []servicetest.Fault{
+		{Args: []string{"-port", "1"}, Want: []string{"-port", "ingest -h"}},
+		{Args: []string{"serve"}, Want: []string{`"serve"`, "ingest -h"}},
+		{Args: []string{"-drain", "soon", "-replicas", "many"}, Want: []string{"-drain", "10s", "-replicas",
 			"whole number"}},
-		{[]string{"-listen="}, configtest.Env(), []string{"listen"}},
-		{nil, configtest.Env("HERALD_API_KEY", "changeme"), []string{"HERALD_API_KEY", "16"}},
-		{nil, configtest.Env("HERALD_API_KEY", "your-api-key-your-api-key"), []string{"HERALD_API_KEY", "placeholder"}},
-		{nil, configtest.Env("HERALD_API_KEY_FILE", filepath.Join(t.TempDir(), "none")), []string{"HERALD_API_KEY_FILE"}},
-		{[]string{"-max-message-bytes", "1"}, configtest.Env("HERALD_STREAM_MAX_AGE", "1ms"),
-			[]string{"max-message-bytes", "stream-max-age"}},
-		{[]string{"-log-level", "loud"}, configtest.Env(), []string{"log level"}},
-		{[]string{"-trusted-proxies", "everybody"}, configtest.Env(), []string{"-trusted-proxies", "everybody"}},
-		{[]string{"-health", "-listen", "127.0.0.1:1"}, configtest.Env(), []string{"ask for readiness"}},
-	} {
-		err := service.Run(t.Context(), spec(), tt.args, tt.env, io.Discard, io.Discard)
-		if err == nil {
-			t.Errorf("%v: no error", tt.args)
-			continue
-		}
-		for _, want := range tt.want {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%v: %q does not say %q", tt.args, err, want)
-			}
-		}
-	}
+		{Args: []string{"-listen="}, Want: []string{"listen"}},
+		{Env: []string{"HERALD_API_KEY", "changeme"}, Want: []string{"HERALD_API_KEY", "16"}},
+		{Env: []string{"HERALD_API_KEY", "your-api-key-your-api-key"}, Want: []string{"HERALD_API_KEY", "placeholder"}},
+		{Env: []string{"HERALD_API_KEY_FILE", filepath.Join(t.TempDir(), "none")}, Want: []string{"HERALD_API_KEY_FILE"}},
+		{Args: []string{"-max-message-bytes", "1"}, Env: []string{"HERALD_STREAM_MAX_AGE", "1ms"},
+			Want: []string{"max-message-bytes", "stream-max-age"}},
+		{Args: []string{"-log-level", "loud"}, Want: []string{"log level"}},
+		{Args: []string{"-trusted-proxies", "everybody"}, Want: []string{"-trusted-proxies", "everybody"}},
+		{Args: []string{"-health", "-listen", "127.0.0.1:1"}, Want: []string{"ask for readiness"}},
+	})
 }
 
 // Told to stop while it waits for NATS, the process ends in peace.
-func TestStopWhileWaiting(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	var logged logtest.Buffer
-	ended := make(chan error, 1)
-	go func() {
-		ended <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", "nats://127.0.0.1:1"}, configtest.Env(),
-			io.Discard, &logged)
-	}()
-	natstest.Eventually(t, 10*time.Second, "waiting for NATS",
-		func() bool { return strings.Contains(logged.String(), "NATS cannot be reached") })
-	cancel()
-	if err := <-ended; err != nil {
-		t.Errorf("got %v", err)
-	}
-}
+func TestStopWhileWaiting(t *testing.T) { servicetest.StopsWhileWaiting(t, spec) }
 
 // A process that starts while NATS is away is alive and not ready, answers
 // with 503, and works as soon as NATS is there.

@@ -15,6 +15,7 @@ import (
 	"github.com/herald-push/herald/services/internal/logtest"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/service"
+	"github.com/herald-push/herald/services/internal/service/servicetest"
 	"go.uber.org/goleak"
 )
 
@@ -53,41 +54,57 @@ func TestRunThatOnlySaysSomething(t *testing.T) {
 	}
 }
 
+// process is a logger that listens.
+type process struct {
+	addr string
+	log  *logtest.Buffer
+	stop context.CancelFunc
+	done chan error
+}
+
+// start runs a logger until the test ends, and returns when it listens.
+func start(t *testing.T, nats *natstest.Server) process {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	p := process{log: new(logtest.Buffer), stop: cancel, done: make(chan error, 1)}
+	go func() {
+		p.done <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db",
+			filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, p.log)
+	}()
+	natstest.Eventually(t, 20*time.Second, "it listens", func() bool {
+		if m := regexp.MustCompile(`"addr":"([^"]+)"`).FindStringSubmatch(p.log.String()); m != nil {
+			p.addr = m[1]
+		}
+		return p.addr != ""
+	})
+	return p
+}
+
+// health asks for its readiness.
+func (p process) health(t *testing.T) error {
+	return service.Run(t.Context(), spec(), []string{"-health", "-listen", p.addr}, noEnv, io.Discard, io.Discard)
+}
+
 func TestRunServesAndStops(t *testing.T) {
 	nats := natstest.Start(t)
 	js, _ := nats.Stream(nats.Connect())
 	if _, err := keystore.Make(context.Background(), js, 1); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var stderr logtest.Buffer
-	done := make(chan error, 1)
-	go func() {
-		done <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db",
-			filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
-	}()
-	var addr string
-	natstest.Eventually(t, 20*time.Second, "it listens", func() bool {
-		if m := regexp.MustCompile(`"addr":"([^"]+)"`).FindStringSubmatch(stderr.String()); m != nil {
-			addr = m[1]
-		}
-		return addr != ""
-	})
-	natstest.Eventually(t, 20*time.Second, "it is healthy", func() bool {
-		return service.Run(ctx, spec(), []string{"-health", "-listen", addr}, noEnv, io.Discard, io.Discard) == nil
-	})
+	p := start(t, nats)
+	natstest.Eventually(t, 20*time.Second, "it is healthy", func() bool { return p.health(t) == nil })
 	http.DefaultClient.CloseIdleConnections()
-	cancel()
+	p.stop()
 	select {
-	case err := <-done:
+	case err := <-p.done:
 		if err != nil {
 			t.Errorf("run: got %v, want nil", err)
 		}
 	case <-time.After(15 * time.Second):
 		t.Error("it does not stop")
 	}
-	if strings.Contains(stderr.String(), "test:test") {
+	if strings.Contains(p.log.String(), "test:test") {
 		t.Error("the NATS password is in the log")
 	}
 }
@@ -101,52 +118,23 @@ func TestRunBeginsWithoutNATS(t *testing.T) {
 		t.Fatal(err)
 	}
 	nats.Stop()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var stderr logtest.Buffer
-	done := make(chan error, 1)
-	go func() {
-		done <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db",
-			filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
-	}()
-	var addr string
-	natstest.Eventually(t, 20*time.Second, "it listens", func() bool {
-		if m := regexp.MustCompile(`"addr":"([^"]+)"`).FindStringSubmatch(stderr.String()); m != nil {
-			addr = m[1]
-		}
-		return addr != ""
-	})
-	health := func() error {
-		return service.Run(ctx, spec(), []string{"-health", "-listen", addr}, noEnv, io.Discard, io.Discard)
-	}
+	p := start(t, nats)
 	var err error
 	natstest.Eventually(t, 20*time.Second, "it answers", func() bool {
-		err = health()
+		err = p.health(t)
 		return err == nil || strings.Contains(err.Error(), "503")
 	})
 	if err == nil || !strings.Contains(err.Error(), "NATS is not connected") {
 		t.Errorf("without NATS: got %v, want the reason", err)
 	}
 	nats.Restart()
-	natstest.Eventually(t, 20*time.Second, "it is ready", func() bool { return health() == nil })
-	cancel()
-	if err := <-done; err != nil {
+	natstest.Eventually(t, 20*time.Second, "it is ready", func() bool { return p.health(t) == nil })
+	p.stop()
+	if err := <-p.done; err != nil {
 		t.Errorf("run: got %v, want nil", err)
 	}
 }
 
 func TestRunWaitsForNATSAndCanBeStopped(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var stderr logtest.Buffer
-	done := make(chan error, 1)
-	go func() {
-		done <- service.Run(ctx, spec(), []string{"-nats", "nats://127.0.0.1:1", "-listen", "127.0.0.1:0", "-db",
-			filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, &stderr)
-	}()
-	natstest.Eventually(t, 20*time.Second, "it says that it waits",
-		func() bool { return strings.Contains(stderr.String(), "NATS cannot be reached") })
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("got %v, want nil", err)
-	}
+	servicetest.StopsWhileWaiting(t, spec, "-db", filepath.Join(t.TempDir(), "herald.db"))
 }
