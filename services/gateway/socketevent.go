@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/herald-push/herald/proto"
 )
@@ -25,7 +26,7 @@ func frameOf(event string, args []json.RawMessage) (f proto.ClientFrame, many bo
 	}
 	var text string
 	f.Type = event
-	if json.Unmarshal(args[0], &text) == nil {
+	if args[0][0] == '"' && json.Unmarshal(args[0], &text) == nil {
 		if event == proto.FrameAuth {
 			f.Token = text
 		} else {
@@ -42,7 +43,7 @@ func frameOf(event string, args []json.RawMessage) (f proto.ClientFrame, many bo
 		}
 	} else {
 		var members map[string]json.RawMessage
-		if json.Unmarshal(args[0], &members) != nil {
+		if json.Unmarshal(args[0], &members) != nil || members == nil {
 			return f, false, fmt.Errorf("%s: the argument is of the wrong kind", event)
 		}
 		members["type"], _ = json.Marshal(event) // a text always marshals
@@ -56,20 +57,28 @@ func frameOf(event string, args []json.RawMessage) (f proto.ClientFrame, many bo
 	return f, true, err
 }
 
-// namesIn reads one name or an array of names, and drops repetitions.
+// namesIn reads one name, which may be empty for none, or an array of names, and drops
+// repetitions.
 func namesIn(value json.RawMessage) (names []string, err error) {
 	var one string
-	var all []string
-	if json.Unmarshal(value, &one) == nil {
-		all = []string{one}
-	} else if err := json.Unmarshal(value, &all); err != nil {
+	var all []*string
+	switch {
+	case value[0] == '"' && json.Unmarshal(value, &one) == nil:
+		if one == "" {
+			return []string{}, nil
+		}
+		return []string{one}, nil
+	case json.Unmarshal(value, &all) != nil || slices.Contains(all, nil):
 		return nil, errors.New("channels is neither a text nor an array of texts")
 	}
 	names = []string{}
 	seen := map[string]bool{}
 	for _, name := range all {
-		if name != "" && !seen[name] {
-			names, seen[name] = append(names, name), true
+		if *name == "" {
+			return nil, errors.New("channels has an empty name")
+		}
+		if !seen[*name] {
+			names, seen[*name] = append(names, *name), true
 		}
 	}
 	return names, nil

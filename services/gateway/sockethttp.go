@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/herald-push/herald/proto"
@@ -131,7 +132,7 @@ func (s *Service) newSocketClient(r *http.Request, q engineio.Query, p page) *so
 	if named := values["channel"]; len(named) > 0 {
 		c.asked.channels = []string{}
 		for _, name := range named {
-			if name != "" {
+			if name != "" && !slices.Contains(c.asked.channels, name) {
 				c.asked.channels = append(c.asked.channels, strings.Clone(name))
 			}
 		}
@@ -145,6 +146,8 @@ func (s *Service) newSocketClient(r *http.Request, q engineio.Query, p page) *so
 	}
 	if err != nil {
 		c.asked.refused = &refusal{code: proto.CloseBadRequest, err: err}
+	} else if len(values["channel"]) > 0 || c.asked.token != "" {
+		c.came = &request{channels: c.asked.channels, token: c.asked.token}
 	}
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type socketClient struct {
 
 	// Owned by whoever calls it as a conn.Client.
 	form        socketio.Form
+	came        *request // what its URL and header asked for, for who enters again; nil: nothing
 	attachments int16    // binary messages that are still to come, and passed over
 	pending     *pending // nil while it is connected: what is needed for that
 }
@@ -112,10 +114,13 @@ func (c *socketClient) packet(b []byte) {
 		c.broken(err)
 		return
 	}
-	namespace, _, _ := strings.Cut(p.Namespace, "?")
+	namespace := p.Namespace
+	if c.version == engineio.V3 { // a query may follow the name, and is not repeated in the answer
+		namespace, _, _ = strings.Cut(namespace, "?")
+	}
 	switch {
 	case p.Type == socketio.Connect && namespace != "/":
-		c.conn.Push(messagePacket(c.refusedText(p.Namespace, "Invalid namespace", nil)))
+		c.conn.Push(messagePacket(c.refusedText(namespace, "Invalid namespace", nil)))
 	case p.Type == socketio.Connect && c.pending != nil:
 		c.connect(p.Data)
 	case p.Type == socketio.Connect || namespace != "/" || c.pending != nil:
@@ -123,7 +128,7 @@ func (c *socketClient) packet(b []byte) {
 			namespace))
 	case p.Type == socketio.Disconnect:
 		c.leave()
-	case p.Type == socketio.Event:
+	case p.Type == socketio.Event || p.Type == socketio.BinaryEvent && p.Attachments == 0:
 		c.event(p)
 	case p.Type == socketio.BinaryEvent:
 		c.attachments = int16(p.Attachments)
@@ -185,8 +190,7 @@ func (c *socketClient) connect(data []byte) {
 		if !recovers || !w.Resumed {
 			pid = signer.Sign(session, time.Now())
 		}
-		return append(messagePacket(c.connectedText(pid)), messagePacket(socketio.NewEvent(socketio.EventPlace,
-			w.ID))...)
+		return append(messagePacket(c.connectedText(pid)), placeEvent(w.ID)...)
 	}
 	c.enter()
 	c.asked, c.pending = nil, nil // an idle client holds no memory for them
@@ -217,6 +221,9 @@ func (c *socketClient) parseAuth(data []byte) (pid string, err error) {
 	}
 	var offset string
 	for name, value := range members {
+		if string(value) == "null" { // as if it were not there
+			continue
+		}
 		switch name {
 		case "token":
 			err = text(name, &c.asked.token)
@@ -270,6 +277,9 @@ func (c *socketClient) leave() {
 	}
 	c.settled()
 	c.asked, c.pending = &request{channels: []string{proto.Broadcast}}, &pending{}
+	if c.came != nil {
+		*c.asked = *c.came
+	}
 }
 
 // settled waits until the shard has done what it was asked for.
@@ -288,10 +298,16 @@ func (c *socketClient) event(p socketio.Packet) {
 		return
 	}
 	if f.Type == proto.FrameAuth {
+		before := len(c.followed)
 		c.handle(f, func(frame any) { c.answer(p.ID, frame) })
+		if len(c.followed) < before { // the token does not cover all of it
+			c.unrecoverable()
+		}
 		return
 	}
-	c.unrecoverable()
+	if c.changes(f) {
+		c.unrecoverable()
+	}
 	results := []any{}
 	for _, name := range f.Targets() {
 		if c.conn.Reason() != 0 {
@@ -316,6 +332,16 @@ func (c *socketClient) event(p socketio.Packet) {
 	}
 }
 
+// changes reports whether a frame may change what the client follows.
+func (c *socketClient) changes(f proto.ClientFrame) bool {
+	return slices.ContainsFunc(f.Targets(), func(name string) bool {
+		if f.Type == proto.FrameUnsubscribe {
+			return c.follows(name)
+		}
+		return !c.follows(name) && proto.CheckPattern(name) == nil && c.may(name)
+	})
+}
+
 // answer answers one event: by an acknowledgement if the client asked for one, else only
 // what went wrong, by an event.
 func (c *socketClient) answer(id int64, frame any) {
@@ -336,6 +362,6 @@ func (c *socketClient) unrecoverable() {
 	c.form = socketio.Detailed
 	c.join(hub.Now, hub.Now, nil, func(hub.Joined) {
 		c.words = c.wordsOf(c.s.socketIO.inside)
-		c.conn.Push(messagePacket(socketio.NewEvent(socketio.EventPlace, "")))
+		c.conn.Push(placeEvent(""))
 	})
 }

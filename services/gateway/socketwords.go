@@ -67,12 +67,19 @@ func wordForms(z compression, v engineio.Version, failed func(proto.ErrorFrame) 
 		encoding := hub.NewEncoding(socketSlot(v, form, false), func(m *hub.Message) []byte {
 			return socketMessage(m, v, form)
 		})
-		forms[form] = z.both(wording{message: encoding, single: encoding, control: func(frame any) []byte {
+		words := wording{message: encoding, single: encoding, control: func(frame any) []byte {
 			return socketControl(frame, form, failed)
-		}}, socketSlot(v, form, true))
+		}}
+		if form == socketio.Recovering {
+			words.moved = placeEvent
+		}
+		forms[form] = z.both(words, socketSlot(v, form, true))
 	}
 	return forms
 }
+
+// placeEvent words the id from which a client recovers from now on; empty: it does not.
+func placeEvent(id string) []byte { return messagePacket(socketio.NewEvent(socketio.EventPlace, id)) }
 
 // socketControl words a control frame that nobody has asked for.
 func socketControl(frame any, form socketio.Form, failed func(proto.ErrorFrame) []byte) []byte {

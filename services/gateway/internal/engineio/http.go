@@ -70,7 +70,9 @@ type Query struct {
 	WebSocket bool   // the transport; false: polling
 	SID       string // empty: a session is to begin
 	B64       bool   // V3: binary data comes and goes in base64
-	Script    string // V3: the response is a script that calls ___eio[Script] (JSONP); empty: it is not
+	// Script: the response is a script that calls ___eio[Script] (JSONP, of protocol v3; clients kept
+	// it in v4 up to Socket.IO 4.2); empty: it is not.
+	Script string
 	// Turn is another one for each request (the parameter t, by which clients keep caches
 	// away): a request that has that of the one before is the same, sent again by a proxy
 	// or an HTTP library. Empty: the client does not say.
@@ -107,10 +109,7 @@ func ParseQuery(values url.Values, allowV3 bool) (Query, error) {
 	default: // webtransport, too: it is not spoken
 		return q, UnknownTransport
 	}
-	if q.Version == V4 {
-		return q, nil
-	}
-	if !allowV3 {
+	if q.Version == V3 && !allowV3 {
 		return q, UnsupportedVersion
 	}
 	q.B64 = values.Get("b64") != ""

@@ -81,7 +81,8 @@ func (s *Server) Len() int {
 // drains.
 func (s *Server) Begin(ctx context.Context, q Query, sid string, c *conn.Conn, remote netip.Addr, id string,
 	format *conn.Format, client conn.Client) (Response, error) {
-	p := &poll{server: s, conn: c, sid: sid, version: q.Version, b64: q.B64, repeats: repeats{first: strings.Clone(q.Turn)}}
+	p := &poll{server: s, conn: c, sid: sid, version: q.Version, b64: q.B64}
+	p.repeats.first = strings.Clone(q.Turn)
 	get := p.open()
 	s.mu.Lock()
 	s.sessions[sid] = p

@@ -109,17 +109,18 @@ func Parse(b []byte) (Packet, error) {
 	return p, nil
 }
 
-// Event is the name and the arguments of an event. Clients may send numbers as names.
+// Event is the name and the arguments of an event. Clients may send numbers as names, and an
+// empty one.
 func (p Packet) Event() (name string, args []json.RawMessage, err error) {
 	var all []json.RawMessage
 	if err := json.Unmarshal(p.Data, &all); err != nil || len(all) == 0 {
 		return "", nil, fmt.Errorf("%w: the data of an event is an array that begins with its name", ErrPacket)
 	}
-	if json.Unmarshal(all[0], &name) == nil && name != "" && !Reserved(name) {
-		return name, all[1:], nil
-	}
 	var number json.Number
-	if json.Unmarshal(all[0], &number) == nil && all[0][0] != '"' && number != "" {
+	switch kind := all[0][0]; {
+	case kind == '"' && json.Unmarshal(all[0], &name) == nil && !Reserved(name):
+		return name, all[1:], nil
+	case (kind == '-' || kind >= '0' && kind <= '9') && json.Unmarshal(all[0], &number) == nil:
 		return number.String(), all[1:], nil
 	}
 	return "", nil, fmt.Errorf("%w: an event's name is a text that Socket.IO does not use itself", ErrPacket)
