@@ -32,6 +32,8 @@ func TestChannelsTakenAway(t *testing.T) {
 	two := g.events("channel=broadcast&channel=orders.eu")
 	two.want(proto.FrameWelcome)
 	socket, _ := g.io(`{"channels":["broadcast","orders.eu"]}`, nil)
+	recovering, _ := g.io(`{"channels":["broadcast","orders.eu"]}`, asBrowser)
+	recovering.place()
 	poller := g.poller(4, "")
 	poller.send(`40{"channels":["broadcast","orders.eu"]}`)
 	poller.get(`40{"sid":`)
@@ -56,6 +58,10 @@ func TestChannelsTakenAway(t *testing.T) {
 	taken(two.want(proto.FrameUnsubscribed), "orders.eu")
 	const unsubscribed = `42["herald:unsubscribed",{"type":"unsubscribed","channel":"orders.eu","reason":"forbidden"}]`
 	socket.want(unsubscribed)
+	recovering.want(unsubscribed)
+	if place := recovering.place(); place != "" {
+		t.Errorf("a client that misses what is of orders.eu now would recover from %s", place)
+	}
 	old.want(unsubscribed)
 	if got := poller.get("42"); got != unsubscribed {
 		t.Errorf("a client that polls: got %s", got)

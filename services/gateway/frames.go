@@ -70,6 +70,7 @@ type compression struct {
 func (z compression) both(plain wording, slot int) frames {
 	deflated := plain
 	deflated.message = hub.NewDerivedEncoding(slot, plain.message, z.deflate)
+	plain.deflating = &deflated
 	return frames{&plain, &deflated}
 }
 

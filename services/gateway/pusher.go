@@ -232,7 +232,7 @@ func handlePusher(c *session, b []byte) {
 			complain(0, err.Error())
 		} else if c.follows(channel) {
 			c.app.count(channel, -1)
-			c.unsubscribe(channel, "", c.pushControl)
+			c.unsubscribe(channel, c.pushControl)
 		}
 	case strings.HasPrefix(in.Event, pusher.ClientPrefix):
 		complain(pusher.CodeClientEvent,

@@ -139,6 +139,9 @@ func (c *session) dropForbidden(names []string) {
 		last := c.subscriptions() == 0
 		c.sub.Unsubscribe([]string{name}, func() {
 			c.pushControl(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name, Reason: proto.ErrorForbidden})
+			if c.words.changed != nil {
+				c.words.changed(c)
+			}
 			if last && c.words == inEvents {
 				c.conn.Close(proto.CloseForbidden)
 			}

@@ -30,6 +30,8 @@ type wording struct {
 	maxFrames int32
 	// message words a message, once for all clients of the dialect that negotiated the same.
 	message *hub.Encoding
+	// deflating is the same wording with messages compressed; nil: they are, or nobody can.
+	deflating *wording
 	// single words a message that no other client shares.
 	single *hub.Encoding
 	// control words a control frame (proto.Gap, proto.Subscribed, …).
@@ -44,6 +46,9 @@ type wording struct {
 	// moved words the id up to which the client has everything, though nothing of its
 	// channels came lately; nil: the dialect has no words for that.
 	moved func(id string) []byte
+	// changed is called in the shard when the client follows something else than it asked for
+	// when it was let in, before what is new comes; nil: that changes no words.
+	changed func(c *session)
 	// catchingUp is what precedes the messages that a subscription had missed, and
 	// caughtUp what follows them; none: its newest message was asked for, and there is
 	// none. Nil: what follows is the answer to a subscribe frame.
@@ -363,7 +368,7 @@ func (c *session) handle(f proto.ClientFrame, answer answer) {
 		}
 	case proto.FrameUnsubscribe:
 		for _, name := range f.Targets() {
-			c.unsubscribe(name, "", answer)
+			c.unsubscribe(name, answer)
 		}
 	}
 }

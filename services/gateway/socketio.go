@@ -92,7 +92,11 @@ func (c *socketClient) Frame(b []byte, binary bool) {
 		c.packet(p.Data)
 	case p.Type == engineio.Upgrade && c.pending == nil:
 		// The WebSocket may have negotiated compression. Who is not connected yet gets no messages.
-		c.join(hub.Now, hub.Now, nil, func(hub.Joined) { c.words = c.wordsOf(c.s.socketIO.inside) })
+		c.join(hub.Now, hub.Now, nil, func(hub.Joined) {
+			if c.words.deflating != nil && c.conn.Deflates() {
+				c.words = c.words.deflating
+			}
+		})
 	}
 }
 
@@ -273,7 +277,7 @@ func (c *socketClient) parseAuth(data []byte) (pid string, err error) {
 // again, as with the reference server.
 func (c *socketClient) leave() {
 	for _, name := range c.names() {
-		c.unsubscribe(name, "", func(any) {})
+		c.unsubscribe(name, func(any) {})
 	}
 	c.settled()
 	c.asked, c.pending = &request{channels: []string{proto.Broadcast}}, &pending{}
@@ -298,11 +302,7 @@ func (c *socketClient) event(p socketio.Packet) {
 		return
 	}
 	if f.Type == proto.FrameAuth {
-		before := len(c.followed)
 		c.handle(f, func(frame any) { c.answer(p.ID, frame) })
-		if len(c.followed) < before { // the token does not cover all of it
-			c.unrecoverable()
-		}
 		return
 	}
 	if c.changes(f) {
@@ -353,15 +353,15 @@ func (c *socketClient) answer(id int64, frame any) {
 }
 
 // unrecoverable has a client whose subscriptions are no longer those of its pid come
-// back without recovery, so that its page subscribes again: from now on messages bring
-// no offset, and the one that the client keeps is replaced by none.
+// back without recovery, so that its page subscribes again.
 func (c *socketClient) unrecoverable() {
 	if c.form != socketio.Recovering {
 		return
 	}
 	c.form = socketio.Detailed
 	c.join(hub.Now, hub.Now, nil, func(hub.Joined) {
-		c.words = c.wordsOf(c.s.socketIO.inside)
-		c.conn.Push(placeEvent(""))
+		if c.words.changed != nil {
+			c.words.changed(&c.session)
+		}
 	})
 }

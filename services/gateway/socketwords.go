@@ -72,6 +72,10 @@ func wordForms(z compression, v engineio.Version, failed func(proto.ErrorFrame) 
 		}}
 		if form == socketio.Recovering {
 			words.moved = placeEvent
+			words.changed = func(c *session) { // from now on messages bring no offset, and none replaces what it has
+				c.words = forms[socketio.Detailed].of(&c.conn)
+				c.conn.Push(placeEvent(""))
+			}
 		}
 		forms[form] = z.both(words, socketSlot(v, form, true))
 	}

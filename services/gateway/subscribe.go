@@ -59,7 +59,7 @@ func subscribed(name string, resumed bool, id string) proto.Subscribed {
 	return proto.Subscribed{Type: proto.FrameSubscribed, Channel: name, Resumed: resumed, ID: id}
 }
 
-func (c *session) unsubscribe(name, reason string, answer answer) {
+func (c *session) unsubscribe(name string, answer answer) {
 	if err := proto.CheckPattern(name); err != nil {
 		answer(complaint(proto.ErrorBadChannel, "", err))
 		return
@@ -67,7 +67,7 @@ func (c *session) unsubscribe(name, reason string, answer answer) {
 	c.pay(nameCost + time.Duration(c.subscriptions())*followedCost)
 	c.drop(name)
 	c.sub.Unsubscribe([]string{name}, func() {
-		answer(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name, Reason: reason})
+		answer(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name})
 	})
 }
 
@@ -86,9 +86,7 @@ func (c *session) reauthenticate(token string, answer answer) {
 	c.adopt(p)
 	c.watchExpiry()
 	answer(proto.Authenticated{Type: proto.FrameAuthenticated, Subject: p.Name, Expires: proto.FormatTime(p.Expires)})
-	for _, name := range c.names() {
-		if !c.may(name) {
-			c.unsubscribe(name, proto.ErrorForbidden, c.pushControl)
-		}
-	}
+	names := c.names()
+	c.pay(time.Duration(len(names)) * nameCost)
+	c.dropForbidden(names)
 }
