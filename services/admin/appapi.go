@@ -2,10 +2,12 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
 
+	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/keystore"
 	"github.com/herald-push/herald/services/internal/pusher"
@@ -90,7 +92,7 @@ func (s *Service) postApp(w http.ResponseWriter, r *http.Request, c *call) error
 	if app.Prefix == "" {
 		app.Prefix = pusher.DefaultPrefix(app.ID)
 	}
-	if err := app.Check(); err != nil {
+	if err := errors.Join(app.Check(), auth.CheckNewName(app.Name)); err != nil {
 		return problemInvalid.With(err.Error())
 	}
 	store, err := s.apps(r.Context())

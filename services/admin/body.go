@@ -1,12 +1,13 @@
 package admin
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
+	"fmt"
 	"mime"
 	"net/http"
+	"reflect"
+	"strings"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/httpx"
@@ -15,8 +16,8 @@ import (
 // maxBody bounds the body of a call that has no limit of its own.
 const maxBody = 64 << 10
 
-// readJSON reads the body of a call into v: one JSON object with no members but
-// those of v. Errors are problems.
+// readJSON reads the body of a call into v, a pointer to a struct: one JSON object whose
+// members are those of v, in their exact case, each once. Errors are problems.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	// Another content type could come from a form of another page.
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
@@ -26,17 +27,77 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	if err != nil {
 		return err
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	err = d.Decode(v)
-	if err == nil {
-		if _, err = d.Token(); errors.Is(err, io.EOF) {
-			return nil
-		}
-		err = errors.New("there is more behind the object")
-	}
-	if errors.Is(err, io.EOF) {
+	switch {
+	case len(b) == 0:
 		err = errors.New("the body is empty")
+	default:
+		err = proto.CheckData(b, maxBody) // one value, no member twice
 	}
-	return proto.ProblemInvalidJSON.With(err.Error())
+	if err == nil {
+		err = checkMembers(b, reflect.TypeOf(v).Elem(), "")
+	}
+	if err == nil {
+		err = worded(json.Unmarshal(b, v))
+	}
+	if err != nil {
+		return proto.ProblemInvalidJSON.With(err.Error())
+	}
+	return nil
+}
+
+// checkMembers refuses members that a struct does not have. Package json would drop them,
+// and take "NAME" for "name". at is where the object stands in the body.
+func checkMembers(b []byte, t reflect.Type, at string) error {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || t.NumField() == 0 {
+		return nil
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(b, &members) != nil {
+		return nil // it is no object, and worded says so
+	}
+	var known []string
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		known = append(known, name)
+		if inside, given := members[name]; given {
+			if err := checkMembers(inside, t.Field(i).Type, at+name+"."); err != nil {
+				return err
+			}
+			delete(members, name)
+		}
+	}
+	for name := range members {
+		return fmt.Errorf("%.60q: unknown member; known are %s", at+name, strings.Join(known, ", "))
+	}
+	return nil
+}
+
+// worded says of a value of the wrong type what package json says in Go's words.
+func worded(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	got := strings.Fields(wrong.Value)[0]
+	if wrong.Field == "" {
+		return fmt.Errorf("want a JSON object, got a JSON %s", got)
+	}
+	want := "an object"
+	switch wrong.Type.Kind() {
+	case reflect.String:
+		want = "a string"
+	case reflect.Bool:
+		want = "true or false"
+	case reflect.Slice:
+		want = "an array"
+	case reflect.Int, reflect.Float64:
+		want = "a number"
+		if got == "number" {
+			return fmt.Errorf("%s: the number %.40s has no place there", wrong.Field, strings.TrimPrefix(wrong.Value, "number "))
+		}
+	}
+	return fmt.Errorf("%s: want %s, got a JSON %s", wrong.Field, want, got)
 }

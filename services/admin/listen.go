@@ -146,8 +146,8 @@ func (l Listen) Validate() error {
 	if l.Protocol != "http" && l.Protocol != "https" {
 		return errors.New(`protocol: want "http" or "https"`)
 	}
-	if port, err := strconv.Atoi(l.Port); err != nil || port < 1 || port > 65535 {
-		return errors.New("port: want a number from 1 to 65535")
+	if port, err := strconv.Atoi(l.Port); err != nil || port < 1 || port > 65535 || strconv.Itoa(port) != l.Port {
+		return errors.New("port: want a number from 1 to 65535, such as 5000")
 	}
 	if l.Protocol == "https" && l.CertPath == "" {
 		return errors.New("certpath: https needs the path of the certificate file")

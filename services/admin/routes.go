@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/admin/users"
 	"github.com/herald-push/herald/services/internal/httpx"
 )
@@ -16,6 +17,7 @@ type route struct {
 	method, path string
 	role         users.Role // the least that may call it; empty is refused by Mount
 	handle       handler
+	query        bool // handle reads the parameters of the URL; to others none may be given
 }
 
 // A handler answers by itself, or returns the error to answer with. c says who
@@ -25,41 +27,41 @@ type handler func(w http.ResponseWriter, r *http.Request, c *call) error
 // routes are all calls of the page: the API at a glance.
 func (s *Service) routes() []route {
 	return []route{
-		{http.MethodGet, "login", open, s.getLogin},
-		{http.MethodPost, "login", open, s.postLogin},
-		{http.MethodPost, "logout", users.Viewer, s.postLogout},
-		{http.MethodGet, "session", users.Viewer, s.getSession},
-		{http.MethodGet, "overview", users.Viewer, s.getOverview},
-		{http.MethodGet, "charts", users.Viewer, s.getCharts},
-		{http.MethodGet, "connections", users.Viewer, s.getConnections},
-		{http.MethodPost, "connections/{gateway}/{id}/kick", users.Operator, s.postKick},
-		{http.MethodPost, "kick", users.Operator, s.postKickMany},
-		{http.MethodGet, "channels", users.Viewer, s.getChannels},
-		{http.MethodGet, "addresses", users.Viewer, s.getAddresses},
-		{http.MethodGet, "refusals", users.Viewer, s.getRefusals},
-		{http.MethodGet, "messages/{id}", users.Viewer, s.getMessage},
-		{http.MethodGet, "tail", users.Viewer, s.getTail},
-		{http.MethodGet, "settings", users.Viewer, s.getSettings},
-		{http.MethodPut, "settings/{name}", users.Admin, s.putSetting},
-		{http.MethodDelete, "settings/{name}", users.Admin, s.deleteSetting},
-		{http.MethodGet, "listen", users.Viewer, s.getListen},
-		{http.MethodPut, "listen", users.Admin, s.putListen},
-		{http.MethodPost, "listen/confirm", open, s.confirmListen},
-		{http.MethodPost, "publish", users.Operator, s.postPublish},
-		{http.MethodGet, "log", users.Viewer, s.getLog},
-		{http.MethodGet, "audit", users.Admin, s.getAudit},
-		{http.MethodGet, "keys", users.Admin, s.getKeys},
-		{http.MethodPost, "keys", users.Admin, s.postKey},
-		{http.MethodPost, "keys/{id}/rotate", users.Admin, s.rotateKey},
-		{http.MethodDelete, "keys/{id}", users.Admin, s.deleteKey},
-		{http.MethodGet, "apps", users.Admin, s.getApps},
-		{http.MethodPost, "apps", users.Admin, s.postApp},
-		{http.MethodPost, "apps/{id}/rotate", users.Admin, s.rotateApp},
-		{http.MethodDelete, "apps/{id}", users.Admin, s.deleteApp},
-		{http.MethodGet, "users", users.Admin, s.getUsers},
-		{http.MethodPost, "users", users.Admin, s.postUser},
-		{http.MethodPut, "users/{name}", users.Viewer, s.putUser}, // its own password; all else needs admin
-		{http.MethodDelete, "users/{name}", users.Admin, s.deleteUser},
+		{http.MethodGet, "login", open, s.getLogin, false},
+		{http.MethodPost, "login", open, s.postLogin, false},
+		{http.MethodPost, "logout", users.Viewer, s.postLogout, false},
+		{http.MethodGet, "session", users.Viewer, s.getSession, false},
+		{http.MethodGet, "overview", users.Viewer, s.getOverview, true},
+		{http.MethodGet, "charts", users.Viewer, s.getCharts, true},
+		{http.MethodGet, "connections", users.Viewer, s.getConnections, true},
+		{http.MethodPost, "connections/{gateway}/{id}/kick", users.Operator, s.postKick, false},
+		{http.MethodPost, "kick", users.Operator, s.postKickMany, false},
+		{http.MethodGet, "channels", users.Viewer, s.getChannels, true},
+		{http.MethodGet, "addresses", users.Viewer, s.getAddresses, true},
+		{http.MethodGet, "refusals", users.Viewer, s.getRefusals, true},
+		{http.MethodGet, "messages/{id}", users.Viewer, s.getMessage, false},
+		{http.MethodGet, "tail", users.Viewer, s.getTail, true},
+		{http.MethodGet, "settings", users.Viewer, s.getSettings, false},
+		{http.MethodPut, "settings/{name}", users.Admin, s.putSetting, false},
+		{http.MethodDelete, "settings/{name}", users.Admin, s.deleteSetting, false},
+		{http.MethodGet, "listen", users.Viewer, s.getListen, false},
+		{http.MethodPut, "listen", users.Admin, s.putListen, false},
+		{http.MethodPost, "listen/confirm", open, s.confirmListen, false},
+		{http.MethodPost, "publish", users.Operator, s.postPublish, false},
+		{http.MethodGet, "log", users.Viewer, s.getLog, true},
+		{http.MethodGet, "audit", users.Admin, s.getAudit, true},
+		{http.MethodGet, "keys", users.Admin, s.getKeys, false},
+		{http.MethodPost, "keys", users.Admin, s.postKey, false},
+		{http.MethodPost, "keys/{id}/rotate", users.Admin, s.rotateKey, false},
+		{http.MethodDelete, "keys/{id}", users.Admin, s.deleteKey, false},
+		{http.MethodGet, "apps", users.Admin, s.getApps, false},
+		{http.MethodPost, "apps", users.Admin, s.postApp, false},
+		{http.MethodPost, "apps/{id}/rotate", users.Admin, s.rotateApp, false},
+		{http.MethodDelete, "apps/{id}", users.Admin, s.deleteApp, false},
+		{http.MethodGet, "users", users.Admin, s.getUsers, false},
+		{http.MethodPost, "users", users.Admin, s.postUser, false},
+		{http.MethodPut, "users/{name}", users.Viewer, s.putUser, false}, // its own password; all else needs admin
+		{http.MethodDelete, "users/{name}", users.Admin, s.deleteUser, false},
 	}
 }
 
@@ -83,6 +85,9 @@ func (s *Service) mount(r chi.Router, routes []route) {
 				panic("admin: no role for " + route.method + " " + route.path)
 			}
 			r.Method(route.method, "/api/"+route.path, s.allowed(route))
+			if route.method == http.MethodGet {
+				r.Method(http.MethodHead, "/api/"+route.path, s.allowed(route))
+			}
 		}
 		if s.provider != nil {
 			r.Get("/oidc/start", s.startOIDC)
@@ -97,6 +102,9 @@ func (s *Service) allowed(route route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		c, err := s.admit(r, route)
+		if _, unknown := httpx.Query(r, nil); err == nil && !route.query && unknown != nil {
+			err = proto.ProblemInvalidParameter.With(unknown.Error())
+		}
 		if err == nil {
 			err = route.handle(w, r, c)
 		}

@@ -90,7 +90,7 @@ func TestRouteWithoutARole(t *testing.T) {
 					t.Errorf("the role %q was taken", role)
 				}
 			}()
-			c.mount(chi.NewRouter(), []route{{http.MethodGet, "x", role, c.getSession}})
+			c.mount(chi.NewRouter(), []route{{http.MethodGet, "x", role, c.getSession, false}})
 		}()
 	}
 }

@@ -100,6 +100,9 @@ func (l *relisten) Change(want admin.Listen) (token string, within time.Duration
 		return "", 0, errors.New("it listens there already, with these files")
 	}
 	p := &pending{token: rand.Text(), want: want, old: l.server.First()}
+	if err := l.valid(want); err != nil {
+		return "", 0, err
+	}
 	if want.Port != l.now.Port {
 		p.to, err = l.bind(want)
 	} else {
@@ -114,6 +117,26 @@ func (l *relisten) Change(want admin.Listen) (token string, within time.Duration
 	l.log.Info("listening at another address until that is confirmed", "addr", p.to.Addr().String(), "protocol",
 		want.Protocol, "within", l.within.String())
 	return p.token, l.within, nil
+}
+
+// valid refuses a certificate that browsers refuse, unless it is the one that is in use.
+func (l *relisten) valid(want admin.Listen) error {
+	if want.Protocol != "https" || want.CertPath == l.now.CertPath && l.now.Protocol == "https" {
+		return nil
+	}
+	pair, err := httpx.LoadKeyPair(want.CertPath, want.KeyPath)
+	if err != nil {
+		return fmt.Errorf("certpath %s with keypath %s: %w", want.CertPath, want.KeyPath, err)
+	}
+	switch now := time.Now(); {
+	case now.After(pair.Leaf.NotAfter):
+		return fmt.Errorf("certpath %s: the certificate ended on %s; no browser would open the console there",
+			want.CertPath, pair.Leaf.NotAfter.UTC().Format(time.DateOnly))
+	case now.Before(pair.Leaf.NotBefore):
+		return fmt.Errorf("certpath %s: the certificate begins on %s; no browser would open the console there yet",
+			want.CertPath, pair.Leaf.NotBefore.UTC().Format(time.DateOnly))
+	}
+	return nil
 }
 
 // bind listens where want says.

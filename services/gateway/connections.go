@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/herald-push/herald/proto"
@@ -191,8 +192,9 @@ func (a *answers) kick(ctx context.Context, q ask.KickQuestion) (out ask.KickAns
 	if err != nil {
 		return out, err
 	}
-	if len(q.Reason) > maxReasonText || !utf8.ValidString(q.Reason) {
-		return out, ask.Refuse(http.StatusUnprocessableEntity, "reason: at most %d bytes of text", maxReasonText)
+	if len(q.Reason) > maxReasonText || !utf8.ValidString(q.Reason) || strings.ContainsFunc(q.Reason, unicode.IsControl) {
+		return out, ask.Refuse(http.StatusUnprocessableEntity, "reason: at most %d bytes of text, in one line",
+			maxReasonText)
 	}
 	n := 0
 	for _, which := range []bool{q.ID != "", q.User != "", q.Address != ""} {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/herald-push/herald/proto"
 	"golang.org/x/time/rate"
@@ -87,15 +88,18 @@ func NewSecret() string {
 
 // NewKey describes a key for storing. It checks what a person typed.
 func NewKey(secret, name string, channels []string, may []Scope, now time.Time) (Key, error) {
-	if err := proto.CheckName(name); err != nil {
+	if err := CheckNewName(name); err != nil {
 		return Key{}, fmt.Errorf("key name: %w", err)
 	}
 	if len(channels) == 0 {
 		return Key{}, errors.New("a key needs at least one channel pattern; > means all channels")
 	}
-	for _, c := range channels {
+	for i, c := range channels {
 		if err := proto.CheckPattern(c); err != nil {
 			return Key{}, err
+		}
+		if slices.Contains(channels[:i], c) {
+			return Key{}, fmt.Errorf("the channel %s is there twice", c)
 		}
 	}
 	if len(may) == 0 {
@@ -105,6 +109,24 @@ func NewKey(secret, name string, channels []string, may []Scope, now time.Time) 
 	d := hex.EncodeToString(digest[:])
 	return Key{ID: d[:8], Name: name, Digest: d, May: slices.Clone(may), Channels: slices.Clone(channels),
 		Created: now.UTC().Truncate(time.Millisecond)}, nil
+}
+
+// CheckNewName reports whether a key or an app may be made with this name: it is a
+// sender's (see proto.CheckName), and shows all that it has. A character that is invisible,
+// or that turns the text around it, would let one name pass for another.
+func CheckNewName(name string) error {
+	if err := proto.CheckName(name); err != nil {
+		return err
+	}
+	for _, r := range name {
+		if unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Co, r) || unicode.IsSpace(r) && r != ' ' {
+			return fmt.Errorf("%w: %+q has a character that cannot be seen", proto.ErrName, name)
+		}
+	}
+	if strings.TrimSpace(name) != name {
+		return fmt.Errorf("%w: %q begins or ends with a space", proto.ErrName, name)
+	}
+	return nil
 }
 
 // Check reports whether a key that comes from a store is whole: a name that is

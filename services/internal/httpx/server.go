@@ -303,7 +303,7 @@ func NewCertReloader(certFile, keyFile string, log *slog.Logger) (*CertReloader,
 		if f.path == "" {
 			return nil, fmt.Errorf("HTTPS needs a %s file, and none is named", f.what)
 		}
-		if _, err := config.ReadFile(f.path); err != nil {
+		if _, err := config.ReadRegular(f.path); err != nil {
 			return nil, fmt.Errorf("HTTPS %s: %w", f.what, err)
 		}
 	}
@@ -319,11 +319,11 @@ func NewCertReloader(certFile, keyFile string, log *slog.Logger) (*CertReloader,
 // LoadKeyPair is tls.LoadX509KeyPair of files that may begin with a byte order
 // mark.
 func LoadKeyPair(certFile, keyFile string) (tls.Certificate, error) {
-	cert, err := config.ReadFile(certFile)
+	cert, err := config.ReadRegular(certFile)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	key, err := config.ReadFile(keyFile)
+	key, err := config.ReadRegular(keyFile)
 	if err != nil {
 		return tls.Certificate{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/herald-push/herald/services/internal/auth"
 	"github.com/herald-push/herald/services/internal/bucket"
 	"github.com/herald-push/herald/services/internal/pusher"
 	"github.com/nats-io/nats.go/jetstream"
@@ -51,6 +52,9 @@ type AppInfo struct {
 // Add stores a new app, whose id, name, keys and channels no other one has. Of two
 // that are added in the same moment with the same key only the first counts.
 func (a *AppStore) Add(ctx context.Context, app pusher.App) error {
+	if err := auth.CheckNewName(app.Name); err != nil {
+		return fmt.Errorf("app name: %w", err)
+	}
 	if err := app.Check(); err != nil {
 		return err
 	}
