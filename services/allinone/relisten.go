@@ -124,17 +124,18 @@ func (l *relisten) valid(want admin.Listen) error {
 	if want.Protocol != "https" || want.CertPath == l.now.CertPath && l.now.Protocol == "https" {
 		return nil
 	}
-	pair, err := httpx.LoadKeyPair(want.CertPath, want.KeyPath)
+	files, err := httpx.NewCertReloader(want.CertPath, want.KeyPath, l.log)
 	if err != nil {
-		return fmt.Errorf("certpath %s with keypath %s: %w", want.CertPath, want.KeyPath, err)
+		return err
 	}
+	leaf := files.Leaf()
 	switch now := time.Now(); {
-	case now.After(pair.Leaf.NotAfter):
+	case now.After(leaf.NotAfter):
 		return fmt.Errorf("certpath %s: the certificate ended on %s; no browser would open the console there",
-			want.CertPath, pair.Leaf.NotAfter.UTC().Format(time.DateOnly))
-	case now.Before(pair.Leaf.NotBefore):
+			want.CertPath, leaf.NotAfter.UTC().Format(time.DateOnly))
+	case now.Before(leaf.NotBefore):
 		return fmt.Errorf("certpath %s: the certificate begins on %s; no browser would open the console there yet",
-			want.CertPath, pair.Leaf.NotBefore.UTC().Format(time.DateOnly))
+			want.CertPath, leaf.NotBefore.UTC().Format(time.DateOnly))
 	}
 	return nil
 }

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -9,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -66,9 +70,34 @@ func certificate(t *testing.T) (certFile, keyFile string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return writePEM(t, pair.Certificate[0], key)
+}
+
+// certificateOf writes one that is valid in this time, and its key.
+func certificateOf(t *testing.T, from, to time.Time) (certFile, keyFile string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: from, NotAfter: to}
+	signed, err := x509.CreateCertificate(rand.Reader, plan, plan, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return writePEM(t, signed, key)
+}
+
+// writePEM writes a certificate and its key.
+func writePEM(t *testing.T, cert, key []byte) (certFile, keyFile string) {
+	t.Helper()
 	dir := t.TempDir()
 	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
+	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert},
 		keyFile: {Type: "PRIVATE KEY", Bytes: key}} {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
@@ -164,6 +193,12 @@ func TestRelistenGoesBack(t *testing.T) {
 	l, reach := mover(t, time.Minute)
 	now, _, _, _ := l.Now()
 	other, _ := mover(t, time.Minute)
+	ended, endedKey := certificateOf(t, time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour))
+	early, earlyKey := certificateOf(t, time.Now().Add(24*time.Hour), time.Now().Add(48*time.Hour))
+	long := filepath.Join(t.TempDir(), "long.pem")
+	if err := os.WriteFile(long, make([]byte, 5<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	taken, _, _, _ := other.Now()
 	for _, c := range []struct {
 		want admin.Listen
@@ -176,6 +211,12 @@ func TestRelistenGoesBack(t *testing.T) {
 		{admin.Listen{Protocol: "http", Port: "70000"}, "1 to 65535"},
 		{admin.Listen{Protocol: "https", Port: "1"}, "certpath"},
 		{now, "already"},
+		{admin.Listen{Protocol: "http", Port: "0" + proctest.FreePort(t)}, "such as 5000"},
+		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: cert, KeyPath: t.TempDir()}, "is a folder"},
+		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: os.DevNull, KeyPath: key}, "want a file"},
+		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: long, KeyPath: key}, "more than 4 MiB"},
+		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: ended, KeyPath: endedKey}, "the certificate ended on"},
+		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: early, KeyPath: earlyKey}, "the certificate begins on"},
 	} {
 		if _, _, err := l.Change(c.want); err == nil || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%+v: got %v, want %s", c.want, err, c.text)

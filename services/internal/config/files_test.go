@@ -23,6 +23,29 @@ func TestReadFileSkipsTheByteOrderMark(t *testing.T) {
 	}
 }
 
+// A file has an end, and one that is read while others wait is a file.
+func TestReadFileEnds(t *testing.T) {
+	long := filepath.Join(t.TempDir(), "long")
+	if err := os.WriteFile(long, make([]byte, maxFile+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadFile(long); err == nil || !strings.Contains(err.Error(), long) {
+		t.Errorf("got %v", err)
+	}
+	if err := os.Truncate(long, maxFile); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := ReadRegular(long); err != nil || len(b) != maxFile {
+		t.Errorf("got %d bytes, %v", len(b), err)
+	}
+	for path, want := range map[string]string{os.DevNull: "want a file", t.TempDir(): "is a folder",
+		long + "er": "er"} {
+		if _, err := ReadRegular(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", path, err)
+		}
+	}
+}
+
 // Where permission is missing, the message has the user and the command.
 func TestDenied(t *testing.T) {
 	err := Denied("/data", &fs.PathError{Op: "mkdir", Path: "/data/x", Err: fs.ErrPermission})

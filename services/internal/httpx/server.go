@@ -3,6 +3,7 @@ package httpx
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -314,6 +315,13 @@ func NewCertReloader(certFile, keyFile string, log *slog.Logger) (*CertReloader,
 	}
 	c.cert, c.stamp, c.checked = &cert, stamp, time.Now()
 	return c, nil
+}
+
+// Leaf is the certificate that is served now.
+func (c *CertReloader) Leaf() *x509.Certificate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cert.Leaf
 }
 
 // LoadKeyPair is tls.LoadX509KeyPair of files that may begin with a byte order
