@@ -3,7 +3,7 @@
 import { call, ended, may, session, logOut, who } from "./api.js";
 import { Boundary, component, createRef, effect, html, render, signal } from "./component.js";
 import { confirm } from "./follow.js";
-import { Login, loginOptions, returnThere } from "./login.js";
+import { greeted, Login, loginOptions, returnThere } from "./login.js";
 import { fresh, paused } from "./live.js";
 import * as format from "./format.js";
 import { VitalBar } from "./vital.js";
@@ -59,15 +59,23 @@ effect(() => {
 const Shell = component((self) => {
   const menu = signal(false); // open, where there is no room for it beside the page
   const heading = createRef();
-  let shown;
+  const opener = createRef(); // of the menu
+  // After a login the focus was in its form, which is gone.
+  let shown = greeted() ? null : undefined;
   self.follow(() => {
     const name = current.value?.name;
+    if (name === undefined) return;
     if (shown !== undefined && name !== shown) {
       menu.value = false;
       queueMicrotask(() => requestAnimationFrame(() => heading.current?.focus()));
     }
     shown = name;
   });
+  const escape = (event) => {
+    if (event.key !== "Escape" || !menu.value) return;
+    menu.value = false;
+    opener.current?.focus();
+  };
   return () => {
     const page = current.value;
     const allowed = !page?.role || may(page.role);
@@ -77,14 +85,14 @@ const Shell = component((self) => {
         event.preventDefault();
         heading.current?.focus();
       }}>To the page</a>
-      <header class="top">
-        <button type="button" class="menu" aria-expanded=${menu.value ? "true" : "false"} aria-controls="side"
+      <header class="top" onKeyDown=${escape}>
+        <button type="button" class="menu" ref=${opener} aria-expanded=${menu.value ? "true" : "false"} aria-controls="side"
           onClick=${() => { menu.value = !menu.value; }}>${menu.value ? "Close" : "Menu"}</button>
         <a class="brand" href=${link("overview")}><img src="shared/herald.svg" alt="" width="26" height="26" />
           <span>Herald</span></a>
         <${VitalBar} />
       </header>
-      <div id="side" class=${`side ${menu.value ? "open" : ""}`}>
+      <div id="side" onKeyDown=${escape} class=${`side ${menu.value ? "open" : ""}`}>
         <nav aria-label="Console">${MENU.map(({ group, pages }) => {
           const seen = pages.filter(({ role, single }) => (!role || may(role)) && (!single || who.value?.single));
           return seen.length > 0 && html`<div><p>${group}</p>

@@ -113,7 +113,7 @@ export const Chart = component((self, first) => {
     const values = now.lines.map(({ name, values, tone }) => ({ name, tone, value: values[i] }));
     const summary = now.lines.map(({ name, values }) => {
       const known = values.filter((v) => v !== null);
-      return `${name || now.title} now ${now.show(values.at(-1))}, at most ${known.length > 0 ? now.show(Math.max(...known))
+      return `${name ? `${name} ` : ""}now ${now.show(values.at(-1))}, at most ${known.length > 0 ? now.show(Math.max(...known))
         : "–"}`;
     }).join("; ");
     return html`<figure class="chart">

@@ -14,6 +14,8 @@ export const html = htm.bind(h);
  * A component. setup runs once when it comes into the page, with the component itself, and returns what renders it: a
  * function of the current properties. State is signals that setup makes. self.cleanup(f) has f run when the component
  * leaves the page; self.follow(f) is an effect that ends then; self.mounted(f) runs f once it is in the page.
+ * self.keepFocus(ref, heir) gives the focus to the element that heir returns, when the component takes away the one that
+ * has it, below ref: a browser would begin again at the top of the page.
  *
  * @param {(self: any, props: any) => (props: any) => any} setup
  * @returns {any}
@@ -33,10 +35,22 @@ export function component(setup) {
 
     mounted(f) { this.mounts.push(f); }
 
+    keepFocus(ref, heir) { this.kept = { ref, heir }; }
+
+    getSnapshotBeforeUpdate() { return this.kept?.ref.current?.contains(document.activeElement) ?? false; }
+
+    componentDidUpdate(_props, _state, had) {
+      if (had && document.activeElement === document.body) this.kept.heir()?.focus();
+    }
+
     componentDidMount() { for (const f of this.mounts) f(); }
 
     componentWillUnmount() {
       this.stop?.();
+      // The heading stays, whatever takes the place of a list.
+      if (this.kept?.ref.current?.contains(document.activeElement)) queueMicrotask(() => {
+        if (document.activeElement === document.body) document.querySelector("h1")?.focus();
+      });
       for (const f of this.cleanups) f();
     }
 

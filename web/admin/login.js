@@ -21,6 +21,15 @@ export function returnThere() {
   if (hash && location.hash === "") location.replace(hash);
 }
 
+let shown = false;
+
+/** Whether the login was the whole page since the last call. */
+export function greeted() {
+  const was = shown;
+  shown = false;
+  return was;
+}
+
 /** A login in another tab is one here, too: it is looked for while the window over the page is open. */
 function watchSession(self) {
   const look = () => call("GET", "session", { background: true }).then(begin, () => {});
@@ -37,6 +46,7 @@ export const Login = component((self, { over }) => {
   const user = createRef();
   const password = createRef();
   self.mounted(() => (user.current?.value ? password.current : user.current)?.focus());
+  shown ||= !over;
   if (over) {
     loginOptions();
     watchSession(self);

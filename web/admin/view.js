@@ -84,16 +84,21 @@ export const Waiting = component(() => ({ of, children }) => (refused(of.fault.v
 /** A button that copies. @param {{text: string | (() => string), label?: string, what?: string}} props */
 export const Copy = component((self) => {
   const state = signal("");
+  const instead = signal(""); // is read out where the notice is not
   let timer;
   self.cleanup(() => clearTimeout(timer));
   return ({ text, label = "Copy", what = "" }) => html`<button type="button" class="quiet" onClick=${async () => {
     const copied = await write(typeof text === "function" ? text() : text);
     state.value = copied ? "Copied" : "Not copied: select it";
-    // While a window is open, what stands behind it is not read out: the word in the button is.
-    if (copied && !document.querySelector("dialog[open]")) tell(what ? `Copied ${what}.` : "Copied.");
+    // While a window is open, what stands behind it is not read out.
+    if (!copied || document.querySelector("dialog[open]")) instead.value = state.value;
+    else tell(what ? `Copied ${what}.` : "Copied.");
     clearTimeout(timer);
-    timer = setTimeout(() => { state.value = ""; }, copied ? 2000 : 8000);
-  }}><span aria-live="polite">${state.value || label}</span></button>`;
+    timer = setTimeout(() => {
+      state.value = "";
+      instead.value = "";
+    }, copied ? 2000 : 8000);
+  }}>${state.value || label}</button><span class="visually-hidden" role="status">${instead.value}</span>`;
 });
 
 /**
@@ -151,6 +156,7 @@ export const Confirm = component(() => {
   return ({ title, action, run, onClose, danger = true, children }) => html`<${Dialog} title=${title} onClose=${onClose}>
     <form class="stack" onSubmit=${async (event) => {
       event.preventDefault();
+      if (busy.value) return;
       busy.value = true;
       fault.value = undefined;
       try {
@@ -167,7 +173,7 @@ export const Confirm = component(() => {
     }}>
       ${children}
       <${Problem} fault=${fault.value} />
-      <div class="actions"><button type="submit" class=${danger ? "danger" : ""} disabled=${busy.value}>${action}</button>
+      <div class="actions"><button type="submit" class=${danger ? "danger" : ""} ...${waits(busy)}>${action}</button>
         <button type="button" onClick=${onClose}>Cancel</button></div>
     </form>
   </${Dialog}>`;
@@ -191,6 +197,7 @@ export const Form = component(() => {
   return ({ run, action, children, more, class: name = "stack", disabled, label }) =>
     html`<form class=${name} aria-label=${label} novalidate onSubmit=${async (event) => {
     event.preventDefault();
+    if (busy.value) return;
     busy.value = true;
     fault.value = undefined;
     try {
@@ -206,9 +213,12 @@ export const Form = component(() => {
   }}>
     ${children}
     <${Problem} fault=${fault.value} />
-    <div class="actions"><button type="submit" disabled=${busy.value || disabled}>${action}</button>${more}</div>
+    <div class="actions"><button type="submit" disabled=${disabled} ...${waits(busy)}>${action}</button>${more}</div>
   </form>`;
 });
+
+/** A button while what it began is going on. One that is disabled would lose the focus. */
+export const waits = (busy) => ({ "aria-disabled": busy.value ? "true" : "false" });
 
 /** A form may be higher than the window: what went wrong comes into view. @param {HTMLFormElement} form */
 const reveal = (form) => requestAnimationFrame(() => form.querySelector(".problem")?.scrollIntoView({ block: "nearest" }));
@@ -254,13 +264,17 @@ export const Filter = component((self, { name }) => {
 });
 
 /** The filters above a list. */
-export const Filters = component(() => ({ children, names, more }) => html`<search class="filters" aria-label="Filters">
+export const Filters = component((self) => {
+  const ref = createRef();
+  self.keepFocus(ref, () => ref.current.querySelector("input, select"));
+  return ({ children, names, more }) => html`<search class="filters" aria-label="Filters" ref=${ref}>
   ${children}
   ${names.some((name) => place.value.query[name]) && html`<button type="button" class="quiet"
     onClick=${() => change({ cursor: undefined,
       ...Object.fromEntries(names.map((name) => [name, undefined])) })}>Clear filters</button>`}
   ${more}
-</search>`);
+</search>`;
+});
 
 /**
  * A list. A column has {title, cell(row), sort?: name, down?: true, number?: true, narrow?: true, at?: "wide" | "desk"};
@@ -268,10 +282,12 @@ export const Filters = component(() => ({ children, names, more }) => html`<sear
  *
  * @type {any} {{label: string, columns: any[], rows: any[], id(row): string, detail?(row): any, sort?: string}}
  */
-export const List = component(() => {
+export const List = component((self) => {
   const open = signal("");
+  const ref = createRef();
+  self.keepFocus(ref, () => ref.current);
   return ({ label, columns, rows, id, detail, sort }) =>
-    html`<div class="table" role="region" aria-label=${label} tabindex="0"><table>
+    html`<div class="table" ref=${ref} role="region" aria-label=${label} tabindex="0"><table>
     <caption class="visually-hidden">${label}</caption>
     <thead><tr>${detail && html`<th class="opener"><span class="visually-hidden">Details</span>
       </th>`}${columns.map((column) => html`
@@ -320,7 +336,9 @@ export const Facts = ({ of }) =>
   .map(([name, value, long]) => html`<div class=${long ? "long" : ""}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 
 /** From page to page, each a step in the browser's history. */
-export const Pages = component(() => {
+export const Pages = component((self) => {
+  const ref = createRef();
+  self.keepFocus(ref, () => ref.current.querySelector("button"));
   /** The cursor of the page before, by that of a page; "" is the first one's. @type {Map<string, string>} */
   const before = new Map();
   return ({ next, shown, matched, total, what }) => {
@@ -328,7 +346,7 @@ export const Pages = component(() => {
     const sum = matched === undefined ? "" : matched === total ? ` of ${format.number(total)}`
       : ` of ${format.number(matched)} that match, ${format.number(total)} in all`;
     if (shown === 0 && !cursor) return "";
-    return html`<nav class="pages" aria-label="Pages">
+    return html`<nav class="pages" aria-label="Pages" ref=${ref}>
       <span class="count">${format.number(shown)}${sum} ${what ?? ""}</span>
       ${cursor && html`<button type="button"
         onClick=${() => turn(before.get(cursor))}>${before.has(cursor) ? "Page before" : "First page"}</button>`}

@@ -46,7 +46,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
       assert.ok(i < 30, "wrong passwords are never throttled");
       await logIn(page, "admin", `wrong-${i}`);
       await page.getByRole("alert").waitFor();
-      await page.getByRole("button", { name: "Log in", exact: true }).and(page.locator(":enabled")).waitFor();
+      await page.getByRole("button", { name: "Log in", exact: true }).and(page.locator("[aria-disabled=false]")).waitFor();
       if (/again in \d/.test(await page.getByRole("alert").textContent())) break;
       assert.match(await page.getByRole("alert").textContent(), /password is wrong/);
       assert.doesNotMatch(await page.getByRole("alert").textContent(), /Unauthorized/, "a problem needs no words of HTTP");
@@ -514,6 +514,8 @@ suite("the console", { timeout: 2_400_000 }, () => {
     const server = await herald(t);
     const { page, complaints } = await console_(t, server);
     const focused = () => page.evaluate(() => document.activeElement?.textContent?.trim() ?? "");
+    await until(async () => await focused() === "Overview"); // what had it, the login, is gone
+    const bot = client(t, server);
     await page.getByRole("link", { name: "To the page" }).focus();
     await page.keyboard.press("Enter");
     assert.equal(await focused(), "Overview");
@@ -534,6 +536,36 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await page.keyboard.press("Enter");
     await dialog(page).waitFor({ state: "detached" });
     await until(async () => await focused() === "Rotate…");
+
+    // Where an update takes away what has the focus, it stays nearby.
+    await at(page, "#/settings?q=max-connections-per-ip", "Settings");
+    await page.getByRole("button", { name: "Change max-connections-per-ip" }).focus();
+    await page.keyboard.press("Enter");
+    await page.getByLabel(/New value/).and(page.locator(":focus")).fill("7");
+    await page.keyboard.press("Enter");
+    await page.locator(".difference").waitFor();
+    await until(async () => await focused() === "Change");
+    await page.getByRole("button", { name: "Reset max-connections-per-ip" }).focus();
+    await page.keyboard.press("Enter");
+    await page.getByText("default", { exact: true }).waitFor();
+    await until(async () => await focused() === "Change");
+    await page.getByRole("button", { name: "Clear filters" }).focus();
+    await page.keyboard.press("Enter");
+    await page.getByRole("searchbox", { name: "Search" }).and(page.locator(":focus")).waitFor();
+    await bot.welcome;
+    await at(page, "#/connections", "Connections");
+    await (await details(page)).getByRole("button", { name: "Kick…" }).focus();
+    await page.keyboard.press("Enter");
+    await dialog(page).getByRole("button", { name: "Kick", exact: true }).focus();
+    await page.keyboard.press("Enter");
+    await page.getByText("Nobody is connected.").waitFor();
+    await until(async () => await focused() === "Connections");
+    await page.setViewportSize({ width: 390, height: 800 });
+    await page.getByRole("button", { name: "Menu" }).focus();
+    await page.keyboard.press("Enter");
+    await page.getByRole("navigation", { name: "Console" }).getByRole("link", { name: "Log", exact: true }).focus();
+    await page.keyboard.press("Escape");
+    await until(async () => await focused() === "Menu");
     assert.deepEqual(complaints, []);
   });
 

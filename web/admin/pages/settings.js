@@ -1,8 +1,8 @@
 import { call, get, segment } from "../api.js";
-import { component, html, signal } from "../component.js";
+import { component, createRef, html, signal } from "../component.js";
 import { sentence } from "../format.js";
 import { poll } from "../live.js";
-import { change, Difference, Empty, Filter, Filters, Form, place, Problem, Silent, Tag, tell, Waiting } from "../view.js";
+import { change, Difference, Empty, Filter, Filters, Form, place, Problem, Silent, Tag, tell, waits, Waiting } from "../view.js";
 
 const SOURCES = { default: "default", file: "file", environment: "environment", flag: "flag", console: "console" };
 const SHOWN = [["", "what acts at once"], ["changed", "what is not default"], ["all", "all settings"]];
@@ -44,7 +44,7 @@ export const Page = component((self) => {
         <${Silent} names=${list.data.value?.silent} />
         ${list.data.value && seen.length === 0 && html`<${Empty} title="No setting matches.">
           <button type="button" onClick=${() => change({ q: "", only: "all" })}>Show all settings</button></${Empty}>`}
-        ${[...groups].map(([name, settings]) => html`<section key=${name} class="group" aria-label=${name}>
+        ${[...groups].map(([name, settings]) => html`<section key=${name} class="group" aria-label=${sentence(name)}>
           <h2>${sentence(name)}</h2>
           <ul class="settings">${settings.map((setting) =>
             html`<${Setting} key=${setting.name} of=${setting} editing=${editing} after=${after.value[setting.name]}
@@ -60,14 +60,16 @@ function group(settings) {
   return groups;
 }
 
-const Setting = component(() => {
+const Setting = component((self) => {
+  const ref = createRef();
+  self.keepFocus(ref, () => ref.current.querySelector("button"));
   const busy = signal(false);
   const fault = signal(undefined);
   return ({ of, editing, after, save, reset }) => {
     const open = editing.value === of.name;
     const can = of.live && !of.locked;
     const secret = of.kind === "secret";
-    return html`<li class=${open ? "shown" : ""}>
+    return html`<li class=${open ? "shown" : ""} ref=${ref}>
       <div>
         <h3 class="code">${of.name}</h3>
         <p class="hint">${of.help}</p>
@@ -84,8 +86,9 @@ const Setting = component(() => {
               ${can && html`<button type="button" class="quiet" aria-label=${`Change ${of.name}`}
                 onClick=${() => { editing.value = of.name; }}>Change</button>`}
               ${can && of.source === "console"
-                && html`<button type="button" class="quiet" disabled=${busy.value} aria-label=${`Reset ${of.name}`}
+                && html`<button type="button" class="quiet" ...${waits(busy)} aria-label=${`Reset ${of.name}`}
                   onClick=${() => {
+                    if (busy.value) return;
                     busy.value = true;
                     fault.value = undefined;
                     reset(of).catch((err) => { fault.value = err; }).finally(() => { busy.value = false; });

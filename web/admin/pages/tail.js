@@ -120,7 +120,10 @@ export const Page = component((self) => {
             <span class="warn">; ${format.number(dropped.value)} more came than a page can show, and were left out</span>`}</span>
           <span>${held.value > 0 && html`<button type="button" class="quiet" onClick=${release}>
             Show ${held.value === KEPT ? `the newest ${KEPT}` : `${format.number(held.value)} newer`}</button>`}
-          ${rows.value.length > 0 && html`<button type="button" class="quiet" onClick=${clear}>Clear</button>`}</span>
+          ${rows.value.length > 0 && html`<button type="button" class="quiet" onClick=${() => {
+            clear();
+            document.getElementById("live")?.focus();
+          }}>Clear</button>`}</span>
         </div>
         <p class="visually-hidden" role="status">${held.value > 0 ? "New messages wait while you read this one." : ""}</p>
         ${state.value === "paused"
