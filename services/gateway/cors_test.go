@@ -152,7 +152,9 @@ func TestForwardedForOfAStranger(t *testing.T) {
 // HEAD answers as GET does, without a body.
 func TestHead(t *testing.T) {
 	b := newBroker(t)
+	b.shelf()
 	g := b.gatewayWith(pages)
+	g.becomesReady()
 	for path, want := range map[string]int{
 		"/": 200, "/client/herald.js": 200, "/favicon.ico": 200, "/nothing": 404, "/healthz": 200, "/readyz": 200,
 		"/metrics": 404, "/debug/pprof/": 404,

@@ -300,7 +300,9 @@ func TestKeysThatAreAwayAtStart(t *testing.T) {
 	}))
 	defer provider.Close()
 	b := newBroker(t)
+	b.shelf()
 	g := b.gateway(withTokens, func(c *Config) { c.JWKS = provider.URL })
+	g.becomesReady()
 	resp, body := g.call(http.MethodGet, "/readyz", nil)
 	if resp.StatusCode != http.StatusOK || strings.Contains(body, "502") { // what is wrong is for operators
 		t.Errorf("got %s %s", resp.Status, body)

@@ -154,7 +154,9 @@ func TestStopBeforeThereIsAStream(t *testing.T) {
 // to leave, and who comes back meanwhile comes elsewhere.
 func TestUnreadyBeforeTheFirstGoodbye(t *testing.T) {
 	b := newBroker(t)
+	b.shelf()
 	g := b.gateway(func(c *Config) { c.DrainDelay = 2 * time.Second })
+	g.becomesReady()
 	c, _ := g.connect("")
 	begin := time.Now()
 	stopped := make(chan error, 1)

@@ -200,6 +200,12 @@ func (b *broker) run(pages fs.FS, change ...func(*Config)) *gate {
 	return g
 }
 
+// becomesReady waits until every route answers: for five seconds where no test has made a bucket of apps (shelf).
+func (g *gate) becomesReady() {
+	g.t.Helper()
+	natstest.Eventually(g.t, patience, "the gateway is ready", func() bool { return g.ready(g.t.Context()) == nil })
+}
+
 // reached waits until every shard has handed on what is stored up to seq.
 func (g *gate) reached(seq uint64) {
 	g.t.Helper()

@@ -87,7 +87,9 @@ func (g *gate) gauge(name string) float64 {
 // newest message was: what is on its way is no distance.
 func TestDistanceFromTheEnd(t *testing.T) {
 	b := newBroker(t)
+	b.shelf()
 	g := b.gateway()
+	g.becomesReady()
 	c, _ := g.connect("channel=a")
 	c.ids(b.id(b.publish("a", "1")), b.id(b.publish("a", "2")), b.id(b.publish("a", "3")))
 	const end = 3

@@ -4,8 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-
-	"github.com/herald-push/herald/services/internal/natstest"
 )
 
 // A gateway is ready when every route answers, and not before.
@@ -20,7 +18,7 @@ func TestReadyForEveryRoute(t *testing.T) {
 			t.Errorf("%s: ready: %v", why, err)
 		}
 	}
-	natstest.Eventually(t, patience, "the gateway is ready", func() bool { return g.ready(t.Context()) == nil })
+	g.becomesReady()
 	g.io("", nil)
 	g.pusher()
 	g.connect("channel=broadcast")
@@ -42,7 +40,7 @@ func TestReadyWithoutApps(t *testing.T) {
 	t.Parallel() // it waits
 	b := newBroker(t)
 	g := b.gateway()
-	natstest.Eventually(t, patience, "the gateway is ready", func() bool { return g.ready(t.Context()) == nil })
+	g.becomesReady()
 	if g.apps.loaded.Load() {
 		t.Error("apps were loaded of which there is no bucket")
 	}
