@@ -14,7 +14,7 @@ import { herald, until } from "./herald.js";
 const run = promisify(execFile);
 const root = new URL("../../", import.meta.url).pathname;
 const tsc = new URL("node_modules/typescript/bin/tsc", import.meta.url).pathname;
-const timeout = 120_000;
+const timeout = 600_000;
 
 function folder(t) {
   const path = mkdtempSync(join(tmpdir(), "herald-package-"));
@@ -41,7 +41,7 @@ herald.on("message", (m) => { console.log(JSON.stringify(m.data)); herald.close(
 
 /** Runs a program that follows broadcast, and publishes once it is welcome. */
 async function receives(file, server) {
-  const running = run(process.execPath, [file, `${server.origin}/ws`], { timeout: 60_000 });
+  const running = run(process.execPath, [file, `${server.origin}/ws`], { timeout: 300_000 });
   let output = "";
   running.child.stdout.on("data", (chunk) => { output += chunk; });
   await until(() => output.includes("welcome") || running.child.exitCode !== null);
