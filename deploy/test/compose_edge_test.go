@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/proctest"
 )
 
@@ -56,13 +55,13 @@ func (s *stack) provoke(query string) {
 	}
 }
 
-// eventStream reads the first message as Server-Sent Events: the balancer holds
-// none back.
-func (s *stack) eventStream() {
+// eventStream reads a channel as Server-Sent Events until want comes: the balancer
+// holds none back.
+func (s *stack) eventStream(channel, want string) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/sse?since=all&channel="+proto.Broadcast, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/sse?since=all&channel="+channel, nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -72,11 +71,11 @@ func (s *stack) eventStream() {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if strings.HasPrefix(lines.Text(), "data: ") && strings.Contains(lines.Text(), `"data":1,`) {
+		if strings.HasPrefix(lines.Text(), "data: ") && strings.Contains(lines.Text(), want) {
 			return
 		}
 	}
-	s.t.Error("/sse through the balancer: the first message did not come within 10 s")
+	s.t.Errorf("/sse through the balancer: %s did not come within a minute", want)
 }
 
 // withoutGateways stops them all, and checks what clients get meanwhile: an

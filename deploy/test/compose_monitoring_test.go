@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/proctest"
 	"go.yaml.in/yaml/v3"
@@ -23,7 +24,7 @@ import (
 
 // log reads the log through the balancer.
 func (s *stack) log(key, format string) ([]byte, error) {
-	req, err := http.NewRequest(http.MethodGet, s.base+"/v1/log?format="+format, nil)
+	req, err := http.NewRequest(http.MethodGet, s.base+"/v1/log?channel="+proto.Broadcast+"&format="+format, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -183,16 +183,20 @@ func (p *publisher) finish() (n, retries int) {
 
 // publishOne tries once; false: try again.
 func (s *stack) publishOne(key string, n int) bool {
+	return s.send(key, "/v1/channels/"+proto.Broadcast, "application/json", fmt.Sprintf("n-%d", n), fmt.Sprint(n))
+}
+
+// send posts a message once; false: it is not known to be stored.
+func (s *stack) send(key, path, kind, idempotencyKey, data string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+"/v1/channels/"+proto.Broadcast,
-		strings.NewReader(fmt.Sprint(n)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+path, strings.NewReader(data))
 	if err != nil {
 		return false
 	}
 	req.Header.Set("X-API-KEY", key)
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Idempotency-Key", fmt.Sprintf("n-%d", n))
+	req.Header.Set("Content-Type", kind)
+	req.Header.Set("Idempotency-Key", idempotencyKey)
 	req.Header.Set("X-Forwarded-For", forged)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -223,6 +227,11 @@ func TestCompose(t *testing.T) {
 		t.Fatal("the log of ingest shows no API key")
 	}
 	key := shown[1]
+	if !s.send(key, "/v1/channels/public.newcomer", "text/plain; charset=utf-8", "newcomer", "Hello, browser") {
+		t.Fatal("the first message of a newcomer was not stored")
+	}
+	s.eventStream("public.newcomer", "Hello, browser")
+	t.Logf("from the images to a message at a client: up, logs, curl; %.1f s", time.Since(begin).Seconds())
 	s.outside()
 	s.natsIsClosed()
 
@@ -273,7 +282,7 @@ func TestCompose(t *testing.T) {
 		hear("all")
 	}
 	s.awaitSpread(3, late/2, early+late)
-	s.eventStream()
+	s.eventStream(proto.Broadcast, `"data":1,`)
 	if n := s.targets()["gateway"]; n != 3 {
 		t.Errorf("Prometheus found %d gateways, want 3", n)
 	}
