@@ -103,30 +103,36 @@ func TestWindowsService(t *testing.T) {
 			t.Fatalf("herald service %v: got %q, %v; want %q", words, out, err, want)
 		}
 	}
-	address := freePort(t)
 	expect("is not installed", true, "status")
-	expect("the service is installed", false, "install", "-listen", address, "-ops-listen", freePort(t))
-	expect("is installed already", true, "install")
-	expect("the service is stopped", true, "status")
-	expect("the service is started", false, "start")
-	expect("the service runs", false, "status")
-	data := filepath.Join(prefixOf(environment), "drive_c", "ProgramData", "Herald")
-	h := &running{t: t, address: address}
-	h.await("its greeting", func() bool {
-		b, _ := os.ReadFile(filepath.Join(data, "greeting.txt"))
-		if shown := keyShown.FindStringSubmatch(string(b)); shown != nil {
-			h.key = shown[1]
+	drive := filepath.Join(prefixOf(environment), "drive_c")
+	for data, flags := range map[string][]string{
+		filepath.Join(drive, "ProgramData", "Herald"): nil,
+		filepath.Join(drive, "My Herald", "Däta"):     {"-data", `C:\My Herald\Däta`},
+	} {
+		address := freePort(t)
+		expect("the service is installed", false,
+			append([]string{"install", "-listen", address, "-ops-listen", freePort(t)}, flags...)...)
+		expect("is installed already", true, "install")
+		expect("the service is stopped", true, "status")
+		expect("the service is started", false, "start")
+		expect("the service runs", false, "status")
+		h := &running{t: t, address: address}
+		h.await("its greeting", func() bool {
+			b, _ := os.ReadFile(filepath.Join(data, "greeting.txt"))
+			if shown := keyShown.FindStringSubmatch(string(b)); shown != nil {
+				h.key = shown[1]
+			}
+			return h.key != ""
+		})
+		h.deliver("from a service")
+		expect("the service is stopped", false, "stop")
+		if got := read(t, data, "herald.log"); !strings.Contains(got, "msg=stopping") {
+			t.Errorf("its log does not say that it stopped:\n%s", got)
 		}
-		return h.key != ""
-	})
-	h.deliver("from a service")
-	expect("the service is stopped", false, "stop")
-	if got := read(t, data, "herald.log"); !strings.Contains(got, "msg=stopping") {
-		t.Errorf("its log does not say that it stopped:\n%s", got)
+		h.logged(filepath.Join(data, "herald.db"), "from a service")
+		expect("its data is where it was", false, "uninstall")
+		expect("is not installed", true, "status")
 	}
-	h.logged(filepath.Join(data, "herald.db"), "from a service")
-	expect("its data is where it was", false, "uninstall")
-	expect("is not installed", true, "status")
 }
 
 // The windowed build, started without a word, serves with a tray icon and with data

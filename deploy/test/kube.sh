@@ -84,6 +84,18 @@ fi
 grep -q 'violates PodSecurity "restricted' "$work/err" || fail "a privileged pod is refused for another reason: $(cat "$work/err")"
 say "pod security: restricted is enforced"
 
+# Volumes that do not honour fsGroup belong to root, and NATS starts over and over.
+may_write() {
+  for _ in $(seq 60); do
+    case $(k logs nats-0 --tail=3 2>/dev/null || true) in
+      *"permission denied"*) fail "NATS may not write to its volume: this StorageClass does not honour fsGroup, as hostPath does not; let all users write to its folders, or take another class" ;;
+      *"Server is ready"*) return ;;
+    esac
+    sleep 1
+  done
+}
+[ -n "$simulated" ] || may_write
+
 roll_out() { # KIND/NAME
   k rollout status "$1" --timeout="$rollout" >/dev/null || fail "$1 did not roll out in $rollout"
 }

@@ -18,29 +18,60 @@ import (
 // words, and changes nothing else of it. The file is made if it is not there, and
 // replaced in one step, so that a power cut leaves the old one or the new one.
 func writeListen(path string, want admin.Listen) error {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	path, text, mode, err := withListen(path, want)
+	if err == nil {
+		err = replaceFile(path, text, mode)
 	}
-	old, err := os.ReadFile(path)
-	mode := fs.FileMode(0o644)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		old = nil
-	case err != nil:
-		return fmt.Errorf("config file: %w", err)
-	default:
-		if info, err := os.Stat(path); err == nil {
-			mode = info.Mode().Perm()
-		}
-	}
-	text, err := setMembers(old, listenMembers(want))
 	if err != nil {
-		return fmt.Errorf("config file %s: %w", path, err)
-	}
-	if err := replaceFile(path, text, mode); err != nil {
 		return fmt.Errorf("config file: %w", err)
 	}
 	return nil
+}
+
+// mayWriteListen says why writeListen could not do so, and changes nothing; nil: it could.
+func mayWriteListen(path string, want admin.Listen) error {
+	path, _, _, err := withListen(path, want)
+	if err == nil {
+		err = replaceable(path)
+	}
+	return err
+}
+
+// withListen is the file at path behind its links, with what writeListen would write.
+func withListen(path string, want admin.Listen) (real string, text []byte, mode fs.FileMode, err error) {
+	if real, err = filepath.EvalSymlinks(path); err != nil {
+		real = path
+	}
+	mode = 0o644
+	old, err := os.ReadFile(real)
+	if errors.Is(err, fs.ErrNotExist) {
+		old, err = nil, nil
+	} else if info, fault := os.Stat(real); fault == nil {
+		mode = info.Mode().Perm()
+	}
+	if err != nil {
+		return real, nil, 0, err
+	}
+	if text, err = setMembers(old, listenMembers(want)); err != nil {
+		err = fmt.Errorf("%s: %w", real, err)
+	}
+	return real, text, mode, err
+}
+
+// replaceable says why replaceFile could not replace path; nil: it could.
+func replaceable(path string) error {
+	folder := filepath.Dir(path)
+	for { // that replaceFile would make
+		if _, err := os.Stat(folder); !errors.Is(err, fs.ErrNotExist) || folder == filepath.Dir(folder) {
+			break
+		}
+		folder = filepath.Dir(folder)
+	}
+	f, err := os.CreateTemp(folder, ".herald-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // replaceFile writes a file beside path, and puts it in path's place.

@@ -53,6 +53,12 @@ func (p *patient) port(ctx context.Context) {
 	l, err := net.Listen("tcp", p.cfg.Listen)
 	if err == nil {
 		_ = l.Close() // it was only a try
+		if inUse(p.cfg.Data) {
+			p.warn("Name its address with -listen, as it was named there, and its port is looked at, too.",
+				"nothing listens on %s; the Herald that runs on the data folder %s listens elsewhere", p.cfg.Listen,
+				p.cfg.Data)
+			return
+		}
 		p.fine("port %s is free: no Herald runs there now", p.cfg.Listen)
 		return
 	}

@@ -99,6 +99,10 @@ func (l *relisten) Change(want admin.Listen) (token string, within time.Duration
 	case want == l.now:
 		return "", 0, errors.New("it listens there already, with these files")
 	}
+	if err := mayWriteListen(l.file, want); err != nil { // before somebody has gone there
+		return "", 0, fmt.Errorf("the next start would not know of it, since it cannot be written into %s: %w", l.file,
+			err)
+	}
 	p := &pending{token: rand.Text(), want: want, old: l.server.First()}
 	if err := l.valid(want); err != nil {
 		return "", 0, err

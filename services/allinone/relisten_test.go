@@ -153,6 +153,30 @@ func mover(t *testing.T, within time.Duration) (*relisten, func(admin.Listen) er
 	}
 }
 
+// A change that the next start would not know of is refused before it is made.
+func TestRelistenNeedsItsFile(t *testing.T) {
+	l, reach := mover(t, time.Minute)
+	now, _, _, _ := l.Now()
+	folder := t.TempDir()
+	damaged := filepath.Join(folder, "damaged.json")
+	if err := os.WriteFile(damaged, []byte(`{"http": `), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{filepath.Join(damaged, "config", "socket_config.json"), damaged, folder} {
+		l.file = file
+		_, _, err := l.Change(admin.Listen{Protocol: "http", Port: proctest.FreePort(t)})
+		if err == nil || !strings.Contains(err.Error(), "the next start would not know of it") {
+			t.Errorf("%s: got %v", file, err)
+		}
+	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) != 1 {
+		t.Errorf("in the folder are %v, %v; want the damaged file alone", left, err)
+	}
+	if err := reach(now); err != nil {
+		t.Error(err)
+	}
+}
+
 // A change that nobody confirms ends by itself, also on the same port, and what cannot
 // work changes nothing.
 func TestRelistenGoesBack(t *testing.T) {
