@@ -63,8 +63,8 @@ func outcome(err error) audit.Outcome {
 	return audit.Failed
 }
 
-// reason is what the audit has of an error. The text of one that is no problem is for
-// the log.
+// reason is what the audit says of an error: the words of a problem. The text of any other error
+// goes to the log only.
 func reason(err error) string {
 	var p *proto.Problem
 	if errors.As(err, &p) {

@@ -86,8 +86,8 @@ func (s *Service) getMessage(w http.ResponseWriter, r *http.Request, _ *call) er
 	return nil
 }
 
-// readStored reads the message from the stream, and returns the message id of its pack. Errors are problems: there is
-// no such message.
+// readStored reads the message from the stream, and returns the message id of its pack. The error is a problem: there
+// is no such message, or the stream does not answer.
 func (s *Service) readStored(ctx context.Context, id proto.Cursor, out *messagePath) (lane string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*streamTimeout)
 	defer cancel()

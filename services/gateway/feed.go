@@ -30,9 +30,9 @@ import (
 // with nothing after it, is found by asking for the stream's last sequence once a
 // second while nothing comes.
 //
-// The sequence is believed: whoever may publish under herald.live can say the
-// next one before the stream does. NATS permissions are to leave that to
-// Herald's services.
+// The feed believes a message's sequence: whoever may publish under herald.live can send one with the
+// next sequence before the stream gives it out. NATS permissions are to allow that to
+// Herald's services only.
 type feed struct {
 	nc     *nats.Conn
 	stream jetstream.Stream // set by start, before started
@@ -46,9 +46,8 @@ type feed struct {
 	canary string         // subject of the feed's message to itself
 
 	started atomic.Bool // there is a stream, and the hub knows where it stands
-	// epochs are those of the ids that are given out; set before started. The
-	// epoch in at, and in the hub's places, only tells one beginning of the feed
-	// from another: ids are made by id.
+	// epochs are the stream's, of which id makes the ids that clients get; set before started. The
+	// epoch in the hub's positions only tells one beginning of the feed from another.
 	epochs atomic.Pointer[natsx.Epochs]
 
 	maxAge atomic.Int64 // of the stream, nanoseconds; 0: none
@@ -134,8 +133,7 @@ func (f *feed) stop() {
 	}
 }
 
-// begin starts after what is stored now. The epoch in the hub's places only
-// tells one beginning from another.
+// begin has the hub deliver what is stored from now on. reset says that the stream was made anew.
 func (f *feed) begin(state natsx.State, reset bool) {
 	f.epochs.Store(&state.Epochs)
 	f.at = state.Last
@@ -193,13 +191,13 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 		return
 	}
 	p, err := natsx.OpenPack(msg)
-	if err == nil && p.Seq > 0 && !f.behind.IsZero() { // what comes may stand in the place of what was lost
+	if err == nil && p.Seq > 0 && !f.behind.IsZero() { // it may have the sequence of a pack that the stream has lost
 		f.check(ctx)
 	}
 	switch {
 	case err != nil:
-		// Its sequence, if it has one, may be invented. If it is not, it is a hole
-		// before the next message, and found to hold nothing.
+		// Its sequence, if it has one, may be invented, so the feed does not count it. If the stream gave it
+		// out, the next message shows a hole there, and the repair finds no message in it.
 		f.m.foreign.Inc()
 		f.log.Debug("ignored a NATS message that is not Herald's", "err", err)
 		return
@@ -287,9 +285,9 @@ func cutter(epoch string, accepted int64) func(number uint64, line string) *hub.
 	}
 }
 
-// cut makes the current message of a pack, of which nothing is kept: a message may
-// stay for long, its pack must not. id is nil for an ephemeral one. The id is spliced
-// in once for all clients.
+// cut copies the current message out of a pack: the message may stay in memory for long, and would
+// keep the whole pack there. The id is spliced in once for all clients; it is nil for an ephemeral
+// message.
 func cut(l *proto.Lines, id *proto.Cursor) *hub.Message {
 	m := &hub.Message{Channel: string(l.Channel()), Except: string(l.Except())}
 	if us := l.Accepted(); us > 0 {
@@ -311,7 +309,7 @@ func (f *feed) pass(seq uint64) {
 	f.m.position.Set(float64(seq))
 }
 
-// newMessage splices the id in, once for all clients.
+// newMessage is a message that was read from the stream, with its id spliced in.
 func newMessage(id proto.Cursor, r natsx.Received) *hub.Message {
 	return &hub.Message{
 		Seq:      r.Number,

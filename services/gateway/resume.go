@@ -14,7 +14,7 @@ import (
 // plan says what is sent to a client that comes back, and where it goes on.
 type plan struct {
 	names []string
-	epoch string // of the hub's places: another one means that the feed began anew
+	epoch string // of the hub's position when the plan was made: if it changes, the feed has begun anew
 	since uint64 // everything after it is to be sent
 	last  bool   // the newest message of each channel comes first
 	gap   string // reason why messages before since are missing; empty: none
@@ -111,8 +111,8 @@ type replay struct {
 	plan
 	channel string // the name that a subscribe frame asked for; empty: the names of the URL, together
 	answer  answer // sends the answer to that frame
-	// end is where the replay ends. If the client follows channel already, it is that subscription's follow.after: what is
-	// behind reaches the client through it. hub.Now: the client does not follow channel yet.
+	// end is where the replay ends. If the client follows channel already, it is that subscription's follow.after: later
+	// messages reach the client through that subscription. hub.Now: the client does not follow channel yet.
 	end uint64
 	// had is what the client has without a gap: every message after had, up to since, was sent to it. A gap frame raises
 	// it.
@@ -151,9 +151,9 @@ const (
 // answer. channel names the one subscription that is meant; empty means the
 // connection's first ones; answer sends the answer for a single one.
 //
-// Chunks are sent from the stream (long away), then from memory, each waiting
-// until the client has read enough; the last few messages and the step to
-// live happen in the hub's shard, so that nothing can come between.
+// Chunks are sent from the stream, if the client was away for long, then from memory; each waits
+// until the client has read enough of those before. The last few messages are delivered, and the
+// subscriptions added, in the hub's shard, so that no message can come between.
 func (c *session) catchUp(p plan, channel string, answer answer) error {
 	r := &replay{
 		plan: p, channel: channel, answer: answer, end: c.hasAfter(channel), had: p.since, complete: true, from: "memory",
@@ -189,7 +189,8 @@ func (c *session) catchUp(p plan, channel string, answer answer) error {
 }
 
 // isFar reports whether the messages in memory after since are so many that a search among them would hold up the
-// shard's other subscribers: then the session searches first. Numbers do not tell, because each pack begins a thousand.
+// shard's other subscribers: then the session searches first. They are counted, because the numbers of messages have
+// gaps: each pack begins at a multiple of 1024.
 func (s *Service) isFar(since uint64) bool {
 	recent := s.hub.Recent()
 	return recent.Count(since, recent.Last().Seq) > chunk
@@ -205,7 +206,7 @@ func (c *session) goLive(r *replay) bool {
 		}
 		since = hub.Now // live already: only what came before was missed
 	}
-	passed := c.s.hub.Passed() // before Join, so everything up to the end of that pack was delivered when it is done
+	passed := c.s.hub.Passed() // read before Join: when Join is done, the shard has delivered everything up to there
 	return c.join(r.had, since, r.names, func(j hub.Joined) {
 		if passed.Epoch == j.Position.Epoch {
 			j.Position.Seq = max(j.Position.Seq, passed.Seq)
@@ -246,7 +247,7 @@ func (c *session) skip(r *replay) {
 	r.messages, r.bytes = tail+chunk, c.s.rules.Load().cfg.ReplayBytes
 }
 
-// send sends one message of a replay, unless it comes, or came, through a
+// send sends one message of a replay, unless the client gets it, or has got it, through a
 // subscription that is live.
 func (c *session) send(r *replay, m *hub.Message, e *hub.Encoding) error {
 	r.since = m.Seq
@@ -320,8 +321,8 @@ func (c *session) sendStored(r *replay, upTo uint64) error {
 	return nil
 }
 
-// room waits for memory for what is read from the stream. release returns it; from
-// now until then the client must read what it is sent: see sendTime.
+// room waits until so many bytes of replayBudget are free, for a page from the stream. release gives them back;
+// until then the client has sendTime to read what it is sent.
 func (c *session) room(r *replay, bytes int) (release func(), err error) {
 	free, err := c.s.replays.acquire(c.s.replaying, c.conn.Remote(), bytes)
 	if err != nil {

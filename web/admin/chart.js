@@ -51,7 +51,7 @@ export const Chart = component((self, first) => {
     try {
       Plot = await uPlot();
     } catch {
-      return; // the figure beside the title is there still
+      return; // the figure beside the title still shows the newest value
     }
     if (gone || !ref.current) return;
     const data = [props.times, ...props.lines.map(({ values }) => values)];

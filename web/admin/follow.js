@@ -1,5 +1,5 @@
-// Confirming a new address: the page was sent here by the one at the old address, with a token in its own. That is told
-// at once, before anybody is logged in, since the session's cookie may not reach another scheme.
+// Confirms a new address of the console: the page at the old address has opened this one, with a token in its URL. The
+// token is sent at once, before anybody is logged in, since the session's cookie may not reach another scheme.
 
 import { call } from "./api.js";
 import { signal } from "./component.js";
@@ -10,7 +10,7 @@ export const confirmed = { done: signal(false), fault: signal(undefined) };
 export async function confirm() {
   const token = place.value.query.confirm;
   if (!token) return;
-  change({ confirm: undefined }); // a link that is copied must not have it
+  change({ confirm: undefined }); // so that nobody copies a link with the token in it
   try {
     await call("POST", "listen/confirm", { body: { token } });
     confirmed.done.value = true;

@@ -32,7 +32,7 @@ export function poll(ask, seconds) {
     again.value;
     clearTimeout(timer);
     running?.abort();
-    // While it is paused a person's own question, another filter, is answered still.
+    // Also while the page is paused: what a person asks for by another filter is answered once.
     if (!session.value || !visible.value) return;
     start();
   });

@@ -135,7 +135,7 @@ export const Dialog = component((self, { onClose, stay }) => {
     // What is asked for comes first, not the cross that closes.
     ref.current.querySelector("input:not([type=radio]:not(:checked)), select, textarea")?.focus();
   });
-  self.cleanup(() => ref.current?.close()); // which gives the focus back; taking it away alone does not
+  self.cleanup(() => ref.current?.close()); // close() gives the focus back to where it was; removing the element alone does not
   return ({ title, children, wide }) => html`<dialog ref=${ref} class=${wide ? "wide" : ""} aria-labelledby=${id}
     onCancel=${(event) => { if (stay) event.preventDefault(); }} onClose=${() => onClose?.()}>
     <div class="heading"><h2 id=${id}>${title}</h2>

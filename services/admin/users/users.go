@@ -80,7 +80,7 @@ type Info struct {
 	Via       string    `json:"via"`
 	Created   time.Time `json:"created"`
 	LastLogin time.Time `json:"last_login,omitzero"`
-	// Damaged entries open no door, and can be removed.
+	// Damaged says that the entry cannot be read: nobody can log in with it, and it can be removed.
 	Damaged bool `json:"damaged,omitempty"`
 }
 

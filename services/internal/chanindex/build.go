@@ -81,7 +81,7 @@ func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader,
 	if err != nil {
 		return err
 	}
-	defer func() { // by itself it would go after a minute
+	defer func() { // NATS by itself would remove the consumer after a minute only
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), retryEvery)
 		defer cancel()
 		_ = js.DeleteConsumer(ctx, proto.Stream, cons.CachedInfo().Name)

@@ -58,7 +58,8 @@ type Index struct {
 
 // New makes an index that knows nothing.
 func New() *Index {
-	return &Index{every: fetchEvery, complete: make(chan struct{}), grown: make(chan struct{}), ask: make(chan struct{}, 1)}
+	return &Index{every: fetchEvery, complete: make(chan struct{}), grown: make(chan struct{}),
+		ask: make(chan struct{}, 1)}
 }
 
 // segment is 256 blocks. It is never changed.
@@ -267,7 +268,7 @@ func (x *Index) isComplete() bool {
 	}
 }
 
-// moved tells who waits that more packs are known.
+// moved wakes the readers that wait until the index knows more packs.
 func (x *Index) moved() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -282,7 +283,8 @@ func (x *Index) reset() {
 	x.segments, x.open, x.first, x.next = nil, open{}, 0, 0
 }
 
-// built says that everything is known that was stored before.
+// built notes that the index knows every pack that was stored before the build began; readers need not wait for it any
+// more.
 func (x *Index) built() {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -231,7 +231,7 @@ func (l listener) Accept() (net.Conn, error) {
 
 type placeKey struct{}
 
-// remember is for http.Server.ConnContext.
+// remember puts the place of a socket into the context of its requests; for http.Server.ConnContext.
 func (a *Admission) remember(ctx context.Context, nc net.Conn) context.Context {
 	if t, ok := nc.(*tls.Conn); ok {
 		nc = t.NetConn()

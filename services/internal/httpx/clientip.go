@@ -80,7 +80,7 @@ func (p *Proxies) ClientIP(r *http.Request) netip.Addr {
 	for i := len(hops) - 1; i >= 0; i-- {
 		hop, err := parseHop(strings.TrimSpace(hops[i]))
 		if err != nil {
-			break // what is left of garbage is not to be believed either
+			break // nor is any entry before this one to be believed
 		}
 		peer = hop.Unmap().WithZone("")
 		if !p.trust(peer) {

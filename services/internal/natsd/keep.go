@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// lookEvery is how often the health of the store is looked at; an error
-	// that nats-server logs makes it be looked at once.
+	// lookEvery is how often keep reads the health of the store; after an error that
+	// nats-server logs it does so without waiting.
 	lookEvery = time.Second
 	// minPause and maxPause are between two restarts in a row: a disk that
 	// has just enough room for a restart would otherwise cost the clients a

@@ -13,13 +13,13 @@ import (
 // errNoRoom: the disk is as good as full.
 var errNoRoom = errors.New("there is no room on the disk")
 
-// room says whether a message would be written still. While it is not, nothing is
-// given to nats-server, which would remember that it failed; and what is
-// left is for small things, such as the stream's settings.
+// room says whether the disk has room for another message. While it has not, Herald gives
+// nats-server nothing to store, because nats-server remembers a write that failed; what room
+// there is serves small writes, such as the stream's settings.
 func room(dir string) error {
 	free, err := Free(dir)
 	if err != nil || free >= roomForRestart {
-		return nil // whether dir can be read is for others to say
+		return nil // others report a folder that cannot be read
 	}
 	return fmt.Errorf("%w: %d KiB are left and %d needed: %w", errNoRoom, free>>10, roomForRestart>>10, syscall.ENOSPC)
 }

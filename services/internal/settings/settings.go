@@ -42,7 +42,7 @@ var (
 type Part struct {
 	service string
 	names   []string // by flag
-	// try reads values over what the process began with. apply makes them act.
+	// try reads values on top of those that the process began with, and checks the whole. apply puts it into effect.
 	try func(values map[string]string) (apply func(), err error)
 }
 
@@ -76,7 +76,7 @@ type Live struct {
 	table  []config.Setting // as the process began
 	began  map[string]string
 	log    *slog.Logger
-	loaded chan struct{} // closed when what was stored at the start acts
+	loaded chan struct{} // closed once the values that were stored at the start are in effect
 
 	mu     sync.Mutex
 	parts  []*part           // guarded by mu

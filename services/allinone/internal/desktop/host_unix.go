@@ -14,7 +14,7 @@ const watcher = "org.kde.StatusNotifierWatcher"
 
 // TrayFault says why no icon can be shown; nil: one can.
 func TrayFault() error {
-	// Without an address the library would start a bus of its own for who has none.
+	// Where this variable is not set, the library would start a session bus of its own.
 	if os.Getenv("DBUS_SESSION_BUS_ADDRESS") == "" {
 		return fmt.Errorf("%w: there is no session bus (DBUS_SESSION_BUS_ADDRESS)", ErrNoTray)
 	}

@@ -10,10 +10,10 @@ type Item struct {
 	Do    func()
 }
 
-// Tray is none: this binary was built without.
+// Tray stands in for the tray icon, which this binary was built without.
 type Tray struct{ end chan struct{} }
 
-// NewTray makes nothing.
+// NewTray shows no icon.
 func NewTray(string, []byte, []Item) *Tray { return &Tray{make(chan struct{})} }
 
 // TrayFault says that this binary has no tray.

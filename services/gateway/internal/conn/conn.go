@@ -91,9 +91,8 @@ func (c *Conn) Remote() netip.Addr { return c.remote }
 // frames must not be pushed to any other.
 func (c *Conn) Deflates() bool { return c.deflates.Load() }
 
-// Deflate says that the client negotiated permessage-deflate, for a socket that Attach was
-// given: one that goes over to a WebSocket calls it before it returns, from Read, anything that
-// came over that.
+// Deflate says that the client negotiated permessage-deflate. A socket that was given to Attach and
+// becomes a WebSocket calls it before its Read returns the first bytes of that WebSocket.
 func (c *Conn) Deflate() { c.deflates.Store(true) }
 
 // Reason is why the connection ended or is ending; 0: it is open.

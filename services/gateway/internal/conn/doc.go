@@ -9,8 +9,8 @@
 // order in which they were pushed, in whole frames. A queue that would exceed its
 // bound closes the connection with CloseSlowConsumer, a code that tells the client
 // to come back and resume. A Client's methods are called one at a time: Arrived,
-// then Frame for each message, then Ended, and every Conn that Start was called for
-// gets to Ended.
+// then Frame for each message, then Ended. Ended is called once for every Conn that was
+// started.
 //
 // # Phases
 //

@@ -32,8 +32,8 @@ type window struct {
 	marked  []*subscriptions // lists that a message in entries is for, walked or not
 	sent    int              // deliveries since the metric was updated
 	since   int              // deliveries since the processor was last yielded
-	joined  uint64           // the set of messages that batches is made of
-	batches []Batch          // what the last subscriber got that got several messages
+	joined  uint64           // the set of messages in batches
+	batches []Batch          // what was delivered to the last subscriber that got several messages at once
 }
 
 // transit is one message in the window.
@@ -43,8 +43,8 @@ type transit struct {
 	seq         uint64
 	walks       int   // lists that are not yet walked for it
 	subscribers int   // to which it was delivered
-	queued      int32 // of them; counted while facts are kept
-	dropped     int32 // likewise
+	queued      int32 // of these, for how many it was enqueued; counted while facts are kept
+	dropped     int32 // … for how many not, because their connection was closing; likewise
 }
 
 // walk is how far a list of subscribers has come. Its words are sets: bit i is

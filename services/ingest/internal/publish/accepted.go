@@ -8,7 +8,7 @@ import (
 	"github.com/herald-push/herald/services/internal/ask"
 )
 
-// acceptedKept is of how many messages it is kept how they were accepted, and only while somebody asks.
+// acceptedKept is for how many messages a publisher keeps how it accepted them. It keeps that only while somebody asks.
 const acceptedKept = 4096
 
 // Accepted is how a message was accepted.
@@ -37,7 +37,7 @@ func (a *accepted) keep(one Accepted) {
 	a.n++
 }
 
-// Watch has it kept how messages to come are accepted, or no longer.
+// Watch begins to keep how messages are accepted; with false it ends that, and forgets what was kept.
 func (p *Publisher) Watch(keep bool) {
 	if !keep {
 		p.accepted.Store(nil)

@@ -199,7 +199,7 @@ func acquire(s *semaphore.Weighted, n int64) bool {
 
 // add puts a message into the lane and returns its flight and its place there.
 // msgID is that of a message with an idempotency key. A message without one
-// leaves at the next push, or when the pack in flight has landed.
+// leaves at the next dispatch, or when the pack in flight has landed.
 func (l *lane) add(m *proto.Message, private proto.Private, msgID string) (f *flight, place int, err error) {
 	cost := 1 + int64(len(m.Data))/roomUnit
 	if err := l.enter(msgID != "", cost); err != nil {
@@ -353,10 +353,10 @@ func (l *lane) depart(f *flight) {
 	l.outbox = append(l.outbox, f)
 }
 
-// push sends what waits, if no pack is in flight. Requests that other
-// goroutines are reading at this moment put their messages in first: with processors to
-// spare nobody is waited for, and with none a pack is twice as large.
-func (l *lane) push() {
+// dispatch sends what waits, if no pack is in flight. It lets other goroutines run before, so that requests
+// which they are reading at this moment add their messages: with processors to
+// spare it waits for nobody, and with none a pack is twice as large.
+func (l *lane) dispatch() {
 	runtime.Gosched()
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -140,7 +140,7 @@ func TestPackWhoseAcknowledgementIsLost(t *testing.T) {
 	other := server.Connect()
 	wire.Deaf.Store(true)
 	all := []*Delivery{p.send("a", "1", ""), p.send("b", "2", ""), p.send("a", "3", "")}
-	p.lane.push()
+	p.lane.dispatch()
 	natstest.Eventually(t, 10*time.Second, "stored, and the acknowledgement lost",
 		func() bool { return streamState(t, other).Msgs == 1 && wire.LostAcks.Load() > 0 })
 	later := p.send("a", "4", "") // does not overtake
@@ -160,7 +160,7 @@ func TestSilence(t *testing.T) {
 	p, wire := behindWire(t, server)
 	wire.Deaf.Store(true)
 	all := []*Delivery{p.send("a", "1", "k")}
-	p.lane.push()
+	p.lane.dispatch()
 	other := server.Connect()
 	natstest.Eventually(t, 10*time.Second, "stored, and the acknowledgement lost",
 		func() bool { return streamState(t, other).Msgs == 1 && wire.LostAcks.Load() > 0 })
@@ -279,7 +279,7 @@ func TestClose(t *testing.T) {
 	p, wire := behindWire(t, server)
 	wire.Deaf.Store(true)
 	under := []*Delivery{p.send("a", "1", ""), p.send("b", "2", "k")}
-	p.lane.push()
+	p.lane.dispatch()
 	under = append(under, p.send("a", "3", ""))
 	p.Close()
 	for i, d := range append(under, p.send("a", "4", ""), p.send("a", "5", "k")) {

@@ -200,7 +200,7 @@ func (p *Publisher) await(d *Delivery) (proto.Result, error) {
 		if d.ephemeral {
 			p.lane.pushLive(f)
 		} else {
-			p.lane.push()
+			p.lane.dispatch()
 		}
 		<-f.done
 	}
