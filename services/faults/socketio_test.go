@@ -1,7 +1,9 @@
 package faults
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -57,8 +59,17 @@ func newBalancer(t testing.TB, backends []string) (addr string) {
 		Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme = "http"; r.Out.URL.Host = r.In.Host },
 		Transport: roundTripper(func(r *http.Request) (resp *http.Response, err error) {
 			first := turn.Add(1)
+			var body []byte // a round trip closes it, also one that reaches nobody
+			if r.Body != nil {
+				if body, err = io.ReadAll(r.Body); err != nil {
+					return nil, err
+				}
+			}
 			for i := range uint64(len(backends)) {
 				r.URL.Host = backends[(first+i)%uint64(len(backends))]
+				if r.Body != nil {
+					r.Body = io.NopCloser(bytes.NewReader(body))
+				}
 				var dialling *net.OpError
 				if resp, err = transport.RoundTrip(r); err == nil || !errors.As(err, &dialling) || dialling.Op != "dial" {
 					return resp, err
