@@ -3,10 +3,12 @@ package gateway
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/gateway/internal/hub"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -334,4 +336,39 @@ func TestLastOfManyChannels(t *testing.T) {
 		t.Errorf("got %s", f.raw)
 	}
 	c.ids(b.id(b.publish("broadcast", "1")))
+}
+
+// Who was sent a whole pack, and comes back when it has expired and nothing behind it has: with the place behind the
+// pack nothing is missing. Nobody can tell the id of its last message from one that others of the pack come
+// after, so that is told as a gap; while the pack is kept, neither is.
+func TestResumeBehindAnExpiredPack(t *testing.T) {
+	b := newBroker(t)
+	var p proto.Pack
+	for range 3 {
+		p.Add(&proto.Message{Channel: "broadcast", Event: "e", Data: []byte("1"), Sender: "s",
+			Time: "2026-11-22T16:58:36.123Z"}, proto.Private{Accepted: time.Now()})
+	}
+	if _, err := b.js.PublishMsg(t.Context(), &nats.Msg{Subject: proto.SubjectPacks, Data: p.Body(),
+		Header: nats.Header{proto.HeaderChannels: {string(p.AppendChannels(nil))}}}); err != nil {
+		t.Fatal(err)
+	}
+	b.publish("broadcast", "2")
+	last := proto.Cursor{Epoch: b.epochs.At(1), Seq: proto.Number(1, 2)}.String()
+	kept := b.gateway(tiny)
+	for since, behind := range map[string]bool{last: true, b.place(1): true} {
+		c := kept.dial("since=" + since)
+		if w := c.want(proto.FrameWelcome); w.Resumed != behind {
+			t.Errorf("since=%s of a pack that is kept: %s", since, w.raw)
+		}
+		c.ids(b.id(2))
+	}
+	b.purge(1)
+	g := b.gateway(tiny)
+	place := g.dial("since=" + b.place(1))
+	place.resumed(true, b.place(1))
+	place.ids(b.id(2))
+	message := g.dial("since=" + last)
+	message.resumed(false, b.place(1))
+	message.gap("expired", last, b.place(1), "")
+	message.ids(b.id(2))
 }
