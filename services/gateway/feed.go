@@ -96,7 +96,7 @@ func (f *feed) start(ctx context.Context) error {
 	if f.stream, err = natsx.AwaitStream(ctx, js, f.pulse, f.log); err != nil {
 		return fmt.Errorf("feed: %w", err)
 	}
-	for _, subject := range []string{proto.SubjectLive + ">", f.canary} {
+	for _, subject := range []string{proto.SubjectLive + ">", f.canary, natsx.SubjectRenewed} {
 		sub, err := f.nc.ChanSubscribe(subject, f.live)
 		if err != nil {
 			return fmt.Errorf("feed: subscribe to %s: %w", subject, err)
@@ -154,6 +154,13 @@ func (f *feed) run(ctx context.Context) error {
 	if err := f.start(ctx); err != nil {
 		return err
 	}
+	unserve, err := natsx.ServeKnown(f.nc, func() (epoch string, seq uint64) {
+		return f.epochs.Load().Newest(), proto.PackOf(f.hub.Recent().Last().Seq)
+	})
+	if err != nil {
+		return fmt.Errorf("feed: %w", err)
+	}
+	defer unserve()
 	lost := f.nc.StatusChanged(nats.RECONNECTING, nats.CONNECTED)
 	defer f.nc.RemoveStatusListener(lost)
 	tick := time.NewTicker(tickEvery)
@@ -186,8 +193,12 @@ func (f *feed) run(ctx context.Context) error {
 }
 
 func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
-	if msg.Subject == f.canary {
+	switch msg.Subject {
+	case f.canary:
 		f.canaryAt.Store(monotonic.Now())
+		return
+	case natsx.SubjectRenewed: // the ids of what is stored from now on are of another epoch
+		f.check(ctx)
 		return
 	}
 	p, err := natsx.OpenPack(msg)

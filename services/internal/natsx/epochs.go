@@ -163,7 +163,7 @@ func (e Epochs) Covers(nc *nats.Conn) bool {
 // process is the id of the nats-server process that the connection is to, and
 // whether it is all there is.
 func process(nc *nats.Conn) (id string, single bool) {
-	return nc.ConnectedServerId(), nc.ConnectedClusterName() == ""
+	return nc.ConnectedServerId(), !Clustered(nc)
 }
 
 // next is the list after another epoch has begun behind last.

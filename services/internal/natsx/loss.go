@@ -16,9 +16,15 @@ import (
 // so, and is answered once another epoch has begun.
 const subjectLoss = "herald.loss"
 
-// subjectRenewed is where the ingest that has begun another epoch for that reason says so
-// to the others.
-const subjectRenewed = "herald.loss.renewed"
+// SubjectRenewed is where the ingest that has begun another epoch, because messages are lost or may be, says so
+// to the other ingests and to gateways, before it publishes anything.
+const SubjectRenewed = "herald.loss.renewed"
+
+// subjectKnown is where an ingest that starts asks who knows the stream how far it had got.
+const subjectKnown = "herald.loss.known"
+
+// knownWait is how long it waits for answers. Who runs answers within milliseconds.
+const knownWait = time.Second
 
 // loss is what was seen.
 type loss struct {
@@ -70,7 +76,7 @@ func ServeLosses(nc *nats.Conn, js jetstream.JetStream, cfg func() StreamConfig,
 				state.Last+1, "upto", l.Seq)
 			if _, err = RenewEpoch(ctx, js, cfg(), l.Epoch); err == nil {
 				renewed(ctx)
-				err = nc.Publish(subjectRenewed, nil)
+				err = TellRenewed(nc)
 			}
 		}
 		var text []byte
@@ -83,7 +89,7 @@ func ServeLosses(nc *nats.Conn, js jetstream.JetStream, cfg func() StreamConfig,
 	if err != nil {
 		return nil, err
 	}
-	others, err := nc.Subscribe(subjectRenewed, func(*nats.Msg) {
+	others, err := nc.Subscribe(SubjectRenewed, func(*nats.Msg) {
 		ctx, cancel := context.WithTimeout(context.Background(), lossWait)
 		defer cancel()
 		renewed(ctx)
@@ -97,3 +103,70 @@ func ServeLosses(nc *nats.Conn, js jetstream.JetStream, cfg func() StreamConfig,
 		_ = others.Unsubscribe()
 	}, nil
 }
+
+// TellRenewed says that another epoch has begun.
+func TellRenewed(nc *nats.Conn) error { return nc.Publish(SubjectRenewed, nil) }
+
+// Known is how far those who run have seen the stream to get.
+type Known []loss
+
+// AskKnown asks all services that know the stream how far it has got, and takes knownWait.
+// An ingest that starts in a cluster does so: whether all servers were restored from older copies nobody else can
+// tell it.
+func AskKnown(ctx context.Context, nc *nats.Conn) (known Known, err error) {
+	inbox := nc.NewInbox()
+	answers, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, fmt.Errorf("ask how far the stream has got: %w", err)
+	}
+	defer func() { _ = answers.Unsubscribe() }() // fails on a closed connection only
+	if err := nc.PublishRequest(subjectKnown, inbox, nil); err != nil {
+		return nil, fmt.Errorf("ask how far the stream has got: %w", err)
+	}
+	wait, cancel := context.WithTimeout(ctx, knownWait)
+	defer cancel()
+	for {
+		m, err := answers.NextMsgWithContext(wait)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case wait.Err() != nil, errors.Is(err, nats.ErrNoResponders):
+			return known, nil
+		default:
+			return nil, fmt.Errorf("ask how far the stream has got: %w", err)
+		}
+		var l loss
+		if json.Unmarshal(m.Data, &l) == nil && l.Epoch != "" {
+			known = append(known, l)
+		}
+	}
+}
+
+// Last is the newest stream sequence that is known of the stream whose newest epoch this is; 0: none.
+func (k Known) Last(epoch string) (seq uint64) {
+	for _, l := range k {
+		if l.Epoch == epoch {
+			seq = max(seq, l.Seq)
+		}
+	}
+	return seq
+}
+
+// ServeKnown answers AskKnown. known returns the newest epoch, and a stream sequence that was
+// reached; an empty epoch is not answered. stop ends it.
+func ServeKnown(nc *nats.Conn, known func() (epoch string, seq uint64)) (stop func(), err error) {
+	asked, err := nc.Subscribe(subjectKnown, func(m *nats.Msg) {
+		epoch, seq := known()
+		if b, err := json.Marshal(loss{epoch, seq}); err == nil && epoch != "" {
+			_ = m.Respond(b) // fails while NATS is away; nobody waits then
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = asked.Unsubscribe() }, nil // fails on a closed connection only
+}
+
+// Clustered reports whether the connection is to a server of a cluster.
+func Clustered(nc *nats.Conn) bool { return nc.ConnectedClusterName() != "" }

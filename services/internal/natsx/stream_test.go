@@ -200,3 +200,40 @@ func TestStreamOfAnEarlierVersionKeepsItsTTL(t *testing.T) {
 		t.Errorf("got %+v", c)
 	}
 }
+
+// Who starts is told how far those who run have seen the stream to get, by epoch.
+func TestAskKnown(t *testing.T) {
+	s := natstest.Start(t)
+	nc := s.Connect()
+	if known, err := natsx.AskKnown(t.Context(), nc); err != nil || len(known) != 0 {
+		t.Errorf("nobody is there: got %v, %v", known, err)
+	}
+	for _, has := range []struct {
+		epoch string
+		seq   uint64
+	}{{"", 9}, {"b", 7}, {"b", 8}, {"a", 100}} {
+		other := s.Connect()
+		stop, err := natsx.ServeKnown(other, func() (string, uint64) { return has.epoch, has.seq })
+		if err == nil {
+			err = other.Flush()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stop()
+	}
+	var known natsx.Known
+	natstest.Eventually(t, 20*time.Second, "all three answer", func() (all bool) {
+		var err error
+		if known, err = natsx.AskKnown(t.Context(), nc); err != nil {
+			t.Fatal(err)
+		}
+		return len(known) == 3
+	})
+	if got := known.Last("b"); got != 8 {
+		t.Errorf("got %d, want the newest of the epoch, 8", got)
+	}
+	if got := known.Last("c"); got != 0 {
+		t.Errorf("an epoch that nobody knows: got %d", got)
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/proto"
-	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/nats-io/nats.go"
@@ -163,6 +162,11 @@ func (s *stream) run(ctx context.Context) {
 		s.log.Error("losses of the stream that others report are not heard of", "err", failed)
 	} else {
 		defer unserve()
+	}
+	if stop, err := natsx.ServeKnown(s.nc, s.reached); err != nil {
+		s.log.Error("others that start are not told how far the stream has got", "err", err)
+	} else {
+		defer stop()
 	}
 	var kept error // ErrLimitsKept: the stream has other limits than it should
 	again := retry.Policy{
@@ -318,53 +322,6 @@ func current(cluster *jetstream.ClusterInfo) int64 {
 		}
 	}
 	return n
-}
-
-// read asks for the stream's state. It declares the stream first if it is gone,
-// or if the server may be another one, or have been started anew: then another
-// epoch begins before anything is published to it.
-func (s *stream) read(ctx context.Context, doubt bool) (*jetstream.StreamInfo, error) {
-	if doubt && s.life.Load() != nil { // the first time it was declared just now
-		if err := s.ensure(ctx); err != nil && !errors.Is(err, natsx.ErrLimitsKept) {
-			return nil, err
-		}
-	}
-	old, acknowledged := s.life.Load(), uint64(0)
-	if old != nil {
-		acknowledged = old.last.Load() // before the question: more may be acknowledged meanwhile
-	}
-	found, err := s.js.Stream(ctx, proto.Stream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		s.log.Warn("the stream is gone; declaring it anew", "stream", proto.Stream)
-		if err = s.ensure(ctx); err == nil {
-			found, err = s.js.Stream(ctx, proto.Stream)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	state := natsx.StateOf(found.CachedInfo())
-	if old == nil || state.Epochs.Newest() != old.epoch || state.Last >= acknowledged {
-		s.behind = 0
-		return found.CachedInfo(), nil
-	}
-	if !state.Alone { // a leader may have to catch up
-		if s.behind == 0 {
-			s.behind = monotonic.Now()
-		}
-		if monotonic.Since(s.behind) < s.pulse.Late {
-			return nil, fmt.Errorf("%w: it ends at %d, and %d was acknowledged", errBehind, state.Last, acknowledged)
-		}
-	}
-	s.log.Error("the stream has lost messages that it had acknowledged; ids are of another epoch from now on", "seq",
-		state.Last+1, "upto", acknowledged)
-	if _, err := natsx.RenewEpoch(ctx, s.js, s.config(), old.epoch); err != nil {
-		return nil, err
-	}
-	if found, err = s.js.Stream(ctx, proto.Stream); err != nil {
-		return nil, err
-	}
-	return found.CachedInfo(), nil
 }
 
 // state is the stream's when it was last read, some seconds ago at most while

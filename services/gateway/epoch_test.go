@@ -1,0 +1,29 @@
+package gateway
+
+import (
+	"testing"
+	"time"
+
+	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/internal/natsx"
+)
+
+// Another epoch that ingest has begun holds for the next message, also where this gateway noticed nothing.
+func TestEpochThatIngestBegan(t *testing.T) {
+	b := newBroker(t)
+	g := b.gateway()
+	c, _ := g.connect("")
+	c.ids(b.id(b.publish("broadcast", "1")))
+	epochs, err := natsx.RenewEpoch(t.Context(), b.js, natsx.StreamConfig{MaxAge: time.Hour, MaxBytes: 256 << 20}, b.epoch)
+	if err == nil {
+		err = natsx.TellRenewed(b.nc)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	seq := b.publish("broadcast", "2")
+	if epochs.Newest() == b.epoch {
+		t.Fatal("no other epoch has begun")
+	}
+	c.ids(proto.Cursor{Epoch: epochs.Newest(), Seq: proto.Number(seq, 0)}.String())
+}
