@@ -85,6 +85,22 @@ func TestWaysOfATokenOverWebSocket(t *testing.T) {
 	}
 }
 
+// A Socket.IO client says its token in CONNECT, which replaces what came with the request.
+func TestTokenOfSocketIOReplaces(t *testing.T) {
+	b := newBroker(t)
+	g := b.socketio(withTokens, func(c *Config) { c.TokenCookie = "session" })
+	good, bad := token(t, "u1", time.Hour, "orders.*"), token(t, "u2", time.Hour, "other")
+	for name, way := range waysOf(bad) {
+		query, header := url.Values{}, asBrowser.Clone()
+		way(query, header)
+		s := g.session(4, "&"+query.Encode(), header)
+		s.send(`40{"token":"` + good + `","channels":["orders.eu"]}`)
+		if s.connected() == "" {
+			t.Errorf("%s: no pid", name)
+		}
+	}
+}
+
 // A cookie comes by itself, so it counts only for pages that may use it.
 func TestTokenCookieAndOrigins(t *testing.T) {
 	b := newBroker(t)
