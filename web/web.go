@@ -1,5 +1,5 @@
-// Package web is Herald's pages as a file system: the JavaScript client, the
-// demo page, and what they share. What is in git is what runs: no bundler, no
+// Package web is Herald's pages as a file system: the console, the demo page, the
+// JavaScript client, and what they share. What is in git is what runs: no bundler, no
 // generated file, nothing fetched from elsewhere.
 //
 // A server shows demo/index.html at /, favicon.ico at /favicon.ico, and the

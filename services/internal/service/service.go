@@ -1,6 +1,6 @@
 // Package service is the process around one service: settings, logger, metrics,
 // tracing, the connection to NATS, and how it stops. The mains of ingest,
-// gateway and logger are this package and what makes each of them different.
+// gateway, logger and admin are this package and what makes each of them different.
 package service
 
 import (

@@ -118,7 +118,7 @@ func (m *Message) encode(e *Encoding) []byte {
 type Batch struct {
 	Messages []*Message
 
-	joined [maxEncodings][]byte
+	merged [maxEncodings][]byte
 
 	searched bool // for messages that are not for everybody
 	excepts  bool // there is one
@@ -136,22 +136,22 @@ func (b *Batch) Excepts(id string) bool {
 	return b.excepts && slices.ContainsFunc(b.Messages, func(m *Message) bool { return m.Except == id })
 }
 
-// Encoded is the messages in this encoding, one after the other, joined once
+// Encoded is the messages in this encoding, one after the other, merged once
 // for all subscribers that get the same ones.
 func (b *Batch) Encoded(e *Encoding) []byte {
 	if len(b.Messages) == 1 {
 		return b.Messages[0].Encoded(e)
 	}
-	if b.joined[e.slot] == nil {
+	if b.merged[e.slot] == nil {
 		size := 0
 		for _, m := range b.Messages {
 			size += len(m.Encoded(e))
 		}
-		joined := make([]byte, 0, size)
+		merged := make([]byte, 0, size)
 		for _, m := range b.Messages {
-			joined = append(joined, m.Encoded(e)...)
+			merged = append(merged, m.Encoded(e)...)
 		}
-		b.joined[e.slot] = joined
+		b.merged[e.slot] = merged
 	}
-	return b.joined[e.slot]
+	return b.merged[e.slot]
 }

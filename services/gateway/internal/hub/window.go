@@ -14,7 +14,7 @@ import (
 // beginning, in slices, so that a long list does not hold up short ones. A walk visits
 // one subscriber after the other. A visit delivers everything in the window that is for
 // the subscriber, through all of its subscriptions, in order, in one write per
-// joinBytes, and then sets the subscriber's turn to the newest one; later visits, of
+// mergeBytes, and then sets the subscriber's turn to the newest one; later visits, of
 // this walk or another, find nothing more to deliver. Hence a subscriber sees the
 // stream's order however walks interleave; a message that matches two of its
 // subscriptions is delivered once; and messages that wait together leave together.
@@ -32,7 +32,7 @@ type window struct {
 	marked  []*subscriptions // lists that a message in entries is for, walked or not
 	sent    int              // deliveries since the metric was updated
 	since   int              // deliveries since the processor was last yielded
-	joined  uint64           // the set of messages in batches
+	merged  uint64           // the set of messages in batches
 	batches []Batch          // what was delivered to the last subscriber that got several messages at once
 }
 
@@ -62,8 +62,8 @@ const (
 	// quantum is how many subscribers of a list are visited before other lists and the
 	// inbox have their turn: some 2 ms of writes.
 	quantum = 256
-	// joinBytes is how much is joined into one write, unless one message has more.
-	joinBytes = 64 << 10
+	// mergeBytes is how much is merged into one write, unless one message has more.
+	mergeBytes = 64 << 10
 )
 
 func (w *window) idle() bool { return len(w.walks) == 0 }
@@ -180,7 +180,7 @@ func (w *window) empty() {
 		w.entries[i] = transit{}
 	}
 	w.n, w.oldest = 0, 0
-	w.joined, w.batches = 0, nil
+	w.merged, w.batches = 0, nil
 }
 
 // advance visits the next s.quantum subscribers of a list, and reports whether the list
@@ -248,8 +248,8 @@ func (s *shard) visit(sub *Subscriber) {
 	for set := due; set != 0; set &= set - 1 {
 		w.entries[bits.TrailingZeros64(set)].subscribers++
 	}
-	if w.joined != due {
-		w.join(due)
+	if w.merged != due {
+		w.merge(due)
 	}
 	for i := range w.batches {
 		sub.sink.Deliver(&w.batches[i])
@@ -259,14 +259,14 @@ func (s *shard) visit(sub *Subscriber) {
 	}
 }
 
-// join makes batches of at most joinBytes of a set of messages. They are kept, because
+// merge makes batches of at most mergeBytes of a set of messages. They are kept, because
 // the next subscribers most often get the same set.
-func (w *window) join(set uint64) {
-	w.joined, w.batches = set, nil
-	bytes := joinBytes
+func (w *window) merge(set uint64) {
+	w.merged, w.batches = set, nil
+	bytes := mergeBytes
 	for ; set != 0; set &= set - 1 {
 		m := w.entries[bits.TrailingZeros64(set)].alone[0]
-		if bytes+len(m.Body) > joinBytes {
+		if bytes+len(m.Body) > mergeBytes {
 			w.batches, bytes = append(w.batches, Batch{}), 0
 		}
 		b := &w.batches[len(w.batches)-1]

@@ -88,7 +88,7 @@ func TestOneWriteForABurst(t *testing.T) {
 		}
 	}
 	if &sinks[0].got[0][0] != &sinks[1].got[0][0] {
-		t.Error("the same five messages were joined twice")
+		t.Error("the same five messages were merged twice")
 	}
 	if joins != 5 {
 		t.Errorf("five messages were encoded %d times", joins)
@@ -103,12 +103,12 @@ type encoder struct {
 
 func (k *encoder) Deliver(b *Batch) { k.got = append(k.got, b.Encoded(k.e)) }
 
-// What is joined has a bound; a longer message goes alone.
+// What is merged has a bound; a longer message goes alone.
 func TestBatchesAreBounded(t *testing.T) {
 	s := hand(quantum)
 	c := &calls{}
 	s.follower(c, "a")
-	sizes := []int{joinBytes / 2, joinBytes / 2, 10, 2 * joinBytes, 10}
+	sizes := []int{mergeBytes / 2, mergeBytes / 2, 10, 2 * mergeBytes, 10}
 	for i, n := range sizes {
 		s.admit(&Message{Seq: uint64(i + 1), Channel: "a", Body: make([]byte, n)})
 	}
@@ -153,7 +153,7 @@ func TestAllocsPerMessage(t *testing.T) {
 		most  float64
 	}{
 		{"one message", 1, 0},
-		{"a burst of five", 5, 6}, // the batch, its list, which grows to five in four steps, and the joined bytes
+		{"a burst of five", 5, 6}, // the batch, its list, which grows to five in four steps, and the merged bytes
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := hand(quantum)
