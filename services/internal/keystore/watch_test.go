@@ -73,7 +73,9 @@ func TestWatch(t *testing.T) {
 	if !valid(ring, "the-key-from-the-environment") {
 		t.Error("a key that is not from the bucket went too")
 	}
-	if n := strings.Count(out.String(), "API key revoked"); n != 1 {
+	revoked := func() int { return strings.Count(out.String(), "API key revoked") }
+	natstest.Eventually(t, 5*time.Second, "the log says so", func() bool { return revoked() > 0 })
+	if n := revoked(); n != 1 {
 		t.Errorf("%d revocations in the log, want the one that happened: %s", n, out.String())
 	}
 	for _, secret := range []string{before, gone, after} {
