@@ -51,13 +51,13 @@ func (s *Service) getConnections(w http.ResponseWriter, r *http.Request, _ *call
 		return err
 	}
 	out := list[ask.Connection]{Silent: sentences(silent)}
-	parts := make([]part[ask.Connection], len(answers))
+	parts := make([]ask.Part[ask.Connection], len(answers))
 	for i, a := range answers {
 		out.Total += a.Answer.Total
 		out.Matched += a.Answer.Matched
-		parts[i] = part[ask.Connection]{a.Answer.Rows, a.Answer.Next != ""}
+		parts[i] = ask.Part[ask.Connection]{Rows: a.Answer.Rows, More: a.Answer.Next != ""}
 	}
-	out.Rows, out.Next = merge(order, q.Limit, func(c *ask.Connection) ask.Key { return c.Key(order.By) }, parts)
+	out.Rows, out.Next = ask.Merge(order, q.Limit, func(c *ask.Connection) ask.Key { return c.Key(order.By) }, parts)
 	httpx.WriteJSON(w, http.StatusOK, out)
 	return nil
 }
@@ -73,42 +73,6 @@ func readLimit(v string) (int, error) {
 	}
 	limit, err := ask.Limit(n)
 	return limit, askProblem(err)
-}
-
-// part is the rows of one gateway, in order; more says that others follow them.
-type part[R any] struct {
-	rows []R
-	more bool
-}
-
-// merge makes one page of the parts. Where a part was cut, what other parts have behind its last row waits for the next
-// page, since rows of that gateway may stand before it.
-func merge[R any](order ask.Order, limit int, key func(*R) ask.Key, parts []part[R]) (rows []R, next string) {
-	top := ask.NewTop[R](order, nil, limit)
-	var end *ask.Key
-	for _, p := range parts {
-		if n := len(p.rows); p.more && n > 0 {
-			if last := key(&p.rows[n-1]); end == nil || order.Compare(last, *end) < 0 {
-				end = &last
-			}
-		}
-	}
-	left := false
-	for _, p := range parts {
-		for i := range p.rows {
-			k := key(&p.rows[i])
-			if end != nil && order.Compare(k, *end) > 0 {
-				left = true
-			} else if top.Wants(k) {
-				top.Add(k, p.rows[i])
-			}
-		}
-	}
-	rows, next, _ = top.Page(1 << 30) // fails only for what is no JSON, and it came as JSON
-	if next == "" && (left || end != nil) && len(rows) > 0 {
-		next = order.Cursor(key(&rows[len(rows)-1]))
-	}
-	return rows, next
 }
 
 // kickRequest is the body of the calls that close connections.

@@ -168,6 +168,42 @@ func (t *Top[R]) Page(maxBytes int) (rows []R, next string, err error) {
 	return rows, next, nil
 }
 
+// Part is the rows of one instance, in order; More says that others follow them.
+type Part[R any] struct {
+	Rows []R
+	More bool
+}
+
+// Merge makes one page of the parts. Where a part was cut, what other parts have behind its last row waits for the next
+// page, since rows of that instance may stand before it.
+func Merge[R any](order Order, limit int, key func(*R) Key, parts []Part[R]) (rows []R, next string) {
+	top := NewTop[R](order, nil, limit)
+	var end *Key
+	for _, p := range parts {
+		if n := len(p.Rows); p.More && n > 0 {
+			if last := key(&p.Rows[n-1]); end == nil || order.Compare(last, *end) < 0 {
+				end = &last
+			}
+		}
+	}
+	left := false
+	for _, p := range parts {
+		for i := range p.Rows {
+			k := key(&p.Rows[i])
+			if end != nil && order.Compare(k, *end) > 0 {
+				left = true
+			} else if top.Wants(k) {
+				top.Add(k, p.Rows[i])
+			}
+		}
+	}
+	rows, next, _ = top.Page(1 << 30) // fails only for what is no JSON, and it came as JSON
+	if next == "" && (left || end != nil) && len(rows) > 0 {
+		next = order.Cursor(key(&rows[len(rows)-1]))
+	}
+	return rows, next
+}
+
 // byLast makes a Top's rows a heap.
 type byLast[R any] Top[R]
 
