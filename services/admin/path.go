@@ -34,6 +34,8 @@ type messagePath struct {
 	Gateways []gatewayPath   `json:"gateways"`
 	Log      *ask.LoggerPath `json:"log"`
 	Unknown  []string        `json:"unknown"` // what cannot be known any more, and why
+
+	silent []string // loggers that did not answer
 }
 
 type acceptedAt struct {
@@ -67,9 +69,12 @@ func (s *Service) getMessage(w http.ResponseWriter, r *http.Request, _ *call) er
 		return proto.ProblemInvalidParameter.With("id: " + err.Error())
 	}
 	out := &messagePath{ID: id.String(), Gateways: []gatewayPath{}, Unknown: []string{}}
-	lane, err := s.readStored(r.Context(), id, out)
+	lane, gone, err := s.readStored(r.Context(), id, out)
 	if err != nil {
 		return err
+	}
+	if gone != "" {
+		return s.onlyLogged(w, r, out, gone)
 	}
 	var wg sync.WaitGroup
 	var ingests, gateways []string
@@ -86,46 +91,72 @@ func (s *Service) getMessage(w http.ResponseWriter, r *http.Request, _ *call) er
 	return nil
 }
 
-// readStored reads the message from the stream, and returns the message id of its pack. The error is a problem: there
-// is no such message, or the stream does not answer.
-func (s *Service) readStored(ctx context.Context, id proto.Cursor, out *messagePath) (lane string, err error) {
+// onlyLogged answers for an id of which the stream knows nothing, which gone says why: the log may have its row, since
+// it keeps those of streams that were there before.
+func (s *Service) onlyLogged(w http.ResponseWriter, r *http.Request, out *messagePath, gone string) error {
+	noLog := s.addLog(r.Context(), out)
+	switch {
+	case out.Log != nil && out.Log.Row:
+		out.Expired = true
+		out.Unknown = append(out.Unknown, "What became of it before the log: "+gone+".")
+		httpx.WriteJSON(w, http.StatusOK, out)
+		return nil
+	case out.Log != nil && len(out.silent) == 0:
+		gone += "; the log has no row of it"
+	default:
+		gone += "; whether the log has its row cannot be known now: " + noLog
+	}
+	return proto.ProblemNotFound.With("no message has the id " + out.ID + ": " + gone)
+}
+
+// readStored reads the message from the stream, and returns the message id of its pack. gone says why the stream has
+// nothing of it, and never had as far as it knows; empty: it has, or had. Errors are problems.
+func (s *Service) readStored(ctx context.Context, id proto.Cursor, out *messagePath) (lane, gone string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*streamTimeout)
 	defer cancel()
+	away := func(err error) error {
+		return proto.ProblemUnavailable.With("the stream does not answer: " + err.Error())
+	}
 	stream, err := s.js.Stream(ctx, proto.Stream)
 	if err != nil {
-		return "", proto.ProblemUnavailable.With("the stream does not answer: " + err.Error())
+		return "", "", away(err)
 	}
 	state, pack := natsx.StateOf(stream.CachedInfo()), proto.PackOf(id.Seq)
-	gone := proto.ProblemNotFound.With("no message has the id " + id.String())
 	switch {
-	case id.Seq == 0 || !state.Epochs.Known(id.Epoch, pack):
-		return "", gone
+	case id.Seq == 0 || pack == 0:
+		return "", "numbers of messages are larger", nil
+	case !state.Epochs.Known(id.Epoch, pack):
+		return "", "the stream has no such epoch at that number: it was made anew since, or NATS lost its end, or Herald " +
+			"gave out no such id", nil
 	case pack > state.Last:
-		return "", gone
+		return "", "the stream ends before it: NATS lost its end, or Herald gave out no such id", nil
 	case pack < state.First:
 		out.Expired = true
 		out.Unknown = append(out.Unknown,
-			fmt.Sprintf("The stream keeps messages for %s or up to its size, and this one no longer. What it said may be in "+
-				"the log.", age(stream.CachedInfo().Config.MaxAge)))
-		return "", nil
+			fmt.Sprintf("The stream keeps messages for %s or up to its size, and this one, if there was one, no longer. "+
+				"What it said may be in the log.", age(stream.CachedInfo().Config.MaxAge)))
+		return "", "", nil
 	}
 	raw, err := stream.GetMsg(ctx, pack)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		out.Unknown = append(out.Unknown,
 			"The message is gone from the middle of the stream, where Herald deletes nothing: the disk was damaged, or "+
 				"somebody deleted it.")
-		return "", nil
+		return "", "", nil
 	}
 	if err != nil {
-		return "", proto.ProblemUnavailable.With("the stream does not answer: " + err.Error())
+		return "", "", away(err)
 	}
 	lines, err := natsx.OpenLines(raw.Subject, raw.Header, raw.Data)
 	for err == nil && lines.Next() {
 		if proto.Number(pack, lines.Place()) == id.Seq {
-			return raw.Header.Get(nats.MsgIdHdr), fill(out, id, raw, &lines)
+			return raw.Header.Get(nats.MsgIdHdr), "", fill(out, id, raw, &lines)
 		}
 	}
-	return "", gone
+	if err != nil {
+		return "", "what stands there in the stream is no pack of Herald's", nil
+	}
+	return "", "its pack in the stream has no such message", nil
 }
 
 // age is how long a stream keeps messages.
@@ -230,11 +261,17 @@ func (s *Service) addLog(ctx context.Context, out *messagePath) (unknown string)
 			out.Log = &a.Answer
 		}
 	}
-	if len(silent) > 0 {
-		return "What " + strings.Join(silent, ", ") + " knows."
-	}
-	if out.Log == nil {
+	out.silent = silent
+	switch {
+	case out.Log != nil && out.Log.Row:
+		return ""
+	case len(silent) > 0:
+		return "Its row in the log: what " + strings.Join(silent, ", ") + " knows."
+	case out.Log == nil:
 		return "Its row in the log: no logger runs."
+	case out.Log.Later:
+		return "When its row left the log: those of later messages are there, and retention, or somebody, has deleted " +
+			"this one."
 	}
-	return ""
+	return "Its row in the log: there is none yet, nor of any later message; the logger writes in batches. Ask again."
 }

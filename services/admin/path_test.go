@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,8 @@ func TestMessagePath(t *testing.T) {
 		t.Errorf("unknown: %s", all)
 	}
 	since := time.Now().UTC()
+	var logged atomic.Pointer[ask.LoggerPath]
+	logged.Store(&ask.LoggerPath{Row: true, Time: "2026-11-28T16:58:36.123Z"})
 	c.serve(ask.Gateway, "g1",
 		map[string]ask.Answer{ask.MessagePath: ask.Handle(func(context.Context, ask.PathQuestion) (ask.GatewayPath, error) {
 			return ask.GatewayPath{Known: true, Since: &since, Followers: 5, Clients: 4, Sent: 2, Queued: 1, Dropped: 1,
@@ -54,7 +57,7 @@ func TestMessagePath(t *testing.T) {
 	})
 	c.serve(ask.Logger, "l1",
 		map[string]ask.Answer{ask.MessagePath: ask.Handle(func(context.Context, ask.PathQuestion) (ask.LoggerPath, error) {
-			return ask.LoggerPath{Row: true, Time: "2026-11-28T16:58:36.123Z"}, nil
+			return *logged.Load(), nil
 		})})
 	natstest.Eventually(t, 20*time.Second, "all are asked", func() bool {
 		got = messagePath{}
@@ -70,10 +73,32 @@ func TestMessagePath(t *testing.T) {
 		t.Errorf("unknown: %q", got.Unknown)
 	}
 	epoch, _, _ := strings.Cut(id, "-")
-	for path, status := range map[string]int{epoch + "-1025": 404, epoch + "-99999999": 404, "zzzz-1024": 404, "x": 400,
-		epoch + "-0": 404} {
-		b.want(status, "GET", "api/messages/"+path, nil)
+	strange := map[string]string{epoch + "-1025": "no such message", epoch + "-99999999": "ends before it",
+		"zzzz-1024": "no such epoch", epoch + "-0": "numbers of messages are larger"}
+	for path, why := range strange { // the log has rows of streams that were there before
+		if a := b.want(http.StatusOK, "GET", "api/messages/"+path, nil); !strings.Contains(a.body, why) ||
+			!strings.Contains(a.body, `"row":true`) || !strings.Contains(a.body, `"stored":null`) {
+			t.Errorf("%s, in the log: got %s", path, a.body)
+		}
 	}
+	b.want(http.StatusBadRequest, "GET", "api/messages/x", nil)
+	logged.Store(&ask.LoggerPath{Later: true})
+	for path, why := range strange {
+		if a := b.want(http.StatusNotFound, "GET", "api/messages/"+path, nil); !strings.Contains(a.body, why) ||
+			!strings.Contains(a.body, "the log has no row of it") {
+			t.Errorf("%s: got %s", path, a.body)
+		}
+	}
+	for _, c := range []struct {
+		logged ask.LoggerPath
+		want   string
+	}{{ask.LoggerPath{Later: true}, "retention"}, {ask.LoggerPath{}, "Ask again"}} {
+		logged.Store(&c.logged)
+		if a := b.want(http.StatusOK, "GET", "api/messages/"+id, nil); !strings.Contains(a.body, c.want) {
+			t.Errorf("%+v: got %s", c.logged, a.body)
+		}
+	}
+	logged.Store(&ask.LoggerPath{Row: true})
 	stream, err := c.js.Stream(t.Context(), proto.Stream)
 	if err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ func BenchmarkConsole100kOverGateways(b *testing.B) {
 		ask.ConnectionsQuestion
 		rows int
 	}{
-		{"first", ask.ConnectionsQuestion{}, ask.DefaultLimit},
+		{"first", ask.ConnectionsQuestion{Sort: "-since"}, ask.DefaultLimit},
 		{"queue", ask.ConnectionsQuestion{Sort: "-queued"}, ask.DefaultLimit},
 		{"bytes", ask.ConnectionsQuestion{Sort: "-sent"}, ask.DefaultLimit},
 		{"second", ask.ConnectionsQuestion{Sort: "-sent", Cursor: second}, ask.DefaultLimit},

@@ -58,5 +58,7 @@ func (a *answers) message(ctx context.Context, q ask.PathQuestion) (out ask.Logg
 			out.Row, out.Time = true, row.Timestamp
 		}
 	}
-	return out, nil
+	last, err := a.s.store.LastSeq(ctx, id.Epoch)
+	out.Later = last > id.Seq
+	return out, err
 }

@@ -310,8 +310,9 @@ type IngestPath struct {
 
 // LoggerPath is a message's row in the log.
 type LoggerPath struct {
-	Row  bool   `json:"row"`
-	Time string `json:"time"` // column timestamp
+	Row   bool   `json:"row"`
+	Time  string `json:"time"`  // column timestamp
+	Later bool   `json:"later"` // there are rows of messages behind it, so that no row comes any more
 }
 
 // MaxPublish bounds the body of a PublishQuestion. In JSON it is a third longer, and NATS carries 1 MiB unless told

@@ -80,7 +80,7 @@ const Picture = component(() => ({ of }) => {
       ${log?.row
         ? html`<${Facts} of=${[["A row in the log", html`<${Time} at=${log.time || of.time} form="full" />`]]} />
           <p><a href=${link("log", { channel: of.channel })}>Log of this channel</a></p>`
-        : html`<p class="hint">${log ? "No row yet" : "The logger did not answer"}</p>`}
+        : html`<p class="hint">${log ? (log.later ? "No row any more" : "No row yet") : "The logger did not answer"}</p>`}
     </${Stop}>
   </ol>
   ${of.unknown?.length > 0
