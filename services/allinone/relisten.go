@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,8 @@ type relisten struct {
 	log    *slog.Logger
 	within time.Duration // the constant; tests make it shorter
 
+	reading chan struct{} // has one while a certificate is read; never closed
+
 	mu      sync.Mutex
 	now     admin.Listen // guarded by mu; that lasts
 	pending *pending     // guarded by mu; nil: no change waits
@@ -47,7 +50,8 @@ type pending struct {
 }
 
 func newRelisten(server *httpx.Server, cfg Config, table []config.Setting, file string, log *slog.Logger) *relisten {
-	l := &relisten{server: server, file: file, log: log, within: confirmWithin}
+	l := &relisten{server: server, file: file, log: log, within: confirmWithin,
+		reading: make(chan struct{}, 1)}
 	l.now = admin.Listen{Protocol: "http", CertPath: cfg.Gateway.CertFile, KeyPath: cfg.Gateway.KeyFile}
 	if server.First().Secure() {
 		l.now.Protocol = "https"
@@ -86,7 +90,11 @@ func (l *relisten) Now() (now admin.Listen, file, address, locked string) {
 // Change listens at another address besides, or, on the same port, in place of the old
 // one, until it is confirmed or time is over.
 func (l *relisten) Change(want admin.Listen) (token string, within time.Duration, err error) {
-	if err := want.Validate(); err != nil {
+	err = want.Validate()
+	if err == nil {
+		err = l.valid(want)
+	}
+	if err != nil {
 		return "", 0, err
 	}
 	l.mu.Lock()
@@ -104,9 +112,6 @@ func (l *relisten) Change(want admin.Listen) (token string, within time.Duration
 			err)
 	}
 	p := &pending{token: rand.Text(), want: want, old: l.server.First()}
-	if err := l.valid(want); err != nil {
-		return "", 0, err
-	}
 	if want.Port != l.now.Port {
 		p.to, err = l.bind(want)
 	} else {
@@ -123,16 +128,54 @@ func (l *relisten) Change(want admin.Listen) (token string, within time.Duration
 	return p.token, l.within, nil
 }
 
-// valid refuses a certificate that browsers refuse, unless it is the one that is in use.
+// readWithin bounds how long the files of a certificate may take to be read.
+const readWithin = 5 * time.Second
+
+// read reads a certificate. It is called without mu, since a file can block who reads it
+// for ever (a disk that is away, some of /proc): then one goroutine waits for it, and no
+// other certificate is read meanwhile.
+func (l *relisten) read(want admin.Listen) (*x509.Certificate, error) {
+	select {
+	case l.reading <- struct{}{}:
+	default:
+		return nil, errors.New("another certificate is being read; try again when that is done")
+	}
+	type answer struct {
+		leaf *x509.Certificate
+		err  error
+	}
+	done := make(chan answer, 1)
+	go func() { // ends when the files are read
+		defer func() { <-l.reading }()
+		files, err := httpx.NewCertReloader(want.CertPath, want.KeyPath, l.log)
+		if err != nil {
+			done <- answer{err: err}
+			return
+		}
+		done <- answer{leaf: files.Leaf()}
+	}()
+	select {
+	case a := <-done:
+		return a.leaf, a.err
+	case <-time.After(readWithin):
+		return nil, fmt.Errorf("certpath %s, keypath %s: they could not be read within %s; are these the right files?",
+			want.CertPath, want.KeyPath, readWithin)
+	}
+}
+
+// valid refuses a certificate that cannot be read, or that browsers refuse, unless it is
+// the one that is in use.
 func (l *relisten) valid(want admin.Listen) error {
-	if want.Protocol != "https" || want.CertPath == l.now.CertPath && l.now.Protocol == "https" {
+	if want.Protocol != "https" {
 		return nil
 	}
-	files, err := httpx.NewCertReloader(want.CertPath, want.KeyPath, l.log)
+	leaf, err := l.read(want)
 	if err != nil {
 		return err
 	}
-	leaf := files.Leaf()
+	if now, _, _, _ := l.Now(); want.CertPath == now.CertPath && now.Protocol == "https" {
+		return nil
+	}
 	switch now := time.Now(); {
 	case now.After(leaf.NotAfter):
 		return fmt.Errorf("certpath %s: the certificate ended on %s; no browser would open the console there",
@@ -156,11 +199,6 @@ func (l *relisten) bind(want admin.Listen) (*httpx.Listening, error) {
 // replace listens in another way on the port that old has. If that fails, old is there
 // again. mu is held.
 func (l *relisten) replace(want admin.Listen, old *httpx.Listening) (*httpx.Listening, error) {
-	if want.Protocol == "https" { // before anything is given up
-		if _, err := httpx.NewCertReloader(want.CertPath, want.KeyPath, l.log); err != nil {
-			return nil, err
-		}
-	}
 	if err := old.Close(); err != nil {
 		l.log.Warn("the old address could not be closed", "err", err)
 	}

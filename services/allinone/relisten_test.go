@@ -251,6 +251,25 @@ func TestRelistenGoesBack(t *testing.T) {
 	}
 }
 
+// A file that blocks who reads it holds up nobody: another change waits for nothing.
+func TestRelistenReadsOne(t *testing.T) {
+	cert, key := certificate(t)
+	l, _ := mover(t, time.Minute)
+	l.reading <- struct{}{} // as if one were read that does not come
+	want := admin.Listen{Protocol: "https", Port: proctest.FreePort(t), CertPath: cert, KeyPath: key}
+	if _, _, err := l.Change(want); err == nil || !strings.Contains(err.Error(), "try again") {
+		t.Errorf("got %v", err)
+	}
+	now, _, _, _ := l.Now()
+	if _, _, err := l.Change(now); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("got %v", err)
+	}
+	<-l.reading
+	if _, _, err := l.Change(want); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A change that is confirmed lasts, frees the old address, and stands in the file.
 func TestRelistenConfirmed(t *testing.T) {
 	cert, key := certificate(t)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"slices"
 	"time"
 
@@ -23,15 +24,15 @@ var topCommand = command{
 	about: "Shows how the Herald that runs on this machine does, or, with -nats, another deployment: connections, " +
 		"messages\n" +
 		"a second, latency, queues, every service, and the clients that are furthest behind. It asks the services as the\n" +
-		"console does. In a terminal it goes on until q or Ctrl-C: p pauses, s sorts by what was sent. Elsewhere, and with\n" +
-		"-once, it prints the figures of one second and ends.",
+		"console does. In a terminal it goes on until q or Ctrl-C: p pauses, s sorts by what was sent. Elsewhere, with\n" +
+		"TERM=dumb and with -once, it prints the figures of one second and ends.",
 	examples: []string{
 		"herald top",
 		"herald top -once",
 		"herald top -nats nats://nats:4222",
 	},
 	start: func(c *call) task {
-		t := &top{cfg: defaultConfig(), every: 2 * time.Second, rows: 10, std: c.std}
+		t := &top{cfg: defaultConfig(), every: 2 * time.Second, rows: 10, std: c.std, draws: drawn(c.env)}
 		return task{
 			settings: append([]config.Setting{
 				{Flag: "once", Help: "print the figures of one second, and end", Into: &t.once},
@@ -54,8 +55,17 @@ type top struct {
 	every time.Duration
 	rows  int
 	std   streams
+	draws bool // the terminal is one that can be drawn on
 
 	asks *ask.Client
+}
+
+// drawn reports whether a terminal of this environment understands what a screen is drawn
+// with. TERM=dumb is how editors and consoles say that theirs does not; none, outside of
+// Windows, means that nobody knows.
+func drawn(env config.Env) bool {
+	kind := env.Get("TERM")
+	return kind != "dumb" && (kind != "" || runtime.GOOS == "windows")
 }
 
 // look is what is shown: one moment, and how it differs from the one before.
@@ -90,7 +100,7 @@ func (t *top) run(ctx context.Context, words []string) error {
 		return err
 	}
 	defer t.asks.Close()
-	if out, ok := t.std.out.(*os.File); !t.once && ok && term.IsTerminal(int(out.Fd())) {
+	if out, ok := t.std.out.(*os.File); !t.once && t.draws && ok && term.IsTerminal(int(out.Fd())) {
 		return t.watch(ctx, t.std.in, out)
 	}
 	before := t.look(ctx, nil, "-queued")

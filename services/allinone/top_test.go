@@ -83,6 +83,15 @@ func TestTopScreen(t *testing.T) {
 	}
 }
 
+// A terminal that says that it is dumb gets text.
+func TestTopDraws(t *testing.T) {
+	for kind, want := range map[string]bool{"xterm-256color": true, "vt100": true, "dumb": false} {
+		if got := drawn(func(string) (string, bool) { return kind, true }); got != want {
+			t.Errorf("TERM=%s: got %t", kind, got)
+		}
+	}
+}
+
 // A terminal shows what the services say, and q ends it; so does the end of the context.
 func TestTopWatches(t *testing.T) {
 	nats := natstest.Start(t)
