@@ -185,10 +185,15 @@ func (o *output) Write(b []byte) (int, error) {
 	return o.t.Output().Write(b)
 }
 
+// leastWait is how long Eventually waits at least: a machine that does other things as well takes many times
+// as long as one that does not.
+const leastWait = time.Minute
+
 // Eventually waits until cond is true and fails the test if it is not within
-// timeout. Tests wait for conditions, never for time to pass.
+// timeout, and a minute at least. Tests wait for conditions, never for time to pass.
 func Eventually(t testing.TB, timeout time.Duration, what string, cond func() bool) {
 	t.Helper()
+	timeout = max(timeout, leastWait)
 	deadline := time.Now().Add(timeout)
 	for !cond() {
 		if time.Now().After(deadline) {
