@@ -33,10 +33,14 @@ const (
 
 // A million messages arrive as one NDJSON stream, as fast as ingest takes
 // them; the logger is away for the first half. All drain into the log: each
-// once, in bounded memory, while searches are answered completely.
+// once, in bounded memory, while searches are answered completely. Clients of
+// WebSocket and Socket.IO follow one channel in a hundred.
 func TestBurst(t *testing.T) {
-	s := newSystem(t, shape{brokers: 1, ingests: 1})
+	s := newSystem(t, shape{brokers: 1, ingests: 1, gateways: 1})
 	s.logger.stop()
+	for _, dial := range []dialer{dialWebSocket, dialSocketIO, dialPolling, dialUpgrading} {
+		s.addClients(1, dial, s.gatewayAddrs(), burstChannel)
+	}
 	n := times(1_000_000, 50_000)
 	b := startBurst(s.ingests[0].addr, n)
 	natstest.Eventually(t, burstWithin, "half of it is published",
@@ -245,7 +249,7 @@ func burstLine(n int) []byte {
 	for len(data) < 126 {
 		data = append(data, words[:min(len(words), 126-len(data))]...)
 	}
-	return fmt.Appendf(nil, `{"channel":"orders.c%d","data":%s"}}`+"\n", n%100, data[:126])
+	return fmt.Appendf(nil, `{"channel":"public.c%d","data":%s"}}`+"\n", n%100, data[:126])
 }
 
 func (b *burst) post(ingest string, n int, body io.Reader) error {
@@ -286,18 +290,33 @@ func (b *burst) post(ingest string, n int, body io.Reader) error {
 	return nil
 }
 
-// judge holds the log against the answer.
+// burstChannel is one of the channels of burstLine.
+const burstChannel = "public.c1"
+
+// judge holds the log, and what clients received, against the answer.
 func (b *burst) judge(sys *system) verdict {
 	sys.t.Helper()
 	for i, seq := range b.seqs {
-		sys.ledger.messages[seq] = message{n: uint64(i + 1), channel: fmt.Sprintf("orders.c%d", (i+1)%100)}
+		sys.ledger.messages[seq] = message{n: uint64(i + 1), channel: fmt.Sprintf("public.c%d", (i+1)%100)}
 	}
 	v := verdict{published: sys.ledger.len()}
 	if v.published != len(b.seqs) {
 		v.wrong(&v.duplicated, "%d messages got %d ids", len(b.seqs), v.published)
 	}
+	natstest.Eventually(sys.t, time.Minute, "every client has the messages of its channel", func() bool {
+		for _, c := range sys.clients {
+			if c.received() < len(b.seqs)/100 {
+				return false
+			}
+		}
+		return true
+	})
+	for _, c := range sys.clients {
+		c.stop()
+		v.add(c.judge(sys.ledger))
+	}
 	v.add(sys.judgeLog())
-	v.received = sys.rows()
+	v.received, v.stall = sys.rows(), 0 // there is no telling when a line of a stream was published
 	if !v.perfect() {
 		sys.t.Errorf("%d lost, %d duplicated, want none: %v", v.lost, v.duplicated, v.examples)
 	}

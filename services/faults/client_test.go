@@ -120,6 +120,13 @@ func (c *client) move(gateways ...string) {
 	c.gateways = gateways
 }
 
+// received is how many messages the client got.
+func (c *client) received() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.got)
+}
+
 // ended is how many connections have.
 func (c *client) ended() int {
 	c.mu.Lock()

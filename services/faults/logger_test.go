@@ -19,6 +19,7 @@ func TestLoggerKilled(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, shape{brokers: 1, ingests: 1, gateways: 1})
 	names := channels(20)
+	s.addDialects(1, s.gatewayAddrs(), names)
 	kills := times(20, 4)
 	l := s.publisher.startLoad(16, 2000, 200, names)
 	for range kills {
@@ -32,7 +33,7 @@ func TestLoggerKilled(t *testing.T) {
 	l.stop()
 	s.settle(names)
 	v := s.verdict()
-	v.received = s.rows() // there are no clients here
+	v.received = s.rows() // what clients received is beside the point
 	report(t, v, "every row once, no hole, integrity check ok", "`kill -9` of the logger in the middle of batches, ×%d",
 		kills)
 }
@@ -48,6 +49,7 @@ func TestDiskFull(t *testing.T) {
 	s.logger.await()
 	names := channels(20)
 	s.addClients(10, dialWebSocket, s.gatewayAddrs(), "public.>")
+	s.addDialects(2, s.gatewayAddrs(), names)
 	rounds := times(3, 1)
 	l := s.publisher.startLoad(16, 800, 4000, names)
 	for round := range rounds {

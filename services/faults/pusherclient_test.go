@@ -51,7 +51,16 @@ type channelsClient struct {
 }
 
 func dialPusher(ctx context.Context, gateway string, query url.Values) (stream, error) {
-	d := websocket.Dialer{HandshakeTimeout: dialTimeout, ReadBufferSize: 1 << 10, WriteBufferSize: 512}
+	return dialPusherBuffered(ctx, gateway, query, 0)
+}
+
+// dialSlowPusher is for clients that stop reading.
+func dialSlowPusher(ctx context.Context, gateway string, query url.Values) (stream, error) {
+	return dialPusherBuffered(ctx, gateway, query, receiveBytes)
+}
+
+func dialPusherBuffered(ctx context.Context, gateway string, query url.Values, buffer int) (stream, error) {
+	d := dialerOf(buffer)
 	ws, _, err := d.DialContext(ctx, "ws://"+gateway+"/app/"+pusherApp.Keys[0].Key+"?protocol=7", nil)
 	if err != nil {
 		return nil, err

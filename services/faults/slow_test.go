@@ -9,14 +9,22 @@ import (
 	"github.com/herald-push/herald/services/internal/natstest"
 )
 
-// One client in a hundred stops reading. The others must not notice; it is
-// closed as a slow consumer, and misses nothing once it reads again.
+// One client in a hundred, and one of each other dialect over a socket of its own, stops reading. The
+// others must not notice; it is closed as a slow consumer, and misses nothing once it reads again. One
+// that polls does not read if it sends no GET.
 func TestSlowClients(t *testing.T) {
 	s := newSystem(t, shape{brokers: 1, ingests: 1, gateways: 1, gatewayEnv: []string{"HERALD_MAX_QUEUE_BYTES=262144"}})
 	names := channels(10)
 	n := times(300, 100)
 	others := s.addClients(n-n/100, dialWebSocket, s.gatewayAddrs(), "public.>")
 	slow := s.addClients(n/100, dialSlow, s.gatewayAddrs(), "public.>")
+	for _, dial := range []dialer{dialSlowSocketIO, dialPolling} {
+		slow = append(slow, s.addClients(1, dial, s.gatewayAddrs(), "public.>")...)
+	}
+	s.addApp()
+	slow = append(slow, s.addClients(1, dialSlowPusher, s.gatewayAddrs(), names[0])...)
+	others = append(others, s.addClients(3, dialSocketIO, s.gatewayAddrs(), "public.>")...)
+	others = append(others, s.addClients(3, dialPusher, s.gatewayAddrs(), names[1])...)
 	each := times(3000, 500) // messages of each part
 	l := s.publisher.startLoad(4, 100, 4_000, names)
 	part := func(until func() bool) (from, to uint64) {
@@ -52,7 +60,7 @@ func TestSlowClients(t *testing.T) {
 	}
 	report(t, s.verdict(), fmt.Sprintf("p99 from publish to delivery for the others %d ms, without it %d ms",
 		with.Milliseconds(), without.Milliseconds()),
-		"one client in a hundred stops reading, of %d", n)
+		"one client in a hundred stops reading, of %d, and one of each transport of Socket.IO and of Pusher", n)
 }
 
 // last is the newest sequence that was accepted.

@@ -21,6 +21,7 @@ type engine struct {
 	since   string
 	patient time.Duration // longest silence of the gateway
 	http    *http.Client
+	buffer  int             // bytes that the kernel keeps of a WebSocket; 0: as many as it likes
 	ws      *websocket.Conn // nil while it polls
 	ctx     context.Context
 	cut     context.CancelFunc
@@ -37,13 +38,24 @@ func dialUpgrading(ctx context.Context, gateway string, query url.Values) (strea
 	return dialEngine(ctx, gateway, query, "polling", true)
 }
 
+// dialSlowSocketIO is for clients that stop reading; one that polls needs nothing for that.
+func dialSlowSocketIO(ctx context.Context, gateway string, query url.Values) (stream, error) {
+	return dialEngineBuffered(ctx, gateway, query, "websocket", false, receiveBytes)
+}
+
 func dialSocketIO(ctx context.Context, gateway string, query url.Values) (stream, error) {
 	return dialEngine(ctx, gateway, query, "websocket", false)
 }
 
 func dialEngine(ctx context.Context, gateway string, query url.Values, transport string, upgrade bool) (stream, error) {
+	return dialEngineBuffered(ctx, gateway, query, transport, upgrade, 0)
+}
+
+func dialEngineBuffered(ctx context.Context, gateway string, query url.Values, transport string, upgrade bool,
+	buffer int) (stream, error) {
 	p := &engine{
-		url: "http://" + gateway + "/socket.io/?EIO=4&transport=" + transport, since: query.Get("since"),
+		buffer: buffer,
+		url:    "http://" + gateway + "/socket.io/?EIO=4&transport=" + transport, since: query.Get("since"),
 		patient: dialTimeout,
 		http:    &http.Client{Transport: &http.Transport{}},
 	}
@@ -92,7 +104,7 @@ func (p *engine) open(ctx context.Context, channels []string, webSocket bool) (e
 }
 
 func (p *engine) dial(ctx context.Context) error {
-	d := websocket.Dialer{HandshakeTimeout: dialTimeout, ReadBufferSize: 1 << 10, WriteBufferSize: 512}
+	d := dialerOf(p.buffer)
 	ws, resp, err := d.DialContext(ctx, strings.NewReplacer("http:", "ws:", "=polling", "=websocket").Replace(p.url), nil)
 	if err == nil {
 		p.ws = ws
@@ -219,6 +231,9 @@ func (p *engine) event(array string) error {
 		var id string
 		if err := json.Unmarshal(all[1], &id); err != nil {
 			return err
+		}
+		if p.begun {
+			p.put(map[string]any{"type": proto.FramePosition, "id": id})
 		}
 		p.welcome(id)
 	case "herald:gap":

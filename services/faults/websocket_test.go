@@ -68,7 +68,8 @@ func dialSlow(ctx context.Context, gateway string, query url.Values) (stream, er
 	return dialSocket(ctx, gateway, query, receiveBytes)
 }
 
-func dialSocket(ctx context.Context, gateway string, query url.Values, buffer int) (stream, error) {
+// dialerOf is a dialer whose sockets have a receive buffer of so many bytes; 0: as many as the kernel likes.
+func dialerOf(buffer int) websocket.Dialer {
 	nd := net.Dialer{}
 	if buffer > 0 {
 		nd.Control = func(_, _ string, c syscall.RawConn) error {
@@ -79,8 +80,12 @@ func dialSocket(ctx context.Context, gateway string, query url.Values, buffer in
 			return errors.Join(err, failed)
 		}
 	}
-	d := websocket.Dialer{NetDialContext: nd.DialContext, HandshakeTimeout: dialTimeout, ReadBufferSize: 1 << 10,
+	return websocket.Dialer{NetDialContext: nd.DialContext, HandshakeTimeout: dialTimeout, ReadBufferSize: 1 << 10,
 		WriteBufferSize: 512}
+}
+
+func dialSocket(ctx context.Context, gateway string, query url.Values, buffer int) (stream, error) {
+	d := dialerOf(buffer)
 	ws, resp, err := d.DialContext(ctx, "ws://"+gateway+"/ws?"+query.Encode(), nil)
 	if err != nil {
 		if resp != nil && resp.StatusCode == http.StatusServiceUnavailable {
