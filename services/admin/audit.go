@@ -95,7 +95,8 @@ func (s *Service) row(c *call, what intent) audit.Row {
 // write writes a row of what has happened. One that cannot be written is in the log
 // instead.
 func (s *Service) write(ctx context.Context, row audit.Row, add func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout) // who hangs up is in the audit, too
+	// also when the person's browser has hung up meanwhile
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
 	defer cancel()
 	if err := add(ctx); err != nil {
 		s.metrics.unaudited.Inc()

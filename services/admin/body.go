@@ -75,7 +75,7 @@ func checkMembers(b []byte, t reflect.Type, at string) error {
 	return nil
 }
 
-// worded says of a value of the wrong type what package json says in Go's words.
+// worded says which JSON type is wrong and which is wanted, where package json names types of Go.
 func worded(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if !errors.As(err, &wrong) {

@@ -17,7 +17,7 @@ type route struct {
 	method, path string
 	role         users.Role // the least that may call it; empty is refused by Mount
 	handle       handler
-	query        bool // handle reads the parameters of the URL; to others none may be given
+	query        bool // handle reads parameters of the URL; a call of any other route with parameters is refused
 }
 
 // A handler answers by itself, or returns the error to answer with. c says who
@@ -60,7 +60,8 @@ func (s *Service) routes() []route {
 		{http.MethodDelete, "apps/{id}", users.Admin, s.deleteApp, false},
 		{http.MethodGet, "users", users.Admin, s.getUsers, false},
 		{http.MethodPost, "users", users.Admin, s.postUser, false},
-		{http.MethodPut, "users/{name}", users.Viewer, s.putUser, false}, // its own password; all else needs admin
+		// a viewer may change their own password; putUser asks for admin for anything else
+		{http.MethodPut, "users/{name}", users.Viewer, s.putUser, false},
 		{http.MethodDelete, "users/{name}", users.Admin, s.deleteUser, false},
 	}
 }

@@ -181,7 +181,8 @@ func (s *Service) changeSetting(w http.ResponseWriter, r *http.Request, c *call,
 		if err := s.storeSetting(r.Context(), name, value); err != nil {
 			return nil, err
 		}
-		if after, err = s.awaitSetting(r.Context(), name, value); err != nil { // it is stored, and who asked is gone or cannot be told
+		// the value is stored, but whether it is in effect is not known
+		if after, err = s.awaitSetting(r.Context(), name, value); err != nil {
 			return nil, err
 		}
 		return after.Value, nil

@@ -156,8 +156,8 @@ func background(r *http.Request) *http.Request {
 // that the tail shows can be told.
 var tracing = []string{ask.Gateway, ask.Ingest}
 
-// awaitMessages has them begin, and returns when all that answer within a second have: the path of whatever is
-// published after that is known.
+// awaitMessages asks the services in tracing to begin, and returns when all of them that answer within a second have
+// begun: of a message that is published after that, the path is known.
 func (s *Service) awaitMessages(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, service := range tracing {

@@ -68,7 +68,7 @@ func (s *Service) postUser(w http.ResponseWriter, r *http.Request, c *call) erro
 	if err := readJSON(w, r, &in); err != nil {
 		return err
 	}
-	if err := users.Check(in.Name, in.Role); err != nil { // the audit takes no other names
+	if err := users.Check(in.Name, in.Role); err != nil { // before the audit, which takes only names that users may have
 		return userProblem(err)
 	}
 	var password string

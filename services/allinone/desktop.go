@@ -117,7 +117,7 @@ func (d *desk) run(ctx context.Context) error {
 	switch {
 	case unkept != nil && (d.cfg.Headless || noTray != nil):
 		return unkept
-	case unkept != nil: // perhaps nobody reads that; the tray says why Herald does not serve
+	case unkept != nil: // the tray says it as well, since perhaps nobody reads standard error
 		fmt.Fprintf(d.call.std.err, "herald: %v\n", unkept)
 	case d.cfg.Headless:
 		return d.serve(ctx)

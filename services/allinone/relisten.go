@@ -107,7 +107,7 @@ func (l *relisten) Change(want admin.Listen) (token string, within time.Duration
 	case want == l.now:
 		return "", 0, errors.New("it listens there already, with these files")
 	}
-	if err := mayWriteListen(l.file, want); err != nil { // before somebody has gone there
+	if err := mayWriteListen(l.file, want); err != nil { // before the listener moves and browsers follow it
 		return "", 0, fmt.Errorf("the next start would not know of it, since it cannot be written into %s: %w", l.file,
 			err)
 	}

@@ -234,7 +234,7 @@ func (s *sender) burst(ctx context.Context, first inputLine, input <-chan inputL
 // outlast is a context that ends lastResults after ctx, or when end is called.
 func outlast(ctx context.Context) (under context.Context, end context.CancelFunc) {
 	under, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	forget := context.AfterFunc(ctx, func() { // its goroutine ends with under
+	forget := context.AfterFunc(ctx, func() { // this function's goroutine ends when under does
 		late := time.AfterFunc(lastResults, cancel)
 		<-under.Done()
 		late.Stop()

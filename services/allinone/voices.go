@@ -68,8 +68,8 @@ type voice struct {
 	context string // the attributes and groups that WithAttrs and WithGroup added
 }
 
-// Handle leaves out what voices says. A line about one client is written by one service
-// only, and there are many of these.
+// Handle writes a line, unless another service wrote the same one a moment ago (see voices). It does not look
+// for lines about one client, since only one service writes these, and many of them.
 func (l voice) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelInfo && !l.Enabled(ctx, slog.LevelDebug) {
 		line, client := []string{l.context, r.Level.String(), r.Message}, false

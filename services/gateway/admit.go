@@ -23,7 +23,7 @@ type request struct {
 	since     string
 	token     string
 	refused   *refusal // what check found; nil: nothing
-	judged    *rules   // by which the page may connect
+	judged    *rules   // those in effect when the page was let in
 	// greet words the welcome of a dialect that says it only when the client has got
 	// everything that it missed: Resumed says whether it has, and ID is where it is live. It
 	// is called in the shard's goroutine. Nil: wording.welcome comes first.

@@ -23,7 +23,7 @@ type apps struct {
 	s      *Service
 	known  *pusher.Apps
 	loaded atomic.Bool // known has what the bucket has
-	tried  atomic.Bool // nobody waits for that any more: the bucket is not to be had
+	tried  atomic.Bool // the bucket could not be opened triesOfApps times: the gateway is ready without apps
 
 	mu      sync.Mutex
 	running map[string]*app // guarded by mu; by id
@@ -33,7 +33,7 @@ type apps struct {
 // its keys are asked for in apps.known.
 type app struct {
 	id, prefix string
-	words      [2]frames       // of protocol 5, and of later ones
+	words      [2]frames       // the wording of protocol 5, and of later protocols
 	principal  *auth.Principal // of every client
 	known      *pusher.Apps
 

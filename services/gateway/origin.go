@@ -20,7 +20,7 @@ type page struct {
 	trusted bool
 	// own pages are of the same host, or say of no other: no setting allows them.
 	own    bool
-	judged *rules // what the setting was
+	judged *rules // those in effect when the page was judged
 }
 
 // pageOf judges a request by its Origin: pages of the same host may connect,

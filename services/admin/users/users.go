@@ -125,7 +125,7 @@ func CheckName(name string) error {
 	if name == "" || len(name) > maxNameBytes {
 		return invalid("user name: it has %d bytes; want 1 to %d", len(name), maxNameBytes)
 	}
-	if name == "." || name == ".." { // a browser takes them in a URL for steps of the path
+	if name == "." || name == ".." { // in a URL browsers resolve them as steps of the path
 		return invalid("user name %q: want more than dots", name)
 	}
 	for i := 0; i < len(name); i++ {
