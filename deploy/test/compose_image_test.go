@@ -88,7 +88,7 @@ func TestAllinoneImage(t *testing.T) {
 		"from outside"); status != 200 {
 		t.Fatalf("publish: got %d %s", status, body)
 	}
-	natstest.Eventually(t, 10*time.Second, "the log has the message", func() bool {
+	natstest.Eventually(t, 30*time.Second, "the log has the message", func() bool {
 		return strings.Contains(docker(t, "exec", name, "/herald", "log"), "from outside")
 	})
 	stop()

@@ -102,7 +102,7 @@ func TestRenewedCertificate(t *testing.T) {
 	defer old.Close()
 	certify(t, dir, 2)
 	renew()
-	natstest.Eventually(t, 20*time.Second, "the server shows the renewed certificate", func() bool {
+	natstest.Eventually(t, 30*time.Second, "the server shows the renewed certificate", func() bool {
 		nc, serial, err := connect()
 		if err != nil {
 			return false

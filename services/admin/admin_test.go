@@ -91,7 +91,7 @@ func startOn(t testing.TB, server *natstest.Server, nc *nats.Conn, js jetstream.
 	t.Cleanup(c.stop)
 	c.url = "http://" + s.Addr().String() + "/admin/"
 	if cfg.Console != Off {
-		natstest.Eventually(t, 20*time.Second, "the console to be ready", func() bool { return s.ready(ctx) == nil })
+		natstest.Eventually(t, 30*time.Second, "the console to be ready", func() bool { return s.ready(ctx) == nil })
 	}
 	select {
 	case <-announced:

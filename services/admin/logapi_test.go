@@ -32,7 +32,7 @@ func (c *console) answering(service, what string, f ask.Answer) {
 			c.t.Error(err)
 		}
 	})
-	natstest.Eventually(c.t, 20*time.Second, service+" to be there", func() bool {
+	natstest.Eventually(c.t, 30*time.Second, service+" to be there", func() bool {
 		_, err := ask.Any[ask.HTTPAnswer](ctx, c.ask, service, what, nil, 20*time.Second)
 		return err == nil
 	})

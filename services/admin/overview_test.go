@@ -43,7 +43,7 @@ func TestOverviewAndCharts(t *testing.T) {
 		o.Silent == nil {
 		t.Errorf("got %+v", o)
 	}
-	natstest.Eventually(t, 20*time.Second, "rates are known", func() bool {
+	natstest.Eventually(t, 30*time.Second, "rates are known", func() bool {
 		b.want(http.StatusOK, "GET", "api/overview", nil).json(t, &o)
 		return o.Deliveries != nil && *o.Deliveries > 0 && o.Latency != nil && o.Latency.P99 > 0 && o.Latency.P99 <= 1
 	})
@@ -62,7 +62,7 @@ func TestOverviewAndCharts(t *testing.T) {
 	c.recorder.mu.Lock()
 	c.recorder.looked = time.Now().Add(-2 * lookedFor)
 	c.recorder.mu.Unlock()
-	natstest.Eventually(t, 20*time.Second, "nothing is kept", func() bool {
+	natstest.Eventually(t, 30*time.Second, "nothing is kept", func() bool {
 		c.recorder.mu.Lock()
 		defer c.recorder.mu.Unlock()
 		return c.recorder.newest == nil && c.recorder.points == nil

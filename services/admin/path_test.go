@@ -20,7 +20,7 @@ func TestMessagePath(t *testing.T) {
 	b := c.as(users.Viewer)
 	id := c.store("orders.eu", "paid", "shop", `{"n":9007199254740993.10}`)
 	var got messagePath
-	natstest.Eventually(t, 20*time.Second, "it is told",
+	natstest.Eventually(t, 30*time.Second, "it is told",
 		func() bool { return b.call("GET", "api/messages/"+id, nil).status == http.StatusOK })
 	text := b.want(http.StatusOK, "GET", "api/messages/"+id, nil)
 	text.json(t, &got)
@@ -59,7 +59,7 @@ func TestMessagePath(t *testing.T) {
 		map[string]ask.Answer{ask.MessagePath: ask.Handle(func(context.Context, ask.PathQuestion) (ask.LoggerPath, error) {
 			return *logged.Load(), nil
 		})})
-	natstest.Eventually(t, 20*time.Second, "all are asked", func() bool {
+	natstest.Eventually(t, 30*time.Second, "all are asked", func() bool {
 		got = messagePath{}
 		b.want(http.StatusOK, "GET", "api/messages/"+id, nil).json(t, &got)
 		return len(got.Gateways) == 2 && got.Accepted.Ingest == "i1" && got.Accepted.Request == "r1" && got.Log != nil &&

@@ -29,7 +29,7 @@ func (c *console) serve(service, instance string, answers map[string]ask.Answer)
 		}
 	})
 	c.t.Cleanup(func() { cancel(); wg.Wait() })
-	natstest.Eventually(c.t, 20*time.Second, "it answers", func() bool {
+	natstest.Eventually(c.t, 30*time.Second, "it answers", func() bool {
 		for what := range answers {
 			if _, err := ask.One[json.RawMessage](ctx, c.ask, service, instance, what, nil); err != nil &&
 				strings.Contains(err.Error(), "there is no") {
@@ -136,9 +136,9 @@ func TestSilentGateway(t *testing.T) {
 		b.want(http.StatusOK, "GET", "api/connections", nil).json(t, &page)
 		return page, page.Total == 6
 	}
-	natstest.Eventually(t, 20*time.Second, "both answer", func() bool { _, ok := total(); return ok })
+	natstest.Eventually(t, 30*time.Second, "both answer", func() bool { _, ok := total(); return ok })
 	deaf.Store("b", true)
-	natstest.Eventually(t, 20*time.Second, "one is named", func() bool {
+	natstest.Eventually(t, 30*time.Second, "one is named", func() bool {
 		page, _ := total()
 		return page.Total == 3 && slices.Equal(page.Silent, []string{"gateway b (did not answer within 1s)"})
 	})
@@ -177,7 +177,7 @@ func TestKicks(t *testing.T) {
 		!strings.HasPrefix(asked[0].By, "operator-") {
 		t.Errorf("got %+v, asked %+v", got, asked)
 	}
-	natstest.Eventually(t, 20*time.Second, "both gateways close", func() bool {
+	natstest.Eventually(t, 30*time.Second, "both gateways close", func() bool {
 		b.want(http.StatusOK, "POST", "api/kick", map[string]any{"user": "ada"}).json(t, &got)
 		return got.Kicked == 2
 	})
@@ -239,7 +239,7 @@ func TestTallies(t *testing.T) {
 			ask.Addresses: counts(of, ask.AddressOrders)})
 	}
 	b := c.as(users.Viewer)
-	natstest.Eventually(t, 20*time.Second, "both answer", func() bool {
+	natstest.Eventually(t, 30*time.Second, "both answer", func() bool {
 		answers, _, err := ask.All[ask.TallyPage](t.Context(), c.ask, ask.Gateway, ask.Channels, nil)
 		return err == nil && len(answers) == 2
 	})

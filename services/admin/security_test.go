@@ -358,7 +358,7 @@ func TestNATSAway(t *testing.T) {
 	b := c.login(c.user, c.password)
 	b.want(http.StatusOK, "GET", "api/session", nil)
 	c.nats.Stop()
-	natstest.Eventually(t, 20*time.Second, "the connection to break", func() bool { return !c.nc.IsConnected() })
+	natstest.Eventually(t, 30*time.Second, "the connection to break", func() bool { return !c.nc.IsConnected() })
 	b.want(http.StatusOK, "GET", "api/session", nil) // remembered
 	if a := b.call("POST", "api/users",
 		map[string]string{"name": "anna", "role": "viewer"}); a.status != http.StatusServiceUnavailable ||

@@ -45,7 +45,7 @@ func TestConsoleKeysAndMessages(t *testing.T) {
 		&key); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 20*time.Second, "ingest to know the key", func() bool {
+	natstest.Eventually(t, 30*time.Second, "ingest to know the key", func() bool {
 		status, _ := post(t, base+"/v1/channels/orders.eu", key.Secret, "application/json", `1`)
 		return status == http.StatusOK
 	})
@@ -54,7 +54,7 @@ func TestConsoleKeysAndMessages(t *testing.T) {
 		t.Errorf("another channel: got %d %s", status, body)
 	}
 	want(http.StatusNoContent, "DELETE", "keys/"+key.Key.ID, nil)
-	natstest.Eventually(t, 20*time.Second, "ingest to refuse the key", func() bool {
+	natstest.Eventually(t, 30*time.Second, "ingest to refuse the key", func() bool {
 		status, _ := post(t, base+"/v1/channels/orders.eu", key.Secret, "application/json", `2`)
 		return status == http.StatusUnauthorized
 	})
@@ -62,7 +62,7 @@ func TestConsoleKeysAndMessages(t *testing.T) {
 	want(http.StatusBadRequest, "POST", "publish", json.RawMessage(`{"channel":"a..b","data":1}`))
 	want(http.StatusOK, "POST", "publish",
 		json.RawMessage(`{"channel":"orders.eu","event":"made","data":{"text":"wildebeest","n":12345678901234567890}}`))
-	natstest.Eventually(t, 20*time.Second, "the message to be in the log", func() bool {
+	natstest.Eventually(t, 30*time.Second, "the message to be in the log", func() bool {
 		page := want(http.StatusOK, "GET", "log?q=wildebeest", nil)
 		return strings.Contains(page, "12345678901234567890") && strings.Contains(page, `"sender":"console:admin"`) &&
 			strings.Contains(page, `"source":"127.0.0.1"`)

@@ -153,7 +153,7 @@ func TestConsoleChangesSettings(t *testing.T) {
 		map[string]string{"token": change.Token}); status != http.StatusOK {
 		t.Fatalf("confirm: got %d %s", status, body)
 	}
-	natstest.Eventually(t, 10*time.Second, "the old port is free", func() bool {
+	natstest.Eventually(t, 30*time.Second, "the old port is free", func() bool {
 		resp, err := insecureClient(t).Get(base)
 		if err == nil {
 			_ = resp.Body.Close()

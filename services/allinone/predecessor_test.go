@@ -96,7 +96,7 @@ func TestPredecessor(t *testing.T) {
 	}
 	var message, sender, timestamp string
 	db := openDB(t, filepath.Join(dir, "data", "herald.db"))
-	natstest.Eventually(t, 10*time.Second, "a row is in the table", func() bool {
+	natstest.Eventually(t, 30*time.Second, "a row is in the table", func() bool {
 		return db.QueryRow(`SELECT message, sender, timestamp FROM messages ORDER BY seq LIMIT 1`).Scan(&message, &sender,
 			&timestamp) == nil
 	})

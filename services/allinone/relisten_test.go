@@ -202,7 +202,7 @@ func TestRelistenGoesBack(t *testing.T) {
 		if _, _, err := l.Change(admin.Listen{Protocol: "http", Port: "1"}); !errors.Is(err, admin.ErrUnderWay) {
 			t.Errorf("%s: a second change: got %v", c.name, err)
 		}
-		natstest.Eventually(t, 20*time.Second, c.name+": the old address again",
+		natstest.Eventually(t, 30*time.Second, c.name+": the old address again",
 			func() bool { return reach(old) == nil && reach(want) != nil })
 		if _, err := l.Confirm(t.Context(), token); !errors.Is(err, admin.ErrUnconfirmed) {
 			t.Errorf("%s: confirmed too late: got %v", c.name, err)

@@ -108,7 +108,7 @@ func TestTopWatches(t *testing.T) {
 		go func() {
 			done <- (&top{every: time.Second, rows: 3, asks: asks}).watch(ctx, in, out, tea.WithWindowSize(80, 24))
 		}() // ends with q or cancel
-		natstest.Eventually(t, 20*time.Second, "it shows something",
+		natstest.Eventually(t, 30*time.Second, "it shows something",
 			func() bool { return strings.Contains(out.String(), "Connections") })
 		if key == "" {
 			cancel()

@@ -126,7 +126,7 @@ func TestTrace(t *testing.T) {
 	request := publish("00-" + trace + "-" + parent + "-01")
 	defer http.DefaultClient.CloseIdleConnections()
 
-	natstest.Eventually(t, 20*time.Second, "both spans arrive", func() bool {
+	natstest.Eventually(t, 30*time.Second, "both spans arrive", func() bool {
 		return to.get("herald-ingest POST /v1/channels/{channel}") != nil && to.get("herald-gateway deliver") != nil
 	})
 	first, second := to.get("herald-ingest POST /v1/channels/{channel}"), to.get("herald-gateway deliver")
@@ -165,7 +165,7 @@ func TestTrace(t *testing.T) {
 		{out, []string{"message received", id, `"trace":"` + trace}},
 		{lg, []string{"message logged", id}},
 	} {
-		natstest.Eventually(t, 20*time.Second, fmt.Sprintf("a line with %q", c.want), func() bool {
+		natstest.Eventually(t, 30*time.Second, fmt.Sprintf("a line with %q", c.want), func() bool {
 			for line := range strings.Lines(c.p.Output()) {
 				found := true
 				for _, w := range c.want {

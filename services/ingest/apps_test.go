@@ -41,7 +41,7 @@ func newSDK(t testing.TB, r *rig, rate float64) *sdk {
 	if err := store.Add(t.Context(), s.app); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 10*time.Second, "the app is known",
+	natstest.Eventually(t, 30*time.Second, "the app is known",
 		func() bool { return r.apps.ByID("3") != nil && r.appsLoaded.Load() })
 	return s
 }
@@ -206,7 +206,7 @@ func TestPusherSignaturesRefused(t *testing.T) {
 	if err := s.store.Revoke(t.Context(), "shop"); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 10*time.Second, "the app is gone", func() bool { return s.apps.ByID("3") == nil })
+	natstest.Eventually(t, 30*time.Second, "the app is gone", func() bool { return s.apps.ByID("3") == nil })
 	s.event(body).problem(t, proto.ProblemUnauthorized)
 	s.nothingStored()
 }

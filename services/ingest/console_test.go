@@ -22,7 +22,7 @@ func TestPublishForConsole(t *testing.T) {
 		return ask.Any[ask.HTTPAnswer](t.Context(), c, ask.Ingest, ask.Publish, ask.PublishQuestion{Body: []byte(body),
 			Sender: sender, Address: "203.0.113.7"}, 20*time.Second)
 	}
-	natstest.Eventually(t, 20*time.Second, "an ingest answers", func() bool {
+	natstest.Eventually(t, 30*time.Second, "an ingest answers", func() bool {
 		_, err := publish("console:anna", `{}`)
 		return err == nil
 	})

@@ -271,6 +271,6 @@ func TestHangUp(t *testing.T) {
 		cancel()
 	}
 	r.post("/v1/messages", `{"channel":"a","data":1}`).result(t, http.StatusOK)
-	natstest.Eventually(t, 10*time.Second, "pipeline empty",
+	natstest.Eventually(t, 30*time.Second, "pipeline empty",
 		func() bool { return r.figure("herald_ingest_pending_messages") == 0 })
 }

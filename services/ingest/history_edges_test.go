@@ -17,7 +17,7 @@ func TestHistoryOfWhatIsLost(t *testing.T) {
 	r := start(t, server)
 	connected := func() {
 		t.Helper()
-		natstest.Eventually(t, 20*time.Second, "ready",
+		natstest.Eventually(t, 30*time.Second, "ready",
 			func() bool { return r.nc.IsConnected() && r.ready(t.Context()) == nil })
 	}
 	r.until200(`{"channel":"a","data":1}`)

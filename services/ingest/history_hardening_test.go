@@ -183,7 +183,7 @@ func TestHistoryFromAReplicaThatIsBehind(t *testing.T) {
 		asked, catchUp := r.behind(t, 2)
 		answer := make(chan historyAnswer, 1)
 		go func() { answer <- r.page("a", query) }()
-		natstest.Eventually(t, 5*time.Second, "asked again", func() bool { return asked.Load() >= 3 })
+		natstest.Eventually(t, 30*time.Second, "asked again", func() bool { return asked.Load() >= 3 })
 		select {
 		case page := <-answer:
 			t.Errorf("%s: got %+v from a replica that has nothing", query, page)
@@ -222,7 +222,7 @@ func TestHistoryWhileTheStreamIsMadeAnew(t *testing.T) {
 		asked, catchUp := r.behind(t, 0)
 		answer := make(chan answered, 1)
 		go func() { answer <- r.get("a", "since="+since) }()
-		natstest.Eventually(t, 5*time.Second, "asked", func() bool { return asked.Load() >= 2 })
+		natstest.Eventually(t, 30*time.Second, "asked", func() bool { return asked.Load() >= 2 })
 		natstest.RemakeStream(t, other, 0)
 		a := <-answer
 		if a.status != http.StatusServiceUnavailable { // while there is none at all

@@ -299,7 +299,7 @@ func TestHistoryOutage(t *testing.T) {
 	r := start(t, server)
 	ids := r.fill("a", "a")
 	server.Stop()
-	natstest.Eventually(t, 5*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
+	natstest.Eventually(t, 30*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
 	begin := time.Now()
 	for _, since := range []string{"all", "last", ids[0]} {
 		r.get("a", "since="+since).problem(t, proto.ProblemUnavailable)
@@ -308,7 +308,7 @@ func TestHistoryOutage(t *testing.T) {
 		t.Errorf("three answers took %s", took)
 	}
 	server.Restart()
-	natstest.Eventually(t, 10*time.Second, "history is back",
+	natstest.Eventually(t, 30*time.Second, "history is back",
 		func() bool { return r.get("a", "").status == http.StatusOK })
 	wantIDs(t, "after the outage", r.page("a", "since="+ids[0]).ids(), ids[1:])
 	for code, want := range map[string]bool{"200": true, "503": true, "404": false} {

@@ -59,7 +59,7 @@ func startNATS(t testing.TB) *natstest.Server { t.Helper(); return natstest.Star
 func start(t testing.TB, server *natstest.Server, change ...func(*Config, *Deps)) *rig {
 	t.Helper()
 	r := launch(t, server, change...)
-	natstest.Eventually(t, 10*time.Second, "ingest ready", func() bool { return r.ready(t.Context()) == nil })
+	natstest.Eventually(t, 30*time.Second, "ingest ready", func() bool { return r.ready(t.Context()) == nil })
 	return r
 }
 
@@ -333,7 +333,7 @@ func addKey(t testing.TB, name string, o keystore.Options, rigs ...*rig) string 
 // awaitKey waits until the ring takes the key, or does not.
 func (r *rig) awaitKey(secret string, valid bool) {
 	r.Helper()
-	natstest.Eventually(r, 5*time.Second, "key known or gone", func() bool {
+	natstest.Eventually(r, 30*time.Second, "key known or gone", func() bool {
 		_, err := r.ring.Authenticate(secret, time.Now())
 		return (err == nil) == valid
 	})

@@ -79,7 +79,7 @@ func TestKeysOverAnOutage(t *testing.T) {
 	secret := addKey(t, "shop", keystore.Options{Channels: []string{">"}}, r)
 	keys := r.keys()
 	server.Restart()
-	natstest.Eventually(t, 10*time.Second, "revoked", func() bool {
+	natstest.Eventually(t, 30*time.Second, "revoked", func() bool {
 		_, err := keys.Revoke(t.Context(), "shop")
 		return err == nil
 	})
@@ -124,7 +124,7 @@ func TestFirstKey(t *testing.T) {
 		rigs = append(rigs, launch(t, server, noKey))
 	}
 	for _, r := range rigs {
-		natstest.Eventually(t, 10*time.Second, "ready", func() bool { return r.ready(t.Context()) == nil })
+		natstest.Eventually(t, 30*time.Second, "ready", func() bool { return r.ready(t.Context()) == nil })
 	}
 	mu.Lock()
 	got := append([]string(nil), secrets...)

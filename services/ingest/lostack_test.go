@@ -33,7 +33,7 @@ func wired(t *testing.T) (*rig, *natstest.Wire, *nats.Conn) {
 // awaitStored waits until the stream has n messages, whoever knows of it.
 func awaitStored(t *testing.T, nc *nats.Conn, n uint64) {
 	t.Helper()
-	natstest.Eventually(t, 5*time.Second, "the messages are stored", func() bool {
+	natstest.Eventually(t, 30*time.Second, "the messages are stored", func() bool {
 		state, err := natsx.NewReader(nc, nil).State(t.Context())
 		return err == nil && state.Last >= n
 	})
@@ -141,7 +141,7 @@ func TestLostAcknowledgement(t *testing.T) {
 	}
 	w.Deaf.Store(false)
 	w.Cut() // half a line may be lost, too
-	natstest.Eventually(t, 10*time.Second, "ready again", func() bool { return r.ready(t.Context()) == nil })
+	natstest.Eventually(t, 30*time.Second, "ready again", func() bool { return r.ready(t.Context()) == nil })
 	wantOnce(t, nc, publishKeyed(r)())
 }
 
@@ -158,7 +158,7 @@ func TestLostConnection(t *testing.T) {
 	wantUnknown(t, answers())
 	w.Deaf.Store(false)
 	w.Closed.Store(false)
-	natstest.Eventually(t, 10*time.Second, "ready again", func() bool { return r.ready(t.Context()) == nil })
+	natstest.Eventually(t, 30*time.Second, "ready again", func() bool { return r.ready(t.Context()) == nil })
 	wantOnce(t, nc, publishKeyed(r)())
 }
 
@@ -171,7 +171,7 @@ func TestLostConnectionIsBridged(t *testing.T) {
 	plain := make(chan answered, 1)
 	go func() { plain <- r.post("/v1/messages", `{"channel":"plain","data":1}`) }()
 	awaitStored(t, nc, keyedMessages+1)
-	natstest.Eventually(t, 10*time.Second, "every acknowledgement is lost",
+	natstest.Eventually(t, 30*time.Second, "every acknowledgement is lost",
 		func() bool { return w.LostAcks.Load() > keyedMessages })
 	w.Deaf.Store(false)
 	w.Cut()

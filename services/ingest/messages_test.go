@@ -348,7 +348,7 @@ func TestPublishEphemeral(t *testing.T) {
 func TestPublishTTL(t *testing.T) {
 	r := start(t, startNATS(t))
 	r.post("/v1/messages", `[{"channel":"a","data":1,"ttl":1},{"channel":"a","data":2}]`).results(t, http.StatusOK)
-	natstest.Eventually(t, 10*time.Second, "the first message gone", func() bool { return len(stored(t, r.nc)) == 1 })
+	natstest.Eventually(t, 30*time.Second, "the first message gone", func() bool { return len(stored(t, r.nc)) == 1 })
 	if _, m := r.last(); string(m.Data) != "2" {
 		t.Errorf("left: got %s, want 2", m.Data)
 	}

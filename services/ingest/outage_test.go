@@ -30,7 +30,7 @@ func TestOutage(t *testing.T) {
 	r := start(t, server, impatient)
 	r.post("/v1/messages", `{"channel":"a","data":0}`).result(t, http.StatusOK)
 	server.Stop()
-	natstest.Eventually(t, 5*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
+	natstest.Eventually(t, 30*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
 	if err := r.ready(t.Context()); err == nil {
 		t.Error("ready without NATS")
 	}
@@ -71,7 +71,7 @@ func TestOutage(t *testing.T) {
 		`{"error":"The message was not stored; send it again with the same idempotency key: NATS is not connected"}`)
 
 	server.Restart()
-	natstest.Eventually(t, 10*time.Second, "ready again", func() bool { return r.ready(t.Context()) == nil })
+	natstest.Eventually(t, 30*time.Second, "ready again", func() bool { return r.ready(t.Context()) == nil })
 	r.until200(`{"channel":"a","data":9}`)
 	all := stored(t, r.nc)
 	if n := len(all); n != 2 || !strings.Contains(string(all[1].Body), `"data":9`) {
@@ -84,7 +84,7 @@ func TestOutage(t *testing.T) {
 func (r *rig) until200(body string) proto.Result {
 	r.Helper()
 	var res proto.Result
-	natstest.Eventually(r, 10*time.Second, "publishing works", func() bool {
+	natstest.Eventually(r, 30*time.Second, "publishing works", func() bool {
 		a := r.post("/v1/messages", body)
 		if a.status == http.StatusOK {
 			res = a.result(r, http.StatusOK)
@@ -123,7 +123,7 @@ func TestRetriesOverAnOutage(t *testing.T) {
 	}
 	some := func() {
 		seen := r.storedMessages()
-		natstest.Eventually(t, 20*time.Second, "some stored", func() bool { return r.storedMessages() > seen+10 })
+		natstest.Eventually(t, 30*time.Second, "some stored", func() bool { return r.storedMessages() > seen+10 })
 	}
 	for range 2 {
 		some()
@@ -153,7 +153,7 @@ func TestOutageIsBridged(t *testing.T) {
 	server := startNATS(t)
 	r := start(t, server)
 	server.Stop()
-	natstest.Eventually(t, 5*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
+	natstest.Eventually(t, 30*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
 	bodies := []string{
 		`{"channel":"a","data":1,"id":"k"}`, `{"channel":"b","data":2}`,
 		`[{"channel":"a","data":3},{"channel":"a","data":4,"id":"l"},{"channel":"a","data":5}]`,
@@ -164,7 +164,7 @@ func TestOutageIsBridged(t *testing.T) {
 		answers[i] = make(chan answered, 1)
 		go func() { answers[i] <- r.post("/v1/messages", body) }()
 		waiting += float64(strings.Count(body, "channel"))
-		natstest.Eventually(t, 5*time.Second, "it waits",
+		natstest.Eventually(t, 30*time.Second, "it waits",
 			func() bool { return r.figure("herald_ingest_pending_messages") == waiting })
 	}
 	server.Restart()
@@ -191,7 +191,7 @@ func TestStartWhileNATSIsAway(t *testing.T) {
 	server := startNATS(t)
 	r := launch(t, server, func(_ *Config, d *Deps) {
 		server.Stop()
-		natstest.Eventually(t, 5*time.Second, "disconnect noticed", func() bool { return !d.NATS.IsConnected() })
+		natstest.Eventually(t, 30*time.Second, "disconnect noticed", func() bool { return !d.NATS.IsConnected() })
 	})
 	if err := r.ready(t.Context()); err == nil {
 		t.Error("ready without NATS")
@@ -203,7 +203,7 @@ func TestStartWhileNATSIsAway(t *testing.T) {
 		t.Errorf("/notify: got %d %s", a.status, a.body)
 	}
 	server.Restart()
-	natstest.Eventually(t, 10*time.Second, "ready", func() bool { return r.ready(t.Context()) == nil })
+	natstest.Eventually(t, 30*time.Second, "ready", func() bool { return r.ready(t.Context()) == nil })
 	r.post("/v1/messages", `{"channel":"a","data":1}`).result(t, http.StatusOK)
 }
 
@@ -253,7 +253,7 @@ func TestServerTooOldFoundLater(t *testing.T) {
 	defer r.nc.Close()
 	defer r.stop()
 	defer func() { _ = l.Close() }()
-	natstest.Eventually(t, 20*time.Second, "the log says so",
+	natstest.Eventually(t, 30*time.Second, "the log says so",
 		func() bool { return strings.Contains(out.String(), "too old") })
 	if err := r.ready(t.Context()); err == nil {
 		t.Error("ready over a server that is too old")

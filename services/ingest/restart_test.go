@@ -173,7 +173,7 @@ func TestRestarts(t *testing.T) {
 		listen = r.Addr().String() // the same one the next time
 	}
 	launchIngest()
-	natstest.Eventually(t, 10*time.Second, "ingest ready", func() bool { return r.ready(t.Context()) == nil })
+	natstest.Eventually(t, 30*time.Second, "ingest ready", func() bool { return r.ready(t.Context()) == nil })
 	l := &load{T: t, url: r.url, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16},
 		Timeout: 30 * time.Second}, ids: map[string]string{}}
 	defer l.client.CloseIdleConnections()
@@ -200,7 +200,7 @@ func TestRestarts(t *testing.T) {
 	}
 	refused := l.refused.Load()
 	server.Stop() // for longer than a request bridges by itself
-	natstest.Eventually(t, 20*time.Second, "publishers refused", func() bool { return l.refused.Load() >= refused+6 })
+	natstest.Eventually(t, 30*time.Second, "publishers refused", func() bool { return l.refused.Load() >= refused+6 })
 	server.Restart()
 	l.await(100)
 	restartIngest(func() {}) // gently
@@ -215,7 +215,7 @@ func TestRestarts(t *testing.T) {
 		t.Error("ready without NATS")
 	}
 	refused = l.refused.Load()
-	natstest.Eventually(t, 20*time.Second, "publishers refused", func() bool { return l.refused.Load() >= refused+6 })
+	natstest.Eventually(t, 30*time.Second, "publishers refused", func() bool { return l.refused.Load() >= refused+6 })
 	if a := r.do(http.MethodGet, "/healthz", nil); a.status != http.StatusOK {
 		t.Errorf("/healthz without NATS: got %d %s", a.status, a.body)
 	}
@@ -224,7 +224,7 @@ func TestRestarts(t *testing.T) {
 	l.stop.Store(true)
 	wg.Wait()
 
-	natstest.Eventually(t, 10*time.Second, "ready", func() bool { return r.ready(t.Context()) == nil })
+	natstest.Eventually(t, 30*time.Second, "ready", func() bool { return r.ready(t.Context()) == nil })
 	epochs, times := r.epochs(), map[string]int{}
 	for _, received := range stored(t, r.nc) {
 		m, err := proto.ParseMessage(received.Body)

@@ -43,7 +43,7 @@ func TestMetrics(t *testing.T) {
 	r.post("/notify", `{}`)
 	r.do(http.MethodGet, "/openapi.json", nil)
 	server.Stop()
-	natstest.Eventually(t, 5*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
+	natstest.Eventually(t, 30*time.Second, "disconnect noticed", func() bool { return !r.nc.IsConnected() })
 	r.post("/v1/messages", `[{"channel":"a","data":1},{"channel":"a","data":1}]`).problem(t, proto.ProblemNotStored)
 	want := `
 # HELP herald_ingest_auth_failures_total Requests refused for their API key or signature, by reason.
@@ -77,7 +77,7 @@ herald_ingest_retries_total 0
 	// A request is counted after its answer was written.
 	var diff error
 	begin := time.Now()
-	natstest.Eventually(t, 10*time.Second, "counted, or time up", func() bool {
+	natstest.Eventually(t, 30*time.Second, "counted, or time up", func() bool {
 		diff = testutil.GatherAndCompare(r.reg, strings.NewReader(want), "herald_ingest_auth_failures_total",
 			"herald_ingest_messages_total",
 			"herald_ingest_pending_messages", "herald_ingest_requests_total", "herald_ingest_retries_total")
@@ -102,7 +102,7 @@ func TestOps(t *testing.T) {
 		}
 	}
 	server.Stop()
-	natstest.Eventually(t, 5*time.Second, "not ready", func() bool {
+	natstest.Eventually(t, 30*time.Second, "not ready", func() bool {
 		a := r.do(http.MethodGet, "/readyz", nil)
 		return a.status == http.StatusServiceUnavailable && !strings.Contains(a.body, "NATS")
 	})
@@ -125,7 +125,7 @@ func TestDrain(t *testing.T) {
 	}
 	stopped := make(chan struct{})
 	go func() { r.stop(); close(stopped) }()
-	natstest.Eventually(t, 5*time.Second, "not ready", func() bool { return r.ready(t.Context()) != nil })
+	natstest.Eventually(t, 30*time.Second, "not ready", func() bool { return r.ready(t.Context()) != nil })
 	if _, err := io.WriteString(conn, body); err != nil {
 		t.Fatal(err)
 	}

@@ -43,7 +43,7 @@ func TestEveryMessageOnceThroughRestarts(t *testing.T) {
 	r.eventually("some of it is logged", func() bool { return r.last(w.epoch) > part })
 	before := w.nc.Stats().Reconnects
 	w.nats.Restart() // NATS goes and comes back while the logger runs
-	natstest.Eventually(t, 20*time.Second, "the publisher is connected again",
+	natstest.Eventually(t, 30*time.Second, "the publisher is connected again",
 		func() bool { return w.nc.Stats().Reconnects > before })
 	w.publish(2*part+1, part)
 	r.eventually("it goes on", func() bool { return r.last(w.epoch) > 2*part })
@@ -92,7 +92,7 @@ func TestAStopLogsWhatWasDelivered(t *testing.T) {
 	if last, err := l.store.LastSeq(ctx, w.epoch); err != nil || last != proto.Number(2500, 0) {
 		t.Errorf("last row: got %d, %v, want 2500", last, err)
 	}
-	natstest.Eventually(t, 20*time.Second, "all is acknowledged", func() bool {
+	natstest.Eventually(t, 30*time.Second, "all is acknowledged", func() bool {
 		info, err := cons.Info(ctx)
 		return err == nil && info.NumAckPending == 0 && info.AckFloor.Stream == 2500
 	})

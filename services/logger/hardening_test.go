@@ -354,7 +354,7 @@ func TestInsideTheSingleBinary(t *testing.T) {
 	router := chi.NewRouter()
 	s.Mount(router)
 	w.publish(1, 1)
-	natstest.Eventually(t, 20*time.Second, "the message is in the log", func() bool {
+	natstest.Eventually(t, 30*time.Second, "the message is in the log", func() bool {
 		req := httptest.NewRequest(http.MethodGet, "/v1/log?format=csv", nil)
 		req.Header.Set("X-API-KEY", envKey)
 		answer := httptest.NewRecorder()

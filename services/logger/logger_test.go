@@ -112,7 +112,7 @@ func (w *world) start() *running {
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }() // ends in stop
 	if !w.unopened {
-		natstest.Eventually(w, 20*time.Second, "the log is open", r.opened.Load)
+		natstest.Eventually(w, 30*time.Second, "the log is open", r.opened.Load)
 	}
 	stopped := false
 	r.stop = func() {

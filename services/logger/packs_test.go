@@ -68,7 +68,7 @@ func TestPacksAreLogged(t *testing.T) {
 			t.Fatalf("row %d: got %s", i, data)
 		}
 	}
-	natstest.Eventually(t, 20*time.Second, "the lost pack is counted",
+	natstest.Eventually(t, 30*time.Second, "the lost pack is counted",
 		func() bool { return r.metric("herald_logger_holes_total") == 1 })
 	w.publishPack(1028, 2)
 	r.eventually("it goes on", func() bool { return r.count() == 1031 })

@@ -32,7 +32,7 @@ func TestHashesAreBounded(t *testing.T) {
 			}
 		})
 	}
-	natstest.Eventually(t, 20*time.Second, "all places to be taken",
+	natstest.Eventually(t, 30*time.Second, "all places to be taken",
 		func() bool { return len(h.waiting) == cap(h.waiting) })
 	if err := h.check(context.Background(), "x", ""); !errors.Is(err, ErrBusy) {
 		t.Errorf("one too many: got %v", err)
@@ -155,7 +155,7 @@ func TestTwoProcesses(t *testing.T) {
 	if _, err := one.SetRole(ctx, "anna", Admin); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 20*time.Second, "the role to be seen", func() bool {
+	natstest.Eventually(t, 30*time.Second, "the role to be seen", func() bool {
 		u, err := two.Get(ctx, "anna")
 		return err == nil && u.Role == Admin
 	})
@@ -168,7 +168,7 @@ func TestTwoProcesses(t *testing.T) {
 	if err := one.Remove(ctx, "anna"); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 20*time.Second, "the user to be gone", func() bool {
+	natstest.Eventually(t, 30*time.Second, "the user to be gone", func() bool {
 		_, err := two.Get(ctx, "anna")
 		return errors.Is(err, ErrNotFound)
 	})

@@ -151,7 +151,7 @@ func TestIndexFollowsTheStream(t *testing.T) {
 	found := func(what string, name string, n, most int) {
 		t.Helper()
 		var got []natsx.PackRange
-		natstest.Eventually(t, 20*time.Second, what, func() bool {
+		natstest.Eventually(t, 30*time.Second, what, func() bool {
 			state, err := natsx.NewReader(nc, nil).State(t.Context())
 			if err != nil || x.last() != state.Last {
 				return false
@@ -174,7 +174,7 @@ func TestIndexFollowsTheStream(t *testing.T) {
 	fill()
 	found("what came since", "quiet.1", 2, 8)
 	s.Restart()
-	natstest.Eventually(t, 10*time.Second, "connected again", nc.IsConnected)
+	natstest.Eventually(t, 30*time.Second, "connected again", nc.IsConnected)
 	s.Stream(nc)
 	publish("late.1")
 	fill()
@@ -202,7 +202,7 @@ func TestIndexFetchesWhatIsAskedFor(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		natstest.Eventually(t, 20*time.Second, "what was asked for is known", func() bool {
+		natstest.Eventually(t, 30*time.Second, "what was asked for is known", func() bool {
 			x.Await(t.Context(), 1, last)
 			return x.last()+newPacks >= last
 		})

@@ -81,7 +81,7 @@ func TestHealthOverTLS(t *testing.T) {
 		})
 	}
 	pair(t, dir, "push.example.com") // renewed
-	natstest.Eventually(t, 10*time.Second, "the renewed certificate is the one", func() bool {
+	natstest.Eventually(t, 30*time.Second, "the renewed certificate is the one", func() bool {
 		return Health(t.Context(), ":"+port, certFile, "") == nil
 	})
 }

@@ -108,16 +108,16 @@ func TestEnvKeyFollowsItsFile(t *testing.T) {
 	works := func(secret string) bool { _, err := ring.Authenticate(secret, time.Now()); return err == nil }
 	for _, c := range []struct{ text, says string }{{"", "is empty"}, {"short", "has 5 characters"}} {
 		write(c.text)
-		natstest.Eventually(t, 20*time.Second, c.says, func() bool { return strings.Contains(log.String(), c.says) })
+		natstest.Eventually(t, 30*time.Second, c.says, func() bool { return strings.Contains(log.String(), c.says) })
 		if !works(first) {
 			t.Errorf("%q in the file: the key before does not work", c.text)
 		}
 	}
 	write("\ufeff" + second + "\r\n")
-	natstest.Eventually(t, 20*time.Second, "the new key counts, the old one does not",
+	natstest.Eventually(t, 30*time.Second, "the new key counts, the old one does not",
 		func() bool { return works(second) && !works(first) })
 	write(stored)
-	natstest.Eventually(t, 20*time.Second, "a stored key is no key of the environment",
+	natstest.Eventually(t, 30*time.Second, "a stored key is no key of the environment",
 		func() bool { return !works(second) })
 	if works(stored) || !strings.Contains(log.String(), "made with herald keys") {
 		t.Errorf("a stored key is in a ring that is not the bucket's; log:\n%s", log.String())

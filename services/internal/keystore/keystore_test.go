@@ -166,7 +166,7 @@ func TestDamagedEntries(t *testing.T) {
 	}
 	put(t, kv, "used."+k.ID, "yesterday")
 	put(t, kv, "unknown.kind", "x")
-	natstest.Eventually(t, 5*time.Second, "all are complained about", func() bool {
+	natstest.Eventually(t, 30*time.Second, "all are complained about", func() bool {
 		return strings.Count(out.String(), "API key ignored") == len(damaged)
 	})
 	if valid(ring, secret) || !valid(ring, good) || ring.Len() != 1 {
@@ -183,7 +183,7 @@ func TestDamagedEntries(t *testing.T) {
 		}
 	}
 	put(t, kv, "key."+k.ID, "{") // a good one that breaks
-	natstest.Eventually(t, 5*time.Second, "the door closes", func() bool { return !valid(ring, good) })
+	natstest.Eventually(t, 30*time.Second, "the door closes", func() bool { return !valid(ring, good) })
 	for id := range damaged {
 		if n, err := store.Revoke(t.Context(), id); n != 1 || err != nil {
 			t.Errorf("revoke %s: %d, %v", id, n, err)
@@ -211,7 +211,7 @@ func TestListFailsRatherThanBeingShort(t *testing.T) {
 		t.Errorf("cancelled: got %+v", keys)
 	}
 	s.Stop()
-	natstest.Eventually(t, 5*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
+	natstest.Eventually(t, 30*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
 	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
@@ -254,7 +254,7 @@ func TestBucketWithAHistory(t *testing.T) { // that an operator made
 	if n, err := store.Revoke(t.Context(), "shop"); n != 2 || err != nil {
 		t.Errorf("revoked %d, %v", n, err)
 	}
-	natstest.Eventually(t, 5*time.Second, "the keys are gone",
+	natstest.Eventually(t, 30*time.Second, "the keys are gone",
 		func() bool { return !valid(ring, first) && ring.Len() == 0 })
 	if keys := list(t, store); len(keys) != 0 {
 		t.Errorf("left: %+v", keys)

@@ -67,7 +67,7 @@ func TestUsesWhileNATSIsAway(t *testing.T) {
 	store, _ := openOn(t, nc)
 	uses := keystore.NewUses(store)
 	s.Stop()
-	natstest.Eventually(t, 5*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
+	natstest.Eventually(t, 30*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
 	uses.Touch("ffffffff", noon)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()

@@ -36,7 +36,7 @@ func TestWatchKeepsWhatAWatcherOverlooks(t *testing.T) {
 		if err := nc.ForceReconnect(); err != nil {
 			t.Fatal(err)
 		}
-		natstest.Eventually(t, 10*time.Second, "the store is asked for the key", func() bool { return gets.Load() >= n })
+		natstest.Eventually(t, 30*time.Second, "the store is asked for the key", func() bool { return gets.Load() >= n })
 	}
 	if !valid(ring, secret) || strings.Contains(out.String(), "API key revoked") {
 		t.Errorf("a valid key left the ring: %s", out.String())
@@ -65,16 +65,16 @@ func TestWatch(t *testing.T) {
 		t.Errorf("when ready: %v, %v, %d keys", valid(ring, before), valid(ring, gone), ring.Len())
 	}
 	after, _ := add(t, two, "after")
-	natstest.Eventually(t, 5*time.Second, "a new key is known", func() bool { return valid(ring, after) })
+	natstest.Eventually(t, 30*time.Second, "a new key is known", func() bool { return valid(ring, after) })
 	if _, err := two.Revoke(t.Context(), "before"); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 5*time.Second, "a revoked key is gone", func() bool { return !valid(ring, before) })
+	natstest.Eventually(t, 30*time.Second, "a revoked key is gone", func() bool { return !valid(ring, before) })
 	if !valid(ring, "the-key-from-the-environment") {
 		t.Error("a key that is not from the bucket went too")
 	}
 	revoked := func() int { return strings.Count(out.String(), "API key revoked") }
-	natstest.Eventually(t, 5*time.Second, "the log says so", func() bool { return revoked() > 0 })
+	natstest.Eventually(t, 30*time.Second, "the log says so", func() bool { return revoked() > 0 })
 	if n := revoked(); n != 1 {
 		t.Errorf("%d revocations in the log, want the one that happened: %s", n, out.String())
 	}
@@ -219,7 +219,7 @@ func TestRevocationsWhileNATSIsAway(t *testing.T) {
 					t.Fatal(err)
 				}
 				// The server may still be clearing the old one's folder away.
-				natstest.Eventually(t, 5*time.Second, "the bucket is made anew", func() bool {
+				natstest.Eventually(t, 30*time.Second, "the bucket is made anew", func() bool {
 					_, err := keystore.Make(t.Context(), js, 1)
 					return err == nil
 				})
@@ -243,15 +243,15 @@ func TestRevocationsWhileNATSIsAway(t *testing.T) {
 			var out logtest.Buffer
 			ring := watch(t, store, slog.New(slog.NewTextHandler(&out, nil)))
 			wire.cut()
-			natstest.Eventually(t, 5*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
+			natstest.Eventually(t, 30*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
 			c.revoke(t, s, admin, js)
 			if !valid(ring, gone) || !valid(ring, kept) {
 				t.Error("an outage takes keys away")
 			}
 			wire.mend()
-			natstest.Eventually(t, 10*time.Second, "the connection is back", nc.IsConnected)
+			natstest.Eventually(t, 30*time.Second, "the connection is back", nc.IsConnected)
 			begin := time.Now()
-			natstest.Eventually(t, 10*time.Second, "the key is gone", func() bool {
+			natstest.Eventually(t, 30*time.Second, "the key is gone", func() bool {
 				if !valid(ring, kept) {
 					t.Fatal("the other key went with it")
 				}
@@ -259,12 +259,12 @@ func TestRevocationsWhileNATSIsAway(t *testing.T) {
 			})
 			t.Logf("noticed %s after the connection was back", time.Since(begin).Round(time.Millisecond))
 			if _, _, err := admin.Add(t.Context(), "new", all, noon); err != nil {
-				natstest.Eventually(t, 10*time.Second, "the administrator is back", func() bool {
+				natstest.Eventually(t, 30*time.Second, "the administrator is back", func() bool {
 					_, _, err := admin.Add(t.Context(), "new", all, noon)
 					return err == nil || errors.Is(err, keystore.ErrExists)
 				})
 			}
-			natstest.Eventually(t, 10*time.Second, "watching goes on", func() bool { return ring.Len() == 2 })
+			natstest.Eventually(t, 30*time.Second, "watching goes on", func() bool { return ring.Len() == 2 })
 			if n := strings.Count(out.String(), "name=kept"); n != 0 && c.name != "the bucket is made anew without it" {
 				t.Errorf("the key that stayed was known at the start, but is in the log %d times: %s", n, out.String())
 			}
@@ -295,17 +295,17 @@ func TestWatchOverRestarts(t *testing.T) {
 	ring := watch(t, store, quiet)
 	for i := range 3 {
 		secret, _ := add(t, admin, fmt.Sprintf("k%d", i))
-		natstest.Eventually(t, 10*time.Second, "the key is known", func() bool { return valid(ring, secret) })
+		natstest.Eventually(t, 30*time.Second, "the key is known", func() bool { return valid(ring, secret) })
 		s.Restart()
 		if !valid(ring, secret) {
 			t.Error("an outage takes keys away")
 		}
-		natstest.Eventually(t, 15*time.Second, "the key can be revoked", func() bool {
+		natstest.Eventually(t, 30*time.Second, "the key can be revoked", func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			_, err := admin.Revoke(ctx, fmt.Sprintf("k%d", i))
 			return err == nil || errors.Is(err, keystore.ErrNotFound)
 		})
-		natstest.Eventually(t, 10*time.Second, "the key is gone", func() bool { return !valid(ring, secret) })
+		natstest.Eventually(t, 30*time.Second, "the key is gone", func() bool { return !valid(ring, secret) })
 	}
 }

@@ -24,8 +24,8 @@ func TestRestart(t *testing.T) {
 	if s.URL != url {
 		t.Errorf("moved from %s to %s", url, s.URL)
 	}
-	natstest.Eventually(t, 10*time.Second, "connected again", nc.IsConnected)
-	natstest.Eventually(t, 10*time.Second, "the message is there", func() bool {
+	natstest.Eventually(t, 30*time.Second, "connected again", nc.IsConnected)
+	natstest.Eventually(t, 30*time.Second, "the message is there", func() bool {
 		state, err := natsx.NewReader(nc, nil).State(t.Context())
 		return err == nil && state.Last == 1
 	})
@@ -33,7 +33,7 @@ func TestRestart(t *testing.T) {
 		t.Errorf("epoch %s did not change: a server that was restarted may have lost messages", epoch)
 	}
 	s.Stop()
-	natstest.Eventually(t, 10*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
+	natstest.Eventually(t, 30*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
 	s.Stop() // of a stopped one
 }
 

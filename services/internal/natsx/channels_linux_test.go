@@ -37,7 +37,7 @@ func BenchmarkChannels(b *testing.B) {
 	}
 	p := proctest.Start(b, proctest.Build(b, "github.com/nats-io/nats-server/v2"), dir, nil, "-c", config)
 	var nc *nats.Conn
-	natstest.Eventually(b, 20*time.Second, "nats-server answers", func() bool {
+	natstest.Eventually(b, 30*time.Second, "nats-server answers", func() bool {
 		var err error
 		nc, err = natsx.Connect(natsx.Config{URL: "nats://" + addr, Name: "bench"}, natstest.Log(b))
 		return err == nil && nc.IsConnected()

@@ -29,11 +29,11 @@ func TestReaderOfADamagedStream(t *testing.T) {
 		return true
 	})
 	s.Restart()
-	natstest.Eventually(t, 10*time.Second, "connected again", nc.IsConnected)
+	natstest.Eventually(t, 30*time.Second, "connected again", nc.IsConnected)
 	r := natsx.NewReader(nc, nil)
 	var got []uint64
 	var damaged uint64
-	natstest.Eventually(t, 10*time.Second, "the stream is there",
+	natstest.Eventually(t, 30*time.Second, "the stream is there",
 		func() bool { _, err := r.State(t.Context()); return err == nil })
 	for since := uint64(0); since < proto.EndOf(5); {
 		page, err := r.Read(t.Context(), natsx.Range{Names: []string{"a"}, Since: since, UpTo: proto.EndOf(5), Messages: 10})

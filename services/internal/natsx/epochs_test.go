@@ -32,8 +32,8 @@ func TestEpochBeginsWithTheServer(t *testing.T) {
 	}
 	before := epochsOf(t, js)
 	s.Restart()
-	natstest.Eventually(t, 10*time.Second, "connected again", nc.IsConnected)
-	natstest.Eventually(t, 10*time.Second, "the stream is there", func() bool {
+	natstest.Eventually(t, 30*time.Second, "connected again", nc.IsConnected)
+	natstest.Eventually(t, 30*time.Second, "the stream is there", func() bool {
 		_, err := js.Stream(t.Context(), proto.Stream)
 		return err == nil
 	})

@@ -100,7 +100,7 @@ func TestReadWhileNATSIsAway(t *testing.T) {
 		return err
 	}
 	s.Stop()
-	natstest.Eventually(t, 5*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
+	natstest.Eventually(t, 30*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
 	begin := time.Now()
 	if read() == nil {
 		t.Error("no error")
@@ -109,7 +109,7 @@ func TestReadWhileNATSIsAway(t *testing.T) {
 		t.Errorf("took %s", took)
 	}
 	s.Restart()
-	natstest.Eventually(t, 10*time.Second, "history is back", func() bool { return read() == nil })
+	natstest.Eventually(t, 30*time.Second, "history is back", func() bool { return read() == nil })
 }
 
 // A server that never answers: only the caller's patience ends it.

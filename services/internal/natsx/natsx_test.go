@@ -183,7 +183,7 @@ func TestReconnectsThroughRefusedPasswords(t *testing.T) {
 	}
 	defer nc.Close()
 	d.Shutdown()
-	natstest.Eventually(t, 5*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
+	natstest.Eventually(t, 30*time.Second, "the connection is lost", func() bool { return !nc.IsConnected() })
 	if err := nc.Publish("a", nil); !errors.Is(err, nats.ErrReconnectBufExceeded) {
 		t.Errorf("publish while NATS is away: got %v", err)
 	}
@@ -191,7 +191,7 @@ func TestReconnectsThroughRefusedPasswords(t *testing.T) {
 	if d, err = natsd.Start(cfg, quiet); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 20*time.Second, "the password was refused three times", func() bool {
+	natstest.Eventually(t, 30*time.Second, "the password was refused three times", func() bool {
 		return strings.Count(strings.ToLower(out.String()), "authorization violation") >= 3
 	})
 	if nc.IsClosed() {
@@ -202,8 +202,8 @@ func TestReconnectsThroughRefusedPasswords(t *testing.T) {
 	if d, err = natsd.Start(cfg, quiet); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 20*time.Second, "the connection is back", nc.IsConnected)
-	natstest.Eventually(t, 5*time.Second, "the log says so",
+	natstest.Eventually(t, 30*time.Second, "the connection is back", nc.IsConnected)
+	natstest.Eventually(t, 30*time.Second, "the log says so",
 		func() bool { return strings.Contains(out.String(), "NATS connection is back") })
 	if strings.Contains(out.String(), "right") {
 		t.Errorf("the log shows the password: %s", out.String())
@@ -252,10 +252,10 @@ func TestAttach(t *testing.T) {
 	if err := natsx.CheckServer(nc); err != nil {
 		t.Errorf("no server: got %v", err)
 	}
-	natstest.Eventually(t, 5*time.Second, "the log says so",
+	natstest.Eventually(t, 30*time.Second, "the log says so",
 		func() bool { return strings.Contains(out.String(), "trying again") })
 	s.Restart()
-	natstest.Eventually(t, 20*time.Second, "connected", nc.IsConnected)
+	natstest.Eventually(t, 30*time.Second, "connected", nc.IsConnected)
 	if err := natsx.CheckServer(nc); err != nil {
 		t.Errorf("our own server: got %v", err)
 	}
@@ -294,7 +294,7 @@ func TestConnectToASilentServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 10*time.Second, "the log says so",
+	natstest.Eventually(t, 30*time.Second, "the log says so",
 		func() bool { return strings.Contains(log.String(), "is it an HTTP server") })
 	nc.Close()
 }

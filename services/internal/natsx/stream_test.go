@@ -91,7 +91,7 @@ func TestEpochSurvivesRestart(t *testing.T) {
 	}
 	for range 3 {
 		s.Restart()
-		natstest.Eventually(t, 10*time.Second, "connected again", nc.IsConnected)
+		natstest.Eventually(t, 30*time.Second, "connected again", nc.IsConnected)
 		stream, err := natsx.AwaitStream(t.Context(), js, natsx.NewPulse(nc, quiet), natstest.Log(t))
 		if err != nil {
 			t.Fatal(err)
@@ -109,7 +109,7 @@ func TestEpochSurvivesRestart(t *testing.T) {
 	}
 	var anew string
 	// The server may still be clearing the old one's folder away.
-	natstest.Eventually(t, 5*time.Second, "the stream is made anew", func() bool {
+	natstest.Eventually(t, 30*time.Second, "the stream is made anew", func() bool {
 		var err error
 		anew, err = natsx.EnsureStream(t.Context(), js, natsx.StreamConfig{MaxAge: time.Hour})
 		return err == nil
@@ -223,7 +223,7 @@ func TestAskKnown(t *testing.T) {
 		defer stop()
 	}
 	var known natsx.Known
-	natstest.Eventually(t, 20*time.Second, "all three answer", func() (all bool) {
+	natstest.Eventually(t, 30*time.Second, "all three answer", func() (all bool) {
 		var err error
 		if known, err = natsx.AskKnown(t.Context(), nc); err != nil {
 			t.Fatal(err)

@@ -209,7 +209,7 @@ func TestRenewedFiles(t *testing.T) {
 	if err := nc.ForceReconnect(); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 10*time.Second, "the log names the file", func() bool {
+	natstest.Eventually(t, 30*time.Second, "the log names the file", func() bool {
 		return strings.Contains(out.String(), "nats-cert: open "+cert)
 	})
 	newCert, newKey := after.pair("herald")
@@ -218,7 +218,7 @@ func TestRenewedFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	natstest.Eventually(t, 20*time.Second, "connected with the new files",
+	natstest.Eventually(t, 30*time.Second, "connected with the new files",
 		func() bool { return nc.IsConnected() && nc.ConnectedAddr() == second })
 	if n := strings.Count(out.String(), "cannot be reached"); n != 1 {
 		t.Errorf("said %d times that NATS cannot be reached, want 1: %s", n, out.String())

@@ -54,11 +54,11 @@ func TestCache(t *testing.T) {
 	if _, err := kv.Put(ctx, "a", []byte("4")); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 20*time.Second, "the change of another process", func() bool { return get("a") == "4" })
+	natstest.Eventually(t, 30*time.Second, "the change of another process", func() bool { return get("a") == "4" })
 	if err := kv.Delete(ctx, "a"); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 20*time.Second, "the deletion by another process", func() bool { return get("a") == "(none)" })
+	natstest.Eventually(t, 30*time.Second, "the deletion by another process", func() bool { return get("a") == "(none)" })
 	if err := c.Put(ctx, "a", []byte("5")); err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,7 @@ func TestStartWithoutNATS(t *testing.T) {
 		_ = resp.Body.Close()
 		return resp.StatusCode
 	}
-	natstest.Eventually(t, 10*time.Second, "alive", func() bool { return status("/healthz") == http.StatusOK })
+	natstest.Eventually(t, 30*time.Second, "alive", func() bool { return status("/healthz") == http.StatusOK })
 	if got := proctest.Get(t, "http://"+listen+"/readyz"); strings.Contains(got, "NATS") {
 		t.Errorf("/readyz: got %s, want no reason on the public port", got)
 	}
@@ -117,7 +117,7 @@ func TestStartWithoutNATS(t *testing.T) {
 		t.Errorf("-health: got %v, want the reason", err)
 	}
 	server.Restart()
-	natstest.Eventually(t, 20*time.Second, "ready", func() bool { return status("/readyz") == http.StatusOK })
+	natstest.Eventually(t, 30*time.Second, "ready", func() bool { return status("/readyz") == http.StatusOK })
 	http.DefaultClient.CloseIdleConnections()
 	cancel()
 	if err := <-ended; err != nil {
@@ -139,7 +139,7 @@ func TestRun(t *testing.T) {
 			configtest.Env("HERALD_NATS_URL", server.URL),
 			io.Discard, &logged)
 	}()
-	natstest.Eventually(t, 15*time.Second, "-health says ready", func() bool {
+	natstest.Eventually(t, 30*time.Second, "-health says ready", func() bool {
 		return service.Run(ctx, spec(), []string{"-health", "-listen", listen}, configtest.Env(), io.Discard,
 			io.Discard) == nil
 	})

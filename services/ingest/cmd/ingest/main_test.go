@@ -100,7 +100,7 @@ func TestStartWithoutNATS(t *testing.T) {
 		b, _ := io.ReadAll(resp.Body)
 		return resp.StatusCode, string(b)
 	}
-	natstest.Eventually(t, 10*time.Second, "alive",
+	natstest.Eventually(t, 30*time.Second, "alive",
 		func() bool { status, _ := ask("/healthz"); return status == http.StatusOK })
 	if status, body := ask("/readyz"); status != http.StatusServiceUnavailable || strings.Contains(body, "NATS") {
 		t.Errorf("/readyz: got %d %s, want 503 without the reason", status, body)
@@ -109,7 +109,7 @@ func TestStartWithoutNATS(t *testing.T) {
 		t.Errorf("publish: got %d, want 503", got)
 	}
 	server.Restart()
-	natstest.Eventually(t, 20*time.Second, "ready",
+	natstest.Eventually(t, 30*time.Second, "ready",
 		func() bool { status, _ := ask("/readyz"); return status == http.StatusOK })
 	if got := post(t, listen, key); got != http.StatusOK {
 		t.Errorf("publish: got %d, want 200", got)
@@ -133,7 +133,7 @@ func TestRun(t *testing.T) {
 		ended <- service.Run(ctx, spec(), []string{"-listen", listen}, configtest.Env("HERALD_NATS_URL", server.URL),
 			&out, &logged)
 	}()
-	natstest.Eventually(t, 15*time.Second, "-health says ready", func() bool {
+	natstest.Eventually(t, 30*time.Second, "-health says ready", func() bool {
 		return service.Run(ctx, spec(), []string{"-health", "-listen", listen}, configtest.Env(), io.Discard,
 			io.Discard) == nil
 	})
@@ -171,7 +171,7 @@ func TestRun(t *testing.T) {
 		ended <- service.Run(ctx, spec(), []string{"-listen", listen},
 			configtest.Env("HERALD_NATS_URL", server.URL, "HERALD_API_KEY_FILE", secret), &out, &logged)
 	}()
-	natstest.Eventually(t, 15*time.Second, "ready again", func() bool {
+	natstest.Eventually(t, 30*time.Second, "ready again", func() bool {
 		return service.Run(ctx, spec(), []string{"-health"}, configtest.Env("HERALD_LISTEN", listen), io.Discard,
 			io.Discard) == nil
 	})

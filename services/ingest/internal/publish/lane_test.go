@@ -141,7 +141,7 @@ func TestPackWhoseAcknowledgementIsLost(t *testing.T) {
 	wire.Deaf.Store(true)
 	all := []*Delivery{p.send("a", "1", ""), p.send("b", "2", ""), p.send("a", "3", "")}
 	p.lane.dispatch()
-	natstest.Eventually(t, 10*time.Second, "stored, and the acknowledgement lost",
+	natstest.Eventually(t, 30*time.Second, "stored, and the acknowledgement lost",
 		func() bool { return streamState(t, other).Msgs == 1 && wire.LostAcks.Load() > 0 })
 	later := p.send("a", "4", "") // does not overtake
 	wire.Deaf.Store(false)
@@ -162,7 +162,7 @@ func TestSilence(t *testing.T) {
 	all := []*Delivery{p.send("a", "1", "k")}
 	p.lane.dispatch()
 	other := server.Connect()
-	natstest.Eventually(t, 10*time.Second, "stored, and the acknowledgement lost",
+	natstest.Eventually(t, 30*time.Second, "stored, and the acknowledgement lost",
 		func() bool { return streamState(t, other).Msgs == 1 && wire.LostAcks.Load() > 0 })
 	wire.Deaf.Store(false)
 	if res, err := p.Settle(t.Context(), all[0]); err != nil || res.Status != proto.StatusDuplicate {
@@ -219,7 +219,7 @@ func TestGivenUp(t *testing.T) {
 	nc := server.Connect()
 	p := runningOver(t, nc, Config{Patience: 200 * time.Millisecond})
 	server.Stop()
-	natstest.Eventually(t, 10*time.Second, "disconnected", func() bool { return !nc.IsConnected() })
+	natstest.Eventually(t, 30*time.Second, "disconnected", func() bool { return !nc.IsConnected() })
 	for _, d := range []*Delivery{p.send("a", "1", ""), p.send("a", "2", "k"), p.send("b", "3", "")} {
 		res, err := p.Settle(t.Context(), d)
 		var problem *proto.Problem
@@ -229,7 +229,7 @@ func TestGivenUp(t *testing.T) {
 	}
 	server.Restart()
 	var d *Delivery
-	natstest.Eventually(t, 20*time.Second, "stored again", func() bool {
+	natstest.Eventually(t, 30*time.Second, "stored again", func() bool {
 		d = p.send("a", "4", "")
 		_, err := p.Settle(t.Context(), d)
 		return err == nil

@@ -44,7 +44,7 @@ func runningOver(t testing.TB, nc *nats.Conn, cfg Config) *Publisher {
 		<-ended
 		p.Close()
 	})
-	natstest.Eventually(t, 10*time.Second, "the stream is declared", func() bool { return p.Ready() == nil })
+	natstest.Eventually(t, 30*time.Second, "the stream is declared", func() bool { return p.Ready() == nil })
 	return p
 }
 

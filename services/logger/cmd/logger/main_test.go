@@ -72,7 +72,7 @@ func start(t *testing.T, nats *natstest.Server) process {
 		p.done <- service.Run(ctx, spec(), []string{"-listen", "127.0.0.1:0", "-nats", nats.URL, "-db",
 			filepath.Join(t.TempDir(), "herald.db")}, noEnv, io.Discard, p.log)
 	}()
-	natstest.Eventually(t, 20*time.Second, "it listens", func() bool {
+	natstest.Eventually(t, 30*time.Second, "it listens", func() bool {
 		if m := regexp.MustCompile(`"addr":"([^"]+)"`).FindStringSubmatch(p.log.String()); m != nil {
 			p.addr = m[1]
 		}
@@ -93,7 +93,7 @@ func TestRunServesAndStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := start(t, nats)
-	natstest.Eventually(t, 20*time.Second, "it is healthy", func() bool { return p.health(t) == nil })
+	natstest.Eventually(t, 30*time.Second, "it is healthy", func() bool { return p.health(t) == nil })
 	http.DefaultClient.CloseIdleConnections()
 	p.stop()
 	select {
@@ -120,7 +120,7 @@ func TestRunBeginsWithoutNATS(t *testing.T) {
 	nats.Stop()
 	p := start(t, nats)
 	var err error
-	natstest.Eventually(t, 20*time.Second, "it answers", func() bool {
+	natstest.Eventually(t, 30*time.Second, "it answers", func() bool {
 		err = p.health(t)
 		return err == nil || strings.Contains(err.Error(), "503")
 	})
@@ -128,7 +128,7 @@ func TestRunBeginsWithoutNATS(t *testing.T) {
 		t.Errorf("without NATS: got %v, want the reason", err)
 	}
 	nats.Restart()
-	natstest.Eventually(t, 20*time.Second, "it is ready", func() bool { return p.health(t) == nil })
+	natstest.Eventually(t, 30*time.Second, "it is ready", func() bool { return p.health(t) == nil })
 	p.stop()
 	if err := <-p.done; err != nil {
 		t.Errorf("run: got %v, want nil", err)
