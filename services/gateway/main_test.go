@@ -216,7 +216,8 @@ func (g *gate) reached(seq uint64) {
 			answer := make(chan hub.Joined, 1)
 			probe.Join(hub.Now, hub.Now, nil, func(j hub.Joined) { answer <- j })
 			probe.Detach(func() {})
-			if (<-answer).Position.Seq < proto.Number(seq, 0) {
+			at := (<-answer).Position.Seq
+			if at < proto.Number(seq, 0) || max(at, g.hub.Passed().Seq) < proto.EndOf(seq) {
 				return false
 			}
 		}

@@ -206,11 +206,7 @@ func (c *session) goLive(r *replay) bool {
 		}
 		since = hub.Now // live already: only what came before was missed
 	}
-	passed := c.s.hub.Passed() // read before Join: when Join is done, the shard has delivered everything up to there
 	return c.join(r.had, since, r.names, func(j hub.Joined) {
-		if passed.Epoch == j.Position.Epoch {
-			j.Position.Seq = max(j.Position.Seq, passed.Seq)
-		}
 		switch {
 		case r.channel != "" && c.words.caughtUp != nil:
 			c.conn.Push(c.words.caughtUp(r.channel, r.last && r.sent == 0))

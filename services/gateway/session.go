@@ -281,9 +281,14 @@ func (c *session) confirm(resumed bool, id string) []byte {
 // frame that it pushes comes between these.
 func (c *session) join(had, since uint64, names []string, live func(hub.Joined)) bool {
 	answer := make(chan hub.Joined, 1)
+	passed := c.s.hub.Passed() // read before Join: when Join is done, the shard has delivered everything up to there
 	c.sub.Join(had, since, names, func(j hub.Joined) {
 		if j.OK {
-			live(j)
+			at := j
+			if passed.Epoch == j.Position.Epoch {
+				at.Position.Seq = max(j.Position.Seq, passed.Seq)
+			}
+			live(at)
 		}
 		answer <- j
 	})

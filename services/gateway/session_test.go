@@ -69,7 +69,7 @@ func TestWelcome(t *testing.T) {
 	} {
 		_, w := g.connect(c.query)
 		want := fmt.Sprintf(`{"type":"welcome","connection":%q,"heartbeat":25,"channels":%s,"resumed":false,"id":%q}`,
-			w.Connection, jsonOf(c.channels), b.id(last))
+			w.Connection, jsonOf(c.channels), b.place(last))
 		if w.raw != want || len(w.Connection) < 8 {
 			t.Errorf("%q:\n got %s\nwant %s", c.query, w.raw, want)
 		}

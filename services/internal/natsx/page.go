@@ -92,7 +92,8 @@ func (r *Reader) Read(ctx context.Context, q Range) (Span, error) {
 // stands in the pack alone, as several processes store packs and none knows what the one before its own holds. So
 // when the pack has expired, and the next one has not, whoever asks with the id of its last message is told that
 // something may be missing though nothing is; the other answer would be silently short for all who ask with an id before
-// that one. Ids of places (welcome, position, next of a page) are behind the whole pack, and exact.
+// that one. Ids of places (welcome, position, next of a
+// page) are behind the whole pack as soon as all of it was handed on, and exact.
 func FirstAfter(number uint64) uint64 { return max(1, proto.PackOf(number+1)) }
 
 // ranges is where to look.
