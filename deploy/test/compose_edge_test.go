@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/proctest"
 )
 
@@ -55,13 +56,37 @@ func (s *stack) provoke(query string) {
 	}
 }
 
-// eventStream reads a channel as Server-Sent Events until want comes: the balancer
-// holds none back.
-func (s *stack) eventStream(channel, want string) {
+// newcomer follows a channel as a page does, and sends a message to it.
+func (s *stack) newcomer(key string) {
+	s.t.Helper()
+	const channel = "public.newcomer" // none that others count
+	ws, _, err := websocket.DefaultDialer.Dial(strings.Replace(s.base, "http", "ws", 1)+"/ws?channel="+channel, nil)
+	if err != nil {
+		s.t.Fatalf("a newcomer connects: %v", err)
+	}
+	defer func() { _ = ws.Close() }()
+	if !s.send(key, "/v1/channels/"+channel, "text/plain; charset=utf-8", "newcomer", "Hello, browser") {
+		s.t.Fatal("the first message of a newcomer was not stored")
+	}
+	_ = ws.SetReadDeadline(time.Now().Add(time.Minute)) // an open connection takes one
+	for {
+		_, frame, err := ws.ReadMessage()
+		if err != nil {
+			s.t.Fatalf("the first message of a newcomer did not come: %v", err)
+		}
+		if strings.Contains(string(frame), "Hello, browser") {
+			return
+		}
+	}
+}
+
+// eventStream reads the first message as Server-Sent Events: the balancer holds
+// none back.
+func (s *stack) eventStream() {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/sse?since=all&channel="+channel, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/sse?since=all&channel="+proto.Broadcast, nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -71,11 +96,11 @@ func (s *stack) eventStream(channel, want string) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if strings.HasPrefix(lines.Text(), "data: ") && strings.Contains(lines.Text(), want) {
+		if strings.HasPrefix(lines.Text(), "data: ") && strings.Contains(lines.Text(), `"data":1,`) {
 			return
 		}
 	}
-	s.t.Errorf("/sse through the balancer: %s did not come within a minute", want)
+	s.t.Error("/sse through the balancer: the first message did not come within a minute")
 }
 
 // withoutGateways stops them all, and checks what clients get meanwhile: an

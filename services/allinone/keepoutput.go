@@ -29,10 +29,20 @@ func keepOutput(c *call, data string) (closeFiles func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("keep the log: %w", config.Denied(data, err))
 	}
-	// The file comes first: the streams of a windowed build or a service take nothing.
-	c.std.err = io.MultiWriter(file, c.std.err)
+	c.std.err = everyWriter{file, c.std.err}
 	c.std.out = &firstGreeting{out: c.std.out, file: filepath.Join(data, "greeting.txt")}
 	return func() { _ = file.Close() }, nil
+}
+
+// everyWriter writes to each, whatever became of the others: a full disk takes nothing,
+// nor do the streams of a windowed build or a service.
+type everyWriter []io.Writer
+
+func (all everyWriter) Write(b []byte) (int, error) {
+	for _, w := range all {
+		_, _ = w.Write(b)
+	}
+	return len(b), nil
 }
 
 // maxKeptLog is how long herald.log may have become before a start begins another.

@@ -115,7 +115,8 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 		return errors.Join(err, server.Close())
 	}
 	defer forget()
-	if err := cfg.ownTokenSecret(log); err != nil {
+	keepSecret, err := cfg.ownTokenSecret(log)
+	if err != nil {
 		return errors.Join(err, server.Close())
 	}
 	broker, err := startBroker(cfg, folder, log)
@@ -218,6 +219,9 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 		{Name: "gateway", Run: gw.Run}, // first to stop: http would cut its event streams off
 		{Name: "admin", Run: console.Run},
 		{Name: "greeting", Run: greet},
+	}
+	if keepSecret != nil {
+		parts = append(parts, lifecycle.Part{Name: "token secret", Run: keepSecret})
 	}
 	if operators != nil {
 		parts = append([]lifecycle.Part{{Name: "ops", Run: operators.Run}}, parts...) // it tells how the others stop
