@@ -24,7 +24,7 @@ import (
 
 // log reads the log through the balancer.
 func (s *stack) log(key, format string) ([]byte, error) {
-	req, err := http.NewRequest(http.MethodGet, s.base+"/v1/log?channel="+proto.Broadcast+"&format="+format, nil)
+	req, err := http.NewRequest(http.MethodGet, s.base+"/v1/log?format="+format, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +49,7 @@ func (s *stack) logHas(key string, n int) {
 		s.containers("balancer")[0])
 	var rows []struct{ Message, Source string }
 	natstest.Eventually(s.t, time.Minute, fmt.Sprintf("the log has %d rows", n), func() bool {
-		export, err := s.log(key, "ndjson")
+		export, err := s.log(key, "ndjson&channel="+proto.Broadcast)
 		if err != nil {
 			return false
 		}

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -17,6 +19,28 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/telemetry"
 )
+
+// program is what somebody types who wants this binary again: herald where the shell
+// finds it by that name, else what was typed.
+func program() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "herald"
+	}
+	if found, err := exec.LookPath("herald"); err == nil {
+		if found, err = filepath.EvalSymlinks(found); err == nil && found == self {
+			return "herald"
+		}
+	}
+	typed := os.Args[0]
+	switch {
+	case strings.Contains(filepath.ToSlash(self), "/go-build"): // of go run, which removes it
+		return "go run ./services/allinone"
+	case strings.Contains(typed, " "):
+		return `"` + typed + `"`
+	}
+	return typed
+}
 
 // greeting is what a person is told when Herald is ready.
 type greeting struct {
@@ -45,7 +69,7 @@ func (g *greeting) write(w io.Writer) {
 		key = g.firstKey
 		fmt.Fprintf(&b, "  API key:    %s\n", key)
 		fmt.Fprint(&b, "              Keep it: it is shown this once, Herald stores only its digest.\n")
-		fmt.Fprint(&b, "              It may do everything; make narrower ones with: herald keys add NAME\n")
+		fmt.Fprintf(&b, "              It may do everything; make narrower ones with: %s keys add NAME\n", program())
 	case g.cfg.Ingest.APIKey != "":
 		in := "HERALD_API_KEY"
 		if g.keyFile != "" {
@@ -53,11 +77,11 @@ func (g *greeting) write(w io.Writer) {
 		}
 		fmt.Fprintf(&b, "  API key:    the one in %s; %s\n", in, cmp.Or(g.envKey, "its messages have the sender env"))
 	case len(g.keys) == 0:
-		fmt.Fprint(&b, "  API keys:   none that is valid; make one: herald keys add NAME\n")
+		fmt.Fprintf(&b, "  API keys:   none that is valid; make one: %s keys add NAME\n", program())
 	default:
 		fmt.Fprintf(&b,
-			"  API keys:   %s: each was shown when it was made; a lost one is replaced by: herald keys rotate NAME\n",
-			strings.Join(g.keys, ", "))
+			"  API keys:   %s: each was shown when it was made; a lost one is replaced by: %s keys rotate NAME\n",
+			strings.Join(g.keys, ", "), program())
 	}
 	g.console(&b, scheme, at)
 	with := ""
@@ -96,8 +120,8 @@ func (g *greeting) console(b *strings.Builder, scheme, at string) {
 	}
 	if g.firstPassword != "" {
 		fmt.Fprintf(b, "              user %s, password %s\n", g.firstUser, g.firstPassword)
-		fmt.Fprint(b, "              Keep it: it is shown this once. A lost one is replaced by: herald users reset "+
-			g.firstUser+"\n")
+		fmt.Fprintf(b, "              Keep it: it is shown this once. A lost one is replaced by: %s users reset %s\n",
+			program(), g.firstUser)
 	}
 }
 
