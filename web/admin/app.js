@@ -50,11 +50,23 @@ effect(() => {
     current.value = { name: page, title: "Nothing here", Page: null };
     return;
   }
-  import(`./pages/${known.name}.js`).then(({ Page }) => {
-    if ((place.value.page || "overview") === known.name && current.value?.name !== known.name) current.value = { ...known,
-      Page };
-  }, (err) => { broken.value = err; });
+  load(known);
 });
+
+/** Shows a page once its module is here. A browser may remember that one did not load, but not under another name. */
+function load(known, tries = 0) {
+  const here = () => (place.value.page || "overview") === known.name && current.peek()?.name !== known.name;
+  import(`./pages/${known.name}.js${tries > 0 ? `?${tries}` : ""}`).then(({ Page }) => {
+    if (!here()) return;
+    broken.value = undefined;
+    current.value = { ...known, Page };
+  }, () => {
+    if (!here()) return;
+    broken.value = { title: "This page did not load",
+      detail: "It is tried again by itself. If Herald was updated, reload the page." };
+    setTimeout(() => { if (here()) load(known, tries + 1); }, 2000);
+  });
+}
 
 const Shell = component((self) => {
   const menu = signal(false); // open, where there is no room for it beside the page
@@ -103,8 +115,7 @@ const Shell = component((self) => {
       </div>
       <main id="main">
         <div class="title"><h1 tabindex="-1" ref=${heading}>${page?.title ?? "…"}</h1><${Clock} /></div>
-        <${Problem} fault=${broken.value
-          && { title: "This page did not load", detail: "Herald may have been restarted or updated. Reload the page." }} />
+        <${Problem} fault=${broken.value} />
         <${Boundary} page=${page?.name}>
           ${page && (!page.Page
             ? html`<div class="empty"><p><b>The console has no page “${page.name}”.</b></p><p>

@@ -286,8 +286,9 @@ export const List = component((self) => {
   const open = signal("");
   const ref = createRef();
   self.keepFocus(ref, () => ref.current);
-  return ({ label, columns, rows, id, detail, sort }) =>
-    html`<div class="table" ref=${ref} role="region" aria-label=${label} tabindex="0"><table>
+  return ({ label, columns, rows, id, detail, sort }) => {
+    const named = distinct();
+    return html`<div class="table" ref=${ref} role="region" aria-label=${label} tabindex="0"><table>
     <caption class="visually-hidden">${label}</caption>
     <thead><tr>${detail && html`<th class="opener"><span class="visually-hidden">Details</span>
       </th>`}${columns.map((column) => html`
@@ -297,7 +298,7 @@ export const List = component((self) => {
           cursor: undefined })}>${column.title}<span class="arrow" aria-hidden="true"></span></button>`
         : column.title}</th>`)}</tr></thead>
     <tbody>${rows.map((row) => {
-      const key = id(row);
+      const key = named(id(row));
       const shown = open.value === key;
       // Keyed, so that a row keeps its elements, and the focus in it, when others come before it.
       return html`<${Fragment} key=${key}>
@@ -309,16 +310,16 @@ export const List = component((self) => {
       </${Fragment}>`;
     })}</tbody>
   </table></div>`;
+  };
 });
 
-/** Names for the rows of one list, of which two may have the same: the later one is the one that is lower. */
-export function unique(name) {
+/** Two rows may have one name, as two that were refused in the same millisecond: the second is told by its place. */
+function distinct() {
   const seen = new Map();
-  return (row) => {
-    const id = name(row);
-    const n = seen.get(id) ?? 0;
-    seen.set(id, n + 1);
-    return n === 0 ? id : `${id} ${n}`;
+  return (name) => {
+    const n = seen.get(name) ?? 0;
+    seen.set(name, n + 1);
+    return n === 0 ? name : `${name} ${n}`;
   };
 }
 

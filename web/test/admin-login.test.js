@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { at, console_, dialog, endSession, findings, go, heading, logIn, rows } from "./console.js";
+import { arrive, at, console_, dialog, endSession, findings, go, heading, logIn, rows } from "./console.js";
 import { browser, herald, until } from "./herald.js";
 import { identity } from "./identity.js";
 
@@ -16,10 +16,12 @@ suite("logging in to the console", { timeout: 600_000 }, () => {
     t.after(() => context.close());
     const page = await context.newPage();
     page.setDefaultTimeout(60_000);
+    const link = `${server.origin}/admin/#/connections?protocol=sse&tz=utc`;
+    const login = page.getByRole("link", { name: "Log in with Example" });
     const account = page.getByRole("region", { name: "Account" });
 
-    await page.goto(`${server.origin}/admin/#/connections?protocol=sse&tz=utc`);
-    await page.getByRole("link", { name: "Log in with Example" }).click();
+    await arrive(page, link, login);
+    await login.click();
     await page.getByRole("heading", { name: "Who are you?" }).waitFor();
     await page.getByRole("link", { name: "mallory" }).click();
     await page.getByRole("alert").filter({ hasText: "your account has none of the roles that may log in here" }).waitFor();
@@ -28,8 +30,8 @@ suite("logging in to the console", { timeout: 600_000 }, () => {
     await page.getByRole("link", { name: "Back to the login" }).click();
     await page.getByLabel("Password", { exact: true }).waitFor();
 
-    await page.goto(`${server.origin}/admin/#/connections?protocol=sse&tz=utc`);
-    await page.getByRole("link", { name: "Log in with Example" }).click();
+    await arrive(page, link, login);
+    await login.click();
     await page.getByRole("link", { name: "olga" }).click();
     await heading(page, "Connections");
     assert.equal(await page.getByLabel("Protocol").inputValue(), "sse", "the filters of the link are there");
@@ -41,9 +43,9 @@ suite("logging in to the console", { timeout: 600_000 }, () => {
     await page.getByLabel("Data").fill("a text that must not be lost");
     await endSession(page);
     await page.getByRole("button", { name: "Publish", exact: true }).click();
-    const link = dialog(page).getByRole("link", { name: "Log in with Example" });
-    await link.waitFor();
-    const [tab] = await Promise.all([context.waitForEvent("page", { timeout: 60_000 }), link.click()]);
+    const again = dialog(page).getByRole("link", { name: "Log in with Example" });
+    await again.waitFor();
+    const [tab] = await Promise.all([context.waitForEvent("page", { timeout: 60_000 }), again.click()]);
     await tab.getByRole("link", { name: "olga" }).click();
     await heading(tab, "Overview");
     await tab.close();
@@ -52,9 +54,9 @@ suite("logging in to the console", { timeout: 600_000 }, () => {
     assert.equal(await dialog(page).count(), 0);
 
     await page.getByRole("button", { name: "Log out" }).click();
-    await page.getByRole("link", { name: "Log in with Example" }).waitFor();
+    await login.waitFor();
     await page.reload();
-    await page.getByRole("link", { name: "Log in with Example" }).waitFor();
+    await login.waitFor();
     await logIn(page, "admin", await server.password()); // the password goes on working beside it
     await at(page, "#/audit?user=olga", "Audit");
     await until(async () => /logout/.test((await page.locator("main tbody").allTextContents()).join()));

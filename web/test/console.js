@@ -28,12 +28,35 @@ export async function door(t, origin, options = {}) {
     dialog.dismiss();
   });
   page.on("console", (line) => {
-    // The browser's own line about an answer such as 401 is no fault of the page, which shows it.
-    if (["error", "warning"].includes(line.type()) && !/^Failed to load resource: the server responded with a status of/.test(line.text())) complaints.push(line.text());
+    // The browser's own line about an answer such as 401, or about none, is no fault of the page, which shows it.
+    if (["error", "warning"].includes(line.type()) && !/^Failed to load resource: (the server responded with a status of|net::)/.test(line.text())) complaints.push(line.text());
   });
-  await page.goto(`${origin}/admin/`);
-  await page.getByLabel("Name").waitFor();
+  await arrive(page, `${origin}/admin/`, page.getByLabel("Name"));
   return { context, page, complaints };
+}
+
+/**
+ * Opens the page. When an interface of this machine comes or goes, as with every container, Chromium drops what it is
+ * loading, from this machine, too: then again, as a person would.
+ */
+export async function arrive(page, url, there) {
+  for (let left = 20; left > 0; left--) {
+    let stop;
+    const changed = new Promise((done) => {
+      stop = (request) => { if (/ERR_NETWORK_CHANGED/.test(request.failure()?.errorText)) done(true); };
+    });
+    page.on("requestfailed", stop);
+    try {
+      await page.goto(url);
+      const arrived = there.waitFor().then(() => false);
+      arrived.catch(() => {}); // when the race is over, nobody waits for it
+      if (!await Promise.race([changed, arrived])) return;
+    } catch (err) {
+      if (left === 1 || !/ERR_NETWORK_CHANGED/.test(String(err))) throw err;
+    } finally {
+      page.off("requestfailed", stop);
+    }
+  }
 }
 
 /** Types name and password into the login, which is the page or a window over it. */
@@ -89,12 +112,15 @@ export const dialog = (page) => page.getByRole("dialog");
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-/** What axe-core finds serious or critical. The page's policy forbids its script; the debugger brings it in. */
-export async function findings(page) {
+/**
+ * What axe-core finds serious or critical. The page's policy forbids its script; the debugger brings it in.
+ * @param {string[]} [rules] all of them, if it is left out
+ */
+export async function findings(page, rules) {
   const client = await page.context().newCDPSession(page);
   await client.send("Runtime.evaluate", { expression: axe });
   await client.detach();
-  const violations = await page.evaluate(async () => (await globalThis.axe.run(document, { resultTypes: ["violations"] })).violations);
+  const violations = await page.evaluate(async (runOnly) => (await globalThis.axe.run(document, { resultTypes: ["violations"], ...runOnly && { runOnly } })).violations, rules);
   return violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
     .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ target }) => target.join(" ")).slice(0, 5).join(", ")}`);
 }

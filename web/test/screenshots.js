@@ -57,7 +57,7 @@ if (FOLDER) test("pictures", { timeout: 900_000 }, async (t) => {
     await pause(name === "tail" ? 9000 : name === "overview" ? 2500 : 700);
     if (open && await rows(page).count() > 0 && await page.locator("main .opener").count() > 0) await details(page);
     await page.evaluate(() => /** @type {any} */ (document.activeElement)?.blur());
-    await page.mouse.move(640, 1);
+    await page.mouse.move(0, 0);
     const path = join(FOLDER, ALL ? `console-${name}-${theme}-${width}.png` : `console-${name}.png`);
     await page.screenshot({ path });
     const { size } = statSync(path);

@@ -1,7 +1,7 @@
 import { get } from "../api.js";
 import { component, html } from "../component.js";
 import { poll } from "../live.js";
-import { Difference, Empty, Facts, Filter, Filters, List, Pages, place, Time, unique, Waiting } from "../view.js";
+import { Difference, Empty, Facts, Filter, Filters, List, Pages, place, Time, Waiting } from "../view.js";
 
 export const Page = component((self) => {
   const list = poll((stop) => {
@@ -37,7 +37,7 @@ export const Page = component((self) => {
           ? html`<${Empty} title=${place.value.query.user || place.value.query.action ? "No entry matches."
             : "Nothing was done yet."}>Everything that somebody does in the console is written here: who, what, before and after.</${Empty}>`
           : html`<${List} label="Audit" columns=${columns} rows=${page.rows}
-            id=${unique((row) => `${row.time} ${row.user} ${row.action} ${row.target}`)} detail=${detail} />`)}
+            id=${(row) => `${row.time} ${row.user} ${row.action} ${row.target}`} detail=${detail} />`)}
         ${page && html`<${Pages} next=${page.next} shown=${page.rows.length}
           what=${`${page.rows.length === 1 ? "entry" : "entries"} on this page`} />`}
       </${Waiting}>`;

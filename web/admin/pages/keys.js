@@ -49,7 +49,7 @@ export const Page = component((self) => {
   const state = (row) => (row.damaged ? html`<${Tag} tone="bad">damaged</${Tag}>` : row.expired
     ? html`<${Tag} tone="warn">expired</${Tag}>` : html`<${Tag} tone="good">valid</${Tag}>`);
   const columns = [
-    { title: "Name", narrow: true, name: (row) => `key ${row.name || row.id}`, cell: (row) => html`<b>${row.name || row.id}</b>` },
+    { title: "Name", name: (row) => `key ${row.name || row.id}`, cell: (row) => html`<b>${row.name || row.id}</b>` },
     { title: "State", cell: state },
     { title: "May", at: "wide", cell: (row) => row.scopes?.join(", ") },
     { title: "On", code: true, at: "wide", grow: true, cell: (row) => row.channels?.join(", ") },

@@ -2,7 +2,7 @@ import { get } from "../api.js";
 import { component, html } from "../component.js";
 import * as format from "../format.js";
 import { poll } from "../live.js";
-import { change, Empty, Facts, Filter, Filters, link, List, place, Silent, Time, unique, Waiting } from "../view.js";
+import { change, Empty, Facts, Filter, Filters, link, List, place, Silent, Time, Waiting } from "../view.js";
 
 const SHOWN = 200;
 
@@ -15,7 +15,7 @@ export const Page = component((self) => {
 
   const columns = [
     { title: "Time", name: (row) => `refusal of ${row.address}`, cell: (row) => html`<${Time} at=${row.time} />` },
-    { title: "Reason", cell: (row) => row.reason },
+    { title: "Reason", narrow: true, cell: (row) => row.reason },
     { title: "Answer", number: true, at: "wide", cell: (row) => row.status || row.code || "–" },
     { title: "Service", at: "wide", cell: (row) => row.service },
     { title: "Address", code: true, cell: (row) => row.address },
@@ -54,7 +54,7 @@ export const Page = component((self) => {
             : "Nothing was refused."}>
               Every request and connection that is turned away is listed here with its reason, the last 500 of each service.</${Empty}>`
           : html`<${List} label="Refusals" columns=${columns} rows=${page.rows.slice(0, SHOWN)}
-            id=${unique((row) => `${row.instance} ${row.time} ${row.request ?? ""} ${row.address}`)} detail=${detail} />
+            id=${(row) => `${row.instance} ${row.time} ${row.request ?? ""} ${row.address}`} detail=${detail} />
             <p class="count">${page.rows.length > SHOWN
               ? `the newest ${SHOWN} of ${format.number(page.rows.length)}; filter to see others`
               : format.count(page.rows.length, "refusal")}, newest first</p>`)}
