@@ -130,6 +130,9 @@ func parseApp(id string, value []byte) (pusher.App, error) {
 // Rotate gives an app a new key and secret, and lets the others end after grace.
 func (a *AppStore) Rotate(ctx context.Context, nameOrID string, grace time.Duration, now time.Time) (pusher.Key,
 	pusher.App, error) {
+	if err := checkGrace(grace); err != nil {
+		return pusher.Key{}, pusher.App{}, err
+	}
 	k := pusher.NewKey(now)
 	for {
 		found, err := a.named(ctx, nameOrID)

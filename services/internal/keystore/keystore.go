@@ -188,9 +188,8 @@ func parse(id string, value []byte) (auth.Key, error) {
 // secret is not empty, the new key works, and an old one may not end.
 func (s *Store) Rotate(ctx context.Context, name string, grace time.Duration, now time.Time) (secret string, k auth.Key,
 	err error) {
-	if grace < 0 {
-		return "", auth.Key{}, fmt.Errorf("grace %s: a key cannot have ended before it is rotated; want 0s or more",
-			grace)
+	if err := checkGrace(grace); err != nil {
+		return "", auth.Key{}, err
 	}
 	old, err := s.named(ctx, name)
 	if err != nil {
@@ -280,4 +279,12 @@ func (s *Store) named(ctx context.Context, nameOrID string) ([]Info, error) {
 		return nil, fmt.Errorf("key %q: %w", nameOrID, ErrNotFound)
 	}
 	return out, nil
+}
+
+// checkGrace reports whether a key that is rotated may end after this time.
+func checkGrace(grace time.Duration) error {
+	if grace < 0 {
+		return fmt.Errorf("grace %s: a key cannot have ended before it is rotated; want 0s or more", grace)
+	}
+	return nil
 }
