@@ -171,6 +171,10 @@ func (s *Service) checkSetting(ctx context.Context, name string, value *string) 
 // with the setting.
 func (s *Service) changeSetting(w http.ResponseWriter, r *http.Request, c *call, action, name string,
 	value *string) error {
+	store, revision, err := s.settingStore(r.Context(), name)
+	if err != nil {
+		return err
+	}
 	before, err := s.oneSetting(r.Context(), name)
 	if err != nil {
 		return err
@@ -178,12 +182,18 @@ func (s *Service) changeSetting(w http.ResponseWriter, r *http.Request, c *call,
 	var after *setting
 	what := intent{action: action, target: name, before: before.Value, after: value}
 	err = s.act(r.Context(), c, what, func() (any, error) {
-		if err := s.storeSetting(r.Context(), name, value); err != nil {
-			return nil, err
+		switch err := store.Replace(r.Context(), name, value, revision); {
+		case errors.Is(err, settings.ErrChanged):
+			return nil, problemConflict.With(err.Error())
+		case err != nil:
+			return nil, problemNotReady(err)
 		}
 		// the value is stored, but whether it is in effect is not known
 		if after, err = s.awaitSetting(r.Context(), name, value); err != nil {
 			return nil, err
+		}
+		if value != nil { // whatever acts by now
+			return *value, nil
 		}
 		return after.Value, nil
 	})
@@ -195,21 +205,21 @@ func (s *Service) changeSetting(w http.ResponseWriter, r *http.Request, c *call,
 	return nil
 }
 
-// storeSetting stores a value, or removes what is stored. Errors are problems.
-func (s *Service) storeSetting(ctx context.Context, name string, value *string) error {
+// settingStore is where settings are stored, and the revision of what is stored for one.
+// Errors are problems.
+func (s *Service) settingStore(ctx context.Context, name string) (*settings.Store, uint64, error) {
 	store, err := settings.Open(ctx, s.js)
 	if errors.Is(err, bucket.ErrNone) {
-		return problemConflict.With(err.Error())
-	}
-	if err == nil && value != nil {
-		err = store.Set(ctx, name, *value)
-	} else if err == nil {
-		err = store.Unset(ctx, name)
+		return nil, 0, problemConflict.With(err.Error())
 	}
 	if err != nil {
-		return problemNotReady(err)
+		return nil, 0, problemNotReady(err)
 	}
-	return nil
+	revision, err := store.Revision(ctx, name)
+	if err != nil {
+		return nil, 0, problemNotReady(err)
+	}
+	return store, revision, nil
 }
 
 const (

@@ -261,3 +261,44 @@ func TestDescriptions(t *testing.T) {
 		t.Error("none has settings")
 	}
 }
+
+// Of two who change a setting at once one is told.
+func TestReplace(t *testing.T) {
+	server := natstest.Start(t)
+	js, err := jetstream.New(server.Connect())
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := settings.Make(t.Context(), js, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	revision := func() uint64 {
+		t.Helper()
+		n, err := store.Revision(t.Context(), "max-message")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	a, b := "1", "2"
+	replace := func(value *string, over uint64, want error) {
+		t.Helper()
+		if err := store.Replace(t.Context(), "max-message", value, over); !errors.Is(err, want) || err != nil && want == nil {
+			t.Errorf("over %d: got %v, want %v", over, err, want)
+		}
+	}
+	replace(nil, revision(), nil) // nothing is there
+	none := revision()
+	replace(&a, none, nil)
+	replace(&b, none, settings.ErrChanged)
+	first := revision()
+	replace(&b, first, nil)
+	replace(&a, first, settings.ErrChanged)
+	replace(nil, first, settings.ErrChanged)
+	replace(nil, revision(), nil)
+	if n := revision(); n != 0 {
+		t.Errorf("after it was removed: revision %d", n)
+	}
+	replace(&a, 0, nil)
+}

@@ -38,6 +38,46 @@ func (s *Store) Set(ctx context.Context, name, value string) error {
 	return nil
 }
 
+// ErrChanged is of a setting that somebody else has changed meanwhile.
+var ErrChanged = errors.New("somebody else changed it in this moment; look again")
+
+// Revision is that of what is stored for a setting; 0: nothing is.
+func (s *Store) Revision(ctx context.Context, name string) (uint64, error) {
+	e, err := s.kv.Get(ctx, prefix+name)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("read setting %s: %w", name, err)
+	}
+	return e.Revision(), nil
+}
+
+// Replace is Set, or Unset for nil, over what is stored with this revision. The error is
+// ErrChanged if something else is stored by now.
+func (s *Store) Replace(ctx context.Context, name string, value *string, revision uint64) (err error) {
+	key := prefix + name
+	switch {
+	case value == nil && revision == 0:
+		return nil
+	case value == nil:
+		err = s.kv.Delete(ctx, key, jetstream.LastRevision(revision))
+	case revision == 0:
+		_, err = s.kv.Create(ctx, key, []byte(*value))
+	default:
+		_, err = s.kv.Update(ctx, key, []byte(*value), revision)
+	}
+	var refused *jetstream.APIError
+	if errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch) ||
+		errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+		return fmt.Errorf("setting %s: %w", name, ErrChanged)
+	}
+	if err != nil {
+		return fmt.Errorf("store setting %s: %w", name, err)
+	}
+	return nil
+}
+
 // Unset removes what is stored: the value that the process began with acts again.
 func (s *Store) Unset(ctx context.Context, name string) error {
 	if err := s.kv.Delete(ctx, prefix+name); err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
