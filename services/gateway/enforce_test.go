@@ -40,6 +40,8 @@ func TestChannelsTakenAway(t *testing.T) {
 	old := g.session(3, "&channel=broadcast&channel=orders.eu", nil)
 	old.want("40")
 	replaying, _ := g.connect("channel=orders.us&since=all")
+	replaying.send(`{"type":"ping"}`) // answered once it is live
+	replaying.want(proto.FramePong)
 
 	a.set("anonymous-channels", proto.Broadcast)
 	taken := func(f frame, channel string) {
