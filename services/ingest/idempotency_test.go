@@ -68,10 +68,10 @@ func TestIdempotencyOfArrays(t *testing.T) {
 	}
 }
 
-// A wrong idempotency key in the header is a wrong parameter.
+// A wrong idempotency key in the header is a wrong parameter, and an empty one is no key that could be left out.
 func TestIdempotencyHeader(t *testing.T) {
 	r := start(t, startNATS(t))
-	for _, key := range []string{"a b", strings.Repeat("k", 129), "ü"} {
+	for _, key := range []string{"", "a b", strings.Repeat("k", 129), "ü"} {
 		r.post("/v1/messages", `{"channel":"a","data":1}`, "Idempotency-Key: "+key).problem(t, proto.ProblemInvalidParameter)
 		r.post("/v1/channels/a", `1`, "Idempotency-Key: "+key).problem(t, proto.ProblemInvalidParameter)
 		r.post("/v1/messages", `{"channel":"a","data":1}`, "Content-Type: application/x-ndjson", "Idempotency-Key: "+

@@ -188,11 +188,11 @@ func (r *rig) do(method, path string, body io.Reader, headers ...string) answere
 	}
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ":")
-		if value = strings.TrimSpace(value); value == "" {
+		if value == "" { // "name:"; with a blank behind it the header is there and empty
 			req.Header.Del(name)
 			continue
 		}
-		req.Header.Set(name, value)
+		req.Header.Set(name, strings.TrimSpace(value))
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {

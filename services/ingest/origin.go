@@ -22,7 +22,7 @@ func (s *Service) origin(r *http.Request, g auth.Grant) (*origin, error) {
 		return nil, err
 	}
 	o := &origin{Grant: g, Origin: publish.Origin{Sender: g.Name, Key: key}}
-	if o.Key != "" {
+	if len(r.Header["Idempotency-Key"]) > 0 { // also if it is empty: who sends one believes in it
 		if err := proto.CheckKey(o.Key); err != nil {
 			return nil, proto.ProblemInvalidParameter.With("Idempotency-Key: " + err.Error())
 		}
