@@ -8,8 +8,9 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import WebSocket from "ws";
-import { at, certificate, console_, details, dialog, door, endSession, findings, folder, freePort, go, heading, PAGES, rows, logIn } from "./console.js";
+import { at, certificate, console_, details, dialog, door, endSession, findings, folder, go, heading, PAGES, rows, logIn } from "./console.js";
 import { herald, open, state, tab, until } from "./herald.js";
+import { freePort } from "./ports.js";
 import { parts } from "./parts.js";
 
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +

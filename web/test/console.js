@@ -1,13 +1,12 @@
 // The console in a real browser, for tests and for pictures: logging in, walking through its pages.
 
 import { execFileSync } from "node:child_process";
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import http from "node:http";
 import { createRequire } from "node:module";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { browser } from "./herald.js";
+import { listen } from "./ports.js";
 
 /** Every page of the menu: the name in the address and the heading. */
 export const PAGES = [
@@ -140,13 +139,7 @@ export async function folder(t, origin, prefix) {
     response.on("close", () => onward.destroy());
     request.pipe(onward);
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  return `http://127.0.0.1:${server.address().port}${prefix}`;
+  return `http://127.0.0.1:${await listen(t, server)}${prefix}`;
 }
 
 /** A certificate for this machine, in the folder. */
@@ -155,13 +148,4 @@ export function certificate(folder) {
   execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
     "-keyout", keypath, "-out", certpath, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], { stdio: "ignore" });
   return { certpath, keypath };
-}
-
-export async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
 }

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import ws, { WebSocketServer } from "ws";
 import { connect } from "../client/herald.js";
+import { listen } from "./ports.js";
 
 export const proto = new URL("../../proto/", import.meta.url);
 export const golden = (name) => readFileSync(new URL(`testdata/${name}.json`, proto), "utf8").trimEnd();
@@ -42,15 +43,10 @@ export async function gateway(t) {
   const connections = queue();
   const server = createServer((request, response) => connections.put(events(request, response)));
   const sockets = new WebSocketServer({ noServer: true });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    for (const socket of sockets.clients) socket.terminate();
-    server.close();
-    server.closeAllConnections();
-  });
+  const port = await listen(t, server);
+  t.after(() => { for (const socket of sockets.clients) socket.terminate(); });
   const peer = {
-    url: `ws://127.0.0.1:${server.address().port}/ws`, blocked: false, turnedAway: 0,
+    url: `ws://127.0.0.1:${port}/ws`, blocked: false, turnedAway: 0,
     accept: connections.next, waiting: connections.items, clients: sockets.clients,
   };
   server.on("upgrade", (request, socket, head) => {

@@ -8,13 +8,13 @@ import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import https from "node:https";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { promisify } from "node:util";
 import { chromium } from "playwright-core";
+import { freePort, listen } from "./ports.js";
 
 assert.ok(process.env.HERALD_BIN, "HERALD_BIN must name the herald binary that this test is to run.");
 const BIN = resolve(process.env.HERALD_BIN);
@@ -33,15 +33,6 @@ export async function until(ask) {
     await pause(50);
   }
   throw new Error(`it never came true: ${ask}`);
-}
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 /**
@@ -197,13 +188,8 @@ export async function site(t, files, handler) {
     }
     response.writeHead(200, { "Content-Type": "text/html; charset=utf-8" }).end(body);
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    server.close();
-    server.closeAllConnections();
-  });
-  return { server, origin: `http://127.0.0.1:${server.address().port}` };
+  const port = await listen(t, server);
+  return { server, origin: `http://127.0.0.1:${port}` };
 }
 
 /** A site of another origin that has an npm package as a browser module at /lib/client.js. */

@@ -2,8 +2,8 @@
 // user on its page, as at a real one a person types a password.
 
 import { createHash, createSign, generateKeyPairSync, randomUUID } from "node:crypto";
-import { once } from "node:events";
 import http from "node:http";
+import { listen } from "./ports.js";
 
 const CLIENT = { id: "herald", secret: "of-the-console-0123456789" };
 
@@ -52,13 +52,8 @@ export async function identity(t, users) {
         return response.writeHead(404).end();
     }
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    server.close();
-    server.closeAllConnections();
-  });
+  const port = await listen(t, server);
   // Another name than the console's 127.0.0.1, so that the way back comes from another site, as with a real provider.
-  const issuer = `http://localhost:${/** @type {any} */ (server.address()).port}`;
+  const issuer = `http://localhost:${port}`;
   return { HERALD_OIDC_ISSUER: issuer, HERALD_OIDC_CLIENT_ID: CLIENT.id, HERALD_OIDC_CLIENT_SECRET: CLIENT.secret, HERALD_OIDC_NAME: "Example" };
 }

@@ -7,8 +7,8 @@ import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { freePort } from "./console.js";
 import { until } from "./herald.js";
+import { freePort } from "./ports.js";
 
 const BIN = dirname(resolve(process.env.HERALD_BIN));
 

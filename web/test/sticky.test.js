@@ -12,6 +12,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { suite, test } from "node:test";
 import { herald, until } from "./herald.js";
+import { listen } from "./ports.js";
 
 const require = createRequire(import.meta.url);
 const clients = {
@@ -97,14 +98,8 @@ async function balancer(t, ports) {
       upstream.end();
     }, () => socket.destroy());
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-    server.closeAllConnections();
-  });
-  return `http://127.0.0.1:${server.address().port}`;
+  t.after(() => { for (const socket of sockets) socket.destroy(); });
+  return `http://127.0.0.1:${await listen(t, server)}`;
 }
 
 suite("without sticky sessions", { timeout: 600_000 }, () => {
