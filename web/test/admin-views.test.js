@@ -171,6 +171,20 @@ suite("the console in use", { timeout: 900_000 }, () => {
       await page.getByLabel("Channel", { exact: true }).fill("a");
     }
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 640, "nothing scrolls sideways");
+    // What is copied can be pasted, also where the page may not reach the clipboard by itself; the focus stays.
+    const copy = page.getByRole("button", { name: "Copy as curl" });
+    for (const denied of [false, true]) {
+      if (denied) await page.evaluate(() => { navigator.clipboard.writeText = () => Promise.reject(new Error("denied")); });
+      const data = page.getByLabel("Data");
+      await data.fill(`denied: ${denied}`);
+      await copy.click();
+      await until(() => page.evaluate(() => /^Cop(ied|y as curl)$/.test(document.activeElement?.textContent ?? "")));
+      await until(async () => {
+        await data.fill("");
+        await page.keyboard.press("Control+V");
+        return new RegExp(`^curl .*denied: ${denied}`).test(await data.inputValue());
+      });
+    }
     assert.equal(await dialog(page).count(), 0);
     await at(page, "#/message/..", "Path of a message");
     await page.getByRole("alert").filter({ hasText: "Nothing is called “..”" }).waitFor();
