@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -234,7 +235,7 @@ make() { :; }
 
 // runShell runs the blocks of one page, one after the other, in a folder where a Herald of its own runs.
 func runShell(t *testing.T, shell []block) {
-	dir, port := t.TempDir(), proctest.FreePort(t)
+	dir, port, began := t.TempDir(), proctest.FreePort(t), time.Now()
 	p := start(t, "allinone", dir, nil, "-listen", "127.0.0.1:"+port, "-ops-listen", "")
 	p.WaitFor("is ready")
 	key := regexp.MustCompile(`hk_[a-z0-9]+`).FindString(p.Output())
@@ -245,32 +246,70 @@ func runShell(t *testing.T, shell []block) {
 	if err := os.Symlink(proctest.Build(t, module+"services/allinone"), filepath.Join(bin, "herald")); err != nil {
 		t.Fatal(err)
 	}
-	for _, b := range shell {
+	sent := false
+	for i, b := range shell {
 		text := strings.ReplaceAll(strings.ReplaceAll(b.text, "localhost:5000", "127.0.0.1:"+port), "hk_…", key)
-		endless := b.note == "runs until it is stopped"
 		// What one block exports, the next has.
 		script := preamble + "[ ! -f variables ] || . ./variables\n" + text
+		endless := b.note == "runs until it is stopped"
 		if !endless {
 			script += "\nexport -p > variables\n"
 		}
-		limit := "60"
-		if endless {
-			limit = "3"
-		}
-		cmd := exec.Command("timeout", limit, "bash", "-c", script)
+		cmd := exec.Command("timeout", "60", "bash", "-c", script) // it hands a signal on to what the block started
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "HERALD_API_KEY="+key, "HERALD_URL=http://127.0.0.1:"+port, "PATH="+bin+":"+
 			os.Getenv("PATH"))
-		cmd.WaitDelay = 10 * time.Second
-		out, err := cmd.CombinedOutput()
-		switch stopped := cmd.ProcessState.ExitCode() == 124; {
-		case endless && (!stopped || len(bytes.TrimSpace(out)) == 0):
+		out, goesOn, err := runBlock(t, cmd, endless)
+		switch {
+		case endless && (!goesOn || out == ""):
 			t.Errorf("%s:%d should print something and go on: %v\n%s", b.page, b.line, err, out)
 		case !endless && err != nil:
 			t.Errorf("%s:%d: %v\n%s", b.page, b.line, err, out)
+		case !sent && strings.Contains(text, "curl"):
+			sent = true
+			t.Logf("from the start of Herald to the first message: %d blocks of %s, %.1f s", i+1, b.page,
+				time.Since(began).Seconds())
 		}
 	}
 	p.Stop(20 * time.Second)
+}
+
+// runBlock runs a block to its end, or, if it has none, until it has printed something
+// and is still running.
+func runBlock(t *testing.T, cmd *exec.Cmd, endless bool) (out string, goesOn bool, err error) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }() // only written to by the command
+	printed := func() string {
+		b, err := os.ReadFile(file.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(b))
+	}
+	cmd.Stdout, cmd.Stderr = file, file
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }() // received below
+	for {
+		select {
+		case err := <-ended:
+			return printed(), false, err
+		case <-time.After(20 * time.Millisecond):
+		}
+		if out := printed(); endless && out != "" {
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			<-ended
+			return out, true, nil
+		}
+	}
 }
 
 // figures are the rows of docs/explanation/benchmarks.md that README shows, by how they begin.
