@@ -97,7 +97,8 @@ func TestPublish(t *testing.T) {
 		t.Errorf("got %s", a.body)
 	}
 	rows := c.login(c.user, c.password).want(http.StatusOK, "GET", "api/audit?action=publish", nil).body
-	if strings.Count(rows, `"action":"publish"`) != 2 || strings.Count(rows, `"outcome":"failed"`) != 1 || !strings.Contains(rows, `"target":"a, b"`) ||
+	if strings.Count(rows, `"action":"publish"`) != 2 || strings.Count(rows, `"outcome":"failed"`) != 1 ||
+		!strings.Contains(rows, `"target":"a, b"`) ||
 		!strings.Contains(rows, `"e-1","e-2"`) || strings.Contains(rows, "geheim") {
 		t.Errorf("audit: got %s", rows)
 	}

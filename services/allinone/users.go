@@ -129,7 +129,8 @@ func (u *userList) do(ctx context.Context, store *users.Store, verb, name string
 		if err != nil {
 			return nil, nil, err
 		}
-		fmt.Fprintf(u.out, "user:     %s\npassword: %s\nKeep it: it is shown this once. The sessions of this user have ended.\n", name, password)
+		fmt.Fprintf(u.out, "user:     %s\npassword: %s\nKeep it: it is shown this once. The sessions of this user have "+
+			"ended.\n", name, password)
 		return nil, nil, nil
 	}
 	if err := store.Remove(ctx, name); err != nil {

@@ -140,7 +140,8 @@ func TestChannelParameters(t *testing.T) {
 		t.Errorf("got %s with the headers %v", msg.Data, msg.Header)
 	}
 	for _, query := range []string{
-		"event=", "event=it%27s", "event=" + strings.Repeat("e", proto.MaxEventBytes+1), "event=a&event=b", "ttl=", "ttl=-1", "ttl=1.5",
+		"event=", "event=it%27s", "event=" + strings.Repeat("e", proto.MaxEventBytes+1), "event=a&event=b", "ttl=",
+		"ttl=-1", "ttl=1.5",
 		"ttl=1h", "ttl=86400000",
 		"ttl=99999999999999999999", "ephemeral", "ephemeral=1", "ephemeral=TRUE", "Event=a", "channel=b", "id=k",
 		"event=%zz", "a;b",

@@ -91,8 +91,8 @@ func (r *Reader) Read(ctx context.Context, q Range) (Span, error) {
 // after a number. For that of a message it is its own pack, also for the last one of it: how many messages a pack has
 // stands in the pack alone, as several processes store packs and none knows what the one before its own holds. So
 // when the pack has expired, and the next one has not, whoever asks with the id of its last message is told that
-// something may be missing though nothing is; the other answer would be silently short for all who ask with an id before
-// that one. Ids of places (welcome, position, next of a
+// something may be missing though nothing is; the other answer would be silently short for all who ask with an id
+// before that one. Ids of places (welcome, position, next of a
 // page) are behind the whole pack as soon as all of it was handed on, and exact.
 func FirstAfter(number uint64) uint64 { return max(1, proto.PackOf(number+1)) }
 

@@ -16,7 +16,8 @@ import (
 // or if the server may be another one, or have been started anew: then another
 // epoch begins before anything is published to it. In a cluster an ingest that starts asks those who run how far
 // the stream had got: all servers may have been restored from older copies, and only they can tell. If nobody knows,
-// another epoch begins; if somebody knows of more than the leader has, the error is errBehind, and another begins after pulse.Late.
+// another epoch begins; if somebody knows of more than the leader has, the error is errBehind, and another begins after
+// pulse.Late.
 func (s *stream) read(ctx context.Context, doubt bool) (*jetstream.StreamInfo, error) {
 	if doubt && s.life.Load() != nil { // the first time it was declared just now
 		if err := s.ensure(ctx); err != nil && !errors.Is(err, natsx.ErrLimitsKept) {
