@@ -180,7 +180,7 @@ suite("Pusher", { timeout: 600_000 }, () => {
     await all.server.stop();
     await page.waitForFunction(() => globalThis.client.connection.state !== "connected");
     await all.server.start();
-    await page.waitForFunction(() => globalThis.got.length === 2, null, { timeout: 60_000 }); // the newest event, again
+    await page.waitForFunction(() => globalThis.got.length === 2, null, { timeout: 180_000 }); // the newest event, again: pusher-js tries after 15, 30 and 60 s
     await all.backend.trigger("cache-orders", "created", { n: 2 });
     await page.waitForFunction(() => globalThis.got.length === 3);
     assert.deepEqual(await page.evaluate(() => globalThis.got), [{ n: 1 }, { n: 1 }, { n: 2 }]);
