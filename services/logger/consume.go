@@ -33,9 +33,10 @@ const (
 	batchRows  = 1000
 	batchBytes = 8 << 20
 	batchWait  = 50 * time.Millisecond
-	// pullMessages and pullBytes are asked for ahead.
-	pullMessages = 2 * batchRows
-	pullBytes    = 2 * batchBytes
+	// pullBytes are asked for ahead, and so wait here at most: packs differ in size by a factor of a thousand.
+	pullBytes = 2 * batchBytes
+	// intakePacks wait besides, between nats.go and the batcher.
+	intakePacks = 16
 )
 
 // timing is what tests make shorter.
@@ -144,10 +145,10 @@ func (c *consumer) follow(ctx context.Context) error {
 	if err := s.attach(ctx, stream); err != nil {
 		return err
 	}
-	in := &intake{messages: make(chan jetstream.Msg, batchRows), abandoned: make(chan struct{}),
+	in := &intake{messages: make(chan jetstream.Msg, intakePacks), abandoned: make(chan struct{}),
 		other: make(chan struct{})}
 	pull, err := s.durable.Consume(func(m jetstream.Msg) { s.receive(in, m) },
-		jetstream.PullMaxMessagesWithBytesLimit(pullMessages, pullBytes), jetstream.PullHeartbeat(c.timing.heartbeat),
+		jetstream.PullMaxBytes(pullBytes), jetstream.PullHeartbeat(c.timing.heartbeat),
 		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 			in.err.Store(&err)
 			s.log.Debug("the pull reports an error", "err", err) // it asks anew, or ends; check looks after the rest
