@@ -141,8 +141,8 @@ func (a *announcement) announce(user, password string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.greeted {
-		fmt.Fprintf(a.out, "\n  Console:    user %s, password %s\n              Keep it: it is shown this once.\n",
-			user, password)
+		fmt.Fprintf(a.out, "\n  Console:    user %s, password %s\n              Keep it: it is shown this once. "+
+			"A lost one is replaced by: %s users reset %s\n", user, password, program(), user)
 		return
 	}
 	a.user, a.password = user, password

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/herald-push/herald/services/admin/internal/kvcache"
+	"github.com/herald-push/herald/services/internal/bucket"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -246,7 +247,8 @@ func (s *Store) Add(ctx context.Context, name string, role Role, now time.Time) 
 func (s *Store) create(ctx context.Context, u User) error {
 	b, err := json.Marshal(u)
 	if err == nil {
-		err = s.cache.Create(ctx, keyOf("user", u.Name), b)
+		err = bucket.Create(ctx, s.kv, keyOf("user", u.Name), b)
+		s.cache.Forget(keyOf("user", u.Name)) // it does not know what was stored
 	}
 	switch {
 	case errors.Is(err, jetstream.ErrKeyExists):

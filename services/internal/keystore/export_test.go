@@ -65,3 +65,15 @@ type watcher struct {
 }
 
 func (w watcher) Updates() <-chan jetstream.KeyValueEntry { return w.updates }
+
+// Late returns a store whose creations succeed, and whose answers come too late.
+func (s *Store) Late() *Store { return &Store{kv: late{s.kv}, nc: s.nc} }
+
+type late struct{ jetstream.KeyValue }
+
+func (l late) Create(ctx context.Context, key string, value []byte, opts ...jetstream.KVCreateOpt) (uint64, error) {
+	if _, err := l.KeyValue.Create(ctx, key, value, opts...); err != nil {
+		return 0, err
+	}
+	return 0, context.DeadlineExceeded
+}

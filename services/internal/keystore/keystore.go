@@ -9,6 +9,7 @@ package keystore
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -91,7 +92,7 @@ func (s *Store) create(ctx context.Context, name string, o Options, now time.Tim
 	k.Rate, k.Expires = o.Rate, o.Expires
 	b, err := json.Marshal(k)
 	if err == nil {
-		_, err = s.kv.Create(ctx, "key."+k.ID, b)
+		err = bucket.Create(ctx, s.kv, "key."+k.ID, b)
 	}
 	if err != nil {
 		return "", auth.Key{}, fmt.Errorf("store key %q: %w", k.Name, err)
@@ -106,7 +107,8 @@ func (s *Store) First(ctx context.Context, now time.Time) (secret string, k auth
 	if err != nil || len(keys) > 0 {
 		return "", auth.Key{}, err
 	}
-	if _, err := s.kv.Create(ctx, "first", []byte(now.UTC().Format(time.RFC3339))); err != nil {
+	claim := now.UTC().Format(time.RFC3339) + " " + rand.Text()
+	if err := bucket.Create(ctx, s.kv, "first", []byte(claim)); err != nil {
 		if errors.Is(err, jetstream.ErrKeyExists) {
 			return "", auth.Key{}, nil
 		}
