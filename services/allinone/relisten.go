@@ -146,8 +146,8 @@ func (l *relisten) read(want admin.Listen) (*x509.Certificate, error) {
 	}
 	done := make(chan answer, 1)
 	go func() { // ends when the files are read
-		defer func() { <-l.reading }()
 		files, err := httpx.NewCertReloader(want.CertPath, want.KeyPath, l.log)
+		<-l.reading // before the answer, after which another may be read
 		if err != nil {
 			done <- answer{err: err}
 			return
