@@ -96,10 +96,10 @@ func TestScript(t *testing.T) {
 }
 
 func await(ts *testscript.TestScript, what string, cond func() bool) {
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute) // a machine with other work starts Herald in half a minute
 	for !cond() {
 		if time.Now().After(deadline) {
-			ts.Fatalf("after 30s still not: %s", what)
+			ts.Fatalf("after two minutes still not: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
