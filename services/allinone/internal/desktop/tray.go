@@ -26,15 +26,16 @@ type Tray struct {
 	icon  []byte
 	items []Item
 
-	state   *systray.MenuItem // set before ready is closed
-	ready   chan struct{}     // closed once the menu is there
-	end     chan struct{}     // closed by Close
-	actions sync.WaitGroup    // goroutines of the items
+	ready   chan struct{}  // closed once the menu is there
+	end     chan struct{}  // closed by Close
+	states  chan string    // holds the newest state that is not shown yet
+	actions sync.WaitGroup // goroutines of the items and of the state
 }
 
 // NewTray makes a tray that Run shows. icon is a file in the format ICO.
 func NewTray(title string, icon []byte, items []Item) *Tray {
-	return &Tray{title: title, icon: icon, items: items, ready: make(chan struct{}), end: make(chan struct{})}
+	return &Tray{title: title, icon: icon, items: items, ready: make(chan struct{}), end: make(chan struct{}),
+		states: make(chan string, 1)}
 }
 
 // Run shows the icon until Close is called, and returns when no action runs any
@@ -53,8 +54,19 @@ func (t *Tray) show() {
 	systray.SetTitle(t.title)
 	systray.SetTooltip(t.title)
 	systray.SetIcon(t.picture())
-	t.state = systray.AddMenuItem(t.title, "")
-	t.state.Disable()
+	state := systray.AddMenuItem(t.title, "")
+	state.Disable()
+	t.actions.Go(func() {
+		for {
+			select {
+			case s := <-t.states:
+				state.SetTitle(s)
+				systray.SetTooltip(t.title + ": " + s)
+			case <-t.end:
+				return
+			}
+		}
+	})
 	systray.AddSeparator()
 	for _, item := range t.items {
 		entry := systray.AddMenuItem(item.Title, "")
@@ -71,15 +83,21 @@ func (t *Tray) show() {
 	}
 }
 
-// Say shows a state: in the menu, and where the pointer rests on the icon.
+// Say shows a state: in the menu, and where the pointer rests on the icon. It waits for
+// nothing, since a panel may hang: of states that could not be shown yet the newest is
+// shown. Safe for concurrent use.
 func (t *Tray) Say(state string) {
-	select {
-	case <-t.ready:
-	case <-t.end:
-		return
+	for {
+		select {
+		case t.states <- state:
+			return
+		default:
+		}
+		select {
+		case <-t.states: // an older one
+		default:
+		}
 	}
-	t.state.SetTitle(state)
-	systray.SetTooltip(t.title + ": " + state)
 }
 
 // Close takes the icon away. It is called once.
