@@ -43,17 +43,25 @@ func NewTray(title string, icon []byte, items []Item) *Tray {
 // where main runs.
 func (t *Tray) Run() {
 	log.SetOutput(io.Discard) // of the library: what can go wrong is TrayFault's
+	if runtime.GOOS != "windows" && runtime.GOOS != "darwin" {
+		t.appear() // the library offers these to panels while show runs, and what is set in that moment is lost
+	}
 	systray.Run(t.show, nil)
 	<-t.ready
 	t.actions.Wait()
 }
 
-// show fills the menu.
-func (t *Tray) show() {
-	defer close(t.ready)
+// appear sets name and icon.
+func (t *Tray) appear() {
 	systray.SetTitle(t.title)
 	systray.SetTooltip(t.title)
 	systray.SetIcon(t.picture())
+}
+
+// show fills the menu.
+func (t *Tray) show() {
+	defer close(t.ready)
+	t.appear()
 	state := systray.AddMenuItem(t.title, "")
 	state.Disable()
 	t.actions.Go(func() {
