@@ -46,6 +46,9 @@ type feed struct {
 	canary string         // subject of the feed's message to itself
 
 	started atomic.Bool // there is a stream, and the hub knows where it stands
+	// witness: since begin a message came live. Only an ingest publishes, and it has looked whether the stream lost
+	// any before. What the feed merely read may be an older copy, so that it tells nobody how far the stream had got.
+	witness atomic.Bool
 	// epochs are the stream's, of which id makes the ids that clients get; set before started. The
 	// epoch in the hub's positions only tells one beginning of the feed from another.
 	epochs atomic.Pointer[natsx.Epochs]
@@ -138,6 +141,7 @@ func (f *feed) begin(state natsx.State, reset bool) {
 	f.epochs.Store(&state.Epochs)
 	f.at = state.Last
 	f.behind = time.Time{}
+	f.witness.Store(false)
 	f.hub.Start(f.id(proto.EndOf(f.at)), reset)
 	f.m.position.Set(float64(f.at))
 	f.log.Info("following the stream", "epoch", state.Epochs.Newest(), "seq", f.at)
@@ -155,6 +159,9 @@ func (f *feed) run(ctx context.Context) error {
 		return err
 	}
 	unserve, err := natsx.ServeKnown(f.nc, func() (epoch string, seq uint64) {
+		if !f.witness.Load() {
+			return "", 0
+		}
 		return f.epochs.Load().Newest(), proto.PackOf(f.hub.Recent().Last().Seq)
 	})
 	if err != nil {
@@ -235,6 +242,7 @@ func (f *feed) receive(ctx context.Context, msg *nats.Msg) {
 	f.quiet = false
 	f.pulse.Alive()
 	f.publish(&p, "live")
+	f.witness.Store(true)
 }
 
 // publish passes the messages of a pack on, in order.

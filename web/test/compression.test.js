@@ -68,16 +68,14 @@ suite("compressed messages", { timeout: 600_000 }, () => {
     const polling = io(server.origin, { forceNew: true, transports: ["polling"] });
     t.after(() => polling.close());
     polling.on("message", ({ data }) => got.push(data));
-    const context = await (await browser()).newContext({ bypassCSP: true });
-    t.after(() => context.close());
-    const page = await context.newPage();
+    const page = await tab(t, { bypassCSP: true });
     await page.goto(`${server.origin}/favicon.ico`);
     await page.addScriptTag({ path: require.resolve("socket.io-client/dist/socket.io.js") });
     await page.evaluate(() => {
       globalThis.got = [];
       globalThis.socket = io().on("message", ({ data }) => globalThis.got.push(data));
     });
-    await until(() => socket.io.engine?.transport.name === "websocket" && !socket.io.engine.upgrading && polling.connected);
+    await until(() => socket.io.engine?.transport.name === "websocket" && !socket.io.engine.upgrading && socket.connected && polling.connected);
     await page.waitForFunction(() => globalThis.socket.io.engine?.transport.name === "websocket" && globalThis.socket.connected);
     for (const text of ["short", words]) await server.publish("broadcast", text);
     await until(() => got.length === 4);

@@ -154,7 +154,8 @@ func (k Known) Last(epoch string) (seq uint64) {
 }
 
 // ServeKnown answers AskKnown. known returns the newest epoch, and a stream sequence that was
-// reached; an empty epoch is not answered. stop ends it.
+// reached; an empty epoch is not answered. It must not be what was only read from the stream, which may be an older
+// copy of what it was. stop ends it.
 func ServeKnown(nc *nats.Conn, known func() (epoch string, seq uint64)) (stop func(), err error) {
 	asked, err := nc.Subscribe(subjectKnown, func(m *nats.Msg) {
 		epoch, seq := known()
