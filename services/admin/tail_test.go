@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/admin/users"
+	"github.com/herald-push/herald/services/internal/ask"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
 )
@@ -154,5 +156,22 @@ func TestTailEndsWithItsSession(t *testing.T) {
 		if event == "message" {
 			t.Error("a message after the logout")
 		}
+	}
+}
+
+// A tail is open when gateways keep what becomes of messages, so that the path of the first that it shows is known.
+func TestTailOpensWhenPathsAreKept(t *testing.T) {
+	c := start(t)
+	var kept atomic.Bool
+	c.serve(ask.Gateway, "one", map[string]ask.Answer{
+		ask.MessagePath: ask.Handle(func(context.Context, ask.PathQuestion) (ask.GatewayPath, error) {
+			time.Sleep(100 * time.Millisecond) // a gateway that is busy
+			kept.Store(true)
+			return ask.GatewayPath{}, nil
+		})})
+	kept.Store(false) // serve asked, too
+	c.as(users.Viewer).tailing("")
+	if !kept.Load() {
+		t.Error("it opened before the gateway had answered")
 	}
 }

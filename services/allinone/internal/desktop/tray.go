@@ -43,13 +43,17 @@ func NewTray(title string, icon []byte, items []Item) *Tray {
 // where main runs.
 func (t *Tray) Run() {
 	log.SetOutput(io.Discard) // of the library: what can go wrong is TrayFault's
-	if runtime.GOOS != "windows" && runtime.GOOS != "darwin" {
-		t.appear() // the library offers these to panels while show runs, and what is set in that moment is lost
+	if early {
+		t.appear()
 	}
 	systray.Run(t.show, nil)
 	<-t.ready
 	t.actions.Wait()
 }
+
+// early: name and icon are set before the library starts. Where it speaks to a panel by D-Bus it offers both while show
+// runs, and loses what is set in that moment; Windows and macOS have no place for them before.
+const early = runtime.GOOS != "windows" && runtime.GOOS != "darwin"
 
 // appear sets name and icon.
 func (t *Tray) appear() {
@@ -61,7 +65,9 @@ func (t *Tray) appear() {
 // show fills the menu.
 func (t *Tray) show() {
 	defer close(t.ready)
-	t.appear()
+	if !early {
+		t.appear()
+	}
 	state := systray.AddMenuItem(t.title, "")
 	state.Disable()
 	t.actions.Go(func() {
