@@ -160,6 +160,7 @@ type verdict struct {
 	lost, duplicated, reordered int
 	// the longest from a publisher's first attempt until a client that wanted it had it
 	stall    time.Duration
+	stalled  string   // the client whose stall that is
 	examples []string // some of what is wrong, for people
 }
 
@@ -178,7 +179,9 @@ func (v *verdict) add(o verdict) {
 	v.lost += o.lost
 	v.duplicated += o.duplicated
 	v.reordered += o.reordered
-	v.stall = max(v.stall, o.stall)
+	if o.stall > v.stall {
+		v.stall, v.stalled = o.stall, o.stalled
+	}
 	for _, e := range o.examples {
 		if len(v.examples) < maxExamples {
 			v.examples = append(v.examples, e)
@@ -224,7 +227,9 @@ func (l *ledger) judge(who string, got []receipt, follows []follow, gaps []strin
 		case r.seq < newest:
 			v.wrong(&v.reordered, "%s: got %d after %d", who, r.seq, newest)
 		default:
-			v.stall = max(v.stall, time.Duration(r.at-max(m.tried.UnixNano(), r.online)))
+			if late := time.Duration(r.at - max(m.tried.UnixNano(), r.online)); late > v.stall {
+				v.stall, v.stalled = late, who
+			}
 		}
 		has[r.seq] = struct{}{}
 		newest = max(newest, r.seq)
