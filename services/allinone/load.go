@@ -110,7 +110,7 @@ func (l *load) run(ctx context.Context, words []string) error {
 		}
 	}()
 	if err != nil {
-		return err
+		return cmp.Or(context.Cause(ctx), err) // Ctrl-C breaks the dials that are under way
 	}
 	var readers sync.WaitGroup
 	for _, c := range clients {
@@ -136,7 +136,11 @@ func (l *load) run(ctx context.Context, words []string) error {
 	if err != nil && l.answered == 0 {
 		return err
 	}
-	return cmp.Or(err, l.report(), interrupted) // one that was cut short has a report, too
+	var nothing error
+	if l.answered == 0 {
+		nothing = errors.New("nothing was published")
+	}
+	return cmp.Or(err, l.report(), interrupted, nothing) // one that was cut short has a report, too
 }
 
 // check refuses what is beyond the bounds, and where to.
