@@ -53,8 +53,11 @@ func (v values) against(c, other *candidate) (ratios []float64) {
 	return ratios
 }
 
-// median of at least one value; of an even number the lower one of the two.
-func median(v []float64) float64 { return slices.Sorted(slices.Values(v))[(len(v)-1)/2] }
+// median of at least one value; of an even number the mean of the two in the middle.
+func median(v []float64) float64 {
+	sorted := slices.Sorted(slices.Values(v))
+	return (sorted[(len(v)-1)/2] + sorted[len(v)/2]) / 2
+}
 
 // unit writes a value.
 type unit func(v float64) string

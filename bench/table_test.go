@@ -37,7 +37,7 @@ func TestMarkdown(t *testing.T) {
 	got := r.markdown()
 	for _, want := range []string{
 		"|\n| an idle client, resident memory | **2.0 KB** | – | – | – | – | – | – |\n| … heap and stacks in use | **1.0 KB** |",
-		"| CPU | **1.00 s** (1.00–2.00) | – | – | – | 3.00 s, 2.00× (3.00–4.00) | – | 1.00 s, 0.50× (1.00–1.00) |\n| … " +
+		"| CPU | **1.50 s** (1.00–2.00) | – | – | – | 3.50 s, 2.50× (3.00–4.00) | – | 1.00 s, 0.75× (1.00–1.00) |\n| … " +
 			"outside the kernel | **0.00 s** (0.00–0.00) | – | – | – | 1.00 s (1.00–1.00) | – | – |\n",
 		"| memory | **1.2 KB** | – | – | – | – | – | – |\n| … outside the kernel | **7.00 s** |",
 		"| … latency, p50 / p95 / p99 | **2.0 / 50 / 200 ms** |",
@@ -88,7 +88,7 @@ func TestMedian(t *testing.T) {
 	for _, c := range []struct {
 		v    []float64
 		want float64
-	}{{[]float64{3}, 3}, {[]float64{3, 1}, 1}, {[]float64{9, 1, 5}, 5}} {
+	}{{[]float64{3}, 3}, {[]float64{3, 1}, 2}, {[]float64{9, 1, 5}, 5}} {
 		if got := median(c.v); got != c.want {
 			t.Errorf("%v: got %g, want %g", c.v, got, c.want)
 		}
