@@ -44,7 +44,8 @@ func checkTokens(s string, wildcards bool) error {
 		}
 		switch b := s[i]; {
 		case b <= ' ' || b > '~':
-			return fmt.Errorf("%w: byte %#02x at position %d; only printable ASCII without spaces is allowed", ErrChannel, b, i)
+			return fmt.Errorf("%w: byte %#02x at position %d; only printable ASCII without spaces is allowed",
+				ErrChannel, b, i)
 		case b == '"' || b == '\'' || b == '`' || b == '\\':
 			return fmt.Errorf("%w: %q has a quote or backslash", ErrChannel, s)
 		case b == '*' || b == '>':

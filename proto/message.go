@@ -29,7 +29,8 @@ const TimeLayout = "2006-01-02T15:04:05.000Z"
 
 // Message is one message as subscribers see it:
 //
-//	{"id":"mib3k2x9-1024","channel":"orders.eu","event":"message","data":{"n":1},"sender":"shop","time":"2026-11-22T16:58:36.123Z"}
+//	{"id":"mib3k2x9-1024","channel":"orders.eu","event":"message","data":{"n":1},"sender":"shop",
+//	 "time":"2026-11-22T16:58:36.123Z"}
 //
 // In NATS it travels without the id (Body); the gateway splices the id in
 // (AppendWithID). An ephemeral message has no id at all.
@@ -150,7 +151,8 @@ func checkName(s string, most int) error {
 		return fmt.Errorf("%w: it is not UTF-8", ErrName)
 	}
 	for _, r := range s {
-		if r < ' ' || r >= 0x7f && r <= 0x9f || r == '"' || r == '\'' || r == '`' || r == '\\' || r == 0x2028 || r == 0x2029 {
+		if r < ' ' || r >= 0x7f && r <= 0x9f || r == '"' || r == '\'' || r == '`' || r == '\\' || r == 0x2028 ||
+			r == 0x2029 {
 			return fmt.Errorf("%w: %q has a control character, quote or backslash", ErrName, s)
 		}
 	}

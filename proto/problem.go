@@ -5,7 +5,8 @@ import "net/http"
 // Problem is an RFC 9457 problem document, the answer to every HTTP call that
 // failed (but POST /notify, which keeps its predecessor's shape):
 //
-//	{"type":"urn:herald:problem:invalid-message","title":"The message is not valid","status":400,"detail":"channel: …","pointer":"/3/channel","request":"…"}
+//	{"type":"urn:herald:problem:invalid-message","title":"The message is not valid","status":400,
+//	 "detail":"channel: …","pointer":"/3/channel","request":"…"}
 type Problem struct {
 	Type   string `json:"type"`
 	Title  string `json:"title"`
@@ -53,9 +54,10 @@ var (
 	ProblemInvalidParameter = problem("invalid-parameter", http.StatusBadRequest, "A parameter is not valid")
 	ProblemUnauthorized     = problem("unauthorized", http.StatusUnauthorized, "A valid key or token is needed")
 	ProblemForbidden        = problem("forbidden", http.StatusForbidden, "This key or token does not allow that")
-	ProblemOrigin           = problem("origin-not-allowed", http.StatusForbidden, "Pages of this origin may not connect")
-	ProblemNotFound         = problem("not-found", http.StatusNotFound, "There is nothing here")
-	ProblemMethod           = problem("method-not-allowed", http.StatusMethodNotAllowed,
+	ProblemOrigin           = problem("origin-not-allowed", http.StatusForbidden,
+		"Pages of this origin may not connect")
+	ProblemNotFound = problem("not-found", http.StatusNotFound, "There is nothing here")
+	ProblemMethod   = problem("method-not-allowed", http.StatusMethodNotAllowed,
 		"This path does not take that method")
 	ProblemGone           = problem("gone", http.StatusGone, "The id is older than what is kept, or not of this stream")
 	ProblemTooLarge       = problem("too-large", http.StatusRequestEntityTooLarge, "The body is too large")
