@@ -96,7 +96,8 @@ func worded(err error) error {
 	case reflect.Int, reflect.Float64:
 		want = "a number"
 		if got == "number" {
-			return fmt.Errorf("%s: the number %.40s has no place there", wrong.Field, strings.TrimPrefix(wrong.Value, "number "))
+			return fmt.Errorf("%s: the number %.40s has no place there", wrong.Field,
+				strings.TrimPrefix(wrong.Value, "number "))
 		}
 	}
 	return fmt.Errorf("%s: want %s, got a JSON %s", wrong.Field, want, got)

@@ -50,7 +50,7 @@ func (s *Service) bucket(ctx context.Context, cfg jetstream.KeyValueConfig) (jet
 	cfg.History = 1
 	kv, err := s.js.KeyValue(ctx, cfg.Bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		if kv, err = s.js.CreateKeyValue(ctx, cfg); errors.Is(err, jetstream.ErrBucketExists) { // another process was quicker
+		if kv, err = s.js.CreateKeyValue(ctx, cfg); errors.Is(err, jetstream.ErrBucketExists) { // by another process
 			kv, err = s.js.KeyValue(ctx, cfg.Bucket)
 		}
 	}

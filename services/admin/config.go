@@ -58,14 +58,15 @@ func (c *Config) Settings() []config.Setting {
 		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address to listen on", Kind: config.Address, NotEmpty: true,
 			Into: &c.Listen},
 		{Flag: "console", Env: "HERALD_CONSOLE",
-			Help: "who may open the console below /admin/: off (nobody), loopback (who is on this machine), on (everybody " +
-				"who reaches the port and can log in)",
+			Help: "who may open the console below /admin/: off (nobody), loopback (who is on this machine), " +
+				"on (everybody who reaches the port and can log in)",
 			Choices: []string{string(Off), string(Loopback), string(On)}, Into: &c.Console},
 		{Flag: "hosts", Env: "HERALD_HOSTS",
-			Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for other names " +
-				"are refused; none: any", Into: (*[]string)(&c.Hosts)},
+			Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for " +
+				"other names are refused; none: any", Into: (*[]string)(&c.Hosts)},
 		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES",
-			Help: "addresses and prefixes, comma-separated, whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
+			Help: "addresses and prefixes, comma-separated, whose X-Forwarded-For is believed",
+			Into: &c.TrustedProxies},
 	}, c.OIDC.settings()...)
 }
 

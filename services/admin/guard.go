@@ -33,8 +33,8 @@ func (s *Service) guard(next http.Handler) http.Handler {
 			s.metrics.refused.WithLabelValues(refusedPlace).Inc()
 			h.Set("Cache-Control", "no-store")
 			httpx.WriteProblem(w, r, s.log,
-				problemPlace.With("open it as http://localhost on the machine that Herald runs on, without a proxy; -console "+
-					"on, or HERALD_CONSOLE=on, opens it for everybody who can log in"))
+				problemPlace.With("open it as http://localhost on the machine that Herald runs on, without a "+
+					"proxy; -console on, or HERALD_CONSOLE=on, opens it for everybody who can log in"))
 			return
 		}
 		next.ServeHTTP(w, r)

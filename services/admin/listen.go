@@ -54,8 +54,8 @@ type listenAnswer struct {
 // listener is the process's, unless it has none to change. The error is a problem.
 func (s *Service) listener() (Listener, error) {
 	if s.deps.Listener == nil {
-		return nil, proto.ProblemNotFound.With("the services listen where their deployment says; only the single binary " +
-			"changes that here")
+		return nil, proto.ProblemNotFound.With("the services listen where their deployment says; only the " +
+			"single binary changes that here")
 	}
 	return s.deps.Listener, nil
 }

@@ -88,8 +88,8 @@ func (s *Service) welcome(w http.ResponseWriter, r *http.Request, u users.User, 
 	proxies := &s.cfg.TrustedProxies
 	if proxies.ForwardedProto(r) != "https" && !httpx.LocalHost(httpx.Authority(r, proxies)) {
 		s.plain.Do(func() {
-			s.log.Warn("somebody logs in to the console over plain HTTP: whoever is on the way can read the password; put "+
-				"TLS in front, or name the proxy that does in HERALD_TRUSTED_PROXIES", "remote", address)
+			s.log.Warn("somebody logs in to the console over plain HTTP: whoever is on the way can read the "+
+				"password; put TLS in front, or name the proxy that does in HERALD_TRUSTED_PROXIES", "remote", address)
 		})
 	}
 	s.metrics.logins.WithLabelValues(loginOK).Inc()

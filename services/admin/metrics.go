@@ -33,12 +33,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		logins: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_admin_logins_total",
-			Help: "Logins to the console by result: ok, wrong (user or password), throttled, or failed (NATS did not answer).",
+			Help: "Logins to the console by result: ok, wrong (user or password), throttled, or failed (NATS did " +
+				"not answer).",
 		}, []string{"result"}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_admin_refused_total",
-			Help: "Calls of the console that were refused by reason: place (not this machine), forgery (another page, or no " +
-				"CSRF token), session (none, or it has ended) or role.",
+			Help: "Calls of the console that were refused by reason: place (not this machine), forgery (another " +
+				"page, or no CSRF token), session (none, or it has ended) or role.",
 		}, []string{"reason"}),
 		unaudited: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_admin_unaudited_total",

@@ -239,7 +239,7 @@ func (s *Service) prove(r *http.Request, nonce, verifier string) (who proved, er
 	if err := id.Claims(&claims); err != nil {
 		return who, err
 	}
-	if len(textsAt(claims, s.cfg.OIDC.RoleClaim)) == 0 && found.UserInfoEndpoint() != "" { // some have groups only there
+	if len(textsAt(claims, s.cfg.OIDC.RoleClaim)) == 0 && found.UserInfoEndpoint() != "" { // groups may be there
 		info, err := found.UserInfo(ctx, oauth2.StaticTokenSource(token))
 		if err == nil && info.Subject == id.Subject {
 			err = info.Claims(&claims)

@@ -26,10 +26,11 @@ type OIDC struct {
 func (o *OIDC) settings() []config.Setting {
 	return []config.Setting{
 		{Flag: "console-url", Env: "HERALD_CONSOLE_URL",
-			Help: "URL of the console as browsers have it, such as https://push.example.com/admin/; needed for OpenID " +
-				"Connect where a proxy changes host or path", Into: &o.URL},
+			Help: "URL of the console as browsers have it, such as https://push.example.com/admin/; " +
+				"needed for OpenID Connect where a proxy changes host or path", Into: &o.URL},
 		{Flag: "oidc-issuer", Env: "HERALD_OIDC_ISSUER",
-			Help: "URL of the OpenID Connect provider for logins to the console; empty: passwords only", Into: &o.Issuer},
+			Help: "URL of the OpenID Connect provider for logins to the console; empty: passwords only",
+			Into: &o.Issuer},
 		{Flag: "oidc-client-id", Env: "HERALD_OIDC_CLIENT_ID", Help: "id under which the provider knows the console",
 			Into: &o.ClientID},
 		{Env: "HERALD_OIDC_CLIENT_SECRET",
@@ -40,10 +41,12 @@ func (o *OIDC) settings() []config.Setting {
 		{Flag: "oidc-scopes", Env: "HERALD_OIDC_SCOPES",
 			Help: "scopes that are asked for, comma-separated; some providers want groups, too", Into: &o.Scopes},
 		{Flag: "oidc-role-claim", Env: "HERALD_OIDC_ROLE_CLAIM",
-			Help: "claim with a user's groups or roles; a dot leads into an object: realm_access.roles", Into: &o.RoleClaim},
+			Help: "claim with a user's groups or roles; a dot leads into an object: realm_access.roles",
+			Into: &o.RoleClaim},
 		{Flag: "oidc-roles", Env: "HERALD_OIDC_ROLES",
-			Help: "who gets which role, comma-separated: VALUE=ROLE, such as herald-admins=admin,ops=operator,*=viewer; the " +
-				"highest counts, and who has none cannot log in", Into: &o.Roles},
+			Help: "who gets which role, comma-separated: VALUE=ROLE, such as " +
+				"herald-admins=admin,ops=operator,*=viewer; the highest counts, and who has none cannot log in",
+			Into: &o.Roles},
 	}
 }
 
@@ -97,12 +100,13 @@ func (o *OIDC) validate() error {
 		u, err := url.Parse(o.URL)
 		fault(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" ||
 			u.Fragment != "" || u.User != nil,
-			"console-url: %q; want the URL of the console as browsers have it, such as https://push.example.com/admin/", o.URL)
+			"console-url: %q; want the URL of the console as browsers have it, such as https://push.example.com/admin/",
+			o.URL)
 	}
 	if o.Issuer == "" {
 		fault(o.ClientID != "" || len(o.Roles) > 0 || o.ClientSecret != "",
-			"oidc-issuer: it is empty, while other settings of OpenID Connect are set; want the provider's URL, such as "+
-				"https://login.example.com")
+			"oidc-issuer: it is empty, while other settings of OpenID Connect are set; want the provider's "+
+				"URL, such as https://login.example.com")
 		return errors.Join(faults...)
 	}
 	u, err := url.Parse(o.Issuer)

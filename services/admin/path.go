@@ -126,22 +126,22 @@ func (s *Service) readStored(ctx context.Context, id proto.Cursor, out *messageP
 	case id.Seq == 0 || pack == 0:
 		return "", "numbers of messages are larger", nil
 	case !state.Epochs.Known(id.Epoch, pack):
-		return "", "the stream has no such epoch at that number: it was made anew since, or NATS lost its end, or Herald " +
-			"gave out no such id", nil
+		return "", "the stream has no such epoch at that number: it was made anew since, or NATS lost its " +
+			"end, or Herald gave out no such id", nil
 	case pack > state.Last:
 		return "", "the stream ends before it: NATS lost its end, or Herald gave out no such id", nil
 	case pack < state.First:
 		out.Expired = true
 		out.Unknown = append(out.Unknown,
-			fmt.Sprintf("The stream keeps messages for %s or up to its size, and this one, if there was one, no longer. "+
-				"What it said may be in the log.", age(stream.CachedInfo().Config.MaxAge)))
+			fmt.Sprintf("The stream keeps messages for %s or up to its size, and this one, if there was "+
+				"one, no longer. What it said may be in the log.", age(stream.CachedInfo().Config.MaxAge)))
 		return "", "", nil
 	}
 	raw, err := stream.GetMsg(ctx, pack)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		out.Unknown = append(out.Unknown,
-			"The message is gone from the middle of the stream, where Herald deletes nothing: the disk was damaged, or "+
-				"somebody deleted it.")
+			"The message is gone from the middle of the stream, where Herald deletes nothing: the disk was "+
+				"damaged, or somebody deleted it.")
 		return "", "", nil
 	}
 	if err != nil {
@@ -210,12 +210,13 @@ func (s *Service) addAccepted(ctx context.Context, lane string, out *messagePath
 	}
 	if out.Accepted.Ingest == "" {
 		unknown = append(unknown,
-			"Which ingest accepted it: that one has stopped since, or does not answer, or the message has an idempotency key.")
+			"Which ingest accepted it: that one has stopped since, or does not answer, or the message has an "+
+				"idempotency key.")
 	}
 	if out.Accepted.Request == "" {
 		unknown = append(unknown,
-			"Which request it came with: that is kept for the last 4096 messages of each ingest, and only while a console "+
-				"shows a tail or a path.")
+			"Which request it came with: that is kept for the last 4096 messages of each ingest, and only "+
+				"while a console shows a tail or a path.")
 	}
 	for _, who := range silent {
 		unknown = append(unknown, "What "+who+" knows.")
@@ -238,8 +239,9 @@ func (s *Service) addGateways(ctx context.Context, out *messagePath) (unknown []
 		}
 		if !a.Answer.Known && a.Answer.Since != nil {
 			unknown = append(unknown,
-				fmt.Sprintf("Its deliveries at gateway %s: they are kept for the last 4096 messages, and only while a console "+
-					"shows a tail or a path; here since %s.", a.Instance, a.Answer.Since.UTC().Format(time.RFC3339)))
+				fmt.Sprintf("Its deliveries at gateway %s: they are kept for the last 4096 messages, and only "+
+					"while a console shows a tail or a path; here since %s.", a.Instance,
+					a.Answer.Since.UTC().Format(time.RFC3339)))
 		}
 		out.Gateways = append(out.Gateways, p)
 	}
@@ -270,8 +272,8 @@ func (s *Service) addLog(ctx context.Context, out *messagePath) (unknown string)
 	case out.Log == nil:
 		return "Its row in the log: no logger runs."
 	case out.Log.Later:
-		return "When its row left the log: those of later messages are there, and retention, or somebody, has deleted " +
-			"this one."
+		return "When its row left the log: those of later messages are there, and retention, or somebody, " +
+			"has deleted this one."
 	}
 	return "Its row in the log: there is none yet, nor of any later message; the logger writes in batches. Ask again."
 }

@@ -68,7 +68,8 @@ func (s *Service) postUser(w http.ResponseWriter, r *http.Request, c *call) erro
 	if err := readJSON(w, r, &in); err != nil {
 		return err
 	}
-	if err := users.Check(in.Name, in.Role); err != nil { // before the audit, which takes only names that users may have
+	// Checked before the audit, which accepts only names that users may have.
+	if err := users.Check(in.Name, in.Role); err != nil {
 		return userProblem(err)
 	}
 	var password string

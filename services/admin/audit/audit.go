@@ -50,7 +50,8 @@ const Refused = "refused"
 
 // Row is one action.
 //
-//	{"time":"2026-11-28T16:58:36.123Z","user":"anna","role":"admin","address":"203.0.113.7","action":"key.revoke","target":"shop","before":{…},"after":null}
+//	{"time":"2026-11-28T16:58:36.123Z","user":"anna","role":"admin","address":"203.0.113.7",
+//	 "action":"key.revoke","target":"shop","before":{…},"after":null}
 type Row struct {
 	Time    time.Time       `json:"time"`
 	User    string          `json:"user"`

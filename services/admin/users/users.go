@@ -60,7 +60,8 @@ func Refused(err error) bool {
 
 // User is what is kept of a user.
 //
-//	{"name":"anna","role":"operator","via":"password","digest":"$argon2id$…","epoch":"…","created":"2026-11-28T16:58:36Z"}
+//	{"name":"anna","role":"operator","via":"password","digest":"$argon2id$…","epoch":"…",
+//	 "created":"2026-11-28T16:58:36Z"}
 type User struct {
 	Name   string `json:"name"`
 	Role   Role   `json:"role"`
