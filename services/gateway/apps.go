@@ -53,7 +53,8 @@ const triesOfApps = 20
 // run keeps the apps equal to the bucket, and answers who asks for their channels,
 // until ctx ends.
 func (a *apps) run(ctx context.Context) {
-	if sub, err := a.s.deps.NATS.Subscribe(pusher.SubjectChannels, a.answer); err == nil { // else the connection is closed
+	// Subscribe fails only when the connection to NATS is closed.
+	if sub, err := a.s.deps.NATS.Subscribe(pusher.SubjectChannels, a.answer); err == nil {
 		defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
 	}
 	tries := 0

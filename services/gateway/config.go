@@ -82,8 +82,8 @@ func (c *Config) Settings() []config.Setting {
 			Help: "certificate file (PEM); with -tls-key the gateway speaks HTTPS and wss", Into: &c.CertFile},
 		{Flag: "tls-key", Env: "HERALD_TLS_KEY", Help: "private key file (PEM)", Into: &c.KeyFile},
 		{Env: "HERALD_JWT_SECRET",
-			Help: "secret of HS256 tokens, at least 32 random characters; while you change it two, with a space or line " +
-				"break between them", Secret: true, Into: &c.JWTSecret, Path: &c.JWTSecretFile},
+			Help: "secret of HS256 tokens, at least 32 random characters; while you change it two, with a " +
+				"space or line break between them", Secret: true, Into: &c.JWTSecret, Path: &c.JWTSecretFile},
 		{Flag: "jwks", Env: "HERALD_JWKS", Help: "file or URL of the public keys of RS256, ES256 and EdDSA tokens",
 			Into: &c.JWKS},
 		{Flag: "jwt-audience", Env: "HERALD_JWT_AUDIENCE",
@@ -96,19 +96,20 @@ func (c *Config) Settings() []config.Setting {
 			Help: "origins of pages that may connect, besides the same host, such as https://app.example.com, " +
 				"https://*.example.com or http://localhost:*; * for all", Into: &c.AllowedOrigins},
 		{Flag: "token-cookie", Env: "HERALD_TOKEN_COOKIE",
-			Help: "name of a cookie that may hold a client's token; it counts for pages of the same host and of allowed-origins",
+			Help: "name of a cookie that may hold a client's token; it counts for pages of the same host and of " +
+				"allowed-origins",
 			Into: &c.TokenCookie},
 		{Flag: "engineio-3", Env: "HERALD_ENGINEIO_3",
 			Help: "serve Socket.IO clients of the older protocol (JavaScript 2.x, python-socketio 4), too",
 			Into: &c.EngineIO3},
 		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP",
-			Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, sockets with each " +
-				"service; 0: no limit", Into: &c.MaxPerIP},
+			Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, " +
+				"sockets with each service; 0: no limit", Into: &c.MaxPerIP},
 		{Flag: "connection-limit-dry-run", Env: "HERALD_CONNECTION_LIMIT_DRY_RUN",
 			Help: "count connections over the limit, and refuse none", Into: &c.LimitDryRun},
 		{Flag: "hosts", Env: "HERALD_HOSTS",
-			Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for other names " +
-				"are refused; none: any", Into: (*[]string)(&c.Hosts)},
+			Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for " +
+				"other names are refused; none: any", Into: (*[]string)(&c.Hosts)},
 		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES",
 			Help: "addresses and prefixes whose X-Forwarded-For is believed", Into: &c.TrustedProxies},
 		{Flag: "drain", Env: "HERALD_DRAIN", Help: "window over which clients are told to leave when the gateway stops",
@@ -154,7 +155,8 @@ func (c *Config) Validate() error {
 			fault("token-cookie: %q is no name of a cookie", name)
 		}
 		if slices.Contains(c.AllowedOrigins, "*") {
-			fault("token-cookie with allowed-origins *: any page could connect with its visitors' cookies; list the origins")
+			fault("token-cookie with allowed-origins *: any page could connect with its visitors' cookies; " +
+				"list the origins")
 		}
 	}
 	if c.JWTSecret != "" {

@@ -185,14 +185,15 @@ const maxReasonText = 200
 func (a *answers) kick(ctx context.Context, q ask.KickQuestion) (out ask.KickAnswer, err error) {
 	code := proto.CloseCode(q.Code)
 	if code != proto.CloseKicked && code != proto.CloseReconnect {
-		return out, ask.Refuse(http.StatusUnprocessableEntity, "code: want %d (%s: stay away) or %d (%s: come back), not %d",
-			proto.CloseKicked, proto.CloseKicked, proto.CloseReconnect, proto.CloseReconnect, q.Code)
+		return out, ask.Refuse(http.StatusUnprocessableEntity, "code: want %d (%s: stay away) or %d (%s: come "+
+			"back), not %d", proto.CloseKicked, proto.CloseKicked, proto.CloseReconnect, proto.CloseReconnect, q.Code)
 	}
 	address, err := ask.ParseAddress(q.Address)
 	if err != nil {
 		return out, err
 	}
-	if len(q.Reason) > maxReasonText || !utf8.ValidString(q.Reason) || strings.ContainsFunc(q.Reason, unicode.IsControl) {
+	if len(q.Reason) > maxReasonText || !utf8.ValidString(q.Reason) ||
+		strings.ContainsFunc(q.Reason, unicode.IsControl) {
 		return out, ask.Refuse(http.StatusUnprocessableEntity, "reason: at most %d bytes of text, in one line",
 			maxReasonText)
 	}

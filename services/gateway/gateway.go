@@ -204,8 +204,8 @@ func (s *Service) clientIP(r *http.Request) netip.Addr {
 	if len(r.Header["X-Forwarded-For"]) > 0 && !s.cfg.TrustedProxies.Proxied(r) {
 		s.forwarded.Do(func() {
 			s.log.Warn("a peer that is no trusted proxy sends X-Forwarded-For: if it is yours, name it in "+
-				"HERALD_TRUSTED_PROXIES (-trusted-proxies); until then all clients behind it count as one address", "remote",
-				r.RemoteAddr)
+				"HERALD_TRUSTED_PROXIES (-trusted-proxies); until then all clients behind it count as one address",
+				"remote", r.RemoteAddr)
 		})
 	}
 	return s.cfg.TrustedProxies.ClientIP(r)

@@ -48,13 +48,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		lost: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_lost_total",
-			Help: "Times that messages had expired before this gateway could fetch them, or that the stream lost its newest " +
-				"ones; clients were told.",
+			Help: "Times that messages had expired before this gateway could fetch them, or that the stream " +
+				"lost its newest ones; clients were told.",
 		}),
 		damaged: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_damaged_total",
-			Help: "Packs of messages that are gone from the middle of the stream, where Herald deletes nothing; clients got " +
-				"a gap frame.",
+			Help: "Packs of messages that are gone from the middle of the stream, where Herald deletes nothing; " +
+				"clients got a gap frame.",
 		}),
 		foreign: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_foreign_total",
@@ -74,7 +74,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		overLimit: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_over_limit_total",
-			Help: "Clients whose address had as many connections as it may have: refused, unless the limit is a dry run.",
+			Help: "Clients whose address had as many connections as it may have: refused, unless the limit " +
+				"is a dry run.",
 		}),
 		slowed: f.NewCounter(prometheus.CounterOpts{
 			Name: "herald_gateway_slowed_seconds_total",
@@ -92,12 +93,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		{"herald_gateway_position", "Stream sequence of the newest pack of messages handed to the hub.",
 			m.position.value},
 		{"herald_gateway_behind_messages",
-			"Packs of messages that the stream had some seconds ago and that this gateway has not handed on: its distance " +
-				"from the stream's end.",
+			"Packs of messages that the stream had some seconds ago and that this gateway has not handed on: " +
+				"its distance from the stream's end.",
 			func() float64 { return max(0, m.end.value()-m.position.value()) }},
 		{"herald_gateway_age_seconds",
-			"Age of the newest stored message when this gateway handed it on, since ingest accepted it. Clocks of different " +
-				"machines are compared.", m.age.value},
+			"Age of the newest stored message when this gateway handed it on, since ingest accepted it. Clocks " +
+				"of different machines are compared.", m.age.value},
 	} {
 		f.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value)
 	}

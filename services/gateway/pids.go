@@ -32,8 +32,8 @@ func (s *Service) shareSecret(ctx context.Context) {
 	begin := time.Now()
 	again := retry.Policy{Pause: time.Second, Every: func(err error) {
 		if s.pids.Load() == nil && time.Since(begin) > secretPatience {
-			s.log.Warn("the secret by which Socket.IO clients recover is not to be had; until it is they recover at this "+
-				"gateway only, and not after its restart",
+			s.log.Warn("the secret by which Socket.IO clients recover is not to be had; until it is they "+
+				"recover at this gateway only, and not after its restart",
 				"bucket", bucket, "err", err)
 			own := make([]byte, secretBytes)
 			_, _ = rand.Read(own) // it never fails

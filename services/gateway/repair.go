@@ -125,8 +125,8 @@ func (f *feed) repair(ctx context.Context, upTo uint64) {
 		for f.at < upTo && ctx.Err() == nil {
 			err := f.repairPage(ctx, upTo)
 			if errors.Is(err, errBeyond) {
-				f.log.Warn("a NATS message bears a sequence that the stream has not reached; is somebody publishing under "+
-					proto.SubjectLive+"?", "seq", upTo)
+				f.log.Warn("a NATS message bears a sequence that the stream has not reached; is somebody "+
+					"publishing under "+proto.SubjectLive+"?", "seq", upTo)
 				return nil
 			}
 			if err != nil {

@@ -111,11 +111,11 @@ type replay struct {
 	plan
 	channel string // the name that a subscribe frame asked for; empty: the names of the URL, together
 	answer  answer // sends the answer to that frame
-	// end is where the replay ends. If the client follows channel already, it is that subscription's follow.after: later
-	// messages reach the client through that subscription. hub.Now: the client does not follow channel yet.
+	// end is where the replay ends. If the client follows channel already, it is that subscription's follow.after:
+	// later messages reach the client through that subscription. hub.Now: the client does not follow channel yet.
 	end uint64
-	// had is what the client has without a gap: every message after had, up to since, was sent to it. A gap frame raises
-	// it.
+	// had is what the client has without a gap: every message after had, up to since, was sent to it. A gap frame
+	// raises it.
 	had      uint64
 	complete bool   // no gap frame was sent
 	from     string // where the messages were read: memory or stream; a label of the metric
@@ -124,8 +124,8 @@ type replay struct {
 	messages, bytes int // what may still be sent before the oldest of the rest are skipped
 	sent            int // messages
 
-	// sending bounds how long the client may take to read a page from the stream, whose memory others wait for. It is set
-	// from room until its release; nil otherwise.
+	// sending bounds how long the client may take to read a page from the stream, whose memory others wait for. It is
+	// set from room until its release; nil otherwise.
 	sending context.Context
 }
 
@@ -156,8 +156,8 @@ const (
 // subscriptions added, in the hub's shard, so that no message can come between.
 func (c *session) catchUp(p plan, channel string, answer answer) error {
 	r := &replay{
-		plan: p, channel: channel, answer: answer, end: c.hasAfter(channel), had: p.since, complete: true, from: "memory",
-		messages: c.s.rules.Load().cfg.ReplayMessages, bytes: c.s.rules.Load().cfg.ReplayBytes,
+		plan: p, channel: channel, answer: answer, end: c.hasAfter(channel), had: p.since, complete: true,
+		from: "memory", messages: c.s.rules.Load().cfg.ReplayMessages, bytes: c.s.rules.Load().cfg.ReplayBytes,
 	}
 	if p.gap != "" {
 		c.gap(r, p.gap, p.asked, p.since)
@@ -213,8 +213,8 @@ func (c *session) goLive(r *replay) bool {
 		case r.channel != "":
 			r.answer(subscribed(r.channel, r.complete, c.id(j.Position.Seq)))
 		case c.asked.greet != nil:
-			c.conn.Push(c.asked.greet(proto.Welcome{Type: proto.FrameWelcome, Connection: c.conn.ID(), Channels: r.names,
-				Resumed: r.complete, ID: c.id(j.Position.Seq)}))
+			c.conn.Push(c.asked.greet(proto.Welcome{Type: proto.FrameWelcome, Connection: c.conn.ID(),
+				Channels: r.names, Resumed: r.complete, ID: c.id(j.Position.Seq)}))
 		default:
 			id := c.id(j.Position.Seq)
 			if frames := append(c.words.place(id), c.confirm(r.complete, id)...); len(frames) > 0 {
@@ -309,7 +309,8 @@ func (c *session) sendStored(r *replay, upTo uint64) error {
 	}
 	for _, received := range page.Messages {
 		c.s.m.replayed.Inc()
-		if err := c.send(r, newMessage(c.s.feed.id(received.Number), received), c.words.single); err != nil || r.spent() {
+		if err := c.send(r, newMessage(c.s.feed.id(received.Number), received), c.words.single); err != nil ||
+			r.spent() {
 			return err
 		}
 	}

@@ -63,7 +63,8 @@ func (s *Service) runEnforce(ctx context.Context) {
 		case <-s.changed:
 		}
 		if err := s.enforce(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("clients may follow what they no longer may: the change of a setting was not enforced", "err", err)
+			s.log.Error("clients may follow what they no longer may: the change of a setting was not enforced",
+				"err", err)
 		}
 	}
 }
@@ -138,7 +139,8 @@ func (c *session) dropForbidden(names []string) {
 		}
 		last := c.subscriptions() == 0
 		c.sub.Unsubscribe([]string{name}, func() {
-			c.pushControl(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name, Reason: proto.ErrorForbidden})
+			c.pushControl(proto.Unsubscribed{Type: proto.FrameUnsubscribed, Channel: name,
+				Reason: proto.ErrorForbidden})
 			if c.words.changed != nil {
 				c.words.changed(c)
 			}

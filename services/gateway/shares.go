@@ -182,7 +182,8 @@ func (s *Service) wait(d time.Duration, gone func() bool) {
 }
 
 var errNames = errors.New(
-	"the connections of your address have as many subscriptions as they may have together; a pattern covers many channels")
+	"the connections of your address have as many subscriptions as they may have together; a pattern covers " +
+		"many channels")
 
 // hold takes memory for subscriptions of these names; nil: it has it.
 func (c *session) hold(names ...string) *refusal {

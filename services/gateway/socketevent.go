@@ -18,8 +18,8 @@ func frameOf(event string, args []json.RawMessage) (f proto.ClientFrame, many bo
 	switch event {
 	case proto.FrameSubscribe, proto.FrameUnsubscribe, proto.FrameAuth:
 	default:
-		return f, false, fmt.Errorf("%.60q is not an event that clients may emit; these are subscribe, unsubscribe and auth",
-			event)
+		return f, false, fmt.Errorf("%.60q is not an event that clients may emit; these are subscribe, "+
+			"unsubscribe and auth", event)
 	}
 	if len(args) != 1 {
 		return f, false, fmt.Errorf("%s takes one argument", event)

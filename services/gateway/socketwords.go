@@ -54,7 +54,8 @@ func newSocketWords(z compression) *socketWords {
 			engineio.V3: wordForms(z, engineio.V3, errorEvent), engineio.V4: wordForms(z, engineio.V4, errorEvent),
 		},
 		connecting: socketForms{
-			engineio.V3: wordForms(z, engineio.V3, connectErrorV4), engineio.V4: wordForms(z, engineio.V4, connectError),
+			engineio.V3: wordForms(z, engineio.V3, connectErrorV4),
+			engineio.V4: wordForms(z, engineio.V4, connectError),
 		},
 	}
 }

@@ -28,8 +28,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 		latency: f.NewHistogram(prometheus.HistogramOpts{
 			Name: "herald_gateway_latency_seconds",
-			Help: "From acceptance by ingest until written to the sockets of every subscriber of one shard, per message " +
-				"and shard that has any. Clocks of different machines are compared.",
+			Help: "From acceptance by ingest until written to the sockets of every subscriber of one shard, " +
+				"per message and shard that has any. Clocks of different machines are compared.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10},
 		}),
 	}}
