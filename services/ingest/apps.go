@@ -29,7 +29,8 @@ func (s *Service) mountApps(r chi.Router) {
 	route("pusher-events", "/apps/{app}/events", s.postEvents)
 	route("pusher-batch", "/apps/{app}/batch_events", s.postBatch)
 	route("pusher-users", "/apps/{app}/users/{user}/terminate_connections", s.noUsers)
-	httpx.Get(r, "/apps/{app}/channels", s.count("pusher-channels", s.signed(s.getChannels, "filter_by_prefix", "info")))
+	httpx.Get(r, "/apps/{app}/channels",
+		s.count("pusher-channels", s.signed(s.getChannels, "filter_by_prefix", "info")))
 	httpx.Get(r, "/apps/{app}/channels/{channel}", s.count("pusher-channels", s.signed(s.getChannel, "info")))
 	httpx.Get(r, "/apps/{app}/channels/{channel}/users", s.count("pusher-users", s.signed(s.noUsers)))
 }
@@ -179,8 +180,8 @@ func (s *Service) askGateways(ctx context.Context, key string, q pusher.Channels
 			sum[name] += n
 		}
 		if a.More || q.Names == nil && len(sum) > pusher.MaxListed {
-			return nil, proto.ProblemInvalidParameter.With(fmt.Sprintf("more than %d channels have subscribers; ask for some "+
-				"of them with filter_by_prefix", pusher.MaxListed))
+			return nil, proto.ProblemInvalidParameter.With(fmt.Sprintf("more than %d channels have subscribers; "+
+				"ask for some of them with filter_by_prefix", pusher.MaxListed))
 		}
 	}
 	return nil, proto.ProblemUnavailable.With("the gateways do not tell now which channels have subscribers: " +
@@ -199,8 +200,8 @@ func info(list string, ignored ...string) (counts bool, err error) {
 		case attribute == "subscription_count":
 			counts = true
 		default:
-			return false, proto.ProblemInvalidParameter.With(fmt.Sprintf("info: %.40q is not supported by this server; "+
-				"subscription_count is", attribute))
+			return false, proto.ProblemInvalidParameter.With(fmt.Sprintf("info: %.40q is not supported by "+
+				"this server; subscription_count is", attribute))
 		}
 	}
 	return counts, nil

@@ -67,14 +67,14 @@ func (c *Config) Settings() []config.Setting {
 			Help: "one more valid API key, named env, for all channels; at least 16 random characters", Secret: true,
 			Path: &c.APIKeyFile, Into: &c.APIKey},
 		{Flag: "hosts", Env: "HERALD_HOSTS",
-			Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for other names " +
-				"are refused; none: any", Into: (*[]string)(&c.Hosts)},
+			Help: "names by which browsers reach Herald, such as push.example.com or *.example.com; requests for " +
+				"other names are refused; none: any", Into: (*[]string)(&c.Hosts)},
 		{Flag: "trusted-proxies", Env: "HERALD_TRUSTED_PROXIES",
 			Help: "addresses and prefixes, comma-separated, whose X-Forwarded-For is believed",
 			Into: &c.TrustedProxies},
 		{Flag: "max-connections-per-ip", Env: "HERALD_MAX_CONNECTIONS_PER_IP",
-			Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, sockets with each " +
-				"service; 0: no limit", Into: &c.MaxPerIP},
+			Help: "connections one IPv4 address or IPv6 /64 may have: clients on all gateways together, " +
+				"sockets with each service; 0: no limit", Into: &c.MaxPerIP},
 		{Flag: "stream-max-age", Env: "HERALD_STREAM_MAX_AGE",
 			Help: "how long messages are kept for clients that come back", Into: &c.StreamMaxAge},
 		{Flag: "stream-max-bytes", Env: "HERALD_STREAM_MAX_BYTES",

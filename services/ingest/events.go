@@ -67,7 +67,8 @@ func (s *Service) postBatch(w http.ResponseWriter, r *http.Request, c *appCall) 
 				return nil, err
 			}
 			if len(events[i].Channels) > 0 {
-				return nil, proto.ProblemInvalidMessage.With("an event of a batch has one channel").At(at(i) + "/channels")
+				return nil, proto.ProblemInvalidMessage.With("an event of a batch has one channel").
+					At(at(i) + "/channels")
 			}
 		}
 		return events, nil

@@ -45,7 +45,8 @@ func (m *meter) count(p *proto.Publication, at string) error {
 	switch {
 	case m.messages > maxMessages:
 		return proto.ProblemTooLarge.With(
-			fmt.Sprintf("more than %d messages, counted per channel; send them as application/x-ndjson", maxMessages)).At(at)
+			fmt.Sprintf("more than %d messages, counted per channel; send them as application/x-ndjson",
+				maxMessages)).At(at)
 	case m.bytes > m.maxBytes:
 		return proto.ProblemTooLarge.With(fmt.Sprintf(
 			"more than %d bytes of data, counted per channel; send less at once, or a stream (application/x-ndjson)",

@@ -30,8 +30,8 @@ func (s *Service) origin(r *http.Request, g auth.Grant) (*origin, error) {
 	if len(r.Header["X-Forwarded-For"]) > 0 && !s.cfg.TrustedProxies.Proxied(r) {
 		s.forwarded.Do(func() {
 			s.log.Warn("a peer that is no trusted proxy sends X-Forwarded-For: if it is yours, name it in "+
-				"HERALD_TRUSTED_PROXIES (-trusted-proxies); until then the log has its address for every publisher behind it",
-				"remote", r.RemoteAddr)
+				"HERALD_TRUSTED_PROXIES (-trusted-proxies); until then the log has its address for every "+
+				"publisher behind it", "remote", r.RemoteAddr)
 		})
 	}
 	o.Source = s.cfg.TrustedProxies.ClientAddr(r)

@@ -24,7 +24,8 @@ func spec() service.Spec {
 		Validate: cfg.Validate,
 		Listen:   &cfg.Listen,
 		Ops:      "127.0.0.1:8090",
-		// A request leaves 6 KB of garbage, and of little else is there much: at 100 a twelfth of a POST was its collection.
+		// A request leaves 6 KB of garbage, and of little else is there much: at 100 a twelfth of a POST was its
+		// collection.
 		GCPercent:  400,
 		StopWithin: func() time.Duration { return cfg.Drain + 5*time.Second },
 		Trace: func(ctx context.Context, env config.Env, log *slog.Logger) (stop func(), err error) {

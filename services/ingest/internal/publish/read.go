@@ -52,7 +52,8 @@ func (s *stream) read(ctx context.Context, doubt bool) (*jetstream.StreamInfo, e
 		s.behind = 0
 		return found.CachedInfo(), nil
 	case old == nil && natsx.Clustered(s.nc) && len(known) == 0 && state.Last > 0:
-		s.log.Info("nobody else knows how far the stream had got; ids are of another epoch from now on", "seq", state.Last+1)
+		s.log.Info("nobody else knows how far the stream had got; ids are of another epoch from now on",
+			"seq", state.Last+1)
 		return s.renew(ctx, newest)
 	case old == nil:
 		acknowledged = known.Last(newest)

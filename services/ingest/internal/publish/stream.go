@@ -207,7 +207,8 @@ func (s *stream) run(ctx context.Context) {
 			continue
 		}
 		if err := s.check(ctx); err != nil && ctx.Err() == nil {
-			if !errors.Is(err, errBehind) || time.Since(warned) >= s.every { // that is asked with each attempt to publish
+			// errBehind comes with each attempt to publish, so it is logged once per interval.
+			if !errors.Is(err, errBehind) || time.Since(warned) >= s.every {
 				warned = time.Now()
 				s.log.Warn("the stream does not answer", "err", err)
 			}
