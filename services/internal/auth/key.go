@@ -22,7 +22,8 @@ import (
 // Key is what is kept of an API key. The key itself is shown once, when it is
 // made, and kept nowhere.
 //
-//	{"id":"7f3a09c1","name":"shop","digest":"…64 hex digits…","may":["publish"],"channels":["orders.>"],"created":"2026-11-22T16:58:36.123Z"}
+//	{"id":"7f3a09c1","name":"shop","digest":"…64 hex digits…","may":["publish"],"channels":["orders.>"],
+//	 "created":"2026-11-22T16:58:36.123Z"}
 type Key struct {
 	// ID is the first 8 hex digits of the digest: how people name one key.
 	ID     string `json:"id"`

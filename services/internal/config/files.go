@@ -54,6 +54,6 @@ func Denied(path string, err error) error {
 	if uid < 0 || !errors.Is(err, fs.ErrPermission) { // Windows has no such numbers
 		return err
 	}
-	return fmt.Errorf("%w; Herald runs as user %d here: let that user in, on the machine that has it, with: sudo chown "+
-		"-R %d:%d %s", err, uid, uid, os.Getegid(), path)
+	return fmt.Errorf("%w; Herald runs as user %d here: let that user in, on the machine that has it, "+
+		"with: sudo chown -R %d:%d %s", err, uid, uid, os.Getegid(), path)
 }

@@ -103,8 +103,8 @@ func Time(v string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, strings.ToUpper(v)) // t and z have no case (RFC 3339 section 5.6)
 	if err != nil {
-		return time.Time{}, errors.New("want a time such as 2026-11-22T16:58:36Z (RFC 3339), or a day such as 2026-11-22, " +
-			"which means its first moment in UTC")
+		return time.Time{}, errors.New("want a time such as 2026-11-22T16:58:36Z (RFC 3339), or a day such as " +
+			"2026-11-22, which means its first moment in UTC")
 	}
 	return t, nil
 }

@@ -23,8 +23,8 @@ func (h Hosts) Validate() error {
 		bare := strings.TrimPrefix(name, "*.")
 		if bare == "" || strings.ContainsAny(bare, "*/:@ ") || strings.HasPrefix(bare, ".") ||
 			strings.HasSuffix(bare, ".") {
-			return fmt.Errorf("hosts: %q is not a host name such as push.example.com or *.example.com, without scheme and port",
-				name)
+			return fmt.Errorf("hosts: %q is not a host name such as push.example.com or *.example.com, without "+
+				"scheme and port", name)
 		}
 	}
 	return nil

@@ -141,7 +141,8 @@ func (s *Server) Listen(address, certFile, keyFile string) (*Listening, error) {
 	bound, err := lc.Listen(context.Background(), "tcp", address)
 	switch {
 	case PortTaken(err):
-		return nil, fmt.Errorf("listen on %s: %w; another program has the port: stop it, or choose another one", address, err)
+		return nil, fmt.Errorf("listen on %s: %w; another program has the port: stop it, or choose another one",
+			address, err)
 	case err != nil:
 		return nil, fmt.Errorf("listen on %s: %w", address, err)
 	}

@@ -33,8 +33,8 @@ func (e *EnvKey) Admit(ctx context.Context, s *Store, ring *auth.Ring) (bool, er
 		return false, err
 	}
 	if stored {
-		e.Log.Warn("HERALD_API_KEY is a key that was made with herald keys: it may do what that key may, and nothing if "+
-			"it was revoked; unset it here", "key", k.ID)
+		e.Log.Warn("HERALD_API_KEY is a key that was made with herald keys: it may do what that key may, "+
+			"and nothing if it was revoked; unset it here", "key", k.ID)
 		return false, nil
 	}
 	return true, ring.Put(k)
@@ -62,8 +62,8 @@ func (e *EnvKey) Follow(ctx context.Context, s *Store, ring *auth.Ring) {
 		case err == nil:
 			failed.End()
 		case failed.New(err):
-			e.Log.Warn("the API key's file cannot be used now; the key that was read before stays, and the file is tried again",
-				"file", e.File, "err", err)
+			e.Log.Warn("the API key's file cannot be used now; the key that was read before stays, and the file "+
+				"is tried again", "file", e.File, "err", err)
 		}
 		if changed {
 			e.Log.Info("API key read again", "file", e.File)

@@ -20,8 +20,8 @@ func OutliveHangup(log *slog.Logger) (stop func()) {
 		for {
 			select {
 			case <-hangup:
-				log.Info("hangup: certificates, token secrets, key sets and an API key's file are read again when their files " +
-					"change; other settings need a restart")
+				log.Info("hangup: certificates, token secrets, key sets and an API key's file are read again when " +
+					"their files change; other settings need a restart")
 			case <-done:
 				return
 			}

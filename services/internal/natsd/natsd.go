@@ -80,7 +80,8 @@ type Server struct {
 func Start(cfg Config, log *slog.Logger) (*Server, error) {
 	if cfg.Port != 0 && (cfg.User == "" || cfg.Password == "") {
 		return nil,
-			errors.New("embedded NATS: a port needs a user and a password, or every process on this machine could publish")
+			errors.New("embedded NATS: a port needs a user and a password, or every process on this machine " +
+				"could publish")
 	}
 	s := &Server{
 		cfg: cfg, log: log, port: max(0, cfg.Port),

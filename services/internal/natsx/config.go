@@ -61,8 +61,8 @@ func (c *Config) Validate() error {
 		default:
 			faults = append(faults,
 				fmt.Errorf(
-					"nats: %s is not the address of a NATS server; want nats://HOST:4222, or tls://, ws:// or wss:// in front",
-					shown[i]))
+					"nats: %s is not the address of a NATS server; want nats://HOST:4222, or tls://, ws:// or "+
+						"wss:// in front", shown[i]))
 		}
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {

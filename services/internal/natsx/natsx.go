@@ -100,8 +100,8 @@ func Connect(cfg Config, log *slog.Logger, more ...nats.Option) (*nats.Conn, err
 // explain adds to the error of a handshake what it means that the other side is silent: a NATS server speaks first.
 func explain(err error) error {
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "read" && op.Timeout() {
-		return fmt.Errorf("%w: who listens there sends no greeting, as a NATS server does at once; is it an HTTP server, "+
-			"or one that wants TLS first (tls://)?", err)
+		return fmt.Errorf("%w: who listens there sends no greeting, as a NATS server does at once; is it an "+
+			"HTTP server, or one that wants TLS first (tls://)?", err)
 	}
 	return err
 }

@@ -15,7 +15,8 @@ import (
 
 // App is who may use the Pusher protocol, for channels of its own.
 //
-//	{"id":"4711170","name":"shop","prefix":"pusher.4711170","keys":[{"key":"…","secret":"…","created":"…"}],"created":"2026-11-28T16:58:36.123Z"}
+//	{"id":"4711170","name":"shop","prefix":"pusher.4711170","keys":[{"key":"…","secret":"…","created":"…"}],
+//	 "created":"2026-11-28T16:58:36.123Z"}
 type App struct {
 	ID     string `json:"id"`     // in URLs: /apps/4711170/events
 	Name   string `json:"name"`   // the sender of its messages

@@ -139,7 +139,8 @@ func Run(ctx context.Context, spec Spec, args []string, env config.Env, stdout, 
 	opsAddr := "none"
 	if ops != nil {
 		opsAddr = ops.Addr().String()
-		parts = append([]lifecycle.Part{{Name: "ops", Run: ops.Run}}, parts...) // last to stop: it tells how the service does
+		// First in the list, so it stops last: until then it answers /readyz and /metrics.
+		parts = append([]lifecycle.Part{{Name: "ops", Run: ops.Run}}, parts...)
 	}
 	live.Log.Info("listening", "addr", svc.Addr().String(), "ops", opsAddr, "version", telemetry.BuildVersion())
 	return lifecycle.Run(ctx, live.Log, spec.StopWithin(), parts...)
