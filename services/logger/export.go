@@ -18,7 +18,8 @@ import (
 
 // entry is a row as the API shows it:
 //
-//	{"id":"mib3k2x9-1024","seq":1024,"channel":"orders.eu","event":"message","message":"{\"n\":1}","sender":"shop","timestamp":"2026-11-22T16:58:36.123Z","source":"203.0.113.7"}
+//	{"id":"mib3k2x9-1024","seq":1024,"channel":"orders.eu","event":"message","message":"{\"n\":1}",
+//	 "sender":"shop","timestamp":"2026-11-22T16:58:36.123Z","source":"203.0.113.7"}
 type entry struct {
 	ID        string `json:"id"`
 	Seq       uint64 `json:"seq"`
@@ -66,8 +67,8 @@ func (s *Service) export(w http.ResponseWriter, r *http.Request, g auth.Grant, f
 	free, err := s.exports.Acquire(g.KeyID)
 	switch {
 	case errors.Is(err, httpx.ErrKeyHasPlaces):
-		return proto.ProblemTooManyRequests.With(fmt.Sprintf("%d exports of this key are running; try again when one is done",
-			maxExportsOfKey))
+		return proto.ProblemTooManyRequests.With(fmt.Sprintf("%d exports of this key are running; try again "+
+			"when one is done", maxExportsOfKey))
 	case err != nil:
 		return proto.ProblemUnavailable.With("other exports are running; try again when they are done")
 	}

@@ -68,8 +68,8 @@ func (s *Service) authenticate(r *http.Request) (auth.Grant, error) {
 	case err == nil && g.Can(auth.Log):
 		return g, nil
 	case err == nil:
-		return g, proto.ProblemForbidden.With(fmt.Sprintf("the key %q does not have the scope log, only %s; one that has "+
-			"it is made with herald keys add NAME -may log", g.Name, auth.JoinScopes(g.Scopes)))
+		return g, proto.ProblemForbidden.With(fmt.Sprintf("the key %q does not have the scope log, only %s; "+
+			"one that has it is made with herald keys add NAME -may log", g.Name, auth.JoinScopes(g.Scopes)))
 	case !loaded && errors.Is(err, auth.ErrUnknownKey):
 		return auth.Grant{}, proto.ProblemUnavailable.With("the API keys are not loaded yet")
 	}

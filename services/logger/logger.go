@@ -299,8 +299,8 @@ func (s *Service) retain(ctx context.Context, warned *bool) error {
 	stuck := s.store.Stuck()
 	s.metrics.stuck.Set(float64(stuck))
 	if stuck >= stuckBytes && !*warned {
-		s.log.Warn("the log's write-ahead log grows, since somebody reads the file in one long transaction; end that program",
-			"file", s.cfg.DB, "bytes", stuck)
+		s.log.Warn("the log's write-ahead log grows, since somebody reads the file in one long transaction; end "+
+			"that program", "file", s.cfg.DB, "bytes", stuck)
 	}
 	*warned = stuck >= stuckBytes
 	return err

@@ -69,8 +69,8 @@ func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *met
 		}),
 		stuck: f.NewGauge(prometheus.GaugeOpts{
 			Name: "herald_logger_wal_stuck_bytes",
-			Help: "Bytes of the write-ahead log that cannot be written back into the file, since somebody reads it in one " +
-				"long transaction.",
+			Help: "Bytes of the write-ahead log that cannot be written back into the file, since somebody " +
+				"reads it in one long transaction.",
 		}),
 		pending: f.NewGauge(prometheus.GaugeOpts{
 			Name: "herald_logger_pending_messages",
@@ -82,8 +82,8 @@ func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *met
 		}),
 		unwritable: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "herald_logger_unwritable",
-			Help: "1 while the log cannot be opened or written, by reason: full, denied, locked, damaged, io or other; " +
-				"messages then wait in the stream.",
+			Help: "1 while the log cannot be opened or written, by reason: full, denied, locked, damaged, " +
+				"io or other; messages then wait in the stream.",
 		}, []string{"reason"}),
 		queries: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "herald_logger_query_seconds",
@@ -99,12 +99,13 @@ func newMetrics(reg prometheus.Registerer, fileBytes, holes func() float64) *met
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "herald_logger_missing_messages",
-		Help: "Packs of messages that the stream lost before the logger saw them, as the file has counted since it was made.",
+		Help: "Packs of messages that the stream lost before the logger saw them, as the file has counted since " +
+			"it was made.",
 	}, holes)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "herald_logger_lag_seconds",
-		Help: "Age of the oldest message that is in the stream and not in the log, since the stream stored it; 0 if there " +
-			"is none. Clocks of different machines are compared.",
+		Help: "Age of the oldest message that is in the stream and not in the log, since the stream stored " +
+			"it; 0 if there is none. Clocks of different machines are compared.",
 	}, m.lag)
 	f.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "herald_logger_file_bytes",

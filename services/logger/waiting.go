@@ -19,7 +19,8 @@ func (s *attachment) check(ctx context.Context) error {
 	case errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("look at consumer %s: %w", durable, err)
 	case err != nil: // NATS is away, and the connection comes back by itself; or its server is cut off
-		if since := s.waiting.Load(); since != 0 { // NATS is silent because it is away: the wait for messages begins again
+		// NATS is away, so its silence says nothing: the wait for messages begins again.
+		if since := s.waiting.Load(); since != 0 {
 			s.waiting.CompareAndSwap(since, monotonic.Now())
 		}
 		return nil

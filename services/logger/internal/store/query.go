@@ -192,8 +192,8 @@ func (sc *scan) timed(ctx context.Context, epoch string, within span) (span, err
 		}
 		var first, last sql.NullInt64
 		if err := sc.tx.QueryRowContext(ctx,
-			"SELECT min(seq), max(seq) FROM messages INDEXED BY messages_timestamp WHERE timestamp >= ? AND timestamp < ? "+
-				"AND epoch = ?",
+			"SELECT min(seq), max(seq) FROM messages INDEXED BY messages_timestamp WHERE timestamp >= ? AND "+
+				"timestamp < ? AND epoch = ?",
 			sc.after, before, epoch).Scan(&first, &last); err != nil {
 			return span{}, err
 		}

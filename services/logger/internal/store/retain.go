@@ -73,8 +73,8 @@ func (s *Store) retainAge(ctx context.Context, cutoff string) (deleted int, err 
 // oldRows is the next rows to delete for their age.
 func (s *Store) oldRows(ctx context.Context, cutoff string) ([]chunk, error) {
 	rows, err := s.readers.QueryContext(ctx,
-		"SELECT epoch, seq FROM (SELECT epoch, seq FROM messages WHERE timestamp < ? ORDER BY timestamp LIMIT ?) ORDER BY "+
-			"epoch, seq",
+		"SELECT epoch, seq FROM (SELECT epoch, seq FROM messages WHERE timestamp < ? ORDER BY timestamp LIMIT ?) "+
+			"ORDER BY epoch, seq",
 		cutoff, retainRows)
 	if err != nil {
 		return nil, err
