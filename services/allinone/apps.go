@@ -13,9 +13,10 @@ import (
 
 var appsCommand = command{
 	name: "apps", args: "add|list|rotate|revoke [NAME]", does: "manage apps of the Pusher protocol",
-	about: "Manages the apps that Pusher's clients and server SDKs use, of the Herald that runs on this machine, or, with\n" +
-		"-nats, of another deployment. A change counts everywhere at once.\n" +
-		"Who comes from Pusher, Soketi or Reverb keeps id, key and secret: -id, -key, and the secret in HERALD_APP_SECRET.",
+	about: `
+Manages the apps that Pusher's clients and server SDKs use, of the Herald that runs on this machine, or, with
+-nats, of another deployment. A change counts everywhere at once.
+Who comes from Pusher, Soketi or Reverb keeps id, key and secret: -id, -key, and the secret in HERALD_APP_SECRET.`,
 	examples: []string{
 		"herald apps add shop                 # makes an id, a key and a secret",
 		"HERALD_APP_SECRET_FILE=secret.txt herald apps add shop -id 1234567 -key 278d425bdf160c739803",
@@ -120,8 +121,8 @@ func (a *appShelf) app(name string, now time.Time) (pusher.App, error) {
 			errors.New("HERALD_APP_SECRET is the secret of a key; give that with -key, or unset it and have both made")
 	case a.secret == "" && a.key != "":
 		return pusher.App{},
-			errors.New("-key comes with its secret, in HERALD_APP_SECRET or the file that HERALD_APP_SECRET_FILE names; " +
-				"leave both out to have them made")
+			errors.New("-key comes with its secret, in HERALD_APP_SECRET or the file that " +
+				"HERALD_APP_SECRET_FILE names; leave both out to have them made")
 	case a.key != "":
 		k.Key, k.Secret = a.key, a.secret
 	}

@@ -102,13 +102,13 @@ func findNATS(cfg Config) (natsx.Config, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return natsx.Config{},
-			fmt.Errorf("%w: there is no %s; start herald, name its folder with -data, or a NATS with -nats", errNotRunning,
-				addressFile(cfg.Data))
+			fmt.Errorf("%w: there is no %s; start herald, name its folder with -data, or a NATS with -nats",
+				errNotRunning, addressFile(cfg.Data))
 	case err != nil:
 		return natsx.Config{}, fmt.Errorf("find the embedded NATS: %w", err)
 	case a.URL == "":
-		return natsx.Config{}, fmt.Errorf("the Herald of %s uses a NATS elsewhere: name it with -nats, as it was named there",
-			cfg.Data)
+		return natsx.Config{}, fmt.Errorf("the Herald of %s uses a NATS elsewhere: name it with -nats, as it "+
+			"was named there", cfg.Data)
 	}
 	return natsx.Config{URL: a.URL, Name: "herald-cli"}, nil
 }

@@ -150,8 +150,8 @@ func unreachable(u *url.URL, err error) error {
 	var network net.Error
 	switch {
 	case errors.As(err, &verification):
-		return notHeraldf("%s shows a certificate that is not trusted: %v; name the file of its authority with -ca, or "+
-			"the host for which it was made in -url", u.Host, verification.Err)
+		return notHeraldf("%s shows a certificate that is not trusted: %v; name the file of its authority "+
+			"with -ca, or the host for which it was made in -url", u.Host, verification.Err)
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return notHeraldf("%s does not speak TLS: try -url http://%s", u.Host, u.Host)
 	case errors.As(err, &name) && name.IsNotFound:

@@ -73,7 +73,7 @@ func (c *command) explain(w io.Writer, settings bool) {
 		usage = usage[:3]
 	}
 	usage = slices.DeleteFunc(usage, func(s string) bool { return s == "" })
-	fmt.Fprintf(w, "%s\n\n%s\n", strings.Join(usage, " "), c.about)
+	fmt.Fprintf(w, "%s\n\n%s\n", strings.Join(usage, " "), strings.TrimSpace(c.about))
 	for i, example := range c.examples {
 		if i == 0 {
 			fmt.Fprint(w, "\nFor example:\n\n")

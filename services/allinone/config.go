@@ -93,8 +93,8 @@ func (c *Config) settings() []config.Setting {
 		{Flag: "data", Env: "HERALD_DATA", Help: "folder of the embedded NATS, the log and generated secrets",
 			NotEmpty: true, Into: &c.Data},
 		{Flag: "sync", Env: "HERALD_SYNC",
-			Help: "when the embedded NATS forces messages to disk: always, before they are acknowledged, or how often: a " +
-				"duration, the most that a power cut can take", Into: &c.Sync},
+			Help: "when the embedded NATS forces messages to disk: always, before they are acknowledged, or " +
+				"how often: a duration, the most that a power cut can take", Into: &c.Sync},
 		{Flag: "nats", Env: "HERALD_NATS_URL", Help: "NATS servers, comma-separated, in place of the embedded one",
 			Secret: true, Into: &c.NATS.URL},
 	}
@@ -151,7 +151,8 @@ func (c *Config) complete() error {
 	c.share()
 	err := errors.Join(c.checkNATS(), c.Ingest.Validate(), c.Gateway.Validate(), c.Logger.Validate(),
 		c.Admin.Validate())
-	c.Logger.APIKey, c.Logger.APIKeyFile = c.Ingest.APIKey, c.Ingest.APIKeyFile // not before: one fault is reported once
+	// Only after Ingest was checked: a fault of the key is reported once.
+	c.Logger.APIKey, c.Logger.APIKeyFile = c.Ingest.APIKey, c.Ingest.APIKeyFile
 	return err
 }
 

@@ -34,10 +34,10 @@ var windowed string
 
 var desktopCommand = command{
 	name: "desktop", does: "run everything, with an icon in the tray, and open it in the browser",
-	about: "Runs all of Herald as herald does, for a person at a desktop: it opens the console in the browser and " +
-		"shows an icon\n" +
-		"in the tray, with the state and a menu. Data is where this system keeps data of programs, unless -data names a\n" +
-		"folder. If Herald runs already, it opens that one. A double click does the same; -headless shows nothing.",
+	about: `
+Runs all of Herald as herald does, for a person at a desktop: it opens the console in the browser and shows an icon
+in the tray, with the state and a menu. Data is where this system keeps data of programs, unless -data names a
+folder. If Herald runs already, it opens that one. A double click does the same; -headless shows nothing.`,
 	examples: []string{
 		"herald desktop",
 		"herald desktop -listen localhost:5000",

@@ -48,17 +48,18 @@ func (p *patient) warn(remedy, format string, args ...any) {
 
 var doctorCommand = command{
 	name: "doctor", does: "find out what is wrong, and what to do about it",
-	about: "Checks everything that keeps the Herald of this machine from running: settings, certificate, port, data " +
-		"folder,\n" +
-		"disk, open files, NATS, keys, the log. It takes the settings of serve, changes nothing, and exits with 1 if\n" +
-		"something is wrong. With -url it looks at a public address instead, through whatever proxies stand before it:\n" +
-		"WebSocket, SSE, buffering, idle connections. With -services it looks at a deployment in parts: NATS, and every\n" +
-		"process behind those operators' addresses.",
+	about: `
+Checks everything that keeps the Herald of this machine from running: settings, certificate, port, data folder,
+disk, open files, NATS, keys, the log. It takes the settings of serve, changes nothing, and exits with 1 if
+something is wrong. With -url it looks at a public address instead, through whatever proxies stand before it:
+WebSocket, SSE, buffering, idle connections. With -services it looks at a deployment in parts: NATS, and every
+process behind those operators' addresses.`,
 	examples: []string{
 		"herald doctor",
 		"herald doctor -data /var/lib/herald",
 		"herald doctor -nats nats://nats:4222 -services http://ingest:9090,http://gateway:9090,http://logger:9090",
-		"herald doctor -url https://push.example.com    # through its proxy; with HERALD_API_KEY it sends a message, too",
+		"herald doctor -url https://push.example.com    # through its proxy; with HERALD_API_KEY it sends a " +
+			"message, too",
 	},
 	start: func(c *call) task {
 		p := &patient{cfg: defaultConfig(), out: c.std.out}
@@ -234,8 +235,8 @@ func (p *patient) broker(ctx context.Context) {
 	nc, err := natsx.Connect(where, slog.New(slog.DiscardHandler))
 	if err != nil && p.cfg.NATS.URL == "" && !p.running && !inUse(p.cfg.Data) {
 		p.fine(
-			"the last Herald of %s ended without tidying up, by a crash or a kill; the next start goes on with all it stored",
-			p.cfg.Data)
+			"the last Herald of %s ended without tidying up, by a crash or a kill; the next start goes on with "+
+				"all it stored", p.cfg.Data)
 		return
 	}
 	if err != nil {

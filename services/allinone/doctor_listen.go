@@ -23,8 +23,8 @@ func (p *patient) certificate() {
 	}
 	for _, path := range []string{cert, key} {
 		if _, err := os.ReadFile(path); err != nil {
-			p.wrong("Correct the path (it counts from the folder in which herald starts), or let this user read the file.",
-				"certificate: %v", err)
+			p.wrong("Correct the path (it counts from the folder in which herald starts), or let this user "+
+				"read the file.", "certificate: %v", err)
 			return
 		}
 	}

@@ -197,12 +197,12 @@ func (p *outside) refused(u *url.URL, resp *http.Response) {
 	var problem *proto.Problem
 	switch {
 	case errors.As(err, &problem) && problem.Type == proto.ProblemOrigin.Type:
-		p.wrong("Let the proxy pass on the host that the browser asked for (nginx: proxy_set_header Host $http_host), or "+
-			"name the origin with -allowed-origins.",
+		p.wrong("Let the proxy pass on the host that the browser asked for (nginx: proxy_set_header Host "+
+			"$http_host), or name the origin with -allowed-origins.",
 			"WebSocket: Herald refuses a page of %s itself: %v", origin(p.base), err)
 	case errors.As(err, &problem):
-		p.wrong("Let the proxy pass on Upgrade and Connection (nginx: proxy_http_version 1.1; proxy_set_header Upgrade "+
-			"$http_upgrade; proxy_set_header Connection upgrade).",
+		p.wrong("Let the proxy pass on Upgrade and Connection (nginx: proxy_http_version 1.1; "+
+			"proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade).",
 			"WebSocket: Herald was reached, and no WebSocket was asked for by then: %v", err)
 	case passes(resp.StatusCode):
 		p.wrong("Start Herald, or correct the proxy's address of it.", "WebSocket: %v", err)
@@ -330,8 +330,8 @@ func (p *outside) watch(ctx context.Context, lines ...*line) {
 			over = closed() // for the next line, too
 			p.fine("%s: idle for %s and still open; heartbeats that came: %d", l.name, p.idle, l.heartbeats())
 		case <-l.done:
-			p.wrong("Raise the proxy's time-out for idle connections (nginx: proxy_read_timeout; a load balancer: idle "+
-				"timeout), or lower -heartbeat below it.",
+			p.wrong("Raise the proxy's time-out for idle connections (nginx: proxy_read_timeout; a load "+
+				"balancer: idle timeout), or lower -heartbeat below it.",
 				"%s: ended after %s of silence: %v", l.name, l.silence(), l.why())
 		}
 	}

@@ -14,8 +14,9 @@ import (
 
 var keysCommand = command{
 	name: "keys", args: "add|list|rotate|revoke [NAME]", does: "manage API keys",
-	about: "Manages the API keys of the Herald that runs on this machine, or, with -nats, of another deployment.\n" +
-		"A change counts everywhere at once. A key is shown once, when it is made; only its digest is kept.",
+	about: `
+Manages the API keys of the Herald that runs on this machine, or, with -nats, of another deployment.
+A change counts everywhere at once. A key is shown once, when it is made; only its digest is kept.`,
 	examples: []string{
 		"herald keys add shop -channels 'orders.>' -rate 50 -expires 30d   # may publish, nothing else",
 		"herald keys add audit -may history,log",
@@ -29,8 +30,8 @@ var keysCommand = command{
 		return task{
 			settings: k.settings(
 				config.Setting{Flag: "may",
-					Help: "add: what the key may do, comma-separated: publish, history (read what the stream keeps), log (read who " +
-						"sent what), " +
+					Help: "add: what the key may do, comma-separated: publish, history (read what the stream " +
+						"keeps), log (read who sent what), " +
 						"admin; with all four and all channels it also sees publishers' addresses", Into: &k.may},
 				config.Setting{Flag: "channels",
 					Help: "add: patterns that it may do this with, comma-separated; > is all", Into: &k.channels},
@@ -38,8 +39,8 @@ var keysCommand = command{
 					Help: "add: messages a second it may publish, such as 50 or 0.5, per ingest; 0: no limit",
 					Into: &k.rate},
 				config.Setting{Flag: "expires",
-					Help: "add: for how long the key is valid, such as 720h or 30d, or its last day (UTC), such as 2027-12-31, or " +
-						"when it ends (RFC 3339); 0s: until it is revoked", Into: &k.expires},
+					Help: "add: for how long the key is valid, such as 720h or 30d, or its last day (UTC), such as " +
+						"2027-12-31, or when it ends (RFC 3339); 0s: until it is revoked", Into: &k.expires},
 				config.Setting{Flag: "grace", Help: "rotate: for how long the old key stays valid", Into: &k.grace},
 			),
 			run: k.run,
@@ -80,8 +81,8 @@ func (k *keyring) do(ctx context.Context, store *keystore.Store, verb, name stri
 			return err
 		}
 		fmt.Fprintf(out,
-			"API key: %s\nKeep it: it is shown this once. Its id is %s; its scopes are %s, on the channels %s.\n", secret,
-			made.ID, auth.JoinScopes(made.May), strings.Join(made.Channels, ", "))
+			"API key: %s\nKeep it: it is shown this once. Its id is %s; its scopes are %s, on the channels %s.\n",
+			secret, made.ID, auth.JoinScopes(made.May), strings.Join(made.Channels, ", "))
 	case "rotate":
 		secret, made, err := store.Rotate(ctx, name, k.grace, now)
 		if err != nil {
@@ -134,8 +135,8 @@ func (e *expiry) UnmarshalText(b []byte) error {
 	}
 	d, err := config.Duration(text)
 	if err != nil || d < 0 {
-		return errors.New("want a duration such as 720h or 30d, up to 106751d, a day such as 2027-12-31, or a time such " +
-			"as 2027-12-31T12:00:00Z")
+		return errors.New("want a duration such as 720h or 30d, up to 106751d, a day such as 2027-12-31, or " +
+			"a time such as 2027-12-31T12:00:00Z")
 	}
 	*e = expiry{in: d}
 	return nil

@@ -19,8 +19,9 @@ import (
 
 var listenCommand = command{
 	name: "listen", args: "[CHANNEL…]", does: "print messages as they arrive, one JSON line each; resumes by itself",
-	about: "Prints the messages of the channels and patterns as JSON lines on standard output, and what else happens on\n" +
-		"standard error. Without a channel it listens to broadcast. When the connection ends it comes back and resumes.",
+	about: `
+Prints the messages of the channels and patterns as JSON lines on standard output, and what else happens on
+standard error. Without a channel it listens to broadcast. When the connection ends it comes back and resumes.`,
 	examples: []string{
 		"herald listen broadcast 'public.>'",
 		"herald listen -since all | jq .data",

@@ -39,11 +39,11 @@ const (
 
 var loadCommand = command{
 	name: "load", does: "try a machine: a bounded load, and how fast messages arrived",
-	about: "Opens WebSocket connections, publishes at a steady rate, and shows how long messages took from the " +
-		"publisher to the\n" +
-		"clients, as percentiles and as a plot. It is bounded: 10,000 connections, 20,000 messages a second, 500,000\n" +
-		"deliveries a second, ten minutes. It loads the machine it runs on; -elsewhere says that another one is yours.\n" +
-		"Its messages stay in the stream and in the log, as all others do.",
+	about: `
+Opens WebSocket connections, publishes at a steady rate, and shows how long messages took from the publisher to the
+clients, as percentiles and as a plot. It is bounded: 10,000 connections, 20,000 messages a second, 500,000
+deliveries a second, ten minutes. It loads the machine it runs on; -elsewhere says that another one is yours.
+Its messages stay in the stream and in the log, as all others do.`,
 	examples: []string{
 		"herald load",
 		"herald load -connections 1000 -rate 50 -duration 30s",
@@ -165,8 +165,8 @@ func (l *load) check() (*url.URL, error) {
 	case l.size < 1 || l.size > proto.MaxMessageBytes-128:
 		return nil, fmt.Errorf("size: want 1 to %d bytes", proto.MaxMessageBytes-128)
 	case !l.elsewhere && !thisMachine(base.Hostname()):
-		return nil, fmt.Errorf("%s is not this machine: a load is for a machine of your own; -elsewhere says that it is",
-			base.Hostname())
+		return nil, fmt.Errorf("%s is not this machine: a load is for a machine of your own; -elsewhere "+
+			"says that it is", base.Hostname())
 	}
 	return base, nil
 }

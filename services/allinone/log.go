@@ -18,8 +18,9 @@ import (
 
 var logCommand = command{
 	name: "log", args: "[WORD…]", does: "show who sent what, when; words search the messages",
-	about: "Shows the newest messages of the log, the newest last: of the file on this machine, or, with -url, of a\n" +
-		"deployment, for which HERALD_API_KEY needs a key. Words search the messages.",
+	about: `
+Shows the newest messages of the log, the newest last: of the file on this machine, or, with -url, of a
+deployment, for which HERALD_API_KEY needs a key. Words search the messages.`,
 	examples: []string{
 		"herald log disk full -limit 5",
 		"herald log -channel 'public.>' -after 2026-11-22 -format csv > log.csv",

@@ -15,10 +15,10 @@ import (
 
 var sendCommand = command{
 	name: "send", args: "[MESSAGE…]", does: "publish the words as one text message, or each line of a file",
-	about: "Publishes the words as one text message, or, without words, each line of a file or of standard input as a " +
-		"message\n" +
-		"of its own. The API key is taken from HERALD_API_KEY. Each answer says under which id the message was stored. A line\n" +
-		"that is refused stops none of the others; the exit code then is 1. On a terminal a bar shows how far it is.",
+	about: `
+Publishes the words as one text message, or, without words, each line of a file or of standard input as a message
+of its own. The API key is taken from HERALD_API_KEY. Each answer says under which id the message was stored. A line
+that is refused stops none of the others; the exit code then is 1. On a terminal a bar shows how far it is.`,
 	examples: []string{
 		"herald send Hello, browser",
 		`herald send -channel public.orders -json '{"n": 17}'`,
@@ -31,7 +31,8 @@ var sendCommand = command{
 			settings: append(s.keySettings(),
 				config.Setting{Flag: "channel", Help: "where the message goes", Into: &s.channel},
 				config.Setting{Flag: "event", Help: "the message's short name", Into: &s.event},
-				config.Setting{Flag: "file", Help: "publish the lines of this file; -: of standard input", Into: &s.file},
+				config.Setting{Flag: "file", Help: "publish the lines of this file; -: of standard input",
+					Into: &s.file},
 				config.Setting{Flag: "json", Help: "the message is JSON, not text", Into: &s.json},
 				config.Setting{Flag: "ephemeral", Help: "only for who is connected now: not stored",
 					Into: &s.ephemeral},

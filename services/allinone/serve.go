@@ -31,8 +31,9 @@ const stopTimeout = 15 * time.Second
 
 var serveCommand = command{
 	name: "serve", does: "run everything in this process (also without a command)",
-	about: "Runs all of Herald in this process until Ctrl-C or SIGTERM; herald without a command does the same. The first\n" +
-		"start makes an API key and shows it once.",
+	about: `
+Runs all of Herald in this process until Ctrl-C or SIGTERM; herald without a command does the same. The first
+start makes an API key and shows it once.`,
 	examples: []string{
 		"herald",
 		"herald -listen localhost:5001 -data /var/lib/herald",

@@ -21,11 +21,11 @@ import (
 var serviceCommand = command{
 	name: "service", args: "install|uninstall|start|stop|status",
 	does: "run as a service of Windows, systemd or launchd",
-	about: "Installs Herald, as it lies here, as a service that starts with the system: of Windows, of systemd, or of " +
-		"macOS.\n" +
-		"install takes all settings of herald serve and keeps them. Data is in the system's folder for services, unless\n" +
-		"-data names one. On Linux the service has a user of its own, which systemd makes; -user names another, who then\n" +
-		"must own the data folder. A secret is given by a file: HERALD_API_KEY_FILE=… herald service install.",
+	about: `
+Installs Herald, as it lies here, as a service that starts with the system: of Windows, of systemd, or of macOS.
+install takes all settings of herald serve and keeps them. Data is in the system's folder for services, unless
+-data names one. On Linux the service has a user of its own, which systemd makes; -user names another, who then
+must own the data folder. A secret is given by a file: HERALD_API_KEY_FILE=… herald service install.`,
 	examples: []string{
 		"herald service install -listen :80",
 		"herald service start",

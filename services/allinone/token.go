@@ -15,10 +15,10 @@ import (
 
 var tokenCommand = command{
 	name: "token", args: "-sub NAME -channels C", does: "sign a token for a client, to try things",
-	about: "Signs a token and prints it: with HERALD_JWT_SECRET, or else with the secret that the Herald of this " +
-		"machine\n" +
-		"made for itself, jwt.secret in its data folder. It is for trying things: a backend signs its own, with any JWT " +
-		"library.",
+	about: `
+Signs a token and prints it: with HERALD_JWT_SECRET, or else with the secret that the Herald of this machine
+made for itself, jwt.secret in its data folder. It is for trying things: a backend signs its own, with any JWT library.
+`,
 	examples: []string{
 		"herald token -sub user-4711 -channels 'user.4711.>' -expires 1h",
 		"HERALD_TOKEN=$(herald token -sub me -channels '>') herald listen orders.eu",
@@ -41,8 +41,8 @@ var tokenCommand = command{
 				{Flag: "sub", Help: "whom the token is for", Into: &t.Name},
 				{Flag: "channels", Help: "patterns the client may follow, comma-separated", Into: &t.Channels},
 				{Flag: "expires",
-					Help: "for how long it is valid, such as 1h or 30d, or its last day (UTC), such as 2027-12-31, or when it ends " +
-						"(RFC 3339)", Into: &t.expires},
+					Help: "for how long it is valid, such as 1h or 30d, or its last day (UTC), such as 2027-12-31, " +
+						"or when it ends (RFC 3339)", Into: &t.expires},
 			},
 			run: t.run,
 		}
@@ -72,8 +72,8 @@ func (t *signer) run(_ context.Context, words []string) error {
 	if t.secret == "" {
 		b, err := os.ReadFile(tokenSecretFile(t.data))
 		if err != nil {
-			return fmt.Errorf("%w; set HERALD_JWT_SECRET to the secret that Herald was started with, or name the data folder "+
-				"with -data", err)
+			return fmt.Errorf("%w; set HERALD_JWT_SECRET to the secret that Herald was started with, or name the "+
+				"data folder with -data", err)
 		}
 		t.secret = string(b)
 	}

@@ -21,11 +21,11 @@ import (
 
 var topCommand = command{
 	name: "top", does: "watch connections, rates and slow clients in the terminal",
-	about: "Shows how the Herald that runs on this machine does, or, with -nats, another deployment: connections, " +
-		"messages\n" +
-		"a second, latency, queues, every service, and the clients that are furthest behind. It asks the services as the\n" +
-		"console does. In a terminal it goes on until q or Ctrl-C: p pauses, s sorts by what was sent. Elsewhere, with\n" +
-		"TERM=dumb and with -once, it prints the figures of one second and ends.",
+	about: `
+Shows how the Herald that runs on this machine does, or, with -nats, another deployment: connections, messages
+a second, latency, queues, every service, and the clients that are furthest behind. It asks the services as the
+console does. In a terminal it goes on until q or Ctrl-C: p pauses, s sorts by what was sent. Elsewhere, with
+TERM=dumb and with -once, it prints the figures of one second and ends.`,
 	examples: []string{
 		"herald top",
 		"herald top -once",

@@ -14,12 +14,13 @@ import (
 
 var usersCommand = command{
 	name: "users", args: "add|list|role|reset|remove [NAME]", does: "manage users of the console",
-	about: "Manages who may log in to the console of the Herald that runs on this machine, or, with -nats, of another\n" +
-		"deployment. A change counts within seconds. A password is shown once; only its digest is kept. Whoever has lost\n" +
-		"the password gets in again with reset.",
+	about: `
+Manages who may log in to the console of the Herald that runs on this machine, or, with -nats, of another
+deployment. A change counts within seconds. A password is shown once; only its digest is kept. Whoever has lost
+the password gets in again with reset.`,
 	examples: []string{
-		"herald users add anna -role operator   # viewer: reads; operator: also closes connections and publishes; admin: " +
-			"everything",
+		"herald users add anna -role operator   # viewer: reads; operator: also closes connections and " +
+			"publishes; admin: everything",
 		"herald users list",
 		"herald users role anna -role admin",
 		"herald users reset admin               # a new password; its sessions end",
@@ -129,8 +130,8 @@ func (u *userList) do(ctx context.Context, store *users.Store, verb, name string
 		if err != nil {
 			return nil, nil, err
 		}
-		fmt.Fprintf(u.out, "user:     %s\npassword: %s\nKeep it: it is shown this once. The sessions of this user have "+
-			"ended.\n", name, password)
+		fmt.Fprintf(u.out, "user:     %s\npassword: %s\nKeep it: it is shown this once. The sessions of "+
+			"this user have ended.\n", name, password)
 		return nil, nil, nil
 	}
 	if err := store.Remove(ctx, name); err != nil {
