@@ -32,8 +32,8 @@ func RemakeStream(t testing.TB, nc *nats.Conn, messages int) string {
 		}
 	}
 	for range messages {
-		if _, err := js.Publish(t.Context(), proto.SubjectStored+"a",
-			[]byte(`{"channel":"a","event":"e","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`)); err != nil {
+		const body = `{"channel":"a","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`
+		if _, err := js.Publish(t.Context(), proto.SubjectStored+"a", []byte(body)); err != nil {
 			t.Fatal(err)
 		}
 	}
