@@ -85,7 +85,9 @@ func TestMatchCoversPatterns(t *testing.T) {
 	}
 	for _, p := range patterns {
 		for _, q := range patterns {
-			covered := !slices.ContainsFunc(channels, func(c string) bool { return naiveMatch(q, c) && !naiveMatch(p, c) })
+			covered := !slices.ContainsFunc(channels, func(c string) bool {
+				return naiveMatch(q, c) && !naiveMatch(p, c)
+			})
 			if got := proto.Match(p, q); got != covered {
 				t.Fatalf("Match(%q, %q): got %v, want %v", p, q, got, covered)
 			}

@@ -4,7 +4,8 @@ package proto
 func Problems() []*Problem {
 	return []*Problem{
 		ProblemInvalidJSON, ProblemInvalidMessage, ProblemInvalidParameter, ProblemUnauthorized, ProblemForbidden,
-		ProblemOrigin, ProblemNotFound, ProblemMethod, ProblemGone, ProblemTooLarge, ProblemHeaderTooLarge, ProblemMediaType,
+		ProblemOrigin, ProblemNotFound, ProblemMethod, ProblemGone, ProblemTooLarge, ProblemHeaderTooLarge,
+		ProblemMediaType,
 		ProblemUpgrade, ProblemTooManyRequests, ProblemTimeout, ProblemInternal, ProblemUnavailable, ProblemNotStored,
 	}
 }

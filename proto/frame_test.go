@@ -67,7 +67,8 @@ func FuzzClientFrame(f *testing.F) {
 			}
 			return
 		}
-		if !json.Valid(b) || !plain(b) || !slices.Contains(types, frame.Type) || len(frame.Targets()) > proto.MaxChannels {
+		if !json.Valid(b) || !plain(b) || !slices.Contains(types, frame.Type) ||
+			len(frame.Targets()) > proto.MaxChannels {
 			t.Fatalf("accepted %q as %+v", b, frame)
 		}
 		again, err := json.Marshal(frame)

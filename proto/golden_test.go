@@ -42,7 +42,8 @@ var goldens = []struct {
 		Type: proto.FrameAuthenticated, Subject: "user-4711", Expires: "2026-11-22T17:58:36.000Z",
 	}},
 	{file: "gap.json", parse: into[proto.Gap], value: proto.Gap{
-		Type: proto.FrameGap, Reason: proto.GapExpired, Since: "mib3k2x9-1024", ID: "mib3k2x9-2000", Channel: "orders.*",
+		Type: proto.FrameGap, Reason: proto.GapExpired, Since: "mib3k2x9-1024", ID: "mib3k2x9-2000",
+		Channel: "orders.*",
 	}},
 	{file: "error.json", parse: into[proto.ErrorFrame], value: proto.ErrorFrame{
 		Type: proto.FrameError, Code: proto.ErrorBadChannel, Detail: proto.CheckPattern("orders..eu").Error(),

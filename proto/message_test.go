@@ -198,32 +198,38 @@ func TestQuickMessage(t *testing.T) {
 		body string
 		fast bool
 	}{
-		{"a message", `{"channel":"c","event":"e","data":{"n":1},"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, true},
+		{"a message", `{"channel":"c","event":"e","data":{"n":1},"sender":"s","time":"2026-11-22T16:58:36.123Z"}`,
+			true},
 		{"a string", `{"channel":"c","event":"e","data":"a","sender":"s","time":"2026-11-22T16:58:36.123Z"}`, true},
-		{"an empty string", `{"channel":"c","event":"e","data":"","sender":"s","time":"2026-11-22T16:58:36.123Z"}`, true},
-		{"escapes", `{"channel":"c","event":"e","data":"a\u00e9\n","sender":"s","time":"2026-11-22T16:58:36.123Z"}`, true},
+		{"an empty string", `{"channel":"c","event":"e","data":"","sender":"s","time":"2026-11-22T16:58:36.123Z"}`,
+			true},
+		{"escapes", `{"channel":"c","event":"e","data":"a\u00e9\n","sender":"s","time":"2026-11-22T16:58:36.123Z"}`,
+			true},
 		{"null", `{"channel":"c","event":"e","data":null,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, true},
 		{"members within the data",
 			`{"channel":"c","event":"e","data":[",\"sender\":\"x", {"data":1,"sender":"y","time":"z"}],"sender":"s",` +
 				`"time":"2026-11-22T16:58:36.123Z"}`, true},
 		{"no UTF-8 in the data",
-			"{\"channel\":\"c\",\"event\":\"e\",\"data\":\"\xff\xff\",\"sender\":\"s\",\"time\":\"2026-11-22T16:58:36.123Z\"}",
+			`{"channel":"c","event":"e","data":"` + "\xff\xff" + `","sender":"s","time":"2026-11-22T16:58:36.123Z"}`,
 			true},
-		{"another channel", `{"channel":"d","event":"e","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
+		{"another channel", `{"channel":"d","event":"e","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`,
+			false},
 		{"the members in another order",
 			`{"event":"e","channel":"c","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
-		{"one more member", `{"channel":"c","event":"e","data":1,"more":2,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`,
-			false},
-		{"the data twice", `{"channel":"c","event":"e","data":1,"data":2,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`,
-			false},
+		{"one more member",
+			`{"channel":"c","event":"e","data":1,"more":2,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
+		{"the data twice",
+			`{"channel":"c","event":"e","data":1,"data":2,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
 		{"spaces", `{"channel":"c","event":"e","data": 1 ,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
 		{"no data", `{"channel":"c","event":"e","data":,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
-		{"broken data", `{"channel":"c","event":"e","data":{"n":},"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
-		{"no sender", `{"channel":"c","event":"e","data":1,"sender":"","time":"2026-11-22T16:58:36.123Z"}`, false},
-		{"an escape in a name", `{"channel":"c","event":"\u0065","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`,
+		{"broken data", `{"channel":"c","event":"e","data":{"n":},"sender":"s","time":"2026-11-22T16:58:36.123Z"}`,
 			false},
+		{"no sender", `{"channel":"c","event":"e","data":1,"sender":"","time":"2026-11-22T16:58:36.123Z"}`, false},
+		{"an escape in a name",
+			`{"channel":"c","event":"\u0065","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"}`, false},
 		{"another zone", `{"channel":"c","event":"e","data":1,"sender":"s","time":"2026-11-22T16:58:36+01:00"}`, false},
-		{"a time that is none", `{"channel":"c","event":"e","data":1,"sender":"s","time":"2026-02-30T16:58:36.123Z"}`, false},
+		{"a time that is none", `{"channel":"c","event":"e","data":1,"sender":"s","time":"2026-02-30T16:58:36.123Z"}`,
+			false},
 		{"the year 0", `{"channel":"c","event":"e","data":1,"sender":"s","time":"0000-11-22T16:58:36.123Z"}`, false},
 		{"something behind it", `{"channel":"c","event":"e","data":1,"sender":"s","time":"2026-11-22T16:58:36.123Z"} `,
 			false},
@@ -263,7 +269,8 @@ func FuzzParseMessage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, channel string, body []byte) {
 		checkQuick(t, body, false)
 		if json.Valid(body) { // a strange value in a usual message
-			m := proto.Message{Channel: channel, Event: "message", Data: body, Sender: "shop", Time: "2026-11-22T16:58:36.123Z"}
+			m := proto.Message{Channel: channel, Event: "message", Data: body, Sender: "shop",
+				Time: "2026-11-22T16:58:36.123Z"}
 			checkQuick(t, m.AppendBody(nil), false)
 		}
 	})

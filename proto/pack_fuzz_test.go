@@ -23,7 +23,8 @@ func FuzzLines(f *testing.F) {
 			lines.Expired(1)
 			if line, channel := "", ""; lines.Message() != nil {
 				if line, channel = lines.In(text); line != string(lines.Raw()) || channel != string(lines.Channel()) {
-					t.Errorf("line %q with channel %q is kept as %q with %q", lines.Raw(), lines.Channel(), line, channel)
+					t.Errorf("line %q with channel %q is kept as %q with %q", lines.Raw(), lines.Channel(),
+						line, channel)
 				}
 			}
 			if m := lines.Message(); m != nil && !bytes.Contains(lines.Raw(), m) {

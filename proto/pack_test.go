@@ -31,7 +31,8 @@ func somePacked() []packed {
 	const trace, other = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 		"00-4bf92f3577b34da6a3ce929d0e0e4737-00f067aa0ba902b7-00"
 	return []packed{
-		{packMessage("orders.eu", `{"n":1}`), proto.Private{Source: "203.0.113.7", Accepted: packTime, Traceparent: trace}},
+		{packMessage("orders.eu", `{"n":1}`), proto.Private{Source: "203.0.113.7", Accepted: packTime,
+			Traceparent: trace}},
 		{packMessage("orders.eu", `"the same publisher, later"`), proto.Private{Source: "203.0.113.7",
 			Accepted: packTime.Add(57 * time.Microsecond), Traceparent: trace}},
 		{packMessage("user.4711.inbox", "[1,\t2]"), proto.Private{Source: "2001:db8::1",
@@ -61,15 +62,16 @@ func checkLines(t *testing.T, body []byte, all []packed) {
 			t.Fatalf("the pack has more than its %d messages; the next line is %q", n, lines.Raw())
 		}
 		want := all[n]
-		got := packed{proto.Message{}, proto.Private{Source: string(lines.Source()), Traceparent: string(lines.Traceparent()),
-			Except: string(lines.Except()), Accepted: time.UnixMicro(lines.Accepted())}}
+		got := packed{proto.Message{}, proto.Private{Source: string(lines.Source()),
+			Traceparent: string(lines.Traceparent()),
+			Except:      string(lines.Except()), Accepted: time.UnixMicro(lines.Accepted())}}
 		if e := lines.Expires(); e != 0 {
 			got.p.Expires = time.UnixMilli(e)
 		}
 		if lines.Place() != n || string(lines.Channel()) != want.m.Channel ||
 			string(lines.Message()) != string(want.m.AppendBody(nil)) {
-			t.Errorf("message %d: got place %d, channel %q, %s; want %q, %s", n, lines.Place(), lines.Channel(), lines.Message(),
-				want.m.Channel, want.m.AppendBody(nil))
+			t.Errorf("message %d: got place %d, channel %q, %s; want %q, %s", n, lines.Place(), lines.Channel(),
+				lines.Message(), want.m.Channel, want.m.AppendBody(nil))
 		}
 		if got.p != want.p {
 			t.Errorf("message %d: got the private part %+v, want %+v", n, got.p, want.p)
@@ -125,8 +127,8 @@ func TestReadLine(t *testing.T) {
 				line, channel := lines.In(text)
 				alone := proto.ReadLine([]byte(line), lines.Place(), first)
 				if line != string(lines.Raw()) || channel != string(lines.Channel()) {
-					t.Errorf("body %d, place %d: got the line %q and channel %q, want %q", i, lines.Place(), line, channel,
-						lines.Raw())
+					t.Errorf("body %d, place %d: got the line %q and channel %q, want %q", i, lines.Place(),
+						line, channel, lines.Raw())
 				}
 				if string(alone.Channel()) != channel || string(alone.Message()) != string(lines.Message()) ||
 					alone.Place() != lines.Place() ||
@@ -188,13 +190,13 @@ func TestPackEnds(t *testing.T) {
 }
 
 func TestOneMessage(t *testing.T) {
-	want := packed{packMessage("orders.eu", `{"n":1}`), proto.Private{Source: "::1", Accepted: packTime, Traceparent: "t",
-		Expires: time.UnixMilli(5)}}
+	want := packed{packMessage("orders.eu", `{"n":1}`), proto.Private{Source: "::1", Accepted: packTime,
+		Traceparent: "t", Expires: time.UnixMilli(5)}}
 	lines := proto.OneMessage("orders.eu", want.m.AppendBody(nil), want.p)
 	if !lines.Next() || lines.Place() != 0 || string(lines.Channel()) != "orders.eu" ||
 		string(lines.Message()) != string(want.m.AppendBody(nil)) ||
-		string(lines.Source()) != "::1" || lines.Accepted() != packTime.UnixMicro() || string(lines.Traceparent()) != "t" ||
-		lines.Expires() != 5 {
+		string(lines.Source()) != "::1" || lines.Accepted() != packTime.UnixMicro() ||
+		string(lines.Traceparent()) != "t" || lines.Expires() != 5 {
 		t.Errorf("got %q on %q", lines.Message(), lines.Channel())
 	}
 	if lines.Next() {
@@ -233,8 +235,8 @@ func TestNumbers(t *testing.T) {
 		{1 << 53, 0, 1 << (53 + proto.PlaceBits)}} {
 		n := proto.Number(c.pack, c.place)
 		if n != c.want || proto.PackOf(n) != c.pack || proto.PlaceOf(n) != c.place {
-			t.Errorf("pack %d, place %d: got number %d (pack %d, place %d), want %d", c.pack, c.place, n, proto.PackOf(n),
-				proto.PlaceOf(n), c.want)
+			t.Errorf("pack %d, place %d: got number %d (pack %d, place %d), want %d", c.pack, c.place, n,
+				proto.PackOf(n), proto.PlaceOf(n), c.want)
 		}
 	}
 	if got, want := proto.EndOf(1), proto.Number(2, 0)-1; got != want {
@@ -341,7 +343,8 @@ func TestPackAllocatesNothing(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() {
 		for lines := proto.ReadPack(pack.Body()); lines.Next(); {
-			sink += len(lines.Channel()) + len(lines.Message()) + len(lines.Source()) + int(lines.Expires()+lines.Accepted())
+			sink += len(lines.Channel()) + len(lines.Message()) + len(lines.Source()) +
+				int(lines.Expires()+lines.Accepted())
 		}
 	}); n != 0 {
 		t.Errorf("reading a pack allocates %v times", n)

@@ -90,7 +90,8 @@ func TestProblemCopies(t *testing.T) {
 	if got, want := p.Error(), "The message is not valid: channel: missing"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if p.Pointer != "/3/channel" || proto.ProblemInvalidMessage.Detail != "" || proto.ProblemInvalidMessage.Pointer != "" {
+	if p.Pointer != "/3/channel" || proto.ProblemInvalidMessage.Detail != "" ||
+		proto.ProblemInvalidMessage.Pointer != "" {
 		t.Errorf("With or At changed the original: %+v", proto.ProblemInvalidMessage)
 	}
 	if got := proto.ProblemForbidden.Error(); got != proto.ProblemForbidden.Title {

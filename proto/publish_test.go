@@ -23,7 +23,8 @@ func TestParsePublication(t *testing.T) {
 		field      string // JSON pointer of the fault; "ok": none
 	}{
 		{"smallest", `{"channel":"a","data":null}`, "ok"},
-		{"everything", `{"channel":"a","data":{"n":1},"event":"created","id":"order-17","ephemeral":true,"ttl":3600}`, "ok"},
+		{"everything", `{"channel":"a","data":{"n":1},"event":"created","id":"order-17","ephemeral":true,"ttl":3600}`,
+			"ok"},
 		{"several channels", `{"channels":["a","b"],"data":1}`, "ok"},
 		{"100 channels", `{"channels":` + list(100) + `,"data":1}`, "ok"},
 		{"101 channels", `{"channels":` + list(101) + `,"data":1}`, "/channels"},
@@ -118,7 +119,8 @@ func FuzzPublication(f *testing.F) {
 			t.Fatalf("accepted channels %q", targets)
 		}
 		for _, channel := range targets {
-			m := proto.Message{Channel: channel, Event: p.Event, Data: p.Data, Sender: "fuzz", Time: "2026-11-22T16:58:36.123Z"}
+			m := proto.Message{Channel: channel, Event: p.Event, Data: p.Data, Sender: "fuzz",
+				Time: "2026-11-22T16:58:36.123Z"}
 			if got, err := proto.ParseMessage(m.AppendBody(nil)); err != nil || !reflect.DeepEqual(got, m) {
 				t.Fatalf("as a message\n got %+v, %v\nwant %+v", got, err, m)
 			}
