@@ -188,8 +188,8 @@ func (r root) asService() {
 	unit := read(t, r.path, "etc", "systemd", "system", "herald.service")
 	for _, want := range []string{
 		"\nUser=push\n", "\nEnvironment=\"HERALD_LOG_LEVEL=debug\"\n",
-		`ExecStart=/usr/local/bin/herald "service" "run" "-folder" "/home/push" "-data" "my data" "-user" "push" "-data" ` +
-			`"my data"` + "\n",
+		`ExecStart=/usr/local/bin/herald "service" "run" "-folder" "/home/push" "-data" "my data" "-user" ` +
+			`"push" "-data" "my data"` + "\n",
 	} {
 		if !strings.Contains(unit, want) {
 			t.Errorf("the unit lacks %q:\n%s", want, unit)

@@ -27,7 +27,8 @@ func TestChartFiles(t *testing.T) {
 	var names []string
 	for _, f := range found {
 		names = append(names, filepath.Base(f))
-		if to, err := filepath.EvalSymlinks(f); err != nil || filepath.Clean(to) != filepath.Join(deploy, filepath.Base(f)) {
+		if to, err := filepath.EvalSymlinks(f); err != nil ||
+			filepath.Clean(to) != filepath.Join(deploy, filepath.Base(f)) {
 			t.Errorf("%s: leads to %s, %v; want the file of deploy/", f, to, err)
 		}
 	}
@@ -45,7 +46,8 @@ func TestChartFiles(t *testing.T) {
 	decode(t, chart+"/Chart.yaml", &about)
 	image := find(t, manifests(t), "Deployment/ingest").Spec.Template.Spec.Containers[0].Image
 	if _, tag, _ := strings.Cut(image, ":"); about.AppVersion != tag || about.Version != tag {
-		t.Errorf("Chart.yaml: got version %s and appVersion %s, want those of %s", about.Version, about.AppVersion, image)
+		t.Errorf("Chart.yaml: got version %s and appVersion %s, want those of %s", about.Version,
+			about.AppVersion, image)
 	}
 	if text := string(read(t, chart+"/templates/_adapt.tpl")); strings.Count(text, ":"+about.AppVersion+`"`) != 4 {
 		t.Errorf("_adapt.tpl does not replace the images of version %s", about.AppVersion)

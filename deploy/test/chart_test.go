@@ -124,8 +124,9 @@ func TestChartValues(t *testing.T) {
 	if err != nil || len(sets) < 5 {
 		t.Fatalf("sets of values: got %d, %v", len(sets), err)
 	}
-	lint, err := exec.Command("helm", append([]string{"lint", "--strict", "--kube-version", "1.30.0", chart, "--values"},
-		strings.Join(sets, ","))...).CombinedOutput()
+	lint, err := exec.Command("helm",
+		append([]string{"lint", "--strict", "--kube-version", "1.30.0", chart, "--values"},
+			strings.Join(sets, ","))...).CombinedOutput()
 	if err != nil {
 		t.Errorf("helm lint: %v\n%s", err, lint)
 	}
@@ -172,8 +173,8 @@ func TestChartValues(t *testing.T) {
 		}
 	}
 	if n := len(rendered["monitoring"]); n != len(helm(t))+7 {
-		t.Errorf("monitoring: got %d objects, want seven more than without: a PodMonitor, a PrometheusRule, five dashboards",
-			n)
+		t.Errorf("monitoring: got %d objects, want seven more than without: a PodMonitor, a PrometheusRule, "+
+			"five dashboards", n)
 	}
 }
 

@@ -34,7 +34,8 @@ func (s *stack) outside() {
 			s.t.Errorf("%s through the balancer: got %s, want 404", path, resp.Status)
 		}
 	}
-	for _, line := range strings.Split(strings.TrimSpace(s.compose("ps", "--format", "{{.Service}} {{.Ports}}")), "\n") {
+	for _, line := range strings.Split(strings.TrimSpace(s.compose("ps", "--format", "{{.Service}} {{.Ports}}")),
+		"\n") {
 		for _, m := range regexp.MustCompile(`(\S+):\d+->`).FindAllStringSubmatch(line, -1) {
 			if ip := net.ParseIP(m[1]); ip == nil || !ip.IsLoopback() {
 				s.t.Errorf("a port is published beyond this machine: %s", line)

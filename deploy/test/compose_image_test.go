@@ -65,7 +65,8 @@ func TestAllinoneImage(t *testing.T) {
 	})
 	docker(t, "volume", "create", name)
 	run := func() {
-		docker(t, "run", "-d", "--name", name, "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
+		docker(t, "run", "-d", "--name", name, "--read-only", "--cap-drop", "ALL", "--security-opt",
+			"no-new-privileges",
 			"--memory", "256m", "-v", name+":/data", "-p", "127.0.0.1:"+port+":5000", "herald/allinone:dev")
 		natstest.Eventually(t, time.Minute, "the container is healthy", func() bool {
 			return strings.TrimSpace(docker(t, "inspect", "-f", "{{.State.Health.Status}}", name)) == "healthy"

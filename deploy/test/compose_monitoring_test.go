@@ -66,8 +66,8 @@ func (s *stack) logHas(key string, n int) {
 	for _, r := range rows {
 		seen[r.Message] = true
 		if r.Source == forged || r.Source == strings.TrimSpace(balancer) || r.Source == "" {
-			s.t.Fatalf("message %s: its source is %q; want the client's address, not what it says, and not the balancer's",
-				r.Message, r.Source)
+			s.t.Fatalf("message %s: its source is %q; want the client's address, not what it says, and not "+
+				"the balancer's", r.Message, r.Source)
 		}
 	}
 	for i := 1; i <= n; i++ {

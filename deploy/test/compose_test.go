@@ -262,7 +262,8 @@ func TestCompose(t *testing.T) {
 		t.Errorf("herald keys list: got %q, want the key that ingest made", keys)
 	}
 	findings := s.compose("run", "--rm", "-T", "herald", "doctor")
-	for _, want := range []string{"ok    gateway", "ok    ingest", "ok    logger", "ok    admin", "ok    stream HERALD"} {
+	for _, want := range []string{"ok    gateway", "ok    ingest", "ok    logger", "ok    admin",
+		"ok    stream HERALD"} {
 		if !strings.Contains(findings, want) {
 			t.Errorf("herald doctor: want %q in\n%s", want, findings)
 		}

@@ -148,8 +148,8 @@ func TestDeployPods(t *testing.T) {
 				}
 			}
 			s := c.SecurityContext
-			if s.Escalation == nil || *s.Escalation || !s.ReadOnlyRoot || !slices.Equal(s.Capabilities.Drop, []string{"ALL"}) ||
-				len(s.Capabilities.Add) > 0 {
+			if s.Escalation == nil || *s.Escalation || !s.ReadOnlyRoot ||
+				!slices.Equal(s.Capabilities.Drop, []string{"ALL"}) || len(s.Capabilities.Add) > 0 {
 				t.Errorf("%s: has privileges or a writable root: %+v", id, s)
 			}
 			if !pinned.MatchString(c.Image) {
@@ -244,7 +244,8 @@ func TestDeployReferences(t *testing.T) {
 						t.Errorf("%s: %s leads to no port of %s", o.id(), p.Path, service.id())
 					}
 					for _, inside := range []string{"/metrics", "/healthz", "/readyz", "/debug"} {
-						if inside == p.Path || p.PathType == "Prefix" && strings.HasPrefix(inside, strings.TrimSuffix(p.Path, "/")+"/") {
+						if inside == p.Path || p.PathType == "Prefix" &&
+							strings.HasPrefix(inside, strings.TrimSuffix(p.Path, "/")+"/") {
 							t.Errorf("%s: %s is shown to everybody", o.id(), inside)
 						}
 					}
@@ -259,7 +260,8 @@ func TestDeploySettings(t *testing.T) {
 	objects := manifests(t)
 	shared := find(t, objects, "ConfigMap/herald").Data
 	nats, logs := natsx.Config{}, telemetry.LogConfig{Level: "info", Format: "json"}
-	in, out, log, console := ingest.DefaultConfig(), gateway.DefaultConfig(), logger.DefaultConfig(), admin.DefaultConfig()
+	in, out, log, console := ingest.DefaultConfig(), gateway.DefaultConfig(), logger.DefaultConfig(),
+		admin.DefaultConfig()
 	known := map[string]bool{}
 	var ops service.OpsConfig
 	for _, s := range []struct {
@@ -339,7 +341,8 @@ func TestDeployNATS(t *testing.T) {
 			opts.StoreDir)
 	}
 	if !opts.SyncAlways {
-		t.Errorf("sync_interval: got %s, want always, or a power cut takes what was answered with 2xx", opts.SyncInterval)
+		t.Errorf("sync_interval: got %s, want always, or a power cut takes what was answered with 2xx",
+			opts.SyncInterval)
 	}
 	if want := string(read(t, "../../deploy/compose/alive.sh")); find(t, objects,
 		"ConfigMap/nats").Data["alive.sh"] != want {
@@ -351,8 +354,8 @@ func TestDeployNATS(t *testing.T) {
 		!slices.Equal(c.Liveness.Exec.Command, []string{"sh", "/etc/nats/alive.sh"}) {
 		t.Errorf("probes: got %+v and %+v", c.Readiness, c.Liveness)
 	}
-	size, err := strconv.ParseInt(strings.TrimSuffix(nats.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests["storage"],
-		"Gi"), 10, 64)
+	size, err := strconv.ParseInt(strings.TrimSuffix(
+		nats.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests["storage"], "Gi"), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,8 @@ func TestDockerfiles(t *testing.T) {
 		final := text[strings.LastIndex(text, "\nFROM "):]
 		for _, want := range []string{
 			"\nUSER 65532:65532\n", "\nHEALTHCHECK ", `"-health"]`, "\nENTRYPOINT [", "\nEXPOSE ",
-			"org.opencontainers.image.title=", "org.opencontainers.image.description=", "org.opencontainers.image.source=",
+			"org.opencontainers.image.title=", "org.opencontainers.image.description=",
+			"org.opencontainers.image.source=",
 			"org.opencontainers.image.licenses=", `org.opencontainers.image.version="$VERSION"`,
 			`org.opencontainers.image.revision="$REVISION"`,
 		} {
@@ -50,7 +51,8 @@ func TestDockerfiles(t *testing.T) {
 				t.Errorf("%s: the last stage lacks %s", name, strings.TrimSpace(want))
 			}
 		}
-		for _, want := range []string{"# syntax=docker/dockerfile:1\n", "\nENV GOWORK=off ", "telemetry.Version=$VERSION"} {
+		for _, want := range []string{"# syntax=docker/dockerfile:1\n", "\nENV GOWORK=off ",
+			"telemetry.Version=$VERSION"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s lacks %s", name, strings.TrimSpace(want))
 			}
@@ -101,7 +103,8 @@ func TestComposeFile(t *testing.T) {
 	for name, s := range file.Services {
 		once := s.Restart == "no"
 		for what, ok := range map[string]bool{
-			"a pinned image":                 strings.Contains(s.Image, "${HERALD_VERSION") || pinnedTag.MatchString(s.Image),
+			"a pinned image": strings.Contains(s.Image, "${HERALD_VERSION") ||
+				pinnedTag.MatchString(s.Image),
 			"restart: unless-stopped, or no": once || s.Restart == "unless-stopped",
 			"read_only":                      s.ReadOnly,
 			"cap_drop: ALL":                  slices.Contains(s.CapDrop, "ALL"),
@@ -139,7 +142,8 @@ func TestComposeFile(t *testing.T) {
 	} {
 		grace, err := time.ParseDuration(file.Services[name].StopGracePeriod)
 		if want := drain + 10*time.Second; err != nil || grace < want {
-			t.Errorf("%s: it is killed after %s (%v); want %s, the drain window and time to finish", name, grace, err, want)
+			t.Errorf("%s: it is killed after %s (%v); want %s, the drain window and time to finish", name,
+				grace, err, want)
 		}
 	}
 	if !file.Networks["broker"].Internal {
@@ -147,7 +151,8 @@ func TestComposeFile(t *testing.T) {
 	}
 	if conf := string(read(t, "../../deploy/compose/nats.conf")); !regexp.MustCompile(
 		`(?m)^\s*sync_interval: always$`).MatchString(conf) {
-		t.Error("nats.conf: want sync_interval: always; one server alone must not acknowledge what a power cut can take")
+		t.Error("nats.conf: want sync_interval: always; one server alone must not acknowledge what a power " +
+			"cut can take")
 	}
 	if check := fmt.Sprint(file.Services["nats"].Healthcheck["test"]); !strings.Contains(check, "alive.sh") ||
 		!strings.HasSuffix(check, "/healthz]") {

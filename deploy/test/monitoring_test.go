@@ -128,8 +128,8 @@ func TestDashboards(t *testing.T) {
 	const want = source
 	for file, d := range dashboards(t) {
 		if d.UID != "" || d.Title == "" {
-			t.Errorf("%s: got the uid %q and the title %q; want a title, and no uid: it would replace somebody else's dashboard",
-				file, d.UID, d.Title)
+			t.Errorf("%s: got the uid %q and the title %q; want a title, and no uid: it would replace somebody "+
+				"else's dashboard", file, d.UID, d.Title)
 		}
 		var variables []string
 		for _, v := range d.Templating.List {
@@ -166,16 +166,19 @@ func TestDashboards(t *testing.T) {
 			refs := map[string]bool{}
 			for _, q := range p.Targets {
 				if q.Expr == "" || q.RefID == "" || refs[q.RefID] || q.Datasource.UID != want {
-					t.Errorf("%s: query %q: want an expression, a name of its own and the data source %q", at, q.RefID, want)
+					t.Errorf("%s: query %q: want an expression, a name of its own and the data source %q", at,
+						q.RefID, want)
 				}
 				refs[q.RefID] = true
-				for _, m := range regexp.MustCompile(`\b(?:herald|process|go)_[a-z0-9_]+(\{[^}]*\})?`).FindAllStringSubmatch(
-					inStrings.ReplaceAllString(q.Expr, ""), -1) {
+				for _, m := range regexp.MustCompile(`\b(?:herald|process|go)_[a-z0-9_]+(\{[^}]*\})?`).
+					FindAllStringSubmatch(
+						inStrings.ReplaceAllString(q.Expr, ""), -1) {
 					if !strings.Contains(m[1], "{") {
 						t.Errorf("%s: query %q asks for all of %s; want {%s}", at, q.RefID, m[0], chosen)
 					}
 				}
-				if n := strings.Count(q.Expr, "{"); strings.Count(q.Expr, chosen) != n && !strings.HasPrefix(q.Expr, "ALERTS{") {
+				if n := strings.Count(q.Expr, "{"); strings.Count(q.Expr, chosen) != n &&
+					!strings.HasPrefix(q.Expr, "ALERTS{") {
 					t.Errorf("%s: query %q: not all of its metrics are those of the variables: %s", at, q.RefID, q.Expr)
 				}
 			}
@@ -191,7 +194,8 @@ var inStrings = regexp.MustCompile(`"[^"]*"`)
 func TestAlerts(t *testing.T) {
 	const runbook = "https://github.com/herald-push/herald/blob/main/deploy/monitoring/RUNBOOK.md"
 	paragraphs := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^### (Herald\w+)$`).FindAllSubmatch(read(t, monitoring+"RUNBOOK.md"), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^### (Herald\w+)$`).FindAllSubmatch(read(t, monitoring+"RUNBOOK.md"),
+		-1) {
 		paragraphs[string(m[1])] = true
 	}
 	for _, a := range alerts(t) {

@@ -51,8 +51,8 @@ func TestNATSPermissions(t *testing.T) {
 	}
 	port := proctest.FreePort(t)
 	base := "http://127.0.0.1:" + port
-	env := []string{"HERALD_NATS_URL=" + strings.Replace(nats.ClientURL(), "nats://", "nats://herald:s3cret-of-this-test@",
-		1), "HERALD_API_KEY=" + "hk_4c0f9a7d2be61853a7d0"}
+	env := []string{"HERALD_NATS_URL=" + strings.Replace(nats.ClientURL(), "nats://",
+		"nats://herald:s3cret-of-this-test@", 1), "HERALD_API_KEY=" + "hk_4c0f9a7d2be61853a7d0"}
 	p := start(t, "allinone", dir, env, "-listen", "127.0.0.1:"+port, "-ops-listen", "", "-log-level", "debug")
 	p.WaitFor("is ready")
 
@@ -86,7 +86,8 @@ func TestNATSPermissions(t *testing.T) {
 		return string(b)
 	}
 	var session struct{ CSRF string }
-	if err := json.Unmarshal([]byte(call("POST", "login", fmt.Sprintf(`{"user":%q,"password":%q}`, found[1], found[2]))),
+	if err := json.Unmarshal(
+		[]byte(call("POST", "login", fmt.Sprintf(`{"user":%q,"password":%q}`, found[1], found[2]))),
 		&session); err != nil {
 		t.Fatal(err)
 	}
