@@ -211,7 +211,8 @@ func (c *console) login(user, password string) *browser {
 	c.t.Helper()
 	b := c.browser()
 	var session sessionAnswer
-	b.want(http.StatusOK, "POST", "api/login", map[string]string{"user": user, "password": password}).json(c.t, &session)
+	b.want(http.StatusOK, "POST", "api/login",
+		map[string]string{"user": user, "password": password}).json(c.t, &session)
 	b.csrf = session.CSRF
 	return b
 }
@@ -281,8 +282,8 @@ func TestPages(t *testing.T) {
 	}
 	for _, path := range []string{"nothing.js", "app.js", "index.html", "admin/nothing.js", "client/herald.js",
 		"demo/secret.js", "../demo/secret.js", "%2e%2e/demo/secret.js", "shared/../demo/secret.js",
-		"third_party/%2e%2e/demo/secret.js", "third_party/..%2fdemo%2fsecret.js", "..%5cdemo", "api", "api/", "api/nothing",
-		"third_party", "/etc/passwd"} {
+		"third_party/%2e%2e/demo/secret.js", "third_party/..%2fdemo%2fsecret.js", "..%5cdemo", "api", "api/",
+		"api/nothing", "third_party", "/etc/passwd"} {
 		if a := b.call("GET", path, nil); a.status != http.StatusNotFound {
 			t.Errorf("%s: got %d %s", path, a.status, a.body)
 		}

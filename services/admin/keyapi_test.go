@@ -59,7 +59,8 @@ func TestKeys(t *testing.T) {
 	row := b.keys()[made.Key.ID]
 	if !c.opens(made.Secret) || row.Name != "shop" || !slices.Equal(row.Channels, []string{"orders.>"}) ||
 		!slices.Equal(row.Scopes, []auth.Scope{auth.Publish, auth.Log}) ||
-		row.Rate != 50 || row.Expires.Format(time.RFC3339) != tomorrow || row.Created.IsZero() || row.Expired || row.Damaged {
+		row.Rate != 50 || row.Expires.Format(time.RFC3339) != tomorrow || row.Created.IsZero() || row.Expired ||
+		row.Damaged {
 		t.Errorf("got %+v", row)
 	}
 	for name, body := range map[string]any{
@@ -152,8 +153,8 @@ func TestApps(t *testing.T) {
 	}
 	var made, rotated appAnswer
 	b.want(http.StatusOK, "POST", "api/apps", map[string]any{"name": "shop"}).json(t, &made)
-	if made.App.Name != "shop" || made.App.Prefix != "pusher."+made.App.ID || made.Key == "" || made.App.Key != made.Key ||
-		len(made.Secret) < 16 {
+	if made.App.Name != "shop" || made.App.Prefix != "pusher."+made.App.ID || made.Key == "" ||
+		made.App.Key != made.Key || len(made.Secret) < 16 {
 		t.Errorf("got %+v", made)
 	}
 	for status, body := range map[int]any{

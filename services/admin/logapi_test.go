@@ -88,7 +88,8 @@ func TestPublish(t *testing.T) {
 		q.Address != "127.0.0.1" {
 		t.Errorf("got %q from %s at %s", q.Body, q.Sender, q.Address)
 	}
-	if a := b.want(http.StatusTooManyRequests, "POST", "api/publish", `"refused"`); a.header.Get("Retry-After") != "7" ||
+	if a := b.want(http.StatusTooManyRequests, "POST", "api/publish",
+		`"refused"`); a.header.Get("Retry-After") != "7" ||
 		a.header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("got %v", a.header)
 	}
@@ -110,27 +111,28 @@ func TestExport(t *testing.T) {
 	c := start(t)
 	var broken atomic.Bool
 	var queries []url.Values
-	c.answering(ask.Logger, ask.Search, ask.Handle(func(_ context.Context, q ask.SearchQuestion) (ask.HTTPAnswer, error) {
-		v, err := url.ParseQuery(q.Query)
-		if err != nil {
-			return ask.HTTPAnswer{}, err
-		}
-		queries = append(queries, v)
-		a := ask.HTTPAnswer{Status: 200, Header: map[string]string{"Content-Type": "text/csv; charset=utf-8"},
-			Body: []byte("page" + q.Cursor + "\n")}
-		switch {
-		case v.Get("format") == "xml":
-			return ask.HTTPAnswer{Status: 400, Header: map[string]string{"Content-Type": "application/problem+json"},
-				Body: []byte(`{}`)}, nil
-		case q.Cursor == "":
-			a.Header[ask.HeaderNext] = "2"
-		case q.Cursor == "2" && broken.Load():
-			return a, errors.New("broken")
-		case q.Cursor == "2":
-			a.Header[ask.HeaderNext] = "3"
-		}
-		return a, nil
-	}))
+	c.answering(ask.Logger, ask.Search,
+		ask.Handle(func(_ context.Context, q ask.SearchQuestion) (ask.HTTPAnswer, error) {
+			v, err := url.ParseQuery(q.Query)
+			if err != nil {
+				return ask.HTTPAnswer{}, err
+			}
+			queries = append(queries, v)
+			a := ask.HTTPAnswer{Status: 200, Header: map[string]string{"Content-Type": "text/csv; charset=utf-8"},
+				Body: []byte("page" + q.Cursor + "\n")}
+			switch {
+			case v.Get("format") == "xml":
+				return ask.HTTPAnswer{Status: 400,
+					Header: map[string]string{"Content-Type": "application/problem+json"}, Body: []byte(`{}`)}, nil
+			case q.Cursor == "":
+				a.Header[ask.HeaderNext] = "2"
+			case q.Cursor == "2" && broken.Load():
+				return a, errors.New("broken")
+			case q.Cursor == "2":
+				a.Header[ask.HeaderNext] = "3"
+			}
+			return a, nil
+		}))
 	b := c.as(users.Viewer)
 	queries = nil
 	a := b.want(http.StatusOK, "GET", "api/log?format=csv&q=x", nil)

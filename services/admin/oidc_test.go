@@ -51,8 +51,8 @@ func newIdentity(t testing.TB) *identity {
 		_ = json.NewEncoder(w).Encode(v) // the console hung up
 	}
 	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, map[string]any{"issuer": p.URL, "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL +
-			"/token", "jwks_uri": p.URL + "/keys",
+		answer(w, map[string]any{"issuer": p.URL, "authorization_endpoint": p.URL + "/authorize",
+			"token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/keys",
 			"userinfo_endpoint": p.URL + "/info", "id_token_signing_alg_values_supported": []string{"RS256"}})
 	})
 	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) {
@@ -63,7 +63,8 @@ func newIdentity(t testing.TB) *identity {
 	})
 	mux.HandleFunc("/authorize", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
-		if q.Get("code_challenge_method") != "S256" || q.Get("response_type") != "code" || q.Get("client_id") != "herald" {
+		if q.Get("code_challenge_method") != "S256" || q.Get("response_type") != "code" ||
+			q.Get("client_id") != "herald" {
 			http.Error(w, "bad request", http.StatusBadRequest)
 			return
 		}
@@ -315,8 +316,8 @@ func TestOIDCRedirect(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	good := func() OIDC {
-		return OIDC{Issuer: "https://id.example.com", ClientID: "herald", RoleClaim: "groups", Roles: []string{"*=viewer"},
-			Scopes: []string{"openid"}}
+		return OIDC{Issuer: "https://id.example.com", ClientID: "herald", RoleClaim: "groups",
+			Roles: []string{"*=viewer"}, Scopes: []string{"openid"}}
 	}
 	for want, change := range map[string]func(*OIDC){
 		"":                 func(*OIDC) {},

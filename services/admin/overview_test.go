@@ -38,7 +38,8 @@ func TestOverviewAndCharts(t *testing.T) {
 	b := c.as(users.Viewer)
 	var o overview
 	b.want(http.StatusOK, "GET", "api/overview", nil).json(t, &o)
-	if o.Connections != 4 || o.ByProtocol["websocket"] != 3 || o.QueueBytes != 7 || o.Slow != 1 || o.Deliveries != nil ||
+	if o.Connections != 4 || o.ByProtocol["websocket"] != 3 || o.QueueBytes != 7 || o.Slow != 1 ||
+		o.Deliveries != nil ||
 		!o.NATS.Connected || o.NATS.Stream == nil || len(o.Services) != 2 || o.Services[0].Service != "admin" ||
 		o.Silent == nil {
 		t.Errorf("got %+v", o)
@@ -50,8 +51,8 @@ func TestOverviewAndCharts(t *testing.T) {
 	var ch charts
 	b.want(http.StatusOK, "GET", "api/charts?seconds=60", nil).json(t, &ch)
 	if n := len(ch.Series["connections"]); n < 2 || *ch.Series["connections"][n-1] != 4 ||
-		ch.Series["deliveries"][0] != nil || ch.Series["publishes"][n-1] != nil || ch.Step != 2 || ch.End.Before(ch.Since) ||
-		len(ch.Series) != 9 {
+		ch.Series["deliveries"][0] != nil || ch.Series["publishes"][n-1] != nil || ch.Step != 2 ||
+		ch.End.Before(ch.Since) || len(ch.Series) != 9 {
 		t.Errorf("got %+v", ch)
 	}
 	b.want(http.StatusBadRequest, "GET", "api/charts?seconds=0", nil)

@@ -38,14 +38,16 @@ func TestMessagePath(t *testing.T) {
 	var logged atomic.Pointer[ask.LoggerPath]
 	logged.Store(&ask.LoggerPath{Row: true, Time: "2026-11-28T16:58:36.123Z"})
 	c.serve(ask.Gateway, "g1",
-		map[string]ask.Answer{ask.MessagePath: ask.Handle(func(context.Context, ask.PathQuestion) (ask.GatewayPath, error) {
-			return ask.GatewayPath{Known: true, Since: &since, Followers: 5, Clients: 4, Sent: 2, Queued: 1, Dropped: 1,
-				Slowest: 1.5}, nil
-		})})
+		map[string]ask.Answer{ask.MessagePath: ask.Handle(
+			func(context.Context, ask.PathQuestion) (ask.GatewayPath, error) {
+				return ask.GatewayPath{Known: true, Since: &since, Followers: 5, Clients: 4, Sent: 2,
+					Queued: 1, Dropped: 1, Slowest: 1.5}, nil
+			})})
 	c.serve(ask.Gateway, "g2",
-		map[string]ask.Answer{ask.MessagePath: ask.Handle(func(context.Context, ask.PathQuestion) (ask.GatewayPath, error) {
-			return ask.GatewayPath{Since: &since, Followers: 1}, nil
-		})})
+		map[string]ask.Answer{ask.MessagePath: ask.Handle(
+			func(context.Context, ask.PathQuestion) (ask.GatewayPath, error) {
+				return ask.GatewayPath{Since: &since, Followers: 1}, nil
+			})})
 	c.serve(ask.Ingest, "i1", map[string]ask.Answer{
 		ask.Stats: ask.Handle(func(context.Context, struct{}) (ask.IngestStats,
 			error) {
@@ -56,14 +58,15 @@ func TestMessagePath(t *testing.T) {
 		}),
 	})
 	c.serve(ask.Logger, "l1",
-		map[string]ask.Answer{ask.MessagePath: ask.Handle(func(context.Context, ask.PathQuestion) (ask.LoggerPath, error) {
-			return *logged.Load(), nil
-		})})
+		map[string]ask.Answer{ask.MessagePath: ask.Handle(
+			func(context.Context, ask.PathQuestion) (ask.LoggerPath, error) {
+				return *logged.Load(), nil
+			})})
 	natstest.Eventually(t, 30*time.Second, "all are asked", func() bool {
 		got = messagePath{}
 		b.want(http.StatusOK, "GET", "api/messages/"+id, nil).json(t, &got)
-		return len(got.Gateways) == 2 && got.Accepted.Ingest == "i1" && got.Accepted.Request == "r1" && got.Log != nil &&
-			got.Log.Row
+		return len(got.Gateways) == 2 && got.Accepted.Ingest == "i1" && got.Accepted.Request == "r1" &&
+			got.Log != nil && got.Log.Row
 	})
 	if g := got.Gateways[0]; !g.Known || g.Clients != 4 || g.Queued != 1 || g.Dropped != 1 || g.Slowest == nil ||
 		*g.Slowest != 1.5 || got.Gateways[1].Known || got.Gateways[1].Slowest != nil {

@@ -73,10 +73,10 @@ func rows(gateway string, n int, row func(i int) ask.Connection) ask.Answer {
 func TestConnectionsOfAllGateways(t *testing.T) {
 	c := start(t)
 	for g := range 3 {
-		c.serve(ask.Gateway, fmt.Sprintf("g%d", g), map[string]ask.Answer{ask.Connections: rows(fmt.Sprintf("g%d", g), 40+g,
-			func(i int) ask.Connection {
-				return ask.Connection{ID: fmt.Sprintf("%d-%02d", g, i), User: fmt.Sprintf("u%d", i%7), QueuedBytes: i % 5,
-					Since: time.UnixMilli(int64(i)), Channels: []string{}}
+		c.serve(ask.Gateway, fmt.Sprintf("g%d", g),
+			map[string]ask.Answer{ask.Connections: rows(fmt.Sprintf("g%d", g), 40+g, func(i int) ask.Connection {
+				return ask.Connection{ID: fmt.Sprintf("%d-%02d", g, i), User: fmt.Sprintf("u%d", i%7),
+					QueuedBytes: i % 5, Since: time.UnixMilli(int64(i)), Channels: []string{}}
 			})})
 	}
 	b := c.as(users.Viewer)
@@ -100,7 +100,8 @@ func TestConnectionsOfAllGateways(t *testing.T) {
 			ids[row.ID] = true
 		}
 		if len(got) != 123 || len(ids) != 123 ||
-			!slices.IsSortedFunc(got, func(a, b ask.Connection) int { return order.Compare(a.Key(order.By), b.Key(order.By)) }) {
+			!slices.IsSortedFunc(got,
+				func(a, b ask.Connection) int { return order.Compare(a.Key(order.By), b.Key(order.By)) }) {
 			t.Errorf("%s: got %d rows, %d different", sort, len(got), len(ids))
 		}
 	}
@@ -172,7 +173,8 @@ func TestKicks(t *testing.T) {
 	c.as(users.Viewer).want(http.StatusForbidden, "POST", "api/kick", map[string]any{"user": "ada"})
 	b := c.as(users.Operator)
 	var got ask.KickAnswer
-	b.want(http.StatusOK, "POST", "api/connections/a/x1/kick", map[string]any{"code": 4006, "reason": "why"}).json(t, &got)
+	b.want(http.StatusOK, "POST", "api/connections/a/x1/kick",
+		map[string]any{"code": 4006, "reason": "why"}).json(t, &got)
 	if got.Kicked != 1 || len(asked) != 1 || asked[0].ID != "x1" || asked[0].Code != 4006 || asked[0].Reason != "why" ||
 		!strings.HasPrefix(asked[0].By, "operator-") {
 		t.Errorf("got %+v, asked %+v", got, asked)
@@ -184,7 +186,8 @@ func TestKicks(t *testing.T) {
 	b.want(http.StatusNotFound, "POST", "api/connections/a/gone/kick", map[string]any{"code": 4501})
 	b.want(http.StatusNotFound, "POST", "api/connections/c/x/kick", map[string]any{"code": 4501})
 	b.want(http.StatusUnprocessableEntity, "POST", "api/connections/a/x/kick", map[string]any{"code": 1000})
-	b.want(http.StatusUnprocessableEntity, "POST", "api/connections/a/x/kick", map[string]any{"code": 4501, "user": "ada"})
+	b.want(http.StatusUnprocessableEntity, "POST", "api/connections/a/x/kick",
+		map[string]any{"code": 4501, "user": "ada"})
 	b.want(http.StatusBadRequest, "POST", "api/kick", map[string]any{"who": "ada"})
 	b.want(http.StatusUnprocessableEntity, "POST", "api/kick", map[string]any{"code": 4501})
 	b.want(http.StatusUnprocessableEntity, "POST", "api/kick", map[string]any{"user": "ada", "address": "10.0.0.1"})
@@ -258,8 +261,8 @@ func TestTallies(t *testing.T) {
 			if row.Subscribers != want[row.Channel] {
 				t.Errorf("%s: %s has %d, want %d", sort, row.Channel, row.Subscribers, want[row.Channel])
 			}
-			if i > 0 && (sort == "channel" && got[i-1].Channel >= row.Channel || (sort == "-subscribers" || sort == "") &&
-				got[i-1].Subscribers < row.Subscribers) {
+			if i > 0 && (sort == "channel" && got[i-1].Channel >= row.Channel ||
+				(sort == "-subscribers" || sort == "") && got[i-1].Subscribers < row.Subscribers) {
 				t.Errorf("%s: not in order: %+v", sort, got)
 			}
 		}
@@ -286,7 +289,9 @@ func TestRefusals(t *testing.T) {
 		c.serve(service, "x",
 			map[string]ask.Answer{
 				ask.Refusals: ask.Handle(
-					func(_ context.Context, q ask.RefusalsQuestion) (ask.RefusalsAnswer, error) { return rings[i].Find(q) })})
+					func(_ context.Context, q ask.RefusalsQuestion) (ask.RefusalsAnswer, error) {
+						return rings[i].Find(q)
+					})})
 	}
 	for i := range 4 {
 		rings[i%2].Add(ask.Refusal{Reason: []string{"origin", "unauthorized"}[i%2], Address: "203.0.113.7",

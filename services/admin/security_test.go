@@ -44,7 +44,8 @@ func TestEveryRouteHasARole(t *testing.T) {
 				}
 			case !role.Includes(r.role):
 				got := b.call(r.method, path, body)
-				if a = &got; got.status != http.StatusForbidden || !strings.Contains(got.body, "urn:herald:problem:role") {
+				if a = &got; got.status != http.StatusForbidden ||
+					!strings.Contains(got.body, "urn:herald:problem:role") {
 					t.Errorf("%s, %s %s: got %d %s", role, r.method, r.path, got.status, got.body)
 				}
 			}
@@ -138,13 +139,15 @@ func TestSessionFixation(t *testing.T) {
 	victim := c.browser()
 	victim.cookies = attacker.cookies
 	var s sessionAnswer
-	victim.want(http.StatusOK, "POST", "api/login", map[string]string{"user": c.user, "password": c.password}).json(t, &s)
+	victim.want(http.StatusOK, "POST", "api/login",
+		map[string]string{"user": c.user, "password": c.password}).json(t, &s)
 	if victim.cookies[0].Value == attacker.cookies[0].Value || s.CSRF == attacker.csrf {
 		t.Error("the login kept the session that was there")
 	}
 	attacker.want(http.StatusUnauthorized, "GET", "api/session", nil) // and that one has ended
 	invented := c.browser()
-	invented.cookies = []*http.Cookie{{Name: c.marked(cookieSecure), Value: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}
+	invented.cookies = []*http.Cookie{{Name: c.marked(cookieSecure),
+		Value: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}
 	invented.want(http.StatusOK, "POST", "api/login", map[string]string{"user": c.user, "password": c.password})
 	if strings.HasPrefix(invented.cookies[0].Value, "AAAA") {
 		t.Error("the login took a session's name from the browser")
@@ -167,13 +170,15 @@ func TestCookie(t *testing.T) {
 	}{
 		"this machine": {http.Header{}, cookieSecure},
 		"Safari here": {
-			http.Header{"User-Agent": {"Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.0 " +
-				"Safari/605.1.15"}}, cookiePlain},
+			http.Header{"User-Agent": {"Mozilla/5.0 (Macintosh) AppleWebKit/605.1.15 (KHTML, like Gecko) " +
+				"Version/17.0 Safari/605.1.15"}}, cookiePlain},
 		"Chromium here": {
-			http.Header{"User-Agent": {"Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36"}},
+			http.Header{"User-Agent": {"Mozilla/5.0 (X11) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 " +
+				"Safari/537.36"}},
 			cookieSecure},
 		"plain HTTP elsewhere": {http.Header{"Host": {"push.example.com"}}, cookiePlain},
-		"HTTPS at the proxy":   {http.Header{"Host": {"push.example.com"}, "X-Forwarded-Proto": {"https"}}, cookieSecure},
+		"HTTPS at the proxy": {http.Header{"Host": {"push.example.com"}, "X-Forwarded-Proto": {"https"}},
+			cookieSecure},
 	} {
 		b := c.browser()
 		b.header = test.header
@@ -340,8 +345,8 @@ func TestThisMachineOnly(t *testing.T) {
 		b := c.browser()
 		b.header = header
 		for _, path := range []string{"", "app.js", "api/login", "api/session"} {
-			if a := b.call("GET", path, nil); a.status != http.StatusForbidden || !strings.Contains(a.body, "only-here") ||
-				!strings.Contains(a.body, "HERALD_CONSOLE") {
+			if a := b.call("GET", path, nil); a.status != http.StatusForbidden ||
+				!strings.Contains(a.body, "only-here") || !strings.Contains(a.body, "HERALD_CONSOLE") {
 				t.Errorf("%s, %q: got %d %s", name, path, a.status, a.body)
 			}
 		}
@@ -366,7 +371,8 @@ func TestNATSAway(t *testing.T) {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
 	stranger := c.browser()
-	stranger.cookies = []*http.Cookie{{Name: c.marked(cookieSecure), Value: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}
+	stranger.cookies = []*http.Cookie{{Name: c.marked(cookieSecure),
+		Value: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}}
 	stranger.want(http.StatusServiceUnavailable, "GET", "api/session", nil)
 	c.nats.Restart()
 	natstest.Eventually(t, 30*time.Second, "the console to work again", func() bool {

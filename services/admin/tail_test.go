@@ -82,7 +82,8 @@ func TestTail(t *testing.T) {
 	c.store("stock", "paid", "shop", `"needle"`)
 	id := c.store("orders.eu", "paid", "shop", `{"needle":9007199254740993.10}`)
 	event, data := next()
-	if event != "message" || !strings.Contains(data, `"id":"`+id+`"`) || !strings.Contains(data, `9007199254740993.10`) ||
+	if event != "message" || !strings.Contains(data, `"id":"`+id+`"`) ||
+		!strings.Contains(data, `9007199254740993.10`) ||
 		!strings.HasPrefix(data, `{"bytes":30,`) || !json.Valid([]byte(data)) {
 		t.Errorf("got %s %s", event, data)
 	}

@@ -35,7 +35,8 @@ func TestUsers(t *testing.T) {
 	c := start(t)
 	b := c.login(c.user, c.password)
 	var made struct{ Password string }
-	b.want(http.StatusOK, "POST", "api/users", map[string]string{"name": "anna@example.com", "role": "operator"}).json(t,
+	b.want(http.StatusOK, "POST", "api/users", map[string]string{"name": "anna@example.com",
+		"role": "operator"}).json(t,
 		&made)
 	b.want(http.StatusConflict, "POST", "api/users", map[string]string{"name": "Anna@example.com", "role": "viewer"})
 	anna := c.login("ANNA@example.com", made.Password)
@@ -96,8 +97,8 @@ func TestUsers(t *testing.T) {
 	b.want(http.StatusConflict, "DELETE", "api/users/admin", nil)
 	b.want(http.StatusConflict, "PUT", "api/users/admin", map[string]string{"role": "viewer"})
 
-	want := []string{"user.remove", "login", "user.reset", "login.refused", "login", "user.password", "login", "user.role",
-		"user.role", "login", "user.add", "login"}
+	want := []string{"user.remove", "login", "user.reset", "login.refused", "login", "user.password", "login",
+		"user.role", "user.role", "login", "user.add", "login"}
 	if got := c.audited(); !slices.Equal(got, want) {
 		t.Errorf("audit: got %v, want %v", got, want)
 	}
@@ -152,7 +153,8 @@ func TestDamagedUser(t *testing.T) {
 		}
 	}
 	for name, password := range map[string]string{"eve": c.password, "greedy": "x", "x": "x"} {
-		c.browser().want(http.StatusUnauthorized, "POST", "api/login", map[string]string{"user": name, "password": password})
+		c.browser().want(http.StatusUnauthorized, "POST", "api/login",
+			map[string]string{"user": name, "password": password})
 	}
 	if list := b.users(); !list["eve"].Damaged || !list["x"].Damaged || list["admin"].Damaged {
 		t.Errorf("got %v", list)

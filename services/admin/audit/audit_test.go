@@ -136,7 +136,8 @@ func TestOutcomes(t *testing.T) {
 	l := open(t)
 	ctx := context.Background()
 	row := func(target string, outcome Outcome) Row {
-		return Row{User: "anna", Action: "key.add", Target: target, Outcome: outcome, Before: Value(nil), After: Value(nil)}
+		return Row{User: "anna", Action: "key.add", Target: target, Outcome: outcome, Before: Value(nil),
+			After: Value(nil)}
 	}
 	begin := func(target string) uint64 {
 		seq, err := l.Begin(ctx, row(target, Done))

@@ -65,8 +65,10 @@ func TestDigests(t *testing.T) {
 	for name, c := range map[string][2]string{
 		"wrong": {"correct Horse", text}, "empty": {"", text}, "nobody": {"correct horse", ""},
 		"longer": {long + "x", longText}, "no digest": {"correct horse", "correct horse"},
-		"gigabytes": {"x", "$argon2id$v=19$m=4194304,t=2,p=1$" + strings.Repeat("A", 22) + "$" + strings.Repeat("A", 43)},
-		"lanes":     {"x", "$argon2id$v=19$m=19456,t=2,p=255$" + strings.Repeat("A", 22) + "$" + strings.Repeat("A", 43)},
+		"gigabytes": {"x", "$argon2id$v=19$m=4194304,t=2,p=1$" + strings.Repeat("A", 22) + "$" +
+			strings.Repeat("A", 43)},
+		"lanes": {"x", "$argon2id$v=19$m=19456,t=2,p=255$" + strings.Repeat("A", 22) + "$" +
+			strings.Repeat("A", 43)},
 		"another":   {"x", "$argon2i$v=19$m=19456,t=2,p=1$" + strings.Repeat("A", 22) + "$" + strings.Repeat("A", 43)},
 		"short key": {"x", "$argon2id$v=19$m=19456,t=2,p=1$" + strings.Repeat("A", 22) + "$"},
 	} {
@@ -78,8 +80,8 @@ func TestDigests(t *testing.T) {
 
 func TestPasswords(t *testing.T) {
 	for password, want := range map[string]string{
-		NewPassword(): "", "correct horse": "", "short": "12", "aaaaaaaaaaaa": "repeats", "hello Anna, dear": "user's name",
-		"\xff\xff\xff\xffabcdefgh12": "UTF-8",
+		NewPassword(): "", "correct horse": "", "short": "12", "aaaaaaaaaaaa": "repeats",
+		"hello Anna, dear": "user's name", "\xff\xff\xff\xffabcdefgh12": "UTF-8",
 		strings.Repeat("abcde ", 50): "at most 256", "zwölf Zeichen": "",
 	} {
 		err := CheckPassword("anna", password)

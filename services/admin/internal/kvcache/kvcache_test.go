@@ -58,7 +58,8 @@ func TestCache(t *testing.T) {
 	if err := kv.Delete(ctx, "a"); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Eventually(t, 30*time.Second, "the deletion by another process", func() bool { return get("a") == "(none)" })
+	natstest.Eventually(t, 30*time.Second, "the deletion by another process",
+		func() bool { return get("a") == "(none)" })
 	if err := c.Put(ctx, "a", []byte("5")); err != nil {
 		t.Fatal(err)
 	}
