@@ -107,8 +107,10 @@ func TestConnectionsAnswered(t *testing.T) {
 	}
 	g.session(4, "", nil) // which has not entered the namespace: nobody knows yet who it is
 	natstest.Eventually(t, patience, "it is there", func() bool {
-		p := told[ask.ConnectionsPage](g, c, ask.Connections, ask.ConnectionsQuestion{Protocol: "socketio", Sort: "user"})
-		return p.Total == 5 && p.Matched == 2 && p.Rows[0].User == "" && p.Rows[0].ChannelCount+p.Rows[1].ChannelCount == 1
+		p := told[ask.ConnectionsPage](g, c, ask.Connections, ask.ConnectionsQuestion{Protocol: "socketio",
+			Sort: "user"})
+		return p.Total == 5 && p.Matched == 2 && p.Rows[0].User == "" &&
+			p.Rows[0].ChannelCount+p.Rows[1].ChannelCount == 1
 	})
 	row := all.Rows[slices.IndexFunc(all.Rows, func(r ask.Connection) bool { return r.Protocol == "websocket" })]
 	if row.Protocol != "websocket" || row.User != "ada" || row.Address != "127.0.0.1" || row.Agent != "Test/1" ||
@@ -152,14 +154,14 @@ func TestConnectionsAnswered(t *testing.T) {
 		"protocol": {Protocol: "mqtt"}, "channel": {Channel: "a..b"},
 	} {
 		var e *ask.Error
-		if _, err := ask.One[ask.ConnectionsPage](t.Context(), c, ask.Gateway, g.answers.process.Instance, ask.Connections,
-			q); !errors.As(err, &e) || !strings.HasPrefix(e.Text, name) {
+		if _, err := ask.One[ask.ConnectionsPage](t.Context(), c, ask.Gateway, g.answers.process.Instance,
+			ask.Connections, q); !errors.As(err, &e) || !strings.HasPrefix(e.Text, name) {
 			t.Errorf("a wrong %s: got %v", name, err)
 		}
 	}
 	stats := told[ask.GatewayStats](g, c, ask.Stats, nil)
-	if !stats.Ready || stats.Connections["websocket"] != 1 || stats.Connections["pusher"] != 1 || stats.Deliveries != 1 ||
-		stats.Latency.Count != 1 || stats.Limit != g.cfg.MaxPerIP {
+	if !stats.Ready || stats.Connections["websocket"] != 1 || stats.Connections["pusher"] != 1 ||
+		stats.Deliveries != 1 || stats.Latency.Count != 1 || stats.Limit != g.cfg.MaxPerIP {
 		t.Errorf("stats: got %+v", stats)
 	}
 }
@@ -189,7 +191,8 @@ func TestKick(t *testing.T) {
 					t.Errorf("%s: got %s, want %s", protocol, got, w)
 				}
 			}
-			if got := told[ask.KickAnswer](g, c, ask.Kick, ask.KickQuestion{User: "ada", Code: int(code)}); got.Kicked != 0 {
+			if got := told[ask.KickAnswer](g, c, ask.Kick,
+				ask.KickQuestion{User: "ada", Code: int(code)}); got.Kicked != 0 {
 				t.Errorf("who is gone was closed again: %d", got.Kicked)
 			}
 		})
@@ -248,12 +251,13 @@ func TestRefusalsAnswered(t *testing.T) {
 		Address: "127.0.0.1"}); len(a.Rows) != 1 {
 		t.Errorf("by reason: got %d", len(a.Rows))
 	}
-	if a := told[ask.RefusalsAnswer](g, c, ask.Refusals, ask.RefusalsQuestion{Address: "10.0.0.0/8"}); len(a.Rows) != 0 {
+	if a := told[ask.RefusalsAnswer](g, c, ask.Refusals,
+		ask.RefusalsQuestion{Address: "10.0.0.0/8"}); len(a.Rows) != 0 {
 		t.Errorf("by address: got %d", len(a.Rows))
 	}
 	page := told[ask.TallyPage](g, c, ask.Addresses, nil)
-	if len(page.Rows) != 1 || page.Rows[0].Name != "127.0.0.1" || page.Rows[0].Count != 1 || page.Rows[0].Refused != 4 ||
-		page.Limit != 1 {
+	if len(page.Rows) != 1 || page.Rows[0].Name != "127.0.0.1" || page.Rows[0].Count != 1 ||
+		page.Rows[0].Refused != 4 || page.Limit != 1 {
 		t.Errorf("addresses: got %+v", page)
 	}
 	_ = first
@@ -324,7 +328,8 @@ func TestChannelsAnswered(t *testing.T) {
 		p.Rows[0].Name != "own.0" {
 		t.Errorf("by text: got %+v", p)
 	}
-	if p := told[ask.TallyPage](g, c, ask.Channels, ask.TallyQuestion{Names: []string{"all", "none"}}); len(p.Rows) != 1 ||
+	if p := told[ask.TallyPage](g, c, ask.Channels,
+		ask.TallyQuestion{Names: []string{"all", "none"}}); len(p.Rows) != 1 ||
 		p.Rows[0].Count != 5 {
 		t.Errorf("by name: got %+v", p)
 	}

@@ -42,9 +42,11 @@ func BenchmarkFanout(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			br, g, _ := shopGateway(b)
 			channel := map[bool]string{true: "pusher.3.orders", false: "broadcast"}[c.path == shopPath]
-			natstest.Eventually(b, patience, "Socket.IO clients are served", func() bool { return g.pids.Load() != nil })
+			natstest.Eventually(b, patience, "Socket.IO clients are served",
+				func() bool { return g.pids.Load() != nil })
 			read := g.bringTo(c.path, clients)
-			acks := br.js.Conn().NewInbox() // nobody listens: the messages below come in order, and the last one is awaited
+			// Nobody reads the acknowledgements: the messages come in order, so the last one tells of all.
+			acks := br.js.Conn().NewInbox()
 			user, system := cpu(b)
 			pace := time.NewTicker(c.pause)
 			defer pace.Stop()

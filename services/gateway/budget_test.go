@@ -35,7 +35,8 @@ func TestBudget(t *testing.T) {
 			release()
 		})
 		synctest.Wait()
-		rest := []func(){must(other, 2), must(netip.MustParseAddr("192.0.2.3"), 2), must(netip.MustParseAddr("192.0.2.4"), 2)}
+		rest := []func(){must(other, 2), must(netip.MustParseAddr("192.0.2.3"), 2),
+			must(netip.MustParseAddr("192.0.2.4"), 2)}
 		if b.free != 0 {
 			t.Errorf("%d are free, want none", b.free)
 		}

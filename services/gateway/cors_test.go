@@ -60,7 +60,8 @@ func TestCORS(t *testing.T) {
 				if got := h.Get("Access-Control-Allow-Origin"); got != c.want ||
 					h.Get("Access-Control-Allow-Credentials") != c.credential ||
 					!strings.Contains(strings.Join(h.Values("Vary"), ","), "Origin") {
-					t.Errorf("%s: got %s %v; want origin %q, credentials %q", what, resp.Status, h, c.want, c.credential)
+					t.Errorf("%s: got %s %v; want origin %q, credentials %q", what, resp.Status, h, c.want,
+						c.credential)
 				}
 			}
 			module, body := c.g.call(http.MethodGet, "/client/herald.js", header)
@@ -77,7 +78,8 @@ func TestCORS(t *testing.T) {
 			header.Set("Access-Control-Request-Headers", "authorization,baggage,traceparent,x-of-mine")
 			for _, path := range []string{"/sse", "/client/herald.js"} {
 				preflight, _ := c.g.call(http.MethodOptions, path, header)
-				if got := preflight.Header.Get("Access-Control-Allow-Headers"); preflight.StatusCode != http.StatusNoContent ||
+				if got := preflight.Header.Get(
+					"Access-Control-Allow-Headers"); preflight.StatusCode != http.StatusNoContent ||
 					got != "authorization,baggage,traceparent,x-of-mine" {
 					t.Errorf("preflight of %s: got %s %v", path, preflight.Status, preflight.Header)
 				}
@@ -101,7 +103,8 @@ func TestRefusedOriginsAreReportedOnce(t *testing.T) {
 		g.call(http.MethodGet, "/sse", dev)
 		g.call(http.MethodGet, "/client/herald.js", dev)
 	}
-	if got := g.log.With(msg); len(got) != 1 || got[0]["origin"] != "http://localhost:5173" || got[0]["level"] != "WARN" {
+	if got := g.log.With(msg); len(got) != 1 || got[0]["origin"] != "http://localhost:5173" ||
+		got[0]["level"] != "WARN" {
 		t.Errorf("got %v, want one line", got)
 	}
 	for i := range 2 * maxStrangers {
@@ -171,7 +174,8 @@ func TestHead(t *testing.T) {
 		resp, body := g.call(http.MethodHead, path, nil)
 		if kind := resp.Header.Get("Content-Type"); resp.StatusCode != want || body != "" || path != "/sse" &&
 			kind != get.Get("Content-Type") {
-			t.Errorf("HEAD %s: got %s, %s, %q; want %d, %s", path, resp.Status, kind, body, want, get.Get("Content-Type"))
+			t.Errorf("HEAD %s: got %s, %s, %q; want %d, %s", path, resp.Status, kind, body, want,
+				get.Get("Content-Type"))
 		}
 	}
 }

@@ -22,11 +22,14 @@ const page1 = "https://app.example" // on the list of allowed origins
 // ways in which a token may come.
 func waysOf(token string) map[string]func(query url.Values, header http.Header) {
 	return map[string]func(url.Values, http.Header){
-		"URL":                        func(q url.Values, _ http.Header) { q.Set("token", token) },
-		"header":                     func(_ url.Values, h http.Header) { h.Set("Authorization", "Bearer "+token) },
-		"header, scheme in lower":    func(_ url.Values, h http.Header) { h.Set("Authorization", "bearer "+token) },
-		"header, scheme in capitals": func(_ url.Values, h http.Header) { h.Set("Authorization", "BEARER   "+token+" ") },
-		"cookie":                     func(_ url.Values, h http.Header) { h.Set("Cookie", "a=b; session="+token) },
+		"URL":                     func(q url.Values, _ http.Header) { q.Set("token", token) },
+		"header":                  func(_ url.Values, h http.Header) { h.Set("Authorization", "Bearer "+token) },
+		"header, scheme in lower": func(_ url.Values, h http.Header) { h.Set("Authorization", "bearer "+token) },
+		"header, scheme in capitals": func(_ url.Values, h http.Header) {
+			h.Set("Authorization", "BEARER   "+
+				token+" ")
+		},
+		"cookie": func(_ url.Values, h http.Header) { h.Set("Cookie", "a=b; session="+token) },
 	}
 }
 

@@ -28,7 +28,8 @@ func (g *gate) load(n int) {
 	g.t.Helper()
 	before := g.conns.Len()
 	for i := range n {
-		c := &session{s: g.Service, asked: &request{channels: []string{fmt.Sprintf("user.%d", i)}}, words: g.frames.plain}
+		c := &session{s: g.Service, asked: &request{channels: []string{fmt.Sprintf("user.%d", i)}},
+			words: g.frames.plain}
 		c.followed = c.first[:0]
 		c.who.Store(&auth.Principal{Name: fmt.Sprintf("user-%d", i), Channels: []string{">"}})
 		c.anonymous = true // no expiry

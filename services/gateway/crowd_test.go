@@ -61,7 +61,8 @@ func crowd(s string) {
 			await("herald:place")
 		default: // of the Pusher protocol
 			await("connection_established")
-			_, err = nc.Write(wstest.Masked(0x81, []byte(`{"event":"pusher:subscribe","data":{"auth":"","channel":"orders"}}`)))
+			_, err = nc.Write(wstest.Masked(0x81,
+				[]byte(`{"event":"pusher:subscribe","data":{"auth":"","channel":"orders"}}`)))
 			fail(err)
 			await("subscription_succeeded")
 		}

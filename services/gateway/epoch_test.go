@@ -15,7 +15,8 @@ func TestEpochThatIngestBegan(t *testing.T) {
 	g := b.gateway()
 	c, _ := g.connect("")
 	c.ids(b.id(b.publish("broadcast", "1")))
-	epochs, err := natsx.RenewEpoch(t.Context(), b.js, natsx.StreamConfig{MaxAge: time.Hour, MaxBytes: 256 << 20}, b.epoch)
+	epochs, err := natsx.RenewEpoch(t.Context(), b.js, natsx.StreamConfig{MaxAge: time.Hour, MaxBytes: 256 << 20},
+		b.epoch)
 	if err == nil {
 		err = natsx.TellRenewed(b.nc)
 	}

@@ -155,7 +155,8 @@ func TestStalledHub(t *testing.T) {
 		t.Fatal("NATS dropped nothing: the test proves nothing")
 	}
 	close(stalled.leave)
-	natstest.Eventually(t, patience, "all is handed on", func() bool { return h.Recent().Last().Seq == proto.EndOf(last) })
+	natstest.Eventually(t, patience, "all is handed on",
+		func() bool { return h.Recent().Last().Seq == proto.EndOf(last) })
 	stopFeed()
 	if err := <-fed; err != nil {
 		t.Errorf("the feed ended with %v", err)

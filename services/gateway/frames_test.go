@@ -45,8 +45,8 @@ func TestCompressAbove(t *testing.T) {
 		m := &hub.Message{Body: c.body}
 		plain, deflated := m.Encoded(f.plain.message), m.Encoded(f.deflated.message)
 		if plain[0] != plainText || deflated[0] != c.deflated || &deflated[0] != &m.Encoded(f.deflated.message)[0] {
-			t.Errorf("%s: got %#02x and %#02x, want %#02x and %#02x, always the same bytes", c.name, plain[0], deflated[0],
-				plainText, c.deflated)
+			t.Errorf("%s: got %#02x and %#02x, want %#02x and %#02x, always the same bytes", c.name, plain[0],
+				deflated[0], plainText, c.deflated)
 		}
 		if c.deflated == plainText && &deflated[0] != &plain[0] {
 			t.Errorf("%s: it is not the frame that everybody has", c.name)

@@ -42,7 +42,8 @@ func TestHostileFrames(t *testing.T) {
 		{"not UTF-8", text, "{\"type\":\"subscribe\",\"channel\":\"\xff\"}", proto.CloseInvalidPayload},
 		{"half a surrogate", text, `{"type":"\ud800"}`, proto.CloseInvalidPayload},
 		{"duplicate keys", text, `{"type":"subscribe","channel":"a","channel":"b"}`, proto.CloseInvalidPayload},
-		{"duplicate keys, escaped", text, `{"type":"subscribe","channel":"a","chann\u0065l":"b"}`, proto.CloseInvalidPayload},
+		{"duplicate keys, escaped", text, `{"type":"subscribe","channel":"a","chann\u0065l":"b"}`,
+			proto.CloseInvalidPayload},
 		{"TYPE", text, `{"TYPE":"ping"}`, proto.CloseInvalidPayload},
 		{"101 channels", text, `{"type":"subscribe","channels":` + jsonOf(make([]string, 101)) + `}`,
 			proto.CloseInvalidPayload},
@@ -132,12 +133,14 @@ func TestHostileURLs(t *testing.T) {
 		{"token: alg none", "token=" + signed(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims),
 			proto.CloseTokenInvalid},
 		{"token: alg None, by hand", "token=" + byHand(`{"alg":"None"}`), proto.CloseTokenInvalid},
-		{"token: HS512", "token=" + signed(t, jwt.SigningMethodHS512, []byte(jwtSecret), claims), proto.CloseTokenInvalid},
+		{"token: HS512", "token=" + signed(t, jwt.SigningMethodHS512, []byte(jwtSecret), claims),
+			proto.CloseTokenInvalid},
 		{"token: without exp", "token=" + signed(t, jwt.SigningMethodHS256, []byte(jwtSecret), without("exp")),
 			proto.CloseTokenInvalid},
 		{"token: without sub", "token=" + signed(t, jwt.SigningMethodHS256, []byte(jwtSecret), without("sub")),
 			proto.CloseTokenInvalid},
-		{"token: without channels", "token=" + signed(t, jwt.SigningMethodHS256, []byte(jwtSecret), without("channels")),
+		{"token: without channels", "token=" + signed(t, jwt.SigningMethodHS256, []byte(jwtSecret),
+			without("channels")),
 			proto.CloseTokenInvalid},
 		{"token: expired", "token=" + token(t, "u", -time.Hour, ">"), proto.CloseTokenExpired},
 		{"token: huge", "token=" + strings.Repeat("x", 9000), proto.CloseTokenInvalid},
@@ -178,19 +181,20 @@ func TestHostileHandshakes(t *testing.T) {
 	}{
 		{"a page that looks", head + "\r\n", 426, proto.ProblemUpgrade},
 		{"no key", upgrade + "Sec-WebSocket-Version: 13\r\n\r\n", 426, proto.ProblemUpgrade},
-		{"a short key", upgrade + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n\r\n", 426, proto.ProblemUpgrade},
+		{"a short key", upgrade + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n\r\n", 426,
+			proto.ProblemUpgrade},
 		{"two versions", upgrade + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8\r\nSec-WebSocket-Key: " +
 			"dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 426, proto.ProblemUpgrade},
 		{"the version twice",
 			upgrade + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
 				"dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 426, proto.ProblemUpgrade},
-		{"an old version", upgrade + "Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 426,
-			proto.ProblemUpgrade},
+		{"an old version", upgrade + "Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+			426, proto.ProblemUpgrade},
 		{"h2c by upgrade", head + "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: " +
 			"AAMAAABkAAQAAP__\r\n\r\n", 426, proto.ProblemUpgrade},
 		{"POST", "POST /ws HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405, proto.ProblemMethod},
-		{"another origin", upgrade + "Origin: https://evil.example\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
-			"dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 403, proto.ProblemOrigin},
+		{"another origin", upgrade + "Origin: https://evil.example\r\nSec-WebSocket-Version: " +
+			"13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", 403, proto.ProblemOrigin},
 		{"a huge URL", "GET /ws?channel=" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\nHost: x\r\n\r\n", 431, nil},
 		{"a huge header", head + "X: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", 431, nil},
 		{"prior knowledge of h2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 405, proto.ProblemMethod},
@@ -269,8 +273,8 @@ func TestFloodOfConnections(t *testing.T) {
 	g := b.gateway(func(c *Config) { c.MaxPerIP = 10 })
 	inside := 0
 	for i := range 50 {
-		c, _, err := g.try("", http.Header{"X-Forwarded-For": {fmt.Sprintf("192.0.2.%d", i)}, "Forwarded": {"for=192.0.2.1"},
-			"X-Real-Ip": {"192.0.2.1"}})
+		c, _, err := g.try("", http.Header{"X-Forwarded-For": {fmt.Sprintf("192.0.2.%d", i)},
+			"Forwarded": {"for=192.0.2.1"}, "X-Real-Ip": {"192.0.2.1"}})
 		if err != nil {
 			t.Fatal(err)
 		}

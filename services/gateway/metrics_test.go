@@ -50,7 +50,8 @@ func TestMetricNames(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"herald_gateway_connections", "herald_gateway_connections_opened_total", "herald_gateway_connections_closed_total",
+		"herald_gateway_connections", "herald_gateway_connections_opened_total",
+		"herald_gateway_connections_closed_total",
 		"herald_gateway_deliveries_total", "herald_gateway_subscriptions", "herald_gateway_latency_seconds",
 		"herald_gateway_messages_received_total", "herald_gateway_position", "herald_gateway_refused_total",
 		"herald_gateway_resumes_total",

@@ -91,7 +91,8 @@ func TestNeighboursOfHostileClients(t *testing.T) {
 		names[i] = fmt.Sprintf("s%d%s", i, strings.Repeat(".*", 118))
 	}
 	storm := jsonOf(names)
-	bomb := ws.EncodeDeflated(ws.Text, []byte(`{"type":"ping"`+strings.Repeat(" ", 16000)+`}`))[2:] // without the header
+	// The first two bytes are the header.
+	bomb := ws.EncodeDeflated(ws.Text, []byte(`{"type":"ping"`+strings.Repeat(" ", 16000)+`}`))[2:]
 	for _, c := range []struct {
 		name    string
 		clients int
@@ -116,14 +117,17 @@ func TestNeighboursOfHostileClients(t *testing.T) {
 		{"subscriptions that come and go", 8, func(ctx context.Context, g *gate, _ string) {
 			if s := g.stranger(ctx, "", ""); s != nil {
 				s.paced(ctx, op, func(i int) []byte {
-					return fmt.Appendf(nil, `{"type":%q,"channels":%s}`, [2]string{"subscribe", "unsubscribe"}[i%2], storm)
+					return fmt.Appendf(nil, `{"type":%q,"channels":%s}`, [2]string{"subscribe", "unsubscribe"}[i%2],
+						storm)
 				})
 			}
 		}},
 		{"forged tokens", 8, func(ctx context.Context, g *gate, _ string) {
 			if s := g.stranger(ctx, "", ""); s != nil {
 				s.paced(ctx, op,
-					func(int) []byte { return fmt.Appendf(nil, `{"type":"auth","token":%q}`, byHand(`{"alg":"HS256"}`)+"x") })
+					func(int) []byte {
+						return fmt.Appendf(nil, `{"type":"auth","token":%q}`, byHand(`{"alg":"HS256"}`)+"x")
+					})
 			}
 		}},
 		{"frames that are no JSON", 4, func(ctx context.Context, g *gate, _ string) {

@@ -127,7 +127,8 @@ func (w *wanderer) visit(g *gate) error {
 		w.got = append(w.got, cur.Seq)
 	}
 	if w.r.IntN(2) == 0 {
-		_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""), time.Now().Add(time.Second))
+		_ = c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""),
+			time.Now().Add(time.Second))
 	}
 	return nil
 }
@@ -172,7 +173,8 @@ func TestHammer(t *testing.T) {
 	for i := range wanderers {
 		w := &wanderer{t: t, r: rand.New(rand.NewPCG(r.Uint64(), 0))}
 		for range 1 + w.r.IntN(4) {
-			w.names = append(w.names, []string{"a.>", "b.*.*", "*.x.*", names[w.r.IntN(30)], names[w.r.IntN(30)]}[w.r.IntN(5)])
+			w.names = append(w.names, []string{"a.>", "b.*.*", "*.x.*", names[w.r.IntN(30)],
+				names[w.r.IntN(30)]}[w.r.IntN(5)])
 		}
 		wanderers[i] = w
 		wandering.Go(func() {
@@ -211,8 +213,8 @@ func TestHammer(t *testing.T) {
 	wandering.Wait()
 	for i, w := range wanderers {
 		if want := h.after(w.begin, w.names); !slices.Equal(w.got, want) {
-			t.Errorf("client %d, %q from %d: got %d messages, want %d; first difference: %v", i, w.names, w.begin, len(w.got),
-				len(want), firstDifference(w.got, want))
+			t.Errorf("client %d, %q from %d: got %d messages, want %d; first difference: %v", i, w.names,
+				w.begin, len(w.got), len(want), firstDifference(w.got, want))
 		}
 	}
 	visits, deliveries := 0, 0

@@ -67,7 +67,8 @@ func TestPages(t *testing.T) {
 			}
 			continue
 		}
-		if resp.StatusCode != http.StatusOK || body != c.body || !strings.HasPrefix(resp.Header.Get("Content-Type"), c.kind) {
+		if resp.StatusCode != http.StatusOK || body != c.body ||
+			!strings.HasPrefix(resp.Header.Get("Content-Type"), c.kind) {
 			t.Errorf("%s: got %s, %s, %.60q", c.path, resp.Status, resp.Header.Get("Content-Type"), body)
 		}
 		policy := resp.Header.Get("Content-Security-Policy")

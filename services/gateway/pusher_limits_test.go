@@ -126,8 +126,8 @@ func TestPusherExcludedSocket(t *testing.T) {
 	other.subscribe("a", "")
 	var last uint64
 	for i, except := range []string{"", one.socket, "", "9.9", one.socket, other.socket} {
-		m := proto.Message{Channel: "pusher.3.a", Event: "message", Data: json.RawMessage(fmt.Sprint(i)), Sender: "shop",
-			Time: "2026-11-22T16:58:36.123Z"}
+		m := proto.Message{Channel: "pusher.3.a", Event: "message", Data: json.RawMessage(fmt.Sprint(i)),
+			Sender: "shop", Time: "2026-11-22T16:58:36.123Z"}
 		ack, err := b.js.PublishMsg(t.Context(), natstest.NewMsg(&m, natstest.Headers{Except: except}, false))
 		if err != nil {
 			t.Fatal(err)

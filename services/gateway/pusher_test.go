@@ -182,7 +182,8 @@ func TestPusherCloseCodes(t *testing.T) {
 		}
 	}
 	five := g.dialPusher("/app/unknown-key?protocol=5")
-	code, _, last := five.closed() // "Legacy protocols: a pusher:error event is also sent before the connection is closed"
+	// "Legacy protocols: a pusher:error event is also sent before the connection is closed"
+	code, _, last := five.closed()
 	if code != 4001 || last.Event != "pusher:error" || !strings.Contains(string(last.Data), `"code":4001`) {
 		t.Errorf("protocol 5: got %d after %s", code, last.raw)
 	}
@@ -205,9 +206,11 @@ func TestPusherRules(t *testing.T) {
 		{"subscribe: again", `{"event":"pusher:subscribe","data":{"channel":"a"}}`,
 			[]string{`"event":"pusher_internal:subscription_succeeded","channel":"a"`}},
 		{"double encoding: data of a pusher: event may be a string",
-			`{"event":"pusher:subscribe","data":"{\"channel\":\"b\"}"}`, []string{`subscription_succeeded","channel":"b"`}},
-		{"subscribe: private, signed", fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":%q}}`,
-			auth("private-x")), []string{`subscription_succeeded","channel":"private-x"`}},
+			`{"event":"pusher:subscribe","data":"{\"channel\":\"b\"}"}`,
+			[]string{`subscription_succeeded","channel":"b"`}},
+		{"subscribe: private, signed",
+			fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":"private-x","auth":%q}}`,
+				auth("private-x")), []string{`subscription_succeeded","channel":"private-x"`}},
 		{"subscribe: private, the signature of another channel",
 			fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":"private-y","auth":%q}}`, auth("private-x")),
 			[]string{`"code":4009`, `"event":"pusher:subscription_error"`}},
@@ -221,7 +224,8 @@ func TestPusherRules(t *testing.T) {
 			[]string{`no such key`, `"status":401`}},
 		{"subscribe: auth (String)", `{"event":"pusher:subscribe","data":{"auth":5,"channel":"private-y"}}`,
 			[]string{`want an object`, `"channel":"private-y"`}},
-		{"subscribe: channel (String)", `{"event":"pusher:subscribe","data":{"channel":5}}`, []string{`want an object`}},
+		{"subscribe: channel (String)", `{"event":"pusher:subscribe","data":{"channel":5}}`,
+			[]string{`want an object`}},
 		{"subscribe: channel is not optional", `{"event":"pusher:subscribe","channel":"a","data":{}}`,
 			[]string{`want an object`}},
 		{"subscribe: presence", `{"event":"pusher:subscribe","data":{"channel":"presence-y"}}`,
@@ -236,7 +240,8 @@ func TestPusherRules(t *testing.T) {
 			[]string{`users are not supported`, `"channel":"#server-to-user-1"`}},
 		{"channel naming conventions: no wildcards", `{"event":"pusher:subscribe","data":{"channel":"*"}}`,
 			[]string{`invalid channel name`, `"type":"BadChannel"`}},
-		{"channel naming conventions: length", `{"event":"pusher:subscribe","data":{"channel":"` + strings.Repeat("a", 165) +
+		{"channel naming conventions: length", `{"event":"pusher:subscribe","data":{"channel":"` +
+			strings.Repeat("a", 165) +
 			`"}}`, []string{`invalid channel name`, `"type":"BadChannel"`}},
 		{"cache miss", `{"event":"pusher:subscribe","data":{"channel":"cache-x"}}`,
 			[]string{`subscription_succeeded","channel":"cache-x"`, `"event":"pusher:cache_miss","channel":"cache-x"`}},

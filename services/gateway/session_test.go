@@ -111,28 +111,28 @@ func TestFrames(t *testing.T) {
 	at := w.ID
 	for _, f := range []struct{ send, want string }{
 		{`{"type":"ping"}`, `{"type":"pong"}`},
-		{`{"type":"subscribe","channel":"public.a"}`, `{"type":"subscribed","channel":"public.a","resumed":false,"id":"` +
-			at + `"}`},
-		{`{"type":"subscribe","channel":"public.a"}`, `{"type":"subscribed","channel":"public.a","resumed":false,"id":"` +
-			at + `"}`},
+		{`{"type":"subscribe","channel":"public.a"}`,
+			`{"type":"subscribed","channel":"public.a","resumed":false,"id":"` + at + `"}`},
+		{`{"type":"subscribe","channel":"public.a"}`,
+			`{"type":"subscribed","channel":"public.a","resumed":false,"id":"` + at + `"}`},
 		{`{"type":"subscribe","channel":"public.*","since":"` + at + `"}`,
 			`{"type":"subscribed","channel":"public.*","resumed":true,"id":"` + at + `"}`},
 		{`{"type":"unsubscribe","channel":"public.a"}`, `{"type":"unsubscribed","channel":"public.a"}`},
 		{`{"type":"unsubscribe","channel":"never.was"}`, `{"type":"unsubscribed","channel":"never.was"}`},
 		{`{"type":"subscribe","channel":"orders.eu"}`,
-			`{"type":"error","code":"forbidden","detail":"\"orders.eu\" needs a token; without one you may follow broadcast, ` +
-				`public.>","channel":"orders.eu"}`},
+			`{"type":"error","code":"forbidden","detail":"\"orders.eu\" needs a token; without one you may ` +
+				`follow broadcast, public.>","channel":"orders.eu"}`},
 		{`{"type":"subscribe","channel":">"}`,
 			`{"type":"error","code":"forbidden","detail":"\">\" needs a token; without one you may follow broadcast, ` +
 				`public.>","channel":">"}`},
 		{`{"type":"subscribe","channel":"public..a"}`,
 			`{"type":"error","code":"bad-channel","detail":"invalid channel: \"public..a\" has an empty token"}`},
 		{`{"type":"unsubscribe","channel":"a b"}`,
-			`{"type":"error","code":"bad-channel","detail":"invalid channel: byte 0x20 at position 1; only printable ASCII ` +
-				`without spaces is allowed"}`},
+			`{"type":"error","code":"bad-channel","detail":"invalid channel: byte 0x20 at position 1; only ` +
+				`printable ASCII without spaces is allowed"}`},
 		{`{"type":"subscribe","channel":"public.b","since":"yesterday"}`,
-			`{"type":"error","code":"bad-since","detail":"invalid id: \"yesterday\" is not an id that Herald gave out",` +
-				`"channel":"public.b"}`},
+			`{"type":"error","code":"bad-since","detail":"invalid id: \"yesterday\" is not an id that ` +
+				`Herald gave out","channel":"public.b"}`},
 		{`{"type":"auth","token":"x.y.z"}`,
 			`{"type":"error","code":"bad-token","detail":"the token is not valid: this server has no token keys ` +
 				`(HERALD_JWT_SECRET or HERALD_JWKS)"}`},
@@ -323,7 +323,8 @@ func TestSubscribeInTheURL(t *testing.T) {
 	e := g.events(query)
 	e.want(proto.FrameWelcome)
 	e.ids(b.id(5), b.id(4), b.id(6))
-	for _, code := range []string{proto.ErrorForbidden, proto.ErrorBadChannel, proto.ErrorBadSince, proto.ErrorForbidden} {
+	for _, code := range []string{proto.ErrorForbidden, proto.ErrorBadChannel, proto.ErrorBadSince,
+		proto.ErrorForbidden} {
 		if f := e.want("problem"); f.Code != code {
 			t.Errorf("over Server-Sent Events: got %s, want %s", f.raw, code)
 		}

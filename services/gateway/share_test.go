@@ -103,7 +103,8 @@ func TestReports(t *testing.T) {
 	l.shared = true
 	ip := netip.MustParseAddr("2001:db8::1")
 	hear := func(gateway string, version uint64, n int) {
-		l.received(report{Gateway: gateway, Version: version, Counts: map[string]int{httpx.AddressGroup(ip).String(): n}})
+		l.received(report{Gateway: gateway, Version: version,
+			Counts: map[string]int{httpx.AddressGroup(ip).String(): n}})
 	}
 	hear("a", 2, 7)
 	hear("a", 1, 50) // was overtaken

@@ -23,7 +23,8 @@ func (b *broker) socketio(change ...func(*Config)) *gate {
 
 func (g *gate) socketsReady() {
 	g.t.Helper()
-	natstest.Eventually(g.t, patience, "the gateway has the secret of pids", func() bool { return g.pids.Load() != nil })
+	natstest.Eventually(g.t, patience, "the gateway has the secret of pids",
+		func() bool { return g.pids.Load() != nil })
 }
 
 // asBrowser is how a JavaScript client introduces itself.
@@ -109,7 +110,8 @@ func (s *sock) place() string {
 // its offset.
 func (s *sock) message() (data, offset string) {
 	s.t.Helper()
-	m := s.matches(`^42\["message",(.*),\{"id":"([^"]+)","channel":"[^"]+","sender":"test","time":"[^"]+"\},"([^"]+)"\]$`)
+	m := s.matches(
+		`^42\["message",(.*),\{"id":"([^"]+)","channel":"[^"]+","sender":"test","time":"[^"]+"\},"([^"]+)"\]$`)
 	if m[2] != m[3] {
 		s.t.Fatalf("the offset %s is not the message's id %s", m[3], m[2])
 	}

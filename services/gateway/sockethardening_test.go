@@ -227,7 +227,8 @@ func TestPollingTooMuch(t *testing.T) {
 		"a length beyond all":                  {3, "&b64=1", "999999999:4x", 400},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &poller{t: t, url: fmt.Sprintf("http://%s/socket.io/?EIO=%d&transport=polling%s", g.Addr(), c.eio, c.more)}
+			p := &poller{t: t, url: fmt.Sprintf("http://%s/socket.io/?EIO=%d&transport=polling%s", g.Addr(),
+				c.eio, c.more)}
 			do := func(method, body string) polled {
 				r, err := http.NewRequest(method, p.url, strings.NewReader(body))
 				if err != nil {

@@ -165,13 +165,15 @@ func TestSocketIOSubscribe(t *testing.T) {
 	s, _ := g.io(`{"channels":[]}`, nil)
 	for _, c := range []struct{ emit, want string }{
 		{`421["subscribe","public.a"]`, `^431\[\{"channel":"public.a","resumed":false,"id":"[^"]+"\}\]$`},
-		{`422["subscribe",["public.a","public.b"]]`, `^432\[\[\{"channel":"public.a",.*\},\{"channel":"public.b",.*\}\]\]$`},
+		{`422["subscribe",["public.a","public.b"]]`,
+			`^432\[\[\{"channel":"public.a",.*\},\{"channel":"public.b",.*\}\]\]$`},
 		{`423["subscribe",{"channels":["public.c"],"since":"all"}]`,
 			`^433\[\[\{"channel":"public.c","resumed":true,"id":"[^"]+"\}\]\]$`},
 		{`424["subscribe",{"channel":"public.c"}]`, `^434\[\{"channel":"public.c"`},
 		{`425["subscribe",["public.a","orders"]]`,
 			`^435\[\[\{"channel":"public.a",.*\},\{"error":"forbidden","detail":".*","channel":"orders"\}\]\]$`},
-		{`426["unsubscribe",["public.a","public.c"]]`, `^436\[\[\{"channel":"public.a"\},\{"channel":"public.c"\}\]\]$`},
+		{`426["unsubscribe",["public.a","public.c"]]`,
+			`^436\[\[\{"channel":"public.a"\},\{"channel":"public.c"\}\]\]$`},
 		{`427["subscribe","a b"]`, `^437\[\{"error":"bad-channel"`},
 		{`428["subscribe",{"channel":"public.a","since":"x y"}]`, `^438\[\{"error":"bad-since"`},
 		{`429["subscribe"]`, `^439\[\{"error":"bad-event"`},
@@ -180,7 +182,8 @@ func TestSocketIOSubscribe(t *testing.T) {
 		{`429["subscribe",{"chanel":"a"}]`, `^439\[\{"error":"bad-event"`},
 		{`429["shout","a"]`, `^439\[\{"error":"bad-event","detail":".*subscribe, unsubscribe and auth`},
 		{`429["auth","x"]`, `^439\[\{"error":"bad-token"`},
-		{`42["subscribe","orders"]`, `^42\["error",\{"data":".*needs a token.*","code":"forbidden","channel":"orders"\}\]$`},
+		{`42["subscribe","orders"]`,
+			`^42\["error",\{"data":".*needs a token.*","code":"forbidden","channel":"orders"\}\]$`},
 		{`42["shout","a"]`, `^42\["error",\{"data":".*","code":"bad-event"\}\]$`},
 		{`429["auth",{"token":"` + token(t, "u", time.Hour, "orders") + `"}]`,
 			`^439\[\{"subject":"u","expires":"[^"]+"\}\]$`},
@@ -232,7 +235,8 @@ func TestSocketIODrain(t *testing.T) {
 	g.await(answer)
 	go func() { _ = g.stop() }()
 	if code, before := s.ended(); code != 1001 || len(before) > 0 {
-		t.Errorf("over WebSocket: code %d after %q, want 1001 alone, so that the client comes back by itself", code, before)
+		t.Errorf("over WebSocket: code %d after %q, want 1001 alone, so that the client comes back by itself",
+			code, before)
 	}
 	if r := <-answer; r.body != "1" {
 		t.Errorf("a client that polls was answered %q, want a close packet", r.body)
@@ -259,7 +263,8 @@ func TestSocketIOForm(t *testing.T) {
 	g := b.socketio()
 	for agent, details := range map[string]bool{
 		"Mozilla/5.0 (X11; Linux x86_64)": true, "node-XMLHttpRequest": true, "node": true, "Bun/1.1": true,
-		"python-requests/2.28": false, "Python/3.11 aiohttp/3.8": false, "Dart/3.1 (dart:io)": false, "okhttp/4.9": false,
+		"python-requests/2.28": false, "Python/3.11 aiohttp/3.8": false, "Dart/3.1 (dart:io)": false,
+		"okhttp/4.9": false,
 	} {
 		s, pid := g.io("", http.Header{"User-Agent": {agent}})
 		if got := pid != ""; got != details {

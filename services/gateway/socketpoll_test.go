@@ -218,7 +218,8 @@ func TestPollingV3(t *testing.T) {
 
 	referer := "http://" + g.Addr().String() + "/page"
 	do := func(method, query string, body []byte) polled {
-		r, err := http.NewRequest(method, fmt.Sprintf("http://%s/socket.io/?EIO=3&transport=polling&j=7%s", g.Addr(), query),
+		r, err := http.NewRequest(method, fmt.Sprintf("http://%s/socket.io/?EIO=3&transport=polling&j=7%s",
+			g.Addr(), query),
 			bytes.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
@@ -255,7 +256,8 @@ func TestPollingV3(t *testing.T) {
 	}
 	packet := `421["subscribe","a"]`
 	if r := do("POST", "&sid="+sid,
-		[]byte("d="+url.QueryEscape(fmt.Sprintf("%d:%s", len(packet), packet)))); r.body != "ok" || r.kind != "text/html" {
+		[]byte("d="+url.QueryEscape(fmt.Sprintf("%d:%s", len(packet), packet)))); r.body != "ok" ||
+		r.kind != "text/html" {
 		t.Errorf("a form was answered %+v", r)
 	}
 	if got := script(do("GET", "&sid="+sid, nil)); !strings.Contains(got, `:431[{"channel":"a"`) {

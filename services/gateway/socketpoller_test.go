@@ -110,5 +110,7 @@ func (p *poller) unknown() {
 // await waits until the gateway holds a GET open, unless it is answered at once.
 func (g *gate) await(answer <-chan polled) {
 	g.t.Helper()
-	natstest.Eventually(g.t, patience, "a GET is open", func() bool { return len(answer) > 0 || g.engine.Waiting() > 0 })
+	natstest.Eventually(g.t, patience, "a GET is open", func() bool {
+		return len(answer) > 0 || g.engine.Waiting() > 0
+	})
 }

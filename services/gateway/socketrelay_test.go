@@ -39,7 +39,8 @@ func TestUpgradeElsewhere(t *testing.T) {
 		t.Helper()
 		natstest.Eventually(t, patience, "the owner has forgotten the session",
 			func() bool { return !owner.engine.Has(p.sid) })
-		natstest.Eventually(t, patience, "nobody is left at the other gateway", func() bool { return other.conns.Len() == 0 })
+		natstest.Eventually(t, patience, "nobody is left at the other gateway",
+			func() bool { return other.conns.Len() == 0 })
 	}
 	t.Run("as at its owner", func(t *testing.T) {
 		here, there := enter(t)
@@ -113,7 +114,8 @@ func TestUpgradeElsewhere(t *testing.T) {
 		s.closed("the fourth")
 	})
 	t.Run("a session that is none is refused before the handshake", func(t *testing.T) {
-		p := &poller{t: t, url: "http://" + other.Addr().String() + "/socket.io/?EIO=4&transport=websocket&sid=0123456789.x"}
+		p := &poller{t: t, url: "http://" + other.Addr().String() +
+			"/socket.io/?EIO=4&transport=websocket&sid=0123456789.x"}
 		if r := p.do(http.MethodGet, ""); r.status != 400 || refusalOf(t, r.body).Code != 1 {
 			t.Errorf("got %+v", r)
 		}
@@ -125,8 +127,8 @@ func TestUpgradeElsewhere(t *testing.T) {
 			upgrade(t)
 		}
 		each := (inUse() - before) / clients
-		t.Logf("%d bytes of heap and stack and %d goroutines for %d clients, both gateways and the clients' own included",
-			each, runtime.NumGoroutine()-goroutines, clients)
+		t.Logf("%d bytes of heap and stack and %d goroutines for %d clients, both gateways and the clients' "+
+			"own included", each, runtime.NumGoroutine()-goroutines, clients)
 		if each > most {
 			t.Errorf("%d bytes for each, want at most %d", each, most)
 		}

@@ -44,14 +44,17 @@ func TestSocketIORules(t *testing.T) {
 			[]string{"40", "41", "40", `421["unsubscribe","orders"]`, `422["subscribe","orders"]`},
 			[]string{entered, entered, `^431\[\{"channel":"orders"\}\]$`, `^432\[\{"channel":"orders"`}, 0},
 		{"v5, Disconnection: and not what it asked for when it entered before", 4, "",
-			[]string{fmt.Sprintf(`40{"channels":["orders"],"token":%q}`, covered), "41", "40", `421["subscribe","orders"]`},
+			[]string{fmt.Sprintf(`40{"channels":["orders"],"token":%q}`, covered),
+				"41", "40", `421["subscribe","orders"]`},
 			[]string{entered, entered, `^431\[\{"error":"forbidden"`}, 0},
 		{"v4, Disconnection: a client of revision 3 may enter again, too", 3, "&channel=public.a",
-			[]string{"41", "40", `421["unsubscribe","public.a"]`}, []string{`^40$`, `^40$`, `^431\[\{"channel":"public.a"`}, 0},
+			[]string{"41", "40", `421["unsubscribe","public.a"]`},
+			[]string{`^40$`, `^40$`, `^431\[\{"channel":"public.a"`}, 0},
 		{"v5, Events: the id 0 is one", 4, "", []string{"40", `420["subscribe","public.a"]`},
 			[]string{entered, `^430\[\{"channel":"public.a"`}, 0},
 		{"v5, Events: an id above 2^53 comes back as it is", 4, "",
-			[]string{"40", `429007199254740993["subscribe","public.a"]`}, []string{entered, `^439007199254740993\[`}, 0},
+			[]string{"40", `429007199254740993["subscribe","public.a"]`}, []string{entered, `^439007199254740993\[`},
+			0},
 		{"v5, Events: a name may be empty", 4, "", []string{"40", `421[""]`},
 			[]string{entered, `^431\[\{"error":"bad-event"`}, 0},
 		{"v5, Events: a name may be a number", 4, "", []string{"40", `421[-1.5]`},
@@ -73,7 +76,8 @@ func TestSocketIORules(t *testing.T) {
 			[]string{entered, `^431\[\{"channel":"broadcast"\}\]$`}, 0},
 		{"auth: a name that is null", 4, "", []string{`40{"channels":["public.a",null]}`},
 			[]string{`^44.*bad-request`, `^41$`}, 4502},
-		{"auth: a name that is empty", 4, "", []string{`40{"channels":[""]}`}, []string{`^44.*empty name`, `^41$`}, 4502},
+		{"auth: a name that is empty", 4, "", []string{`40{"channels":[""]}`}, []string{`^44.*empty name`, `^41$`},
+			4502},
 		{"auth: a pid that is no text", 4, "", []string{`40{"pid":5}`}, []string{`^44.*bad-request`, `^41$`}, 4502},
 		{"subscribe: null", 4, "", []string{"40", `421["subscribe",null]`},
 			[]string{entered, `^431\[\{"error":"bad-event"`}, 0},
@@ -81,7 +85,8 @@ func TestSocketIORules(t *testing.T) {
 			[]string{entered, `^431\[\{"error":"bad-event"`}, 0},
 		{"subscribe: half a surrogate pair", 4, "", []string{"40", `421["subscribe","\ud800"]`},
 			[]string{entered, `^431\[\{"error":"bad-channel"`}, 0},
-		{"auth event: null", 4, "", []string{"40", `421["auth",null]`}, []string{entered, `^431\[\{"error":"bad-event"`}, 0},
+		{"auth event: null", 4, "", []string{"40", `421["auth",null]`},
+			[]string{entered, `^431\[\{"error":"bad-event"`}, 0},
 	} {
 		t.Run(c.rule, func(t *testing.T) {
 			g := *g
@@ -174,7 +179,8 @@ func TestJSONPInRevision4(t *testing.T) {
 	g := b.socketio()
 	do := func(method, query string, body string) (text string) {
 		t.Helper()
-		r, err := http.NewRequest(method, fmt.Sprintf("http://%s/socket.io/?EIO=4&transport=polling&j=3%s", g.Addr(), query),
+		r, err := http.NewRequest(method, fmt.Sprintf("http://%s/socket.io/?EIO=4&transport=polling&j=3%s",
+			g.Addr(), query),
 			strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)

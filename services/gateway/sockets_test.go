@@ -40,7 +40,8 @@ func TestSocketsCountFromAccept(t *testing.T) {
 	}
 	g.open(idle, "idle sockets are counted")
 	code, last := g.dial("").closed()
-	if code != proto.CloseTooManyConnections || last.Code != code.String() || !strings.Contains(last.Detail, "address") {
+	if code != proto.CloseTooManyConnections || last.Code != code.String() ||
+		!strings.Contains(last.Detail, "address") {
 		t.Errorf("WebSocket: got %d after %s", code, last.raw)
 	}
 	e := g.ask(http.DefaultClient, "http://"+g.Addr().String(), "")

@@ -26,8 +26,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestHelp(t *testing.T) {
 	var out bytes.Buffer
-	if err := service.Run(t.Context(), spec(), []string{"-h"}, configtest.Env("HERALD_JWT_SECRET", "not-to-be-shown-000"),
-		&out,
+	if err := service.Run(t.Context(), spec(), []string{"-h"},
+		configtest.Env("HERALD_JWT_SECRET", "not-to-be-shown-000"), &out,
 		io.Discard); err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,8 @@ func TestRun(t *testing.T) {
 		_ = ws.SetReadDeadline(time.Now().Add(15 * time.Second))
 		for {
 			_, b, err := ws.ReadMessage()
-			if err != nil || !bytes.Contains(b, []byte(`"type":"position"`)) { // told before a drain, and each heartbeat
+			// A position frame comes before a drain and with each heartbeat.
+			if err != nil || !bytes.Contains(b, []byte(`"type":"position"`)) {
 				return string(b), err
 			}
 		}

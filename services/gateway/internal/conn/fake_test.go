@@ -186,7 +186,8 @@ func TestPhases(t *testing.T) {
 			push, {"close", closes, restart, false, false}, lost, {"a message", say(hello), "", false, false},
 			{"answer", say(bye), "", false, true},
 		}, proto.CloseRestart},
-		{"we do, and it hangs up", []step{{"close", closes, restart, false, false}, {"hang up", hangsUp, "", false, true}},
+		{"we do, and it hangs up", []step{{"close", closes, restart, false, false},
+			{"hang up", hangsUp, "", false, true}},
 			proto.CloseRestart},
 		{"we do, and it breaks the protocol", []step{
 			{"close", closes, restart, false, false}, {"broken", say(bad), "", true, false},
@@ -222,8 +223,8 @@ func TestPhases(t *testing.T) {
 				step.do(own, f, s)
 				half, closed := f.state()
 				if got := f.got()[before:]; got != step.got || half != step.half || closed != step.closed {
-					t.Errorf("%s, %s: got %q, half closed %t, closed %t; want %q, %t, %t", c.name, step.name, got, half, closed,
-						step.got, step.half, step.closed)
+					t.Errorf("%s, %s: got %q, half closed %t, closed %t; want %q, %t, %t", c.name, step.name, got,
+						half, closed, step.got, step.half, step.closed)
 				}
 			}
 			if code := s.ended(); code != c.code {

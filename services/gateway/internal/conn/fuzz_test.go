@@ -56,7 +56,8 @@ func (s *server) survives(t *testing.T, p *peer, data []byte) {
 	}
 	<-written
 	switch code := s.ended(); code {
-	case proto.CloseNormal, proto.CloseProtocolError, proto.CloseUnsupported, proto.CloseInvalidPayload, proto.CloseTooBig:
+	case proto.CloseNormal, proto.CloseProtocolError, proto.CloseUnsupported, proto.CloseInvalidPayload,
+		proto.CloseTooBig:
 	default:
 		t.Fatalf("it ended with %v", code)
 	}

@@ -235,7 +235,8 @@ func TestHeartbeatWhileBusy(t *testing.T) {
 			"Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
 		}
 		c := new(conn.Conn)
-		if err := s.set.Accept(c, hijacked{httptest.NewRecorder(), ours}, r, local, "x", conn.WebSocket, nil); err != nil {
+		if err := s.set.Accept(c, hijacked{httptest.NewRecorder(), ours}, r, local, "x", conn.WebSocket,
+			nil); err != nil {
 			t.Fatal(err)
 		}
 		c.Start(&caller{s, c})
@@ -248,7 +249,8 @@ func TestHeartbeatWhileBusy(t *testing.T) {
 		if code := <-s.codes; code != proto.CloseHeartbeat {
 			t.Errorf("got %v, want %v of a client that sends nothing", code, proto.CloseHeartbeat)
 		}
-		if took := time.Since(begin); took < heartbeat/2-time.Second { // the wheel's last look may be half an interval ago
+		// The wheel may have looked last half an interval ago.
+		if took := time.Since(begin); took < heartbeat/2-time.Second {
 			t.Errorf("it was closed %s after it was read from again", took)
 		}
 	})
@@ -261,8 +263,8 @@ func TestExpireFarAway(t *testing.T) {
 		f := &fake{room: -1}
 		c := s.attach(f)
 		f.wrote = func([]byte) { time.AfterFunc(time.Millisecond, func() { f.say(masked(opPong, nil)) }) }
-		for _, at := range []time.Time{time.Unix(9999999999, 0), time.Unix(1<<40, 0), time.Date(9999, 12, 31, 23, 59, 59, 0,
-			time.UTC)} {
+		for _, at := range []time.Time{time.Unix(9999999999, 0), time.Unix(1<<40, 0),
+			time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)} {
 			c.Expire(at)
 			time.Sleep(time.Minute)
 			if code := c.Reason(); code != 0 {

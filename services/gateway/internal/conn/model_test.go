@@ -206,7 +206,8 @@ func (m *model) listen(p *peer, h habits) error {
 			beyond := texts >= len(m.texts)
 			m.mu.Unlock()
 			if beyond || !bytes.Equal(payload, want) {
-				return fmt.Errorf("text %d has %d bytes, want %d; beyond what was sent: %t", texts, len(payload), len(want), beyond)
+				return fmt.Errorf("text %d has %d bytes, want %d; beyond what was sent: %t", texts, len(payload),
+					len(want), beyond)
 			}
 			texts++
 		case opClose:

@@ -29,11 +29,11 @@ func script() (said []byte, texts, pongs []string) {
 	medium := strings.Repeat("m", 130)
 	said = slices.Concat(
 		masked(opText, []byte("hello")),
-		masked(byte(ws.Text), []byte("a\xe2")), masked(opPing, []byte("p1")), masked(byte(ws.Continuation), []byte("\x82")),
-		masked(opPing, nil),
+		masked(byte(ws.Text), []byte("a\xe2")), masked(opPing, []byte("p1")),
+		masked(byte(ws.Continuation), []byte("\x82")), masked(opPing, nil),
 		masked(opPong, []byte("x")), masked(wstest.Fin, []byte("\xac")),
-		masked(opText, []byte(medium)), longForm(opText, "long"), masked(opText, nil), masked(opPing, []byte(medium[:125])),
-	)
+		masked(opText, []byte(medium)), longForm(opText, "long"), masked(opText, nil),
+		masked(opPing, []byte(medium[:125])))
 	return said, []string{"hello", "a€", medium, "long", ""}, []string{"p1", "", medium[:125]}
 }
 
@@ -91,7 +91,8 @@ func TestInPieces(t *testing.T) {
 			piece(last[:i])
 			p.write(last[i:])
 			texts, pongs, goodbye := p.hears(10)
-			if !slices.Equal(texts, []string{"last"}) || !slices.Equal(pongs, []string{"p"}) || string(goodbye) != "\x03\xe9" {
+			if !slices.Equal(texts, []string{"last"}) || !slices.Equal(pongs, []string{"p"}) ||
+				string(goodbye) != "\x03\xe9" {
 				t.Fatalf("goodbye cut at %d: heard %q, pongs %q, goodbye %q", i, texts, pongs, goodbye)
 			}
 			p.end()

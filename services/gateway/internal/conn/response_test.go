@@ -44,13 +44,15 @@ func streamForms(t *testing.T, cfg conn.Config, test func(t *testing.T, s *strea
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
 			s := &streams{
-				t: t, set: conn.NewSet(cfg, nil), conns: make(chan *conn.Conn, 100), codes: make(chan proto.CloseCode, 100),
+				t: t, set: conn.NewSet(cfg, nil), conns: make(chan *conn.Conn, 100),
+				codes:   make(chan proto.CloseCode, 100),
 				refused: make(chan error, 100), returned: make(chan struct{}, 100),
 			}
 			s.http = httptest.NewUnstartedServer(s)
 			s.http.Listener = listener{Listener: s.http.Listener}
 			s.http.EnableHTTP2 = form == "HTTP/2"
-			s.http.Config.ReadTimeout, s.http.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond // to be lifted
+			const toBeLifted = 300 * time.Millisecond
+			s.http.Config.ReadTimeout, s.http.Config.WriteTimeout = toBeLifted, toBeLifted
 			if form == "HTTP/1.1" {
 				s.http.Start()
 			} else {

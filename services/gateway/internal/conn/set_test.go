@@ -51,7 +51,8 @@ func TestDrain(t *testing.T) {
 			running.Go(func() {
 				op, payload, err := p.read()
 				told <- time.Now()
-				if want := closeFrame(proto.CloseGoingAway)[2:]; err != nil || op != opClose || string(payload) != string(want) {
+				if want := closeFrame(proto.CloseGoingAway)[2:]; err != nil || op != opClose ||
+					string(payload) != string(want) {
 					t.Errorf("got %#02x %q, %v", op, payload, err)
 				}
 				_, _ = p.nc.Write(masked(opClose, payload))
@@ -74,7 +75,8 @@ func TestDrain(t *testing.T) {
 		}
 		late := s.dial()
 		late.write([]byte(handshake))
-		if resp, err := http.ReadResponse(late.br, nil); err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+		if resp, err := http.ReadResponse(late.br, nil); err != nil ||
+			resp.StatusCode != http.StatusServiceUnavailable {
 			t.Errorf("a newcomer got %v, %v; want 503", resp, err)
 		}
 		if n := s.set.Len(); n != 0 {
@@ -220,7 +222,8 @@ func TestExpire(t *testing.T) {
 			}
 			eventually(t, "it has expired", func() bool { return conn.Reason() != 0 })
 			if took := time.Since(begin); conn.Reason() != proto.CloseTokenExpired || took < c.want {
-				t.Errorf("it ended with %v after %s, want %v after %s", conn.Reason(), took, proto.CloseTokenExpired, c.want)
+				t.Errorf("it ended with %v after %s, want %v after %s", conn.Reason(), took, proto.CloseTokenExpired,
+					c.want)
 			}
 		})
 	}

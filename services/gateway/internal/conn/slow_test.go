@@ -21,7 +21,8 @@ func TestSlowConsumer(t *testing.T) {
 		go func() { // ends with the frames, or with the test's patience; waited for through got
 			n := 0
 			for ; n < frames; n++ {
-				if _, payload, err := quick.read(); err != nil || !bytes.HasPrefix(payload, fmt.Appendf(nil, "%d ", n)) {
+				if _, payload, err := quick.read(); err != nil ||
+					!bytes.HasPrefix(payload, fmt.Appendf(nil, "%d ", n)) {
 					t.Errorf("the quick client: frame %d: %.20q, %v", n, payload, err)
 					break
 				}

@@ -222,8 +222,8 @@ func TestMetrics(t *testing.T) {
 	s.detach(sub)
 	if got := testutil.ToFloat64(m.subscriptions); got != 0 || len(s.channels) != 0 || s.patterns.size != 0 ||
 		len(s.members) != 0 {
-		t.Errorf("after the last has left: %v subscriptions, %d channels, %d patterns, %d members", got, len(s.channels),
-			s.patterns.size, len(s.members))
+		t.Errorf("after the last has left: %v subscriptions, %d channels, %d patterns, %d members", got,
+			len(s.channels), s.patterns.size, len(s.members))
 	}
 }
 
@@ -260,7 +260,8 @@ func (*discard) Reset()                    {}
 func BenchmarkFanout(b *testing.B) {
 	for _, n := range []int{1000, 10000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
-			h, stop := start(b, Config{Shards: 2, InboxMessages: 1 << 14, RecentMessages: 1 << 16, RecentBytes: 64 << 20}, 0)
+			h, stop := start(b, Config{Shards: 2, InboxMessages: 1 << 14, RecentMessages: 1 << 16,
+				RecentBytes: 64 << 20}, 0)
 			for range n {
 				join(attach(h, &discard{}), Now, "a")
 			}
@@ -317,7 +318,8 @@ func TestUnheardMessages(t *testing.T) {
 	for i, s := range h.shards {
 		s.mu.Lock()
 		if len(s.inbox) > 1 {
-			t.Errorf("990 messages that nobody follows are %d items in the inbox of shard %d, want one", len(s.inbox), i)
+			t.Errorf("990 messages that nobody follows are %d items in the inbox of shard %d, want one",
+				len(s.inbox), i)
 		}
 		s.mu.Unlock()
 	}

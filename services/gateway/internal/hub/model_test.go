@@ -141,8 +141,8 @@ func (m *model) join(p *person) {
 		missed := m.ring.between(since, m.seq, fresh)
 		if since < m.ring.floor || len(missed) > replayMax {
 			if got.OK {
-				m.t.Fatalf("joined %q after %d, but %d are missed and the ring begins after %d", names, since, len(missed),
-					m.ring.floor)
+				m.t.Fatalf("joined %q after %d, but %d are missed and the ring begins after %d", names, since,
+					len(missed), m.ring.floor)
 			}
 			return
 		}

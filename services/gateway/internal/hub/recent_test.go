@@ -197,7 +197,8 @@ func TestRecentMakesOnce(t *testing.T) {
 	}
 	recent.reset(at(9))
 	if got := recent.keep(0, &Message{Seq: 1}, true); got.Seq != 1 || recent.made.Load() != 0 || recent.bytes != 0 {
-		t.Errorf("something of before stays in a ring that was emptied: %d and %d bytes", recent.made.Load(), recent.bytes)
+		t.Errorf("something of before stays in a ring that was emptied: %d and %d bytes", recent.made.Load(),
+			recent.bytes)
 	}
 }
 

@@ -15,15 +15,19 @@ func TestMessage(t *testing.T) {
 		{"broadcast, as the predecessor sent it",
 			`{"id":"e-7","channel":"broadcast","event":"message","data":"hi","sender":"s","time":"T"}`, Plain,
 			`2["message",{"data":"hi"}]`},
-		{"broadcast is always a message", `{"channel":"broadcast","event":"x","data":{"a":[1]},"sender":"s","time":"T"}`,
+		{"broadcast is always a message",
+			`{"channel":"broadcast","event":"x","data":{"a":[1]},"sender":"s","time":"T"}`,
 			Plain, `2["message",{"data":{"a":[1]}}]`},
 		{"another channel: its event", orders, Plain, `2["created",{"n":1}]`},
-		{"details", orders, Detailed, `2["created",{"n":1},{"id":"e-7","channel":"orders.eu","sender":"shop","time":"T"}]`},
+		{"details", orders, Detailed,
+			`2["created",{"n":1},{"id":"e-7","channel":"orders.eu","sender":"shop","time":"T"}]`},
 		{"the place comes last", orders, Recovering,
 			`2["created",{"n":1},{"id":"e-7","channel":"orders.eu","sender":"shop","time":"T"},"e-7"]`},
-		{"an ephemeral message has no place", `{"channel":"a","event":"e","data":1,"sender":"s","time":"T"}`, Recovering,
+		{"an ephemeral message has no place", `{"channel":"a","event":"e","data":1,"sender":"s","time":"T"}`,
+			Recovering,
 			`2["e",1,{"channel":"a","sender":"s","time":"T"}]`},
-		{"a name that Socket.IO uses itself", `{"channel":"a","event":"disconnect","data":1,"sender":"s","time":"T"}`, Plain,
+		{"a name that Socket.IO uses itself", `{"channel":"a","event":"disconnect","data":1,"sender":"s","time":"T"}`,
+			Plain,
 			`2["message",1]`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -40,10 +44,10 @@ func TestMessageBinary(t *testing.T) {
 	const data = `"data:application/octet-stream;base64,AQIDBA=="`
 	for form, want := range map[Form]string{
 		Plain: `51-["message",{"data":{"_placeholder":true,"num":0}}]`,
-		Detailed: `51-["message",{"data":{"_placeholder":true,"num":0}},{"id":"e-7","channel":"broadcast","sender":"s",` +
-			`"time":"T"}]`,
-		Recovering: `51-["message",{"data":{"_placeholder":true,"num":0}},{"id":"e-7","channel":"broadcast","sender":"s",` +
-			`"time":"T"},"e-7"]`,
+		Detailed: `51-["message",{"data":{"_placeholder":true,"num":0}},` +
+			`{"id":"e-7","channel":"broadcast","sender":"s","time":"T"}]`,
+		Recovering: `51-["message",{"data":{"_placeholder":true,"num":0}},` +
+			`{"id":"e-7","channel":"broadcast","sender":"s","time":"T"},"e-7"]`,
 	} {
 		packet, attachment := Message([]byte(`{"id":"e-7","channel":"broadcast","event":"x","data":`+data+
 			`,"sender":"s","time":"T"}`), form)

@@ -13,7 +13,8 @@ func TestParse(t *testing.T) {
 		want       Packet // no Type: it is refused
 	}{
 		{"CONNECT to the main namespace", `0`, Packet{Connect, 0, "/", NoID, []byte{}}},
-		{"CONNECT to another one", `0/admin,{"token":"123"}`, Packet{Connect, 0, "/admin", NoID, []byte(`{"token":"123"}`)}},
+		{"CONNECT to another one", `0/admin,{"token":"123"}`,
+			Packet{Connect, 0, "/admin", NoID, []byte(`{"token":"123"}`)}},
 		{"CONNECT, the comma may be missing", `0/custom`, Packet{Connect, 0, "/custom", NoID, nil}},
 		{"CONNECT with a query (revision 4)", `0/admin?token=1,`, Packet{Connect, 0, "/admin?token=1", NoID, []byte{}}},
 		{"EVENT", `2["foo"]`, Packet{Event, 0, "/", NoID, []byte(`["foo"]`)}},

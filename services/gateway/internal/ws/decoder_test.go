@@ -146,7 +146,8 @@ func TestDecodeRefuses(t *testing.T) {
 // than one message may have.
 func FuzzDecoder(f *testing.F) {
 	f.Add(masked(opText, []byte("hello")), byte(1))
-	f.Add(slices.Concat(masked(byte(ws.Text), []byte("a")), masked(opPing, nil), masked(wstest.Fin, []byte("b"))), byte(3))
+	f.Add(slices.Concat(masked(byte(ws.Text), []byte("a")), masked(opPing, nil), masked(wstest.Fin, []byte("b"))),
+		byte(3))
 	f.Add([]byte("\x81\x02hi"), byte(1))
 	f.Add([]byte{opText, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0}, byte(7))
 	f.Add(masked(opClose, []byte{3}), byte(2))

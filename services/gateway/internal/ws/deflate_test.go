@@ -117,7 +117,8 @@ func TestEncodeDeflated(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	var running sync.WaitGroup
 	for range 4 {
-		docs := [][]byte{document(200), document(1000), document(10000), document(64 << 10), bytes.Repeat([]byte("a"), 1<<20)}
+		docs := [][]byte{document(200), document(1000), document(10000), document(64 << 10),
+			bytes.Repeat([]byte("a"), 1<<20)}
 		for range 20 {
 			docs = append(docs, document(r.IntN(20000)))
 		}
@@ -125,7 +126,8 @@ func TestEncodeDeflated(t *testing.T) {
 			for _, doc := range docs {
 				f := ws.EncodeDeflated(ws.Text, doc)
 				payload := payloadOf(f)
-				if f[0] != opText|wstest.RSV1 || len(payload) >= len(doc) || !bytes.Equal(f[1:], ws.Encode(ws.Text, payload)[1:]) {
+				if f[0] != opText|wstest.RSV1 || len(payload) >= len(doc) ||
+					!bytes.Equal(f[1:], ws.Encode(ws.Text, payload)[1:]) {
 					t.Errorf("%d bytes: got frame %#02x of %d bytes", len(doc), f[0], len(payload))
 				}
 				got, err := io.ReadAll(flate.NewReader(strings.NewReader(string(payload) + afterMessage)))

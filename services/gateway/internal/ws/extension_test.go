@@ -21,16 +21,19 @@ func TestNegotiate(t *testing.T) {
 		{"Firefox and Safari", []string{"permessage-deflate"}, accepted},
 		{"Chromium", []string{"permessage-deflate; client_max_window_bits"}, accepted},
 		{"Java-WebSocket", []string{accepted}, accepted},
-		{"both windows", []string{"permessage-deflate; server_max_window_bits=15; client_max_window_bits=12"}, accepted +
+		{"both windows", []string{"permessage-deflate; server_max_window_bits=15; client_max_window_bits=12"},
+			accepted + "; server_max_window_bits=15"},
+		{"full window", []string{"permessage-deflate; server_max_window_bits=15"}, accepted +
 			"; server_max_window_bits=15"},
-		{"full window", []string{"permessage-deflate; server_max_window_bits=15"}, accepted + "; server_max_window_bits=15"},
 		{"too narrow", []string{"permessage-deflate; server_max_window_bits=14"}, ""},
 		{"the narrowest", []string{"permessage-deflate; server_max_window_bits=8"}, ""},
 		{"the first that can be honoured",
-			[]string{"permessage-deflate; server_max_window_bits=10, permessage-deflate; client_max_window_bits"}, accepted},
+			[]string{"permessage-deflate; server_max_window_bits=10, permessage-deflate; client_max_window_bits"},
+			accepted},
 		{"after another extension", []string{"foo; bar=\"a\\b\"; baz, permessage-deflate"}, accepted},
 		{"in a second line", []string{"foo", "permessage-deflate"}, accepted},
-		{"without spaces", []string{"permessage-deflate;client_max_window_bits=9;server_no_context_takeover"}, accepted},
+		{"without spaces", []string{"permessage-deflate;client_max_window_bits=9;server_no_context_takeover"},
+			accepted},
 		{"with more spaces", []string{" \tpermessage-deflate ; client_max_window_bits = 9\t, "}, accepted},
 		{"empty elements", []string{",, permessage-deflate ,,"}, accepted},
 		{"quoted value", []string{`permessage-deflate; client_max_window_bits="1\0"`}, accepted},
@@ -67,14 +70,15 @@ func TestNegotiate(t *testing.T) {
 // its own offers, and the same with other extensions before it.
 func FuzzNegotiate(f *testing.F) {
 	for _, seed := range []string{
-		"permessage-deflate; client_max_window_bits", "foo, permessage-deflate; server_max_window_bits=\"12\"", ";", `a;b="\`,
-		",,", accepted,
+		"permessage-deflate; client_max_window_bits", "foo, permessage-deflate; server_max_window_bits=\"12\"",
+		";", `a;b="\`, ",,", accepted,
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
 		answer := ws.Negotiate([]string{line})
-		for _, same := range [][]string{{line, ""}, {"foo", line}, {",", line, ","}, {"permessage-bzip2; a=1; b", line}} {
+		for _, same := range [][]string{{line, ""}, {"foo", line}, {",", line, ","},
+			{"permessage-bzip2; a=1; b", line}} {
 			if other := ws.Negotiate(same); other != answer {
 				t.Fatalf("%q: got %q, want %q as for %q", same, other, answer, line)
 			}

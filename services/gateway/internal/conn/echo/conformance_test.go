@@ -107,12 +107,14 @@ func pings() []testCase {
 
 func reserved() (all []testCase) {
 	for bit := byte(0x10); bit <= 0x70; bit += 0x10 {
-		for op, kind := range map[byte]string{text: "text", bin: "binary", ping: "ping", pong: "pong", closing: "close"} {
+		for op, kind := range map[byte]string{text: "text", bin: "binary", ping: "ping", pong: "pong",
+			closing: "close"} {
 			for _, chop := range []int{0, 1} {
 				all = append(all, testCase{
-					name:  fmt.Sprintf("3 bits %#02x, %s, in pieces of %d", bit, kind, chop),
-					steps: []step{echoed(text, "before"), {send: slices.Concat(out(fin|bit|op, ""), out(fin|ping, "not answered"))}},
-					chop:  chop, fails: broken,
+					name: fmt.Sprintf("3 bits %#02x, %s, in pieces of %d", bit, kind, chop),
+					steps: []step{echoed(text, "before"),
+						{send: slices.Concat(out(fin|bit|op, ""), out(fin|ping, "not answered"))}},
+					chop: chop, fails: broken,
 				})
 			}
 		}
@@ -124,8 +126,9 @@ func opcodes() (all []testCase) {
 	for _, op := range []byte{3, 4, 5, 6, 7, 0xb, 0xc, 0xd, 0xe, 0xf} {
 		for _, payload := range []string{"", "x"} {
 			all = append(all, testCase{
-				name:  fmt.Sprintf("4 opcode %#x, %d bytes", op, len(payload)),
-				steps: []step{echoed(text, "before"), {send: slices.Concat(out(fin|op, payload), out(fin|ping, "not answered"))}},
+				name: fmt.Sprintf("4 opcode %#x, %d bytes", op, len(payload)),
+				steps: []step{echoed(text, "before"),
+					{send: slices.Concat(out(fin|op, payload), out(fin|ping, "not answered"))}},
 				fails: broken,
 			})
 		}
@@ -145,8 +148,10 @@ func fragmentation() []testCase {
 		out(continuation, "4"), out(fin|ping, "p2"), out(fin|continuation, "5"))
 	fiveBack := slices.Concat(in(fin|pong, "p1"), in(fin|pong, "p2"), in(fin|text, "12345"))
 	return []testCase{
-		{name: "5.1 ping", steps: []step{{send: slices.Concat(out(ping, "a"), out(fin|continuation, "b"))}}, fails: broken},
-		{name: "5.2 pong", steps: []step{{send: slices.Concat(out(pong, "a"), out(fin|continuation, "b"))}}, fails: broken},
+		{name: "5.1 ping", steps: []step{{send: slices.Concat(out(ping, "a"), out(fin|continuation, "b"))}},
+			fails: broken},
+		{name: "5.2 pong", steps: []step{{send: slices.Concat(out(pong, "a"), out(fin|continuation, "b"))}},
+			fails: broken},
 		{name: "5 close", steps: []step{{send: out(closing, coded(1000, ""))}}, fails: broken},
 		{name: "5.3 text", steps: two},
 		{name: "5.5 text, byte by byte", steps: two, chop: 1},
@@ -188,7 +193,8 @@ func utf8Cases() []testCase {
 	all := []testCase{
 		{name: "6.1.1 empty", steps: []step{echoed(text, "")}},
 		{name: "6.1.2 three empty fragments",
-			steps: []step{{slices.Concat(out(text, ""), out(continuation, ""), out(fin|continuation, "")), in(fin|text, "")}}},
+			steps: []step{{slices.Concat(out(text, ""), out(continuation, ""), out(fin|continuation, "")),
+				in(fin|text, "")}}},
 		{name: "6.1.3 the middle one not",
 			steps: []step{{slices.Concat(out(text, ""), out(continuation, "middle"), out(fin|continuation, "")),
 				in(fin|text, "middle")}}},
@@ -197,8 +203,8 @@ func utf8Cases() []testCase {
 		{name: "6.2.4 Greek, a fragment a byte", steps: []step{{fragments(text, "κόσμε", 1), in(fin|text, "κόσμε")}}},
 	}
 	for _, good := range []string{
-		"\x00", "\u0080", "\u07ff", "\u0800", "\ud7ff", "\ue000", "\ufffd", "\ufffe", "\uffff", "\U00010000", "\U0010fffe",
-		"\U0010ffff",
+		"\x00", "\u0080", "\u07ff", "\u0800", "\ud7ff", "\ue000", "\ufffd", "\ufffe", "\uffff", "\U00010000",
+		"\U0010fffe", "\U0010ffff",
 	} {
 		all = append(all, testCase{name: fmt.Sprintf("6 good % x", good),
 			steps: []step{echoed(text, good), {fragments(text, good, 1), in(fin|text, good)}}})
@@ -230,13 +236,13 @@ func closes() []testCase {
 	bye := func(payload, back string) []step { return []step{{out(fin|closing, payload), in(fin|closing, back)}} }
 	all := []testCase{
 		{name: "7.1.1 message, then close",
-			steps: []step{{slices.Concat(out(fin|text, "Hello World!"), goodbye), slices.Concat(in(fin|text, "Hello World!"),
-				answer)}}, ended: true},
+			steps: []step{{slices.Concat(out(fin|text, "Hello World!"), goodbye),
+				slices.Concat(in(fin|text, "Hello World!"), answer)}}, ended: true},
 		{name: "7.1.2 close twice", steps: []step{{slices.Concat(goodbye, goodbye), answer}}, ended: true, rude: true},
-		{name: "7.1.3 ping after close", steps: []step{{slices.Concat(goodbye, out(fin|ping, "")), answer}}, ended: true,
-			rude: true},
-		{name: "7.1.4 text after close", steps: []step{{slices.Concat(goodbye, out(fin|text, "x")), answer}}, ended: true,
-			rude: true},
+		{name: "7.1.3 ping after close", steps: []step{{slices.Concat(goodbye, out(fin|ping, "")), answer}},
+			ended: true, rude: true},
+		{name: "7.1.4 text after close", steps: []step{{slices.Concat(goodbye, out(fin|text, "x")), answer}},
+			ended: true, rude: true},
 		{name: "7.1.5 close within a message",
 			steps: []step{{slices.Concat(out(text, "a"), goodbye, out(fin|continuation, "b")), answer}}, ended: true,
 			rude: true},
@@ -244,16 +250,18 @@ func closes() []testCase {
 			steps: []step{{slices.Concat(out(fin|text, big), goodbye, out(fin|ping, "")),
 				slices.Concat(in(fin|text, big), answer)}}, ended: true, rude: true},
 		{name: "7.1 ping, then close",
-			steps: []step{{slices.Concat(out(fin|ping, "p"), goodbye), slices.Concat(in(fin|pong, "p"), answer)}}, ended: true},
+			steps: []step{{slices.Concat(out(fin|ping, "p"), goodbye), slices.Concat(in(fin|pong, "p"), answer)}},
+			ended: true},
 		{name: "7.3.1 without a code", steps: bye("", ""), ended: true},
 		{name: "7.3.2 half a code", steps: []step{{send: out(fin|closing, "\x03")}}, fails: broken},
 		{name: "7.3.3 a code", steps: bye(coded(1000, ""), coded(1000, "")), ended: true},
 		{name: "7.3.4 code and reason", steps: bye(coded(1000, "Hello World!"), coded(1000, "")), ended: true},
-		{name: "7.3.5 the longest reason", steps: bye(coded(1000, strings.Repeat("*", 123)), coded(1000, "")), ended: true},
+		{name: "7.3.5 the longest reason", steps: bye(coded(1000, strings.Repeat("*", 123)), coded(1000, "")),
+			ended: true},
 		{name: "7.3.6 a longer one", steps: []step{{send: out(fin|closing, coded(1000, strings.Repeat("*", 124)))}},
 			fails: broken},
-		{name: "7.5.1 reason that is not UTF-8", steps: []step{{send: out(fin|closing, coded(1000, "\xce\xba\xed\xa0\x80"))}},
-			fails: []int{1002, 1007}},
+		{name: "7.5.1 reason that is not UTF-8",
+			steps: []step{{send: out(fin|closing, coded(1000, "\xce\xba\xed\xa0\x80"))}}, fails: []int{1002, 1007}},
 	}
 	for _, code := range []int{1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999} {
 		all = append(all, testCase{name: fmt.Sprint("7.7 code ", code), steps: bye(coded(code, ""), coded(code, "")),
@@ -295,7 +303,8 @@ func limits() (all []testCase) {
 	}
 	return append(all,
 		testCase{name: "9.2 binary of 4194304", steps: []step{echoed(bin, strings.Repeat("*", 4<<20))}},
-		testCase{name: "9 a longer one", steps: []step{{send: header(fin|text, maxMessage+1, 0x80)}}, fails: []int{1009}},
+		testCase{name: "9 a longer one", steps: []step{{send: header(fin|text, maxMessage+1, 0x80)}},
+			fails: []int{1009}},
 		testCase{name: "9 longer than there are bytes", steps: []step{{send: header(fin|text, 1<<62, 0x80)}},
 			fails: []int{1009}},
 	)

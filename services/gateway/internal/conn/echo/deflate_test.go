@@ -37,7 +37,8 @@ func (p *peer) message() (op byte, compressed bool, b []byte) {
 		p.t.Fatal(err)
 	}
 	if compressed = head[0]&rsv1 != 0; compressed {
-		r := flate.NewReader(io.MultiReader(bytes.NewReader(b), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff")))
+		r := flate.NewReader(io.MultiReader(bytes.NewReader(b),
+			strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff")))
 		var err error
 		if b, err = io.ReadAll(r); err != nil {
 			p.t.Fatalf("inflate %d bytes: %v", n, err)
@@ -66,15 +67,15 @@ func TestDeflate(t *testing.T) {
 						in := wstest.Deflate(payload)
 						frames := out(fin|rsv1|op, in)
 						if n%3 == 1 { // in three fragments
-							frames = slices.Concat(out(rsv1|op, in[:len(in)/3]), out(continuation, in[len(in)/3:len(in)/2]),
-								out(fin|continuation, in[len(in)/2:]))
+							frames = slices.Concat(out(rsv1|op, in[:len(in)/3]),
+								out(continuation, in[len(in)/3:len(in)/2]), out(fin|continuation, in[len(in)/2:]))
 						}
 						if _, err := p.nc.Write(frames); err != nil {
 							t.Fatal(err)
 						}
 						if gotOp, compressed, got := p.message(); gotOp != op || string(got) != payload || !compressed {
-							t.Fatalf("opcode %d of %d bytes: got opcode %d of %d, compressed %t", op, len(payload), gotOp, len(got),
-								compressed)
+							t.Fatalf("opcode %d of %d bytes: got opcode %d of %d, compressed %t", op, len(payload),
+								gotOp, len(got), compressed)
 						}
 					}
 				}

@@ -96,7 +96,8 @@ func open(t *testing.T, root, query string) (url, rest string) {
 // Messages come back, in both revisions.
 func TestPolling(t *testing.T) {
 	root := start(t, patient...)
-	for query, message := range map[string]string{"EIO=4": "4hello\x1ebAQIDBA==", "EIO=3&b64=1": "6:4hello10:b4AQIDBA=="} {
+	for query, message := range map[string]string{"EIO=4": "4hello\x1ebAQIDBA==",
+		"EIO=3&b64=1": "6:4hello10:b4AQIDBA=="} {
 		url, _ := open(t, root, query)
 		if status, body := request(t, http.MethodPost, url, message); status != http.StatusOK || body != "ok" {
 			t.Errorf("%s: POST: %d, %s", query, status, body)
@@ -113,7 +114,8 @@ func TestPingTimeout(t *testing.T) {
 	for _, query := range []string{"EIO=4", "EIO=3&b64=1"} {
 		begin := time.Now()
 		url, rest := open(t, root, query)
-		if want := `,"upgrades":["websocket"],"pingInterval":300,"pingTimeout":200,"maxPayload":1000000}`; rest != want {
+		want := `,"upgrades":["websocket"],"pingInterval":300,"pingTimeout":200,"maxPayload":1000000}`
+		if rest != want {
 			t.Errorf("%s: %s", query, rest)
 		}
 		for status := http.StatusOK; status != http.StatusBadRequest; { // after a ping, or a goodbye
