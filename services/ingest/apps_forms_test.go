@@ -88,6 +88,7 @@ func TestPusherParametersRefused(t *testing.T) {
 		s.call(http.MethodGet, path, query, "", time.Now()).problem(t, proto.ProblemInvalidParameter)
 	}
 	twice := s.signed(http.MethodGet, "/apps/3/channels", "info=&info=subscription_count", "")
-	s.do(http.MethodGet, "/apps/3/channels?"+twice.Encode(), nil, "X-API-KEY:").problem(t, proto.ProblemInvalidParameter)
+	s.do(http.MethodGet, "/apps/3/channels?"+twice.Encode(), nil, "X-API-KEY:").problem(t,
+		proto.ProblemInvalidParameter)
 	s.nothingStored()
 }

@@ -123,14 +123,19 @@ func TestPusherEventsRefused(t *testing.T) {
 			"/channels"},
 		{"channels: limited to 100", `{"name":"e","data":"1","channels":[` + many + `]}`, proto.ProblemInvalidMessage,
 			"/channels"},
-		{"channel naming conventions", `{"name":"e","data":"1","channel":"a b"}`, proto.ProblemInvalidMessage, "/channel"},
+		{"channel naming conventions", `{"name":"e","data":"1","channel":"a b"}`, proto.ProblemInvalidMessage,
+			"/channel"},
 		{"channel naming conventions, of several", `{"name":"e","data":"1","channels":["a","a","#b"]}`,
 			proto.ProblemInvalidMessage, "/channels/2"},
-		{"users", `{"name":"e","data":"1","channels":["#server-to-user-7"]}`, proto.ProblemInvalidMessage, "/channels/0"},
+		{"users", `{"name":"e","data":"1","channels":["#server-to-user-7"]}`, proto.ProblemInvalidMessage,
+			"/channels/0"},
 		{"presence", `{"name":"e","data":"1","channel":"presence-a"}`, proto.ProblemInvalidMessage, "/channel"},
-		{"encrypted", `{"name":"e","data":"1","channel":"private-encrypted-a"}`, proto.ProblemInvalidMessage, "/channel"},
-		{"the protocol's own events", `{"name":"pusher:x","data":"1","channel":"a"}`, proto.ProblemInvalidMessage, "/name"},
-		{"socket_id", `{"name":"e","data":"1","channel":"a","socket_id":"x"}`, proto.ProblemInvalidMessage, "/socket_id"},
+		{"encrypted", `{"name":"e","data":"1","channel":"private-encrypted-a"}`, proto.ProblemInvalidMessage,
+			"/channel"},
+		{"the protocol's own events", `{"name":"pusher:x","data":"1","channel":"a"}`, proto.ProblemInvalidMessage,
+			"/name"},
+		{"socket_id", `{"name":"e","data":"1","channel":"a","socket_id":"x"}`, proto.ProblemInvalidMessage,
+			"/socket_id"},
 		{"info", `{"name":"e","data":"1","channel":"a","info":"cache"}`, proto.ProblemInvalidParameter, ""},
 		{"unknown member", `{"name":"e","data":"1","channel":"a","t/l":1}`, proto.ProblemInvalidMessage, "/t~1l"},
 		{"a JSON hash", `[]`, proto.ProblemInvalidMessage, ""},
@@ -280,8 +285,8 @@ func TestPusherChannels(t *testing.T) {
 			t.Errorf("info %s of an event: got %d %s, want %s", asked, a.status, got, want)
 		}
 	}
-	for path, query := range map[string]string{"/apps/3/channels": "info=user_count", "/apps/3/channels/a": "info=cache",
-		"/apps/3/channels/presence-a/users": ""} {
+	for path, query := range map[string]string{"/apps/3/channels": "info=user_count",
+		"/apps/3/channels/a": "info=cache", "/apps/3/channels/presence-a/users": ""} {
 		s.call(http.MethodGet, path, query, "", time.Now()).problem(t, proto.ProblemInvalidParameter)
 	}
 	s.call(http.MethodPost, "/apps/3/users/7/terminate_connections", "", "", time.Now()).problem(t,

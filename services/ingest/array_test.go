@@ -48,7 +48,8 @@ func scan(body []byte, piece int) (elements []json.RawMessage) {
 
 // FuzzScanner holds the scanner against encoding/json, in pieces of all sizes.
 func FuzzScanner(f *testing.F) {
-	for _, body := range []string{`[]`, ` [ 1 , {"a":[2]} , "x,]\"" ] `, `[[1,2],[]]`, `[1,]`, `[,1]`, `[1`, `[1]2`, `[1}`,
+	for _, body := range []string{`[]`, ` [ 1 , {"a":[2]} , "x,]\"" ] `, `[[1,2],[]]`, `[1,]`, `[,1]`, `[1`,
+		`[1]2`, `[1}`,
 		`[{"a":1]]`, `["\\",{}]`, `["\`, `[]]`, `[ ]`, `[{"\"}":[]}]`} {
 		f.Add([]byte(body), byte(1))
 		f.Add([]byte(body), byte(3))

@@ -154,7 +154,8 @@ func conforms(t testing.TB) func(method, path string, a answered) {
 		schema, place := s.at("openapi.yaml", append(op, "responses", strconv.Itoa(a.status), "content", contentType,
 			"schema")...)
 		if schema == nil {
-			t.Errorf("openapi.yaml has no answer %d of %s to %s %s; body %s", a.status, contentType, method, path, a.body)
+			t.Errorf("openapi.yaml has no answer %d of %s to %s %s; body %s", a.status, contentType, method,
+				path, a.body)
 			return
 		}
 		values := [][]byte{[]byte(a.body)}
@@ -172,7 +173,8 @@ func conforms(t testing.TB) func(method, path string, a answered) {
 		if promised, _ := s.at("openapi.yaml", append(op, "responses", strconv.Itoa(a.status), "headers",
 			"Retry-After")...); promised != nil {
 			if n, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || n < 1 {
-				t.Errorf("%s %s: %d with Retry-After %q, want whole seconds", method, path, a.status, a.header.Get("Retry-After"))
+				t.Errorf("%s %s: %d with Retry-After %q, want whole seconds", method, path, a.status,
+					a.header.Get("Retry-After"))
 			}
 		}
 		if got := a.header.Get("Access-Control-Allow-Origin"); (got != "") != (path == "/openapi.json") {

@@ -26,7 +26,8 @@ func TestPublishForConsole(t *testing.T) {
 		_, err := publish("console:anna", `{}`)
 		return err == nil
 	})
-	answer, err := publish("console:anna", `{"channel":"orders.eu","event":"made","data":{"n":12345678901234567890.10}}`)
+	answer, err := publish("console:anna",
+		`{"channel":"orders.eu","event":"made","data":{"n":12345678901234567890.10}}`)
 	var result proto.Result
 	if err != nil || answer.Status != http.StatusOK || json.Unmarshal(answer.Body, &result) != nil || result.ID == "" ||
 		answer.Header["Content-Type"] != "application/json" {
@@ -41,7 +42,8 @@ func TestPublishForConsole(t *testing.T) {
 			t.Errorf("history lacks %s: %s", want, history)
 		}
 	}
-	if answer, err = publish("console:anna", `[{"channel":"a","data":1},{"channels":["b","c"],"data":2}]`); err != nil ||
+	if answer, err = publish("console:anna",
+		`[{"channel":"a","data":1},{"channels":["b","c"],"data":2}]`); err != nil ||
 		answer.Status != http.StatusOK || strings.Count(string(answer.Body), `"stored"`) != 3 {
 		t.Errorf("an array: got %d %s, %v", answer.Status, answer.Body, err)
 	}
@@ -56,8 +58,8 @@ func TestPublishForConsole(t *testing.T) {
 	} {
 		answer, err := publish("console:anna", body)
 		var p proto.Problem
-		if err != nil || json.Unmarshal(answer.Body, &p) != nil || p.Type != "urn:herald:problem:"+want || p.Request == "" ||
-			answer.Header["Content-Type"] != "application/problem+json" {
+		if err != nil || json.Unmarshal(answer.Body, &p) != nil || p.Type != "urn:herald:problem:"+want ||
+			p.Request == "" || answer.Header["Content-Type"] != "application/problem+json" {
 			t.Errorf("%.60s: got %d %s, %v; want %s", body, answer.Status, answer.Body, err, want)
 		}
 	}

@@ -74,8 +74,8 @@ func (g *target) holds(t *testing.T, res proto.Result) {
 	if err != nil {
 		t.Fatalf("result %+v: %v", res, err)
 	}
-	page, err := natsx.NewReader(g.nc, nil).Read(t.Context(), natsx.Range{Names: []string{res.Channel}, Since: id.Seq - 1,
-		UpTo: id.Seq, Messages: 1})
+	page, err := natsx.NewReader(g.nc, nil).Read(t.Context(), natsx.Range{Names: []string{res.Channel},
+		Since: id.Seq - 1, UpTo: id.Seq, Messages: 1})
 	if err != nil || len(page.Messages) != 1 || page.Messages[0].Number != id.Seq {
 		t.Fatalf("result %+v: got %+v, %v", res, page, err)
 	}
@@ -111,8 +111,8 @@ func FuzzMessages(f *testing.F) {
 	for _, body := range []string{
 		`{"channel":"orders.eu","data":{"n":1},"event":"created","id":"order-17","ttl":3600}`,
 		`[{"channel":"a","data":1},{"channels":["b","c"],"data":"x","ephemeral":true}]`,
-		`[{"channel":"a","data":1},{"channel":"a..b","data":1}]`, `[[[[`, `{"channel":"a","data":{"k":1,"\u006b":2}}`, "[]",
-		"null", "\xff", "",
+		`[{"channel":"a","data":1},{"channel":"a..b","data":1}]`, `[[[[`, `{"channel":"a","data":{"k":1,"\u006b":2}}`,
+		"[]", "null", "\xff", "",
 		"{\n\"channel\": \"a\",\n\"data\": [\n1 ]}", `{"channel":"a","data":"\u2028"}`, `{"channel":"a","data":1}{}`,
 	} {
 		f.Add([]byte(body))
@@ -234,7 +234,8 @@ func FuzzHistory(f *testing.F) {
 		if page.Next < at {
 			t.Fatalf("%q %q: next is %s, the last message %s", channel, query, page.Next, at)
 		}
-		if a := g.send(t, http.MethodGet, "/v1/channels/a/messages?since="+page.Next, "", nil); a.status != http.StatusOK {
+		if a := g.send(t, http.MethodGet, "/v1/channels/a/messages?since="+page.Next,
+			"", nil); a.status != http.StatusOK {
 			t.Fatalf("%q %q: next %s: got %d %s", channel, query, page.Next, a.status, a.body)
 		}
 	})
@@ -242,7 +243,8 @@ func FuzzHistory(f *testing.F) {
 
 func FuzzNotify(f *testing.F) {
 	for _, body := range []string{`{"message":"x"}`, `{"message":0e1}`, `{"message":[ ]}`,
-		`{"x":{"message":1},"message":{"a":[]}}`, `{"message":1,"message":2}`, `[]`, ``, "\xff", `{"message":-0.0e-1}`} {
+		`{"x":{"message":1},"message":{"a":[]}}`, `{"message":1,"message":2}`,
+		`[]`, ``, "\xff", `{"message":-0.0e-1}`} {
 		f.Add([]byte(body))
 	}
 	g := fuzzTarget(f)

@@ -50,7 +50,8 @@ func wantStatus(t *testing.T, what string, in *bufio.Reader, status int) string 
 }
 
 func head(path, contentType, more string) string {
-	return "POST " + path + " HTTP/1.1\r\nHost: h\r\nX-API-KEY: " + envKey + "\r\nContent-Type: " + contentType + "\r\n" +
+	return "POST " + path + " HTTP/1.1\r\nHost: h\r\n" +
+		"X-API-KEY: " + envKey + "\r\nContent-Type: " + contentType + "\r\n" +
 		more + "\r\n"
 }
 

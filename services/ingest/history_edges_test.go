@@ -96,7 +96,8 @@ func TestHistoryEpoch(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, since := range []string{"all", "last", idAt(epoch, 1)} {
-		if p := r.get("a", "since="+since).problem(t, proto.ProblemUnavailable); !strings.Contains(p.Detail, "no stream") {
+		if p := r.get("a", "since="+since).problem(t, proto.ProblemUnavailable); !strings.Contains(p.Detail,
+			"no stream") {
 			t.Errorf("since %s without a stream: detail: got %q", since, p.Detail)
 		}
 	}

@@ -31,8 +31,8 @@ func TestHistoryParameters(t *testing.T) {
 	for query, name := range map[string]string{
 		"limit=0": "limit", "limit=-1": "limit", "limit=1001": "limit", "limit=99999999999999999999": "limit",
 		"limit=": "limit", "limit=1e2": "limit",
-		"limit=1&limit=2": "limit", "limit=0x10": "limit", "limit=%00": "limit", "since=": "since", "since=ALL": "since",
-		"since=1": "since", "since=-1": "since",
+		"limit=1&limit=2": "limit", "limit=0x10": "limit", "limit=%00": "limit", "since=": "since",
+		"since=ALL": "since", "since=1": "since", "since=-1": "since",
 		"since=a-": "since", "since=a-01": "since", "since=a-1-1": "since", "since=A-1": "since",
 		"since=a-18446744073709551616": "since", "since=%20all": "since",
 		"since=all&since=last": "since", "since=" + strings.Repeat("a", 64) + "-1": "since", "since=a-%D9%A1": "since",

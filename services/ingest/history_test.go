@@ -177,7 +177,8 @@ func TestHistoryWhilePublishing(t *testing.T) {
 		all = append(all, published[p]...)
 	}
 	if got := polled[publishers]; len(got) != len(all) || !slices.IsSortedFunc(got, byID) {
-		t.Errorf("c.*: got %d messages, sorted %v, want %d in order", len(got), slices.IsSortedFunc(got, byID), len(all))
+		t.Errorf("c.*: got %d messages, sorted %v, want %d in order", len(got), slices.IsSortedFunc(got, byID),
+			len(all))
 	}
 	slices.SortFunc(all, byID)
 	wantIDs(t, "c.*", polled[publishers], all)
@@ -203,7 +204,8 @@ func TestHistoryEmpty(t *testing.T) {
 	ids := r.fill("a", "b", "b")
 	wantIDs(t, "since the beginning", r.page("a", "since="+epoch+"-0").ids(), ids[:1])
 	for _, since := range []string{ids[0], ids[1], ids[2]} {
-		if page := r.page("a", "since="+since); len(page.Messages) != 0 || page.More || page.Next != behindPackOf(ids[2]) {
+		if page := r.page("a", "since="+since); len(page.Messages) != 0 || page.More ||
+			page.Next != behindPackOf(ids[2]) {
 			t.Errorf("since %s: got %+v, want nothing up to %s", since, page, ids[2])
 		}
 	}
@@ -236,7 +238,8 @@ func TestHistoryLast(t *testing.T) {
 func TestHistoryKeys(t *testing.T) {
 	r := start(t, startNATS(t))
 	ids := r.fill("orders.eu", "a", "orders.eu.paid")
-	shop := addKey(t, "shop", keystore.Options{Channels: []string{"orders.>"}, May: []auth.Scope{auth.History}, Rate: 1},
+	shop := addKey(t, "shop", keystore.Options{Channels: []string{"orders.>"}, May: []auth.Scope{auth.History},
+		Rate: 1},
 		r)
 	for channel, want := range map[string][]string{"orders.eu": ids[:1], "orders.*": ids[:1],
 		"orders.%3E": {ids[0], ids[2]}, "orders.nothing": {}} {

@@ -23,7 +23,8 @@ func TestIdempotency(t *testing.T) {
 	for _, a := range []answered{
 		r.post("/v1/messages", `{"channel":"a","data":1}`, "Idempotency-Key: k"),
 		r.post("/v1/channels/a", `1`, "Idempotency-Key: k"),
-		r.post("/v1/messages", `{"channel":"a","data":1,"id":"k"}`, "Idempotency-Key: other"), // the message's own goes first
+		// The id of the message goes before the header.
+		r.post("/v1/messages", `{"channel":"a","data":1,"id":"k"}`, "Idempotency-Key: other"),
 	} {
 		if res := a.result(t, http.StatusOK); res.Status != proto.StatusDuplicate || res.ID != first.ID {
 			t.Errorf("same key: got %+v, want a duplicate of %s", res, first.ID)
@@ -54,7 +55,8 @@ func TestIdempotencyOfArrays(t *testing.T) {
 	first := r.post("/v1/messages", body, "Idempotency-Key: batch").results(t, http.StatusOK)
 	again := r.post("/v1/messages", body, "Idempotency-Key: batch").results(t, http.StatusOK)
 	for i := range first {
-		if first[i].Status != proto.StatusStored || again[i].Status != proto.StatusDuplicate || again[i].ID != first[i].ID {
+		if first[i].Status != proto.StatusStored || again[i].Status != proto.StatusDuplicate ||
+			again[i].ID != first[i].ID {
 			t.Errorf("place %d: got %+v, then %+v", i, first[i], again[i])
 		}
 	}
@@ -72,7 +74,8 @@ func TestIdempotencyOfArrays(t *testing.T) {
 func TestIdempotencyHeader(t *testing.T) {
 	r := start(t, startNATS(t))
 	for _, key := range []string{"", "a b", strings.Repeat("k", 129), "ü"} {
-		r.post("/v1/messages", `{"channel":"a","data":1}`, "Idempotency-Key: "+key).problem(t, proto.ProblemInvalidParameter)
+		r.post("/v1/messages", `{"channel":"a","data":1}`, "Idempotency-Key: "+key).problem(t,
+			proto.ProblemInvalidParameter)
 		r.post("/v1/channels/a", `1`, "Idempotency-Key: "+key).problem(t, proto.ProblemInvalidParameter)
 		r.post("/v1/messages", `{"channel":"a","data":1}`, "Content-Type: application/x-ndjson", "Idempotency-Key: "+
 			key).problem(t, proto.ProblemInvalidParameter)

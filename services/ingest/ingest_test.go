@@ -85,12 +85,13 @@ func launch(t testing.TB, server *natstest.Server, change ...func(*Config, *Deps
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute}
-	r := &rig{TB: t, Service: s, client: client, reg: reg, ops: deps.Ops, check: conforms(t), stop: sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})}
+	r := &rig{TB: t, Service: s, client: client, reg: reg, ops: deps.Ops, check: conforms(t),
+		stop: sync.OnceFunc(func() {
+			cancel()
+			if err := <-ended; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+		})}
 	t.Cleanup(func() {
 		r.stop()
 		client.CloseIdleConnections()
@@ -274,8 +275,8 @@ func stored(t testing.TB, nc *nats.Conn) []natsx.Received {
 	}
 	var all []natsx.Received
 	for since := proto.EndOf(state.First - 1); since < proto.EndOf(state.Last); {
-		page, err := reader.Read(t.Context(), natsx.Range{Names: []string{">"}, Since: since, UpTo: proto.EndOf(state.Last),
-			Messages: 1000})
+		page, err := reader.Read(t.Context(), natsx.Range{Names: []string{">"}, Since: since,
+			UpTo: proto.EndOf(state.Last), Messages: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,8 +27,10 @@ func TestKeysRefused(t *testing.T) {
 	}
 	r.awaitKey(revoked, false)
 	for what, key := range map[string]string{
-		"missing": "", "wrong": "hk_0000000000000000", "placeholder": "changeme", "expired": expired, "revoked": revoked,
-		"digest": "7d7f1f8f6d2f", "long": strings.Repeat("k", 8<<10), "half": envKey[:12], "twice": envKey + "," + envKey,
+		"missing": "", "wrong": "hk_0000000000000000", "placeholder": "changeme", "expired": expired,
+		"revoked": revoked,
+		"digest":  "7d7f1f8f6d2f", "long": strings.Repeat("k", 8<<10), "half": envKey[:12], "twice": envKey +
+			"," + envKey,
 	} {
 		for _, path := range []string{"/v1/messages", "/v1/channels/a"} {
 			p := r.post(path, `{"channel":"a","data":1}`, "X-API-KEY: "+key).problem(t, proto.ProblemUnauthorized)
@@ -82,7 +84,8 @@ func TestInjection(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, evil := range []string{
-		"a\r\nPUB herald.msg.b 1\r\nx", "a\nb", "a b", "a\tb", "a\x00b", "*", ">", "a.*", "a.>", "", ".", "a.", ".a", "a..b",
+		"a\r\nPUB herald.msg.b 1\r\nx", "a\nb", "a b", "a\tb", "a\x00b", "*", ">", "a.*", "a.>", "", ".", "a.",
+		".a", "a..b",
 		`a"b`, `a\b`, "ä", "\u2028",
 		"$JS.API.STREAM.DELETE.HERALD ", strings.Repeat("a", 256),
 	} {
@@ -150,7 +153,8 @@ func TestLogIsClean(t *testing.T) {
 	secret := addKey(t, "shop", keystore.Options{Channels: []string{"a"}}, r)
 	const payload = "the-payload-itself"
 	for _, key := range []string{envKey, secret, "hk_wrong-secret-0000"} {
-		for _, body := range []string{`{"channel":"a","data":"` + payload + `"}`, `{"channel":"b","data":"` + payload + `"}`,
+		for _, body := range []string{`{"channel":"a","data":"` + payload + `"}`, `{"channel":"b","data":"` +
+			payload + `"}`,
 			`{"data":"` + payload, `{"` + payload + `":1}`} {
 			r.post("/v1/messages", body, "X-API-KEY: "+key)
 			r.post("/v1/messages", body+"\n", ndjson, "X-API-KEY: "+key)

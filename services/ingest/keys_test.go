@@ -204,13 +204,14 @@ func TestValidate(t *testing.T) {
 	if err == nil {
 		t.Fatal("an impossible configuration is accepted")
 	}
-	for _, want := range []string{"HERALD_API_KEY", "stream-max-age", "stream-max-bytes", "replicas", "max-message-bytes",
-		"max-request-bytes", "drain"} {
+	for _, want := range []string{"HERALD_API_KEY", "stream-max-age", "stream-max-bytes",
+		"replicas", "max-message-bytes", "max-request-bytes", "drain"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("no word of %s in:\n%v", want, err)
 		}
 	}
-	for _, secret := range []string{"short", "changeme-changeme", "aaaaaaaaaaaaaaaaaaaaaaaa", "your-api-key-goes-here-1"} {
+	for _, secret := range []string{"short", "changeme-changeme", "aaaaaaaaaaaaaaaaaaaaaaaa",
+		"your-api-key-goes-here-1"} {
 		c := DefaultConfig()
 		c.APIKey = secret
 		if err := c.Validate(); err == nil || strings.Contains(err.Error(), secret) ||

@@ -23,7 +23,8 @@ func TestHeadersTwice(t *testing.T) {
 				request = "POST " + path + " HTTP/1.1\r\nHost: h\r\nX-API-KEY: " + envKey + "\r\n" + more + "\r\n"
 			}
 			in, _ := r.raw(t, request+body)
-			if got := wantStatus(t, path+" "+twice, in, http.StatusBadRequest); !strings.Contains(got, "more than once") {
+			if got := wantStatus(t, path+" "+twice, in, http.StatusBadRequest); !strings.Contains(got,
+				"more than once") {
 				t.Errorf("%s %s: got %s", path, twice, got)
 			}
 		}
@@ -138,9 +139,10 @@ func TestHead(t *testing.T) {
 	for _, path := range []string{"/v1/channels/a/messages", "/v1/channels/a/messages?limit=x", "/openapi.json",
 		"/healthz", "/readyz", "/v1/nothing"} {
 		get, got := r.do(http.MethodGet, path, nil), r.do(http.MethodHead, path, nil)
-		if got.status != get.status || got.body != "" || got.header.Get("Content-Type") != get.header.Get("Content-Type") {
-			t.Errorf("%s: got %d %s %q, want %d %s and no body", path, got.status, got.header.Get("Content-Type"), got.body,
-				get.status, get.header.Get("Content-Type"))
+		if got.status != get.status || got.body != "" ||
+			got.header.Get("Content-Type") != get.header.Get("Content-Type") {
+			t.Errorf("%s: got %d %s %q, want %d %s and no body", path, got.status, got.header.Get("Content-Type"),
+				got.body, get.status, get.header.Get("Content-Type"))
 		}
 	}
 	if a := r.do(http.MethodHead, "/v1/channels/a/messages", nil, "X-API-KEY:"); a.status != http.StatusUnauthorized {

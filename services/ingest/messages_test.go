@@ -158,7 +158,8 @@ func TestInvalidMessages(t *testing.T) {
 		{"a channel twice", `{"channels":["a","b","a"],"data":1}`, proto.ProblemInvalidMessage, "/channels/2"},
 		{"a wrong channel", `{"channels":["a","b c"],"data":1}`, proto.ProblemInvalidMessage, "/channels/1"},
 		{"no data", `{"channel":"a"}`, proto.ProblemInvalidMessage, "/data"},
-		{"data too large", `{"channel":"a","data":"` + strings.Repeat("x", 64<<10-1) + `"}`, proto.ProblemTooLarge, "/data"},
+		{"data too large", `{"channel":"a","data":"` + strings.Repeat("x", 64<<10-1) + `"}`, proto.ProblemTooLarge,
+			"/data"},
 		{"data too deep", `{"channel":"a","data":` + strings.Repeat("[", 65) + strings.Repeat("]", 65) + `}`,
 			proto.ProblemInvalidMessage, ""},
 		{"a key twice in data", `{"channel":"a","data":{"k":1,"\u006b":2}}`, proto.ProblemInvalidMessage, ""},
@@ -171,7 +172,8 @@ func TestInvalidMessages(t *testing.T) {
 		{"id with a space", `{"channel":"a","data":1,"id":"a b"}`, proto.ProblemInvalidMessage, "/id"},
 		{"id with a line break", `{"channel":"a","data":1,"id":"a\r\nb"}`, proto.ProblemInvalidMessage, "/id"},
 		{"id is a number", `{"channel":"a","data":1,"id":17}`, proto.ProblemInvalidMessage, "/id"},
-		{"ephemeral is a string", `{"channel":"a","data":1,"ephemeral":"true"}`, proto.ProblemInvalidMessage, "/ephemeral"},
+		{"ephemeral is a string", `{"channel":"a","data":1,"ephemeral":"true"}`, proto.ProblemInvalidMessage,
+			"/ephemeral"},
 		{"ttl below 0", `{"channel":"a","data":1,"ttl":-1}`, proto.ProblemInvalidMessage, "/ttl"},
 		{"ttl in milliseconds", `{"channel":"a","data":1,"ttl":86400000}`, proto.ProblemInvalidMessage, "/ttl"},
 		{"ttl with a fraction", `{"channel":"a","data":1,"ttl":1.5}`, proto.ProblemInvalidMessage, "/ttl"},
@@ -187,7 +189,8 @@ func TestInvalidMessages(t *testing.T) {
 			}
 			// The same as the third of an array whose others are right.
 			good := `{"channel":"a","data":1}`
-			p = r.post("/v1/messages", "["+strings.Join([]string{good, good, good, tt.body, good}, ",")+"]").problem(t, tt.want)
+			p = r.post("/v1/messages", "["+strings.Join([]string{good, good, good, tt.body, good}, ",")+
+				"]").problem(t, tt.want)
 			if want := "/3" + tt.pointer; p.Pointer != want {
 				t.Errorf("in an array: got pointer %q, want %q", p.Pointer, want)
 			}
@@ -227,12 +230,13 @@ func TestPublishArray(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := r.post("/v1/messages",
-		` [{"channel":"a","data":1},{"channels":["b","c"],"data":2},{"channel":"d","data":3,"ephemeral":true}]`).results(t,
-		http.StatusOK)
+		` [{"channel":"a","data":1},{"channels":["b","c"],"data":2},{"channel":"d","data":3,"ephemeral":true}]`).
+		results(t, http.StatusOK)
 	epoch := r.publisher.Epoch()
 	inPack := func(place int) string { return proto.Cursor{Epoch: epoch, Seq: proto.Number(1, place)}.String() }
 	want := []proto.Result{
-		{Status: proto.StatusStored, ID: inPack(0), Channel: "a"}, {Status: proto.StatusStored, ID: inPack(1), Channel: "b"},
+		{Status: proto.StatusStored, ID: inPack(0), Channel: "a"}, {Status: proto.StatusStored, ID: inPack(1),
+			Channel: "b"},
 		{Status: proto.StatusStored, ID: inPack(2), Channel: "c"}, {Status: proto.StatusSent, Channel: "d"},
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {

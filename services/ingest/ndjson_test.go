@@ -54,7 +54,8 @@ func TestStream(t *testing.T) {
 		switch {
 		case i%100 == 0:
 			failed++
-			if res.Problem == nil || res.Problem.Type != proto.ProblemInvalidMessage.Type || res.Problem.Pointer != "/data" {
+			if res.Problem == nil || res.Problem.Type != proto.ProblemInvalidMessage.Type ||
+				res.Problem.Pointer != "/data" {
 				t.Fatalf("line %d: got problem %+v", i, res.Problem)
 			}
 			want = proto.Result{Line: i, Status: proto.StatusInvalid, Problem: res.Problem}
@@ -170,7 +171,8 @@ func TestStreamIdempotency(t *testing.T) {
 	first, _ := r.post("/v1/messages", body, ndjson, "Idempotency-Key: k").lines(t)
 	again, _ := r.post("/v1/messages", body, ndjson, "Idempotency-Key: k").lines(t)
 	for i := range first {
-		if first[i].Status != proto.StatusStored || again[i].Status != proto.StatusDuplicate || again[i].ID != first[i].ID {
+		if first[i].Status != proto.StatusStored || again[i].Status != proto.StatusDuplicate ||
+			again[i].ID != first[i].ID {
 			t.Errorf("line %d: got %+v, then %+v", i+1, first[i], again[i])
 		}
 	}
@@ -253,7 +255,8 @@ func TestStreamRate(t *testing.T) {
 	r := start(t, startNATS(t))
 	key := "X-API-KEY: " + addKey(t, "slow", keystore.Options{Channels: []string{">"}, Rate: 20}, r)
 	begin := time.Now()
-	results, done := r.post("/v1/messages", strings.Repeat("{\"channel\":\"a\",\"data\":1}\n", 30), ndjson, key).lines(t)
+	body := strings.Repeat("{\"channel\":\"a\",\"data\":1}\n", 30)
+	results, done := r.post("/v1/messages", body, ndjson, key).lines(t)
 	if took := time.Since(begin); took < 400*time.Millisecond {
 		t.Errorf("30 lines at 20 a second took %s", took)
 	}

@@ -32,15 +32,17 @@ const (
 func TestNotify(t *testing.T) {
 	r := start(t, startNATS(t))
 	for _, message := range []string{
-		`"disk full"`, `" "`, `"0"`, `"false"`, `"\u0000"`, `true`, `1`, `-1`, `0.5`, `1e-300`, `[0]`, `[null]`, `{"a":0}`,
+		`"disk full"`, `" "`, `"0"`, `"false"`, `"\u0000"`, `true`, `1`, `-1`, `0.5`, `1e-300`, `[0]`,
+		`[null]`, `{"a":0}`,
 		`{"":null}`, `[[]]`,
 	} {
-		for _, body := range []string{`{"message":` + message + `}`, ` {"user": {"message": 0}, "message" : ` + message +
+		for _, body := range []string{`{"message":` + message + `}`, ` {"user": {"message": 0}, "message" : ` +
+			message +
 			` , "Message": ""} `, `{"\u006dessage":` + message + `}`} {
 			notifyAnswer(t, body, r.post("/notify", body), http.StatusOK, notifySent)
 			got, m := r.last()
-			if got.Channel != proto.Broadcast || m.Channel != proto.Broadcast || m.Event != "message" || m.Sender != "env" ||
-				string(m.Data) != message {
+			if got.Channel != proto.Broadcast || m.Channel != proto.Broadcast || m.Event != "message" ||
+				m.Sender != "env" || string(m.Data) != message {
 				t.Errorf("%s: stored %s", body, got.Body)
 			}
 		}
@@ -51,7 +53,8 @@ func TestNotify(t *testing.T) {
 func TestNotifyEmpty(t *testing.T) {
 	r := start(t, startNATS(t))
 	for _, body := range []string{
-		`{}`, `{"text":"x"}`, `{"Message":"x"}`, `{"data":{"message":"x"}}`, `null`, `[]`, `[{"message":"x"}]`, `"message"`,
+		`{}`, `{"text":"x"}`, `{"Message":"x"}`, `{"data":{"message":"x"}}`, `null`, `[]`, `[{"message":"x"}]`,
+		`"message"`,
 		`1`, `true`,
 	} {
 		notifyAnswer(t, body, r.post("/notify", body), http.StatusBadRequest, notifyNoMessage)
@@ -77,8 +80,8 @@ func TestNotifyInvalid(t *testing.T) {
 		`{"message":NaN}`, `{"message":01}`,
 	} {
 		a := r.post("/notify", body)
-		if prefix := `{"error":"Invalid message: `; a.status != http.StatusBadRequest || !strings.HasPrefix(a.body, prefix) ||
-			len(a.body) < len(prefix)+8 {
+		if prefix := `{"error":"Invalid message: `; a.status != http.StatusBadRequest ||
+			!strings.HasPrefix(a.body, prefix) || len(a.body) < len(prefix)+8 {
 			t.Errorf("%q: got %d %s, want 400 Invalid message: …", body, a.status, a.body)
 		}
 	}
@@ -146,7 +149,8 @@ func TestNotifyOtherErrors(t *testing.T) {
 func TestNotifyHeaders(t *testing.T) {
 	r := start(t, startNATS(t))
 	for _, contentType := range []string{"application/json", "text/plain", "application/x-www-form-urlencoded", ""} {
-		notifyAnswer(t, contentType, r.post("/notify", `{"message":"x"}`, "Content-Type: "+contentType, "Idempotency-Key: k"),
+		notifyAnswer(t, contentType, r.post("/notify", `{"message":"x"}`, "Content-Type: "+contentType,
+			"Idempotency-Key: k"),
 			http.StatusOK, notifySent)
 	}
 	if n := len(stored(t, r.nc)); n != 1 {

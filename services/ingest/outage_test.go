@@ -49,8 +49,8 @@ func TestOutage(t *testing.T) {
 		}
 	}
 	p := r.post("/v1/messages",
-		`[{"channel":"a","data":1},{"channels":["b","c"],"data":2},{"channel":"d","data":3,"ephemeral":true}]`).problem(t,
-		proto.ProblemNotStored)
+		`[{"channel":"a","data":1},{"channels":["b","c"],"data":2},{"channel":"d","data":3,"ephemeral":true}]`).
+		problem(t, proto.ProblemNotStored)
 	var failed []proto.Result
 	for _, channel := range []string{"a", "b", "c", "d"} {
 		failed = append(failed, proto.Result{Status: proto.StatusFailed, Channel: channel})

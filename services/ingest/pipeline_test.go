@@ -66,7 +66,8 @@ func TestOrderIsKept(t *testing.T) {
 // send sends a message as a request to channel a does.
 func (r *rig) send(data string) *publish.Delivery {
 	o := &publish.Origin{Sender: "env"}
-	return r.publisher.Send(o, &proto.Publication{Channel: "a", Event: "message", Data: []byte(data)}, "a", publish.Whole)
+	return r.publisher.Send(o, &proto.Publication{Channel: "a", Event: "message", Data: []byte(data)},
+		"a", publish.Whole)
 }
 
 // A full pipeline is answered with 503, after a moment's wait for room.

@@ -247,7 +247,8 @@ func TestRestarts(t *testing.T) {
 		}
 	}
 	if int64(len(l.ids)) != l.accepted.Load() {
-		t.Errorf("accepted %d messages in whole requests, %d by themselves; want as many", l.accepted.Load(), len(l.ids))
+		t.Errorf("accepted %d messages in whole requests, %d by themselves; want as many",
+			l.accepted.Load(), len(l.ids))
 	}
 	t.Logf("%d messages accepted; %d answers 503, %d broken requests", len(l.ids), l.refused.Load(), l.broken.Load())
 }

@@ -34,7 +34,8 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
 	r.post("/v1/messages",
-		`[{"channel":"a","data":1,"id":"k"},{"channel":"a","data":1,"id":"k"},{"channel":"a","data":1,"ephemeral":true}]`,
+		`[{"channel":"a","data":1,"id":"k"},{"channel":"a","data":1,"id":"k"},`+
+			`{"channel":"a","data":1,"ephemeral":true}]`,
 	).results(t, http.StatusOK)
 	r.post("/v1/messages", "nope\n{\"channel\":\"a\",\"data\":1}\n", ndjson)
 	r.post("/v1/messages", `{}`).problem(t, proto.ProblemInvalidMessage)
@@ -191,9 +192,9 @@ func TestNewRefuses(t *testing.T) {
 // Each setting can be set by its environment variable, and a flag goes first.
 func TestSettings(t *testing.T) {
 	env := map[string]string{
-		"HERALD_LISTEN": ":1", "HERALD_API_KEY": "k", "HERALD_TRUSTED_PROXIES": "10.0.0.0/8", "HERALD_STREAM_MAX_AGE": "1h",
-		"HERALD_STREAM_MAX_BYTES": "5",
-		"HERALD_REPLICAS":         "3", "HERALD_MAX_MESSAGE_BYTES": "7", "HERALD_MAX_REQUEST_BYTES": "8",
+		"HERALD_LISTEN": ":1", "HERALD_API_KEY": "k", "HERALD_TRUSTED_PROXIES": "10.0.0.0/8",
+		"HERALD_STREAM_MAX_AGE": "1h", "HERALD_STREAM_MAX_BYTES": "5",
+		"HERALD_REPLICAS": "3", "HERALD_MAX_MESSAGE_BYTES": "7", "HERALD_MAX_REQUEST_BYTES": "8",
 		"HERALD_DRAIN":                  "9s",
 		"HERALD_MAX_CONNECTIONS_PER_IP": "10", "HERALD_HOSTS": "push.example.com",
 	}
@@ -205,8 +206,8 @@ func TestSettings(t *testing.T) {
 	proxies, _ := c.TrustedProxies.MarshalText()
 	if c.Listen != ":2" || c.APIKey != "k" || string(proxies) != "10.0.0.0/8" || c.StreamMaxAge != time.Hour ||
 		c.StreamMaxBytes != 5 ||
-		c.Replicas != 3 || c.MaxMessageBytes != 7 || c.MaxRequestBytes != 8 || c.Drain != 9*time.Second || c.MaxPerIP != 10 ||
-		reflect.ValueOf(c.Hosts).IsZero() {
+		c.Replicas != 3 || c.MaxMessageBytes != 7 || c.MaxRequestBytes != 8 || c.Drain != 9*time.Second ||
+		c.MaxPerIP != 10 || reflect.ValueOf(c.Hosts).IsZero() {
 		t.Errorf("got %+v", c)
 	}
 	if n := len(c.Settings()); n != len(env) {

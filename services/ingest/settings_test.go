@@ -47,7 +47,8 @@ func TestSettingsThatChange(t *testing.T) {
 	}
 	post := func() int {
 		t.Helper()
-		req, err := http.NewRequest(http.MethodPost, r.url+"/v1/channels/a", strings.NewReader(strings.Repeat("x", 200)))
+		req, err := http.NewRequest(http.MethodPost, r.url+"/v1/channels/a",
+			strings.NewReader(strings.Repeat("x", 200)))
 		if err != nil {
 			t.Fatal(err)
 		}

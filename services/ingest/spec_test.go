@@ -192,7 +192,8 @@ func TestListsInSpecs(t *testing.T) {
 		codes = append(codes, c.String())
 		closes = append(closes, fmt.Sprintf("map[code:%d comeBack:%v name:%s]", c, c.ComeBack(), c))
 	}
-	same("codes of error frames", listed("asyncapi.yaml", "components", "schemas", "Error", "properties", "code", "enum"),
+	same("codes of error frames", listed("asyncapi.yaml", "components", "schemas", "Error", "properties",
+		"code", "enum"),
 		codes)
 	same("close codes", listed("asyncapi.yaml", "x-close-codes"), closes)
 }

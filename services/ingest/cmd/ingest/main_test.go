@@ -34,8 +34,8 @@ func TestHelp(t *testing.T) {
 	for _, want := range []string{
 		"-listen", "HERALD_LISTEN", "(default :8080)", "HERALD_API_KEY, HERALD_API_KEY_FILE", "-trusted-proxies",
 		"-stream-max-age", "(default 24h)",
-		"-stream-max-bytes", "(default 1GiB)", "-replicas", "-max-message-bytes", "(default 64KiB)", "-max-request-bytes",
-		"(default 8MiB)",
+		"-stream-max-bytes", "(default 1GiB)", "-replicas", "-max-message-bytes", "(default 64KiB)",
+		"-max-request-bytes", "(default 8MiB)",
 		"-drain", "(default 10s)", "-nats", "HERALD_NATS_URL", "-log-level", "-log-format", "-version", "-health",
 	} {
 		if !strings.Contains(out.String(), want) {
@@ -66,7 +66,8 @@ func TestBadConfig(t *testing.T) {
 		{Args: []string{"-listen="}, Want: []string{"listen"}},
 		{Env: []string{"HERALD_API_KEY", "changeme"}, Want: []string{"HERALD_API_KEY", "16"}},
 		{Env: []string{"HERALD_API_KEY", "your-api-key-your-api-key"}, Want: []string{"HERALD_API_KEY", "placeholder"}},
-		{Env: []string{"HERALD_API_KEY_FILE", filepath.Join(t.TempDir(), "none")}, Want: []string{"HERALD_API_KEY_FILE"}},
+		{Env: []string{"HERALD_API_KEY_FILE", filepath.Join(t.TempDir(), "none")},
+			Want: []string{"HERALD_API_KEY_FILE"}},
 		{Args: []string{"-max-message-bytes", "1"}, Env: []string{"HERALD_STREAM_MAX_AGE", "1ms"},
 			Want: []string{"max-message-bytes", "stream-max-age"}},
 		{Args: []string{"-log-level", "loud"}, Want: []string{"log level"}},

@@ -16,8 +16,10 @@ func TestReadAck(t *testing.T) {
 		code       jetstream.ErrorCode // of an *APIError
 	}{
 		{"stored", `{"stream":"HERALD","seq":1024}`, nil, outcome{seq: 1024}, 0},
-		{"a duplicate", `{"stream":"HERALD","seq":1024,"duplicate": true}`, nil, outcome{seq: 1024, duplicate: true}, 0},
-		{"otherwise spaced", `{ "stream": "HERALD", "seq": 7, "duplicate":true }`, nil, outcome{seq: 7, duplicate: true}, 0},
+		{"a duplicate", `{"stream":"HERALD","seq":1024,"duplicate": true}`, nil, outcome{seq: 1024, duplicate: true},
+			0},
+		{"otherwise spaced", `{ "stream": "HERALD", "seq": 7, "duplicate":true }`, nil,
+			outcome{seq: 7, duplicate: true}, 0},
 		{"of a domain", `{"stream":"HERALD","domain":"hub","seq":7}`, nil, outcome{seq: 7}, 0},
 		{"more members", `{"stream":"HERALD","seq":7,"val":"1"}`, nil, outcome{seq: 7}, 0},
 		{"the largest sequence", `{"stream":"HERALD","seq":18446744073709551615}`, nil, outcome{seq: 1<<64 - 1}, 0},

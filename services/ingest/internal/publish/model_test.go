@@ -190,8 +190,8 @@ func judge(t *testing.T, sent [][]*modelMessage, stored []storedMessage) {
 			got := byID[m.id]
 			again := m.key != "" && firsts[m.key] != ""
 			switch {
-			case m.status != proto.StatusStored && m.status != proto.StatusDuplicate, m.status == proto.StatusDuplicate &&
-				m.key == "":
+			case m.status != proto.StatusStored && m.status != proto.StatusDuplicate,
+				m.status == proto.StatusDuplicate && m.key == "":
 				t.Errorf("publisher %d: %.20s is %s", publisher, m.data, m.status)
 			case again && (m.id != firsts[m.key] || copies[m.data] != 0):
 				t.Errorf("publisher %d: key %s has the ids %s and %s", publisher, m.key, firsts[m.key], m.id)
