@@ -50,8 +50,8 @@ func serve(t *testing.T, nc *nats.Conn, name string, more map[string]ask.Answer)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { // ends with cancel
-		done <- ask.Serve(ctx, ask.Spec{NATS: nc, Log: natstest.Log(t), Service: "gateway", Instance: name, Version: "v1.2.3",
-			Answers: answers})
+		done <- ask.Serve(ctx, ask.Spec{NATS: nc, Log: natstest.Log(t), Service: "gateway", Instance: name,
+			Version: "v1.2.3", Answers: answers})
 	}()
 	stop = func() {
 		cancel()
@@ -214,7 +214,8 @@ func TestPages(t *testing.T) {
 			got, next = append(got, rows...), n
 		}
 		if len(got) != 100 ||
-			!slices.IsSortedFunc(got, func(a, b ask.Tally) int { return order.Compare(a.Key(order.By), b.Key(order.By)) }) {
+			!slices.IsSortedFunc(got,
+				func(a, b ask.Tally) int { return order.Compare(a.Key(order.By), b.Key(order.By)) }) {
 			t.Errorf("%s: got %d rows: %v", sort, len(got), got)
 		}
 	}
@@ -303,8 +304,12 @@ func TestOnce(t *testing.T) {
 			ended <- ask.Serve(ctx, ask.Spec{NATS: nc, Log: natstest.Log(t), Service: "ingest", Instance: name,
 				Version: "v1.2.3",
 				Answers: map[string]ask.Answer{
-					"hi":   ask.Handle(func(context.Context, struct{}) (question, error) { return question{}, nil }),
-					"wait": ask.Handle(func(context.Context, struct{}) (question, error) { <-hold; return question{}, nil }),
+					"hi": ask.Handle(func(context.Context, struct{}) (question, error) { return question{}, nil }),
+					"wait": ask.Handle(func(context.Context, struct{}) (question, error) {
+						<-hold
+						return question{},
+							nil
+					}),
 				},
 				Once: map[string]ask.Answer{"do": ask.Handle(func(_ context.Context, q question) (question, error) {
 					if q.Text == "wrong" {

@@ -202,8 +202,8 @@ func TestEmptyAnswerOfAJWKSUrl(t *testing.T) {
 			var out logtest.Buffer
 			v := logged(t, auth.VerifierConfig{JWKS: server.URL}, slog.New(slog.NewTextHandler(&out, nil)))
 			empty.Store(true)
-			refused(t, v, signer{"unknown", "EdDSA", signers()[2].key, jwt.SigningMethodEdDSA}.sign(t, good()), auth.ErrKeys,
-				auth.ErrKeys.Error())
+			refused(t, v, signer{"unknown", "EdDSA", signers()[2].key, jwt.SigningMethodEdDSA}.sign(t, good()),
+				auth.ErrKeys, auth.ErrKeys.Error())
 			checkGood(t, v, signers()[2].sign(t, good()))
 			// The log is written after the answer to who waited for the keys.
 			for deadline := time.Now().Add(20 * time.Second); !strings.Contains(out.String(),

@@ -65,7 +65,8 @@ func TestCheckSecret(t *testing.T) {
 				}
 				return
 			}
-			if err == nil || !strings.HasPrefix(err.Error(), "HERALD_API_KEY ") || !strings.Contains(err.Error(), c.fault) {
+			if err == nil || !strings.HasPrefix(err.Error(), "HERALD_API_KEY ") ||
+				!strings.Contains(err.Error(), c.fault) {
 				t.Fatalf("got %v, want %q", err, c.fault)
 			}
 			if c.secret != "" && strings.Contains(err.Error(), c.secret) {
@@ -102,7 +103,8 @@ func TestNewKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf(
-		`{"id":%q,"name":"shop","digest":%q,"may":["publish"],"channels":["orders.*"],"created":"2026-11-22T12:00:00.123Z"}`,
+		`{"id":%q,"name":"shop","digest":%q,"may":["publish"],"channels":["orders.*"],`+
+			`"created":"2026-11-22T12:00:00.123Z"}`,
 		k.ID, k.Digest)
 	if string(b) != want {
 		t.Errorf("got %s, want %s", b, want)
@@ -273,7 +275,8 @@ func TestRate(t *testing.T) {
 		{1, 0, 100 * time.Millisecond},
 		{1, 100 * time.Millisecond, 0}, // refused ones have spent nothing
 		{1, 100 * time.Millisecond, 100 * time.Millisecond},
-		{11, 600 * time.Millisecond, 500 * time.Millisecond}, // more than the burst never pass; the wait is until it is full
+		// More than the burst never pass; the wait is until the bucket is full.
+		{11, 600 * time.Millisecond, 500 * time.Millisecond},
 		{11, 10 * time.Second, -1},
 		{10, 1100 * time.Millisecond, 0},
 	} {

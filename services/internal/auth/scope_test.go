@@ -11,8 +11,8 @@ import (
 func TestParseScopes(t *testing.T) {
 	for words, want := range map[string]string{
 		"publish": "ok", "publish,history,log,admin": "ok", "log": "ok",
-		"": "may do nothing", "publish,publish": "twice", "Publish": `"Publish"; want some of publish,history,log,admin`,
-		"all": `"all"`, "publish,": `""`,
+		"": "may do nothing", "publish,publish": "twice",
+		"Publish": `"Publish"; want some of publish,history,log,admin`, "all": `"all"`, "publish,": `""`,
 	} {
 		var list []string
 		if words != "" {
@@ -41,7 +41,8 @@ func TestScopesOfStoredKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for may, want := range map[string]string{
-		``: "publish,history,log,admin everything", `"may":["publish"],`: "publish", `"may":["log","admin"],`: "log,admin",
+		``: "publish,history,log,admin everything", `"may":["publish"],`: "publish",
+		`"may":["log","admin"],`:                     "log,admin",
 		`"may":["publish","teleport"],`:              "publish",
 		`"may":["publish","history","log","admin"],`: "publish,history,log,admin everything", `"may":[],`: "damaged",
 	} {

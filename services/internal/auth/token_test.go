@@ -62,7 +62,8 @@ func keySet(t testing.TB, of ...signer) []byte {
 	store := jwkset.NewMemoryStorage()
 	for _, s := range of {
 		jwk, err := jwkset.NewJWKFromKey(s.key.Public(),
-			jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: s.kid, ALG: jwkset.ALG(s.alg), USE: jwkset.UseSig}})
+			jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{KID: s.kid, ALG: jwkset.ALG(s.alg),
+				USE: jwkset.UseSig}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,8 +222,8 @@ func TestClaims(t *testing.T) {
 		{"good", good(), nil, ""},
 		{"expired", with(map[string]any{"exp": at(-time.Minute)}), auth.ErrExpired, "the token has expired"},
 		{"expired within the leeway", with(map[string]any{"exp": at(-2 * time.Second)}), nil, ""},
-		{"expired and not yet valid", with(map[string]any{"exp": at(-time.Minute), "nbf": at(time.Minute)}), auth.ErrExpired,
-			"the token has expired"},
+		{"expired and not yet valid", with(map[string]any{"exp": at(-time.Minute), "nbf": at(time.Minute)}),
+			auth.ErrExpired, "the token has expired"},
 		{"not yet valid", with(map[string]any{"nbf": at(2 * time.Minute)}), auth.ErrEarly,
 			"the token is not valid yet: its claim nbf is ahead of this server's clock by more than 1m0s; come back"},
 		{"not yet valid, by a backend's clock", with(map[string]any{"nbf": at(50 * time.Second)}), nil, ""},
@@ -231,7 +232,8 @@ func TestClaims(t *testing.T) {
 		{"nbf is a text", with(map[string]any{"nbf": "yesterday"}), auth.ErrToken,
 			"the token is not valid: the claim nbf is a text; want a number of seconds since 1970"},
 		{"claims that are not used",
-			with(map[string]any{"aud": 7, "iss": []int{1}, "jti": nil, "iat": true, "scope": map[string]any{}}), nil, ""},
+			with(map[string]any{"aud": 7, "iss": []int{1}, "jti": nil, "iat": true, "scope": map[string]any{}}), nil,
+			""},
 		{"names in another case", with(map[string]any{"SUB": "admin", "Channels": []string{">"}, "Exp": 1}), nil, ""},
 		{"sub in another case only", with(map[string]any{"sub": nil, "SUB": "admin"}), auth.ErrToken,
 			"the token is not valid: the claim sub is missing"},
@@ -250,7 +252,8 @@ func TestClaims(t *testing.T) {
 		{"exp is null", with(map[string]any{"exp": json.RawMessage("null")}), auth.ErrToken,
 			"the token is not valid: the claim exp is missing"},
 		{"no sub", with(map[string]any{"sub": nil}), auth.ErrToken, "the token is not valid: the claim sub is missing"},
-		{"empty sub", with(map[string]any{"sub": ""}), auth.ErrToken, "the token is not valid: the claim sub is missing"},
+		{"empty sub", with(map[string]any{"sub": ""}), auth.ErrToken,
+			"the token is not valid: the claim sub is missing"},
 		{"no channels", with(map[string]any{"channels": nil}), auth.ErrToken,
 			"the token is not valid: the claim channels is missing"},
 		{"channels null", with(map[string]any{"channels": json.RawMessage("null")}), auth.ErrToken,
@@ -264,13 +267,13 @@ func TestClaims(t *testing.T) {
 		{"a channel is null", with(map[string]any{"channels": []any{"a", nil}}), auth.ErrToken,
 			"the token is not valid: the claim channels is an array of something else; want an array of texts"},
 		{"bad pattern", with(map[string]any{"channels": []string{"ok", "a.>.b"}}), auth.ErrToken,
-			`the token is not valid: claim channels: invalid channel: in "a.>.b" a wildcard must be a whole token, and > the ` +
-				`last one`},
+			`the token is not valid: claim channels: invalid channel: in "a.>.b" a wildcard must be a whole ` +
+				`token, and > the last one`},
 		{"empty pattern", with(map[string]any{"channels": []string{""}}), auth.ErrToken,
 			"the token is not valid: claim channels: invalid channel: it is empty"},
 		{"blank in a pattern", with(map[string]any{"channels": []string{"a b"}}), auth.ErrToken,
-			"the token is not valid: claim channels: invalid channel: byte 0x20 at position 1; only printable ASCII without " +
-				"spaces is allowed"},
+			"the token is not valid: claim channels: invalid channel: byte 0x20 at position 1; only printable " +
+				"ASCII without spaces is allowed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			token := hs256(t, c.claims, []byte(jwtSecret))
@@ -323,9 +326,11 @@ func TestAudienceAndIssuer(t *testing.T) {
 		{"both", "herald", "https://id.example", ""},
 		{"one of several", []string{"other", "push"}, "https://id.example", ""},
 		{"another audience", "shop", "https://id.example", "its claim aud is not one that is accepted here"},
-		{"an audience in another case", "Herald", "https://id.example", "its claim aud is not one that is accepted here"},
+		{"an audience in another case", "Herald", "https://id.example",
+			"its claim aud is not one that is accepted here"},
 		{"no audience", nil, "https://id.example", "the claim aud is missing"},
-		{"audience is a number", 7, "https://id.example", "the claim aud is a number; want a text or an array of texts"},
+		{"audience is a number", 7, "https://id.example", "the claim aud is a number; want a text or an " +
+			"array of texts"},
 		{"another issuer", "herald", "https://evil.example", "its claim iss is not one that is accepted here"},
 		{"issuer with a slash", "herald", "https://id.example/", "its claim iss is not one that is accepted here"},
 		{"no issuer", "herald", nil, "the claim iss is missing"},

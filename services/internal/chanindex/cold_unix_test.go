@@ -76,8 +76,8 @@ func BenchmarkColdRead(b *testing.B) {
 	defer func() { stop(); <-ended }()
 	<-x.complete
 	b.Logf("index of %d messages: built in %s with %s of CPU, server included, from %d KB of headers; %.1f MB",
-		n, time.Since(begin).Round(time.Millisecond), (cpuTime(b) - cpu).Round(time.Millisecond), own.Stats().InBytes>>10,
-		float64(x.Bytes())/1e6)
+		n, time.Since(begin).Round(time.Millisecond), (cpuTime(b) - cpu).Round(time.Millisecond),
+		own.Stats().InBytes>>10, float64(x.Bytes())/1e6)
 	reader := natsx.NewReader(nc, x)
 	state, err := reader.State(b.Context())
 	if err != nil {

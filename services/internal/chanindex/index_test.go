@@ -51,7 +51,8 @@ func TestIndexIsNeverShort(t *testing.T) {
 		upTo := from + r.Uint64N(first+packs+3-from)
 		got, before := map[uint64]bool{}, uint64(0)
 		for _, part := range x.Ranges([]string{name}, from, upTo) {
-			if part.From < from || part.Through > upTo || part.From > part.Through || part.From <= before && before > 0 {
+			if part.From < from || part.Through > upTo || part.From > part.Through || part.From <= before &&
+				before > 0 {
 				t.Fatalf("%s from %d to %d: got %+v behind %d", name, from, upTo, part, before)
 			}
 			for seq := part.From; seq <= part.Through; seq++ {

@@ -106,8 +106,8 @@ func TestFlagsStandAnywhere(t *testing.T) {
 			continue
 		}
 		if got := strings.Join(words, " "); err != nil || channel != c.channel || loud != c.loud || got != c.words {
-			t.Errorf("%q: got channel %q, loud %v, words %q, %v; want %q, %v, %q", c.args, channel, loud, got, err, c.channel,
-				c.loud, c.words)
+			t.Errorf("%q: got channel %q, loud %v, words %q, %v; want %q, %v, %q", c.args, channel, loud, got,
+				err, c.channel, c.loud, c.words)
 		}
 	}
 }
@@ -170,7 +170,8 @@ func TestAllKinds(t *testing.T) {
 			}
 			got := *a
 			got.Origins, want.Origins = nil, nil
-			if got.Name != want.Name || got.Verbose != want.Verbose || got.Workers != want.Workers || got.Bytes != want.Bytes ||
+			if got.Name != want.Name || got.Verbose != want.Verbose || got.Workers != want.Workers ||
+				got.Bytes != want.Bytes ||
 				got.Drain != want.Drain || got.Level != want.Level || got.Token != want.Token {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
@@ -181,7 +182,8 @@ func TestAllKinds(t *testing.T) {
 
 func TestBoolFlagNeedsNoValueAndArgumentsRemain(t *testing.T) {
 	a := defaults()
-	rest, err := config.Parse("prog", []string{"-verbose", "serve", "other"}, configtest.Vars(nil), nil, nil, a.settings())
+	rest, err := config.Parse("prog", []string{"-verbose", "serve", "other"}, configtest.Vars(nil), nil, nil,
+		a.settings())
 	if err != nil || !a.Verbose || !slices.Equal(rest, []string{"serve", "other"}) {
 		t.Errorf("got verbose %v, rest %q, error %v", a.Verbose, rest, err)
 	}
@@ -246,7 +248,8 @@ func TestSecretFile(t *testing.T) {
 			fault: "T_TOKEN and T_TOKEN_FILE are both set; set one"},
 		{name: "missing", env: map[string]string{"T_TOKEN_FILE": missing}, fault: "T_TOKEN_FILE: open " + missing},
 		{name: "empty", env: map[string]string{"T_TOKEN_FILE": empty}, fault: "T_TOKEN_FILE: " + empty + " is empty"},
-		{name: "not for settings that are no secret", env: map[string]string{"T_NAME_FILE": good}, want: "default-token"},
+		{name: "not for settings that are no secret", env: map[string]string{"T_NAME_FILE": good},
+			want: "default-token"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := defaults()
@@ -302,14 +305,16 @@ func TestSecretsAreNeverInErrors(t *testing.T) {
 				return config.Parse("prog", []string{"-nats=" + secret}, configtest.Vars(nil), nil, nil, setting)
 			},
 			"environment": func() ([]string, error) {
-				return config.Parse("prog", nil, configtest.Vars(map[string]string{"T_SECRET": secret}), nil, nil, setting)
-			},
-			"file of its own": func() ([]string, error) {
-				return config.Parse("prog", nil, configtest.Vars(map[string]string{"T_SECRET_FILE": file(t, secret)}), nil,
+				return config.Parse("prog", nil, configtest.Vars(map[string]string{"T_SECRET": secret}), nil,
 					nil, setting)
 			},
+			"file of its own": func() ([]string, error) {
+				return config.Parse("prog", nil, configtest.Vars(map[string]string{"T_SECRET_FILE": file(t, secret)}),
+					nil, nil, setting)
+			},
 			"file": func() ([]string, error) {
-				return config.Parse("prog", nil, configtest.Vars(nil), map[string]string{"secret": secret}, nil, setting)
+				return config.Parse("prog", nil, configtest.Vars(nil), map[string]string{"secret": secret},
+					nil, setting)
 			},
 			"three dashes": func() ([]string, error) {
 				return config.Parse("prog", []string{"---nats=" + secret}, configtest.Vars(nil), nil, nil, setting)
@@ -332,8 +337,8 @@ func TestHelp(t *testing.T) {
 	for _, arg := range []string{"-h", "--help"} {
 		var out bytes.Buffer
 		a := defaults()
-		_, err := config.Parse("prog", []string{arg, "-workers=many"}, configtest.Vars(map[string]string{"T_WORKERS": "9"}),
-			nil, &out, a.settings())
+		_, err := config.Parse("prog", []string{arg, "-workers=many"},
+			configtest.Vars(map[string]string{"T_WORKERS": "9"}), nil, &out, a.settings())
 		if !errors.Is(err, config.ErrHelp) {
 			t.Fatalf("%s: got %v", arg, err)
 		}

@@ -13,8 +13,8 @@ import (
 
 func TestSize(t *testing.T) {
 	for v, want := range map[string]int64{
-		"0": 0, "1048576": 1 << 20, "64KiB": 64 << 10, "64 MiB": 64 << 20, "1.5GiB": 3 << 29, "2tib": 2 << 40, "8Mi": 8 << 20,
-		"1kB": 1000, "10MB": 1e7, "7B": 7,
+		"0": 0, "1048576": 1 << 20, "64KiB": 64 << 10, "64 MiB": 64 << 20, "1.5GiB": 3 << 29, "2tib": 2 << 40,
+		"8Mi": 8 << 20, "1kB": 1000, "10MB": 1e7, "7B": 7,
 		"9223372036854775807": math.MaxInt64,
 	} {
 		if got, err := config.Size(v); err != nil || got != want {
@@ -37,8 +37,8 @@ func TestSize(t *testing.T) {
 }
 
 func TestDurationWithDays(t *testing.T) {
-	for v, want := range map[string]time.Duration{"30d": 720 * time.Hour, "1d12h": 36 * time.Hour, "0.5d": 12 * time.Hour,
-		"10s": 10 * time.Second, "1h1d": 25 * time.Hour, "-1d": -24 * time.Hour, "0": 0} {
+	for v, want := range map[string]time.Duration{"30d": 720 * time.Hour, "1d12h": 36 * time.Hour,
+		"0.5d": 12 * time.Hour, "10s": 10 * time.Second, "1h1d": 25 * time.Hour, "-1d": -24 * time.Hour, "0": 0} {
 		if got, err := config.Duration(v); err != nil || got != want {
 			t.Errorf("%s: got %s, %v, want %s", v, got, err, want)
 		}
@@ -116,7 +116,8 @@ func TestNotEmpty(t *testing.T) {
 				return err
 			}(),
 			"listen": func() error {
-				_, err := config.Parse("x", nil, configtest.Vars(nil), map[string]string{"listen": ""}, io.Discard, settings)
+				_, err := config.Parse("x", nil, configtest.Vars(nil), map[string]string{"listen": ""},
+					io.Discard, settings)
 				return err
 			}(),
 		} {

@@ -24,7 +24,8 @@ func TestMisspelt(t *testing.T) {
 			if len(got) != 0 {
 				t.Errorf("%s: got %q", name, got)
 			}
-		case len(got) != 1 || !strings.HasPrefix(got[0], name+" is not a variable") || strings.Contains(got[0], "s3cret"):
+		case len(got) != 1 || !strings.HasPrefix(got[0], name+" is not a variable") ||
+			strings.Contains(got[0], "s3cret"):
 			t.Errorf("%s: got %q", name, got)
 		case want == "" && strings.Contains(got[0], "did you mean"), want != "" &&
 			!strings.Contains(got[0], "did you mean "+want):

@@ -244,7 +244,8 @@ func TestStreamsOfOneAddress(t *testing.T) {
 func TestWordsAndHandOver(t *testing.T) {
 	var s *Server
 	taken := make(chan net.Conn, 1)
-	s = startServer(t, ServerConfig{MaxSockets: 1, Words: func(r *http.Request) bool { return r.Header.Get("Own") != "" }},
+	s = startServer(t,
+		ServerConfig{MaxSockets: 1, Words: func(r *http.Request) bool { return r.Header.Get("Own") != "" }},
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if Refused(r) != nil {
 				w.WriteHeader(http.StatusTeapot)
@@ -264,7 +265,8 @@ func TestWordsAndHandOver(t *testing.T) {
 	if n := open(s); n != 1 {
 		t.Fatalf("%d sockets are counted, want the hijacked one", n)
 	}
-	if resp := ask(t, dial(t, s), "Own: words\r\n"); resp == nil || resp.StatusCode != http.StatusTeapot || !resp.Close {
+	if resp := ask(t, dial(t, s), "Own: words\r\n"); resp == nil || resp.StatusCode != http.StatusTeapot ||
+		!resp.Close {
 		t.Errorf("own words: got %+v", resp)
 	}
 	if resp := ask(t, dial(t, s), ""); resp == nil || resp.StatusCode != proto.ProblemUnavailable.Status {

@@ -99,7 +99,8 @@ func TestMissingFilesAreNamed(t *testing.T) {
 // handshake is the common name of the certificate that the server shows.
 func handshake(t *testing.T, s *Server) string {
 	t.Helper()
-	c, err := tls.Dial("tcp", s.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	c, err := tls.Dial("tcp", s.Addr().String(),
+		&tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,8 +84,10 @@ func TestClientIP(t *testing.T) {
 		{"no proxies are believed", "", "192.0.2.7:1234", []string{"198.51.100.1"}, "192.0.2.7"},
 		{"a stranger forges", "10.0.0.0/8", "192.0.2.7:1234", []string{"10.0.0.1"}, "192.0.2.7"},
 		{"one proxy", "10.0.0.0/8", "10.0.0.1:80", []string{"192.0.2.7"}, "192.0.2.7"},
-		{"the client forged what is left of it", "10.0.0.0/8", "10.0.0.1:80", []string{"1.1.1.1, 192.0.2.7"}, "192.0.2.7"},
-		{"the client forged a trusted address", "10.0.0.0/8", "10.0.0.1:80", []string{"10.9.9.9, 192.0.2.7"}, "192.0.2.7"},
+		{"the client forged what is left of it", "10.0.0.0/8", "10.0.0.1:80", []string{"1.1.1.1, 192.0.2.7"},
+			"192.0.2.7"},
+		{"the client forged a trusted address", "10.0.0.0/8", "10.0.0.1:80", []string{"10.9.9.9, 192.0.2.7"},
+			"192.0.2.7"},
 		{"a chain of trusted proxies", "10.0.0.0/8,2001:db8::/32", "10.0.0.1:80",
 			[]string{"1.1.1.1, 192.0.2.7, 2001:db8::5, 10.0.0.2"}, "192.0.2.7"},
 		{"all of them are trusted", "10.0.0.0/8", "10.0.0.1:80", []string{"10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
@@ -109,7 +111,8 @@ func TestClientIP(t *testing.T) {
 		{"IPv6 with a port", "10.0.0.0/8", "10.0.0.1:80", []string{"[2001:db8::7]:4711"}, "2001:db8::7"},
 		{"IPv6", "::1", "[::1]:80", []string{"2001:db8::7"}, "2001:db8::7"},
 		{"IPv4-mapped peer", "10.0.0.0/8", "[::ffff:10.0.0.1]:80", []string{"192.0.2.7"}, "192.0.2.7"},
-		{"IPv4-mapped peer that is a stranger", "10.0.0.0/8", "[::ffff:192.0.2.7]:80", []string{"1.1.1.1"}, "192.0.2.7"},
+		{"IPv4-mapped peer that is a stranger", "10.0.0.0/8", "[::ffff:192.0.2.7]:80", []string{"1.1.1.1"},
+			"192.0.2.7"},
 		{"IPv4-mapped proxy setting", "::ffff:10.0.0.0/104", "10.0.0.1:80", []string{"192.0.2.7"}, "192.0.2.7"},
 		{"IPv4-mapped entry", "10.0.0.0/8", "10.0.0.1:80", []string{"192.0.2.7, ::ffff:10.0.0.2"}, "192.0.2.7"},
 		{"zone of the peer", "fe80::/10", "[fe80::1%eth0]:80", []string{"192.0.2.7"}, "192.0.2.7"},
@@ -130,8 +133,8 @@ func TestClientIP(t *testing.T) {
 // Whatever a client writes into the header, it cannot choose the address under
 // which its proxy's entry counts it.
 func FuzzForwardedFor(f *testing.F) {
-	for _, s := range []string{"", "1.1.1.1", "10.0.0.9, ::1", "unknown,,%", "[::1]:80", "fe80::1%eth0", "::ffff:10.1.1.1",
-		strings.Repeat("10.0.0.1,", 100)} {
+	for _, s := range []string{"", "1.1.1.1", "10.0.0.9, ::1", "unknown,,%", "[::1]:80", "fe80::1%eth0",
+		"::ffff:10.1.1.1", strings.Repeat("10.0.0.1,", 100)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, header string) {

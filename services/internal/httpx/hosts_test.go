@@ -35,8 +35,8 @@ func TestHosts(t *testing.T) {
 			t.Errorf("%q with the list %q: got %t", c.authority, c.list, got)
 		}
 	}
-	for name, good := range map[string]bool{"push.example.com": true, "*.example.com": true, "intranet": true, "*": false,
-		"*.":                false,
+	for name, good := range map[string]bool{"push.example.com": true, "*.example.com": true,
+		"intranet": true, "*": false, "*.": false,
 		"https://a.example": false, "a.example:80": false, "a/b": false, "": false, "*.*.a": false, ".a": false,
 		"a.": false} {
 		if err := (Hosts{name}).Validate(); (err == nil) != good {

@@ -162,7 +162,8 @@ func TestReadBody(t *testing.T) {
 		{name: "only one of two marks", body: strings.NewReader(proto.BOM + proto.BOM), length: -1, want: proto.BOM},
 		{name: "half a mark", body: strings.NewReader(proto.BOM[:2]), length: -1, want: proto.BOM[:2]},
 		{name: "as large as allowed", body: strings.NewReader("1234567890"), length: 10, want: "1234567890"},
-		{name: "as large as allowed, length unknown", body: strings.NewReader("1234567890"), length: -1, want: "1234567890"},
+		{name: "as large as allowed, length unknown", body: strings.NewReader("1234567890"), length: -1,
+			want: "1234567890"},
 		{name: "announced too large", body: iotest.ErrReader(errors.New("it was read")), length: 11,
 			kind: proto.ProblemTooLarge, detail: "the body has 11 bytes, at most 10 are allowed"},
 		{name: "turns out too large", body: strings.NewReader("12345678901"), length: -1, kind: proto.ProblemTooLarge,
@@ -242,8 +243,8 @@ func TestRouter(t *testing.T) {
 			if got := strings.Join(w.Header().Values("Allow"), ", "); got != c.allow {
 				t.Errorf("Allow: got %q, want %q", got, c.allow)
 			}
-			if w.Header().Get("X-Content-Type-Options") != "nosniff" || w.Header().Get("Referrer-Policy") != "no-referrer" ||
-				len(w.Header().Get("X-Request-Id")) != 16 {
+			if w.Header().Get("X-Content-Type-Options") != "nosniff" ||
+				w.Header().Get("Referrer-Policy") != "no-referrer" || len(w.Header().Get("X-Request-Id")) != 16 {
 				t.Errorf("got %v", w.Header())
 			}
 		})

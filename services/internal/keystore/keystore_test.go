@@ -45,7 +45,8 @@ func TestAddAndList(t *testing.T) {
 		{"", all, "key name: invalid name: it is empty"},
 		{"x", keystore.Options{}, "a key needs at least one channel pattern"},
 		{"x", keystore.Options{Channels: []string{"a..b"}}, "invalid channel"},
-		{"x", keystore.Options{Channels: []string{"a"}, Rate: -1}, "key rate -1: want messages a second, or 0 for no limit"},
+		{"x", keystore.Options{Channels: []string{"a"}, Rate: -1},
+			"key rate -1: want messages a second, or 0 for no limit"},
 	} {
 		secret, _, err := two.Add(t.Context(), c.name, c.o, noon)
 		if err == nil || secret != "" || !strings.HasPrefix(err.Error(), c.want) {

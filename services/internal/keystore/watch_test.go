@@ -36,7 +36,8 @@ func TestWatchKeepsWhatAWatcherOverlooks(t *testing.T) {
 		if err := nc.ForceReconnect(); err != nil {
 			t.Fatal(err)
 		}
-		natstest.Eventually(t, 30*time.Second, "the store is asked for the key", func() bool { return gets.Load() >= n })
+		natstest.Eventually(t, 30*time.Second, "the store is asked for the key",
+			func() bool { return gets.Load() >= n })
 	}
 	if !valid(ring, secret) || strings.Contains(out.String(), "API key revoked") {
 		t.Errorf("a valid key left the ring: %s", out.String())
@@ -187,12 +188,13 @@ func TestRevocationsWhileNATSIsAway(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		{"revoked, then NATS restarts", func(t *testing.T, s *natstest.Server, admin *keystore.Store, _ jetstream.JetStream) {
-			if _, err := admin.Revoke(t.Context(), "gone"); err != nil {
-				t.Fatal(err)
-			}
-			s.Restart()
-		}},
+		{"revoked, then NATS restarts",
+			func(t *testing.T, s *natstest.Server, admin *keystore.Store, _ jetstream.JetStream) {
+				if _, err := admin.Revoke(t.Context(), "gone"); err != nil {
+					t.Fatal(err)
+				}
+				s.Restart()
+			}},
 		{"damaged", func(t *testing.T, _ *natstest.Server, admin *keystore.Store, js jetstream.JetStream) {
 			for _, k := range list(t, admin) {
 				if k.Name == "gone" {
@@ -230,7 +232,8 @@ func TestRevocationsWhileNATSIsAway(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t)
 			wire := lay(t, s.URL[strings.LastIndexByte(s.URL, '@')+1:])
-			nc, err := natsx.Connect(natsx.Config{URL: "nats://test:test@" + wire.listener.Addr().String(), Name: "ingest"},
+			nc, err := natsx.Connect(natsx.Config{URL: "nats://test:test@" + wire.listener.Addr().String(),
+				Name: "ingest"},
 				quiet)
 			if err != nil {
 				t.Fatal(err)

@@ -91,7 +91,8 @@ func TestPartThatEndsByItselfStopsTheOthers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var j journal
-				nats := lifecycle.Part{Name: "nats", Run: func(context.Context) error { time.Sleep(time.Hour); return c.err }}
+				nats := lifecycle.Part{Name: "nats",
+					Run: func(context.Context) error { time.Sleep(time.Hour); return c.err }}
 				err := lifecycle.Run(t.Context(), quiet, 10*time.Second, j.part("store", time.Second, nil), nats,
 					j.part("http", time.Second, nil))
 				if err == nil || err.Error() != c.want {
@@ -100,7 +101,8 @@ func TestPartThatEndsByItselfStopsTheOthers(t *testing.T) {
 				if c.err == boom && !errors.Is(err, boom) {
 					t.Errorf("%v does not wrap the part's error", err)
 				}
-				if want := []string{"http stops", "http has stopped", "store stops", "store has stopped"}; !slices.Equal(
+				if want := []string{"http stops", "http has stopped", "store stops",
+					"store has stopped"}; !slices.Equal(
 					j.lines, want) {
 					t.Errorf("got %q, want %q", j.lines, want)
 				}

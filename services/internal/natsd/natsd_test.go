@@ -49,7 +49,8 @@ func TestDataSurvivesRestart(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
-			if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}}); err != nil {
+			if _, err := js.CreateStream(ctx,
+				jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}}); err != nil {
 				t.Fatal(err)
 			}
 			ack, err := js.Publish(ctx, "s.a", []byte("kept"))

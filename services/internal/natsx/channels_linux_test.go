@@ -57,8 +57,9 @@ func BenchmarkChannels(b *testing.B) {
 		for n := 0; n < channels; {
 			pack.Reset()
 			for range 50 {
-				pack.Add(&proto.Message{Channel: fmt.Sprintf("user.%d", stored+n), Event: "message", Data: data, Sender: "bench",
-					Time: "2026-11-22T16:58:36.123Z"}, proto.Private{Accepted: time.Now(), Source: "192.0.2.1"})
+				pack.Add(&proto.Message{Channel: fmt.Sprintf("user.%d", stored+n), Event: "message", Data: data,
+					Sender: "bench",
+					Time:   "2026-11-22T16:58:36.123Z"}, proto.Private{Accepted: time.Now(), Source: "192.0.2.1"})
 				n++
 			}
 			header := nats.Header{proto.HeaderChannels: {string(pack.AppendChannels(nil))}}

@@ -36,7 +36,8 @@ func TestReaderOfADamagedStream(t *testing.T) {
 	natstest.Eventually(t, 30*time.Second, "the stream is there",
 		func() bool { _, err := r.State(t.Context()); return err == nil })
 	for since := uint64(0); since < proto.EndOf(5); {
-		page, err := r.Read(t.Context(), natsx.Range{Names: []string{"a"}, Since: since, UpTo: proto.EndOf(5), Messages: 10})
+		page, err := r.Read(t.Context(), natsx.Range{Names: []string{"a"}, Since: since, UpTo: proto.EndOf(5),
+			Messages: 10})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -46,7 +46,8 @@ func TestEpochBeginsWithTheServer(t *testing.T) {
 	if second == first || e.Newest() != second || e.Begins() != 4 || !e.Covers(nc) {
 		t.Errorf("got %s from %d, then %s", e.Newest(), e.Begins(), first)
 	}
-	if got := []string{e.At(1), e.At(3), e.At(4), e.At(100)}; !slices.Equal(got, []string{first, first, second, second}) {
+	if got := []string{e.At(1), e.At(3), e.At(4), e.At(100)}; !slices.Equal(got,
+		[]string{first, first, second, second}) {
 		t.Errorf("ids of 1, 3, 4 and 100: got %q", got)
 	}
 	for _, c := range []struct {

@@ -79,8 +79,8 @@ func TestNoStream(t *testing.T) {
 		},
 	} {
 		begin := time.Now()
-		if err := ask(t.Context()); !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, jetstream.ErrStreamNotFound) ||
-			!strings.Contains(err.Error(), "stream HERALD") {
+		if err := ask(t.Context()); !errors.Is(err, nats.ErrNoResponders) &&
+			!errors.Is(err, jetstream.ErrStreamNotFound) || !strings.Contains(err.Error(), "stream HERALD") {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if took := time.Since(begin); took > time.Second {

@@ -194,8 +194,8 @@ func TestForgedServerHeaders(t *testing.T) {
 	js, _ := s.Stream(nc)
 	sub := live(t, nc)
 	forged := &nats.Msg{Subject: "herald.msg.public.a", Data: []byte(`{"channel":"public.a"}`), Header: nats.Header{
-		"Nats-Sequence": {"999"}, "Nats-Last-Sequence": {"998"}, "Nats-Subject": {"herald.msg.secret"}, "Status": {"204"},
-		"Nats-Num-Pending": {"7"},
+		"Nats-Sequence": {"999"}, "Nats-Last-Sequence": {"998"}, "Nats-Subject": {"herald.msg.secret"},
+		"Status": {"204"}, "Nats-Num-Pending": {"7"},
 	}}
 	for range 2 {
 		if _, err := js.PublishMsg(t.Context(), forged); err != nil {

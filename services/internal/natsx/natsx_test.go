@@ -78,7 +78,8 @@ func TestConnectWithoutURL(t *testing.T) {
 
 func TestSettingIsSecret(t *testing.T) {
 	var c natsx.Config
-	if _, err := config.Parse("x", []string{"-nats=nats://a"}, configtest.Vars(nil), nil, nil, c.Settings()); err != nil ||
+	if _, err := config.Parse("x", []string{"-nats=nats://a"}, configtest.Vars(nil), nil, nil,
+		c.Settings()); err != nil ||
 		c.URL != "nats://a" {
 		t.Errorf("got %q, %v", c.URL, err)
 	}
@@ -102,8 +103,8 @@ func pretender(t *testing.T, version string) string {
 			return
 		}
 		defer c.Close()
-		_, _ = fmt.Fprintf(c, `INFO {"server_id":"x","version":%q,"proto":1,"headers":true,"max_payload":1048576}`+"\r\n",
-			version)
+		_, _ = fmt.Fprintf(c, `INFO {"server_id":"x","version":%q,"proto":1,"headers":true,"max_payload":1048576}`+
+			"\r\n", version)
 		for in := bufio.NewScanner(c); in.Scan(); {
 			if in.Text() == "PING" {
 				_, _ = io.WriteString(c, "PONG\r\n")
@@ -119,8 +120,8 @@ func pretender(t *testing.T, version string) string {
 
 func TestVersionFloor(t *testing.T) {
 	for version, old := range map[string]bool{
-		"2.11.0": false, "2.11.1": false, "2.12.0-RC.1": false, "2.11.0-preview.1": false, "2.100.0": false, "3.0.0": false,
-		"10.0.0":  false,
+		"2.11.0": false, "2.11.1": false, "2.12.0-RC.1": false, "2.11.0-preview.1": false, "2.100.0": false,
+		"3.0.0": false, "10.0.0": false,
 		"2.10.29": true, "2.10.99-RC.1": true, "2.9.10": true, "2.9": true, "1.99.99": true, "0.0.0": true,
 		"2.11": false, "": false, "fork": false, "v2.10.0": false, "2": false,
 	} {

@@ -17,7 +17,8 @@ import (
 func pack(channels ...string) *nats.Msg {
 	var p proto.Pack
 	for _, c := range channels {
-		p.Add(message(c, `"on `+c+`"`), proto.Private{Source: "203.0.113.7", Accepted: time.UnixMicro(1795000000123456)})
+		p.Add(message(c, `"on `+c+`"`),
+			proto.Private{Source: "203.0.113.7", Accepted: time.UnixMicro(1795000000123456)})
 	}
 	return &nats.Msg{Subject: proto.SubjectPacks, Data: p.Body(),
 		Header: nats.Header{proto.HeaderChannels: {string(p.AppendChannels(nil))}}}
@@ -54,7 +55,8 @@ func TestOpenPack(t *testing.T) {
 		{`2 0 a {"channel":"a","event":"created","data":1,"sender":"shop","time":"2026-11-22T16:58:36.123Z"}`},
 	}
 	for i := range want {
-		fetched, err := nc.Request("$JS.API.DIRECT.GET."+proto.Stream, fmt.Appendf(nil, `{"seq":%d}`, i+1), 5*time.Second)
+		fetched, err := nc.Request("$JS.API.DIRECT.GET."+proto.Stream, fmt.Appendf(nil, `{"seq":%d}`, i+1),
+			5*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}

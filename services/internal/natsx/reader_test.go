@@ -38,11 +38,12 @@ func TestReaderPages(t *testing.T) {
 		{[]string{"a", "orders.>"}, 0, 7, 3, []uint64{1, 3, 4}, 4},
 	} {
 		t.Run(fmt.Sprint(c.names, c.since, c.upTo, c.messages), func(t *testing.T) {
-			got, err := r.Read(t.Context(), natsx.Range{Names: c.names, Since: proto.EndOf(c.since), UpTo: proto.EndOf(c.upTo),
-				Messages: c.messages})
-			if err != nil || !slices.Equal(seqs(got.Messages), c.want) || got.End != proto.EndOf(c.end) || got.Missing != 0 {
-				t.Errorf("got %v up to %d, missing %d, %v; want %v up to %d", seqs(got.Messages), got.End, got.Missing, err, c.want,
-					proto.EndOf(c.end))
+			got, err := r.Read(t.Context(), natsx.Range{Names: c.names, Since: proto.EndOf(c.since),
+				UpTo: proto.EndOf(c.upTo), Messages: c.messages})
+			if err != nil || !slices.Equal(seqs(got.Messages), c.want) || got.End != proto.EndOf(c.end) ||
+				got.Missing != 0 {
+				t.Errorf("got %v up to %d, missing %d, %v; want %v up to %d", seqs(got.Messages), got.End, got.Missing,
+					err, c.want, proto.EndOf(c.end))
 			}
 		})
 	}
@@ -160,13 +161,13 @@ func TestReaderTellsWhatIsMissing(t *testing.T) {
 	}
 	read := func(since, end, missing uint64, why string, want ...uint64) {
 		t.Helper()
-		got, err := r.Read(t.Context(), natsx.Range{Names: []string{"a"}, Since: proto.EndOf(since), UpTo: proto.EndOf(7),
-			Messages: 10})
+		got, err := r.Read(t.Context(), natsx.Range{Names: []string{"a"}, Since: proto.EndOf(since),
+			UpTo: proto.EndOf(7), Messages: 10})
 		if missing > 0 {
 			missing = proto.EndOf(missing)
 		}
-		if err != nil || !slices.Equal(seqs(got.Messages), want) || got.End != proto.EndOf(end) || got.Missing != missing ||
-			got.Why != why {
+		if err != nil || !slices.Equal(seqs(got.Messages), want) || got.End != proto.EndOf(end) ||
+			got.Missing != missing || got.Why != why {
 			t.Errorf("since %d: got %v up to %d, missing %d %s, %v", since, seqs(got.Messages), got.End, got.Missing,
 				got.Why, err)
 		}

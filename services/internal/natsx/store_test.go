@@ -77,7 +77,8 @@ func TestEnsureStreamKeepsLimits(t *testing.T) {
 	}
 	three := small
 	three.Replicas = 3
-	if epoch, err := natsx.EnsureStream(ctx, js, three); epoch != "" || err == nil || errors.Is(err, natsx.ErrLimitsKept) {
+	if epoch, err := natsx.EnsureStream(ctx, js, three); epoch != "" || err == nil ||
+		errors.Is(err, natsx.ErrLimitsKept) {
 		t.Errorf("three replicas: got %q, %v, want an error", epoch, err)
 	}
 	if _, err := natsx.EnsureStream(ctx, js, natsx.StreamConfig{MaxBytes: 1 << 18}); err != nil {

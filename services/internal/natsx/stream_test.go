@@ -42,8 +42,8 @@ func TestEnsureStream(t *testing.T) {
 	c := info.Config
 	if c.MaxAge != 24*time.Hour || c.MaxBytes != 1<<30 || c.Replicas != 1 || c.Duplicates != natsx.DuplicateWindow ||
 		!c.AllowDirect || c.AllowMsgTTL ||
-		c.Storage != jetstream.FileStorage || c.Retention != jetstream.LimitsPolicy || c.Discard != jetstream.DiscardOld ||
-		c.RePublish == nil || c.RePublish.Destination != "herald.live.>" {
+		c.Storage != jetstream.FileStorage || c.Retention != jetstream.LimitsPolicy ||
+		c.Discard != jetstream.DiscardOld || c.RePublish == nil || c.RePublish.Destination != "herald.live.>" {
 		t.Errorf("got %+v", c)
 	}
 	if _, err := js.Publish(t.Context(), "herald.msg.a", []byte(`{"channel":"a"}`)); err != nil {
@@ -128,7 +128,8 @@ func TestAwaitStream(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := natsx.AwaitStream(ctx, js, natsx.NewPulse(nc, quiet), quiet); !errors.Is(err, context.DeadlineExceeded) ||
+	if _, err := natsx.AwaitStream(ctx, js, natsx.NewPulse(nc, quiet), quiet); !errors.Is(err,
+		context.DeadlineExceeded) ||
 		!strings.HasPrefix(err.Error(), "wait for stream HERALD: ") {
 		t.Errorf("got %v", err)
 	}

@@ -153,11 +153,13 @@ func TestTLS(t *testing.T) {
 		{"nothing is set", secure, natsx.Config{}, "x509: certificate signed by unknown authority"},
 		{"another authority", secure, natsx.Config{CAFile: otherCA, CertFile: cert, KeyFile: key},
 			"x509: certificate signed by unknown authority"},
-		{"no certificate", secure, natsx.Config{CAFile: ca}, "tls"}, // the server hangs up, at times before it says why,
+		// The server hangs up, at times before it says why.
+		{"no certificate", secure, natsx.Config{CAFile: ca}, "tls"},
 		{"a stranger's certificate", secure, natsx.Config{CAFile: ca, CertFile: otherCert, KeyFile: otherKey}, "tls"},
 		{"no TLS there", plain, natsx.Config{CAFile: ca}, nats.ErrSecureConnWanted.Error()},
 		{"no file of authorities", secure, natsx.Config{CAFile: missing}, "nats-ca: open " + missing},
-		{"authorities of garbage", secure, natsx.Config{CAFile: garbage}, "nats-ca: " + garbage + " has no certificate"},
+		{"authorities of garbage", secure, natsx.Config{CAFile: garbage},
+			"nats-ca: " + garbage + " has no certificate"},
 		{"no certificate file", secure, natsx.Config{CertFile: missing, KeyFile: key}, "nats-cert: open " + missing},
 		{"no key file", secure, natsx.Config{CertFile: cert, KeyFile: missing}, "nats-key: open " + missing},
 		{"they do not fit", secure, natsx.Config{CertFile: cert, KeyFile: otherKey}, "nats-cert " + cert +
@@ -165,7 +167,8 @@ func TestTLS(t *testing.T) {
 		{"a certificate without a key", secure, natsx.Config{CertFile: cert}, "nats-cert and nats-key belong together"},
 		{"a key without a certificate", secure, natsx.Config{KeyFile: key}, "nats-cert and nats-key belong together"},
 		{"no credentials file", plain, natsx.Config{CredsFile: missing}, "nats-creds: open " + missing},
-		{"credentials of garbage", plain, natsx.Config{CredsFile: garbage}, "nats-creds: " + garbage + " has no user seed"},
+		{"credentials of garbage", plain, natsx.Config{CredsFile: garbage},
+			"nats-creds: " + garbage + " has no user seed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.cfg.URL = "nats://" + c.addr
@@ -196,7 +199,8 @@ func TestRenewedFiles(t *testing.T) {
 	before, after := newAuthority(t), newAuthority(t)
 	first, second := serveTLS(t, before), serveTLS(t, after)
 	cert, key := before.pair("herald")
-	cfg := natsx.Config{URL: "nats://" + first + ",nats://" + second, CAFile: before.file(), CertFile: cert, KeyFile: key}
+	cfg := natsx.Config{URL: "nats://" + first + ",nats://" + second, CAFile: before.file(), CertFile: cert,
+		KeyFile: key}
 	var out logtest.Buffer
 	nc, err := natsx.Connect(cfg, slog.New(slog.NewTextHandler(&out, nil)), nats.DontRandomize())
 	if err != nil {

@@ -133,7 +133,8 @@ func TestMappings(t *testing.T) {
 			t.Errorf("%s: got %s", other, name)
 		}
 	}
-	for _, event := range []string{"created", `App\Events\Shipped`, `.a`, "a|b~c", `"it's" ` + "`x`", "~1", "client-x"} {
+	for _, event := range []string{"created", `App\Events\Shipped`, `.a`, "a|b~c", `"it's" ` + "`x`",
+		"~1", "client-x"} {
 		e, err := pusher.Event(event)
 		if back := pusher.EventName(e); err != nil || back != event || proto.CheckEvent(e) != nil {
 			t.Errorf("%s: got %s, back %s, %v", event, e, back, err)
@@ -212,7 +213,8 @@ func TestApps(t *testing.T) {
 // What a stranger sends neither panics nor is taken for what it is not.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{`{"event":"pusher:subscribe","data":{"channel":"a","auth":"k:s"}}`,
-		`{"event":"pusher:subscribe","data":"{\"channel\":\"a\"}"}`, `{"event":"client-x","channel":"c","data":[]}`, `{}`,
+		`{"event":"pusher:subscribe","data":"{\"channel\":\"a\"}"}`, `{"event":"client-x","channel":"c","data":[]}`,
+		`{}`,
 		`[]`, `{"event":1}`} {
 		f.Add([]byte(s))
 	}

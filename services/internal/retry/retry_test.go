@@ -24,8 +24,8 @@ func TestUntil(t *testing.T) {
 			Every: func(error) { counted++ }}
 		err := p.Until(t.Context(), func(context.Context) error { tries++; return errs[tries-1] })
 		if err != nil || tries != 5 || counted != 4 || !slices.Equal(logged, []string{"away", "too old"}) {
-			t.Errorf("got %v after %d tries, %d errors, logged %q; want 5 tries, 4 errors, each reason once", err, tries,
-				counted, logged)
+			t.Errorf("got %v after %d tries, %d errors, logged %q; want 5 tries, 4 errors, each reason once", err,
+				tries, counted, logged)
 		}
 		if took := time.Since(begin); took != 4*time.Second {
 			t.Errorf("took %s, want a second after each error", took)

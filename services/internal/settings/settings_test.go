@@ -32,8 +32,10 @@ type limits struct {
 
 func (c *limits) settings() []config.Setting {
 	return []config.Setting{
-		{Flag: "max-message", Env: "HERALD_MAX_MESSAGE", Help: "bytes of a message", Kind: config.Bytes, Into: &c.Message},
-		{Flag: "max-request", Env: "HERALD_MAX_REQUEST", Help: "bytes of a request", Kind: config.Bytes, Into: &c.Request},
+		{Flag: "max-message", Env: "HERALD_MAX_MESSAGE", Help: "bytes of a message", Kind: config.Bytes,
+			Into: &c.Message},
+		{Flag: "max-request", Env: "HERALD_MAX_REQUEST", Help: "bytes of a request", Kind: config.Bytes,
+			Into: &c.Request},
 		{Flag: "allowed-origins", Env: "HERALD_ALLOWED_ORIGINS", Help: "pages", Into: &c.Origins},
 		{Flag: "dry-run", Env: "HERALD_DRY_RUN", Help: "refuse nobody", Into: &c.DryRun},
 		{Flag: "listen", Env: "HERALD_LISTEN", Help: "address", Into: &c.Listen},
@@ -284,7 +286,8 @@ func TestReplace(t *testing.T) {
 	a, b := "1", "2"
 	replace := func(value *string, over uint64, want error) {
 		t.Helper()
-		if err := store.Replace(t.Context(), "max-message", value, over); !errors.Is(err, want) || err != nil && want == nil {
+		if err := store.Replace(t.Context(), "max-message", value, over); !errors.Is(err, want) || err != nil &&
+			want == nil {
 			t.Errorf("over %d: got %v, want %v", over, err, want)
 		}
 	}

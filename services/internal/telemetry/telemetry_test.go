@@ -156,7 +156,8 @@ func TestReady(t *testing.T) {
 		body string
 	}{
 		{"no checks", func(*telemetry.Ops) {}, 200, `{"status":"ready"}`},
-		{"all fine", func(o *telemetry.Ops) { o.AddCheck("nats", fine); o.AddCheck("db", fine) }, 200, `{"status":"ready"}`},
+		{"all fine", func(o *telemetry.Ops) { o.AddCheck("nats", fine); o.AddCheck("db", fine) }, 200,
+			`{"status":"ready"}`},
 		{"every fault, in order", func(o *telemetry.Ops) {
 			o.AddCheck("nats", func(context.Context) error { return errors.New("not connected") })
 			o.AddCheck("db", fine)
@@ -221,7 +222,8 @@ func TestProfilesOnlyFromLoopback(t *testing.T) {
 		{"proxy, Via", "127.0.0.1:4000", "localhost", header("Via"), 404},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/heap", "/debug/pprof/symbol"} {
+			for _, path := range []string{"/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/heap",
+				"/debug/pprof/symbol"} {
 				w := get(ops(), path, func(r *http.Request) {
 					r.RemoteAddr, r.Host = c.remote, c.host
 					if c.change != nil {

@@ -76,7 +76,8 @@ func TestTracingIsOff(t *testing.T) {
 }
 
 func TestTracingRefusesGRPC(t *testing.T) {
-	getenv := environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+	getenv := environment(t, "OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL",
+		"grpc")
 	if _, _, err := Start(t.Context(), "herald-test", getenv, slog.New(slog.DiscardHandler)); err == nil ||
 		!strings.Contains(err.Error(), "OTEL_EXPORTER_OTLP_PROTOCOL") {
 		t.Errorf("got %v, want an error with the variable's name", err)
@@ -101,7 +102,8 @@ func TestTracingExports(t *testing.T) {
 			_, span = tracer.Start(WithTraceparent(t.Context(), unsampled), "unseen")
 			span.End()
 			stop()
-			if len(got()) != 1 || len(got()[0].ResourceSpans) != 1 || len(got()[0].ResourceSpans[0].ScopeSpans[0].Spans) != 1 {
+			if len(got()) != 1 || len(got()[0].ResourceSpans) != 1 ||
+				len(got()[0].ResourceSpans[0].ScopeSpans[0].Spans) != 1 {
 				t.Fatalf("got %v, want one span", got())
 			}
 			r := got()[0].ResourceSpans[0]
