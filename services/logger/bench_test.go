@@ -153,8 +153,8 @@ func (w *world) publishWords(n int) {
 	rng := newRand()
 	if _, err := natstest.Publish(w.nc, func(yield func(*nats.Msg) bool) {
 		for i := range n {
-			m := proto.Message{Channel: fmt.Sprintf("orders.%d", i%50), Event: "message", Data: wordsOf(rng, i), Sender: "shop",
-				Time: proto.FormatTime(time.Now())}
+			m := proto.Message{Channel: fmt.Sprintf("orders.%d", i%50), Event: "message", Data: wordsOf(rng, i),
+				Sender: "shop", Time: proto.FormatTime(time.Now())}
 			if !yield(natstest.NewMsg(&m, natstest.Headers{Source: "203.0.113.7", Accepted: time.Now()}, false)) {
 				return
 			}

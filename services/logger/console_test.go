@@ -24,7 +24,8 @@ func (w *world) publishLarge(n, bytes int) {
 		for i := range n {
 			m := proto.Message{Channel: "large", Event: "message", Data: fmt.Appendf(nil, `"%d %s"`, i,
 				strings.Repeat(`<\n`, bytes/3)), Sender: "shop", Time: proto.FormatTime(time.Now())}
-			if !yield(natstest.NewMsg(&m, natstest.Headers{MsgID: fmt.Sprintf("large %d", i), Accepted: time.Now()}, false)) {
+			if !yield(natstest.NewMsg(&m, natstest.Headers{MsgID: fmt.Sprintf("large %d", i), Accepted: time.Now()},
+				false)) {
 				return
 			}
 		}

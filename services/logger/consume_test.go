@@ -103,7 +103,8 @@ func TestForeignMessagesAreLoggedAsTheyAre(t *testing.T) {
 	r := w.startReady()
 	ctx := context.Background()
 	for _, body := range []string{
-		"not json", "", `{"channel":"elsewhere","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`,
+		"not json",
+		"", `{"channel":"elsewhere","event":"message","data":1,"sender":"x","time":"2026-11-22T16:58:36.123Z"}`,
 		`{"channel":"odd","event":"message","sender":"x","time":"2026-11-22T16:58:36.123Z"}`, "bad \xff utf-8\x00",
 		`{"channel":"odd","event":"message","data":"fine","sender":"x","time":"yesterday"}`,
 		`{"channel":"odd","event":"created","data":[1,"a"],"sender":"shop","time":"2026-11-22T17:58:36.123456+01:00"}`,

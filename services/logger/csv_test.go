@@ -13,15 +13,16 @@ import (
 // row begins with a formula.
 func TestNoLocaleOpensAFormula(t *testing.T) {
 	for _, message := range []string{
-		"=1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1", "a;=1", "a;\"=1", "a; =1", "a\t=1", "a\n=1", "a\r\n=1", "a|@x",
+		"=1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "＝1", "a;=1", "a;\"=1", "a; =1",
+		"a\t=1", "a\n=1", "a\r\n=1", "a|@x",
 		"\";=1;\"", "x;;=1", "a;\"\"=1", "=\"=1\"", "plain", "a, -1", `{"a":-1}`, "Zoë;＝1", "\"", "",
 	} {
 		line := string(appendCSV(nil, &store.Row{Message: message, Sender: message, Event: message, Source: message}))
 		for separator, cells := range map[string][]string{",": readCSV(t, line, ','), ";": readCSV(t, line, ';'),
 			"tab": readCSV(t, line, '\t'), "|": readCSV(t, line, '|')} {
 			for _, cell := range cells {
-				if first := strings.TrimLeft(cell, " \u00a0\""); first != "" && strings.ContainsAny(first[:1], "=+-@") ||
-					strings.HasPrefix(first, "＝") {
+				if first := strings.TrimLeft(cell, " \u00a0\""); first != "" &&
+					strings.ContainsAny(first[:1], "=+-@") || strings.HasPrefix(first, "＝") {
 					t.Errorf("%q, separator %s: the cell %q begins with a formula", message, separator, cell)
 				}
 			}

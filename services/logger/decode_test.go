@@ -101,7 +101,8 @@ func TestRowsOfPack(t *testing.T) {
 		}
 		got = append(got, r.Channel+" "+r.Message+" "+r.Source)
 	}
-	if want := []string{"a 0 ::1", "b 1 ::1", "a 2 ::1", " something else ::1"}; !slices.Equal(got, want) || foreign != 1 {
+	if want := []string{"a 0 ::1", "b 1 ::1", "a 2 ::1", " something else ::1"}; !slices.Equal(got, want) ||
+		foreign != 1 {
 		t.Errorf("got %q, %d foreign, want %q", got, foreign, want)
 	}
 	if rows, foreign := appendRows(nil, "e", stored{subject: proto.SubjectPacks, seq: 6, time: at}); len(rows) != 1 ||

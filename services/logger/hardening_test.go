@@ -59,9 +59,9 @@ func TestBadParametersAreNamed(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]string{
-		"%zz": "%25", "limit=%f": "%25", "q=a;b": "semicolon", "chanel=a": `"chanel" is not`, "Channel=a": `"Channel" is not`,
-		long + "=1": "is not a parameter",
-		"q=a&q=b":   "q is given 2 times", "limit=1&limit=2": "limit is given 2 times",
+		"%zz": "%25", "limit=%f": "%25", "q=a;b": "semicolon", "chanel=a": `"chanel" is not`,
+		"Channel=a": `"Channel" is not`, long + "=1": "is not a parameter",
+		"q=a&q=b": "q is given 2 times", "limit=1&limit=2": "limit is given 2 times",
 	} {
 		status, header, body := r.getRaw(envKey, "/v1/log?"+query)
 		p := r.problem(status, header, body)
@@ -79,11 +79,12 @@ func TestInjection(t *testing.T) {
 	for _, attack := range []string{
 		`' OR '1'='1`, `" OR ""="`, `full' --`, `'; DROP TABLE messages; --`, `full OR paid`, `full NOT paid`,
 		`NEAR(full paid)`, `message:full`,
-		`full" NEAR/5 "paid`, `(full`, `full)`, `^full`, `-full`, `+full`, `full AND`, `* full`, `full**`, `{full paid}`,
-		"full\x00paid", `\`, `%`, `_`, "fu_l", "f%l",
+		`full" NEAR/5 "paid`, `(full`, `full)`, `^full`, `-full`, `+full`, `full AND`, `* full`,
+		`full**`, `{full paid}`, "full\x00paid", `\`, `%`, `_`, "fu_l", "f%l",
 	} {
 		status, _, body := r.get(envKey, "q", attack)
-		if status != 200 && status != 400 || strings.Contains(string(body), "SQL") || strings.Contains(string(body), "fts") {
+		if status != 200 && status != 400 || strings.Contains(string(body), "SQL") ||
+			strings.Contains(string(body), "fts") {
 			t.Errorf("q=%s: got %d %s", attack, status, body)
 		}
 		for _, name := range []string{"sender", "event", "channel", "cursor", "order"} {
@@ -181,7 +182,8 @@ func TestOtherMethodsAndPaths(t *testing.T) {
 		}
 	}
 	if status, _,
-		_ := r.getRaw(envKey, "/v1/log?q="+strings.Repeat("x", 30_000)); status != http.StatusRequestHeaderFieldsTooLarge {
+		_ := r.getRaw(envKey, "/v1/log?q="+
+		strings.Repeat("x", 30_000)); status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("30 KB of URL: got %d, want 431", status)
 	}
 }
@@ -292,7 +294,8 @@ func TestQueryThatTakesTooLong(t *testing.T) {
 	req.Header.Set("X-API-KEY", envKey)
 	answer := httptest.NewRecorder()
 	router.ServeHTTP(answer, req)
-	if answer.Code != 503 || !strings.Contains(answer.Body.String(), "busy") || answer.Header().Get("Retry-After") == "" {
+	if answer.Code != 503 || !strings.Contains(answer.Body.String(), "busy") ||
+		answer.Header().Get("Retry-After") == "" {
 		t.Errorf("got %d %s, want 503 that says when to come back", answer.Code, answer.Body)
 	}
 }

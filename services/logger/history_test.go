@@ -66,7 +66,8 @@ func TestLogParameters(t *testing.T) {
 		{[]string{"after", "2026-11-23"}, ""}, {[]string{"before", "2026-11-23"}, "5 4 3 2 1"},
 		{[]string{"before", "9999-12-31"}, "5 4 3 2 1"},
 		{[]string{"after", "2026-11-22T13:01:00+01:00", "before", "2026-11-22T12:02:00.001Z"}, "3 2"},
-		{[]string{"before", "9999-12-31T23:59:59Z"}, "5 4 3 2 1"}, {[]string{"before", "9999-12-31T23:59:59.9999999-12:00"},
+		{[]string{"before", "9999-12-31T23:59:59Z"}, "5 4 3 2 1"},
+		{[]string{"before", "9999-12-31T23:59:59.9999999-12:00"},
 			"5 4 3 2 1"}, {[]string{"after", "9999-12-31T23:59:59-12:00"}, ""},
 		{[]string{"after", "0000-01-01T00:00:00Z"}, "5 4 3 2 1"}, {[]string{"after", "0001-01-01T00:00:00+14:00"},
 			"5 4 3 2 1"}, {[]string{"before", "0001-01-01T00:00:00Z"}, ""},
@@ -141,7 +142,8 @@ func TestExportCSV(t *testing.T) {
 	want := [][]string{
 		{"message", "sender", "timestamp", "channel", "event", "id", "epoch", "seq", "source"},
 		{"plain", "shop", "2026-11-22T12:00:00.000Z", "a", "message", "mib3k2x9-1", "mib3k2x9", "1", ""},
-		{`'=HYPERLINK("http://x")`, "'@shop", "2026-11-22T12:01:00.000Z", "a", "message", "mib3k2x9-2", "mib3k2x9", "2", ""},
+		{`'=HYPERLINK("http://x")`, "'@shop", "2026-11-22T12:01:00.000Z",
+			"a", "message", "mib3k2x9-2", "mib3k2x9", "2", ""},
 		{"'\t'=1", "'+1", "2026-11-22T12:02:00.000Z", "'-a", "message", "mib3k2x9-3", "mib3k2x9", "3", ""},
 	}
 	for i, w := range want {
@@ -270,7 +272,8 @@ func TestNewReportsATakenPort(t *testing.T) {
 	r := w.startReady()
 	w.cfg.Listen = r.Addr().String()
 	w.cfg.DB = t.TempDir() + "/other.db"
-	if _, err := New(context.Background(), w.cfg, Deps{NATS: w.nc, Log: r.log, Registry: nil, Ops: r.ops}); err == nil ||
+	if _, err := New(context.Background(), w.cfg, Deps{NATS: w.nc, Log: r.log, Registry: nil,
+		Ops: r.ops}); err == nil ||
 		!strings.Contains(err.Error(), "listen") {
 		t.Errorf("a taken port: got %v", err)
 	}

@@ -155,9 +155,10 @@ func (w *world) publish(first, n int) {
 func (w *world) tryPublish(first, n int) error {
 	_, err := natstest.Publish(w.nc, func(yield func(*nats.Msg) bool) {
 		for i := first; i < first+n; i++ {
-			m := proto.Message{Channel: fmt.Sprintf("orders.%d", i%3), Event: "message", Data: fmt.Appendf(nil, `{"n":%d}`, i),
-				Sender: "shop", Time: proto.FormatTime(time.Now())}
-			if !yield(natstest.NewMsg(&m, natstest.Headers{MsgID: fmt.Sprint(i), Source: "203.0.113.7", Accepted: time.Now()},
+			m := proto.Message{Channel: fmt.Sprintf("orders.%d", i%3), Event: "message",
+				Data: fmt.Appendf(nil, `{"n":%d}`, i), Sender: "shop", Time: proto.FormatTime(time.Now())}
+			if !yield(natstest.NewMsg(&m, natstest.Headers{MsgID: fmt.Sprint(i), Source: "203.0.113.7",
+				Accepted: time.Now()},
 				false)) {
 				return
 			}

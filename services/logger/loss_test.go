@@ -39,7 +39,8 @@ func TestLogOfAStreamThatLostItsTail(t *testing.T) {
 				w.publish(1001, c.later)
 				r.eventually("what took their place is logged",
 					func() bool { return r.last(third) == 40+c.later && r.count() == 60+c.later })
-				r.eventually("all is acknowledged", func() bool { return r.metric("herald_logger_pending_messages") == 0 })
+				r.eventually("all is acknowledged",
+					func() bool { return r.metric("herald_logger_pending_messages") == 0 })
 				if holes := r.metric("herald_logger_holes_total"); holes != 0 {
 					t.Errorf("holes: got %v, want 0", holes)
 				}

@@ -25,7 +25,8 @@ func TestScopes(t *testing.T) {
 		addresses bool
 	}{
 		{"new", keystore.Options{Channels: []string{">"}}, http.StatusForbidden, false},
-		{"history", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.History}}, http.StatusForbidden, false},
+		{"history", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.History}}, http.StatusForbidden,
+			false},
 		{"log", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.Log}}, http.StatusOK, false},
 		{"nearly", keystore.Options{Channels: []string{">"}, May: []auth.Scope{auth.Publish, auth.History, auth.Log}},
 			http.StatusOK, false},
@@ -40,7 +41,8 @@ func TestScopes(t *testing.T) {
 		for _, format := range []string{"json", "ndjson", "csv"} {
 			status, header, body := r.get(secret, "format", format)
 			if status != c.status || strings.Contains(string(body), address) != c.addresses {
-				t.Errorf("%s, %s: got %d %s, want %d, addresses %v", c.name, format, status, body, c.status, c.addresses)
+				t.Errorf("%s, %s: got %d %s, want %d, addresses %v", c.name, format, status, body, c.status,
+					c.addresses)
 			}
 			if status == http.StatusForbidden && r.problem(status, header, body).Detail == "" {
 				t.Errorf("%s: no word of why: %s", c.name, body)

@@ -55,8 +55,8 @@ func TestLogOfAStreamFromBeforePacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := uint64(1); n <= logged; n++ {
-		row := store.Row{Message: fmt.Sprint(n), Sender: "shop", Timestamp: "2026-11-22T16:58:36.123Z", Channel: "orders",
-			Event: "message", Epoch: created, Seq: n}
+		row := store.Row{Message: fmt.Sprint(n), Sender: "shop", Timestamp: "2026-11-22T16:58:36.123Z",
+			Channel: "orders", Event: "message", Epoch: created, Seq: n}
 		if _, err := log.Append(ctx, []store.Row{row}); err != nil {
 			t.Fatal(err)
 		}

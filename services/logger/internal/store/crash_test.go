@@ -71,9 +71,10 @@ func TestKillDuringABatch(t *testing.T) {
 		s := open(t, path)
 		checkIntegrity(t, s)
 		got := scalar(t, s, "SELECT count(*) FROM messages")
-		if last := scalar(t, s, "SELECT max(seq) FROM messages"); got != last || got%crashBatch != 0 || got < acknowledged {
-			t.Errorf("round %d: got %d rows up to %d, want whole batches without holes, at least %d rows", round, got, last,
-				acknowledged)
+		if last := scalar(t, s, "SELECT max(seq) FROM messages"); got != last || got%crashBatch != 0 ||
+			got < acknowledged {
+			t.Errorf("round %d: got %d rows up to %d, want whole batches without holes, at least %d rows",
+				round, got, last, acknowledged)
 		}
 		if found := all(t, s, Filter{Search: "full", Limit: MaxLimit}); len(found) != got {
 			t.Errorf("round %d: the search finds %d rows, want %d", round, len(found), got)

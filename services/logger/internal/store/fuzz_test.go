@@ -21,7 +21,8 @@ func FuzzSearch(f *testing.F) {
 		seq++
 		r := row(epochA, seq, "a", message)
 		// One row each time: the time of a try must not grow.
-		if _, err := store.writer.Exec("DELETE FROM messages; INSERT INTO words (words) VALUES ('delete-all')"); err != nil {
+		if _, err := store.writer.Exec(
+			"DELETE FROM messages; INSERT INTO words (words) VALUES ('delete-all')"); err != nil {
 			t.Fatal(err)
 		}
 		appendAll(t, store, []Row{r})

@@ -26,8 +26,9 @@ var start = time.Date(2026, 11, 22, 16, 58, 36, 0, time.UTC)
 
 // row makes a row whose timestamp is seq seconds after start.
 func row(epoch string, seq uint64, channel, message string) Row {
-	return Row{Message: message, Sender: "shop", Timestamp: proto.FormatTime(start.Add(time.Duration(seq) * time.Second)),
-		Channel: channel, Event: "message", Epoch: epoch, Seq: seq, Source: "203.0.113.7"}
+	return Row{Message: message, Sender: "shop",
+		Timestamp: proto.FormatTime(start.Add(time.Duration(seq) * time.Second)),
+		Channel:   channel, Event: "message", Epoch: epoch, Seq: seq, Source: "203.0.113.7"}
 }
 
 // rows makes rows with the sequences first to last.

@@ -76,14 +76,15 @@ func TestCursorsOfRowsThatAreNotThere(t *testing.T) {
 		{"before every epoch", id(epochs[0], 5), 0, 15, false},
 		{"between two epochs", id("mib3zzzz", 5), 10, 5, false},
 		{"after every epoch", id(epochs[3], 5), 15, 0, false},
-		{"a place in a pack that has one message", proto.Cursor{Epoch: epochs[1], Seq: proto.Number(12, 500)}.String(), 3,
-			12, false},
+		{"a place in a pack that has one message", proto.Cursor{Epoch: epochs[1], Seq: proto.Number(12, 500)}.String(),
+			3, 12, false},
 		{"the highest number", proto.Cursor{Epoch: epochs[1], Seq: 1<<63 - 1}.String(), 10, 5, false},
 		{"number 0", proto.Cursor{Epoch: epochs[2]}.String(), 10, 5, false},
 	} {
 		older, newer := l.rows(store.Filter{Cursor: c.cursor}), l.rows(store.Filter{Cursor: c.cursor, Asc: true})
 		if len(older) != c.older || len(newer) != c.newer {
-			t.Errorf("%s: got %d older and %d newer rows, want %d and %d", c.name, len(older), len(newer), c.older, c.newer)
+			t.Errorf("%s: got %d older and %d newer rows, want %d and %d", c.name, len(older), len(newer),
+				c.older, c.newer)
 		}
 		if got, want := len(older)+len(newer), 15; !c.thereIsTheRow && got != want || c.thereIsTheRow && got != want-1 {
 			t.Errorf("%s: both sides have %d rows", c.name, got)
@@ -141,8 +142,8 @@ func TestPagingUnderInsertion(t *testing.T) {
 					if seq := proto.PackOf(r.Seq); r.Epoch == epochs[1] && seq <= before && seq%10 != 0 {
 						old++
 					}
-					if i > 0 && (r.Epoch == rows[i-1].Epoch && (r.Seq > rows[i-1].Seq) != asc || (r.Epoch > rows[i-1].Epoch) != asc &&
-						r.Epoch != rows[i-1].Epoch) {
+					if i > 0 && (r.Epoch == rows[i-1].Epoch && (r.Seq > rows[i-1].Seq) != asc ||
+						(r.Epoch > rows[i-1].Epoch) != asc && r.Epoch != rows[i-1].Epoch) {
 						t.Errorf("%s comes behind %s", r.ID(), rows[i-1].ID())
 					}
 				}

@@ -73,8 +73,8 @@ func TestRetentionBySize(t *testing.T) {
 		}
 	}
 	used := func() int64 {
-		return l.number("SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, " +
-			"pragma_page_size")
+		return l.number("SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, " +
+			"pragma_freelist_count, pragma_page_size")
 	}
 	whole := used()
 	if n, err := l.Retain(t.Context(), 0, whole, noon); err != nil || n != 0 {

@@ -42,8 +42,10 @@ func TestSearchWords(t *testing.T) {
 		{"47*", "4"},
 		{"café", "4 6"}, {"cafe", ""}, {"nbreak", ""}, {"break", "4"}, {"u00e9", ""}, {"ünïcödé", "6"},
 		{"北京", "7"}, {"京北", ""}, {"在", "7"}, {"or", "8"}, {"OR", "8"}, {"disk OR plain", ""}, {"near", "8"},
-		{"disk NOT full", ""}, {`"quoted"`, "8"}, {"col:value", "8"}, {"message:disk", ""}, {"new", "9"}, {"-disk", "1 2"},
-		{`disk" OR "1"="1`, ""}, {"^disk", "1 2"}, {"(disk)", "1 2"}, {"disk & full", "1 2"}, {"d*sk", ""}, {"missing", ""},
+		{"disk NOT full", ""}, {`"quoted"`, "8"}, {"col:value", "8"}, {"message:disk", ""}, {"new", "9"},
+		{"-disk", "1 2"},
+		{`disk" OR "1"="1`, ""}, {"^disk", "1 2"}, {"(disk)", "1 2"}, {"disk & full", "1 2"}, {"d*sk", ""},
+		{"missing", ""},
 	} {
 		var got []string
 		for _, id := range all(t, s, Filter{Search: c.q, Asc: true}) {
@@ -156,10 +158,12 @@ func TestQueryIsExactInEveryStateOfTheIndex(t *testing.T) {
 			f := randomFilter(rng)
 			wantIDs := plainly(t, have, f)
 			if got := all(t, s, f); !slices.Equal(got, wantIDs) {
-				t.Fatalf("%s: %+v\ngot  %d rows %.200v\nwant %d rows %.200v", state, f, len(got), got, len(wantIDs), wantIDs)
+				t.Fatalf("%s: %+v\ngot  %d rows %.200v\nwant %d rows %.200v", state, f, len(got), got,
+					len(wantIDs), wantIDs)
 			}
 			var exported []string
-			if err := s.Export(ctx, f, func(r *Row) error { exported = append(exported, r.ID()); return nil }); err != nil {
+			if err := s.Export(ctx, f,
+				func(r *Row) error { exported = append(exported, r.ID()); return nil }); err != nil {
 				t.Fatal(err)
 			}
 			if !slices.Equal(exported, wantIDs) && len(wantIDs) > 0 {

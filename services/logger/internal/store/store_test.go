@@ -51,7 +51,8 @@ func TestColumnsStandInTheOrderForPeople(t *testing.T) {
 	}
 	defer rows.Close()
 	got, err := rows.Columns()
-	if want := "message sender timestamp channel event id epoch seq source"; err != nil || strings.Join(got, " ") != want {
+	if want := "message sender timestamp channel event id epoch seq source"; err != nil ||
+		strings.Join(got, " ") != want {
 		t.Errorf("columns: got %q, %v, want %q", got, err, want)
 	}
 }

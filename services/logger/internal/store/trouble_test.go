@@ -68,7 +68,8 @@ func TestFullDisk(t *testing.T) {
 			l.fill(c.what)
 			for range 2 {
 				err := c.write(l)
-				if !errors.Is(err, store.ErrFull) || store.Reason(err) != "full" || store.Remedy(err) != "make room on its disk" {
+				if !errors.Is(err, store.ErrFull) || store.Reason(err) != "full" ||
+					store.Remedy(err) != "make room on its disk" {
 					t.Fatalf("got %v, reason %q, remedy %q, want ErrFull", err, store.Reason(err), store.Remedy(err))
 				}
 				if c.done(l) || l.count() != 10 {
@@ -266,7 +267,8 @@ func TestRowsToTheByte(t *testing.T) {
 	for i, text := range []string{
 		"", " ", "\n", `{"a":1}`, `"quoted"`, "null", "'; DELETE FROM messages; --", "\u2028\u2029\ufeff",
 		strings.Repeat("ä", 40_000),
-		"\x01\x1f\x7f", "🎉👩‍👩‍👧", "%s%d\\", `\u0000`, "-- ", "x'00'", fmt.Sprint(1e300), "\xf0\x9f", // the last is no UTF-8
+		// The last one is not UTF-8.
+		"\x01\x1f\x7f", "🎉👩‍👩‍👧", "%s%d\\", `\u0000`, "-- ", "x'00'", fmt.Sprint(1e300), "\xf0\x9f",
 	} {
 		r := entry(epochs[1], uint64(i+1), "it's.a'channel", text)
 		r.Sender, r.Event, r.Source = text, text, "2001:db8::1"
@@ -287,7 +289,8 @@ func TestRowsToTheByte(t *testing.T) {
 		if want[i].Sender == "" {
 			continue // in a filter that is no limit
 		}
-		if got := l.seqs(store.Filter{Sender: want[i].Sender, Event: want[i].Event}); len(got) != 1 || got[0] != uint64(i+1) {
+		if got := l.seqs(store.Filter{Sender: want[i].Sender, Event: want[i].Event}); len(got) != 1 ||
+			got[0] != uint64(i+1) {
 			t.Errorf("by sender %.40q: got %v, want row %d", want[i].Sender, got, i+1)
 		}
 	}

@@ -32,8 +32,8 @@ func insert(rows ...store.Row) string {
 		for _, v := range []string{r.Message, r.Sender, r.Timestamp, r.Channel, r.Event, r.ID(), r.Epoch} {
 			quoted = append(quoted, strings.ReplaceAll(v, "'", "''"))
 		}
-		fmt.Fprintf(&b, "INSERT INTO messages (message, sender, timestamp, channel, event, id, epoch, seq, source) VALUES "+
-			"('%s', '%s', '%s', '%s', '%s', '%s', '%s', ",
+		fmt.Fprintf(&b, "INSERT INTO messages (message, sender, timestamp, channel, event, id, epoch, seq, "+
+			"source) VALUES ('%s', '%s', '%s', '%s', '%s', '%s', '%s', ",
 			quoted...)
 		fmt.Fprintf(&b, "%d, '%s');", r.Seq, r.Source)
 	}
@@ -45,8 +45,8 @@ func insert(rows ...store.Row) string {
 func TestOlderFilesAreBroughtUpToDate(t *testing.T) {
 	odd := entry(epochs[2], 3, "it's.odd", "it's \"odd\"\nand has 北京 in it")
 	rows := slices.Concat(entries(epochs[2], 5, 9), entries(epochs[1], 1, 4), []store.Row{odd})
-	account := fmt.Sprintf("INSERT INTO epochs (epoch, first, accounted, holes) VALUES ('%s', 1, 4, 0), ('%s', 3, 9, 1);",
-		epochs[1], epochs[2])
+	account := fmt.Sprintf("INSERT INTO epochs (epoch, first, accounted, holes) VALUES ('%s', 1, 4, 0), "+
+		"('%s', 3, 9, 1);", epochs[1], epochs[2])
 	for _, c := range []struct {
 		name, statements string
 		rows             []store.Row
@@ -56,7 +56,8 @@ func TestOlderFilesAreBroughtUpToDate(t *testing.T) {
 		{"version 1 without rows", first(t), nil},
 		{"version 1 with rows", first(t) + insert(rows...) + account, rows},
 		{"version 1 with an index of then", first(t) + insert(rows...) + account +
-			"INSERT INTO segments VALUES (1, 'mib3k2x9', 1, 4, 'a', 'b'); INSERT INTO terms VALUES (1, x'00', x'01')", rows},
+			"INSERT INTO segments VALUES (1, 'mib3k2x9', 1, 4, 'a', 'b'); INSERT INTO terms VALUES (1, x'00', x'01')",
+			rows},
 		{"version 1 in a WAL", "PRAGMA journal_mode = WAL;" + first(t) + insert(rows...) + account, rows},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -89,7 +90,8 @@ func TestOlderFilesAreBroughtUpToDate(t *testing.T) {
 						t.Errorf("search: got %s, want 7", got)
 					}
 					all, err := l.Epochs(t.Context())
-					if err != nil || len(all) < 2 || all[1] != (store.Epoch{Epoch: epochs[2], First: 3, Accounted: 9, Holes: 1}) {
+					if err != nil || len(all) < 2 ||
+						all[1] != (store.Epoch{Epoch: epochs[2], First: 3, Accounted: 9, Holes: 1}) {
 						t.Errorf("accounts: got %+v, %v", all, err)
 					}
 				}
@@ -115,7 +117,8 @@ func TestAnUpgradeThatWasEndedIsGoneOnWith(t *testing.T) {
 	rows := entries(epochs[1], 1, n)
 	path := filepath.Join(t.TempDir(), "herald.db")
 	exec(t, path, "BEGIN;"+first(t)+insert(rows...)+
-		fmt.Sprintf("INSERT INTO epochs (epoch, first, accounted, holes) VALUES ('%s', 1, %d, 0); COMMIT", epochs[1], n))
+		fmt.Sprintf("INSERT INTO epochs (epoch, first, accounted, holes) VALUES ('%s', 1, %d, 0); COMMIT",
+			epochs[1], n))
 	openLog(t, path).Close()
 	for _, left := range []uint64{n, n / 2, 1} { // the rows up to left have no index
 		exec(t, path,
