@@ -62,7 +62,8 @@ func TestBurst(t *testing.T) {
 	used := s.logger.cpu()
 	packs, bytes := s.packs()
 	natstest.Eventually(t, time.Minute, "nothing waits, and all is accounted for", func() bool {
-		return s.logger.metric("herald_logger_pending_messages") == 0 && s.logger.metric("herald_logger_lag_seconds") == 0 &&
+		return s.logger.metric("herald_logger_pending_messages") == 0 &&
+			s.logger.metric("herald_logger_lag_seconds") == 0 &&
 			s.acknowledged() == uint64(packs) && s.number(`SELECT sum(accounted) FROM epochs`) == packs
 	})
 
@@ -87,8 +88,8 @@ func TestBurst(t *testing.T) {
 	t.Logf("logger: %.1f s of CPU with index and searches, %.0f rows per second of it; at most %d MiB, %.0f packs "+
 		"pending, %.1f s behind", used.Seconds(), perSecond, d.rss>>20, d.pending, d.lag)
 	t.Logf("%d searches meanwhile, the slowest %.2f s", d.searches, d.slowest.Seconds())
-	report(t, v, fmt.Sprintf("%.0f rows per second of the logger's CPU, search index included; at most %d MiB", perSecond,
-		d.rss>>20),
+	report(t, v, fmt.Sprintf("%.0f rows per second of the logger's CPU, search index included; at most %d MiB",
+		perSecond, d.rss>>20),
 		"one NDJSON stream as fast as ingest takes it, into the log")
 }
 
@@ -192,7 +193,8 @@ func (s *system) packs() (n int, bytes int64) {
 		}
 		state := stream.CachedInfo().State
 		if state.Msgs != state.LastSeq || state.FirstSeq != 1 {
-			s.t.Errorf("the stream has %d packs from %d on, want %d from 1 on", state.Msgs, state.FirstSeq, state.LastSeq)
+			s.t.Errorf("the stream has %d packs from %d on, want %d from 1 on", state.Msgs, state.FirstSeq,
+				state.LastSeq)
 		}
 		n, bytes = int(state.Msgs), int64(state.Bytes)
 	})

@@ -44,8 +44,8 @@ func newCluster(t testing.TB, n int) *cluster {
 		// they tell here leads nowhere: only the routes that are written down,
 		// and can be cut, are left.
 		c.brokers = append(c.brokers, newBroker(t, fmt.Sprintf("n%d", from), fmt.Sprintf(
-			"cluster { name: herald, listen: \"127.0.0.1:%s\", cluster_advertise: \"127.0.0.1:1\", no_advertise: true, "+
-				"routes: [%s] }\n",
+			"cluster { name: herald, listen: \"127.0.0.1:%s\", cluster_advertise: \"127.0.0.1:1\", "+
+				"no_advertise: true, routes: [%s] }\n",
 			ports[from], `"`+strings.Join(routes, `","`)+`"`)))
 	}
 	for _, b := range c.brokers {
@@ -128,6 +128,8 @@ func (s *system) whole() {
 	natstest.Eventually(s.t, time.Minute, "every replica of the stream is current", func() bool {
 		info := s.streamInfo()
 		return info != nil && info.Cluster != nil && len(info.Cluster.Replicas) == len(s.brokers)-1 &&
-			!slices.ContainsFunc(info.Cluster.Replicas, func(r *jetstream.PeerInfo) bool { return !r.Current || r.Offline })
+			!slices.ContainsFunc(info.Cluster.Replicas, func(r *jetstream.PeerInfo) bool {
+				return !r.Current || r.Offline
+			})
 	})
 }

@@ -89,8 +89,8 @@ func (c *console) logIn(ctx context.Context) error {
 // look asks what pages ask, one call after the other.
 func (c *console) look(ctx context.Context, ids <-chan string) {
 	for ctx.Err() == nil {
-		for _, path := range []string{"overview", "connections?sort=-since&limit=100", "charts", "channels", "addresses",
-			"refusals"} {
+		for _, path := range []string{"overview", "connections?sort=-since&limit=100",
+			"charts", "channels", "addresses", "refusals"} {
 			if text, ok := c.get(ctx, path); ok && !json.Valid(text) {
 				c.say(path + " is no JSON: " + string(text))
 			}
@@ -190,6 +190,6 @@ func TestConsoleOpen(t *testing.T) {
 		t.Errorf("the console answers: %s", *strange)
 	}
 	report(t, s.verdict(), "",
-		"`kill -9` of gateways and ingests in turn, ×%d, with an open console: %d answers, %d messages in the tail, %d paths",
-		kills, c.answered.Load(), c.tailed.Load(), c.paths.Load())
+		"`kill -9` of gateways and ingests in turn, ×%d, with an open console: %d answers, %d messages in the "+
+			"tail, %d paths", kills, c.answered.Load(), c.tailed.Load(), c.paths.Load())
 }

@@ -61,7 +61,8 @@ func TestJudge(t *testing.T) {
 			v := l.judge("client", c.got, c.follows, c.gaps)
 			if v.lost != c.lost || v.duplicated != c.duplicated || v.reordered != c.reordered {
 				t.Errorf("got %d lost, %d duplicated, %d reordered, want %d, %d, %d\n%s",
-					v.lost, v.duplicated, v.reordered, c.lost, c.duplicated, c.reordered, strings.Join(v.examples, "\n"))
+					v.lost, v.duplicated, v.reordered, c.lost, c.duplicated, c.reordered,
+					strings.Join(v.examples, "\n"))
 			}
 			if want := c.lost+c.duplicated+c.reordered == 0; v.perfect() != want {
 				t.Errorf("perfect: got %v, want %v", v.perfect(), want)

@@ -48,9 +48,10 @@ func TestNetwork(t *testing.T) {
 		s.awaitConnected(clients)
 		before := s.timedOut()
 		each((*proxy).freeze)
-		natstest.Eventually(t, time.Minute, "the gateways notice that every client is gone, busy or quiet", func() bool {
-			return s.timedOut() > before && s.online() == direct
-		})
+		natstest.Eventually(t, time.Minute, "the gateways notice that every client is gone, busy or quiet",
+			func() bool {
+				return s.timedOut() > before && s.online() == direct
+			})
 		natstest.Eventually(t, time.Minute, "every client notices that its gateway is gone", func() bool {
 			for _, c := range clients {
 				if c.connected() {

@@ -70,8 +70,8 @@ func (p *plain) start(publishers int, every time.Duration, channels []string) (s
 				}
 				for i, seq := range p.publish(all) {
 					if seq != 0 && seq <= last[all[i].channel] {
-						p.ledger.fault("a publisher's message %d on %s got the number %d after its %d", all[i].n, all[i].channel, seq,
-							last[all[i].channel])
+						p.ledger.fault("a publisher's message %d on %s got the number %d after its %d", all[i].n,
+							all[i].channel, seq, last[all[i].channel])
 					}
 					last[all[i].channel] = max(last[all[i].channel], seq)
 				}
@@ -245,8 +245,8 @@ func TestPackInFlight(t *testing.T) {
 		t.Errorf("%d of %d messages were alone in their request: want some of both", p.singles.Load(), p.sent.Load())
 	}
 	report(t, s.verdict(), fmt.Sprintf("%d messages without an idempotency key", p.sent.Load()),
-		"%d publishers: `kill -9` of NATS, gateway, logger, and lost acknowledgements, each while a pack was stored and "+
-			"not acknowledged, ×%d", packPublishers, rounds)
+		"%d publishers: `kill -9` of NATS, gateway, logger, and lost acknowledgements, each while a pack "+
+			"was stored and not acknowledged, ×%d", packPublishers, rounds)
 }
 
 // An ingest is killed while a pack of its is stored that is not acknowledged. Its

@@ -180,6 +180,7 @@ func TestPowerCutBites(t *testing.T) {
 		t.Fatalf("got %s, %v: %s", resp.Status, err, body)
 	}
 	if kept := len(page.Messages); kept >= n {
-		t.Errorf("%d of %d messages are there, want some lost: the power cut loses nothing that was not synced", kept, n)
+		t.Errorf("%d of %d messages are there, want some lost: the power cut loses nothing that was not synced",
+			kept, n)
 	}
 }

@@ -60,7 +60,8 @@ func clusterRestored(t *testing.T, knows string) {
 			n++
 			m := message{n: n, channel: "public.a", tried: time.Now()}
 			natstest.Eventually(t, time.Minute, "accepted", func() bool {
-				got, again, err := s.publisher.attempt(t.Context(), s.ingests[0].addr, m, fmt.Appendf(nil, `{"n":%d}`, n))
+				got, again, err := s.publisher.attempt(t.Context(), s.ingests[0].addr, m,
+					fmt.Appendf(nil, `{"n":%d}`, n))
 				if err != nil && !again {
 					t.Fatal(err)
 				}

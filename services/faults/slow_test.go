@@ -30,7 +30,9 @@ func TestSlowClients(t *testing.T) {
 	part := func(until func() bool) (from, to uint64) {
 		from = s.last()
 		goal := s.ledger.len() + each
-		natstest.Eventually(t, 5*time.Minute, "enough messages", func() bool { return s.ledger.len() >= goal && until() })
+		natstest.Eventually(t, 5*time.Minute, "enough messages", func() bool {
+			return s.ledger.len() >= goal && until()
+		})
 		return from, s.last()
 	}
 	from, to := part(func() bool { return true })
@@ -40,7 +42,8 @@ func TestSlowClients(t *testing.T) {
 		c.read(false)
 	}
 	from, to = part(func() bool {
-		return s.gateways[0].metric(`herald_gateway_connections_closed_total{code="slow-consumer"}`) >= float64(len(slow))
+		closed := s.gateways[0].metric(`herald_gateway_connections_closed_total{code="slow-consumer"}`)
+		return closed >= float64(len(slow))
 	})
 	with := s.percentile(others, 0.99, from, to)
 	for _, c := range slow {
@@ -56,7 +59,8 @@ func TestSlowClients(t *testing.T) {
 	// A client that held others up would do so until it is closed, which takes
 	// seconds; a machine that is busy with other things takes tenths of one.
 	if bound := 3*without + 500*time.Millisecond; with > bound {
-		t.Errorf("p99 of the others: got %s while some do not read, and %s before, want at most %s", with, without, bound)
+		t.Errorf("p99 of the others: got %s while some do not read, and %s before, want at most %s", with,
+			without, bound)
 	}
 	report(t, s.verdict(), fmt.Sprintf("p99 from publish to delivery for the others %d ms, without it %d ms",
 		with.Milliseconds(), without.Milliseconds()),

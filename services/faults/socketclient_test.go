@@ -105,7 +105,8 @@ func (p *engine) open(ctx context.Context, channels []string, webSocket bool) (e
 
 func (p *engine) dial(ctx context.Context) error {
 	d := dialerOf(p.buffer)
-	ws, resp, err := d.DialContext(ctx, strings.NewReplacer("http:", "ws:", "=polling", "=websocket").Replace(p.url), nil)
+	ws, resp, err := d.DialContext(ctx, strings.NewReplacer("http:", "ws:", "=polling", "=websocket").Replace(p.url),
+		nil)
 	if err == nil {
 		p.ws = ws
 	} else if resp != nil && resp.StatusCode == http.StatusServiceUnavailable {

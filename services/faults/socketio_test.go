@@ -43,8 +43,8 @@ func TestPollingWithoutStickySessions(t *testing.T) {
 	l.stop()
 	s.settle(names)
 	report(t, s.verdict(), "",
-		"%d Socket.IO clients that poll and %d that upgrade, two gateways behind a balancer without sticky sessions, one "+
-			"killed and one drained", clients, upgraded)
+		"%d Socket.IO clients that poll and %d that upgrade, two gateways behind a balancer without sticky "+
+			"sessions, one killed and one drained", clients, upgraded)
 }
 
 // newBalancer sends each request to the next of these addresses that takes it, and returns its own.
@@ -71,7 +71,8 @@ func newBalancer(t testing.TB, backends []string) (addr string) {
 					r.Body = io.NopCloser(bytes.NewReader(body))
 				}
 				var dialling *net.OpError
-				if resp, err = transport.RoundTrip(r); err == nil || !errors.As(err, &dialling) || dialling.Op != "dial" {
+				if resp, err = transport.RoundTrip(r); err == nil || !errors.As(err, &dialling) ||
+					dialling.Op != "dial" {
 					return resp, err
 				}
 			}

@@ -188,7 +188,8 @@ func TestLimitLoweredOnFullDisk(t *testing.T) {
 // things that are wrong.
 func doctor(t testing.TB, data, addr string) string {
 	t.Helper()
-	out, err := exec.Command(proctest.Build(t, heraldCommand), "doctor", "-data", data, "-listen", addr).CombinedOutput()
+	out, err := exec.Command(proctest.Build(t, heraldCommand), "doctor", "-data", data,
+		"-listen", addr).CombinedOutput()
 	if err == nil {
 		t.Errorf("herald doctor finds nothing wrong:\n%s", out)
 	}
@@ -211,8 +212,8 @@ func TestStreamDiskFullElsewhere(t *testing.T) {
 	disk := smallDisk(t, "64m")
 	s := &system{t: t, ledger: newLedger()}
 	monitor := proctest.FreePort(t)
-	s.brokers = []*service{newBrokerIn(t, disk, "sync_interval: always\nmax_file_store: 4GB", "nats", "http: \"127.0.0.1:"+
-		monitor+"\"")}
+	s.brokers = []*service{newBrokerIn(t, disk, "sync_interval: always\nmax_file_store: 4GB",
+		"nats", "http: \"127.0.0.1:"+monitor+"\"")}
 	s.brokers[0].start()
 	s.brokers[0].await()
 	s.natsURL = s.brokers[0].url()

@@ -210,7 +210,8 @@ func (s *system) settle(channels []string) {
 		}
 	}
 	logged := func() bool { // it may have rows of which no publisher was told
-		return s.rows() >= s.ledger.len() && s.number(`SELECT coalesce(max(seq), 0) FROM messages`) >= int(s.ledger.last())
+		return s.rows() >= s.ledger.len() &&
+			s.number(`SELECT coalesce(max(seq), 0) FROM messages`) >= int(s.ledger.last())
 	}
 	for time.Now().Before(deadline) && !logged() {
 		time.Sleep(20 * time.Millisecond)

@@ -60,8 +60,8 @@ func markdown(rows []row) string {
 		if r.v.stall > 0 {
 			stall = fmt.Sprintf("%.1f s", r.v.stall.Seconds())
 		}
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %s |\n", what, r.v.published, r.v.received, r.v.lost, r.v.duplicated,
-			r.v.reordered, stall)
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %s |\n", what, r.v.published, r.v.received, r.v.lost,
+			r.v.duplicated, r.v.reordered, stall)
 	}
 	return b.String()
 }
@@ -79,8 +79,8 @@ func intoPage(page, table string, day time.Time) (string, error) {
 		return "", fmt.Errorf("no %s … %s in it", beginMark, endMark)
 	}
 	section := beginMark + "\n" + table + "\n`make faults`, " + day.Format(time.DateOnly) +
-		". Received counts every client. The stall is the longest from a publisher's first attempt at a message until a " +
-		"client that wanted it had it.\n" + endMark
+		". Received counts every client. The stall is the longest from a publisher's first attempt at a " +
+		"message until a client that wanted it had it.\n" + endMark
 	return marked.ReplaceAllLiteralString(page, section), nil
 }
 
@@ -102,7 +102,8 @@ func writeTable(path, table string) error {
 func TestIntoPage(t *testing.T) {
 	day := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
 	one := markdown(
-		[]row{{what: "kill -9", more: "twice", v: verdict{published: 10, received: 20, stall: 1234 * time.Millisecond}}})
+		[]row{{what: "kill -9", more: "twice", v: verdict{published: 10, received: 20,
+			stall: 1234 * time.Millisecond}}})
 	if want := "| kill -9; twice | 10 | 20 | 0 | 0 | 0 | 1.2 s |\n"; !strings.HasSuffix(one, want) {
 		t.Errorf("got %q, want it to end in %q", one, want)
 	}
