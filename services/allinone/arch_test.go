@@ -43,7 +43,8 @@ var bans = []struct {
 	{module + "services/gateway/internal/conn", []string{"github.com/nats-io/", module + "services/internal/",
 		module + "services/gateway/internal/hub", module + "services/gateway/internal/sse",
 		module + "services/gateway/internal/socketio", module + "services/gateway/internal/engineio"},
-		"a connection knows neither NATS nor subscriptions; of this project it knows the contract, the codec and the socket"},
+		"a connection knows neither NATS nor subscriptions; of this project it knows the contract, the codec " +
+			"and the socket"},
 	{module + "services/gateway/internal/sse", []string{"github.com/gorilla/", "github.com/nats-io/",
 		module + "services/"},
 		"a protocol is bytes in, bytes out"},

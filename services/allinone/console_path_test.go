@@ -84,8 +84,8 @@ func TestConsoleOfParts(t *testing.T) {
 		procs = append(procs, start(t, "ingest/cmd/ingest", dir, common, "-listen", a, "-ops-listen", ""))
 	}
 	for _, a := range gateways {
-		procs = append(procs, start(t, "gateway/cmd/gateway", dir, common, "-listen", a, "-ops-listen", "", "-drain-delay",
-			"0s", "-drain", "1s"))
+		procs = append(procs, start(t, "gateway/cmd/gateway", dir, common, "-listen", a,
+			"-ops-listen", "", "-drain-delay", "0s", "-drain", "1s"))
 	}
 	console := start(t, "admin/cmd/admin", dir, common, "-listen", admin, "-ops-listen", "")
 	for _, a := range append([]string{logger, admin}, append(ingests, gateways...)...) {
@@ -144,8 +144,8 @@ func TestConsoleOfParts(t *testing.T) {
 		Next string
 	}
 	o.until("channels?limit=1", "both gateways' followers are added up", &channels, func() bool {
-		return len(channels.Rows) == 1 && channels.Rows[0].Channel == "broadcast" && channels.Rows[0].Subscribers == 5 &&
-			channels.Next != ""
+		return len(channels.Rows) == 1 && channels.Rows[0].Channel == "broadcast" &&
+			channels.Rows[0].Subscribers == 5 && channels.Next != ""
 	})
 
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
@@ -194,7 +194,8 @@ func TestConsoleOfParts(t *testing.T) {
 		Rows []struct{ Service, Reason, Path string }
 	}
 	o.until("refusals?reason=unauthorized", "the refusal is told", &refusals, func() bool {
-		return len(refusals.Rows) == 1 && refusals.Rows[0].Service == "ingest" && refusals.Rows[0].Path == "/v1/messages"
+		return len(refusals.Rows) == 1 && refusals.Rows[0].Service == "ingest" &&
+			refusals.Rows[0].Path == "/v1/messages"
 	})
 
 	if status, body := o.call(http.MethodPost, "kick", map[string]any{"address": "127.0.0.1", "code": 4006,

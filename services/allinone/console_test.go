@@ -105,7 +105,8 @@ func TestConsoleChangesSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = first.Close() }()
-	if _, b, err := first.ReadMessage(); err != nil || !strings.Contains(string(b), "welcome") { // it is counted by then
+	// A client that was welcomed is counted.
+	if _, b, err := first.ReadMessage(); err != nil || !strings.Contains(string(b), "welcome") {
 		t.Fatalf("the first client: got %s, %v", b, err)
 	}
 	second, _, err := websocket.DefaultDialer.Dial("ws://127.0.0.1:"+port+"/ws", nil)

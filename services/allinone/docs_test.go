@@ -82,7 +82,8 @@ func anchors(text string) map[string]bool {
 func TestDocsLinks(t *testing.T) {
 	all := pages(t)
 	for page, text := range all {
-		for _, m := range linked.FindAllStringSubmatch(inline.ReplaceAllString(fenced.ReplaceAllString(text, ""), ""), -1) {
+		for _, m := range linked.FindAllStringSubmatch(inline.ReplaceAllString(fenced.ReplaceAllString(text, ""), ""),
+			-1) {
 			target, anchor, _ := strings.Cut(m[1], "#")
 			if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
 				continue
@@ -115,7 +116,8 @@ func TestDocsNames(t *testing.T) {
 	known := cfg.settings()
 	for _, c := range commands() {
 		known = append(known,
-			c.start(&call{env: configtest.Vars(nil), std: streams{out: &bytes.Buffer{}, err: &bytes.Buffer{}}}).settings...)
+			c.start(&call{env: configtest.Vars(nil),
+				std: streams{out: &bytes.Buffer{}, err: &bytes.Buffer{}}}).settings...)
 	}
 	for _, s := range known {
 		flags[s.Flag] = true
@@ -125,7 +127,8 @@ func TestDocsNames(t *testing.T) {
 			continue
 		}
 		for _, name := range regexp.MustCompile(`\bHERALD_[A-Z0-9_]+\b`).FindAllString(text, -1) {
-			if !config.Known(name) && !regexp.MustCompile(`^HERALD_(TEST|BENCH|BIN)|^HERALD_AUDIT$|_$`).MatchString(name) {
+			if !config.Known(name) && !regexp.MustCompile(`^HERALD_(TEST|BENCH|BIN)|^HERALD_AUDIT$|_$`).
+				MatchString(name) {
 				t.Errorf("%s: there is no variable %s", page, name)
 			}
 		}
@@ -148,7 +151,8 @@ var blocks = regexp.MustCompile("(?ms)(?:^<!-- ([^\n]*?) -->\n)?^```([a-z]*)\n(.
 
 func blocksOf(page, text string) (found []block) {
 	for _, m := range blocks.FindAllStringSubmatchIndex(text, -1) {
-		b := block{page: page, language: text[m[4]:m[5]], text: text[m[6]:m[7]], line: 1 + strings.Count(text[:m[4]], "\n")}
+		b := block{page: page, language: text[m[4]:m[5]], text: text[m[6]:m[7]],
+			line: 1 + strings.Count(text[:m[4]], "\n")}
 		if m[2] >= 0 {
 			b.note = text[m[2]:m[3]]
 		}
@@ -185,7 +189,8 @@ func TestDocsBlocks(t *testing.T) {
 			case b.language == "js":
 				checkScript(t, where, b.text)
 			case b.language == "html":
-				for _, m := range regexp.MustCompile(`(?s)<script type="module">(.*?)</script>`).FindAllStringSubmatch(b.text, -1) {
+				for _, m := range regexp.MustCompile(`(?s)<script type="module">(.*?)</script>`).
+					FindAllStringSubmatch(b.text, -1) {
 					checkScript(t, where, m[1])
 				}
 			default:
@@ -346,7 +351,8 @@ func TestFiguresInReadme(t *testing.T) {
 			cell := " –"
 			if i < len(cells) {
 				// without the range
-				cell = strings.TrimRight(regexp.MustCompile(`(\*\*|[^|]) \([^|()]*\)`).ReplaceAllString(cells[i], "$1"), " ")
+				cell = strings.TrimRight(regexp.MustCompile(`(\*\*|[^|]) \([^|()]*\)`).ReplaceAllString(cells[i], "$1"),
+					" ")
 			}
 			out.WriteString("|" + cell + " ")
 		}

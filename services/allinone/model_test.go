@@ -325,12 +325,14 @@ func (m *modelRun) judgePublishers(stored []modelMessage) {
 			got := byID[s.id]
 			switch {
 			case s.ephemeral && (s.id != "" || copies[s.data] > 0):
-				m.t.Errorf("publisher %d: the ephemeral %.20s is stored %d times, as %q", publisher, s.data, copies[s.data], s.id)
+				m.t.Errorf("publisher %d: the ephemeral %.20s is stored %d times, as %q", publisher, s.data,
+					copies[s.data], s.id)
 			case s.ephemeral:
 				want--
-			case got.data != s.data || got.channel != s.channel || (got.expires != 0) != (s.ttl != 0) || copies[s.data] != 1:
-				m.t.Errorf("publisher %d: %s is %.20s on %s, stored %d times; want %.20s on %s", publisher, s.id, got.data,
-					got.channel, copies[s.data], s.data, s.channel)
+			case got.data != s.data || got.channel != s.channel || (got.expires != 0) != (s.ttl != 0) ||
+				copies[s.data] != 1:
+				m.t.Errorf("publisher %d: %s is %.20s on %s, stored %d times; want %.20s on %s", publisher,
+					s.id, got.data, got.channel, copies[s.data], s.data, s.channel)
 			case got.number < newest[s.channel]:
 				m.t.Errorf("publisher %d: %.20s stands before an earlier message of %s", publisher, s.data, s.channel)
 			default:

@@ -68,7 +68,8 @@ func (m *modelRun) session(names []string, since string, until time.Time, each f
 			if f.Type != "" {
 				f.Channel = ""
 			}
-			if !each(modelMessage{channel: f.Channel, data: string(f.Data), id: f.ID, number: cur.Seq, ephemeral: f.ID == ""}) {
+			if !each(modelMessage{channel: f.Channel, data: string(f.Data), id: f.ID, number: cur.Seq,
+				ephemeral: f.ID == ""}) {
 				return nil
 			}
 		case proto.FrameGap:
@@ -107,7 +108,8 @@ func (m *modelRun) follow(random *rand.Rand) {
 		}
 	}
 	if !ended {
-		m.t.Errorf("a client of %q does not come to the end; it has %d messages and the place %q", r.names, len(r.got), since)
+		m.t.Errorf("a client of %q does not come to the end; it has %d messages and the place %q", r.names,
+			len(r.got), since)
 		return
 	}
 	<-m.over
@@ -185,7 +187,8 @@ func (m *modelRun) pages(random *rand.Rand, name string, from proto.Cursor) {
 	since := from.String()
 	for more := true; more; {
 		req, err := http.NewRequestWithContext(m.t.Context(), http.MethodGet,
-			fmt.Sprintf("%s/v1/channels/%s/messages?since=%s&limit=%d", m.api, url.PathEscape(name), since, 1+random.IntN(60)),
+			fmt.Sprintf("%s/v1/channels/%s/messages?since=%s&limit=%d", m.api, url.PathEscape(name), since,
+				1+random.IntN(60)),
 			nil)
 		if err != nil {
 			m.t.Error(err)
@@ -221,7 +224,8 @@ func (m *modelRun) pages(random *rand.Rand, name string, from proto.Cursor) {
 			if err != nil {
 				m.t.Error(err)
 			}
-			r.got = append(r.got, modelMessage{channel: msg.Channel, data: string(msg.Data), id: msg.ID, number: cur.Seq})
+			r.got = append(r.got, modelMessage{channel: msg.Channel, data: string(msg.Data), id: msg.ID,
+				number: cur.Seq})
 		}
 		since, more, r.upTo = page.Next, page.More, next.Seq
 	}
@@ -243,14 +247,14 @@ func (m *modelRun) judgeReaders(stored []modelMessage) {
 				got = got[1:]
 			} else if s.expires == 0 || s.expires > time.Now().Add(time.Minute).UnixMilli() {
 				// what has expired may have been seen, or not
-				m.t.Errorf("%s of %q after %d: did not get %s (%.20s on %s); it got %d messages up to %d", r.what, r.names, r.since,
-					s.id, s.data, s.channel, len(r.got), r.upTo)
+				m.t.Errorf("%s of %q after %d: did not get %s (%.20s on %s); it got %d messages up to %d", r.what,
+					r.names, r.since, s.id, s.data, s.channel, len(r.got), r.upTo)
 				break
 			}
 		}
 		if len(got) > 0 && !m.t.Failed() {
-			m.t.Errorf("%s of %q after %d up to %d: got %s on %s, which is not its turn", r.what, r.names, r.since, r.upTo,
-				got[0].id, got[0].channel)
+			m.t.Errorf("%s of %q after %d up to %d: got %s on %s, which is not its turn", r.what, r.names,
+				r.since, r.upTo, got[0].id, got[0].channel)
 		}
 	}
 	m.t.Logf("%d messages; readers: %v", len(stored), kinds)

@@ -97,8 +97,8 @@ func TestPredecessor(t *testing.T) {
 	var message, sender, timestamp string
 	db := openDB(t, filepath.Join(dir, "data", "herald.db"))
 	natstest.Eventually(t, 30*time.Second, "a row is in the table", func() bool {
-		return db.QueryRow(`SELECT message, sender, timestamp FROM messages ORDER BY seq LIMIT 1`).Scan(&message, &sender,
-			&timestamp) == nil
+		return db.QueryRow(`SELECT message, sender, timestamp FROM messages ORDER BY seq LIMIT 1`).Scan(&message,
+			&sender, &timestamp) == nil
 	})
 	if at, err := time.Parse("2006-01-02T15:04:05.000Z", timestamp); message != "Hello" || sender != "default" ||
 		err != nil || time.Since(at) > time.Minute {

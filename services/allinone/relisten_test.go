@@ -39,7 +39,8 @@ func TestSetMembers(t *testing.T) {
 			`{"keep":[1, {"http": 2}],"http":"https", "socketport": "5443"}`},
 		{"lines of Windows", "{\r\n\t\"a\": 1\r\n}\r\n",
 			"{\r\n\t\"a\": 1,\r\n\t\"http\": \"https\",\r\n\t\"socketport\": \"5443\"\r\n}\r\n"},
-		{"a byte order mark", "\ufeff{\"socketport\" : 5000 }", "\ufeff{\"socketport\" : \"5443\", \"http\": \"https\" }"},
+		{"a byte order mark", "\ufeff{\"socketport\" : 5000 }",
+			"\ufeff{\"socketport\" : \"5443\", \"http\": \"https\" }"},
 		{"a list", "[1]", ""},
 		{"cut off", `{"http": "htt`, ""},
 	} {
@@ -80,7 +81,8 @@ func certificateOf(t *testing.T, from, to time.Time) (certFile, keyFile string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: from, NotAfter: to}
+	plan := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: from,
+		NotAfter: to}
 	signed, err := x509.CreateCertificate(rand.Reader, plan, plan, &private.PublicKey, private)
 	if err != nil {
 		t.Fatal(err)
@@ -228,8 +230,10 @@ func TestRelistenGoesBack(t *testing.T) {
 		want admin.Listen
 		text string
 	}{
-		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: "/nowhere/cert.pem", KeyPath: key}, "/nowhere/cert.pem"},
-		{admin.Listen{Protocol: "https", Port: proctest.FreePort(t), CertPath: cert, KeyPath: cert}, "HTTPS certificate"},
+		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: "/nowhere/cert.pem", KeyPath: key},
+			"/nowhere/cert.pem"},
+		{admin.Listen{Protocol: "https", Port: proctest.FreePort(t), CertPath: cert, KeyPath: cert},
+			"HTTPS certificate"},
 		{admin.Listen{Protocol: "http", Port: taken.Port}, "another program has the port"},
 		{admin.Listen{Protocol: "ftp", Port: "1"}, "protocol"},
 		{admin.Listen{Protocol: "http", Port: "70000"}, "1 to 65535"},
@@ -239,8 +243,10 @@ func TestRelistenGoesBack(t *testing.T) {
 		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: cert, KeyPath: t.TempDir()}, "is a folder"},
 		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: os.DevNull, KeyPath: key}, "want a file"},
 		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: long, KeyPath: key}, "more than 4 MiB"},
-		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: ended, KeyPath: endedKey}, "the certificate ended on"},
-		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: early, KeyPath: earlyKey}, "the certificate begins on"},
+		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: ended, KeyPath: endedKey},
+			"the certificate ended on"},
+		{admin.Listen{Protocol: "https", Port: now.Port, CertPath: early, KeyPath: earlyKey},
+			"the certificate begins on"},
 	} {
 		if _, _, err := l.Change(c.want); err == nil || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%+v: got %v, want %s", c.want, err, c.text)

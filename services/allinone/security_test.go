@@ -35,7 +35,8 @@ func TestSecurityBoundsHaveTests(t *testing.T) {
 	rows := 0
 	for line := range strings.Lines(string(page)) {
 		cells := strings.Split(strings.TrimSpace(line), "|")
-		if len(cells) != 6 || strings.HasPrefix(strings.TrimSpace(cells[1]), "---") || strings.TrimSpace(cells[4]) == "test" {
+		if len(cells) != 6 || strings.HasPrefix(strings.TrimSpace(cells[1]), "---") ||
+			strings.TrimSpace(cells[4]) == "test" {
 			continue
 		}
 		rows++

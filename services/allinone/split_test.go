@@ -96,7 +96,8 @@ func TestSplit(t *testing.T) {
 	rows := openDB(t, db)
 	var count, distinct int
 	natstest.Eventually(t, 30*time.Second, "the log has every message", func() bool {
-		if err := rows.QueryRow(`SELECT count(*), count(DISTINCT seq) FROM messages`).Scan(&count, &distinct); err != nil {
+		if err := rows.QueryRow(`SELECT count(*), count(DISTINCT seq) FROM messages`).Scan(&count,
+			&distinct); err != nil {
 			t.Fatal(err)
 		}
 		return count >= messages

@@ -65,7 +65,8 @@ func TestTokensInDocs(t *testing.T) {
 			continue
 		}
 		token := strings.TrimSpace(string(out))
-		ws, _, err := websocket.DefaultDialer.Dial("ws://127.0.0.1:"+port+"/ws?channel=user.4711.orders&token="+token, nil)
+		url := "ws://127.0.0.1:" + port + "/ws?channel=user.4711.orders&token=" + token
+		ws, _, err := websocket.DefaultDialer.Dial(url, nil)
 		if err != nil {
 			t.Errorf("%s: %v", c.language, err)
 			continue

@@ -21,12 +21,13 @@ func seen() *look {
 	return &look{
 		Snapshot: &ask.Snapshot{Time: now, Silent: []string{"gateway b (did not answer within 1s)"},
 			Gateways: []ask.From[ask.GatewayStats]{
-				{Instance: "a", Answer: ask.GatewayStats{Process: ask.NewProcess(ask.Gateway, "a", "v1").With(io.ErrUnexpectedEOF),
-					Connections: map[string]int{"sse": 2, "websocket": 40}}},
+				{Instance: "a",
+					Answer: ask.GatewayStats{Process: ask.NewProcess(ask.Gateway, "a", "v1").With(io.ErrUnexpectedEOF),
+						Connections: map[string]int{"sse": 2, "websocket": 40}}},
 			}},
 		Figures: ask.Figures{Connections: number(42), Deliveries: number(1234.5)},
-		clients: []ask.Connection{{ID: "c1", Address: "203.0.113.7", User: "\x1b[31mred\n", Protocol: "sse", QueuedBytes: 7,
-			Since: now.Add(-time.Minute)}},
+		clients: []ask.Connection{{ID: "c1", Address: "203.0.113.7", User: "\x1b[31mred\n", Protocol: "sse",
+			QueuedBytes: 7, Since: now.Add(-time.Minute)}},
 	}
 }
 

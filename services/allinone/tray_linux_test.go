@@ -167,7 +167,8 @@ func TestTrayWithoutData(t *testing.T) {
 // from stopping Herald.
 func TestBrowserThatStays(t *testing.T) {
 	u := newUser(t, "")
-	script := "#!/bin/sh\necho \"$1\" >" + u.home + "/opened; while [ -e " + u.home + "/opened ]; do sleep 0.1; done\n" +
+	script := "#!/bin/sh\necho \"$1\" >" + u.home + "/opened\n" +
+		"while [ -e " + u.home + "/opened ]; do sleep 0.1; done\n" +
 		"echo >" + u.home + "/closed\n"
 	if err := os.WriteFile(filepath.Join(u.home, "bin", "xdg-open"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
@@ -205,7 +206,8 @@ func TestDoubleClick(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			u := newUser(t, address)
 			port := proctest.FreePort(t)
-			settings := fmt.Sprintf(`{"listen": "127.0.0.1:%s", "ops-listen": "127.0.0.1:%s"}`, port, proctest.FreePort(t))
+			settings := fmt.Sprintf(`{"listen": "127.0.0.1:%s", "ops-listen": "127.0.0.1:%s"}`, port,
+				proctest.FreePort(t))
 			files := map[string]string{"config/socket_config.json": settings}
 			if c.before {
 				files["data/herald.lock"] = ""

@@ -16,7 +16,8 @@ func TestVoices(t *testing.T) {
 		var out bytes.Buffer
 		all := &voices{}
 		to := slog.New(slog.NewTextHandler(&out, nil))
-		ingest, logger, gateway := all.of("ingest", to), all.of("logger", to).With("part", "watch"), all.of("gateway", to)
+		ingest, logger, gateway := all.of("ingest", to), all.of("logger", to).With("part", "watch"),
+			all.of("gateway", to)
 		ingest = ingest.With("part", "watch")
 		gateway = gateway.With("part", "watch")
 		for _, step := range []struct {
