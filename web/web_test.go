@@ -35,7 +35,8 @@ var forbidden = map[string][]*regexp.Regexp{
 		regexp.MustCompile(`(?i)https?://`),
 	},
 	".js": {
-		regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|DOMParser|\beval\(|new Function`),
+		regexp.MustCompile(
+			`innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|DOMParser|\beval\(|new Function`),
 		regexp.MustCompile(`https?://`),
 	},
 	".css": {regexp.MustCompile(`https?://`)},
