@@ -140,7 +140,8 @@ func (s *clients) Reset(_ string, t *Tally) error {
 func (s *clients) Drop(_ string, t *Tally) error {
 	s.mu.Lock()
 	for fd := range s.all {
-		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // else the port waits a minute
+		// Without a reset the port waits for a minute.
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		_ = unix.Close(fd)
 	}
 	clear(s.all)
@@ -154,11 +155,13 @@ func (s *clients) connect(number int, query string) error {
 	_, name, _ := strings.Cut(channel, ".")
 	fill := strings.NewReplacer("{channel}", channel, "{name}", name)
 	from := source(number / s.PerAddress)
-	plain := net.Dialer{LocalAddr: &net.TCPAddr{IP: from[:]}, Control: func(_, _ string, raw syscall.RawConn) (err error) {
+	plain := net.Dialer{LocalAddr: &net.TCPAddr{IP: from[:]}}
+	plain.Control = func(_, _ string, raw syscall.RawConn) (err error) {
 		// The port is chosen when the server's address is known, so each server has all of them.
-		e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1) })
+		const late = unix.IP_BIND_ADDRESS_NO_PORT
+		e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_IP, late, 1) })
 		return errors.Join(err, e)
-	}}
+	}
 	var socket net.Conn                                                                         // below TLS
 	d := ws.Dialer{Timeout: handshakeTimeout, TLSConfig: &tls.Config{InsecureSkipVerify: true}} // the run's certificate
 	d.NetDial = func(ctx context.Context, network, addr string) (_ net.Conn, err error) {

@@ -115,7 +115,7 @@ func parsePlan(args []string, stderr io.Writer) (p plan, err error) {
 		p, args = scaleDefaults(), args[1:]
 		f.IntVar(&p.clients, "n", p.clients, "connections; 0: as many as this machine lets")
 	} else {
-		f.BoolFunc("short", "every step with a handful of clients, to see that all of it works; its figures say nothing",
+		f.BoolFunc("short", "every step with a handful of clients, to see that it works; its figures say nothing",
 			func(string) error { p = short(); return nil })
 		f.Func("sizes", "numbers of clients (default 1000,10000)", p.setSizes)
 		f.IntVar(&p.rounds, "rounds", p.rounds, "rounds at most; figures are medians of them")
@@ -133,7 +133,8 @@ func parsePlan(args []string, stderr io.Writer) (p plan, err error) {
 	case f.NArg() > 0:
 		err = fmt.Errorf("unexpected argument %q; -h lists the flags", f.Arg(0))
 	case p.rounds < 1 && p.mark == "bench" || p.clients < 0:
-		err = fmt.Errorf("%d rounds, %d connections: want one round at least, and no negative number", p.rounds, p.clients)
+		err = fmt.Errorf("%d rounds, %d connections: want one round at least, and no negative number",
+			p.rounds, p.clients)
 	case unknown >= 0:
 		err = fmt.Errorf("no step %q; there are %s", p.only[unknown], strings.Join(stepNames(), ", "))
 	}

@@ -280,7 +280,8 @@ func newCentrifuge(ping time.Duration, broker centrifuge.Broker) (peer, error) {
 	}
 	pings := &centrifuge.PingPongConfig{PingInterval: -1, PongTimeout: -1}
 	if ping > 0 {
-		pings = &centrifuge.PingPongConfig{PingInterval: ping, PongTimeout: ping * 3 / 4} // the library wants it shorter
+		// The library wants the time-out shorter than the interval.
+		pings = &centrifuge.PingPongConfig{PingInterval: ping, PongTimeout: ping * 3 / 4}
 	}
 	node.OnConnecting(func(_ context.Context, e centrifuge.ConnectEvent) (centrifuge.ConnectReply, error) {
 		var asked struct{ Channel string }

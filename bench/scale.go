@@ -194,7 +194,7 @@ func (s *scale) connecting(ctx context.Context) error {
 	}
 	pings := float64(after.Pings - before.Pings)
 	if after.Connected != s.clients || pings < s.n {
-		return fmt.Errorf("%d of %.0f clients are still there, and %.0f pings came within %s, want one for each at least",
+		return fmt.Errorf("%d of %.0f clients are still there, and %.0f pings came within %s, want one for each",
 			after.Connected, s.n, pings, s.window)
 	}
 	maps.Copy(s.costs, costs{

@@ -51,15 +51,20 @@ var scenarios = []scenario{
 		{name: "storm", do: comeBack(herd, "… until all are back", 0)},
 		{name: "resume", do: comeBack(herdMissed, "… until all have them", missed)},
 	}},
-	{channel: everybody, share: 1, most: mostSecure, tls: true, steps: []step{{name: "tls", connects: true, do: arrive}}},
-	{channel: everybody, share: 1, most: mostPinged, pings: true, steps: []step{{name: "ping", connects: true, do: ping}}},
+	{channel: everybody, share: 1, most: mostSecure, tls: true, steps: []step{
+		{name: "tls", connects: true, do: arrive},
+	}},
+	{channel: everybody, share: 1, most: mostPinged, pings: true, steps: []step{
+		{name: "ping", connects: true, do: ping},
+	}},
 	{channel: ownChannel, share: 1, posts: true, steps: []step{
 		{name: "channels", do: posting{load: load{connections: 8}, title: perUser, part: 1. / 3, to: "own"}.measure},
 		{name: "channels", do: posting{load: load{each: 50, connections: 8}, title: perUserArrays, part: 1,
 			to: "own"}.measure},
 	}},
 	{channel: ownChannel, share: 1, posts: true, sync: "always", steps: []step{
-		{name: "synced", do: posting{load: load{connections: 8}, title: perUserSynced, part: 1. / 6, to: "own"}.measure},
+		{name: "synced", do: posting{load: load{connections: 8}, title: perUserSynced, part: 1. / 6,
+			to: "own"}.measure},
 	}},
 	{channel: ownChannel, share: 9, most: 9000, posts: true, steps: []step{
 		{name: "nine", do: posting{load: load{connections: 16, perSecond: 5000}, title: nineEach, part: 1. / 6,
@@ -72,7 +77,8 @@ var scenarios = []scenario{
 	{without: "gateway", steps: []step{
 		{name: "ingest", do: posting{load: load{connections: 64}, title: singlePosts, part: 1. / 6}.measure},
 		{name: "ingest", do: posting{load: load{each: 100, connections: 32}, title: arrays, part: 1. / 2}.measure},
-		{name: "ingest", do: posting{load: load{each: 1000, lines: true, connections: 32}, title: ndjson, part: 1}.measure},
+		{name: "ingest", do: posting{load: load{each: 1000, lines: true, connections: 32}, title: ndjson,
+			part: 1}.measure},
 	}},
 	{without: "gateway", sync: "always", steps: []step{
 		{name: "synced", do: posting{load: load{connections: 64}, title: singleSynced, part: 1. / 6,
@@ -164,8 +170,8 @@ func arrive(ctx context.Context, t *trial) error {
 		return err
 	}
 	n := float64(t.clients.n)
-	// The runtime gives what it kept of the visitors to the clients. If that were not added, they would look cheaper than
-	// they are.
+	// The runtime gives what it kept of the visitors to the clients. If that were not added, they would look cheaper
+	// than they are.
 	t.record(title, kilobytes, (after.resident-before.resident+before.kept)/n)
 	t.record(liveMemory, kilobytes, (after.live-before.live)/n)
 	t.record(shake, microseconds, used.sum/n*1e6)
@@ -320,7 +326,8 @@ func (p posting) measure(ctx context.Context, t *trial) error {
 	} else {
 		t.record(p.title, perCore, used.sum/float64(p.messages)*1e6)
 		for i, of := range counted {
-			fmt.Fprintf(t.log, "  %-16s … of that %s\n", of.name, microseconds(used.each[i].sum/float64(p.messages)*1e6))
+			each := used.each[i].sum / float64(p.messages) * 1e6
+			fmt.Fprintf(t.log, "  %-16s … of that %s\n", of.name, microseconds(each))
 		}
 	}
 	if p.rate != "" {

@@ -36,9 +36,10 @@ func TestMarkdown(t *testing.T) {
 	r.failures, r.withoutNode = []string{"textbook with 3 clients: gone"}, "npm ci: no such file"
 	got := r.markdown()
 	for _, want := range []string{
-		"|\n| an idle client, resident memory | **2.0 KB** | – | – | – | – | – | – |\n| … heap and stacks in use | **1.0 KB** |",
-		"| CPU | **1.50 s** (1.00–2.00) | – | – | – | 3.50 s, 2.50× (3.00–4.00) | – | 1.00 s, 0.75× (1.00–1.00) |\n| … " +
-			"outside the kernel | **0.00 s** (0.00–0.00) | – | – | – | 1.00 s (1.00–1.00) | – | – |\n",
+		"|\n| an idle client, resident memory | **2.0 KB** | – | – | – | – | – | – |\n" +
+			"| … heap and stacks in use | **1.0 KB** |",
+		"| CPU | **1.50 s** (1.00–2.00) | – | – | – | 3.50 s, 2.50× (3.00–4.00) | – | 1.00 s, 0.75× (1.00–1.00) |\n" +
+			"| … outside the kernel | **0.00 s** (0.00–0.00) | – | – | – | 1.00 s (1.00–1.00) | – | – |\n",
 		"| memory | **1.2 KB** | – | – | – | – | – | – |\n| … outside the kernel | **7.00 s** |",
 		"| … latency, p50 / p95 / p99 | **2.0 / 50 / 200 ms** |",
 		"2 rounds, clients [1000 10000].", "Not measured in one round: textbook with 3 clients: gone.",
