@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const module = "github.com/herald-push/herald/"
@@ -153,6 +154,13 @@ func TestElapsedTimeIsMonotonic(t *testing.T) {
 // maxLines is how long a Go file may be: one that is longer has two subjects.
 const maxLines = 400
 
+// maxColumns is the longest line; a tab counts as the four columns that editors and code review give it.
+const maxColumns = 120
+
+// unbreakable begins the only longer lines: Prometheus' text format, in the tests of metrics, has one line for a help
+// text.
+const unbreakable = "# HELP "
+
 func TestFilesAreShort(t *testing.T) {
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -167,6 +175,14 @@ func TestFilesAreShort(t *testing.T) {
 		b, err := os.ReadFile(path)
 		if n := strings.Count(string(b), "\n"); n > maxLines {
 			t.Errorf("%s has %d lines, more than %d", path, n, maxLines)
+		}
+		n := 0
+		for line := range strings.Lines(string(b)) {
+			n++
+			columns := utf8.RuneCountInString(strings.ReplaceAll(strings.TrimSuffix(line, "\n"), "\t", "    "))
+			if columns > maxColumns && !strings.HasPrefix(line, unbreakable) {
+				t.Errorf("%s:%d has %d columns, more than %d", path, n, columns, maxColumns)
+			}
 		}
 		return err
 	})
