@@ -36,7 +36,11 @@ func (s *Service) postChannel(w http.ResponseWriter, r *http.Request, g auth.Gra
 	if err != nil {
 		return err
 	}
-	body, err := httpx.ReadBody(w, r, int64(s.publisher.MaxData(s.current.Load().MaxMessageBytes)))
+	read := httpx.ReadBody
+	if kind == bytesBody {
+		read = httpx.ReadBytes
+	}
+	body, err := read(w, r, int64(s.publisher.MaxData(s.current.Load().MaxMessageBytes)))
 	if err != nil {
 		return err
 	}

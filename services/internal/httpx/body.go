@@ -8,14 +8,14 @@ import (
 	"github.com/herald-push/herald/proto"
 )
 
-// Body is a request's body that is read piece by piece, so that a handler may
+// Body is a request's body of text that is read piece by piece, so that a handler may
 // refuse it before it has arrived. A leading byte order mark is left out.
 type Body struct {
 	r      io.Reader
 	length int64 // what the client says; less than 0: it does not
 	max    int64
 	bytes  []byte
-	begun  bool
+	begun  bool // the byte order mark was looked for
 	ended  bool
 }
 
@@ -91,6 +91,20 @@ func ReadBody(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
+	return b.rest()
+}
+
+// ReadBytes is ReadBody of a body that is no text, whose first bytes are no byte order mark, whatever they are.
+func ReadBytes(w http.ResponseWriter, r *http.Request, maxBytes int64) ([]byte, error) {
+	b, err := NewBody(w, r, maxBytes)
+	if err != nil {
+		return nil, err
+	}
+	b.begun = true
+	return b.rest()
+}
+
+func (b *Body) rest() ([]byte, error) {
 	for !b.ended {
 		if err := b.More(); err != nil {
 			return nil, err
