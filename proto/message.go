@@ -171,6 +171,12 @@ func CheckData(b []byte, maxBytes int) error {
 	if err := checkLength(b, maxBytes); err != nil {
 		return err
 	}
+	return CheckJSON(b, MaxDepth)
+}
+
+// CheckJSON is CheckData without the length, for JSON that may be nested at most maxDepth deep: for the whole of what a
+// publisher sends, where encoding/json would choose between two equal keys, and replace what is no text.
+func CheckJSON(b []byte, maxDepth int) error {
 	if !utf8.Valid(b) {
 		return fmt.Errorf("%w: it is not UTF-8", ErrData)
 	}
@@ -180,7 +186,7 @@ func CheckData(b []byte, maxBytes int) error {
 	if err := checkSurrogates(b); err != nil {
 		return err
 	}
-	return checkNesting(b, MaxDepth, nil)
+	return checkNesting(b, maxDepth, nil)
 }
 
 func checkLength(data []byte, maxBytes int) error {

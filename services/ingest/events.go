@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"regexp"
@@ -13,13 +14,14 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/httpx"
 	"github.com/herald-push/herald/services/internal/pusher"
 )
 
-// appEvent is an event as an SDK of Pusher sends it.
+// appEvent is an event as an SDK of Pusher sends it; eventMembers are its members.
 type appEvent struct {
 	Name     string          `json:"name"`
 	Data     json.RawMessage `json:"data"`
@@ -29,11 +31,16 @@ type appEvent struct {
 	Info     string          `json:"info"`
 }
 
+var eventMembers = []string{"name", "data", "channel", "channels", "socket_id", "info"}
+
+// eventDepth is how deep a body may be nested: data within an event of a batch.
+const eventDepth = proto.MaxDepth + 3
+
 // postEvents is POST /apps/{app}/events.
 func (s *Service) postEvents(w http.ResponseWriter, r *http.Request, c *appCall) error {
 	var e appEvent
 	answer, err := s.publishEvents(w, r, c, func(body []byte) ([]appEvent, error) {
-		err := decodeStrictly(body, &e, "")
+		err := decodeStrictly(body, &e, "", eventMembers)
 		return []appEvent{e}, err
 	}, func(int) string { return "" })
 	if err != nil {
@@ -55,7 +62,7 @@ func (s *Service) postBatch(w http.ResponseWriter, r *http.Request, c *appCall) 
 		var batch struct {
 			Batch []json.RawMessage `json:"batch"`
 		}
-		if err := decodeStrictly(body, &batch, ""); err != nil {
+		if err := decodeStrictly(body, &batch, "", []string{"batch"}); err != nil {
 			return nil, err
 		}
 		if len(batch.Batch) == 0 {
@@ -63,7 +70,7 @@ func (s *Service) postBatch(w http.ResponseWriter, r *http.Request, c *appCall) 
 		}
 		events = make([]appEvent, len(batch.Batch))
 		for i, b := range batch.Batch {
-			if err := decodeStrictly(b, &events[i], at(i)); err != nil {
+			if err := decodeStrictly(b, &events[i], at(i), eventMembers); err != nil {
 				return nil, err
 			}
 			if len(events[i].Channels) > 0 {
@@ -114,6 +121,9 @@ func (s *Service) publishEvents(w http.ResponseWriter, r *http.Request, c *appCa
 		return nil, err
 	}
 	events, err := parse(body)
+	if err == nil {
+		err = checkText(body)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -238,17 +248,42 @@ func (s *Service) publication(c *appCall, e *appEvent, at string) (p proto.Publi
 	return p, nil
 }
 
-// decodeStrictly reads one JSON object without members that are not known. Errors are
+// checkText refuses JSON that would not be stored as it was sent: encoding/json has then chosen between two equal keys,
+// or replaced bytes that are not UTF-8 or half of a surrogate pair. Errors are problems.
+func checkText(body []byte) error {
+	err := proto.CheckJSON(body, eventDepth)
+	var field *proto.FieldError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &field):
+		return proto.ProblemInvalidMessage.With(err.Error()).At(field.Field)
+	case !utf8.Valid(body):
+		return proto.ProblemInvalidJSON.With(err.Error())
+	}
+	return proto.ProblemInvalidMessage.With(err.Error())
+}
+
+// decodeStrictly reads one JSON object that has no members but the known ones, by their exact names. Errors are
 // problems that point below at.
-func decodeStrictly(body []byte, into any, at string) error {
+func decodeStrictly(body []byte, into any, at string, known []string) error {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
 	err := d.Decode(into)
 	if err == nil {
-		if _, more := d.Token(); errors.Is(more, io.EOF) {
-			return nil
+		if _, more := d.Token(); !errors.Is(more, io.EOF) {
+			return proto.ProblemInvalidJSON.With("the body has more than one JSON value")
 		}
-		return proto.ProblemInvalidJSON.With("the body has more than one JSON value")
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal(body, &members); err != nil { // it has been read already
+			return invalidJSON(body, err)
+		}
+		for _, name := range slices.Sorted(maps.Keys(members)) { // encoding/json knows "Name", too
+			if !slices.Contains(known, name) {
+				return unknownMember(name, at)
+			}
+		}
+		return nil
 	}
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -258,7 +293,7 @@ func decodeStrictly(body []byte, into any, at string) error {
 	if !errors.As(err, &wrong) {
 		quoted, _ := strings.CutPrefix(err.Error(), "json: unknown field ")
 		name, _ := strconv.Unquote(quoted) // as encoding/json quotes it
-		return proto.ProblemInvalidMessage.With(fmt.Sprintf("%.60q: unknown member", name)).At(at + proto.Pointer(name))
+		return unknownMember(name, at)
 	}
 	want := "a string"
 	switch wrong.Field {
@@ -270,4 +305,8 @@ func decodeStrictly(body []byte, into any, at string) error {
 		want = "an array of events"
 	}
 	return proto.ProblemInvalidMessage.With(wrong.Field + ": want " + want).At(at + proto.Pointer(wrong.Field))
+}
+
+func unknownMember(name, at string) error {
+	return proto.ProblemInvalidMessage.With(fmt.Sprintf("%.60q: unknown member", name)).At(at + proto.Pointer(name))
 }

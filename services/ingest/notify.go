@@ -31,6 +31,9 @@ func (s *Service) notify(w http.ResponseWriter, r *http.Request, g auth.Grant) e
 	if err := mayPublish(o, proto.Broadcast, ""); err != nil {
 		return err
 	}
+	if err := checkEncoding(w, r, "application/json"); err != nil {
+		return err
+	}
 	body, err := httpx.ReadBody(w, r, s.current.Load().MaxRequestBytes)
 	if err != nil {
 		return err
@@ -126,7 +129,8 @@ func (s *Service) writeNotifyError(w http.ResponseWriter, r *http.Request, err e
 		case http.StatusUnauthorized, http.StatusForbidden:
 			status, text = http.StatusUnauthorized, "Unauthorized"
 			w.Header().Set("WWW-Authenticate", `Bearer realm="herald"`)
-		case http.StatusBadRequest:
+		case http.StatusBadRequest, http.StatusUnsupportedMediaType: // a body that is compressed
+			status = http.StatusBadRequest
 			text = "Invalid message: " + p.Detail
 		default:
 			text = p.Error()

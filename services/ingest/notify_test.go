@@ -118,8 +118,7 @@ func TestNotifyUnauthorized(t *testing.T) {
 		http.StatusOK, notifySent)
 }
 
-// 413, 429 and 503 have the same shape, and the last two say when to try
-// again.
+// Other refusals have the same shape; 429 and 503 say when to try again.
 func TestNotifyOtherErrors(t *testing.T) {
 	server := startNATS(t)
 	r := start(t, server, func(c *Config, _ *Deps) { c.MaxRequestBytes = 128 << 10 })
@@ -135,6 +134,7 @@ func TestNotifyOtherErrors(t *testing.T) {
 	}
 	check("message too large", r.post("/notify", `{"message":"`+strings.Repeat("x", 64<<10)+`"}`),
 		http.StatusRequestEntityTooLarge)
+	check("compressed", r.post("/notify", `{"message":1}`, "Content-Encoding: gzip"), http.StatusBadRequest)
 	check("body too large", r.post("/notify", `{"message":1}`+strings.Repeat(" ", 128<<10)),
 		http.StatusRequestEntityTooLarge)
 	notifyAnswer(t, "first", r.post("/notify", `{"message":"x"}`, slow), http.StatusOK, notifySent)
