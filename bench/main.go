@@ -276,7 +276,7 @@ func (b *bench) perform(ctx context.Context, s scenario) {
 			c := candidates[(b.round+i)%len(candidates)]
 			steps := slices.DeleteFunc(slices.Clone(s.steps), func(p step) bool {
 				return len(b.only) > 0 && !slices.Contains(b.only, p.name) || !p.each && n != slices.Max(b.sizes) ||
-					c.takes != "" && !slices.Contains(strings.Fields(c.takes), p.name) ||
+					c.steps != "" && !slices.Contains(strings.Fields(c.steps), p.name) ||
 					c.name == "node" && b.result.withoutNode != ""
 			})
 			if len(steps) == 0 || ctx.Err() != nil {
@@ -291,7 +291,7 @@ func (b *bench) perform(ctx context.Context, s scenario) {
 	}
 }
 
-// try starts a candidate and n clients for it, takes the steps, and ends everything.
+// try starts a candidate and n clients for it, performs the steps, and ends everything.
 func (b *bench) try(ctx context.Context, c *candidate, s scenario, n int, steps []step) (err error) {
 	defer b.kill()
 	t := &trial{bench: b, scenario: s, of: c, clients: &crowd{}}

@@ -61,7 +61,7 @@ func serve(ctx context.Context, job string) error {
 	}
 	if s.Posts {
 		http.HandleFunc("POST /v1/messages",
-			func(w http.ResponseWriter, r *http.Request) { takePost(w, r, s.Key, p.publish) })
+			func(w http.ResponseWriter, r *http.Request) { answerPost(w, r, s.Key, p.publish) })
 	} else if err == nil {
 		err = followStream(nc, p.publish)
 	}
@@ -88,9 +88,9 @@ func followStream(nc *nats.Conn, publish func(channel string, body []byte)) erro
 	return errors.Join(err, nc.Flush())
 }
 
-// takePost is the least that a server does with a POST of one message or an array of them: it compares the key, parses,
-// publishes each and answers with a status for each.
-func takePost(w http.ResponseWriter, r *http.Request, key string, publish func(channel string, body []byte)) {
+// answerPost is the least that a server does with a POST of one message or an array of them: it compares the key,
+// parses, publishes each and answers with a status for each.
+func answerPost(w http.ResponseWriter, r *http.Request, key string, publish func(channel string, body []byte)) {
 	if r.Header.Get("X-API-KEY") != key {
 		http.Error(w, "wrong key", http.StatusUnauthorized)
 		return

@@ -27,7 +27,7 @@ import (
 type candidate struct {
 	name, title string // in jobs and errors, in the table
 	dialect
-	takes string // names of the steps that it takes part in; empty: all
+	steps string // names of those that measure it; empty: all
 }
 
 // dialect is what the clients of a protocol say, in text frames, and what they wait for. {channel} stands for the

@@ -39,7 +39,7 @@ func (r *release) build(t target, windowed bool) (path string, err error) {
 }
 
 // resources makes the icon, the version and the manifest that Windows shows, as
-// an object file beside the sources, from where the linker takes it. (Go's
+// an object file beside the sources, where the linker finds it. (Go's
 // -overlay does not reach such files.) The caller removes it.
 func (r *release) resources(t target, name string) (object string, err error) {
 	var v [3]int

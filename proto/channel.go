@@ -64,9 +64,9 @@ func checkTokens(s string, wildcards bool) error {
 // IsPattern reports whether a valid name has wildcards.
 func IsPattern(name string) bool { return strings.ContainsAny(name, "*>") }
 
-// Match reports whether pattern, by the rules of NATS, takes in channel.
+// Match reports whether pattern, by the rules of NATS, matches channel.
 // Both must be valid; channel may itself be a pattern, and is then covered
-// only if every channel it takes in is covered too: Match("a.>", "a.*") is
+// only if every channel that it matches is covered too: Match("a.>", "a.*") is
 // true, Match("a.*", "a.>") is not. That is the rule for permissions.
 func Match(pattern, channel string) bool {
 	for {
@@ -86,7 +86,7 @@ func Match(pattern, channel string) bool {
 	}
 }
 
-// MatchAny reports whether one of the patterns takes in channel.
+// MatchAny reports whether one of the patterns matches channel.
 func MatchAny(patterns []string, channel string) bool {
 	for _, p := range patterns {
 		if Match(p, channel) {

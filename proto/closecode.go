@@ -29,7 +29,7 @@ const (
 	CloseInternal CloseCode = 1011
 	// CloseRestart: the service restarts. Come back and resume.
 	CloseRestart CloseCode = 1012
-	// CloseOverload: the gateway cannot take or keep this client now. Come back later.
+	// CloseOverload: the gateway cannot accept or keep this client now. Come back later.
 	CloseOverload CloseCode = 1013
 
 	// CloseSlowConsumer: the client's queue was full. Come back and resume; nothing is lost.
@@ -55,7 +55,7 @@ const (
 	CloseKicked CloseCode = 4501
 	// CloseBadRequest: the URL's parameters are wrong or not known.
 	CloseBadRequest CloseCode = 4502
-	// CloseOrigin: the page's origin was taken off the allow-list. Stay away.
+	// CloseOrigin: the page's origin was removed from the allow-list. Stay away.
 	CloseOrigin CloseCode = 4503
 )
 

@@ -169,7 +169,7 @@ func ParseClientFrame(b []byte) (ClientFrame, error) {
 	if err := checkNesting(b, MaxDepth, nil); err != nil {
 		return f, fmt.Errorf("%w: %w", ErrFrame, err)
 	}
-	for name := range members { // by hand: encoding/json would take "TYPE" for type
+	for name := range members { // by hand: encoding/json would accept "TYPE" as type
 		if !slices.Contains(frameFields, name) {
 			return f, fmt.Errorf("%w: unknown member %q; known are %s", ErrFrame, name, strings.Join(frameFields, ", "))
 		}

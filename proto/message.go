@@ -10,7 +10,7 @@ import (
 )
 
 // Limits of a message; ingest may be configured lower, never higher than what
-// NATS takes (max_payload, 1 MiB by default).
+// NATS accepts (max_payload, 1 MiB by default).
 const (
 	MaxMessageBytes = 64 << 10 // data, as JSON
 	MaxRequestBytes = 8 << 20  // one POST other than an NDJSON stream

@@ -91,8 +91,8 @@ func (p *Pack) Len() int { return p.n }
 // Body is the body of the NATS message, valid until the next Add or Reset.
 func (p *Pack) Body() []byte { return p.body }
 
-// HasRoom reports whether a pack of at most maxBytes can take one more
-// message. An empty pack takes any.
+// HasRoom reports whether a pack of at most maxBytes has room for one more
+// message. An empty pack has room for any.
 func (p *Pack) HasRoom(m *Message, maxBytes int) bool {
 	return p.n == 0 || p.n < MaxPackMessages && len(p.body)+lineBytes(m) <= maxBytes
 }
@@ -207,7 +207,7 @@ func ChannelHash[T string | []byte](channel T) uint32 {
 }
 
 // PatternHash is the hash that HeaderChannels of a pack has if the pack holds a
-// message of a channel that the pattern takes in: that of the channel where the
+// message of a channel that the pattern matches: that of the channel where the
 // pattern is one, else that of the longest prefix of literal tokens. ok is false
 // where the pattern begins with a wildcard: then no hash tells.
 func PatternHash(pattern string) (hash uint32, ok bool) {

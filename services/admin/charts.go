@@ -36,7 +36,7 @@ type recorder struct {
 	looked time.Time     // guarded by mu; when somebody looked last
 	newest *sample       // guarded by mu; nil: nobody looks, or nothing is there yet
 	first  chan struct{} // guarded by mu; closed when newest is there; a new one when it is gone
-	since  time.Time     // guarded by mu; when the first of points was taken
+	since  time.Time     // guarded by mu; when the first of points was recorded
 	points []point       // guarded by mu; the newest last; at most chartPoints
 }
 
@@ -68,7 +68,7 @@ func (r *recorder) run(ctx context.Context) {
 		}
 		tick := time.NewTicker(r.every)
 		for r.wanted() {
-			r.take(ctx)
+			r.sample(ctx)
 			select {
 			case <-ctx.Done():
 				tick.Stop()
@@ -120,8 +120,8 @@ func (r *recorder) look(ctx context.Context) (*sample, error) {
 	return nil, proto.ProblemUnavailable.With("the services have not answered yet")
 }
 
-// take asks everybody, and keeps what they say.
-func (r *recorder) take(ctx context.Context) {
+// sample asks every service for its figures, and keeps the sums as the newest point.
+func (r *recorder) sample(ctx context.Context) {
 	s := r.ask(ctx)
 	if ctx.Err() != nil {
 		return

@@ -68,7 +68,7 @@ func (s *Service) getLog(w http.ResponseWriter, r *http.Request, c *call) error 
 		}
 		if err != nil || a.Status != http.StatusOK {
 			s.log.Warn("export broken off", "user", c.user, "status", a.Status, "err", err)
-			panic(http.ErrAbortHandler) // a part must not be taken for the whole
+			panic(http.ErrAbortHandler) // a part must not look like the whole
 		}
 	}
 }

@@ -52,7 +52,7 @@ func (s *Service) mountPages(r chi.Router) {
 	})
 }
 
-// servePage serves a file of the embedded pages, compressed for who takes that.
+// servePage serves a file of the embedded pages, compressed where the browser accepts that.
 // They have no modification time, so a hash of the content is what browsers ask
 // with (ETag).
 func (s *Service) servePage(w http.ResponseWriter, r *http.Request, name string) {

@@ -167,7 +167,7 @@ func age(d time.Duration) string {
 	return d.String()
 }
 
-// fill takes over what stands in the stream.
+// fill copies what the stream has of the message.
 func fill(out *messagePath, id proto.Cursor, raw *jetstream.RawStreamMsg, line *proto.Lines) error {
 	m, err := proto.ParseMessage(proto.AppendWithID(nil, id, line.Message()))
 	if err != nil {

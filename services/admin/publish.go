@@ -56,7 +56,7 @@ func (s *Service) postPublish(w http.ResponseWriter, r *http.Request, c *call) e
 var errAnswered = problemInvalid.With("ingest has refused it")
 
 // notPublished is the problem of a message of which no ingest has told what became
-// of it. Only one that nobody has taken is certainly not stored.
+// of it. Only one that no ingest has accepted is certainly not stored.
 func notPublished(err error) error {
 	var refused *ask.Error
 	if errors.As(err, &refused) {

@@ -119,7 +119,7 @@ func newSessions(s *Service) *scs.SessionManager {
 }
 
 // Names of the session's cookie, before the mark of the deployment (see markOf). A
-// browser takes one with the prefix __Host- only from this host and only if it is
+// browser accepts one with the prefix __Host- only from this host and only if it is
 // Secure (RFC 6265bis section 4.1.3.2).
 const (
 	cookieSecure = "__Host-herald"
@@ -158,7 +158,7 @@ func (s *Service) cookieName(r *http.Request, suffix string) string {
 	return cookiePlain + "-" + st.mark + suffix
 }
 
-// setCookie gives the browser the session's token; empty takes it away.
+// setCookie gives the browser the session's token; an empty one deletes the cookie.
 func (s *Service) setCookie(w http.ResponseWriter, r *http.Request, token string) {
 	c := &http.Cookie{Name: s.cookieName(r, ""), Value: token, Path: "/", HttpOnly: true,
 		SameSite: http.SameSiteStrictMode, Secure: s.secureCookie(r)}

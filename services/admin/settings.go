@@ -102,7 +102,7 @@ func (one *setting) merge(process string, d settings.Description) {
 	}
 }
 
-// putSetting stores a value that every process takes, and answers what the setting is
+// putSetting stores a value that every process accepts, and answers what the setting is
 // then.
 func (s *Service) putSetting(w http.ResponseWriter, r *http.Request, c *call) error {
 	var body struct {
@@ -134,7 +134,7 @@ func (s *Service) deleteSetting(w http.ResponseWriter, r *http.Request, c *call)
 	return s.changeSetting(w, r, c, "setting.unset", name, nil)
 }
 
-// checkSetting asks every process that has the setting whether it would take value;
+// checkSetting asks every process that has the setting whether it would accept value;
 // nil asks only whether there is such a setting. The error is a problem.
 func (s *Service) checkSetting(ctx context.Context, name string, value *string) error {
 	q := settings.CheckQuestion{Name: name}

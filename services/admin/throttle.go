@@ -59,7 +59,7 @@ type pair struct {
 	group netip.Prefix
 }
 
-// pairOf takes an address as admit gives it: empty where there is none.
+// pairOf expects an address as admit returns it: empty where there is none.
 func pairOf(user, address string) pair {
 	ip, _ := netip.ParseAddr(address)                           // the zero Addr counts as one address
 	p := pair{user: strings.ToLower(user[:min(len(user), 64)])} // no user has a longer name

@@ -136,7 +136,7 @@ type announcement struct {
 	greeted        bool   // guarded by mu
 }
 
-// announce is called by the console.
+// announce is called by the console, with the first user that it has made.
 func (a *announcement) announce(user, password string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -148,8 +148,9 @@ func (a *announcement) announce(user, password string) {
 	a.user, a.password = user, password
 }
 
-// take is called by the greeting, once.
-func (a *announcement) take() (user, password string) {
+// greet returns the first user for the greeting, empty where the console has not made one yet; announce then
+// prints it by itself. Called once.
+func (a *announcement) greet() (user, password string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.greeted = true
@@ -235,7 +236,7 @@ func (g *greeting) network(scheme string) string {
 	return text + "; -listen localhost:" + port + " keeps it to this machine"
 }
 
-// everywhere reports whether a listener takes connections on all interfaces.
+// everywhere reports whether a listener accepts connections on all interfaces.
 func everywhere(addr net.Addr) bool {
 	ip, err := netip.ParseAddrPort(addr.String())
 	return err == nil && ip.Addr().IsUnspecified()

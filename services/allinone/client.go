@@ -73,7 +73,7 @@ func (c *client) tls() (*tls.Config, error) {
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
-// web is an HTTP client that follows no redirect: one would take the key to
+// web is an HTTP client that follows no redirect: one would carry the key to
 // another host, or turn a POST into a GET.
 func (c *client) web() (*http.Client, error) {
 	if c.http != nil {

@@ -166,7 +166,7 @@ func (c *Config) checkNATS() error {
 }
 
 // configPath finds the file's name before the settings proper are parsed,
-// since the file takes part in that.
+// since the file is part of that.
 func configPath(args []string, env config.Env) string {
 	for i, arg := range args {
 		flag, value, inline := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")

@@ -153,7 +153,7 @@ func (p *patient) data() {
 }
 
 // fewBytes is the room below which nothing can be stored any more, or soon
-// nothing: a message may have 64 KiB, and NATS' own files take some.
+// nothing: a message may have 64 KiB, and NATS' own files need some.
 const fewBytes = 16 << 20
 
 // room does the sum that Herald does at its start.

@@ -34,7 +34,7 @@ func keepOutput(c *call, data string) (closeFiles func(), err error) {
 	return func() { _ = file.Close() }, nil
 }
 
-// everyWriter writes to each, whatever became of the others: a full disk takes nothing,
+// everyWriter writes to each, whatever became of the others: a full disk accepts nothing,
 // nor do the streams of a windowed build or a service.
 type everyWriter []io.Writer
 

@@ -62,7 +62,7 @@ func (l *listener) run(ctx context.Context, words []string) error {
 	if l.channels = words; len(l.channels) == 0 {
 		l.channels = []string{proto.Broadcast}
 	}
-	if slices.Contains(l.channels, "") { // an unset variable of a script; /ws takes it for no channel at all
+	if slices.Contains(l.channels, "") { // an unset variable of a script; /ws understands it as no channel at all
 		return errors.New("a channel's name is empty; name one, or none for " + proto.Broadcast)
 	}
 	base, err := l.base()

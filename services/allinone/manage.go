@@ -58,14 +58,14 @@ func (m *manager) table(header string) *tabwriter.Writer {
 	return w
 }
 
-// verbs are the first words that a command takes. All but list need a name behind them.
+// verbs are the first words that a command knows. All but list need a name behind them.
 type verbs struct {
 	command string
 	all     []string
 	example string // a name
 }
 
-// parse takes the words of a command line apart. The error says what the command wants.
+// parse splits a command line into its words. The error says what the command wants.
 func (v verbs) parse(words []string) (verb, name string, err error) {
 	if len(words) == 0 {
 		var want []string

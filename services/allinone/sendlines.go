@@ -22,7 +22,7 @@ import (
 
 // idleStream is how long a stream of lines may have nothing to send before it ends;
 // the next line begins another. It is shorter than the time after which Herald, or a
-// proxy before it, takes a silent peer for gone (30 s).
+// proxy before it, considers a silent peer gone (30 s).
 const idleStream = 5 * time.Second
 
 // lastResults is how long results are waited for after Ctrl-C.

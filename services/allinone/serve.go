@@ -202,7 +202,7 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 			if secret := firstKey.Load(); secret != nil {
 				g.firstKey = *secret
 			}
-			g.firstUser, g.firstPassword = firstUser.take()
+			g.firstUser, g.firstPassword = firstUser.greet()
 			g.write(std.out)
 			if c.ready != nil {
 				c.ready(&g, broker)

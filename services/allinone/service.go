@@ -283,6 +283,6 @@ func (p *serviceProgram) serve() error {
 }
 
 // Start and Stop are for managers that the library serves itself; runService
-// takes their place.
+// replaces them.
 func (p *serviceProgram) Start(osservice.Service) error { return nil }
 func (p *serviceProgram) Stop(osservice.Service) error  { return nil }

@@ -32,7 +32,7 @@ func (h serviceHandler) Execute(_ []string, requests <-chan svc.ChangeRequest, s
 			case svc.Interrogate:
 				status <- r.CurrentStatus
 			case svc.Stop, svc.Shutdown:
-				status <- svc.Status{State: svc.StopPending, WaitHint: uint32(h.takes().Milliseconds())}
+				status <- svc.Status{State: svc.StopPending, WaitHint: uint32(h.stopsWithin().Milliseconds())}
 				h.stop()
 				<-h.done
 				return false, 0
@@ -41,7 +41,7 @@ func (h serviceHandler) Execute(_ []string, requests <-chan svc.ChangeRequest, s
 	}
 }
 
-// takes is how long stopping may take.
-func (p *serviceProgram) takes() time.Duration {
+// stopsWithin is how long stopping may take.
+func (p *serviceProgram) stopsWithin() time.Duration {
 	return p.cfg.Gateway.DrainDelay + p.cfg.Ingest.Drain + stopTimeout
 }

@@ -209,7 +209,7 @@ func (s *screen) wait() tea.Cmd {
 	}
 }
 
-// Update takes a message.
+// Update handles one message of the terminal library.
 func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	switch msg := msg.(type) {
 	case tea.WindowSizeMsg:

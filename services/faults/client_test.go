@@ -189,7 +189,7 @@ func (c *client) lost() {
 	defer c.mu.Unlock()
 	c.conn = nil
 	for p := range c.leaving {
-		c.left(p)
+		c.unsubscribed(p)
 	}
 }
 
@@ -258,7 +258,7 @@ func (c *client) receive(s stream, b []byte) {
 	case f.Type == proto.FrameSubscribed:
 		c.confirm(f.Channel, id.Seq)
 	case f.Type == proto.FrameUnsubscribed:
-		c.left(f.Channel)
+		c.unsubscribed(f.Channel)
 	case f.Type == proto.FrameGap:
 		c.gaps = append(c.gaps, fmt.Sprintf("gap (%s) after %s up to %s", f.Reason, f.Since, f.ID))
 		c.newer(id)

@@ -154,7 +154,7 @@ func (s *system) inFlight(links ...*proxy) (begin time.Time) {
 	s.flowing()
 	begin = time.Now()
 	for _, p := range links {
-		p.set(func() { p.deaf = true })
+		p.set(func() { p.holds = true })
 	}
 	accepted, stored := -1, uint64(0)
 	natstest.Eventually(s.t, time.Minute, "a pack is stored and not acknowledged", func() bool {
@@ -169,13 +169,13 @@ func (s *system) inFlight(links ...*proxy) (begin time.Time) {
 	return begin
 }
 
-// hear ends inFlight: what was held back arrives, or is lost with its connections.
-func hear(lost bool, links ...*proxy) {
+// release ends inFlight: what the proxies held back arrives, or is lost with its connections.
+func release(lost bool, links ...*proxy) {
 	for _, p := range links {
 		if lost {
 			p.cut()
 		}
-		p.set(func() { p.deaf = false })
+		p.set(func() { p.holds = false })
 	}
 }
 
@@ -219,17 +219,17 @@ func TestPackInFlight(t *testing.T) {
 		longest = max(longest, time.Since(begin))
 	}
 	for i := range rounds {
-		within(func() { hear(true, links...) }) // the acknowledgement is lost, the connection too
-		within(func() {                         // NATS is killed with the acknowledgement on its way
+		within(func() { release(true, links...) }) // the acknowledgement is lost, the connection too
+		within(func() {                            // NATS is killed with the acknowledgement on its way
 			broker.kill()
-			hear(i%2 == 0, links...)
+			release(i%2 == 0, links...)
 			broker.start()
 			broker.await()
 		})
 		for _, victim := range []*service{s.gateways[i%2], s.logger} {
 			within(func() {
 				victim.kill()
-				hear(false, links...)
+				release(false, links...)
 				victim.start()
 			})
 			victim.await()
@@ -264,7 +264,7 @@ func TestIngestKilledInFlight(t *testing.T) {
 		s.inFlight(links...) // both, so that nothing new comes
 		in := s.ingests[i%2]
 		in.kill()
-		hear(false, links...)
+		release(false, links...)
 		s.flowing()
 		in.start()
 		in.await()
@@ -296,7 +296,7 @@ func TestLeaderLostInFlight(t *testing.T) {
 		leader := s.leader(-1)
 		begin := s.inFlight(links...)
 		s.brokers[leader].kill()
-		hear(i%2 == 0, links...)
+		release(i%2 == 0, links...)
 		s.leader(leader)
 		s.flowing()
 		longest = max(longest, time.Since(begin))

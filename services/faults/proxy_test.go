@@ -24,7 +24,7 @@ type proxy struct {
 	closed bool                  // guarded by mu
 	refuse bool                  // guarded by mu; newcomers are hung up on
 	frozen bool                  // guarded by mu
-	deaf   bool                  // guarded by mu; what the target sends is held where it is
+	holds  bool                  // guarded by mu; what the target sends is held where it is
 	delay  time.Duration         // guarded by mu; each piece is held so long
 	rate   int                   // guarded by mu; bytes a second, each way; 0: no limit
 }
@@ -91,19 +91,19 @@ func (p *proxy) accept() {
 // direction that does.
 func (p *proxy) serve(in net.Conn) {
 	defer func() { _ = in.Close() }()
-	if !p.enter(in) {
+	if !p.add(in) {
 		return
 	}
-	defer p.leave(in)
+	defer p.remove(in)
 	out, err := net.DialTimeout("tcp", p.target, 5*time.Second)
 	if err != nil {
 		return
 	}
 	defer func() { _ = out.Close() }()
-	if !p.enter(out) {
+	if !p.add(out) {
 		return
 	}
-	defer p.leave(out)
+	defer p.remove(out)
 	back := make(chan struct{})
 	go func() { // ends when either side is closed; waited for below
 		defer close(back)
@@ -113,7 +113,7 @@ func (p *proxy) serve(in net.Conn) {
 	<-back
 }
 
-func (p *proxy) enter(c net.Conn) bool {
+func (p *proxy) add(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for p.frozen && !p.closed {
@@ -126,7 +126,7 @@ func (p *proxy) enter(c net.Conn) bool {
 	return true
 }
 
-func (p *proxy) leave(c net.Conn) {
+func (p *proxy) remove(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.conns, c)
@@ -155,7 +155,7 @@ func (p *proxy) pump(dst, src net.Conn, back bool) {
 func (p *proxy) due(n int, back bool) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for (p.frozen || p.deaf && back) && !p.closed {
+	for (p.frozen || p.holds && back) && !p.closed {
 		p.change.Wait()
 	}
 	d := p.delay

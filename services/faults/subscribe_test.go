@@ -34,8 +34,8 @@ func (c *client) confirm(pattern string, after uint64) {
 	}
 }
 
-// left ends a subscription for good; mu is held.
-func (c *client) left(pattern string) {
+// unsubscribed ends a subscription for good; mu is held.
+func (c *client) unsubscribed(pattern string) {
 	if f, ok := c.leaving[pattern]; ok {
 		f.mayUntil = c.id.Seq
 		c.over = append(c.over, *f)

@@ -170,7 +170,7 @@ func (c *session) authenticate() error {
 	return nil
 }
 
-// adopt takes on the principal of a token.
+// adopt makes the principal of a token the session's.
 func (c *session) adopt(p *auth.Principal) {
 	c.anonymous = false
 	c.who.Store(p)

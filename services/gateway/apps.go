@@ -120,9 +120,9 @@ func (a *apps) of(e *pusher.Entry) *app {
 	return found
 }
 
-// join counts a client in. Of an app that was revoked since it was found the client
+// add adds a client. If the app was revoked after the client had found it, the client
 // is closed.
-func (a *app) join(c *session) {
+func (a *app) add(c *session) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.clients[c] = struct{}{}
@@ -131,8 +131,8 @@ func (a *app) join(c *session) {
 	}
 }
 
-// leave counts a client and its subscriptions out.
-func (a *app) leave(c *session) {
+// remove removes a client and its subscriptions from the counts.
+func (a *app) remove(c *session) {
 	for _, name := range c.names() {
 		a.count(name, -1)
 	}

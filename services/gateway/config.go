@@ -201,7 +201,7 @@ func (c *Config) Validate() error {
 }
 
 // pageBytes is how much is read from the stream at once for a client that comes
-// back: no more than its queue takes.
+// back: no more than its queue has room for.
 func (c *Config) pageBytes() int { return min(c.MaxQueueBytes/2, 512<<10) }
 
 // PerAddress is the bound on the connections of one address that the listener

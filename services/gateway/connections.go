@@ -145,7 +145,7 @@ func (w *wanted) matches(c *session, seen *hub.Seen) bool {
 	return true
 }
 
-// follows reports whether the client gets messages of the channel, or follows what the pattern takes in.
+// follows reports whether the client gets messages of the channel, or follows a channel that the pattern matches.
 func (w *wanted) follows(seen *hub.Seen) bool {
 	for i := range seen.Subscriptions() {
 		name := seen.Name(i)

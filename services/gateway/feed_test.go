@@ -21,9 +21,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// deafen takes the feed's live subscription away, and hear gives it another:
+// unsubscribeLive ends the live subscription of the feed, and subscribeLive makes another:
 // what is published between is missed, as in an overflow or a lost connection.
-func (g *gate) deafen() {
+func (g *gate) unsubscribeLive() {
 	g.t.Helper()
 	if err := g.feed.subs[0].Unsubscribe(); err != nil {
 		g.t.Fatal(err)
@@ -31,7 +31,7 @@ func (g *gate) deafen() {
 	g.flush()
 }
 
-func (g *gate) hear() {
+func (g *gate) subscribeLive() {
 	g.t.Helper()
 	sub, err := g.nc.ChanSubscribe(proto.SubjectLive+">", g.feed.live)
 	if err != nil {
@@ -60,9 +60,9 @@ func TestMissedMessagesAreRepaired(t *testing.T) {
 	g := b.gateway()
 	c, _ := g.connect("")
 	c.ids(b.id(b.publish("broadcast", "1")))
-	g.deafen()
+	g.unsubscribeLive()
 	b.publishMany(1200, "broadcast", "other")
-	g.hear()
+	g.subscribeLive()
 	last := b.publish("broadcast", "2")
 	c.ids(b.upTo(2, 1200, 2)...)
 	c.ids(b.id(last))
@@ -79,7 +79,7 @@ func TestSilentTail(t *testing.T) {
 	b := newBroker(t)
 	g := b.gateway()
 	c, _ := g.connect("")
-	g.deafen()
+	g.unsubscribeLive()
 	begin := time.Now()
 	last := b.publishMany(3, "broadcast")
 	c.ids(b.upTo(1, last, 1)...)
@@ -192,10 +192,10 @@ func TestExpiredBeforeItWasFetched(t *testing.T) {
 	g := b.gateway()
 	c, _ := g.connect("")
 	c.ids(b.id(b.publish("broadcast", "1")))
-	g.deafen()
+	g.unsubscribeLive()
 	b.publishMany(10, "broadcast") // 2 to 11
 	b.purge(6)
-	g.hear()
+	g.subscribeLive()
 	last := b.publish("broadcast", "2")
 	c.gap("expired", b.place(1), b.place(6), "")
 	c.ids(b.upTo(7, last, 1)...)

@@ -285,7 +285,7 @@ func (s *Service) Run(ctx context.Context) error {
 	s.drain()
 	stopServing()
 	stopFeed()
-	<-feedDone // the hub must take what the feed still hands in
+	<-feedDone // the hub must receive what the feed still publishes
 	stop()
 	wg.Wait()
 	return err

@@ -39,7 +39,7 @@ func (s *Service) servePusher(w http.ResponseWriter, r *http.Request) {
 	if s.acceptSocket(w, r, sess, remote, newSocketID()) {
 		if sess.app != nil {
 			sess.words = sess.app.words[protocol].of(&sess.conn)
-			sess.app.join(sess) // Ended undoes it
+			sess.app.add(sess) // Ended undoes it
 		}
 		sess.conn.Start(sess)
 	}

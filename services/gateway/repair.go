@@ -104,7 +104,7 @@ func (f *feed) switchServer(ctx context.Context) bool {
 }
 
 // patienceWith is how long a stream must report an end before a message that it handed out,
-// until the feed takes that for a loss. In a cluster a server that was cut
+// until the feed considers that a loss. In a cluster a server that was cut
 // off may answer, or a leader that still catches up; a single server was
 // restored from a backup, or lost its last writes in a power cut.
 func patienceWith(state natsx.State) time.Duration {
@@ -116,7 +116,7 @@ func patienceWith(state natsx.State) time.Duration {
 
 // repair reads what is stored after f.at up to upTo, and hands it on. It
 // returns when that is done, when the stream does not go as far, or when ctx
-// ended. Clients are told of what retention took meanwhile.
+// ended. Clients get a gap frame for what retention deleted meanwhile.
 func (f *feed) repair(ctx context.Context, upTo uint64) {
 	again := retry.Policy{Pause: 20 * time.Millisecond, Most: time.Second, Log: func(err error) {
 		f.log.Debug("could not read from the stream; trying again", "err", err)

@@ -132,7 +132,7 @@ type replay struct {
 func (r *replay) spent() bool { return r.messages <= 0 || r.bytes <= 0 }
 
 const (
-	// chunk is how many messages are taken from memory or from the stream at once.
+	// chunk is how many messages are read from memory or from the stream at once.
 	chunk = 256
 	// replayBudget is what all pages from the stream may hold in memory, until
 	// they are sent; leastPage of it is for each name, and sendTime is how long a

@@ -87,7 +87,7 @@ type session struct {
 	held      int32     // guarded by mu; bytes of its address's share that its subscriptions take
 	window    int64     // monotonic.Now
 
-	mu       sync.Mutex // for what a change of the rules takes from a client while that is served: see enforce
+	mu       sync.Mutex // guards what a change of the rules removes while the client is served: see enforce
 	followed []follow   // guarded by mu
 	first    [1]follow  // where followed begins: most have one
 }
@@ -198,7 +198,7 @@ func (c *session) Ended() {
 		c.s.sockets.Release(c.conn.Remote())
 	}
 	if c.app != nil {
-		c.app.leave(c)
+		c.app.remove(c)
 	}
 	if c.since == 0 {
 		return

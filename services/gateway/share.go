@@ -35,7 +35,7 @@ const (
 )
 
 // sharing tells the other gateways how many connections an address has here,
-// and hears what it has there. It fails open: while NATS is away, each
+// and receives what it has there. It fails open: while NATS is away, each
 // gateway admits what it would alone.
 type sharing struct {
 	ips   *perIP
@@ -151,7 +151,7 @@ func (l *perIP) all() []report {
 	return reports
 }
 
-// received takes over what another gateway reports.
+// received replaces what is known of another gateway by its report.
 func (l *perIP) received(r report) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -48,7 +48,7 @@ const (
 	sweepEvery = 10 * time.Second
 )
 
-// What a client's wishes cost on a processor that takes referenceFrame for a
+// What a client's requests cost on a processor that needs referenceFrame for a
 // frame: rounded up, with the system calls of the answers.
 const (
 	handshakeCost = 100 * time.Microsecond
@@ -106,13 +106,13 @@ func (l *shares) pay(ip netip.Addr, work time.Duration) (wait time.Duration) {
 	return time.Duration(float64(s.debt-shareAhead) / shareOfProcessor)
 }
 
-// settle takes off what has been paid by waiting.
+// settle subtracts what has been paid by waiting.
 func (s *share) settle(now time.Time) {
 	paid := time.Duration(float64(now.Sub(s.at)) * shareOfProcessor)
 	s.debt, s.at = max(0, s.debt-paid), now
 }
 
-// hold takes memory for subscriptions, unless the address has none left.
+// hold reserves memory for subscriptions, unless the address has none left.
 func (l *shares) hold(ip netip.Addr, bytes int) (ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -185,7 +185,7 @@ var errNames = errors.New(
 	"the connections of your address have as many subscriptions as they may have together; a pattern covers " +
 		"many channels")
 
-// hold takes memory for subscriptions of these names; nil: it has it.
+// hold reserves memory for subscriptions of these names; nil: it is reserved.
 func (c *session) hold(names ...string) *refusal {
 	bytes := 0
 	for _, name := range names {

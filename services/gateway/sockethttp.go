@@ -46,7 +46,7 @@ func (s *Service) serveSocketIO(w http.ResponseWriter, r *http.Request) {
 
 // nameOrigin has a page judged that loads an answer as a script: such a request has
 // no Origin, and a page that may not connect could read the answer. The Referer says
-// where the page is from; a request without either is taken for one of a page without
+// where the page is from; a request without either counts as one of a page without
 // an origin.
 func nameOrigin(r *http.Request) {
 	if r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") == "same-origin" {
@@ -152,7 +152,7 @@ func (s *Service) newSocketClient(r *http.Request, q engineio.Query, p page) *so
 	return c
 }
 
-// formOf tells how many arguments a client takes by what its HTTP library says.
+// formOf guesses from the name of a client's HTTP library how many arguments it expects.
 // Browsers and Node.js run the JavaScript client, whose handlers ignore arguments that they
 // do not know: browsers and most servers have a User-Agent, and the package ws, by which
 // Node.js opens WebSockets, has none and offers compression with this parameter. Of all

@@ -131,7 +131,7 @@ func (c *socketClient) packet(b []byte) {
 		c.broken(fmt.Errorf("%w: type %c is not expected now in namespace %.60q", socketio.ErrPacket, p.Type,
 			namespace))
 	case p.Type == socketio.Disconnect:
-		c.leave()
+		c.exit()
 	case p.Type == socketio.Event || p.Type == socketio.BinaryEvent && p.Attachments == 0:
 		c.event(p)
 	case p.Type == socketio.BinaryEvent:
@@ -207,7 +207,7 @@ func (c *socketClient) connectedText(pid string) []byte {
 	return socketio.Connected(c.conn.ID(), pid)
 }
 
-// parseAuth takes over what a client says about itself in CONNECT, and returns the pid
+// parseAuth stores what a client says about itself in CONNECT, and returns the pid
 // that it shows: of a session whose state it wants back. Its offset is then asked.since.
 func (c *socketClient) parseAuth(data []byte) (pid string, err error) {
 	if len(data) == 0 {
@@ -273,9 +273,9 @@ func (c *socketClient) parseAuth(data []byte) (pid string, err error) {
 	return pid, nil
 }
 
-// leave takes the client out of the namespace. The connection stays, and may connect
+// exit ends the subscriptions of a client that disconnects from the namespace. The connection stays, and may connect
 // again, as with the reference server.
-func (c *socketClient) leave() {
+func (c *socketClient) exit() {
 	for _, name := range c.names() {
 		c.unsubscribe(name, func(any) {})
 	}

@@ -85,7 +85,7 @@ func (o *owners) follow(node string, w *watched) {
 			return
 		case <-pace.C:
 		}
-		ctx, cancel := context.WithTimeout(w.ctx, watchPace) // a gateway that is killed may have taken the question
+		ctx, cancel := context.WithTimeout(w.ctx, watchPace) // a gateway that was killed may have received the question
 		_, err := o.nc.RequestWithContext(ctx, hopSubject(node), ask)
 		cancel()
 		if errors.Is(err, nats.ErrNoResponders) {

@@ -41,7 +41,7 @@ func socketMessage(m *hub.Message, v engineio.Version, form socketio.Form) []byt
 	return frames
 }
 
-// socketForms are wordings by the revision of Engine.IO and the form that clients take.
+// socketForms are wordings by the revision of Engine.IO and the form that clients expect.
 type socketForms map[engineio.Version][3]frames
 
 // socketWords are the wordings of clients that are in the namespace, and those of clients

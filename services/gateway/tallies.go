@@ -38,7 +38,7 @@ func (a *answers) channels(ctx context.Context, q ask.TallyQuestion) (out ask.Ta
 	})
 }
 
-// rateWindow is over how long the rate of a channel is taken.
+// rateWindow is the time over which the rate of a channel is measured.
 const rateWindow = time.Minute
 
 // rates counts the messages that are kept in memory for clients that come back, and returns how many a second a channel

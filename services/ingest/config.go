@@ -34,7 +34,7 @@ type Config struct {
 	// Replicas is how many NATS servers hold the stream and the key bucket.
 	Replicas int
 	// MaxMessageBytes bounds the data of one message, as JSON; MaxRequestBytes
-	// one request other than an NDJSON stream. What NATS takes (max_payload)
+	// one request other than an NDJSON stream. What NATS accepts (max_payload)
 	// bounds a message besides.
 	MaxMessageBytes int
 	MaxRequestBytes int64

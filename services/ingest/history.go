@@ -22,7 +22,7 @@ const (
 	defaultLimit = 100
 	maxLimit     = 1000
 	// pageBytes is where a page ends before its limit: what one POST may bring,
-	// one GET takes away. One message is always on it, however large.
+	// one GET returns. One message is always on it, however large.
 	pageBytes = 8 << 20
 	// maxPages is how many pages are made at once, each of twice pageBytes in
 	// memory; further requests wait. It bounds memory, not work: a page of a

@@ -14,7 +14,7 @@ import (
 	"github.com/herald-push/herald/services/internal/httpx"
 )
 
-// errNoMessage: the body of /notify has no message, or one that Python takes
+// errNoMessage: the body of /notify has no message, or one that Python considers
 // for false.
 var errNoMessage = errors.New("no message provided")
 
@@ -92,7 +92,7 @@ func notifyMessage(body []byte) (json.RawMessage, error) {
 	return message, nil
 }
 
-// falsy reports whether Python takes a JSON value for false: the predecessor
+// falsy reports whether Python considers a JSON value false: the predecessor
 // asked "if not message". nil is a value that is not there. v must be valid.
 func falsy(v json.RawMessage) bool {
 	if len(v) == 0 {

@@ -107,7 +107,7 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	return nil
 }
 
-// checkNotLast refuses to take away the last admin with a password.
+// checkNotLast refuses to remove the last admin with a password.
 func (s *Store) checkNotLast(ctx context.Context, name string) error {
 	list, err := s.List(ctx)
 	if err != nil {

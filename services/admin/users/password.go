@@ -155,7 +155,7 @@ func (h *hasher) check(ctx context.Context, password, text string) error {
 }
 
 // parseDigest reads what make wrote. Costs far beyond ours are refused: whoever
-// writes into the bucket must not make a login take gigabytes.
+// writes into the bucket must not make a login use gigabytes.
 func parseDigest(text string) (d digest, err error) {
 	parts := strings.Split(text, "$")
 	bad := errors.New("the digest of the password is damaged")

@@ -293,7 +293,7 @@ type GatewayPath struct {
 	Since     *time.Time `json:"since"`     // from when on facts are kept
 	Followers int        `json:"followers"` // clients that follow the channel now
 	Clients   int        `json:"clients"`   // it was for
-	Sent      int        `json:"sent"`      // whose sockets took it at once
+	Sent      int        `json:"sent"`      // written to the socket at once
 	Queued    int        `json:"queued"`    // for which it was enqueued
 	Dropped   int        `json:"dropped"`   // that were being closed
 	Slowest   float64    `json:"slowest_ms"`

@@ -42,17 +42,17 @@ type Client struct {
 	pings  string                          // fixed; where the answers to pings come
 }
 
-// instance is one that has shown itself.
+// instance is a process that has answered a ping or a question.
 type instance struct {
-	heard time.Time
-	// missed says that it did not answer the last question. It is not waited for until it shows itself again.
+	lastSign time.Time
+	// missed says that it did not answer the last question. Nobody waits for it until its next sign of life.
 	missed bool
 }
 
 // NewClient makes a client over a connection, which the caller owns. Close ends it.
 func NewClient(nc *nats.Conn) (*Client, error) {
 	c := &Client{nc: nc, wait: answerWait, known: map[string]map[string]*instance{}, pings: nc.NewInbox()}
-	for subject, f := range map[string]nats.MsgHandler{c.pings: c.pinging, subjectBye: c.leaving} {
+	for subject, f := range map[string]nats.MsgHandler{c.pings: c.pong, subjectBye: c.stopped} {
 		sub, err := nc.Subscribe(subject, f)
 		if err != nil {
 			c.Close()
@@ -63,25 +63,26 @@ func NewClient(nc *nats.Conn) (*Client, error) {
 	return c, nil
 }
 
-// Close ends what the client hears of others. The connection stays open.
+// Close ends the subscriptions of the client. The connection stays open.
 func (c *Client) Close() {
 	for _, sub := range c.subs {
 		_ = sub.Unsubscribe() // fails only when the connection is closed
 	}
 }
 
-// pinging notes an instance that answers a ping.
-func (c *Client) pinging(msg *nats.Msg) {
+// pong notes an instance that answers a ping.
+func (c *Client) pong(msg *nats.Msg) {
 	var p micro.Ping
 	if json.Unmarshal(msg.Data, &p) != nil {
 		return
 	}
 	if service, ok := strings.CutPrefix(p.Name, "herald-"); ok && p.Metadata["instance"] != "" {
-		c.heard(service, p.Metadata["instance"])
+		c.alive(service, p.Metadata["instance"])
 	}
 }
 
-func (c *Client) leaving(msg *nats.Msg) {
+// stopped forgets an instance that announces its end.
+func (c *Client) stopped(msg *nats.Msg) {
 	var b bye
 	if json.Unmarshal(msg.Data, &b) != nil {
 		return
@@ -91,13 +92,14 @@ func (c *Client) leaving(msg *nats.Msg) {
 	delete(c.known[b.Service], b.Instance)
 }
 
-func (c *Client) heard(service, name string) {
+// alive notes a sign of life of an instance.
+func (c *Client) alive(service, name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known[service] == nil {
 		c.known[service] = map[string]*instance{}
 	}
-	c.known[service][name] = &instance{heard: time.Now()}
+	c.known[service][name] = &instance{lastSign: time.Now()}
 }
 
 // expected are the instances of a service that are known, and those of them that are waited for. sure is false until
@@ -114,7 +116,7 @@ func (c *Client) expected(service string) (known, awaited map[string]bool, sure 
 	}
 	known, awaited = map[string]bool{}, map[string]bool{}
 	for name, i := range c.known[service] {
-		if now.Sub(i.heard) > forgetAfter {
+		if now.Sub(i.lastSign) > forgetAfter {
 			delete(c.known[service], name)
 			continue
 		}
@@ -174,7 +176,7 @@ func All[A any](ctx context.Context, c *Client, service, what string, question a
 			name := msg.Header.Get(headerInstance)
 			known[name] = false // it need not be told
 			delete(awaited, name)
-			c.heard(service, name)
+			c.alive(service, name)
 			a, err := decode[A](msg)
 			switch e := (*Error)(nil); {
 			case err == nil:

@@ -13,7 +13,7 @@ import (
 )
 
 // claims are the members of a token's body by their exact names: encoding/json
-// would take "SUB" for sub. Each is decoded only when it is asked for, so that
+// would accept "SUB" as sub. Each is decoded only when it is asked for, so that
 // a claim which Herald does not use may be anything.
 type claims map[string]json.RawMessage
 
@@ -73,7 +73,7 @@ func (c claims) texts(name string) (all []string, err error) {
 	if v == nil {
 		return nil, nil
 	}
-	var some []*string // nil where an element is null, which []string would take for empty
+	var some []*string // nil where an element is null, which []string would decode as empty
 	if json.Unmarshal(v, &some) != nil || slices.Contains(some, nil) {
 		return nil, wrongType(name, v, textArray)
 	}

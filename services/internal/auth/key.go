@@ -131,7 +131,7 @@ func CheckNewName(name string) error {
 }
 
 // Check reports whether a key that comes from a store is whole: a name that is
-// none would go into messages unescaped, a pattern that is none may take in
+// none would go into messages unescaped, a pattern that is none may match
 // more than it seems to, and a negative rate would be no limit.
 func (k *Key) Check() error {
 	b, err := hex.DecodeString(k.Digest)

@@ -109,8 +109,8 @@ func (v *Verifier) Verify(token string) (*Principal, error) {
 		return nil, fmt.Errorf("%w: its header has crit, and no extension is known here", ErrToken)
 	}
 	// The algorithm decides which kind of key may check it, and the parser of
-	// that kind takes no other: an HS256 token signed with a public key as the
-	// "secret" (RFC 8725 section 2.1) finds no parser that would take it.
+	// that kind accepts no other: an HS256 token signed with a public key as the
+	// "secret" (RFC 8725 section 2.1) finds no parser that would accept it.
 	var c claims
 	switch alg := unverified.Method.Alg(); {
 	case alg == "HS256" && v.hmac != nil:

@@ -64,7 +64,7 @@ func snapshot(ctx context.Context, kv jetstream.KeyValue) (map[string]jetstream.
 	}
 }
 
-// stop ends a watcher and takes what it still holds, since its goroutine blocks
+// stop ends a watcher and reads what it still holds, since its goroutine blocks
 // for ever on a full channel. Stop fails only when the connection is closed.
 func stop(w jetstream.KeyWatcher) {
 	_ = w.Stop()

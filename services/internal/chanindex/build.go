@@ -59,7 +59,7 @@ func (x *Index) last() uint64 {
 // errMoved: what is known is not what the stream has.
 var errMoved = errors.New("the stream is another one than before")
 
-// follow takes in what is stored, until the stream is another one, or nothing
+// follow adds what is stored, until the stream is another one, or nothing
 // comes though there is something.
 func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader, state natsx.State,
 	log *slog.Logger) error {
@@ -68,7 +68,7 @@ func (x *Index) follow(ctx context.Context, nc *nats.Conn, reader *natsx.Reader,
 		return err
 	}
 	from := max(x.last()+1, state.First)
-	if x.last() > 0 && from > x.last()+1 { // retention took what was to come
+	if x.last() > 0 && from > x.last()+1 { // retention deleted what comes next
 		x.reset()
 	}
 	if from > state.Last {
@@ -128,7 +128,7 @@ type fetcher struct {
 	number uint64 // of the newest one that came, as the consumer counts
 }
 
-// fetch takes in what is there, fetchPacks at most, and returns how many there were.
+// fetch adds what the stream has, fetchPacks at most, and returns how many there were.
 func (f *fetcher) fetch(ctx context.Context) (n int, err error) {
 	batch, err := f.cons.FetchNoWait(fetchPacks)
 	if err != nil {
@@ -138,7 +138,7 @@ func (f *fetcher) fetch(ctx context.Context) (n int, err error) {
 		if meta, e := m.Metadata(); err != nil {
 			continue
 		} else if err = e; err == nil {
-			err = f.take(ctx, meta.Sequence, m)
+			err = f.index(ctx, meta.Sequence, m)
 		}
 		n++
 	}
@@ -146,8 +146,8 @@ func (f *fetcher) fetch(ctx context.Context) (n int, err error) {
 	return n, cmp.Or(err, batch.Error())
 }
 
-// take notes a pack.
-func (f *fetcher) take(ctx context.Context, seq jetstream.SequencePair, m jetstream.Msg) error {
+// index adds the channels of a pack to the index. The error says that the consumer has skipped one.
+func (f *fetcher) index(ctx context.Context, seq jetstream.SequencePair, m jetstream.Msg) error {
 	if f.number++; seq.Consumer != f.number {
 		return errors.New("packs were lost on the way here")
 	}
@@ -156,7 +156,7 @@ func (f *fetcher) take(ctx context.Context, seq jetstream.SequencePair, m jetstr
 		return nil
 	}
 	now, err := f.reader.State(ctx)
-	if err == nil && now.First <= from { // else retention took it
+	if err == nil && now.First <= from { // else retention deleted it
 		f.x.count(through - from + 1)
 		f.log.Error("the stream is damaged: messages that it stored are gone; who asks for them is told", "seq",
 			from, "upto", through)

@@ -227,7 +227,7 @@ func (s Setting) sourceOf(from string) Source {
 
 // ReadSecret reads a secret's file, without the byte order mark and the white
 // space around it. An empty file is an error: it is a secret that never
-// arrived, and taken for "not set" it would switch off what it was to protect.
+// arrived, and read as "not set" it would switch off what it was to protect.
 func ReadSecret(path string) (string, error) {
 	b, err := ReadFile(path)
 	if err != nil {

@@ -93,7 +93,7 @@ func Nearest(name string, known []string) string {
 
 var separators = strings.NewReplacer("_", "", "-", "")
 
-// distance is how many letters have to be put in, taken out, exchanged, or
+// distance is how many letters have to be inserted, deleted, exchanged, or
 // swapped with their neighbour, to make a of b (optimal string alignment).
 func distance(a, b string) int {
 	rows := [3][]int{make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)}

@@ -70,7 +70,7 @@ func Readiness(ctx context.Context, listen, certFile string) (status int, body s
 	return resp.StatusCode, strings.TrimSpace(string(b)), nil
 }
 
-// pinned takes the certificate of the file and no other. Its name, authority
+// pinned accepts the certificate of the file and no other. Its name, authority
 // and dates are not looked at: it is made for the name that clients use, not
 // for 127.0.0.1, its authority may be known to them alone, and whether it has
 // expired is not what readiness says. The file itself is what the service

@@ -13,7 +13,7 @@ import (
 
 // Hosts are the names by which browsers reach a service; empty: any name. A
 // page that had its own name resolved to the service's address (DNS rebinding)
-// asks under its own name, and would be taken for a page of the service.
+// asks under its own name, and would count as a page of the service.
 type Hosts []string
 
 // Validate reports what is no host name: "push.example.com", or

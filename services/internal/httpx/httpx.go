@@ -239,7 +239,7 @@ func recoverPanic(log *slog.Logger) func(http.Handler) http.Handler {
 				}
 				log.Error("handler panicked", "request", RequestID(r), "method", r.Method, "path", r.URL.Path, "panic",
 					fmt.Sprint(v), "stack", string(debug.Stack()))
-				if ww.Status() != 0 { // the answer has begun: cut it off, so that nobody takes it for whole
+				if ww.Status() != 0 { // the answer has begun: cut it off, so that it does not look complete
 					panic(http.ErrAbortHandler)
 				}
 				WriteProblem(w, r, log, proto.ProblemInternal)

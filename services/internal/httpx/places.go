@@ -30,7 +30,7 @@ func NewPlaces(all, each int) *Places {
 	return &Places{all: all, each: each, by: map[string]int{}, freed: make(chan struct{})}
 }
 
-// Acquire takes a place if one is free. The caller calls free once.
+// Acquire acquires a place if one is free. The caller calls free once.
 func (p *Places) Acquire(key string) (free func(), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -45,7 +45,7 @@ func (p *Places) Acquire(key string) (free func(), err error) {
 	return func() { p.free(key) }, nil
 }
 
-// Wait takes a place, and waits for it until ctx ends. The error is then why
+// Wait acquires a place, and waits for it until ctx ends. The error is then why
 // there was none.
 func (p *Places) Wait(ctx context.Context, key string) (free func(), err error) {
 	for {

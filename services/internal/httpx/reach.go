@@ -11,7 +11,7 @@ import (
 // Reach is the address at which a program on this machine reaches a listener
 // that was given listen: the same, except that the address of all interfaces
 // becomes the loopback address of its family. An address without a host means
-// all interfaces; of those, IPv4's loopback is taken (RFC 4291 section 2.5.2
+// all interfaces; of those, IPv4's loopback is used (RFC 4291 section 2.5.2
 // forbids the unspecified address as a destination, some systems refuse it).
 func Reach(listen string) string {
 	host, port, err := net.SplitHostPort(listen)

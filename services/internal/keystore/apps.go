@@ -188,7 +188,7 @@ func (a *AppStore) named(ctx context.Context, nameOrID string) (AppInfo, error) 
 }
 
 // Watch keeps apps equal to the bucket until ctx ends: see Store.Watch. changed is
-// called after an app was put in, changed or taken away, with its id.
+// called after an app was added, changed or removed, with its id.
 func (a *AppStore) Watch(ctx context.Context, apps *pusher.Apps, log *slog.Logger, ready func(),
 	changed func(id string)) error {
 	f := bucket.Follower{

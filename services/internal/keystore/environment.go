@@ -22,7 +22,7 @@ type EnvKey struct {
 	Log    *slog.Logger
 }
 
-// Admit takes the key into the ring, and reports whether there is one that
+// Admit adds the key to the ring, and reports whether there is one that
 // counts; see Store.Environment.
 func (e *EnvKey) Admit(ctx context.Context, s *Store, ring *auth.Ring) (bool, error) {
 	if e.Secret == "" {

@@ -35,7 +35,7 @@ const (
 )
 
 // writable says what keeps nats-server from storing in dir: it writes and syncs
-// roomForRestart bytes there, with filesForRestart files open, and takes them
+// roomForRestart bytes there, with filesForRestart files open, and removes them
 // away again. That is asked of the disk itself, as neither a quota nor a
 // read-only file system can be seen from the free space.
 func writable(dir string) (err error) {

@@ -1,5 +1,5 @@
 // Package natstest gives a test its own nats-server with JetStream in a
-// temporary folder, and takes it away.
+// temporary folder, and removes it.
 package natstest
 
 import (
@@ -79,7 +79,7 @@ func (s *Server) Restart() {
 	s.start()
 }
 
-// Forget runs f and takes back what the server stored meanwhile, as a power cut
+// Forget runs f and undoes what the server stored meanwhile, as a power cut
 // may: it is restarted before and after.
 func (s *Server) Forget(f func()) {
 	s.t.Helper()

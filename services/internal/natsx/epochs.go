@@ -126,7 +126,7 @@ func (e Epochs) At(seq uint64) string {
 }
 
 // Known reports whether the stream has, or had, the place that an id of this
-// epoch with this stream sequence names, and no other message has taken it. For
+// epoch with this stream sequence names, and no other message has it. For
 // the newest epoch that is true of any sequence: whether the stream has got as
 // far is not looked at.
 func (e Epochs) Known(name string, seq uint64) bool {

@@ -114,7 +114,7 @@ type page struct {
 	bytes, read int
 }
 
-// add takes a pack's messages, and reports whether the page ends with them.
+// add adds a pack's messages, and reports whether the page ends with them.
 func (p *page) add(pack *Pack) (full bool) {
 	for pack.Next() {
 		number := proto.Number(pack.Seq, pack.Place())
@@ -280,7 +280,7 @@ func (l *newest) look(p *Pack, here map[string]Received) {
 	}
 }
 
-// keep takes over what some packs had, the newest first.
+// keep keeps what some packs had, the newest first.
 func (l *newest) keep(here map[string]Received) {
 	all := make([]Received, 0, len(here))
 	for _, m := range here {

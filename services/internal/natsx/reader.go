@@ -128,7 +128,7 @@ var ErrBehind = errors.New("the replica that answered is behind the sequence ask
 
 // Why something is missing.
 const (
-	Expired = proto.GapExpired // retention took it
+	Expired = proto.GapExpired // retention deleted it
 	Damaged = proto.GapDamaged // it is gone from the middle of the stream, where Herald deletes nothing
 )
 

@@ -27,7 +27,7 @@ var notThere = map[string]bool{
 // about the stream has a word of it. But whoever asks to delete a message is
 // told that error before the message is looked for (removeMsg in filestore.go,
 // 2.15.2), so AskStore asks for the highest sequence that there can be,
-// which is never taken. err says that there was no answer.
+// which is never used. err says that there was no answer.
 func AskStore(ctx context.Context, nc *nats.Conn) (fault, err error) {
 	req, err := json.Marshal(struct {
 		Seq     uint64 `json:"seq"`

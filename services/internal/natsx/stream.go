@@ -63,7 +63,7 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg StreamConfig, lost
 			return e, nil
 		}
 		want.Metadata = e.metadata(has.Metadata)
-		want.AllowMsgTTL = has.AllowMsgTTL // NATS refuses to take it back from a stream that an earlier Herald made
+		want.AllowMsgTTL = has.AllowMsgTTL // NATS refuses to switch it off for a stream that an earlier Herald made
 	} else if id, single := process(js.Conn()); single {
 		want.Metadata = map[string]string{metaServer: id}
 	}

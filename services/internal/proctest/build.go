@@ -48,7 +48,7 @@ func Build(t testing.TB, importPath string) string {
 	return p
 }
 
-// Clean takes the binaries away; for TestMain, after the last test.
+// Clean removes the binaries; for TestMain, after the last test.
 func Clean() {
 	built.mu.Lock()
 	defer built.mu.Unlock()

@@ -46,7 +46,7 @@ const (
 	maxWordBytes   = 64
 )
 
-// NewID is a random id of an app: digits, since some SDKs take nothing else.
+// NewID is a random id of an app: digits, since some SDKs accept nothing else.
 func NewID() string {
 	n, _ := rand.Int(rand.Reader, big.NewInt(9_000_000)) // never fails (crypto/rand since Go 1.24)
 	return n.Add(n, big.NewInt(1_000_000)).String()
@@ -142,7 +142,7 @@ func (a *App) key(key string, now time.Time) *Key {
 	return nil
 }
 
-// Pattern takes in all channels of the app.
+// Pattern matches all channels of the app.
 func (a *App) Pattern() string { return a.Prefix + ".>" }
 
 // errTooLong is of names with many dots that follow each other.

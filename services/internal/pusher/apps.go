@@ -74,7 +74,7 @@ func (s *Apps) Delete(id string) {
 	}
 }
 
-// forget takes the keys of an app away. mu is held.
+// forget removes the keys of an app. mu is held.
 func (s *Apps) forget(e *Entry) {
 	for _, k := range e.Keys {
 		delete(s.byKey, k.Key)

@@ -2,7 +2,7 @@
 // administrator stored in JetStream KV, which every process follows.
 //
 // A value that is stored wins over environment, file and default, and a flag wins over
-// it. Of the stored values those act which a service takes: one that is malformed, or
+// it. Of the stored values those act which a service accepts: one that is malformed, or
 // that the service's own rules refuse, changes nothing, and Describe says why. The
 // bucket herald_settings holds "set.<flag>" with the value as on the command line.
 package settings
@@ -100,7 +100,7 @@ func New(table []config.Setting, log *slog.Logger) *Live {
 	return l
 }
 
-// Add takes a service in. What is stored acts on it at once.
+// Add adds a service. What is stored acts on it at once.
 func (l *Live) Add(p Part) {
 	if l == nil {
 		return
@@ -211,9 +211,9 @@ func (l *Live) settle() {
 	}
 }
 
-// agree divides values into those that all services take and the others, with the reason.
+// agree divides values into those that all services accept and the others, with the reason.
 // A value may be possible only beside another one, so those that are refused are
-// tried again after each that is taken. mu is held.
+// tried again after each that is accepted. mu is held.
 func (l *Live) agree(values map[string]string) (acting, faults map[string]string) {
 	acting, faults = map[string]string{}, map[string]string{}
 	names := slices.Sorted(maps.Keys(values))

@@ -114,7 +114,7 @@ func (t *Tray) Say(state string) {
 	}
 }
 
-// Close takes the icon away. It is called once.
+// Close removes the icon. It is called once.
 func (t *Tray) Close() {
 	close(t.end)
 	systray.Quit()

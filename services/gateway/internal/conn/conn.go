@@ -51,7 +51,7 @@ type Conn struct {
 	socket  socket.Socket   // fixed
 	lastOut int64           // guarded by mu; Set.clock at the last successful write
 	set     *Set            // fixed
-	sent    uint64          // guarded by mu; bytes that the socket has taken
+	sent    uint64          // guarded by mu; bytes that were written to the socket
 	parked  socket.Parked   // memory of the socket, or of the one beneath TLS, if it is polled
 
 	messages  uint64        // guarded by mu; see PushMessages

@@ -191,7 +191,7 @@ func (c *Conn) receivedFrame(f ws.Frame) (more bool, code proto.CloseCode) {
 	return c.phase != closed, 0
 }
 
-// tooMany counts a frame of which the Client does not hear: nothing else bounds how
+// tooMany counts a frame of which the Client is not informed: nothing else bounds how
 // many of them a client sends.
 func (c *Conn) tooMany(f ws.Frame) bool {
 	most := c.set.cfg.MaxSmallFrames

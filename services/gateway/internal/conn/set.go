@@ -148,7 +148,7 @@ func (s *Set) register(c *Conn) (draining bool) {
 	return s.draining
 }
 
-// remove takes a connection off the wheel: the last of its slot moves to its place.
+// remove removes a connection from the wheel: the last one of its slot moves to its place.
 func (s *Set) remove(c *Conn) {
 	code := c.Reason()
 	s.mu.Lock()

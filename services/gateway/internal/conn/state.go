@@ -3,7 +3,7 @@ package conn
 // State is how much a connection has been sent.
 type State struct {
 	Queued   int    // bytes that wait until the socket has room for them
-	Bytes    uint64 // that the socket has taken
+	Bytes    uint64 // that were written to the socket
 	Messages uint64 // of PushMessages and SendWait, those that were dropped included
 }
 
@@ -36,7 +36,7 @@ type Fate uint8
 
 // Fates.
 const (
-	Written Fate = iota // the socket has taken it
+	Written Fate = iota // it was written to the socket
 	Queued              // it waits, or a part of it
 	Dropped             // the connection is closing, perhaps because the queue was full
 )

@@ -41,7 +41,7 @@ func (e Error) Response() Response {
 	return Refusal(status, int(e), e.Error())
 }
 
-// Refusal is a response that a client takes for an error: {"code":1,"message":…}.
+// Refusal is a response that a client understands as an error: {"code":1,"message":…}.
 func Refusal(status, code int, text string) Response {
 	b, _ := json.Marshal(struct { // plain values always marshal
 		Code    int    `json:"code"`

@@ -40,7 +40,7 @@ type poll struct {
 	// leaves: the client said that it closes. A GET that crosses that packet is still answered.
 	leaves bool // guarded by mu
 	// goodbye: it is for the next response. JavaScript clients handle a close packet before
-	// the messages that come with it, and then take those for messages of their next
+	// the messages that come with it, and then mistake those for messages of their next
 	// session, which brings them again.
 	goodbye bool // guarded by mu
 	ended   bool // guarded by mu; nothing comes in any more
@@ -48,7 +48,7 @@ type poll struct {
 
 	websocket socket.Polled // guarded by mu; after the upgrade
 	parked    socket.Parked // memory of websocket
-	release   func()        // guarded by mu; gives back what the WebSocket took; nil: nothing
+	release   func()        // guarded by mu; gives back the place of the WebSocket; nil: nothing
 }
 
 // exchange is a GET that waits for its response.
@@ -57,7 +57,7 @@ type exchange struct {
 	late   bool          // fixed; it came after the probe was answered
 }
 
-// maxResponse is from how many bytes on a response takes no further packet. A single one
+// maxResponse is from how many bytes on a response gets no further packet. A single one
 // may be longer.
 const maxResponse = 256 << 10
 
@@ -189,7 +189,7 @@ func (s *poll) Close() {
 	s.repeats.end()
 }
 
-// forget takes the session out of the server's table: from now on its sid is unknown.
+// forget removes the session from the server's table: from now on its sid is unknown.
 func (s *poll) forget() {
 	s.server.mu.Lock()
 	defer s.server.mu.Unlock()

@@ -53,7 +53,7 @@ func (s *Server) Step(q Query, step Step) Response {
 type relaying struct {
 	by    string      // Query.Relay; empty: none
 	uses  bool        // after Upgraded
-	timer *time.Timer // ends a probe of which nothing is heard; nil after it
+	timer *time.Timer // ends a probe that no step follows; nil after it
 }
 
 // lease notes who probes.

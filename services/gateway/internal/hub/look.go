@@ -83,7 +83,7 @@ func (s *shard) look(below int, see func(*Seen)) (left int) {
 	return left
 }
 
-// Followers is how many subscriptions take in a channel now. The error is ctx's.
+// Followers is how many subscriptions match a channel now. The error is ctx's.
 func (h *Hub) Followers(ctx context.Context, channel string) (n int, err error) {
 	parts := make(chan int, len(h.shards)) // never closed
 	for _, s := range h.shards {

@@ -21,7 +21,7 @@ type Message struct {
 	// Except is the id of the connection that does not get the message; empty: none.
 	// Sinks heed it.
 	Except string
-	// Accepted is when ingest took the message; zero if unknown.
+	// Accepted is when ingest accepted the message; zero if unknown.
 	Accepted time.Time
 	// Expires is until when the message is kept, Unix milliseconds; 0 is as long
 	// as others.

@@ -161,7 +161,7 @@ func (m *model) join(p *person) {
 	}
 }
 
-func (m *model) leave(p *person) {
+func (m *model) disconnect(p *person) {
 	name := randomName(m.r, m.r.IntN(2) == 0)
 	if held := slices.Collect(maps.Keys(p.held)); len(held) > 0 && m.r.IntN(4) > 0 {
 		name = held[m.r.IntN(len(held))]
@@ -228,7 +228,7 @@ func TestHubLikeTheModel(t *testing.T) {
 			case n < 200 && len(m.people) > 0:
 				m.join(m.people[r.IntN(len(m.people))])
 			case n < 280 && len(m.people) > 0:
-				m.leave(m.people[r.IntN(len(m.people))])
+				m.disconnect(m.people[r.IntN(len(m.people))])
 			default:
 				m.publish()
 			}

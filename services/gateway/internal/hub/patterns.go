@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// patterns finds the subscriptions of every pattern that takes in a channel,
+// patterns finds the subscriptions of every pattern that matches a channel,
 // by a trie of tokens: the cost grows with the channel's tokens, not with the
 // number of patterns. Tokens that nothing branches between share a node, so a
 // pattern costs at most two nodes, however many tokens it has.
@@ -41,7 +41,7 @@ func (p *patterns) remove(pattern string) {
 	}
 }
 
-// match calls each for the subscriptions of every pattern that takes in channel.
+// match calls each for the subscriptions of every pattern that matches channel.
 func (p *patterns) match(channel string, each func(*subscriptions)) {
 	if p.size > 0 {
 		p.root.match(channel, each)
@@ -191,7 +191,7 @@ func (n *node) match(channel string, each func(*subscriptions)) {
 }
 
 // pass goes along a path with a channel, and returns the tokens that are left;
-// ok is false where the channel takes another way, or ends before the path does.
+// ok is false where the channel leaves the path, or ends before the path does.
 func pass(path, channel string) (rest string, ok bool) {
 	for path != "" {
 		if channel == "" {

@@ -124,7 +124,7 @@ func (r *Recent) after(seq uint64) int {
 // at is the entry with a number. mu is held.
 func (r *Recent) at(i int) *entry { return &r.ring[i%len(r.ring)] }
 
-// add takes in a message that was made already.
+// add adds a message that was made already.
 func (r *Recent) add(m *Message) {
 	l := line{seq: m.Seq, channel: m.Channel}
 	if !m.Accepted.IsZero() {
@@ -133,7 +133,7 @@ func (r *Recent) add(m *Message) {
 	r.put(l, m)
 }
 
-// put takes in a message, and returns its number. m is nil where it is to be made of
+// put adds a message, and returns its number. m is nil where it is to be made of
 // the line when somebody asks for it.
 func (r *Recent) put(l line, m *Message) (number int) {
 	hash, bytes := uint32(maphash.String(r.seed, l.channel)), len(l.text)

@@ -19,7 +19,7 @@ const (
 )
 
 // Between returns the messages after since, up to and including upTo, of the
-// channels that the names take in, in stream order. ok is false where the
+// channels that the names match, in stream order. ok is false where the
 // ring does not reach back to since, or is of another epoch. At most
 // maxMessages are returned; more says that the oldest of them were chosen and
 // others may follow.
@@ -214,7 +214,7 @@ func (r *Recent) copyBefore(before uint64, into []found) (n int, floor uint64) {
 	return n, r.floor
 }
 
-// matcher finds out whether any of some names takes in a channel, at a cost
+// matcher finds out whether any of some names matches a channel, at a cost
 // that does not grow with their number.
 type matcher struct{ names patterns }
 

@@ -221,7 +221,7 @@ func (s *shard) places(part, parts int, passed proto.Cursor) {
 		return
 	}
 	s.told[part] = at
-	s.finish() // position is what was taken in
+	s.finish() // position is the newest message in the window
 	for i := part; i < len(s.members); i += parts {
 		if sub := s.members[i]; len(sub.held) > 0 {
 			sub.sink.Passed(at.Seq)

@@ -22,7 +22,7 @@ const (
 	EventPlace = "herald:place"
 )
 
-// Form is how many arguments a client takes.
+// Form is how many arguments a client expects.
 type Form uint8
 
 const (

@@ -55,7 +55,7 @@ func Close(code proto.CloseCode) []byte {
 }
 
 // event builds one event. A line break in the data begins another data line:
-// the browser joins them again by a line feed, which JSON takes as well.
+// the browser joins them again by a line feed, which JSON allows as well.
 func event(kind, id string, data []byte) []byte {
 	b := make([]byte, 0, len(data)+len(id)+len(kind)+32)
 	if id != "" {

@@ -1,6 +1,6 @@
 // Package ws is the codec of WebSocket (RFC 6455) and of its one extension,
 // permessage-deflate (RFC 7692): bytes in, frames out. It keeps no socket and
-// takes no lock.
+// locks nothing.
 //
 //   - Encode, EncodeDeflated and EncodeClose make the bytes of one frame, once
 //     per message; every connection writes the same bytes.

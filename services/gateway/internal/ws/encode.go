@@ -54,7 +54,7 @@ func appendFrame(b []byte, first byte, payload []byte) []byte {
 	return append(b, payload...)
 }
 
-// Cut takes the first frame off b, which is one or more whole frames as Encode makes
+// Cut cuts the first frame off b, which is one or more whole frames as Encode makes
 // them.
 func Cut(b []byte) (op Opcode, payload, rest []byte) {
 	head, size := 2, int(b[1])

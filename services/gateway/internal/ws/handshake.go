@@ -52,7 +52,7 @@ func Upgrade(w http.ResponseWriter, r *http.Request, subprotocol string, allowDe
 			answer = http.Header{"Sec-WebSocket-Extensions": {extension}}
 		}
 	}
-	if websocket.IsWebSocketUpgrade(r) && wrongVersion(r) { // gorilla takes the header twice, too
+	if websocket.IsWebSocketUpgrade(r) && wrongVersion(r) { // gorilla accepts the header twice, too
 		err := errors.New("Sec-WebSocket-Version: want 13, in one header")
 		u.Error(w, r, http.StatusUpgradeRequired, err)
 		return nil, false, err

@@ -39,7 +39,7 @@ func (l *lane) pushLive(f *flight) {
 	}
 }
 
-// publishLive publishes a pack that takes no more messages. Without a reconnect
+// publishLive publishes a pack that gets no more messages. Without a reconnect
 // buffer (natsx.Connect) that fails at once while NATS is away, instead of keeping
 // for later what is for now only.
 func (l *lane) publishLive(f *flight) {

@@ -11,8 +11,8 @@ import (
 )
 
 // flight is one NATS message and its outcome: a pack, or a message with
-// an idempotency key, which is alone in its pack. It is sent as often as it
-// takes; its message id sees to it that it is stored once.
+// an idempotency key, which is alone in its pack. It is sent as often as
+// necessary; its message id makes JetStream store it once.
 type flight struct {
 	msg     nats.Msg
 	pack    proto.Pack
@@ -61,7 +61,7 @@ func (l *lane) release(f *flight) {
 	}
 }
 
-// seal makes the NATS message of a flight that takes no more messages.
+// seal makes the NATS message of a flight that gets no more messages.
 // msgID is empty for ephemeral ones.
 func (f *flight) seal(subject, msgID string, channels []byte) []byte {
 	f.msg.Subject, f.msg.Data = subject, f.pack.Body()

@@ -53,7 +53,7 @@ type lane struct {
 	asking   sync.WaitGroup      // goroutines that ask for the epoch of an acknowledgement
 
 	mu       sync.Mutex
-	stages   []*stage           // guarded by mu; in the order in which they leave, the last one takes messages
+	stages   []*stage           // guarded by mu; in sending order; messages are added to the last
 	out      map[uint64]*flight // guarded by mu; in flight, by number
 	pack     *flight            // guarded by mu; the pack in flight
 	channels map[uint32]int     // guarded by mu; keyed flights in flight by channel
@@ -71,7 +71,7 @@ type lane struct {
 	hashes   []byte             // guarded by mu; memory for a header
 	clock    clock              // guarded by mu
 
-	live *flight // guarded by mu; the ephemeral pack that takes messages; nil: none
+	live *flight // guarded by mu; the ephemeral pack to which messages are added; nil: none
 }
 
 const (
@@ -80,7 +80,7 @@ const (
 	maxRoom  = 16 << 10
 	roomUnit = 4 << 10
 	// maxKeyed is how many messages with an idempotency key may be in flight or wait
-	// for it. nats-server takes 10,000 for a stream before it refuses some
+	// for it. nats-server accepts 10,000 for a stream before it refuses some
 	// (max_buffered_msgs).
 	maxKeyed = 4096
 	// stallWait is how long a message waits for room.
@@ -93,7 +93,7 @@ const (
 	retryLast  = 500 * time.Millisecond
 	// lookEvery is how often the lane is looked over while nothing is wrong.
 	lookEvery = 250 * time.Millisecond
-	// stageSpan is for how long a pack that cannot leave takes messages, so that
+	// stageSpan is for how long a pack that cannot be sent still gets messages, so that
 	// they can be given up together without giving up the last ones early.
 	stageSpan = 500 * time.Millisecond
 )
@@ -235,7 +235,7 @@ func (l *lane) add(m *proto.Message, private proto.Private, msgID string) (f *fl
 	return f, place, nil
 }
 
-// open is the pack that takes the message: the last one, unless it is full, or
+// open is the pack to which the message is added: the last one, unless it is full, or
 // a message of the channel already waits behind it.
 func (l *lane) open(m *proto.Message, now time.Time, channel uint32) *flight {
 	if n := len(l.stages); n > 0 {
@@ -252,7 +252,7 @@ func (l *lane) open(m *proto.Message, now time.Time, channel uint32) *flight {
 	return f
 }
 
-// maxPack is how long a pack may be: what NATS takes, if that is less than
+// maxPack is how long a pack may be: what NATS accepts, if that is less than
 // proto.MaxPackBytes.
 func (l *lane) maxPack() int {
 	if payload := l.stream.payload.Load(); payload > 0 {

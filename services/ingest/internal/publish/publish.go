@@ -284,7 +284,7 @@ func (p *Publisher) Warn(msg string, args ...any) {
 }
 
 // MaxData is the largest data that is accepted now: the setting, or what the
-// connected server takes if that is less.
+// connected server accepts if that is less.
 func (p *Publisher) MaxData(limit int) int {
 	if payload := p.stream.payload.Load(); payload > 0 {
 		return min(limit, max(0, int(payload)-envelopeBytes))

@@ -41,12 +41,12 @@ type stream struct {
 	life    atomic.Pointer[life]               // nil until the stream is declared
 	// found is the stream's state when it was last read; nil until then.
 	found atomic.Pointer[jetstream.StreamState]
-	// refusal is why the store takes no messages; nil while it does.
+	// refusal is why JetStream stores no messages; nil while it does.
 	refusal atomic.Pointer[string]
 	// overdue is when an acknowledgement was last found missing, by
 	// monotonic.Now; 0 once one has come since.
 	overdue atomic.Int64
-	// payload is what the connected server takes (max_payload), read with it;
+	// payload is what the connected server accepts (max_payload), read with it;
 	// 0 until then. The connection would be asked under a lock that it holds
 	// while it writes.
 	payload   atomic.Int64

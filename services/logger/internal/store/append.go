@@ -10,7 +10,7 @@ import (
 	"github.com/herald-push/herald/proto"
 )
 
-// insertRows is how many rows one INSERT takes: calls into SQLite are what
+// insertRows is how many rows one INSERT inserts: calls into SQLite are what
 // costs, and beyond some dozens there is nothing more to save.
 const insertRows = 50
 

@@ -49,7 +49,7 @@ type document struct {
 
 // of returns the terms of a row, separated by spaces. They consist of ASCII
 // letters and digits and of bytes above 127, which is what FTS5's tokenizer
-// "ascii" takes for one token.
+// "ascii" makes one token of.
 func (d *document) of(r *Row) string {
 	d.text = d.text[:0]
 	d.key(termChannel, r.Channel)
@@ -112,7 +112,7 @@ func matchOf(m *matcher) string {
 	return strings.Join(clauses, " AND ")
 }
 
-// channelClause finds the channels that one of the patterns takes in; "" if the
+// channelClause finds the channels that one of the patterns matches; "" if the
 // index cannot narrow them down.
 func channelClause(patterns []string) string {
 	if len(patterns) == 0 || len(patterns) > maxAlternatives {
@@ -177,7 +177,7 @@ func (s *Store) indexMissing(ctx context.Context) error {
 	}
 }
 
-// rebuildIndex makes the index anew from the rows, since a damaged one takes no
+// rebuildIndex makes the index anew from the rows, since a damaged one accepts no
 // more of them. The rows of a large log take minutes.
 func (s *Store) rebuildIndex(ctx context.Context) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
@@ -194,7 +194,7 @@ func (s *Store) rebuildIndex(ctx context.Context) error {
 	return s.indexMissing(ctx)
 }
 
-// indexRows is how many rows indexMissing takes in one transaction.
+// indexRows is how many rows indexMissing indexes in one transaction.
 const indexRows = 1000
 
 func rowsBelow(tx *sql.Tx, epoch string, upTo int64) ([]Row, error) {

@@ -173,7 +173,7 @@ func (sc *scan) epoch(ctx context.Context, e numbered, within span) error {
 	}
 	err = sc.search(ctx, e, within)
 	if resultCode(err)&0xff == sqliteCorrupt { // a damaged index costs time, never rows
-		return sc.read(ctx, e.epoch, sc.left(e.epoch, within))
+		return sc.read(ctx, e.epoch, sc.remaining(e.epoch, within))
 	}
 	return err
 }
@@ -237,7 +237,7 @@ func (sc *scan) search(ctx context.Context, e numbered, within span) error {
 			within.last = last - 1
 		}
 	}
-	return sc.past(e.epoch, within)
+	return sc.finish(e.epoch, within)
 }
 
 func (sc *scan) hits(ctx context.Context, query string, args ...any) ([]int64, error) {
@@ -257,8 +257,8 @@ func (sc *scan) hits(ctx context.Context, query string, args ...any) ([]int64, e
 	return seqs, rows.Err()
 }
 
-// left is what of a range has not been looked at.
-func (sc *scan) left(epoch string, within span) span {
+// remaining is the part of a range that this search has not read yet.
+func (sc *scan) remaining(epoch string, within span) span {
 	if sc.done.Epoch == epoch && sc.Asc {
 		within.first = max(within.first, int64(sc.done.Seq)+1)
 	} else if sc.done.Epoch == epoch {
@@ -267,8 +267,8 @@ func (sc *scan) left(epoch string, within span) span {
 	return within
 }
 
-// past notes that a range is done with, and ends a page that took long.
-func (sc *scan) past(epoch string, part span) error {
+// finish notes that the whole range was read. errPage ends a page whose time is over.
+func (sc *scan) finish(epoch string, part span) error {
 	if part.first > part.last || part.last == math.MaxInt64 && sc.Asc {
 		return nil
 	}
@@ -318,5 +318,5 @@ func (sc *scan) read(ctx context.Context, epoch string, part span) error {
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	return sc.past(epoch, part)
+	return sc.finish(epoch, part)
 }

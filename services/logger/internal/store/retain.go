@@ -99,7 +99,7 @@ func (s *Store) oldRows(ctx context.Context, cutoff string) ([]chunk, error) {
 // retainBytes deletes from the beginning of the oldest epoch on.
 func (s *Store) retainBytes(ctx context.Context, maxBytes int64) (deleted int, err error) {
 	// What cannot be written back from the WAL is on the disk too. Deleting rows
-	// does not free it, so it never takes more than half of what rows may have.
+	// does not free it, so it never uses more than half of what rows may have.
 	maxBytes -= min(s.stuck.Load(), maxBytes/2)
 	for {
 		used, err := s.usedBytes(ctx)
@@ -127,7 +127,7 @@ func (s *Store) usedBytes(ctx context.Context) (int64, error) {
 	return n, err
 }
 
-// rowBytes is what a row takes besides its message: the other columns, and its
+// rowBytes is what a row needs besides its message: the other columns, and its
 // places in the keys. The index of its words comes to about another message.
 const rowBytes = 200
 

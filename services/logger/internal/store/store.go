@@ -286,7 +286,7 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	return markFull(tx.Commit())
 }
 
-// Result codes of SQLite. No room, or a disk that does not take what is
+// Result codes of SQLite. No room, or a disk that refuses what is
 // written, is SQLITE_FULL, and SQLITE_IOERR where it comes from writing (ENOSPC
 // in the shared memory file, a quota): writeFaults.
 const (

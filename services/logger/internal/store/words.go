@@ -20,7 +20,7 @@ const (
 	maxSearchWords = 16
 )
 
-// words takes text apart: a word is a run of letters, digits and marks, in
+// words splits text: a word is a run of letters, digits and marks, in
 // lower case; a character of a script that is written without spaces is a
 // word by itself. The zero value is usable; each call of split reuses the
 // memory of the one before. Not for concurrent use.

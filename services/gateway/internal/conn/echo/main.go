@@ -9,7 +9,7 @@
 //	go run ./internal/conn/echo -blocking        goroutines wait for sockets
 //	go run ./internal/conn/echo -tls             TLS, with a certificate of this run's own
 //
-// The fuzzing client of the Autobahn suite takes such a spec, and is run with
+// The fuzzing client of the Autobahn suite reads such a spec, and is run with
 // wstest -m fuzzingclient -s spec.json (wss:// for -tls, whose certificate it
 // does not check):
 //
