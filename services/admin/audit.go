@@ -74,7 +74,7 @@ func reason(err error) string {
 }
 
 // audit writes down what has happened and cannot be undone or refused: who could not log
-// in, who has left.
+// in, who has logged out.
 func (s *Service) audit(ctx context.Context, c *call, what intent) {
 	row := s.row(c, what)
 	s.write(ctx, row, func(ctx context.Context) error {

@@ -46,7 +46,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 }
 
 // checkMembers refuses members that a struct does not have. Package json would drop them,
-// and take "NAME" for "name". at is where the object stands in the body.
+// and accept "NAME" as "name". at is where the object stands in the body.
 func checkMembers(b []byte, t reflect.Type, at string) error {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()

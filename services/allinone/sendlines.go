@@ -294,7 +294,7 @@ func (t *tally) result(l inputLine, r proto.Result) {
 	if t.out != nil {
 		b, err := proto.Marshal(r)
 		if err == nil {
-			_, _ = t.out.Write(append(b, '\n')) // who reads it may have left
+			_, _ = t.out.Write(append(b, '\n')) // who reads it may be gone
 		}
 	}
 	if r.Problem != nil {

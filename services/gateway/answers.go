@@ -89,7 +89,7 @@ func (a *answers) message(ctx context.Context, q ask.PathQuestion) (out ask.Gate
 		return out, ask.Refuse(http.StatusBadRequest, "id: %v", err)
 	}
 	if !a.s.feed.started.Load() || a.s.feed.id(id.Seq) != id {
-		return out, nil // of another stream, or of one to come
+		return out, nil // an id of another stream, or not given out yet
 	}
 	fact, known, err := a.s.hub.Fact(ctx, id.Seq)
 	if err != nil || !known {

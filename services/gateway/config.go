@@ -36,7 +36,7 @@ type Config struct {
 	LimitDryRun    bool
 	Hosts          httpx.Hosts
 	TrustedProxies httpx.Proxies
-	// Drain is the window over which clients are told to leave at the end.
+	// Drain is the window over which a gateway that stops closes its clients.
 	Drain time.Duration
 	// DrainDelay is from when the gateway is unready to when the first client is
 	// told: until a balancer has seen it, clients would come back here.

@@ -220,7 +220,7 @@ func (a *answers) kick(ctx context.Context, q ask.KickQuestion) (out ask.KickAns
 		return out, err
 	}
 	for _, c := range found {
-		if c.conn.Reason() != 0 { // it is leaving, or was seen twice
+		if c.conn.Reason() != 0 { // it is closing, or was seen twice
 			continue
 		}
 		c.conn.Close(code)

@@ -62,7 +62,7 @@ func event(frame any) []byte {
 }
 
 // comeBackAfter is when an EventSource, which comes back after every end and
-// knows no jitter, does so: random, so that those who left together do not
+// knows no jitter, does so: random, so that those who were closed together do not
 // return together; an hour where it should stay away.
 func comeBackAfter(code proto.CloseCode) time.Duration {
 	switch {

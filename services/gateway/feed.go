@@ -46,8 +46,9 @@ type feed struct {
 	canary string         // subject of the feed's message to itself
 
 	started atomic.Bool // there is a stream, and the hub knows where it stands
-	// witness: since begin a message came live. Only an ingest publishes, and it has looked whether the stream lost
-	// any before. What the feed merely read may be an older copy, so that it tells nobody how far the stream had got.
+	// witness is set when the first live message after begin arrives. An ingest publishes only after it has checked
+	// that the stream lost nothing, so from then on this feed knows how far the stream had got, and answers others who
+	// ask. What it only read from the stream may come from an older copy of the disk.
 	witness atomic.Bool
 	// epochs are the stream's, of which id makes the ids that clients get; set before started. The
 	// epoch in the hub's positions only tells one beginning of the feed from another.

@@ -219,7 +219,7 @@ func (s *Service) Addr() net.Addr {
 	return s.server.Addr()
 }
 
-// Run serves until ctx ends, and then leaves in this order: unready and
+// Run serves until ctx ends, and then stops in this order: unready and
 // refusing newcomers; after a delay every client told to come back elsewhere, spread over
 // the drain window; the listener, the feed and the shards stopped. It returns
 // when every goroutine has.
@@ -295,7 +295,7 @@ func (s *Service) Run(ctx context.Context) error {
 // herd, and nobody likes to wait for Ctrl-C.
 const drainPace = 10 * time.Millisecond
 
-// drain tells every client to come back elsewhere and waits until they left.
+// drain closes every client with a code that says come back, and waits until they are gone.
 func (s *Service) drain() {
 	s.draining.Store(true)
 	if s.conns.Len() > 0 {

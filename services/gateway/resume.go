@@ -325,7 +325,7 @@ func (c *session) room(r *replay, bytes int) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.conn.Reason() != 0 { // it left while it waited for its turn
+	if c.conn.Reason() != 0 { // it was closed while it waited for its turn
 		free()
 		return nil, conn.ErrClosed
 	}

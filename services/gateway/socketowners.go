@@ -46,7 +46,7 @@ func (o *owners) watch(node string) (gone context.Context, leave func()) {
 		w = &watched{}
 		w.ctx, w.end = context.WithCancel(context.Background())
 		o.known[node] = w
-		o.running.Go(func() { o.follow(node, w) }) // ends when the last leaves
+		o.running.Go(func() { o.follow(node, w) }) // ends with the last session of that gateway
 	}
 	w.waiting++
 	return w.ctx, func() {

@@ -27,7 +27,8 @@ func TestChannelBodies(t *testing.T) {
 		{"application/x-www-form-urlencoded", "a=1&b=%20", `"a=1&b=%20"`},
 		{"application/octet-stream", "\x00\xff{", `"data:application/octet-stream;base64,AP97"`},
 		{"Application/Octet-Stream; x=y", "", `"data:application/octet-stream;base64,"`},
-		{"application/octet-stream", proto.BOM + "{", `"data:application/octet-stream;base64,77u/ew=="`}, // bytes, no mark
+		// The byte order mark is a part of bytes.
+		{"application/octet-stream", proto.BOM + "{", `"data:application/octet-stream;base64,77u/ew=="`},
 	} {
 		res := r.post("/v1/channels/alerts", tt.body, "Content-Type: "+tt.contentType).result(t, http.StatusOK)
 		_, m := r.last()

@@ -68,8 +68,8 @@ func Refuse(status int, format string, args ...any) error {
 	return &Error{Status: status, Text: fmt.Sprintf(format, args...)}
 }
 
-// Answer answers one question. An error that is an *Error is told to who asked; any other is logged here, and who asked
-// is told that it failed.
+// Answer answers one question. The client gets the text of an *Error; any other error
+// is logged here, and the client only gets that the question failed.
 type Answer func(ctx context.Context, question []byte) (any, error)
 
 // Handle makes an Answer of a function: an empty question is the zero Q.

@@ -1,5 +1,5 @@
 // Package bucket makes, finds and follows the JetStream KV buckets that services
-// share: API keys, apps, settings. What an entry means is its user's business.
+// share: API keys, apps, settings. It does not know what an entry means.
 package bucket
 
 import (

@@ -9,12 +9,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Entries is a whole bucket by its entries' names, with the markers of deleted
+// Entries returns all entries of a bucket by name, with the markers of deleted
 // ones.
 //
-// A watcher of nats.go says that it has given everything, but an entry that is
-// written in that moment may come after it (seen with nats-server 2.15.2). So
-// Entries counts, and reads again what is not whole.
+// A watcher of nats.go marks the end of what was stored, but an entry that is
+// written at that moment may come after the mark (seen with nats-server 2.15.2). So
+// Entries counts the entries, and reads the bucket again if some are missing.
 func Entries(ctx context.Context, kv jetstream.KeyValue) (map[string]jetstream.KeyValueEntry, error) {
 	for range listAttempts {
 		entries, err := snapshot(ctx, kv)
@@ -34,8 +34,8 @@ func Entries(ctx context.Context, kv jetstream.KeyValue) (map[string]jetstream.K
 	return nil, fmt.Errorf("bucket %s changes faster than it can be read", kv.Bucket())
 }
 
-// listAttempts is far more than it takes: with one writer that never paused, 1
-// reading in 20 was not whole.
+// listAttempts is far more than necessary: with one writer that never paused, 1
+// reading in 20 was incomplete.
 const listAttempts = 20
 
 // snapshot reads the bucket once, as far as a watcher gives it.

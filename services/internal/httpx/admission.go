@@ -123,7 +123,7 @@ type place struct {
 	socket  bool           // it counts as a socket
 	named   bool           // it counts for the address of peer
 	refused *proto.Problem // why it is refused in words; nil: it is not
-	asked   time.Time      // until when a refused one must have asked
+	asked   time.Time      // deadline for the request of a refused socket
 	left    atomic.Bool
 }
 
@@ -313,7 +313,7 @@ func (a *Admission) Release(client netip.Addr) {
 }
 
 // LimitAddresses changes how many connections one address may have; 0: no limit. Nobody
-// who is there has to leave. On a nil Admission it does nothing.
+// a client that is connected has to go. On a nil Admission it does nothing.
 func (a *Admission) LimitAddresses(perAddress int) {
 	if a == nil {
 		return

@@ -27,7 +27,7 @@ type CheckQuestion struct {
 }
 
 // CheckAnswer is the answer of one process. A process that does not have the setting,
-// or has read it at its start, has no say.
+// or that cannot change it while it runs, accepts every value.
 type CheckAnswer struct {
 	Known  bool   `json:"known"`  // the process has the setting
 	Live   bool   `json:"live"`   // and it changes while it runs

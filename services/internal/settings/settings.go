@@ -1,9 +1,9 @@
-// Package settings changes what a process goes by while it runs: values that an
-// administrator stored in JetStream KV, which every process follows.
+// Package settings changes settings of a process while it runs: an administrator stores
+// values in JetStream KV, and every process watches them.
 //
-// A value that is stored wins over environment, file and default, and a flag wins over
-// it. Of the stored values those act which a service accepts: one that is malformed, or
-// that the service's own rules refuse, changes nothing, and Describe says why. The
+// A stored value wins over environment, file and default; a flag wins over a stored
+// value. A stored value that is malformed, or that a rule of the service refuses, changes
+// nothing, and Describe says why. The
 // bucket herald_settings holds "set.<flag>" with the value as on the command line.
 package settings
 
@@ -30,7 +30,7 @@ const Bucket = "herald_settings"
 
 const prefix = "set."
 
-// Errors of Check. What a service's own rules refuse is an error with their sentence.
+// Errors of Check. What a rule of a service refuses is an error with the rule's text.
 var (
 	ErrUnknown = errors.New("there is no such setting")
 	ErrFixed   = errors.New("it is read when Herald starts, and changes with a restart only")
@@ -111,8 +111,8 @@ func (l *Live) Add(p Part) {
 	l.settle()
 }
 
-// Await waits until what was stored at the start acts, for at most patience: NATS may
-// be away, or nobody has made the bucket.
+// Await waits until the values that are stored at the start are applied, for at most
+// patience: NATS may be away, or nobody has made the bucket.
 func (l *Live) Await(ctx context.Context, patience time.Duration) {
 	if l == nil {
 		return
@@ -196,7 +196,7 @@ func (l *Live) remove(name string) {
 	l.settle()
 }
 
-// settle makes of what is stored act what can. mu is held.
+// settle applies those of the stored values that all services accept. mu is held.
 func (l *Live) settle() {
 	l.acting, l.faults = l.agree(l.stored)
 	for _, p := range l.parts {

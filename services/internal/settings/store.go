@@ -9,8 +9,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Store changes what is stored. Whoever stores a value has asked Check of every
-// process first. Safe for concurrent use.
+// Store changes the stored values. The caller asks Check of every process before it
+// stores a value. Safe for concurrent use.
 type Store struct{ kv jetstream.KeyValue }
 
 // Open finds the bucket. The error is bucket.ErrNone before ingest has made it.

@@ -1,6 +1,6 @@
 // Package engineio is the transport beneath Socket.IO: sessions over WebSocket and
-// over HTTP long-polling, in revisions 3 and 4 of the Engine.IO protocol. What the
-// sessions say to each other is their conn.Client's.
+// over HTTP long-polling, in revisions 3 and 4 of the Engine.IO protocol. The
+// conn.Client of a session handles its messages.
 //
 // # A session that polls
 //

@@ -32,7 +32,7 @@ var errorTexts = [...]string{
 
 func (e Error) Error() string { return errorTexts[e] }
 
-// Response is the answer to a request that is refused so.
+// Response is the answer to a request that is refused with this error.
 func (e Error) Response() Response {
 	status := http.StatusBadRequest
 	if e == Forbidden {
@@ -82,7 +82,7 @@ type Query struct {
 	Relay string
 }
 
-// maxTurn bounds what is kept of a client's t; a longer one is as good as none.
+// maxTurn bounds the length of a client's t; a longer one is ignored.
 const maxTurn = 64
 
 var digits = regexp.MustCompile(`^[0-9]{1,9}$`)
@@ -152,7 +152,7 @@ func (r Response) write(w http.ResponseWriter, body []byte) {
 }
 
 // WriteGet is Write for the answer to a GET, which is compressed if it has at least
-// gzipAbove bytes; 0: it is not. No cache keeps it, so nothing is said of what it depends on.
+// gzipAbove bytes; 0: it is not. No cache keeps the answer, so it needs no Vary header.
 func (r Response) WriteGet(w http.ResponseWriter, gzipAbove int, jsonp string) {
 	body := r.encode(w.Header(), false, jsonp)
 	if gzipAbove > 0 && len(body) >= gzipAbove {

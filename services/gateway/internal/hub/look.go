@@ -37,8 +37,8 @@ func (s *Seen) Followers(i int) int {
 
 // Look calls see for every subscriber, in the goroutines of the shards, one shard after the other, in slices between
 // which the shard delivers. see must not block or call the hub. A subscriber that is there all the time is seen at
-// least once, and twice if others leave meanwhile. The error is ctx's, or says that see panicked, which ends nobody's
-// delivery.
+// least once, and twice if others are removed meanwhile. The error is ctx's, or says that see panicked, which ends
+// nobody's delivery.
 func (h *Hub) Look(ctx context.Context, see func(*Seen)) error {
 	for _, s := range h.shards {
 		for from := -1; from != 0; {
@@ -64,8 +64,8 @@ func (h *Hub) Look(ctx context.Context, see func(*Seen)) error {
 	return nil
 }
 
-// look shows the members below an index, from the end on, since who leaves is replaced by the last one; -1: from the
-// last one on. It returns the index below which they have not been shown.
+// look shows the members below an index, from the end on, since a member that is removed is replaced by the last one;
+// -1: from the last one on. It returns the index below which they have not been shown.
 func (s *shard) look(below int, see func(*Seen)) (left int) {
 	if below < 0 || below > len(s.members) {
 		below = len(s.members)

@@ -190,8 +190,8 @@ func (n *node) match(channel string, each func(*subscriptions)) {
 	}
 }
 
-// pass goes along a path with a channel, and returns the tokens that are left;
-// ok is false where the channel leaves the path, or ends before the path does.
+// pass goes along a path with a channel, and returns the tokens that remain;
+// ok is false where the channel differs from the path, or ends before the path does.
 func pass(path, channel string) (rest string, ok bool) {
 	for path != "" {
 		if channel == "" {

@@ -17,7 +17,7 @@ import (
 // mergeBytes, and then sets the subscriber's turn to the newest one; later visits, of
 // this walk or another, find nothing more to deliver. Hence a subscriber sees the
 // stream's order however walks interleave; a message that matches two of its
-// subscriptions is delivered once; and messages that wait together leave together.
+// subscriptions is delivered once; and messages that wait together are written together.
 //
 // When every walk is over the window is emptied. When it is full, all walks are
 // finished before the next message is admitted.

@@ -19,8 +19,8 @@ var (
 	ackDuplicate = []byte(`,"duplicate": true}`)
 )
 
-// readAck reads an acknowledgement. What does not look exactly like the usual
-// one is read as the JSON that it is.
+// readAck reads an acknowledgement. One that has not exactly the usual
+// form is decoded as JSON.
 func readAck(m *nats.Msg) outcome {
 	if rest, ok := bytes.CutPrefix(m.Data, ackBegin); ok {
 		var seq uint64

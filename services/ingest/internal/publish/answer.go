@@ -118,13 +118,13 @@ func (l *lane) look(now time.Time) {
 	for _, f := range l.out {
 		switch {
 		case now.Sub(f.born) >= l.patience && f.sent:
-			if now.Sub(f.left) >= l.patience/2 && l.nc.IsConnected() { // it was NATS, not the way there
+			if now.Sub(f.attempted) >= l.patience/2 && l.nc.IsConnected() { // it was NATS, not the way there
 				l.stream.missed()
 			}
 			l.land(f, errUnknown)
 		case now.Sub(f.born) >= l.patience:
 			l.land(f, errors.Join(errUnsent, f.again))
-		case f.again == nil && now.Sub(f.left) >= overdueAfter &&
+		case f.again == nil && now.Sub(f.attempted) >= overdueAfter &&
 			(l.acked > f.number || now.Sub(l.ackedAt) >= overdueAfter):
 			f.again = jetstream.ErrAsyncPublishTimeout
 			l.stop(f.again)
@@ -162,7 +162,7 @@ func (l *lane) giveUp(s *stage, now time.Time, err error) (empty bool) {
 	return s.pack == nil && len(s.after) == 0
 }
 
-// sendAgain sends what is to be sent again, in the order in which it left first.
+// sendAgain sends what is to be sent again, in the order in which it was first sent.
 // When nothing is in flight any more the trouble is over.
 func (l *lane) sendAgain(now time.Time) {
 	if len(l.out) == 0 {
@@ -184,7 +184,7 @@ func (l *lane) sendAgain(now time.Time) {
 	}
 	slices.SortFunc(again, byNumber)
 	for _, f := range again {
-		if l.depart(f); f.again != nil { // nothing can leave yet; that costs nobody anything
+		if l.depart(f); f.again != nil { // no epoch is known yet, so nothing is sent
 			l.retry = now.Add(retryFirst)
 			return
 		}

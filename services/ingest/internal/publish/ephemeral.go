@@ -2,7 +2,7 @@ package publish
 
 import "github.com/herald-push/herald/proto"
 
-// addLive puts an ephemeral message into the pack that leaves for the live
+// addLive puts an ephemeral message into the pack that is sent to the live
 // subject at the next pushLive, or when it is full. It shares packs with those that
 // come before that.
 func (l *lane) addLive(m *proto.Message, private proto.Private) *flight {
@@ -26,7 +26,7 @@ func (l *lane) addLive(m *proto.Message, private proto.Private) *flight {
 	return f
 }
 
-// pushLive has the pack leave, unless it has.
+// pushLive sends the pack, unless it was sent already.
 func (l *lane) pushLive(f *flight) {
 	l.mu.Lock()
 	mine := l.live == f

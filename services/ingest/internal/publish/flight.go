@@ -24,12 +24,12 @@ type flight struct {
 	refs atomic.Int32
 
 	// Guarded by lane.mu.
-	born   time.Time // when its first message was accepted
-	number uint64    // of its reply subject and in lane.out; 0: it has not left yet
-	left   time.Time // when the newest attempt was made
-	sent   bool      // nats.go has had it at least once
-	mark   mark      // where the stream stood at the newest attempt
-	again  error     // why it has to be sent again; nil: it has not
+	born      time.Time // when its first message was accepted
+	number    uint64    // of its reply subject and in lane.out; 0: it was not sent yet
+	attempted time.Time // when the newest attempt was made
+	sent      bool      // nats.go has had it at least once
+	mark      mark      // where the stream stood at the newest attempt
+	again     error     // why it has to be sent again; nil: it has not
 
 	// Written before done is closed, fixed after.
 	epoch     string
@@ -84,10 +84,10 @@ func setHeader(h nats.Header, name, value string) {
 	}
 }
 
-// stage is a pack that has not left yet, and the messages with an idempotency
-// key that must not leave before it, because it has a message of their channel.
+// stage is a pack that was not sent yet, and the messages with an idempotency
+// key that must not be sent before it, because it has a message of their channel.
 type stage struct {
-	pack  *flight // nil: it has left, or there is none
+	pack  *flight // nil: it was sent, or there is none
 	after []*flight
 }
 
@@ -96,7 +96,7 @@ func (s *stage) holds(channel uint32) bool {
 	return s.pack != nil && s.pack.pack.Holds(channel) || s.followed(channel)
 }
 
-// followed reports whether a message of the channel waits for the pack to leave.
+// followed reports whether a message of the channel waits until the pack is sent.
 func (s *stage) followed(channel uint32) bool {
 	for _, f := range s.after {
 		if f.channel == channel {

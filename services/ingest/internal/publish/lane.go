@@ -21,19 +21,19 @@ import (
 // lane sends flights to JetStream and receives their acknowledgements.
 //
 // One pack is in flight at a time. What comes meanwhile goes into the next one,
-// which leaves when the first is acknowledged; so there is no timer, and a
-// message that comes alone leaves at once. More packs in flight would be smaller
+// which is sent when the first is acknowledged; so there is no timer, and a
+// message that comes alone is sent at once. More packs in flight would be smaller
 // ones: two are worse than one at every load. Messages with an idempotency key,
 // which NATS has to recognise one by one, are in flight in numbers.
 //
 // Messages of one channel are stored in the order in which they came. NATS
 // stores what comes over one connection in order; so a keyed message only has to
-// leave behind what is before it, not to wait until that is acknowledged. In a
+// be sent after what is before it, not to wait until that is acknowledged. In a
 // cluster it does wait: between two leaders of a stream a message may be lost and
 // the one behind it stored.
 //
 // When an acknowledgement is missing (the connection was lost, the stream has no
-// leader) nothing new leaves before everything that is in flight was acknowledged or
+// leader) nothing new is sent before everything that is in flight was acknowledged or
 // given up. What was not acknowledged is sent again, in the same order. Each flight has a message id, so it is
 // stored once however often it is sent. What is not stored within Patience is
 // given up. Safe for concurrent use.
@@ -199,7 +199,7 @@ func acquire(s *semaphore.Weighted, n int64) bool {
 
 // add puts a message into the lane and returns its flight and its place there.
 // msgID is that of a message with an idempotency key. A message without one
-// leaves at the next dispatch, or when the pack in flight has landed.
+// is sent at the next dispatch, or when the pack in flight has landed.
 func (l *lane) add(m *proto.Message, private proto.Private, msgID string) (f *flight, place int, err error) {
 	cost := 1 + int64(len(m.Data))/roomUnit
 	if err := l.enter(msgID != "", cost); err != nil {
@@ -344,7 +344,7 @@ func (l *lane) send(f *flight) {
 // depart is one attempt to store a flight. It cannot be made while nobody knows the epoch that the flight would be of;
 // then f.again says so, and sendAgain repeats it.
 func (l *lane) depart(f *flight) {
-	f.left = time.Now()
+	f.attempted = time.Now()
 	if f.mark, f.again = l.stream.departure(); f.again != nil {
 		l.stop(f.again)
 		return
@@ -372,7 +372,7 @@ func (l *lane) flush() {
 }
 
 // flushLocked is flush for a caller that holds mu, which is free meanwhile. One goroutine at a time
-// does it, for all: so flights leave in order, and nobody else is held up by a slow socket.
+// does it, for all: so flights are sent in order, and nobody else is held up by a slow socket.
 func (l *lane) flushLocked() {
 	if l.flushing {
 		return

@@ -26,8 +26,8 @@ func (s *stream) mark() (mark, error) {
 	return mark{l, l.last.Load()}, nil
 }
 
-// departure is mark for a message that is sent now. After NATS was away none
-// leaves before the epoch is known that a restarted server's sequences are of:
+// departure is mark for a message that is sent now. After NATS was away none is
+// sent before it is known to which epoch the sequences of a restarted server belong:
 // the error is errEpoch until then.
 func (s *stream) departure() (mark, error) {
 	if s.unsure() {

@@ -1,6 +1,6 @@
 // Package publish stores the messages of ingest's requests in the stream.
 //
-// Guarantees. What Settle says is stored, JetStream has acknowledged. Messages of
+// Guarantees. A message that Settle reports as stored was acknowledged by JetStream. Messages of
 // one channel that are sent one after the other stand in the stream in that order.
 // While NATS is away, or elects a leader, messages wait in memory, for Patience at
 // most, and are then stored, once; no longer. Send blocks for half a second at
@@ -35,7 +35,7 @@ const envelopeBytes = 4 << 10
 // have, so that a long stream leaves room for others.
 const MaxWindow = 512
 
-// Config is what a Publisher is told.
+// Config has the settings of a Publisher.
 type Config struct {
 	Stream natsx.StreamConfig
 	// Recheck is how often the stream is looked at; see recheckEvery, which is
@@ -99,7 +99,7 @@ func (p *Publisher) Run(ctx context.Context) {
 func (p *Publisher) Limit(maxAge time.Duration, maxBytes int64) { p.stream.limit(maxAge, maxBytes) }
 
 // Close fails what still waits to be stored, and stores nothing more. Ephemeral messages
-// leave as long as the connection lasts.
+// are sent as long as the connection lasts.
 func (p *Publisher) Close() { p.lane.close() }
 
 // Epoch is the stream's; empty before it is declared.
@@ -131,9 +131,9 @@ func (p *Publisher) Count(status string) { p.metrics.messages[status].Inc() }
 
 // Send accepts a checked publication's message for one of its channels, and
 // does not wait until it is stored; it blocks for stallWait at most, while too many
-// messages wait. It leaves together with those that are sent before the next Settle.
-// Place is that of Origin.msgID. The outcome, errors included, is Settle's to
-// tell. Nothing of pub is kept.
+// messages wait. It shares a pack with those that are sent before the next Settle.
+// Place is that of Origin.msgID. Settle returns the outcome, errors
+// included. Nothing of pub is kept.
 func (p *Publisher) Send(o *Origin, pub *proto.Publication, channel string, place int) *Delivery {
 	d, _ := p.spare.Get().(*Delivery)
 	if d == nil {
@@ -249,7 +249,7 @@ func Disconnected(err error) bool {
 		errors.Is(err, nats.ErrConnectionReconnecting)
 }
 
-// problem words, for its publisher, why a message was not stored: it is a
+// problem says to the publisher why a message was not stored, as a
 // *proto.Problem. It logs what an operator could not see from the connection's state.
 func (p *Publisher) problem(d *Delivery, err error) error {
 	var api *jetstream.APIError

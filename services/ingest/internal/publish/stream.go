@@ -226,7 +226,7 @@ func (s *stream) run(ctx context.Context) {
 	}
 }
 
-// renewed learns of another epoch that has begun. Until it has, no id is handed out.
+// renewed reads an epoch that another ingest has begun. No id is handed out before it was read.
 func (s *stream) renewed(ctx context.Context) {
 	s.outages.Add(1)
 	if err := s.check(ctx); err != nil {
@@ -307,8 +307,8 @@ func (s *stream) check(ctx context.Context) error {
 	return nil
 }
 
-// current counts the servers that keep the stream and are up to date, of an
-// answer about it; cluster is nil where there is a single one.
+// current counts, in an answer about the stream, the servers that keep it and are up to
+// date; cluster is nil where there is a single one.
 func current(cluster *jetstream.ClusterInfo) int64 {
 	if cluster == nil {
 		return 1

@@ -36,7 +36,7 @@ func (s *Store) Query(ctx context.Context, f Filter) (Page, error) {
 
 // Export calls each for every row that fits, page by page: no snapshot of the
 // file is held while each waits for its reader, so the WAL can be emptied.
-// Limit does not count. Rows stored after the call may be left out.
+// Limit does not count. Rows stored after the call may be missing.
 func (s *Store) Export(ctx context.Context, f Filter, each func(*Row) error) error {
 	f.Limit = MaxLimit
 	m, err := f.compile()
