@@ -307,8 +307,7 @@ func TestOnce(t *testing.T) {
 					"hi": ask.Handle(func(context.Context, struct{}) (question, error) { return question{}, nil }),
 					"wait": ask.Handle(func(context.Context, struct{}) (question, error) {
 						<-hold
-						return question{},
-							nil
+						return question{}, nil
 					}),
 				},
 				Once: map[string]ask.Answer{"do": ask.Handle(func(_ context.Context, q question) (question, error) {

@@ -26,8 +26,8 @@ type CheckQuestion struct {
 	Value string `json:"value"`
 }
 
-// CheckAnswer is the answer of one process. A process that does not have the setting,
-// or that cannot change it while it runs, accepts every value.
+// CheckAnswer is the answer of one process. One that does not have the setting, or cannot
+// change it while it runs, has no Fault to report.
 type CheckAnswer struct {
 	Known  bool   `json:"known"`  // the process has the setting
 	Live   bool   `json:"live"`   // and it changes while it runs
@@ -41,8 +41,7 @@ func (l *Live) answer(ctx context.Context, nc *nats.Conn) error {
 		NATS: nc, Log: l.log, Service: Asked, Instance: httpx.NewID(), Version: telemetry.BuildVersion(),
 		Answers: map[string]ask.Answer{
 			AskDescriptions: ask.Handle(func(context.Context, struct{}) ([]Description, error) {
-				return l.Describe(),
-					nil
+				return l.Describe(), nil
 			}),
 			AskCheck: ask.Handle(func(_ context.Context, q CheckQuestion) (CheckAnswer, error) {
 				err := l.Check(q.Name, q.Value)
