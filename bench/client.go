@@ -189,25 +189,23 @@ func (s *clients) connect(number int, query string) error {
 	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, c.fd, event)
 }
 
-// subscribe says hello, and reads frames until one says that the client is subscribed, and no byte more than those and
-// the ones that came with the handshake: what early holds, if it is not nil.
+// subscribe says hello, and reads frames until one says that the client is subscribed and none is buffered: from then
+// on the socket is read without a buffer. early has what came with the handshake; nil: nothing came.
 func (s *clients) subscribe(c *client, conn net.Conn, early *bufio.Reader, hello string) error {
-	came := &io.LimitedReader{R: early}
-	if early != nil {
-		came.N = int64(early.Buffered())
+	if early == nil {
+		early = bufio.NewReader(conn)
 	}
-	in := io.MultiReader(came, conn)
 	_ = conn.SetDeadline(time.Now().Add(handshakeTimeout)) // of an open connection it cannot fail
 	if hello != "" {
 		if _, err := conn.Write(masked(ws.NewTextFrame([]byte(hello)))); err != nil {
 			return fmt.Errorf("say hello: %w", err)
 		}
 	}
-	for ready := false; !ready || came.N > 0; {
-		h, err := ws.ReadHeader(in)
+	for ready := false; !ready || early.Buffered() > 0; {
+		h, err := ws.ReadHeader(early)
 		payload := make([]byte, h.Length) // servers of this run are not hostile
 		if err == nil {
-			_, err = io.ReadFull(in, payload)
+			_, err = io.ReadFull(early, payload)
 		}
 		if err != nil {
 			return fmt.Errorf("wait for %s: %w", s.Ready, err)
@@ -277,7 +275,7 @@ func (c *client) frames(p []byte, do func(op ws.OpCode, payload []byte)) {
 		in := bytes.NewReader(p)
 		h, err := ws.ReadHeader(in)
 		if err != nil || h.Length > int64(in.Len()) {
-			c.rest = append([]byte(nil), p...) // nil of nothing
+			c.rest = append([]byte(nil), p...) // nil if p is empty
 			return
 		}
 		p = p[len(p)-in.Len():]

@@ -212,10 +212,11 @@ func (p plan) run(ctx context.Context, log io.Writer) (string, error) {
 		s := &scale{bench: b, costs: costs{}}
 		measure, text = s.measure, s.markdown
 	}
-	begin := usageNow()
-	err := measure(ctx)
-	b.kill()
-	b.result.foreign = usageNow().foreignSince(begin)
+	var err error
+	b.result.foreign = foreign(func() {
+		err = measure(ctx)
+		b.kill()
+	})
 	if err := errors.Join(err, os.RemoveAll(b.dir)); err != nil {
 		return "", err
 	}

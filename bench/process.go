@@ -10,14 +10,13 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"regexp"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -117,23 +116,17 @@ func pause(ctx context.Context, d time.Duration) error {
 // behalf.
 type cpu struct{ sum, user float64 }
 
-// tick is the unit of /proc: USER_HZ, 100 on every Linux that Go runs on.
-const tick = 0.01
-
 // cpuOf reads the time that a running process has spent so far. The sum is the scheduler's, to the nanosecond. How much
 // of it was user time the kernel tells in ticks of 10 ms, and on most machines estimates by who was running at its
 // timer's interrupts: that share is rough.
 func cpuOf(pid int) (cpu, error) {
-	b, err1 := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	const tick = 0.01 // the unit of /proc: USER_HZ is 100 on every Linux that Go runs on
+	p, err1 := procfs.NewProc(pid)
+	stat, err2 := p.Stat()
 	// The clock of a process: clock_getcpuclockid(3), of the kind CPUCLOCK_SCHED.
 	var sum unix.Timespec
-	err2 := unix.ClockGettime(int32(^pid)<<3|2, &sum)
-	if err := errors.Join(err1, err2); err != nil {
-		return cpu{}, fmt.Errorf("cpu time of a process: %w", err)
-	}
-	// Fields are counted after the name, which may contain anything, in parentheses.
-	user, err := strconv.ParseFloat(strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))[11], 64)
-	return cpu{float64(sum.Nano()) / 1e9, user * tick}, err
+	err3 := unix.ClockGettime(int32(^pid)<<3|2, &sum)
+	return cpu{float64(sum.Nano()) / 1e9, float64(stat.UTime) * tick}, errors.Join(err1, err2, err3)
 }
 
 // spent is CPU time of processes, and the wall time in which it was, in seconds.
@@ -164,57 +157,40 @@ func cost(do func() error, of ...*process) (used spent, err error) {
 
 // rssOf is the resident memory of a process in bytes.
 func rssOf(pid int) (float64, error) {
-	pages, err := field(fmt.Sprintf("/proc/%d/statm", pid), "", 1)
-	return float64(pages * os.Getpagesize()), err
+	p, err1 := procfs.NewProc(pid)
+	stat, err2 := p.Stat()
+	return float64(stat.ResidentMemory()), errors.Join(err1, err2)
 }
 
-// usage is CPU time up to a moment, in seconds.
-type usage struct {
-	when      time.Time
-	all, ours float64 // of the machine; of this process and of its children that have ended
-}
-
-func usageNow() usage {
-	u := usage{when: time.Now()}
-	for _, i := range []int{1, 2, 3, 6, 7, 8} { // not idle, not waiting for a disk
-		ticks, _ := field("/proc/stat", "cpu ", i) // each Linux has it
-		u.all += float64(ticks) * tick
-	}
-	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
-		var r unix.Rusage
-		_ = unix.Getrusage(who, &r) // of this process it cannot fail
-		u.ours += float64(r.Utime.Nano()+r.Stime.Nano()) / 1e9
-	}
-	return u
-}
-
-// foreignSince is the part of the machine that other programs used.
-func (u usage) foreignSince(begin usage) float64 {
-	others := u.all - begin.all - (u.ours - begin.ours)
-	return max(0, others/u.when.Sub(begin.when).Seconds()/float64(runtime.NumCPU()))
-}
-
-// field reads the n-th word, a number, of the first line that begins so in a file of the kernel's.
-func field(path, begin string, n int) (int, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return 0, fmt.Errorf("this machine: %w", err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); strings.HasPrefix(line, begin) && len(f) > n {
-			return strconv.Atoi(f[n])
+// foreign is the part of the machine that programs which are not of this run used during do.
+func foreign(do func()) float64 {
+	used := func() (others float64) { // seconds of CPU up to now, less those of this process and its ended children
+		fs, _ := procfs.NewDefaultFS() // each Linux has it
+		stat, _ := fs.Stat()
+		c := stat.CPUTotal
+		others = c.User + c.Nice + c.System + c.IRQ + c.SoftIRQ + c.Steal // not idle, not waiting for a disk
+		for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+			var r unix.Rusage
+			_ = unix.Getrusage(who, &r) // of this process it cannot fail
+			others -= float64(r.Utime.Nano()+r.Stime.Nano()) / 1e9
 		}
+		return others
 	}
-	return 0, fmt.Errorf("this machine: %s has no %q", path, begin)
+	before, begin := used(), time.Now()
+	do()
+	return max(0, (used()-before)/time.Since(begin).Seconds()/float64(runtime.NumCPU()))
 }
-
-var modelName = regexp.MustCompile(`model name\s*: (.*)`)
 
 // machine describes what the figures were measured on.
 func machine() string {
-	info, _ := os.ReadFile("/proc/cpuinfo") // without it the description is shorter
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	model := append(modelName.FindStringSubmatch(string(info)), "", "an unknown kind")[1]
-	return fmt.Sprintf("%d processors of %s, Linux %s, %s",
-		runtime.NumCPU(), model, strings.TrimSpace(string(kernel)), runtime.Version())
+	model, kernel := "an unknown kind", "?"
+	if fs, err := procfs.NewDefaultFS(); err == nil {
+		if cpus, err := fs.CPUInfo(); err == nil && cpus[0].ModelName != "" {
+			model = cpus[0].ModelName
+		}
+		if release, err := fs.SysctlStrings("kernel.osrelease"); err == nil {
+			kernel = release[0]
+		}
+	}
+	return fmt.Sprintf("%d processors of %s, Linux %s, %s", runtime.NumCPU(), model, kernel, runtime.Version())
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/expr-lang/expr"
 	"github.com/herald-push/herald/proto"
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/procfs"
 )
 
 // loadPerSecond is the pace of the load: so slow that each message is handled by itself. At a higher one several share
@@ -24,12 +25,18 @@ const loadPerSecond = 2000
 // machineAllows is of how many connections this machine can hold both ends, and what limits them.
 func machineAllows() (most int, reason string, err error) {
 	const bytesOfBoth = 24 << 10 // memory of both ends at most, in both processes, with the garbage of the handshakes
-	available, err := field("/proc/meminfo", "MemAvailable:", 1)
-	tracked, _ := field("/proc/sys/net/netfilter/nf_conntrack_max", "", 0) // else connections are not tracked
-	if most = available << 10 / bytesOfBoth; tracked > 0 && tracked-1000 < most {
-		return tracked - 1000, fmt.Sprintf("nf_conntrack_max of %d", tracked), err
+	fs, err1 := procfs.NewDefaultFS()
+	memory, err2 := fs.Meminfo()
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, "", err
 	}
-	return most, fmt.Sprintf("%d MB of free memory", available>>10), err
+	available := *memory.MemAvailableBytes
+	most = int(available / bytesOfBoth)
+	// An error says that connections are not tracked.
+	if tracked, err := fs.SysctlInts("net.netfilter.nf_conntrack_max"); err == nil && tracked[0]-1000 < most {
+		return tracked[0] - 1000, fmt.Sprintf("nf_conntrack_max of %d", tracked[0]), nil
+	}
+	return most, fmt.Sprintf("%d MB of free memory", available>>20), nil
 }
 
 // scale is one run of bench scale.
@@ -97,8 +104,12 @@ func (s *scale) weigh(ctx context.Context) (sum memory, kernel float64, err erro
 		m, e := v.weigh(ctx, s.settle)
 		sum, err = memory{resident: sum.resident + m.resident, live: sum.live + m.live}, errors.Join(err, e)
 	}
-	slab, e := field("/proc/meminfo", "Slab:", 1)
-	return sum, float64(slab << 10), errors.Join(err, e)
+	fs, e1 := procfs.NewDefaultFS()
+	machine, e2 := fs.Meminfo()
+	if err := errors.Join(err, e1, e2); err != nil {
+		return sum, 0, err
+	}
+	return sum, float64(*machine.SlabBytes), nil
 }
 
 // unwanted publishes messages that no client wants, each by itself.
@@ -257,7 +268,8 @@ func (s *scale) addressing(ctx context.Context) error {
 
 // markdown is both tables and what must be known about them.
 func (s *scale) markdown() string {
-	format, tables, _ := strings.Cut(s.costs.tables(), "\n")
+	worksheet, _ := s.costs.forecast(clusters...)
+	format, tables, _ := strings.Cut(worksheet, "\n")
 	return fmt.Sprintf(format,
 		s.clients, time.Now().UTC().Format(time.DateOnly), count(s.n), s.gateways, len(s.crowd.parts),
 		machine(), median(s.last), 100*s.result.foreign) + "\n" + tables
@@ -307,64 +319,41 @@ func bytesOf(v float64) string {
 	return fmt.Sprintf("%.1f GB", v)
 }
 
-// line is one of the worksheet. Rows of figures have what writes them; their name may be empty, and what is measured
-// has no formula.
-type line struct {
-	text, what, name, formula string
-	write                     unit
-}
-
-func lines() (all []line) {
-	for text := range strings.Lines(sheet) {
-		l, cells := line{text: text}, strings.Split(strings.Trim(text, "|\n"), "|")
+// forecast is the worksheet with figures in place of units: of what was measured, and of each formula for each cluster.
+// values has, for each cluster, the inputs and the value of every formula by its row and its name. What was too little
+// to be measured costs nothing there.
+func (c costs) forecast(clusters ...costs) (text string, values []costs) {
+	for _, k := range clusters {
+		v := maps.Clone(k)
+		for name, cost := range c {
+			v[name] = max(0, cost)
+		}
+		values = append(values, v)
+	}
+	for line := range strings.Lines(sheet) {
+		cells := strings.Split(strings.Trim(line, "|\n"), "|")
 		for i := range cells {
-			cells[i] = strings.Trim(cells[i], " `")
+			cells[i] = strings.TrimSpace(cells[i])
 		}
-		switch l.write = units[cells[len(cells)-1]]; len(cells) {
-		case 3:
-			l.name, l.what = cells[0], cells[1]
-		case 4:
-			l.what, l.name, l.formula = cells[0], cells[1], cells[2]
-		}
-		all = append(all, l)
-	}
-	return all
-}
-
-// tables is the worksheet with figures, for each cluster a column.
-func (c costs) tables() string {
-	var b strings.Builder
-	for _, l := range lines() {
+		last := len(cells) - 1
+		write := units[cells[last]]
 		switch {
-		case l.write == nil:
-			b.WriteString(l.text)
-		case l.formula == "":
-			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", l.name, l.what, l.write(c[l.name]))
-		default:
-			fmt.Fprintf(&b, "| %s | %s | `%s` |", l.what, l.name, l.formula)
-			for _, k := range clusters {
-				fmt.Fprintf(&b, " %s |", l.write(c.compute(k)[l.what]))
+		case write == nil: // words, or the head of a table
+			text += line
+			continue
+		case last == 2: // name, what it is, unit
+			cells[last] = write(c[strings.Trim(cells[0], "`")])
+		default: // what it is, name, formula, unit
+			cells = cells[:last]
+			for _, v := range values {
+				result := evaluate(strings.Trim(cells[2], "`"), v)
+				v[cells[0]], v[cells[1]] = result, result
+				cells = append(cells, write(result))
 			}
-			b.WriteString("\n")
 		}
+		text += "| " + strings.Join(cells, " | ") + " |\n"
 	}
-	return b.String()
-}
-
-// compute adds to the inputs the properties of a cluster, and the value of each formula by its row and its name.
-func (c costs) compute(cluster costs) costs {
-	values := costs{}
-	for name, v := range c {
-		values[name] = max(0, v) // what was too little to be measured costs nothing
-	}
-	maps.Copy(values, cluster)
-	for _, l := range lines() {
-		if l.formula != "" {
-			v := evaluate(l.formula, values)
-			values[l.what], values[l.name] = v, v
-		}
-	}
-	return values
+	return text, values
 }
 
 // evaluate computes a formula of names, numbers, + − × and /. It is NaN where a name is unknown or the text is no
