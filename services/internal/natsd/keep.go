@@ -3,6 +3,7 @@ package natsd
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -17,6 +18,9 @@ const (
 	// has just enough room for a restart would otherwise cost the clients a
 	// reconnect each second.
 	minPause, maxPause = time.Second, 30 * time.Second
+	// madeWithin is how long a stream may take from its folder to being known. nats-server
+	// takes one that is being made for one that could not be recovered.
+	madeWithin = 10 * time.Second
 	// sound is after how long without a fault the pause is minPause again.
 	sound = time.Minute
 )
@@ -36,7 +40,7 @@ func (s *Server) keep() {
 		case <-s.stirred:
 		}
 		_ = s.announce() // it logs its error, and is called again
-		err := s.look()
+		err := s.look(true)
 		if err == nil {
 			s.recovered()
 			if time.Since(tried) > sound {
@@ -63,8 +67,9 @@ func (s *Server) keep() {
 
 // look asks the nats-server how its streams are. Without a file to open it
 // finds no stream to report of, and reports health: then its log tells whether
-// it failed to write, until it can be asked again.
-func (s *Server) look() error {
+// it failed to write, until it can be asked again. While messages are stored, and
+// lenient is set, a stream that is not known yet has madeWithin.
+func (s *Server) look(lenient bool) error {
 	if err := openable(s.cfg.Dir); err != nil {
 		if s.failed.Load() || s.Fault() != nil {
 			return err
@@ -78,8 +83,12 @@ func (s *Server) look() error {
 		return errors.New("the embedded NATS does not run")
 	}
 	health := n.Healthz(&server.HealthzOptions{Details: true})
+	errs := s.unknown.lasting(health.Errors, time.Now())
+	if !lenient || s.Fault() != nil {
+		errs = health.Errors
+	}
 	var reasons []string
-	for _, e := range health.Errors {
+	for _, e := range errs {
 		reasons = append(reasons, e.Error)
 	}
 	if len(reasons) > 0 {
@@ -87,6 +96,28 @@ func (s *Server) look() error {
 	}
 	s.failed.Store(false)
 	return room(s.cfg.Dir)
+}
+
+// unknown is since when nats-server does not know streams whose folders are there.
+type unknown map[string]time.Time
+
+// lasting is errs without those of streams that have not been unknown for madeWithin yet.
+func (u unknown) lasting(errs []server.HealthzError, now time.Time) (lasting []server.HealthzError) {
+	seen := map[string]bool{}
+	for _, e := range errs {
+		if e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "could not be recovered") {
+			name := e.Account + " " + e.Stream
+			if seen[name] = true; u[name].IsZero() {
+				u[name] = now
+			}
+			if now.Sub(u[name]) < madeWithin {
+				continue
+			}
+		}
+		lasting = append(lasting, e)
+	}
+	maps.DeleteFunc(u, func(name string, _ time.Time) bool { return !seen[name] })
+	return lasting
 }
 
 // restart replaces the nats-server. Nothing that it acknowledged is lost by
@@ -107,7 +138,7 @@ func (s *Server) restart() {
 		return
 	}
 	_ = s.announce() // it logs its error, and is called again
-	if err := s.look(); err != nil {
+	if err := s.look(false); err != nil {
 		s.ail(err)
 		return
 	}

@@ -61,6 +61,8 @@ type Server struct {
 	stopped chan struct{} // closed when keep has returned
 	stirred chan struct{} // has room for one; an error was logged. Never closed
 
+	unknown unknown // of keep's goroutine
+
 	ending sync.Once             // of Shutdown
 	failed atomic.Bool           // nats-server has logged that it could not write, and was not found healthy since
 	fault  atomic.Pointer[error] // why messages are not stored; nil while they are. Written by Start, then by keep
@@ -86,6 +88,7 @@ func Start(cfg Config, log *slog.Logger) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: log, port: max(0, cfg.Port),
 		stop: make(chan struct{}), stopped: make(chan struct{}), stirred: make(chan struct{}, 1),
+		unknown: unknown{},
 	}
 	_ = os.Remove(probeFile(cfg.Dir))
 	if err := s.launch(); err != nil {
