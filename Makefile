@@ -41,7 +41,7 @@ tools: ## what the tests need and a fresh Debian lacks
 		command -v $${need%%:*} >/dev/null || dpkg -s $${need#*:} >/dev/null 2>&1 || missing="$$missing $${need#*:}"; done; \
 	if [ -n "$$missing" ]; then \
 		echo "installing$$missing"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing; fi
+		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq -o DPkg::Lock::Timeout=600 --no-install-recommends $$missing; fi
 	cd web/test && npm ci --silent --no-fund --no-audit
 
 check: ## formatting, vet with and without the workspace, staticcheck, workflows
@@ -146,7 +146,7 @@ dist-tools: # what dist-test needs and a fresh Debian lacks
 	@missing=; for need in $(DIST_TOOLS); do command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; done; \
 	if [ -n "$$missing" ] && command -v apt-get >/dev/null; then \
 		echo "installing$$missing"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing; fi || true
+		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq -o DPkg::Lock::Timeout=600 --no-install-recommends $$missing; fi || true
 
 npm-types: ## packaging/npm/types, from the sources of the client; needs the modules of web/test
 	cd web/test && npm run --silent types -- --outDir ../../packaging/npm/types
