@@ -4,36 +4,33 @@
 
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
-import { arrive, at, console_, dialog, endSession, findings, go, heading, logIn, rows } from "./console.js";
-import { browser, herald, until } from "./herald.js";
+import { at, console_, dialog, endSession, findings, focused, go, logIn, rows } from "./console.js";
+import { arrive, herald, tab, timeout, until } from "./herald.js";
 import { identity } from "./identity.js";
 
-suite("logging in to the console", { timeout: 600_000 }, () => {
-  test("by OpenID Connect: back to the same place, refused without a role, again in the middle of a message", { timeout: 300_000 }, async (t) => {
+suite("logging in to the console", { timeout }, () => {
+  test("by OpenID Connect: back to the same place, refused without a role, again in the middle of a message", async (t) => {
     const provider = await identity(t, { olga: ["ops"], mallory: ["guests"] });
     const server = await herald(t, { settings: { ...provider, HERALD_OIDC_ROLES: "herald-admins=admin,ops=operator" } });
-    const context = await (await browser()).newContext({ viewport: { width: 1280, height: 800 } });
-    t.after(() => context.close());
-    const page = await context.newPage();
-    page.setDefaultTimeout(60_000);
+    const page = await tab(t, { viewport: { width: 1280, height: 800 } });
     const link = `${server.origin}/admin/#/connections?protocol=sse&tz=utc`;
     const login = page.getByRole("link", { name: "Log in with Example" });
     const account = page.getByRole("region", { name: "Account" });
 
-    await arrive(page, link, login);
-    await login.click();
-    await page.getByRole("heading", { name: "Who are you?" }).waitFor();
-    await page.getByRole("link", { name: "mallory" }).click();
-    await page.getByRole("alert").filter({ hasText: "your account has none of the roles that may log in here" }).waitFor();
-    assert.deepEqual(await findings(page), []);
-    assert.ok(await page.locator(".login").evaluate((card) => card.getBoundingClientRect().left > 100), "the refusal looks like the login");
-    await page.getByRole("link", { name: "Back to the login" }).click();
-    await page.getByLabel("Password", { exact: true }).waitFor();
+    /** Follows a link to another page. */
+    const follow = (from, name, there) => arrive(from, () => from.getByRole("link", { name }).click(), there);
+    const who = page.getByRole("heading", { name: "Who are you?" });
 
     await arrive(page, link, login);
-    await login.click();
-    await page.getByRole("link", { name: "olga" }).click();
-    await heading(page, "Connections");
+    await follow(page, "Log in with Example", who);
+    await follow(page, "mallory", page.getByRole("alert").filter({ hasText: "your account has none of the roles that may log in here" }));
+    assert.deepEqual(await findings(page), []);
+    assert.ok(await page.locator(".login").evaluate((card) => card.getBoundingClientRect().left > 100), "the refusal looks like the login");
+    await follow(page, "Back to the login", page.getByLabel("Password", { exact: true }));
+
+    await arrive(page, link, login);
+    await follow(page, "Log in with Example", who);
+    await follow(page, "olga", page.getByRole("heading", { level: 1, name: "Connections" }));
     assert.equal(await page.getByLabel("Protocol").inputValue(), "sse", "the filters of the link are there");
     await page.getByRole("button", { name: "Times: UTC" }).waitFor();
     assert.match(await account.textContent(), /olga.*operator/s);
@@ -45,31 +42,30 @@ suite("logging in to the console", { timeout: 600_000 }, () => {
     await page.getByRole("button", { name: "Publish", exact: true }).click();
     const again = dialog(page).getByRole("link", { name: "Log in with Example" });
     await again.waitFor();
-    const [tab] = await Promise.all([context.waitForEvent("page", { timeout: 60_000 }), again.click()]);
-    await tab.getByRole("link", { name: "olga" }).click();
-    await heading(tab, "Overview");
-    await tab.close();
+    const [other] = await Promise.all([page.context().waitForEvent("page"), again.click()]);
+    await follow(other, "olga", other.getByRole("heading", { level: 1, name: "Overview" }));
+    await other.close();
     await page.getByText(/^Stored as/).waitFor(); // the message that was begun goes out, in the new session
     assert.equal(await page.getByLabel("Data").inputValue(), "a text that must not be lost");
     assert.equal(await dialog(page).count(), 0);
 
     await page.getByRole("button", { name: "Log out" }).click();
     await login.waitFor();
-    await page.reload();
-    await login.waitFor();
+    await arrive(page, () => page.reload(), login);
     await logIn(page, "admin", await server.password()); // the password goes on working beside it
+    await account.filter({ hasText: "admin" }).waitFor();
     await at(page, "#/audit?user=olga", "Audit");
     await until(async () => /logout/.test((await page.locator("main tbody").allTextContents()).join()));
   });
 
-  test("a session that ends while a key is being made leaves the window and what is in it", { timeout: 300_000 }, async (t) => {
+  test("a session that ends while a key is being made leaves the window and what is in it", async (t) => {
     const server = await herald(t);
     const { page, complaints } = await console_(t, server);
     await go(page, "API keys");
     await rows(page, "default").waitFor();
     await endSession(page);
     await page.getByRole("button", { name: "New key…" }).click();
-    assert.equal(await dialog(page).getByLabel("Name").evaluate((input) => input === document.activeElement), true, "one can type at once");
+    await focused(dialog(page).getByLabel("Name")); // one can type at once
     await dialog(page).getByLabel("Name").fill("shop");
     await dialog(page).getByLabel("Channels").fill("orders.>");
     await dialog(page).getByRole("button", { name: "Make the key" }).click();

@@ -8,8 +8,10 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import WebSocket from "ws";
-import { at, certificate, console_, details, dialog, door, endSession, findings, folder, go, heading, PAGES, rows, logIn } from "./console.js";
-import { herald, open, state, tab, until } from "./herald.js";
+import {
+  at, certificate, console_, details, dialog, door, endSession, findings, focused, folder, go, heading, PAGES, rows, logIn, says,
+} from "./console.js";
+import { arrive, herald, open, tab, timeout, until } from "./herald.js";
 import { freePort } from "./ports.js";
 import { parts } from "./parts.js";
 
@@ -34,15 +36,34 @@ function client(t, server, query = "?channel=broadcast", headers = {}) {
   return { socket, ended, welcome, heard };
 }
 
+/** How an attempt to connect ends: undefined if it is welcome, else the reason. */
+async function attempt(t, server) {
+  const { socket, ended, welcome } = client(t, server);
+  const end = await Promise.race([ended, welcome.then(({ type }) => (type === "welcome" ? undefined : ended))]);
+  socket.terminate();
+  return end;
+}
+
+/** A page's work that does not change with the console: elements are made, laid out and taken away. */
+function yardstick() {
+  const list = document.createElement("ul");
+  for (let i = 0; i < 10_000; i++) list.append(Object.assign(document.createElement("li"), { textContent: JSON.stringify({ i, list: [i] }) }));
+  document.body.append(list);
+  list.getBoundingClientRect();
+  list.remove();
+}
+/** As many of them a page may need: on the machine where they were counted, a second. */
+const YARDS = 10;
+
 const publish = (server, message, key = server.key) => server.request("POST", "/v1/messages", { "X-API-KEY": key, "Content-Type": "application/json" }, JSON.stringify(message));
 
-suite("the console", { timeout: 2_400_000 }, () => {
-  test("the first login, a wrong password, and its throttle", { timeout: 300_000 }, async (t) => {
+suite("the console", { timeout }, () => {
+  test("the first login, a wrong password, and its throttle", async (t) => {
     const server = await herald(t);
     const { headers } = await server.request("GET", "/admin/");
     assert.equal(headers["content-security-policy"], POLICY);
     const { page, complaints } = await door(t, server.origin);
-    assert.ok(await page.getByLabel("Name").evaluate((input) => input === document.activeElement), "one can type at once");
+    await focused(page.getByLabel("Name")); // one can type at once
     for (let i = 0; ; i++) {
       assert.ok(i < 30, "wrong passwords are never throttled");
       await logIn(page, "admin", `wrong-${i}`);
@@ -63,27 +84,31 @@ suite("the console", { timeout: 2_400_000 }, () => {
     assert.deepEqual([...complaints, ...other.complaints], []);
   });
 
-  test("a console that is not ready yet is asked again", { timeout: 300_000 }, async (t) => {
+  test("a console that is not ready yet is asked again", async (t) => {
     const server = await herald(t);
     const page = await tab(t);
-    let refused = 0;
-    await page.route("**/admin/api/session", (route) => (refused++ < 2
+    const seen = { refused: 0, lost: 0 };
+    let ready = false; // once it was seen that it is not
+    await page.route("**/admin/api/session", (route) => (!ready && ++seen.refused
       ? route.fulfill({ status: 503, contentType: "application/problem+json", body: '{"title":"Not now","detail":"NATS does not answer"}' })
       : route.continue()));
-    await page.goto(`${server.origin}/admin/`);
-    await page.getByRole("alert").filter({ hasText: "NATS does not answer" }).waitFor();
+    await arrive(page, `${server.origin}/admin/`, page.getByRole("alert").filter({ hasText: "NATS does not answer" }));
+    await until(() => seen.refused >= 2);
+    ready = true;
     await page.getByLabel("Name").waitFor();
-    let lost = 0;
-    await page.route("**/pages/log.js*", (route) => (lost++ < 2 ? route.abort() : route.continue()));
+    let there = false;
+    await page.route("**/pages/log.js*", (route) => (!there && ++seen.lost ? route.abort() : route.continue()));
     await logIn(page, "admin", await server.password());
     await heading(page, "Overview");
     await page.getByRole("navigation", { name: "Console" }).getByRole("link", { name: "Log", exact: true }).click();
     await page.getByRole("alert").filter({ hasText: "This page did not load" }).waitFor();
+    await until(() => seen.lost >= 2);
+    there = true;
     await heading(page, "Log"); // by itself
     await page.getByRole("alert").waitFor({ state: "detached" });
   });
 
-  test("weighs at most 150 KB before data, and is there in a second", { timeout: 900_000 }, async (t) => {
+  test("weighs at most 150 KB before data, and little work brings it", async (t) => {
     const server = await herald(t);
     const { page, context } = await console_(t, server);
     for (const [name, title] of PAGES) {
@@ -96,45 +121,46 @@ suite("the console", { timeout: 2_400_000 }, () => {
       cdp.on("Network.loadingFinished", ({ requestId, encodedDataLength }) => wire.push([urls.get(requestId) ?? "", encodedDataLength]));
       await cdp.send("Network.setCacheDisabled", { cacheDisabled: true });
       await cdp.send("Performance.enable", { timeDomain: "threadTicks" });
-      await fresh.goto(`${server.origin}/admin/#/${name}`);
-      await heading(fresh, title);
+      const worked = async () => (await cdp.send("Performance.getMetrics")).metrics.find((metric) => metric.name === "TaskDuration").value;
+      await arrive(fresh, `${server.origin}/admin/#/${name}`, fresh.getByRole("heading", { level: 1, name: title, exact: true }));
       const took = await fresh.evaluate(() => performance.now());
-      const { metrics } = await cdp.send("Performance.getMetrics");
-      const busy = metrics.find(({ name }) => name === "TaskDuration").value;
+      const busy = await worked();
+      await fresh.evaluate(yardstick);
+      const yard = await worked() - busy;
       if (name === "overview") await fresh.locator(".u-wrap").first().waitFor();
       const weight = wire.filter(([url]) => !url.includes("/admin/api/")).reduce((sum, [, bytes]) => sum + bytes, 0);
-      t.diagnostic(`${title}: ${Math.round(weight / 1000)} KB over the wire before data, interactive after ${Math.round(took)} ms, of which the page worked for ${Math.round(busy * 1000)} ms`);
-      // The processor's time, not the clock's: what else runs on this machine makes the page no heavier.
-      assert.ok(busy > 0 && busy <= 1, `${title} needs ${busy} seconds of a processor before it can be used`);
+      t.diagnostic(`${title}: ${Math.round(weight / 1000)} KB over the wire before data, interactive after ${Math.round(took)} ms, of which the page worked for ${Math.round(busy * 1000)} ms, and the yardstick took ${Math.round(yard * 1000)} ms`);
+      // By the work of the same processor at the same time, not by the clock: a slow machine makes the page no heavier.
+      assert.ok(busy > 0 && busy <= YARDS * yard, `${title} needs ${busy} seconds of a processor before it can be used, the yardstick ${yard}`);
       assert.ok(weight > 10_000 && weight <= 150_000, `${title} weighs ${weight} bytes`);
       await fresh.close();
     }
     await page.close();
   });
 
-  test("shows who is connected, and a kicked client goes", { timeout: 300_000 }, async (t) => {
+  test("shows who is connected, and a kicked client goes", async (t) => {
     const server = await herald(t);
     const { page, complaints } = await console_(t, server);
     await go(page, "Connections");
     await page.getByText("Nobody is connected.").waitFor();
     const live = await open(t, server); // the demo page in another tab
-    await state(live.page, "Connected");
     const bot = client(t, server, "?channel=public.news&channel=broadcast");
     await bot.welcome;
     await until(async () => await rows(page).count() === 2);
     await page.getByRole("searchbox", { name: "Channel" }).fill("public.news");
     await until(async () => await rows(page).count() === 1);
-    assert.match(page.url(), /#\/connections\?channel=public\.news$/);
+    await until(() => /#\/connections\?channel=public\.news$/.test(page.url()));
     const detail = await details(page);
     await detail.getByText("public.news").waitFor();
     await detail.getByRole("button", { name: "Kick…" }).click();
     await dialog(page).getByText("Stay away", { exact: true }).click();
     await dialog(page).getByLabel(/^Reason/).fill("see the operator");
+    const closed = says(page, "1 connection was closed.");
     await dialog(page).getByRole("button", { name: "Kick", exact: true }).click();
     const { code } = await bot.ended;
     assert.match(bot.heard.join(), /see the operator/, "the client hears why");
     assert.ok(code >= 4500 && code < 5000, `closed with ${code}, which means stay away`);
-    await page.getByText("1 connection was closed.").waitFor();
+    await closed();
     await until(async () => await rows(page).count() === 0);
     await page.getByRole("button", { name: "Clear filters" }).click();
     await until(async () => await rows(page).count() === 1);
@@ -142,12 +168,12 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await dialog(page).getByLabel(/^Reason/).fill("too loud");
     await dialog(page).getByRole("button", { name: "Kick", exact: true }).click();
     await live.page.getByText("Closed by an operator: too loud", { exact: true }).waitFor();
-    await live.page.getByRole("link", { name: "Console" }).click();
-    await live.page.waitForURL(`${server.origin}/admin/`);
+    await arrive(live.page, () => live.page.getByRole("link", { name: "Console" }).click(), live.page.getByLabel("Password", { exact: true }));
+    assert.equal(live.page.url(), `${server.origin}/admin/`);
     assert.deepEqual(complaints, []);
   });
 
-  test("a key is made, publishes, is revoked and refused", { timeout: 300_000 }, async (t) => {
+  test("a key is made, publishes, is revoked and refused", async (t) => {
     const server = await herald(t);
     const { page, complaints } = await console_(t, server);
     await go(page, "API keys");
@@ -176,7 +202,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
-  test("a limit changes without a restart", { timeout: 300_000 }, async (t) => {
+  test("a limit changes without a restart", async (t) => {
     const server = await herald(t);
     const { page, complaints } = await console_(t, server);
     await go(page, "Settings");
@@ -194,19 +220,11 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await setting.getByText("console", { exact: true }).waitFor();
     const first = client(t, server);
     await first.welcome;
-    const refused = await until(async () => {
-      const second = client(t, server);
-      const end = await Promise.race([second.ended, pause(1000)]);
-      second.socket.terminate();
-      return end;
-    });
+    const refused = await until(() => attempt(t, server));
     assert.ok(refused.code === 4003 || /429|503/.test(refused.reason), JSON.stringify(refused));
     await setting.getByRole("button", { name: "Reset" }).click();
     await setting.getByText("default", { exact: true }).waitFor();
-    await until(async () => {
-      const second = client(t, server);
-      return Promise.race([second.welcome.then(() => true), second.ended.then(() => false)]);
-    });
+    await until(async () => await attempt(t, server) === undefined);
     await go(page, "Refusals");
     await rows(page).first().waitFor();
     await (await details(page)).getByRole("link", { name: "All of this address" }).waitFor();
@@ -216,7 +234,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
-  test("a setting that a flag fixes says so", { timeout: 300_000 }, async (t) => {
+  test("a setting that a flag fixes says so", async (t) => {
     const server = await herald(t, { flags: ["-max-connections-per-ip", "7"] });
     const { page, complaints } = await console_(t, server);
     await at(page, "#/settings?q=max-connections-per-ip", "Settings");
@@ -227,7 +245,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
-  test("the single binary moves to HTTPS and another port, and the page goes there", { timeout: 300_000 }, async (t) => {
+  test("the single binary moves to HTTPS and another port, and the page goes there", async (t) => {
     const server = await herald(t, { file: true });
     const config = () => JSON.parse(readFileSync(join(server.folder, "config", "socket_config.json"), "utf8"));
     const before = config();
@@ -265,7 +283,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await context.close();
   });
 
-  test("what strangers write is text everywhere", { timeout: 900_000 }, async (t) => {
+  test("what strangers write is text everywhere", async (t) => {
     const server = await herald(t, { settings: { HERALD_ANONYMOUS_CHANNELS: ">" } });
     const evil = "<img src=x onerror=globalThis.pwned=1><script>globalThis.pwned=1</script>";
     const name = "x<img/src=x/onerror=globalThis.pwned=1"; // a channel has no space and no ">"
@@ -304,7 +322,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
-  test("the tail shows numbers as they stand, and leads to a message's path", { timeout: 300_000 }, async (t) => {
+  test("the tail shows numbers as they stand, and leads to a message's path", async (t) => {
     const server = await herald(t);
     const { page, complaints } = await console_(t, server);
     const bot = client(t, server);
@@ -334,7 +352,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
-  test("a session that ends in the middle leaves the draft", { timeout: 300_000 }, async (t) => {
+  test("a session that ends in the middle leaves the draft", async (t) => {
     const server = await herald(t);
     const { page, complaints } = await console_(t, server);
     await go(page, "Tail and publish");
@@ -352,7 +370,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
-  test("a link shows the same view; a page that is paused or hidden asks nothing", { timeout: 300_000 }, async (t) => {
+  test("a link shows the same view; a page that is paused or hidden asks nothing", async (t) => {
     const server = await herald(t);
     const { page, context, complaints } = await console_(t, server);
     const bot = client(t, server, "?channel=public.a");
@@ -364,8 +382,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await page.getByRole("button", { name: "Times: local" }).click();
     await until(() => /channel=public\.a/.test(page.url()) && /sort=-queued/.test(page.url()) && /tz=utc/.test(page.url()));
     const second = await context.newPage();
-    await second.goto(page.url());
-    await rows(second).first().waitFor();
+    await arrive(second, page.url(), rows(second).first());
     assert.equal(await second.getByRole("searchbox", { name: "Channel" }).inputValue(), "public.a");
     await second.getByRole("button", { name: "Times: UTC" }).waitFor();
     assert.equal(await second.getByRole("columnheader", { name: "Queued" }).getAttribute("aria-sort"), "descending");
@@ -374,11 +391,13 @@ suite("the console", { timeout: 2_400_000 }, () => {
     let asked = 0;
     page.on("request", (request) => { if (request.url().includes("/api/")) asked++; });
     await page.clock.install();
-    await page.reload();
-    await rows(page).first().waitFor();
+    await arrive(page, () => page.reload(), rows(page).first());
     await until(() => asked > 2);
     const still = async (text) => {
-      await pause(1000); // what was on its way
+      for (let before = -1; before !== asked;) { // what was on its way
+        before = asked;
+        await pause(1000);
+      }
       asked = 0;
       await page.clock.runFor(60_000); // of the page, in a moment
       await pause(200);
@@ -400,7 +419,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
-  test("two ingests and two gateways behind it: all are there, and none is passed over", { timeout: 300_000 }, async (t) => {
+  test("two ingests and two gateways behind it: all are there, and none is passed over", async (t) => {
     const herald = await parts(t);
     const { page, complaints } = await console_(t, herald, { password: herald.password });
     const services = page.locator(".services > li");
@@ -444,12 +463,13 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await page.getByRole("searchbox", { name: "Address" }).fill("127.0.0.1");
     await page.getByRole("button", { name: "Kick all of address 127.0.0.1…" }).click();
     await dialog(page).getByText("Come back", { exact: true }).click();
+    const closed = says(page, "4 connections were closed.");
     await dialog(page).getByRole("button", { name: "Kick", exact: true }).click();
     for (const { ended } of bots) {
       const { code } = await ended;
       assert.ok(code >= 4000 && code < 4500, `closed with ${code}, which means come back`);
     }
-    await page.getByText("4 connections were closed.").waitFor();
+    await closed();
     await page.getByText("Nobody is connected.").waitFor();
 
     await at(page, "#/settings?q=max-connections-per-ip", "Settings");
@@ -461,16 +481,14 @@ suite("the console", { timeout: 2_400_000 }, () => {
     const [one] = herald.gateways.map((origin) => client(t, { origin }));
     await one.welcome;
     await until(async () => { // counted over both gateways, so the other one refuses
-      const other = client(t, { origin: herald.gateways[1] });
-      const end = await Promise.race([other.ended, pause(1000)]);
-      other.socket.terminate();
+      const end = await attempt(t, { origin: herald.gateways[1] });
       return end?.code === 4003 || /429|503/.test(end?.reason ?? "");
     });
     assert.equal(await page.getByRole("navigation", { name: "Console" }).getByRole("link", { name: "Listening" }).count(), 0, "that is the single binary’s");
     assert.deepEqual(complaints, []);
   });
 
-  test("works in a folder of a proxy", { timeout: 300_000 }, async (t) => {
+  test("works in a folder of a proxy", async (t) => {
     const server = await herald(t, { settings: { HERALD_CONSOLE: "on", HERALD_TRUSTED_PROXIES: "127.0.0.1" } });
     const { page, complaints } = await door(t, await folder(t, server.origin, "/push/herald"));
     await logIn(page, "admin", await server.password());
@@ -481,7 +499,7 @@ suite("the console", { timeout: 2_400_000 }, () => {
     assert.deepEqual(complaints, []);
   });
 
-  test("roles: who only reads sees no button that writes; users are made and change their password", { timeout: 300_000 }, async (t) => {
+  test("roles: who only reads sees no button that writes; users are made and change their password", async (t) => {
     const server = await herald(t);
     const { page, complaints } = await console_(t, server);
     await go(page, "Users");
@@ -496,10 +514,13 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await bot.welcome;
     const vera = await console_(t, server, { user: "vera", password });
     const menu = vera.page.getByRole("navigation", { name: "Console" });
+    await menu.getByRole("link", { name: "Users" }).waitFor();
     assert.deepEqual(await menu.getByRole("link").allTextContents(), ["Overview", "Connections", "Channels", "Addresses", "Refusals", "Tail and publish", "Path of a message", "Log", "Users"]);
     await go(vera.page, "Connections");
     await rows(vera.page).first().waitFor();
-    assert.equal(await (await details(vera.page)).getByRole("button", { name: "Kick…" }).count(), 0);
+    const hers = await details(vera.page);
+    await hers.getByText("broadcast").first().waitFor();
+    assert.equal(await hers.getByRole("button", { name: "Kick…" }).count(), 0);
     await go(vera.page, "Tail and publish");
     await vera.page.getByText("An operator may publish from here").waitFor();
     await at(vera.page, "#/keys", "API keys");
@@ -521,32 +542,33 @@ suite("the console", { timeout: 2_400_000 }, () => {
     assert.deepEqual([...complaints, ...vera.complaints], []);
   });
 
-  test("by keyboard: to the page, through the menu, and back from a window", { timeout: 300_000 }, async (t) => {
+  test("by keyboard: to the page, through the menu, and back from a window", async (t) => {
     const server = await herald(t);
     const { page, complaints } = await console_(t, server);
-    const focused = () => page.evaluate(() => document.activeElement?.textContent?.trim() ?? "");
-    await until(async () => await focused() === "Overview"); // what had it, the login, is gone
+    /** Waits until what has the focus says this. */
+    const hasFocus = (text) => until(async () => await page.evaluate(() => document.activeElement?.textContent?.trim() ?? "") === text);
+    await hasFocus("Overview"); // what had it, the login, is gone
     const bot = client(t, server);
     await page.getByRole("link", { name: "To the page" }).focus();
     await page.keyboard.press("Enter");
-    assert.equal(await focused(), "Overview");
+    await hasFocus("Overview");
     await page.getByRole("navigation", { name: "Console" }).getByRole("link", { name: "API keys" }).focus();
     await page.keyboard.press("Enter");
     await heading(page, "API keys");
-    await until(async () => await focused() === "API keys"); // a screen reader says where it is
+    await hasFocus("API keys"); // a screen reader says where it is
     await page.getByRole("button", { name: "New key…" }).focus();
     await page.keyboard.press("Enter");
     await dialog(page).waitFor();
-    assert.ok(await dialog(page).evaluate((window) => window.contains(document.activeElement)));
+    await until(() => dialog(page).evaluate((window) => window.contains(document.activeElement)));
     await page.keyboard.press("Escape");
     await dialog(page).waitFor({ state: "detached" });
-    await until(async () => await focused() === "New key…");
+    await hasFocus("New key…");
     await (await details(page, "default")).getByRole("button", { name: "Rotate…" }).focus();
     await page.keyboard.press("Enter");
     await dialog(page).getByRole("button", { name: "Cancel" }).focus();
     await page.keyboard.press("Enter");
     await dialog(page).waitFor({ state: "detached" });
-    await until(async () => await focused() === "Rotate…");
+    await hasFocus("Rotate…");
 
     // Where an update takes away what has the focus, it stays nearby.
     await at(page, "#/settings?q=max-connections-per-ip", "Settings");
@@ -555,11 +577,11 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await page.getByLabel(/New value/).and(page.locator(":focus")).fill("7");
     await page.keyboard.press("Enter");
     await page.locator(".difference").waitFor();
-    await until(async () => await focused() === "Change");
+    await hasFocus("Change");
     await page.getByRole("button", { name: "Reset max-connections-per-ip" }).focus();
     await page.keyboard.press("Enter");
     await page.getByText("default", { exact: true }).waitFor();
-    await until(async () => await focused() === "Change");
+    await hasFocus("Change");
     await page.getByRole("button", { name: "Clear filters" }).focus();
     await page.keyboard.press("Enter");
     await page.getByRole("searchbox", { name: "Search" }).and(page.locator(":focus")).waitFor();
@@ -570,17 +592,17 @@ suite("the console", { timeout: 2_400_000 }, () => {
     await dialog(page).getByRole("button", { name: "Kick", exact: true }).focus();
     await page.keyboard.press("Enter");
     await page.getByText("Nobody is connected.").waitFor();
-    await until(async () => await focused() === "Connections");
+    await hasFocus("Connections");
     await page.setViewportSize({ width: 390, height: 800 });
     await page.getByRole("button", { name: "Menu" }).focus();
     await page.keyboard.press("Enter");
     await page.getByRole("navigation", { name: "Console" }).getByRole("link", { name: "Log", exact: true }).focus();
     await page.keyboard.press("Escape");
-    await until(async () => await focused() === "Menu");
+    await hasFocus("Menu");
     assert.deepEqual(complaints, []);
   });
 
-  test("axe-core finds nothing serious on any page, light and dark, wide and narrow", { timeout: 900_000 }, async (t) => {
+  test("axe-core finds nothing serious on any page, light and dark, wide and narrow", async (t) => {
     const server = await herald(t);
     const bot = client(t, server);
     await bot.welcome;

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import http from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { browser } from "./herald.js";
+import { arrive, tab, until } from "./herald.js";
 import { listen } from "./ports.js";
 
 /** Every page of the menu: the name in the address and the heading. */
@@ -16,10 +16,7 @@ export const PAGES = [
 
 /** A page at the login, that must stay without complaint: no exception, no violation of the policy. */
 export async function door(t, origin, options = {}) {
-  const context = await (await browser()).newContext({ ignoreHTTPSErrors: true, viewport: { width: 1280, height: 800 }, ...options });
-  t.after(() => context.close());
-  const page = await context.newPage();
-  page.setDefaultTimeout(60_000);
+  const page = await tab(t, { ignoreHTTPSErrors: true, viewport: { width: 1280, height: 800 }, ...options });
   const complaints = [];
   page.on("pageerror", (err) => complaints.push(String(err.stack ?? err)));
   page.on("dialog", (dialog) => {
@@ -31,31 +28,7 @@ export async function door(t, origin, options = {}) {
     if (["error", "warning"].includes(line.type()) && !/^Failed to load resource: (the server responded with a status of|net::)/.test(line.text())) complaints.push(line.text());
   });
   await arrive(page, `${origin}/admin/`, page.getByLabel("Name"));
-  return { context, page, complaints };
-}
-
-/**
- * Opens the page. When an interface of this machine comes or goes, as with every container, Chromium drops what it is
- * loading, from this machine, too: then again, as a person would.
- */
-export async function arrive(page, url, there) {
-  for (let left = 20; left > 0; left--) {
-    let stop;
-    const changed = new Promise((done) => {
-      stop = (request) => { if (/ERR_NETWORK_CHANGED/.test(request.failure()?.errorText)) done(true); };
-    });
-    page.on("requestfailed", stop);
-    try {
-      await page.goto(url);
-      const arrived = there.waitFor().then(() => false);
-      arrived.catch(() => {}); // when the race is over, nobody waits for it
-      if (!await Promise.race([changed, arrived])) return;
-    } catch (err) {
-      if (left === 1 || !/ERR_NETWORK_CHANGED/.test(String(err))) throw err;
-    } finally {
-      page.off("requestfailed", stop);
-    }
-  }
+  return { context: page.context(), page, complaints };
 }
 
 /** Types name and password into the login, which is the page or a window over it. */
@@ -107,15 +80,34 @@ export async function endSession(page) {
   await page.context().clearCookies();
 }
 
+/** Waits from now on until the page says it for some seconds, as it says what was done. */
+export function says(page, text) {
+  const said = page.getByText(text).waitFor();
+  said.catch(() => {}); // is the caller's, who may come to it later
+  return () => said;
+}
+
+/** Waits until the element has the focus. */
+export const focused = (locator) => until(() => locator.evaluate((element) => element === document.activeElement));
+
 export const dialog = (page) => page.getByRole("dialog");
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /**
- * What axe-core finds serious or critical. The page's policy forbids its script; the debugger brings it in.
+ * What axe-core finds serious or critical, twice: the page changes under it each second, and an element that leaves while it
+ * is looked at is no fault.
  * @param {string[]} [rules] all of them, if it is left out
  */
 export async function findings(page, rules) {
+  const first = await look(page, rules);
+  if (first.length === 0) return first;
+  const second = await look(page, rules);
+  return first.filter((finding) => second.includes(finding));
+}
+
+/** The page's policy forbids the script of axe-core; the debugger brings it in. */
+async function look(page, rules) {
   const client = await page.context().newCDPSession(page);
   await client.send("Runtime.evaluate", { expression: axe });
   await client.detach();

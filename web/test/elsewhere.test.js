@@ -5,9 +5,9 @@ import assert from "node:assert/strict";
 import http from "node:http";
 import net from "node:net";
 import { suite, test } from "node:test";
-import { entries, herald, open, site, state, tab, until } from "./herald.js";
+import { arrive, entries, herald, open, shows, site, tab, timeout, until } from "./herald.js";
 
-suite("a page of another origin", { timeout: 600_000 }, () => {
+suite("a page of another origin", { timeout }, () => {
   test("the page's own snippet receives there, once it is allowed", async (t) => {
     const files = { "/favicon.ico": "" };
     const { origin } = await site(t, files);
@@ -18,8 +18,10 @@ suite("a page of another origin", { timeout: 600_000 }, () => {
     const lines = [];
     page.on("console", (line) => lines.push(line.text()));
     page.on("pageerror", (err) => lines.push(String(err)));
-    await page.goto(origin);
-    await until(async () => (await server.online()) === 2);
+    const frames = [];
+    page.on("websocket", (socket) => socket.on("framereceived", ({ payload }) => frames.push(String(payload))));
+    await arrive(page, origin);
+    await until(() => frames.some((frame) => /"type":"welcome"/.test(frame)));
     await server.publish("public.news", "from elsewhere");
     await until(() => lines.length > 0);
     assert.deepEqual(lines.splice(0), ["public.news from elsewhere"]);
@@ -31,7 +33,7 @@ suite("a page of another origin", { timeout: 600_000 }, () => {
       const another = await site(t, { "/": "<!doctype html><title>another</title>" });
       const server = await herald(t, { settings: { HERALD_ALLOWED_ORIGINS: origin } });
       const page = await tab(t);
-      await page.goto(origin);
+      await arrive(page, origin);
       const received = page.evaluate(async ({ home, transport, token }) => {
         const { connect } = await import(`${home}/client/herald.js`);
         const herald = connect(`${home}/ws`, { channels: ["secret"], transport, token });
@@ -46,14 +48,14 @@ suite("a page of another origin", { timeout: 600_000 }, () => {
       await server.publish("secret", "plans");
       assert.equal(await received, "plans");
 
-      await page.goto(another.origin);
+      await arrive(page, another.origin);
       const fault = await page.evaluate((home) => import(`${home}/client/herald.js`).then(() => "", String), server.origin);
       assert.match(fault, /TypeError/);
     });
   }
 });
 
-suite("a folder of a proxy", { timeout: 600_000 }, () => {
+suite("a folder of a proxy", { timeout }, () => {
   test("page and client work there, over both transports", async (t) => {
     const server = await herald(t);
     const port = Number(new URL(server.origin).port);
@@ -92,9 +94,8 @@ suite("a folder of a proxy", { timeout: 600_000 }, () => {
       await entries(page, "from a folder").first().waitFor();
       assert.ok((await page.locator("#curl").textContent()).includes(`"${origin}${prefix}/v1/channels/broadcast"`));
       assert.ok((await page.locator("#snippet").textContent()).includes(`"${origin}${prefix}/client/herald.js"`));
-      assert.equal(await page.locator("header img").evaluate((image) => image.naturalWidth > 0), true);
-      await page.reload();
-      await state(page, "Connected");
+      await until(() => page.locator("header img").evaluate((image) => image.naturalWidth > 0));
+      await arrive(page, () => page.reload(), shows(page, "Connected"));
       for (const link of await page.locator("footer a").all()) {
         const href = await link.evaluate((a) => a.href);
         if (href.startsWith(origin)) assert.equal((await fetch(href)).status, 200, href);

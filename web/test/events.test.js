@@ -7,7 +7,7 @@ import { covers } from "../client/protocol.js";
 import { eventParser } from "../client/transport.js";
 import { WebSocket, becomes, closeCodes, deliver, event, gateway, golden, id, jwt, memory, message, pair } from "./gateway.js";
 
-const timeout = 300_000; // of a suite, on a machine that is busy with other things
+const timeout = 900_000; // of a suite, on a machine that is busy with other things
 const over = (t, options) => pair(t, { transport: "sse", ...options });
 const follows = (connection) => [connection.query.getAll("channel"), connection.query.get("since")];
 

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { becomes, event, id, message, pair } from "./gateway.js";
 
-const timeout = 300_000; // of a suite, on a machine that is busy with other things
+const timeout = 900_000; // of a suite, on a machine that is busy with other things
 
 /** A load that waits until the test answers it. */
 function loads() {

@@ -22,12 +22,15 @@ assert.ok(existsSync(BIN), `HERALD_BIN says ${BIN}, but there is no such file.`)
 
 const run = promisify(execFile);
 
-/** Less than any suite may take, so that a test that fails says what it waited for. */
-const patience = 120_000;
+/** How long a test waits for what comes by itself; less than a suite may take, so that one that fails says what it waited for. */
+export const patience = 120_000;
+
+/** How long a suite may take, of which some tests begin with a browser and five processes on a machine that is busy. */
+export const timeout = 3_600_000;
 
 /** Asks again and again until the answer is truthy. */
-export async function until(ask) {
-  for (const end = Date.now() + patience; Date.now() < end;) {
+export async function until(ask, howLong = patience) {
+  for (const end = Date.now() + howLong; Date.now() < end;) {
     const answer = await ask();
     if (answer) return answer;
     await pause(50);
@@ -66,10 +69,11 @@ export async function herald(t, { secure = false, file = secure, settings = {}, 
   }
 
   const self = {
-    origin, port, folder, key: "", password, command, start, kill, stop, renew, request, ops, notify, publish, token, online, rows,
+    origin, port, folder, key: "", password, command, start, kill, stop, renew, request, metric, notify, publish, token, rows,
   };
   let child;
   let output = "";
+  let begun = 0; // where the output of this run begins
   t.after(async () => {
     await kill();
     rmSync(folder, { recursive: true, force: true });
@@ -87,14 +91,21 @@ export async function herald(t, { secure = false, file = secure, settings = {}, 
     return until(() => [...output.matchAll(/user admin, password (\S+)/g)].at(-1)?.[1]);
   }
 
-  /** host:port of the operators' port, as the log names it. */
+  /** host:port of the operators' port, as the log of this run names it. */
   function ops() {
-    return [...output.matchAll(/ ops=(\S+)/g)].at(-1)?.[1];
+    return until(() => output.slice(begun).match(/ ops=(\S+)/)?.[1]);
+  }
+
+  /** What the operators' port says of a metric without labels. */
+  async function metric(name) {
+    const metrics = await (await fetch(`http://${await ops()}/metrics`)).text();
+    return Number(metrics.match(new RegExp(`^${name} (\\d+)$`, "m"))?.[1]);
   }
 
   async function start() {
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HERALD_")));
     Object.assign(env, settings);
+    begun = output.length;
     child = spawn(BIN, [...args, ...flags], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
     child.stdout.on("data", (chunk) => { output += chunk; });
     child.stderr.on("data", (chunk) => { output += chunk; });
@@ -156,12 +167,6 @@ export async function herald(t, { secure = false, file = secure, settings = {}, 
     assert.equal(answer.status, 200, answer.text);
   }
 
-  /** How many clients are connected. */
-  async function online() {
-    const metrics = await (await fetch(`http://${ops()}/metrics`)).text();
-    return Number(metrics.match(/^herald_gateway_connections (\d+)$/m)?.[1]);
-  }
-
   /** A token of an hour, signed with the secret that the server made. */
   function token(...channels) {
     const secret = readFileSync(join(data, "jwt.secret"), "utf8").trim();
@@ -220,28 +225,72 @@ export function browser() {
   return launched;
 }
 
-/** An empty page of a browser without any past. */
+/** An empty page of a browser without any past; its other pages wait as long as this one. */
 export async function tab(t, options = {}) {
   const context = await (await browser()).newContext(options);
   t.after(() => context.close());
-  const page = await context.newPage();
-  page.setDefaultTimeout(60_000);
-  return page;
+  context.setDefaultTimeout(patience);
+  return context.newPage();
 }
+
+/** Without these a page does not work; what it fetches it asks for again by itself. */
+const PARTS = ["document", "script", "stylesheet", "image"];
+
+/**
+ * Opens a page, and waits for what is to be there. When a network interface of this machine comes or goes, as with every
+ * container, Chromium drops what it is loading, from this machine, too: then again, as a person would.
+ *
+ * @param {import("playwright-core").Page} page
+ * @param {string | (() => Promise<unknown>)} to its URL, or what leads there: a reload, or a click
+ * @param {import("playwright-core").Locator} there
+ */
+export async function arrive(page, to, there = page.locator("html")) {
+  let go = typeof to === "string" ? () => page.goto(to) : to;
+  for (let left = 20; left > 0; left--) {
+    let stop;
+    const changed = new Promise((done) => {
+      stop = (request) => {
+        if (networkChanged(request.failure()?.errorText) && PARTS.includes(request.resourceType())) done(true);
+      };
+    });
+    page.on("requestfailed", stop);
+    try {
+      await go();
+      const arrived = there.waitFor().then(() => false);
+      arrived.catch(() => {}); // when the race is over, nobody waits for it
+      if (!await Promise.race([changed, arrived])) return;
+    } catch (err) {
+      if (left === 1 || !networkChanged(err)) throw err;
+    } finally {
+      page.off("requestfailed", stop);
+    }
+    if (typeof to !== "string") go = () => page.reload();
+  }
+  throw new Error(`the network changes all the time: ${to}`);
+}
+
+const networkChanged = (err) => /ERR_NETWORK_CHANGED/.test(String(err));
 
 /** Opens a page that must stay without complaint: no console error, no exception, no violation of the policy. */
 export async function open(t, server, path = "/", { script, ...options } = {}) {
   const page = await tab(t, { ignoreHTTPSErrors: true, ...options });
   if (script) await page.addInitScript(script);
+  // The eight seconds of a toast are minutes here, so that it is there as long as somebody looks for it.
+  const animations = await page.context().newCDPSession(page);
+  await animations.send("Animation.enable");
+  await animations.send("Animation.setPlaybackRate", { playbackRate: 0.02 });
   const complaints = [];
   page.on("pageerror", (err) => complaints.push(String(err)));
-  page.on("console", (line) => ["error", "warning"].includes(line.type()) && complaints.push(line.text()));
-  await page.goto(server.origin + path);
-  await state(page, "Connected");
+  page.on("console", (line) => {
+    if (["error", "warning"].includes(line.type()) && !networkChanged(line.text())) complaints.push(line.text());
+  });
+  await arrive(page, server.origin + path, shows(page, "Connected"));
   return { page, complaints };
 }
 
-export const state = (page, text) => page.getByRole("status").filter({ hasText: new RegExp(`^${text}$`) }).waitFor();
+/** Where the demo page says what its connection is doing. */
+export const shows = (page, text) => page.getByRole("status").filter({ hasText: new RegExp(`^${text}$`) });
+export const state = (page, text) => shows(page, text).waitFor();
 export const toast = (page, text) => page.locator("#toasts > li").filter({ hasText: text });
 export const entries = (page, text) => page.locator("#log > li").filter({ hasText: text });
 

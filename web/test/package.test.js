@@ -9,12 +9,11 @@ import { join } from "node:path";
 import { suite, test } from "node:test";
 import { promisify } from "node:util";
 import { build } from "esbuild";
-import { herald, until } from "./herald.js";
+import { herald, timeout, until } from "./herald.js";
 
 const run = promisify(execFile);
 const root = new URL("../../", import.meta.url).pathname;
 const tsc = new URL("node_modules/typescript/bin/tsc", import.meta.url).pathname;
-const timeout = 600_000;
 
 function folder(t) {
   const path = mkdtempSync(join(tmpdir(), "herald-package-"));
@@ -41,10 +40,10 @@ herald.on("message", (m) => { console.log(JSON.stringify(m.data)); herald.close(
 
 /** Runs a program that follows broadcast, and publishes once it is welcome. */
 async function receives(file, server) {
-  const running = run(process.execPath, [file, `${server.origin}/ws`], { timeout: 300_000 });
+  const running = run(process.execPath, [file, `${server.origin}/ws`]);
   let output = "";
   running.child.stdout.on("data", (chunk) => { output += chunk; });
-  await until(() => output.includes("welcome") || running.child.exitCode !== null);
+  await until(() => output.includes("welcome") || running.child.exitCode !== null || running.child.signalCode !== null);
   await server.publish("broadcast", { n: 17 });
   const { stdout } = await running;
   assert.match(stdout, /\{"n":17\}/);

@@ -8,7 +8,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { createRequire } from "node:module";
 import { suite, test } from "node:test";
-import { herald, open, until } from "./herald.js";
+import { herald, open, patience, timeout, until } from "./herald.js";
 
 const require = createRequire(import.meta.url);
 
@@ -21,7 +21,7 @@ const clients = [
 ];
 const ways = { "polling only": ["polling"], "WebSocket only": ["websocket"], upgrade: ["polling", "websocket"] };
 
-const soon = { reconnectionDelay: 20, reconnectionDelayMax: 100, forceNew: true };
+const soon = { reconnectionDelay: 20, reconnectionDelayMax: 100, timeout: patience, forceNew: true };
 
 /** Connects, and keeps what comes: [event, ...arguments]. */
 async function connect(t, { io }, url, options) {
@@ -39,7 +39,7 @@ async function connect(t, { io }, url, options) {
 
 const data = (got) => got.map(([, value]) => value.data ?? value);
 
-suite("Socket.IO", { timeout: 600_000 }, () => {
+suite("Socket.IO", { timeout }, () => {
   for (const client of clients) {
     for (const [way, transports] of Object.entries(ways)) {
       test(`socket.io-client ${client.version}, ${way}: a POST arrives, also over a restart`, async (t) => {

@@ -11,8 +11,8 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { suite, test } from "node:test";
-import { herald, until } from "./herald.js";
-import { listen } from "./ports.js";
+import { herald, patience, timeout, until } from "./herald.js";
+import { freePort, listen } from "./ports.js";
 
 const require = createRequire(import.meta.url);
 const clients = {
@@ -26,15 +26,13 @@ const clients = {
 async function another(t, first) {
   const folder = mkdtempSync(join(tmpdir(), "herald-"));
   const { url } = JSON.parse(readFileSync(join(first.folder, "data", "nats.json"), "utf8"));
-  const probe = http.createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, "close");
+  const port = await freePort();
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HERALD_")));
   const child = spawn(resolve(process.env.HERALD_BIN), ["-listen", `127.0.0.1:${port}`, "-data", join(folder, "data")], {
-    cwd: folder, stdio: "ignore", env: { ...env, HERALD_NATS_URL: url },
+    cwd: folder, stdio: ["ignore", "pipe", "pipe"], env: { ...env, HERALD_NATS_URL: url },
   });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => { output += chunk; });
   const kill = async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     child.kill("SIGKILL");
@@ -46,7 +44,7 @@ async function another(t, first) {
   });
   const origin = `http://127.0.0.1:${port}`;
   await until(() => {
-    assert.equal(child.exitCode, null, "the second server ended by itself");
+    assert.equal(child.exitCode, null, `the second server ended by itself:\n${output}`);
     return fetch(`${origin}/readyz`).then(({ ok }) => ok, () => false);
   });
   return { port, kill };
@@ -102,7 +100,7 @@ async function balancer(t, ports) {
   return `http://127.0.0.1:${await listen(t, server)}`;
 }
 
-suite("without sticky sessions", { timeout: 600_000 }, () => {
+suite("without sticky sessions", { timeout }, () => {
   test("stock clients poll and upgrade at whichever gateway, and go on when one is killed", async (t) => {
     const first = await herald(t);
     const second = await another(t, first);
@@ -111,7 +109,7 @@ suite("without sticky sessions", { timeout: 600_000 }, () => {
     for (const [version, io] of Object.entries(clients)) {
       for (const transports of [["polling"], ["polling", "websocket"], ["websocket"]]) {
         for (let i = 0; i < 2; i++) { // the balancer's next turn is another one
-          const socket = io(origin, { transports, forceNew: true, reconnectionDelay: 20, reconnectionDelayMax: 200 });
+          const socket = io(origin, { transports, forceNew: true, reconnectionDelay: 20, reconnectionDelayMax: 200, timeout: patience });
           t.after(() => socket.close());
           const client = { name: `${version} ${transports}`, socket, got: [], lost: 0, last: transports.at(-1) };
           socket.on("message", ({ data }) => client.got.push(data));

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { EventSource } from "eventsource";
-import { entries, herald, open, state, tab, unreachable, until } from "./herald.js";
+import { arrive, entries, herald, open, shows, tab, timeout, unreachable, until } from "./herald.js";
 
 /** Kills and stops the server under a client; every message is to come once, in order. */
 async function ordeal(server, received) {
@@ -33,11 +33,11 @@ async function ordeal(server, received) {
 /** A page of the server's origin with nothing of its own in it. */
 async function blank(t, server) {
   const page = await tab(t);
-  await page.goto(`${server.origin}/favicon.ico`);
+  await arrive(page, `${server.origin}/favicon.ico`);
   return page;
 }
 
-suite("Server-Sent Events", { timeout: 600_000 }, () => {
+suite("Server-Sent Events", { timeout }, () => {
   test("the page takes them where WebSocket is blocked", async (t) => {
     const server = await herald(t);
     const block = () => {
@@ -54,8 +54,7 @@ suite("Server-Sent Events", { timeout: 600_000 }, () => {
     await page.getByText("Server-Sent Events", { exact: true }).waitFor();
     assert.equal(await page.evaluate(() => globalThis.attempts), 2);
     await ordeal(server, async () => (await page.locator("#log .data").allTextContents()).reverse());
-    await page.reload();
-    await state(page, "Connected");
+    await arrive(page, () => page.reload(), shows(page, "Connected"));
     assert.equal(await page.evaluate(() => globalThis.attempts), 0, "the next page knows what gets through");
     assert.deepEqual(complaints.filter((line) => !unreachable(line)), []);
   });
@@ -96,8 +95,7 @@ suite("Server-Sent Events", { timeout: 600_000 }, () => {
     for (const [query, name, text] of [["?transport=sse", "Server-Sent Events", "two"], ["?transport=websocket", "WebSocket", "three"]]) {
       await page.goto("about:blank");
       await server.notify(text);
-      await page.goto(`${server.origin}/${query}`);
-      await page.getByText(name, { exact: true }).waitFor();
+      await arrive(page, `${server.origin}/${query}`, page.getByText(name, { exact: true }));
       await entries(page, text).waitFor();
       assert.deepEqual(await page.locator("#log .data").allTextContents(), [text]);
     }
@@ -127,7 +125,7 @@ suite("Server-Sent Events", { timeout: 600_000 }, () => {
   });
 });
 
-suite("a reload", { timeout: 600_000 }, () => {
+suite("a reload", { timeout }, () => {
   for (const transport of ["websocket", "sse"]) {
     test(`goes on from the stored id, and is told of a stream that was made anew, over ${transport}`, async (t) => {
       const server = await herald(t);
@@ -149,16 +147,16 @@ suite("a reload", { timeout: 600_000 }, () => {
       await told("one");
       await page.goto("about:blank");
       await server.notify("two");
-      await page.goto(`${server.origin}/favicon.ico`);
+      await arrive(page, `${server.origin}/favicon.ico`);
       await begin();
       await told("resumed", "two");
       await page.goto("about:blank");
       await server.renew();
-      await page.goto(`${server.origin}/favicon.ico`);
+      await arrive(page, `${server.origin}/favicon.ico`);
       await begin();
       await server.notify("three");
       await told("epoch", "three");
-      await page.reload();
+      await arrive(page, () => page.reload());
       await begin();
       await server.notify("four");
       await told("resumed", "four");
