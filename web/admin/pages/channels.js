@@ -16,7 +16,7 @@ export const Page = component((self) => {
       cell: (row) => html`${row.channel} ${row.pattern && html`<${Tag}>pattern</${Tag}>`}` },
     { title: "Subscribers", sort: "subscribers", down: true, number: true,
       cell: (row) => html`<a href=${link("connections", { channel: row.channel })}>${format.number(row.subscribers)}</a>` },
-    { title: "Messages/s", sort: "rate", down: true, number: true, cell: (row) => format.rate(row.rate_per_second) },
+    { title: "Messages/s", sort: "rate", down: true, number: true, at: "wide", cell: (row) => format.rate(row.rate_per_second) },
     { title: "Newest message", at: "wide", code: true,
       cell: (row) => (row.last_id ? html`<a href=${link("message", {}, row.last_id)}>${row.last_id}</a>`
       : html`<span class="none">–</span>`) },
@@ -28,6 +28,7 @@ export const Page = component((self) => {
 
   const detail = (row) => html`<${Facts} of=${[
     [row.pattern ? "Pattern" : "Channel", html`<span class="code">${row.channel}</span>`, true],
+    ["Messages a second", format.rate(row.rate_per_second)],
     ["Newest message", row.last_id
       && html`<a class="code" href=${link("message", {}, row.last_id)}>${row.last_id}</a>`],
   ]} />
