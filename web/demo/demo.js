@@ -60,7 +60,7 @@ function start(channels, since) {
     if (code === "forbidden") refused = channel;
     // The others explain why the connection ended, and stand beside the state.
     if (["forbidden", "bad-channel", "bad-since", "bad-token", "limit"].includes(code)) {
-      showFault([channel, detail || code].filter(Boolean).join(": "));
+      showFault(about(channel, detail || code));
     }
     showChannels();
   });
@@ -91,7 +91,7 @@ function recover({ state, code, reason, detail = reason }) {
   } else if (code === 1008 && refused !== undefined && left.includes(refused)) {
     if (tried !== undefined) [token, tried] = [tried, undefined]; // the token is good, and does not cover it
     left.splice(left.indexOf(refused), 1);
-    showFault(`${refused}: ${detail}`);
+    showFault(about(refused, detail));
   } else {
     return false;
   }
@@ -209,6 +209,16 @@ $("token").addEventListener("input", () => showTokenFault(""));
 /** @param {string} text */
 function showTokenFault(text) {
   $("token-fault").textContent = text;
+}
+
+/**
+ * A sentence with the channel's name in front, where it does not say it by itself.
+ *
+ * @param {string | undefined} channel
+ * @param {string | undefined} sentence
+ */
+function about(channel, sentence = "") {
+  return channel === undefined || sentence.includes(JSON.stringify(channel)) ? sentence : `${channel}: ${sentence}`;
 }
 
 /** @param {string} [text] */

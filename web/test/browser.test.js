@@ -105,7 +105,7 @@ suite("the page at /", { timeout }, () => {
     await page.keyboard.press("ControlOrMeta+a");
     await page.keyboard.type("secret.plans"); // a fine name, but not for everybody
     await page.keyboard.press("Enter");
-    await page.getByRole("alert").filter({ hasText: /^secret\.plans: ./ }).waitFor();
+    await page.getByRole("alert").filter({ hasText: /^"secret\.plans" needs a token/ }).waitFor();
     await chip("secret.plans").waitFor({ state: "detached" });
     await state(page, "Connected");
 
@@ -242,7 +242,7 @@ suite("the page at /", { timeout }, () => {
     for (const url of urls) assert.ok(!/token|eyJ|wrong/.test(url), url);
 
     // Without the token.
-    await arrive(page, `${server.origin}/?channel=secret.plans&channel=broadcast`, page.getByRole("alert").filter({ hasText: /^secret\.plans: .*needs a token/ }));
+    await arrive(page, `${server.origin}/?channel=secret.plans&channel=broadcast`, page.getByRole("alert").filter({ hasText: /^"secret\.plans" needs a token/ }));
     await page.locator('.chip[data-channel="broadcast"]:not([data-pending])').waitFor();
     assert.deepEqual(await page.locator(".chip .code").allTextContents(), ["broadcast"]);
   });

@@ -74,7 +74,7 @@ suite("Server-Sent Events", { timeout }, () => {
     await server.publish("public.news", "after");
     await entries(page, "after").waitFor();
     await follow("secret.plans");
-    await page.getByRole("alert").filter({ hasText: /^secret\.plans: .*needs a token/ }).waitFor();
+    await page.getByRole("alert").filter({ hasText: /^"secret\.plans" needs a token/ }).waitFor();
     await chip("broadcast").waitFor();
     await page.getByRole("button", { name: "Stop following broadcast" }).click();
     await page.locator('.chip[data-channel="broadcast"]').waitFor({ state: "detached" });
