@@ -28,7 +28,7 @@ export class Emitter {
    */
   emit(type, detail) {
     const handlers = this.#handlers.get(type);
-    for (const handler of [...(handlers ?? [])]) if (handlers?.has(handler)) call(handler, detail); // an earlier one may take it away
+    for (const handler of [...(handlers ?? [])]) if (handlers?.has(handler)) call(handler, detail); // an earlier one may remove it
   }
 }
 

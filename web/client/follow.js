@@ -70,7 +70,7 @@ export function follow(client, events, channel, { load, state, message }, confir
 
   const fail = (/** @type {string} */ detail) => events.emit("error", { code: "load-failed", detail, channel });
 
-  const take = (/** @type {import("./types.js").Message} */ m) => {
+  const handle = (/** @type {import("./types.js").Message} */ m) => {
     if (!covers(channel, m.channel)) return;
     if (waiting === undefined) {
       call(message, m);
@@ -96,7 +96,7 @@ export function follow(client, events, channel, { load, state, message }, confir
   const share = shared.get(channel) ?? { count: 0, began };
   shared.set(channel, share);
   share.count++;
-  events.on("message", take);
+  events.on("message", handle);
   events.on("subscribed", subscribed);
   events.on("gap", missed);
   events.on("unsubscribed", ended);
@@ -107,7 +107,7 @@ export function follow(client, events, channel, { load, state, message }, confir
     if (stopped) return;
     stopped = true;
     cancel();
-    events.off("message", take);
+    events.off("message", handle);
     events.off("subscribed", subscribed);
     events.off("gap", missed);
     events.off("unsubscribed", ended);

@@ -2,20 +2,21 @@
  * What a client follows, and which answers it still waits for: what the next URL has to name, and what a connection has to
  * be told so that it follows what is wanted by now.
  *
- * A name is *covered* when the connection's own `since` brings what it missed. Before that, and when the past of a channel
- * is asked for, it is *owed* the answer to a subscription with a `since` of its own, which outlives connections.
+ * A name is *covered* when the connection's `since` brings what it missed. Before that, and when the past of a channel is
+ * asked for, it needs a subscription with a `since` of its own, which is asked for anew by each connection until the
+ * gateway has answered it.
  */
 
 import { MAX_FRAME, MAX_NAMES, MAX_URL, batches, covers } from "./protocol.js";
 
-// How many frames go out in a second. The gateway takes 50 in one of its seconds, which may have parts of two of ours.
+// How many frames go out in a second. The gateway accepts 50 in one of its seconds, which may have parts of two of ours.
 const MAX_FRAMES = 20;
 
 /**
  * @typedef {object} Entry
  * @property {boolean} covered
- * @property {string} [owed] the `since` to ask for; empty: from now on; undefined: nothing is owed
- * @property {import("./types.js").Connection} [asked] where it was asked for
+ * @property {string} [since] of the subscription that it needs; empty: from now on; undefined: it needs none
+ * @property {import("./types.js").Connection} [asked] the connection that has asked for it
  */
 
 export class Following {
@@ -32,10 +33,10 @@ export class Following {
 
   /**
    * @param {string} name
-   * @param {string} [owed] undefined: the connection's `since` covers it
+   * @param {string} [since] undefined: the connection's `since` covers it
    */
-  add(name, owed) {
-    this.#entries.set(name, { covered: owed === undefined || this.#entries.get(name)?.covered === true, owed });
+  add(name, since) {
+    this.#entries.set(name, { covered: since === undefined || this.#entries.get(name)?.covered === true, since });
   }
 
   /**
@@ -64,8 +65,8 @@ export class Following {
       url.searchParams.set("since", since);
     }
     for (const [name, entry] of this.#entries) {
-      if (entry.owed === undefined || (entry.covered && !conn.names.has(name))) continue;
-      const text = entry.owed === "" && !name.includes("@") ? name : `${name}@${entry.owed}`;
+      if (entry.since === undefined || (entry.covered && !conn.names.has(name))) continue;
+      const text = entry.since === "" && !name.includes("@") ? name : `${name}@${entry.since}`;
       if (!fits(name, text)) continue;
       url.searchParams.append("subscribe", text);
       conn.names.add(name);
@@ -102,32 +103,32 @@ export class Following {
 
   /**
    * @param {import("./types.js").Connection} conn
-   * @param {string} since where the connection began: what is not in its URL is owed everything from there
+   * @param {string} start the connection's `since`: names that are not in its URL are asked for from there on
    * @returns {{type: "subscribe" | "unsubscribe", names: string[], since?: string}[]}
    */
-  #changes(conn, since) {
+  #changes(conn, start) {
     /** @type {Map<string, string[]>} */
     const missing = new Map();
     for (const [name, entry] of this.#entries) {
-      if (conn.names.has(name) && (entry.owed === undefined || entry.asked === conn)) continue;
-      if (entry.owed === undefined) Object.assign(entry, { covered: false, owed: since });
-      const owed = /** @type {string} */ (entry.owed);
-      const alike = missing.get(owed) ?? [];
-      missing.set(owed, alike);
+      if (conn.names.has(name) && (entry.since === undefined || entry.asked === conn)) continue;
+      if (entry.since === undefined) Object.assign(entry, { covered: false, since: start });
+      const since = /** @type {string} */ (entry.since);
+      const alike = missing.get(since) ?? [];
+      missing.set(since, alike);
       alike.push(name);
     }
     const room = MAX_FRAME - 256; // for the other members
     const gone = [...conn.names].filter((name) => !this.#entries.has(name));
     return [
       ...batches(gone, room).map((names) => ({ type: /** @type {const} */ ("unsubscribe"), names })),
-      ...[...missing].flatMap(([owed, all]) => batches(all, room).map((names) => (
-        { type: /** @type {const} */ ("subscribe"), names, since: owed || undefined }))),
+      ...[...missing].flatMap(([since, all]) => batches(all, room).map((names) => (
+        { type: /** @type {const} */ ("subscribe"), names, since: since || undefined }))),
     ];
   }
 
   /**
-   * Names that found no room in the URL of a stream, to which no frame can be sent: they are owed everything from where
-   * it began.
+   * Postpones the names for which the URL of an event stream had no room, since no frame can be sent to it: the next
+   * connection asks for them from this place on.
    *
    * @param {import("./types.js").Connection} conn
    * @param {string} since
@@ -136,22 +137,22 @@ export class Following {
   postpone(conn, since) {
     const names = this.names.filter((name) => conn.unfit.has(name));
     for (const name of names) {
-      this.#entries.set(name, { covered: false, owed: this.#entries.get(name)?.owed || since, asked: conn });
+      this.#entries.set(name, { covered: false, since: this.#entries.get(name)?.since || since, asked: conn });
       conn.names.add(name);
     }
     return names;
   }
 
   /**
-   * The newest message of these channels is on its way; if the connection ends before it came, it is asked for again, beside
-   * what follows the present.
+   * Notes that a connection brings the newest message of its channels: if it ends before a channel's came, the next one
+   * asks for it again.
    *
    * @param {import("./types.js").Connection} conn
    */
-  oweNewest(conn) {
+  awaitNewest(conn) {
     for (const name of conn.unconfirmed) {
       const entry = this.#entries.get(name);
-      if (entry) Object.assign(entry, { owed: "last", asked: conn });
+      if (entry) Object.assign(entry, { since: "last", asked: conn });
     }
   }
 
@@ -162,7 +163,7 @@ export class Following {
    */
   answered(name) {
     const entry = this.#entries.get(name);
-    if (entry) Object.assign(entry, { covered: true, owed: undefined, asked: undefined });
+    if (entry) Object.assign(entry, { covered: true, since: undefined, asked: undefined });
   }
 
   /**
@@ -174,7 +175,7 @@ export class Following {
   refused(conn, name) {
     const entry = this.#entries.get(name);
     if (entry?.covered) {
-      entry.owed = undefined;
+      entry.since = undefined;
     } else {
       this.#entries.delete(name);
       conn.names.delete(name);
@@ -182,14 +183,14 @@ export class Following {
   }
 
   /**
-   * Everything of a name up to this id is there or lost.
+   * A gap of one name: everything up to this id has come or is lost.
    *
    * @param {string} name
    * @param {string} id
    */
   skipped(name, id) {
     const entry = this.#entries.get(name);
-    if (entry?.owed !== undefined) entry.owed = id;
+    if (entry?.since !== undefined) entry.since = id;
   }
 
   /**
@@ -209,14 +210,14 @@ export class Following {
   }
 
   /**
-   * A connection is lost. What it was to follow from then on, without having said so, is owed everything from the id.
+   * A connection is lost. Names that it was to follow from then on, and has not confirmed, are asked for from this id on.
    *
    * @param {import("./types.js").Connection} conn
    * @param {string} [id]
    */
   lost(conn, id) {
     for (const entry of this.#entries.values()) {
-      if (entry.asked === conn && entry.owed === "" && id !== undefined) entry.owed = id;
+      if (entry.asked === conn && entry.since === "" && id !== undefined) entry.since = id;
     }
   }
 }

@@ -103,7 +103,7 @@ export class Herald {
    * @param {T} type
    * @param {(detail: import("./types.js").Events[T]) => void} handler what it throws is reported as uncaught, and harms
    *   nobody else
-   * @returns {() => void} takes the handler away again
+   * @returns {() => void} removes the handler
    */
   on(type, handler) {
     this.#events.on(type, handler);
@@ -137,9 +137,9 @@ export class Herald {
     const names = [channel].flat().filter((name) => since !== undefined || !this.#following.has(name));
     for (const name of names) refuse(channelFault(name));
     // Where the client has been before, nothing is missed until the subscription is there.
-    const owed = since ?? (this.#line.conn?.welcomed !== undefined ? "" : this.#place.id);
+    const from = since ?? (this.#line.conn?.welcomed !== undefined ? "" : this.#place.id);
     for (const name of names) {
-      this.#following.add(name, owed);
+      this.#following.add(name, from);
       this.#confirmed.delete(name);
     }
     this.#change();
@@ -239,7 +239,7 @@ export class Herald {
     if (conn.since === frame.id) this.#place.keep(frame.id);
     if (conn.since === "last") {
       this.#place.keep(frame.id);
-      this.#following.oweNewest(conn);
+      this.#following.awaitNewest(conn);
     }
     this.#line.welcomed(conn, frame.heartbeat);
     if (conn.kind === "sse") {

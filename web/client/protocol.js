@@ -42,7 +42,7 @@ export function isPattern(name) {
 /**
  * @param {string} pattern a valid channel or pattern
  * @param {string} channel
- * @returns {boolean} whether the pattern takes the channel in
+ * @returns {boolean} whether the pattern matches the channel
  */
 export function covers(pattern, channel) {
   const [wanted, tokens] = [pattern.split("."), channel.split(".")];

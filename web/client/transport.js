@@ -123,14 +123,14 @@ export function eventStream(url, token, listener) {
 }
 
 /**
- * Takes an event stream apart (WHATWG HTML, section 9.2.6), wherever its chunks begin and end.
+ * Splits an event stream into events (WHATWG HTML, section 9.2.6), wherever its chunks begin and end.
  *
  * @param {(name: string, data: string | undefined, id: string | undefined) => void} dispatch is called for each event:
  *   its name (empty: none), its data, and the id that stood beside them. An id alone comes without data.
  * @returns {(bytes: Uint8Array) => void}
  */
 export function eventParser(dispatch) {
-  const decoder = new TextDecoder(); // takes away the byte order mark, and waits for the rest of a character
+  const decoder = new TextDecoder(); // removes the byte order mark, and waits for the rest of a character
   let afterCR = false;
   let rest = "";
   let name = "";
@@ -139,7 +139,7 @@ export function eventParser(dispatch) {
   /** @type {string | undefined} */
   let id;
 
-  const take = (/** @type {string} */ line) => {
+  const parseLine = (/** @type {string} */ line) => {
     if (line === "") {
       if (data.length > 0) dispatch(name, data.join("\n"), id);
       else if (id !== undefined) dispatch(name, undefined, id);
@@ -159,10 +159,10 @@ export function eventParser(dispatch) {
   return (bytes) => {
     let text = decoder.decode(bytes, { stream: true });
     if (text === "") return;
-    if (afterCR && text[0] === "\n") text = text.slice(1); // it ends the line that has been taken already
+    if (afterCR && text[0] === "\n") text = text.slice(1); // it ends the line that was parsed already
     afterCR = text.endsWith("\r");
     const lines = (rest + text).split(/\r\n|\r|\n/);
     rest = /** @type {string} */ (lines.pop());
-    for (const line of lines) take(line);
+    for (const line of lines) parseLine(line);
   };
 }

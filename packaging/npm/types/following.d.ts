@@ -2,25 +2,26 @@
  * What a client follows, and which answers it still waits for: what the next URL has to name, and what a connection has to
  * be told so that it follows what is wanted by now.
  *
- * A name is *covered* when the connection's own `since` brings what it missed. Before that, and when the past of a channel
- * is asked for, it is *owed* the answer to a subscription with a `since` of its own, which outlives connections.
+ * A name is *covered* when the connection's `since` brings what it missed. Before that, and when the past of a channel is
+ * asked for, it needs a subscription with a `since` of its own, which is asked for anew by each connection until the
+ * gateway has answered it.
  */
 export type Entry = {
     covered: boolean;
     /**
-     * the `since` to ask for; empty: from now on; undefined: nothing is owed
+     * of the subscription that it needs; empty: from now on; undefined: it needs none
      */
-    owed?: string;
+    since?: string;
     /**
-     * where it was asked for
+     * the connection that has asked for it
      */
     asked?: import("./types.js").Connection;
 };
 /**
  * @typedef {object} Entry
  * @property {boolean} covered
- * @property {string} [owed] the `since` to ask for; empty: from now on; undefined: nothing is owed
- * @property {import("./types.js").Connection} [asked] where it was asked for
+ * @property {string} [since] of the subscription that it needs; empty: from now on; undefined: it needs none
+ * @property {import("./types.js").Connection} [asked] the connection that has asked for it
  */
 export declare class Following {
     #private;
@@ -31,9 +32,9 @@ export declare class Following {
     delete(name: string): boolean;
     /**
      * @param {string} name
-     * @param {string} [owed] undefined: the connection's `since` covers it
+     * @param {string} [since] undefined: the connection's `since` covers it
      */
-    add(name: string, owed?: string): void;
+    add(name: string, since?: string): void;
     /**
      * Puts into the URL of a connection what it is to follow, as far as it fits.
      *
@@ -51,8 +52,8 @@ export declare class Following {
      */
     bring(conn: import("./types.js").Connection, send: (frame: object) => void): boolean;
     /**
-     * Names that found no room in the URL of a stream, to which no frame can be sent: they are owed everything from where
-     * it began.
+     * Postpones the names for which the URL of an event stream had no room, since no frame can be sent to it: the next
+     * connection asks for them from this place on.
      *
      * @param {import("./types.js").Connection} conn
      * @param {string} since
@@ -60,12 +61,12 @@ export declare class Following {
      */
     postpone(conn: import("./types.js").Connection, since: string): string[];
     /**
-     * The newest message of these channels is on its way; if the connection ends before it came, it is asked for again, beside
-     * what follows the present.
+     * Notes that a connection brings the newest message of its channels: if it ends before a channel's came, the next one
+     * asks for it again.
      *
      * @param {import("./types.js").Connection} conn
      */
-    oweNewest(conn: import("./types.js").Connection): void;
+    awaitNewest(conn: import("./types.js").Connection): void;
     /**
      * A subscription is complete.
      *
@@ -80,7 +81,7 @@ export declare class Following {
      */
     refused(conn: import("./types.js").Connection, name: string): void;
     /**
-     * Everything of a name up to this id is there or lost.
+     * A gap of one name: everything up to this id has come or is lost.
      *
      * @param {string} name
      * @param {string} id
@@ -93,7 +94,7 @@ export declare class Following {
      */
     behind(channel: string): boolean;
     /**
-     * A connection is lost. What it was to follow from then on, without having said so, is owed everything from the id.
+     * A connection is lost. Names that it was to follow from then on, and has not confirmed, are asked for from this id on.
      *
      * @param {import("./types.js").Connection} conn
      * @param {string} [id]

@@ -50,7 +50,7 @@ export declare class Herald {
      * @param {T} type
      * @param {(detail: import("./types.js").Events[T]) => void} handler what it throws is reported as uncaught, and harms
      *   nobody else
-     * @returns {() => void} takes the handler away again
+     * @returns {() => void} removes the handler
      */
     on<T extends keyof import("./types.js").Events>(type: T, handler: (detail: import("./types.js").Events[T]) => void): () => void;
     /**

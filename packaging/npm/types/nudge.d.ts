@@ -1,6 +1,6 @@
 /**
- * Tells when it is worth looking at a connection now, and not when a timer comes: the network came or went, or the page is
- * looked at again. Where there is no page, nothing is told.
+ * Calls the handler when it is worth looking at a connection now, and not when a timer comes: the network came or went,
+ * or the page is looked at again. Without a page it is never called.
  *
  * @param {(event: Event) => void} handler is not called while nobody sees the page
  * @returns {() => void} ends it

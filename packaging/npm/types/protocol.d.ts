@@ -19,7 +19,7 @@ export declare function isPattern(name: string): boolean;
 /**
  * @param {string} pattern a valid channel or pattern
  * @param {string} channel
- * @returns {boolean} whether the pattern takes the channel in
+ * @returns {boolean} whether the pattern matches the channel
  */
 export declare function covers(pattern: string, channel: string): boolean;
 /**

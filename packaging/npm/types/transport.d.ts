@@ -58,7 +58,7 @@ export declare function webSocket(WebSocket: new (url: string, protocols?: strin
  */
 export declare function eventStream(url: URL, token: string | undefined, listener: Listener): Transport;
 /**
- * Takes an event stream apart (WHATWG HTML, section 9.2.6), wherever its chunks begin and end.
+ * Splits an event stream into events (WHATWG HTML, section 9.2.6), wherever its chunks begin and end.
  *
  * @param {(name: string, data: string | undefined, id: string | undefined) => void} dispatch is called for each event:
  *   its name (empty: none), its data, and the id that stood beside them. An id alone comes without data.
