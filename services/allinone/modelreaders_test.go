@@ -87,7 +87,15 @@ func (m *modelRun) follow(random *rand.Rand) {
 		since = "" // from where it is told that it begins
 	}
 	ended := false
-	for tries := time.Now().Add(2 * time.Minute); !ended && time.Now().Before(tries); {
+	over := time.Time{} // when this reader first saw that nothing more is published
+	for !ended && (over.IsZero() || time.Since(over) < 5*time.Minute) {
+		select {
+		case <-m.over:
+			if over.IsZero() {
+				over = time.Now()
+			}
+		default:
+		}
 		until := time.Now().Add(time.Duration(20+random.IntN(1500)) * time.Millisecond)
 		err := m.session(r.names, since, until, func(got modelMessage) bool {
 			switch {
@@ -165,7 +173,7 @@ func (m *modelRun) ask(random *rand.Rand) {
 			continue
 		}
 		r := transcript{what: "a client that resumed", names: []string{">"}, since: from.Seq}
-		err := m.session(r.names, from.String(), time.Now().Add(20*time.Second), func(got modelMessage) bool {
+		err := m.session(r.names, from.String(), time.Now().Add(2*time.Minute), func(got modelMessage) bool {
 			if got.ephemeral || got.channel == "" {
 				return true
 			}
@@ -278,7 +286,7 @@ func (m *modelRun) askCalmly(random *rand.Rand, stored []modelMessage) {
 		}
 		names := append(someNames(random), "the.end")
 		r := transcript{what: "resumed in peace", names: names, since: from.number - 1, upTo: m.last.number}
-		if err := m.session(names, m.at(from.number-1), time.Now().Add(30*time.Second), func(got modelMessage) bool {
+		if err := m.session(names, m.at(from.number-1), time.Now().Add(5*time.Minute), func(got modelMessage) bool {
 			if got.channel != "" {
 				r.got = append(r.got, got)
 			}
@@ -309,7 +317,7 @@ func (m *modelRun) askCalmly(random *rand.Rand, stored []modelMessage) {
 			}
 		}
 		got := map[string]string{}
-		if err := m.session(names, proto.SinceLast, time.Now().Add(30*time.Second), func(one modelMessage) bool {
+		if err := m.session(names, proto.SinceLast, time.Now().Add(5*time.Minute), func(one modelMessage) bool {
 			if one.channel != "" {
 				got[one.channel] = one.id
 			}

@@ -52,7 +52,7 @@ func TestProxiesInDocs(t *testing.T) {
 	herald := start(t, "allinone", dir, nil, "-listen", "127.0.0.1:"+port, "-ops-listen", "", "-trusted-proxies",
 		"127.0.0.1")
 	herald.WaitFor("is ready")
-	key := regexp.MustCompile(`hk_[a-z0-9]+`).FindString(herald.Output())
+	key := herald.Find(`hk_[a-z0-9]+`)[0]
 	for _, p := range proxies {
 		t.Run(p.language, func(t *testing.T) {
 			program, env := findProxy(p.program)

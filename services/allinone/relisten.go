@@ -30,7 +30,7 @@ type relisten struct {
 	file   string
 	locked string // why nothing can be changed; empty: it can
 	log    *slog.Logger
-	within time.Duration // the constant; tests make it shorter
+	within time.Duration // the constant; tests make it longer
 
 	reading chan struct{} // has one while a certificate is read; never closed
 

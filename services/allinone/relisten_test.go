@@ -111,7 +111,7 @@ func writePEM(t *testing.T, cert, key []byte) (certFile, keyFile string) {
 // insecureClient takes every certificate, and keeps no connection.
 func insecureClient(t *testing.T) *http.Client {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, Timeout: 10 * time.Second}
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, Timeout: 2 * time.Minute}
 	t.Cleanup(client.CloseIdleConnections)
 	return client
 }
@@ -130,10 +130,10 @@ func runUntilEnd(t *testing.T, run func(context.Context) error) {
 }
 
 // mover is a server whose address can be changed, and who it answers.
-func mover(t *testing.T, within time.Duration) (*relisten, func(admin.Listen) error) {
+func mover(t *testing.T) (*relisten, func(admin.Listen) error) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	server, err := httpx.NewServer(httpx.ServerConfig{Listen: ":0"},
+	server, err := httpx.NewServer(httpx.ServerConfig{Listen: ":" + proctest.FreePort(t)},
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, "here")
 		}), quiet)
@@ -143,7 +143,7 @@ func mover(t *testing.T, within time.Duration) (*relisten, func(admin.Listen) er
 	runUntilEnd(t, server.Run)
 	l := newRelisten(server, defaultConfig(), []config.Setting{{Flag: "listen", From: config.FromFile}},
 		filepath.Join(t.TempDir(), "config", "socket_config.json"), quiet)
-	l.within = within
+	l.within = time.Hour // see expire
 	t.Cleanup(l.close)
 	client := insecureClient(t)
 	return l, func(at admin.Listen) error {
@@ -155,9 +155,16 @@ func mover(t *testing.T, within time.Duration) (*relisten, func(admin.Listen) er
 	}
 }
 
+// expire has the time of the change that waits be over.
+func expire(l *relisten) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending.timer.Reset(0)
+}
+
 // A change that the next start would not know of is refused before it is made.
 func TestRelistenNeedsItsFile(t *testing.T) {
-	l, reach := mover(t, time.Minute)
+	l, reach := mover(t)
 	now, _, _, _ := l.Now()
 	folder := t.TempDir()
 	damaged := filepath.Join(folder, "damaged.json")
@@ -194,7 +201,7 @@ func TestRelistenGoesBack(t *testing.T) {
 			return admin.Listen{Protocol: "https", Port: now.Port, CertPath: cert, KeyPath: key}
 		}},
 	} {
-		l, reach := mover(t, 300*time.Millisecond)
+		l, reach := mover(t)
 		old, _, _, _ := l.Now()
 		want := c.want(old)
 		token, _, err := l.Change(want)
@@ -204,6 +211,7 @@ func TestRelistenGoesBack(t *testing.T) {
 		if _, _, err := l.Change(admin.Listen{Protocol: "http", Port: "1"}); !errors.Is(err, admin.ErrUnderWay) {
 			t.Errorf("%s: a second change: got %v", c.name, err)
 		}
+		expire(l)
 		natstest.Eventually(t, 30*time.Second, c.name+": the old address again",
 			func() bool { return reach(old) == nil && reach(want) != nil })
 		if _, err := l.Confirm(t.Context(), token); !errors.Is(err, admin.ErrUnconfirmed) {
@@ -216,9 +224,9 @@ func TestRelistenGoesBack(t *testing.T) {
 			t.Errorf("%s: the file was written", c.name)
 		}
 	}
-	l, reach := mover(t, time.Minute)
+	l, reach := mover(t)
 	now, _, _, _ := l.Now()
-	other, _ := mover(t, time.Minute)
+	other, _ := mover(t)
 	ended, endedKey := certificateOf(t, time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour))
 	early, earlyKey := certificateOf(t, time.Now().Add(24*time.Hour), time.Now().Add(48*time.Hour))
 	long := filepath.Join(t.TempDir(), "long.pem")
@@ -260,7 +268,7 @@ func TestRelistenGoesBack(t *testing.T) {
 // A file that blocks who reads it holds up nobody: another change waits for nothing.
 func TestRelistenReadsOne(t *testing.T) {
 	cert, key := certificate(t)
-	l, _ := mover(t, time.Minute)
+	l, _ := mover(t)
 	l.reading <- struct{}{} // as if one were read that does not come
 	want := admin.Listen{Protocol: "https", Port: proctest.FreePort(t), CertPath: cert, KeyPath: key}
 	if _, _, err := l.Change(want); err == nil || !strings.Contains(err.Error(), "try again") {
@@ -279,7 +287,7 @@ func TestRelistenReadsOne(t *testing.T) {
 // A change that is confirmed lasts, frees the old address, and stands in the file.
 func TestRelistenConfirmed(t *testing.T) {
 	cert, key := certificate(t)
-	l, reach := mover(t, time.Minute)
+	l, reach := mover(t)
 	if err := os.MkdirAll(filepath.Dir(l.file), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/herald-push/herald/services/admin"
 )
@@ -20,7 +19,7 @@ func TestRelistenReadsFiles(t *testing.T) {
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, _ := mover(t, time.Minute)
+	l, _ := mover(t)
 	now, _, _, _ := l.Now()
 	for _, files := range [][2]string{{pipe, key}, {cert, pipe}, {"/dev/zero", key}, {cert, "/dev/zero"}} {
 		_, _, err := l.Change(admin.Listen{Protocol: "https", Port: now.Port, CertPath: files[0], KeyPath: files[1]})

@@ -26,6 +26,11 @@ import (
 //	stranger NAME KIND sets $NAME to the URL of a server that is not Herald
 //	proxy NAME KIND URL  sets $NAME to the URL of a proxy before the Herald there
 //	until FILE REGEXP  waits until FILE, written by a background command, matches
+//	retry REGEXP PROGRAM ARG…  runs a program again and again, until it succeeds and what it prints matches
+//	! retry REGEXP PROGRAM ARG…  the same, until it fails and its error or what it prints matches
+//
+// After retry, stdout and stderr are about the last run. It is for what comes by itself, and for what a busy
+// machine may keep from being ready at the first look.
 func TestScript(t *testing.T) {
 	races := t.TempDir() // where the race detector writes, if a command ends with 66
 	t.Cleanup(func() {
@@ -84,6 +89,19 @@ func TestScript(t *testing.T) {
 			"stranger": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Setenv(args[0], stranger(ts, args[1]))
 			},
+			"retry": func(ts *testscript.TestScript, neg bool, args []string) {
+				want, pause := regexp.MustCompile(args[0]), time.Duration(0)
+				await(ts, strings.Join(args[1:], " ")+": "+args[0], func() bool {
+					time.Sleep(pause)
+					pause = 200 * time.Millisecond
+					err := ts.Exec(args[1], args[2:]...)
+					said := ts.ReadFile("stdout")
+					if neg {
+						said += ts.ReadFile("stderr")
+					}
+					return (err != nil) == neg && want.MatchString(said)
+				})
+			},
 			"until": func(ts *testscript.TestScript, _ bool, args []string) {
 				want := regexp.MustCompile(args[1])
 				await(ts, args[0]+" has "+args[1], func() bool {
@@ -96,10 +114,10 @@ func TestScript(t *testing.T) {
 }
 
 func await(ts *testscript.TestScript, what string, cond func() bool) {
-	deadline := time.Now().Add(2 * time.Minute) // a machine with other work starts Herald in half a minute
+	deadline := time.Now().Add(3 * time.Minute) // a machine with other work starts Herald in half a minute
 	for !cond() {
 		if time.Now().After(deadline) {
-			ts.Fatalf("after two minutes still not: %s", what)
+			ts.Fatalf("after three minutes still not: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -65,6 +65,17 @@ func TestSendInterrupted(t *testing.T) {
 	}
 }
 
+// printing is standard output that tells of each line.
+type printing struct {
+	bytes.Buffer
+	lines chan struct{} // never closed
+}
+
+func (p *printing) Write(b []byte) (int, error) {
+	defer func() { p.lines <- struct{}{} }()
+	return p.Buffer.Write(b)
+}
+
 // A stream that is cut off says from which line on to send again; lines that were
 // answered are printed, those behind are not told as sent.
 func TestSendCutOff(t *testing.T) {
@@ -76,6 +87,7 @@ func TestSendCutOff(t *testing.T) {
 		"after two":         {results: 2, says: "lines from 4 on may be stored or not"}, // line 3 is empty
 	} {
 		t.Run(name, func(t *testing.T) {
+			out := &printing{lines: make(chan struct{}, 10)}
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				_ = http.NewResponseController(w).EnableFullDuplex()
 				lines := bufio.NewScanner(r.Body)
@@ -85,6 +97,9 @@ func TestSendCutOff(t *testing.T) {
 					fmt.Fprintf(w, "{\"line\":%d,\"status\":\"stored\",\"id\":\"e-%d\"}\n", i+1, i+1)
 				}
 				_ = http.NewResponseController(w).Flush()
+				for range c.results { // an end that is noticed at a write loses what was not read
+					<-out.lines
+				}
 				panic(http.ErrAbortHandler)
 			}))
 			defer server.Close()
@@ -93,11 +108,11 @@ func TestSendCutOff(t *testing.T) {
 				0o600); err != nil {
 				t.Fatal(err)
 			}
-			var out, said bytes.Buffer
+			var said bytes.Buffer
 			env := configtest.Vars(map[string]string{"HERALD_API_KEY": "hk_5kq2u7w3x9z4m6n8p1r0t2v4",
 				"HERALD_URL": server.URL})
 			err := run(t.Context(), []string{"send", "-file", file}, env,
-				streams{in: strings.NewReader(""), out: &out, err: &said})
+				streams{in: strings.NewReader(""), out: out, err: &said})
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v, want %q", err, c.says)
 			}

@@ -71,7 +71,7 @@ func TestTokensInDocs(t *testing.T) {
 			t.Errorf("%s: %v", c.language, err)
 			continue
 		}
-		_ = ws.SetReadDeadline(time.Now().Add(30 * time.Second))
+		_ = ws.SetReadDeadline(time.Now().Add(2 * time.Minute))
 		if _, b, err := ws.ReadMessage(); err != nil || !strings.Contains(string(b), `"welcome"`) {
 			t.Errorf("%s: got %s, %v; want a welcome", c.language, b, err)
 		}

@@ -4,13 +4,14 @@
 package proctest
 
 import (
-	"bufio"
+	"bytes"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,16 +72,24 @@ func Start(t testing.TB, binary, dir string, env []string, args ...string) *Proc
 	return p
 }
 
+// listen keeps what the process says, in whole lines. What it writes at once, up to 64 KiB, comes at once: who
+// waits for the first line of a greeting has the others, too.
 func (p *Process) listen(r *os.File) {
 	defer close(p.done)
-	lines := bufio.NewReader(r)
-	for {
-		line, err := lines.ReadBytes('\n')
+	part := make([]byte, 64<<10)
+	for held := []byte(nil); ; { // held is the beginning of a line
+		n, err := r.Read(part)
+		held = append(held, part[:n]...)
+		end := bytes.LastIndexByte(held, '\n') + 1
+		if err != nil {
+			end = len(held)
+		}
 		p.mu.Lock()
-		if p.out = append(p.out, line...); len(p.out) > 2*maxOutput {
+		if p.out = append(p.out, held[:end]...); len(p.out) > 2*maxOutput {
 			p.out = append(p.out[:0], p.out[len(p.out)-maxOutput:]...)
 		}
 		p.mu.Unlock()
+		held = append(held[:0], held[end:]...)
 		if err != nil {
 			break
 		}
@@ -110,9 +119,10 @@ func (p *Process) Kill() {
 }
 
 // Stop asks the process to end (SIGTERM) and fails the test if it does not
-// within the time, or ends with an error.
+// within the time, and a minute at least, or ends with an error.
 func (p *Process) Stop(within time.Duration) {
 	p.t.Helper()
+	within = max(within, time.Minute) // as natstest.Eventually does, and for its reason
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		p.t.Errorf("stop %s: %v", p.name, err)
 	}
@@ -130,7 +140,23 @@ func (p *Process) Stop(within time.Duration) {
 // WaitFor waits until the process has said something.
 func (p *Process) WaitFor(text string) {
 	p.t.Helper()
-	natstest.Eventually(p.t, startTimeout, p.name+" says "+text, func() bool {
+	p.wait(text, func(said string) bool { return strings.Contains(said, text) })
+}
+
+// Find waits until what the process has said matches a regular expression, and returns the match and its groups.
+func (p *Process) Find(pattern string) (match []string) {
+	p.t.Helper()
+	re := regexp.MustCompile(pattern)
+	p.wait(pattern, func(said string) bool {
+		match = re.FindStringSubmatch(said)
+		return match != nil
+	})
+	return match
+}
+
+func (p *Process) wait(what string, is func(said string) bool) {
+	p.t.Helper()
+	natstest.Eventually(p.t, startTimeout, p.name+" says "+what, func() bool {
 		ended := false
 		select {
 		case <-p.done:
@@ -138,10 +164,13 @@ func (p *Process) WaitFor(text string) {
 		default:
 		}
 		said := p.Output()
-		if ended && !strings.Contains(said, text) {
+		if is(said) {
+			return true
+		}
+		if ended {
 			p.t.Fatalf("%s ended early:\n%s", p.name, Tail(said, 3000))
 		}
-		return strings.Contains(said, text)
+		return false
 	})
 }
 
@@ -179,21 +208,27 @@ func IsReady(base string) bool {
 // being restarted.
 const firstPort, lastPort = 20000, 32000
 
-var given sync.Map // ports that this process was given: string → struct{}
+// given are the ports that this process was given, each with a UDP socket on the port of that number, which is
+// open until the process ends. It tells the tests of other packages, which run at the same time in processes of
+// their own, that the port is given, also while nobody listens there.
+var given sync.Map // string → net.PacketConn
 
 // FreePort is a port of 127.0.0.1 that nobody listens on now, and that no
-// other call of this process was given.
+// other call of this process, or of another one that runs tests, was given.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
 		port := strconv.Itoa(firstPort + rand.N(lastPort-firstPort))
-		if _, taken := given.LoadOrStore(port, struct{}{}); taken {
-			continue
+		mark, err := net.ListenPacket("udp4", "127.0.0.1:"+port)
+		if err != nil {
+			continue // of this process, too
 		}
 		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
 			_ = l.Close()
+			given.Store(port, mark)
 			return port
 		}
+		_ = mark.Close() // it sent nothing
 	}
 	t.Fatal("no port of 127.0.0.1 is free")
 	return ""

@@ -1,6 +1,7 @@
 package proctest
 
 import (
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -43,6 +44,20 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// What is waited for has come whole, also where a process writes a line in parts.
+func TestFind(t *testing.T) {
+	p := Start(t, "/bin/sh", t.TempDir(), nil, "-c", `echo first; printf 'user a, pass'; sleep 0.2; echo 'word b'`)
+	if got := p.Find(`user (\w+), password (\w+)`); got[1] != "a" || got[2] != "b" {
+		t.Errorf("got %q", got)
+	}
+	greeting := "ready\n" + strings.Repeat("more\n", 500) + "last\n"
+	p = Start(t, "/bin/sh", t.TempDir(), []string{"GREETING=" + greeting}, "-c", `printf %s "$GREETING"`)
+	p.WaitFor("ready")
+	if got := p.Output(); got != greeting {
+		t.Errorf("after the first line there are %d bytes, want %d", len(got), len(greeting))
+	}
+}
+
 // A command is built once, and called by its name.
 func TestBuild(t *testing.T) {
 	gofmt := Build(t, "cmd/gofmt")
@@ -65,5 +80,9 @@ func TestFreePort(t *testing.T) {
 			t.Fatalf("port %s was given out twice", port)
 		}
 		seen[port] = true
+		if mark, err := net.ListenPacket("udp4", "127.0.0.1:"+port); err == nil {
+			_ = mark.Close()
+			t.Fatalf("the tests of another process do not see that port %s is given", port)
+		}
 	}
 }
