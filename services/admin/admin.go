@@ -97,6 +97,9 @@ const (
 	storesEvery = 500 * time.Millisecond
 	// storesTimeout bounds one try.
 	storesTimeout = 10 * time.Second
+	// slowTries is how many tries may take too long before that is told as a fault: each finds what the one
+	// before has made, and a machine with other work is slow, not broken.
+	slowTries = 6
 )
 
 // New wires the service, and binds its listener unless cfg.Listen is empty. It
@@ -188,7 +191,7 @@ func (s *Service) prepare(ctx context.Context) {
 		Pause: storesEvery,
 		Where: s.nc.IsConnected, // an outage is logged by the connection itself
 		Log:   func(err error) { s.log.Warn("the console cannot open its buckets yet; trying again", "err", err) },
-		Every: func(err error) { s.fault.Store(&err) },
+		Every: s.hindrance(),
 	}
 	_ = again.Until(ctx, func(ctx context.Context) error { // fails only when ctx ends
 		ctx, cancel := context.WithTimeout(ctx, storesTimeout)
@@ -208,6 +211,19 @@ func (s *Service) prepare(ctx context.Context) {
 		s.stores.Store(st)
 		return nil
 	})
+}
+
+// hindrance returns what is told why the buckets cannot be opened, at each try that fails.
+func (s *Service) hindrance() func(error) {
+	slow := 0
+	return func(err error) {
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
+			if slow++; slow < slowTries {
+				return // it is still starting
+			}
+		}
+		s.fault.Store(&err)
+	}
 }
 
 // ready is the condition of readiness: connected, users and sessions at hand.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -113,13 +114,33 @@ func findNATS(cfg Config) (natsx.Config, error) {
 	return natsx.Config{URL: a.URL, Name: "herald-cli"}, nil
 }
 
+// dialNATS connects to NATS for a command: Ctrl-C ends the attempt, and the connection. The caller closes it.
+func dialNATS(ctx context.Context, where natsx.Config) (*nats.Conn, error) {
+	return natsx.Connect(where, slog.New(slog.DiscardHandler), nats.SetCustomDialer(commandDialer{ctx}))
+}
+
+// commandDialer opens connections that end with ctx.
+type commandDialer struct{ ctx context.Context }
+
+// Dial makes it a nats.CustomDialer.
+func (d commandDialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(d.ctx, network, address)
+	if err == nil {
+		context.AfterFunc(d.ctx, func() { _ = conn.Close() }) // closed twice at worst
+	}
+	return conn, err
+}
+
 // onNATS calls do with the JetStream that findNATS finds. ctx of do is bounded.
 func onNATS(ctx context.Context, cfg Config, do func(context.Context, jetstream.JetStream) error) error {
 	where, err := findNATS(cfg)
 	if err != nil {
 		return err
 	}
-	nc, err := natsx.Connect(where, slog.New(slog.DiscardHandler))
+	nc, err := dialNATS(ctx, where)
+	if cause := interrupted(ctx); err != nil && cause != nil {
+		return cause
+	}
 	if err != nil {
 		if cfg.NATS.URL == "" {
 			return fmt.Errorf("%w: the Herald of %s does not answer; start it", errNotRunning, cfg.Data)

@@ -124,6 +124,9 @@ func (c *client) stream(ctx context.Context, method, path string, query url.Valu
 		req.Header.Set("Content-Type", contentType)
 	}
 	resp, err := web.Do(req)
+	if cause := interrupted(ctx); err != nil && cause != nil {
+		return nil, cause
+	}
 	if err != nil {
 		return nil, unreachable(u, err)
 	}

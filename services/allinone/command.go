@@ -63,7 +63,28 @@ func (c *command) execute(ctx context.Context, in *call) error {
 		}
 		return err
 	}
-	return t.run(ctx, words)
+	if err := t.run(ctx, words); err != nil {
+		return told(ctx, err)
+	}
+	return nil
+}
+
+// interrupted is what ended ctx before its time, such as Ctrl-C; nil: it goes on, or its time is over.
+func interrupted(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// told is the error that a person sees of a command that ended with err: where Ctrl-C broke off what was under way,
+// that it did, and not what was broken off, which would blame a server that is well.
+func told(ctx context.Context, err error) error {
+	if cause := interrupted(ctx); cause != nil && errors.Is(err, context.Canceled) &&
+		!strings.Contains(err.Error(), cause.Error()) {
+		return cause
+	}
+	return err
 }
 
 // explain prints the usage line, what the command does, and examples.

@@ -328,7 +328,7 @@ func (d *desk) key(s *serving) (string, error) {
 // runningPage is the page of the Herald that has the port of these settings; empty:
 // there is none.
 func runningPage(ctx context.Context, cfg Config) string {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, portWithin)
 	defer cancel()
 	page := url.URL{Scheme: "http", Host: httpx.Reach(cfg.Listen), Path: "/openapi.json"}
 	if cfg.Gateway.CertFile != "" {

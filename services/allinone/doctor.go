@@ -26,16 +26,23 @@ import (
 type patient struct {
 	cfg     Config
 	out     io.Writer
-	running bool // a Herald answers on the port
-	ill     int  // findings that need a person
+	ctx     context.Context // of the command: once Ctrl-C has ended it, what then breaks off is no finding
+	running bool            // a Herald answers on the port
+	ill     int             // findings that need a person
 }
 
 func (p *patient) fine(format string, args ...any) {
+	if p.ctx.Err() != nil {
+		return
+	}
 	fmt.Fprintf(p.out, "ok    "+format+"\n", args...)
 }
 
 // wrong says what is wrong and what to do about it.
 func (p *patient) wrong(remedy, format string, args ...any) {
+	if p.ctx.Err() != nil {
+		return
+	}
 	p.ill++
 	fmt.Fprintf(p.out, "WRONG "+format+"\n      "+remedy+"\n", args...)
 }
@@ -43,6 +50,9 @@ func (p *patient) wrong(remedy, format string, args ...any) {
 // warn says what will be wrong one day, and what to do about it. It is no
 // finding: Herald runs.
 func (p *patient) warn(remedy, format string, args ...any) {
+	if p.ctx.Err() != nil {
+		return
+	}
 	fmt.Fprintf(p.out, "warn  "+format+"\n      "+remedy+"\n", args...)
 }
 
@@ -62,7 +72,7 @@ process behind those operators' addresses.`,
 			"message, too",
 	},
 	start: func(c *call) task {
-		p := &patient{cfg: defaultConfig(), out: c.std.out}
+		p := &patient{cfg: defaultConfig(), out: c.std.out, ctx: context.Background()}
 		probe := &outside{patient: p, idle: 75 * time.Second}
 		services := ""
 		t := task{refused: p.unreadable, settings: []config.Setting{
@@ -82,17 +92,24 @@ process behind those operators' addresses.`,
 			if len(words) > 0 {
 				return fmt.Errorf("doctor takes no arguments, only settings: %q", words)
 			}
-			if probe.URL != "" {
+			p.ctx = ctx
+			var err error
+			switch {
+			case probe.URL != "":
 				probe.Key = p.cfg.Ingest.APIKey
-				return probe.examine(ctx)
+				err = probe.examine(ctx)
+			case services != "":
+				err = p.examineServices(ctx, services, c.env.Get("HERALD_URL"))
+			default:
+				if err := p.cfg.complete(); err != nil {
+					return p.unreadable(err)
+				}
+				err = p.examine(ctx, notes)
 			}
-			if services != "" {
-				return p.examineServices(ctx, services, c.env.Get("HERALD_URL"))
+			if cause := interrupted(ctx); cause != nil {
+				return fmt.Errorf("%w; not everything was looked at", cause)
 			}
-			if err := p.cfg.complete(); err != nil {
-				return p.unreadable(err)
-			}
-			return p.examine(ctx, notes)
+			return err
 		}
 		return t
 	},
@@ -222,6 +239,9 @@ func (p *patient) openFiles() {
 	}
 }
 
+// brokerWithin bounds the questions to NATS, which a machine with other work may take seconds to answer.
+const brokerWithin = 30 * time.Second
+
 func (p *patient) broker(ctx context.Context) {
 	where, err := findNATS(p.cfg)
 	switch {
@@ -232,7 +252,7 @@ func (p *patient) broker(ctx context.Context) {
 		p.wrong("Start herald with the same -data, or name a NATS with -nats.", "NATS: %v", err)
 		return
 	}
-	nc, err := natsx.Connect(where, slog.New(slog.DiscardHandler))
+	nc, err := dialNATS(ctx, where)
 	if err != nil && p.cfg.NATS.URL == "" && !p.running && !inUse(p.cfg.Data) {
 		p.fine(
 			"the last Herald of %s ended without tidying up, by a crash or a kill; the next start goes on with "+
@@ -245,7 +265,8 @@ func (p *patient) broker(ctx context.Context) {
 	}
 	defer nc.Close()
 	p.fine("NATS %s answers at %s", nc.ConnectedServerVersion(), natsx.Redact(where.URL))
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	command := ctx
+	ctx, cancel := context.WithTimeout(ctx, brokerWithin)
 	defer cancel()
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -264,7 +285,7 @@ func (p *patient) broker(ctx context.Context) {
 	}
 	state := s.CachedInfo().State
 	p.fine("stream %s keeps %d packs of messages, %s", proto.Stream, state.Msgs, mebibytes(state.Bytes))
-	defer p.whole(nc) // it may take longer than the questions below
+	defer p.whole(command, nc) // it may take longer than the questions below
 	if fault, err := natsx.AskStore(ctx, nc); fault != nil {
 		p.wrong("Make room on NATS' disk. An embedded NATS goes on by itself then; restart one that is elsewhere.",
 			"%v", fault)
@@ -292,8 +313,8 @@ const wholeWithin = 30 * time.Second
 
 // whole looks through the stream for packs that are gone from its middle, which
 // NATS passes over without a word.
-func (p *patient) whole(nc *nats.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), wholeWithin)
+func (p *patient) whole(ctx context.Context, nc *nats.Conn) {
+	ctx, cancel := context.WithTimeout(ctx, wholeWithin)
 	index, ended := chanindex.New(), make(chan struct{})
 	go func() { defer close(ended); index.Run(ctx, nc, slog.New(slog.DiscardHandler)) }()
 	looked := index.Complete(ctx)

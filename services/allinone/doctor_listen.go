@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -49,6 +50,9 @@ func (p *patient) certificate() {
 	}
 }
 
+// portWithin is how long what has the port may take to answer: many times what a Herald on a busy machine needs.
+const portWithin = 10 * time.Second
+
 func (p *patient) port(ctx context.Context) {
 	l, err := net.Listen("tcp", p.cfg.Listen)
 	if err == nil {
@@ -70,7 +74,7 @@ func (p *patient) port(ctx context.Context) {
 	if p.cfg.Gateway.CertFile != "" {
 		scheme = "https"
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, portWithin)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost/readyz", nil)
 	if err != nil {
@@ -81,6 +85,11 @@ func (p *patient) port(ctx context.Context) {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 	httpx.DialReach(transport, p.cfg.Listen)
 	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if errors.Is(err, context.DeadlineExceeded) {
+		p.wrong("Look at its log: it hangs, or the machine does more than it can.",
+			"port %s is taken, and what has it gives no answer within %s", p.cfg.Listen, portWithin)
+		return
+	}
 	if err != nil {
 		p.wrong("Stop the program that has the port, or choose another one with -listen or HERALD_LISTEN, such as "+
 			"localhost:5001.", "port %s is taken, and what has it is not Herald: %v", p.cfg.Listen, err)

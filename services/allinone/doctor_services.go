@@ -17,7 +17,7 @@ import (
 func (p *patient) examineServices(ctx context.Context, services, way string) error {
 	p.fine("settings are readable; looking at %s", services)
 	p.broker(ctx)
-	client := &http.Client{Timeout: 5 * time.Second}
+	client := &http.Client{Timeout: 10 * time.Second}
 	for address := range strings.SplitSeq(services, ",") {
 		at, err := url.Parse(strings.TrimSpace(address))
 		if err != nil || at.Host == "" || at.Port() == "" {

@@ -123,7 +123,10 @@ func (l *load) run(ctx context.Context, words []string) error {
 	if err == nil {
 		l.settle()
 	}
-	interrupted := context.Cause(ctx)
+	cut := interrupted(ctx)
+	if err != nil && cut != nil && errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("%w; no results of the last messages came within %s", cut, lastResults)
+	}
 	cancel()
 	for _, c := range clients {
 		_ = c.Close()
@@ -140,7 +143,7 @@ func (l *load) run(ctx context.Context, words []string) error {
 	if l.answered == 0 {
 		nothing = errors.New("nothing was published")
 	}
-	return cmp.Or(err, l.report(), interrupted, nothing) // one that was cut short has a report, too
+	return cmp.Or(err, l.report(), cut, nothing) // one that was cut short has a report, too
 }
 
 // check refuses what is beyond the bounds, and where to.

@@ -80,6 +80,9 @@ func (v *logView) run(ctx context.Context, words []string) error {
 		from = v.cfg.Logger.DB
 		rows, err = v.fromFile(ctx, from)
 	}
+	if cause := interrupted(ctx); err != nil && cause != nil {
+		return cause
+	}
 	if err == nil && rows == 0 {
 		fmt.Fprintf(v.std.err, "herald: %s\n", v.nothing(from))
 	}

@@ -47,7 +47,11 @@ func manage[S any](ctx context.Context, m *manager, v verbs, words []string,
 		if err != nil {
 			return err
 		}
-		return do(ctx, store, verb, name)
+		err = do(ctx, store, verb, name)
+		if cause := interrupted(ctx); err != nil && cause != nil && verb != "list" {
+			return fmt.Errorf("%w; herald %s list shows whether it was done", cause, v.command)
+		}
+		return err
 	})
 }
 

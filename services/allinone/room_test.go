@@ -34,7 +34,7 @@ func TestDoctorDoesTheSum(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			p := &patient{cfg: defaultConfig(), out: &out}
+			p := &patient{cfg: defaultConfig(), out: &out, ctx: t.Context()}
 			p.cfg.Data, p.cfg.Ingest.StreamMaxBytes, p.cfg.NATS.URL = c.data, c.limit, c.nats
 			p.room()
 			if c.nothing {

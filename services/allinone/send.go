@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -79,6 +80,9 @@ func (s *sender) send(ctx context.Context, data []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	resp, err := s.do(ctx, http.MethodPost, "/v1/channels/"+url.PathEscape(s.channel), query, contentType, data)
+	if cause := interrupted(ctx); err != nil && cause != nil {
+		return fmt.Errorf("%w; the message may have been sent or not", cause)
+	}
 	if err != nil {
 		return err
 	}

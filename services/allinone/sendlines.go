@@ -194,6 +194,9 @@ func (s *sender) burst(ctx context.Context, first inputLine, input <-chan inputL
 	defer func() { _ = body.Close() }()
 	defer cancel()
 	resp, err := s.stream(under, http.MethodPost, "/v1/messages", nil, "application/x-ndjson", body)
+	if cause := interrupted(ctx); errors.Is(err, context.Canceled) && cause != nil {
+		return unanswered(cause, first.number)
+	}
 	if err != nil {
 		return fmt.Errorf("line %d: %w", first.number, err)
 	}
@@ -215,6 +218,9 @@ func (s *sender) burst(ctx context.Context, first inputLine, input <-chan inputL
 		}
 		if err != nil || len(waiting) == 0 {
 			defer mu.Unlock()
+			if cause := interrupted(ctx); cause != nil && under.Err() != nil && len(waiting) > 0 {
+				return unanswered(cause, waiting[0].number)
+			}
 			if errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 				err = errors.New("it was closed at the other end")
 			}
@@ -229,6 +235,11 @@ func (s *sender) burst(ctx context.Context, first inputLine, input <-chan inputL
 		t.result(l, result.Result)
 		mu.Unlock()
 	}
+}
+
+// unanswered is the error of a stream that Ctrl-C ended, and whose results did not come in time after it.
+func unanswered(cause error, from int) error {
+	return fmt.Errorf("%w; no result came within %s: lines from %d on may be stored or not", cause, lastResults, from)
 }
 
 // outlast is a context that ends lastResults after ctx, or when end is called.

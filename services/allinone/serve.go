@@ -62,8 +62,14 @@ start makes an API key and shows it once.`,
 	},
 }
 
-// serve runs everything until ctx ends.
-func serve(ctx context.Context, cfg Config, table []config.Setting, notes []string, c *call) error {
+// serve runs everything until ctx ends. That it ends before everything has started is no error.
+func serve(ctx context.Context, cfg Config, table []config.Setting, notes []string, c *call) (err error) {
+	starting := true
+	defer func() {
+		if starting && errors.Is(err, context.Canceled) && interrupted(ctx) != nil {
+			err = nil // what was asked of NATS by then was broken off
+		}
+	}()
 	std := c.std
 	log, level, err := telemetry.NewLogger(std.err, "herald", cfg.Log)
 	if err != nil {
@@ -179,6 +185,9 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 	} {
 		log := all.of(part.name, log)
 		nc, err := connect(part.name, log)
+		if ctx.Err() != nil { // a NATS elsewhere that hangs took its time
+			err = context.Cause(ctx)
+		}
 		if err == nil {
 			err = part.make(nc, log)
 		}
@@ -227,6 +236,7 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 	if operators != nil {
 		parts = append([]lifecycle.Part{{Name: "ops", Run: operators.Run}}, parts...) // it tells how the others stop
 	}
+	starting = false
 	return lifecycle.Run(ctx, log, cfg.Gateway.DrainDelay+cfg.Ingest.Drain+stopTimeout, parts...)
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"runtime"
 	"slices"
@@ -15,7 +14,6 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/herald-push/herald/services/internal/ask"
 	"github.com/herald-push/herald/services/internal/config"
-	"github.com/herald-push/herald/services/internal/natsx"
 	"golang.org/x/term"
 )
 
@@ -88,12 +86,15 @@ func (t *top) run(ctx context.Context, words []string) error {
 	if err != nil {
 		return err
 	}
-	nc, err := natsx.Connect(where, slog.New(slog.DiscardHandler))
-	if err != nil {
+	nc, err := dialNATS(ctx, where)
+	if err != nil && interrupted(ctx) == nil {
 		if t.cfg.NATS.URL == "" {
 			return fmt.Errorf("%w: the Herald of %s does not answer; start it", errNotRunning, t.cfg.Data)
 		}
 		return err
+	}
+	if err != nil {
+		return context.Cause(ctx)
 	}
 	defer nc.Close()
 	if t.asks, err = ask.NewClient(nc); err != nil {
@@ -106,10 +107,13 @@ func (t *top) run(ctx context.Context, words []string) error {
 	before := t.look(ctx, nil, "-queued")
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	case <-time.After(time.Second):
 	}
 	now := t.look(ctx, before, "-queued")
+	if cause := interrupted(ctx); cause != nil {
+		return cause
+	}
 	if len(now.Gateways)+len(now.Ingests)+len(now.Loggers) == 0 {
 		return errors.Join(errors.New("no service of Herald answers over this NATS"), sentence(now.Silent))
 	}
