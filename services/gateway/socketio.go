@@ -223,11 +223,15 @@ func (c *socketClient) parseAuth(data []byte) (pid string, err error) {
 		}
 		return nil
 	}
+	names, _, err := takeNames(members)
+	if err != nil {
+		return "", fmt.Errorf("auth: %w", err)
+	}
+	if names != nil {
+		c.asked.channels = names
+	}
 	var offset string
 	for name, value := range members {
-		if string(value) == "null" { // as if it were not there
-			continue
-		}
 		switch name {
 		case "token":
 			err = text(name, &c.asked.token)
@@ -245,11 +249,6 @@ func (c *socketClient) parseAuth(data []byte) (pid string, err error) {
 			c.form = socketio.Plain
 			if wanted {
 				c.form = socketio.Recovering
-			}
-		case "channel", "channels":
-			var names []string
-			if names, err = namesIn(value); err == nil {
-				c.asked.channels = names
 			}
 		default:
 			err = fmt.Errorf("auth: %.60q is not known; known are token, channels, since and details", name)
@@ -344,7 +343,7 @@ func (c *socketClient) changes(f proto.ClientFrame) bool {
 
 // answer answers one event: by an acknowledgement if the client asked for one, else only
 // what went wrong, by an event.
-func (c *socketClient) answer(id int64, frame any) {
+func (c *socketClient) answer(id string, frame any) {
 	if id != socketio.NoID {
 		c.conn.Push(messagePacket(socketio.NewAck(id, resultOf(frame))))
 	} else if f, failed := frame.(proto.ErrorFrame); failed {

@@ -111,7 +111,7 @@ func NewEvent(name string, args ...any) []byte {
 }
 
 // NewAck answers the event with this id.
-func NewAck(id int64, args ...any) []byte {
+func NewAck(id string, args ...any) []byte {
 	if args == nil {
 		args = []any{}
 	}

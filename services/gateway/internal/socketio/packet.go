@@ -29,7 +29,7 @@ const (
 var ErrPacket = errors.New("invalid Socket.IO packet")
 
 // NoID is the ID of a packet that asks for no acknowledgement.
-const NoID = -1
+const NoID = ""
 
 // maxAttachments bounds what one packet announces: as many binary frames are waited for.
 const maxAttachments = 1000
@@ -41,7 +41,7 @@ type Packet struct {
 	Type        byte
 	Attachments int    // of BinaryEvent and BinaryAck: binary messages that follow
 	Namespace   string // with its query, which revision 4 knows; "/" is the main one
-	ID          int64  // NoID: none
+	ID          string // digits without leading zeroes; NoID: none
 	Data        []byte // JSON: of Event and Ack an array, of Connect an object; empty: none
 }
 
@@ -72,11 +72,8 @@ func Parse(b []byte) (Packet, error) {
 		digits++
 	}
 	if digits > 0 {
-		id, err := strconv.ParseInt(string(b[:digits]), 10, 64)
-		if err != nil {
-			return fault("the id is no integer of 63 bits")
-		}
-		p.ID, b = id, b[digits:]
+		id := bytes.TrimLeft(b[:digits-1], "0") // the protocol sets it no limit, and all that is done with it is to repeat it
+		p.ID, b = string(id)+string(b[digits-1:digits]), b[digits:]
 	}
 	p.Data = b
 	if len(b) > 0 && !json.Valid(b) {
@@ -145,8 +142,5 @@ func (p Packet) Append(b []byte) []byte {
 	if p.Namespace != "" && p.Namespace != "/" {
 		b = append(append(b, p.Namespace...), ',')
 	}
-	if p.ID != NoID {
-		b = strconv.AppendInt(b, p.ID, 10)
-	}
-	return append(b, p.Data...)
+	return append(append(b, p.ID...), p.Data...)
 }
