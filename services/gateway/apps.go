@@ -160,7 +160,7 @@ func (a *apps) answer(msg *nats.Msg) {
 	a.mu.Lock()
 	app := a.running[q.App]
 	a.mu.Unlock()
-	out := pusher.ChannelsAnswer{Channels: map[string]int{}}
+	out := pusher.ChannelsAnswer{Channels: map[string]int{}, Gateways: a.s.sharing.gateways()}
 	if app != nil {
 		app.mu.Lock()
 		defer app.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -43,6 +44,23 @@ type sharing struct {
 	log   *slog.Logger
 	id    string // of this gateway
 	known map[string]time.Time
+
+	begun  atomic.Int64 // when run began, Unix milliseconds; 0: it has not
+	others atomic.Int32 // len(known)
+}
+
+// acquainted is how long after its start a gateway knows the others: they answer its first report at once.
+const acquainted = time.Second
+
+// alone reports whether no other gateway is known.
+func (s *sharing) alone() bool { return s.others.Load() == 0 }
+
+// gateways is how many gateways there are, this one included; 0: it is not known yet.
+func (s *sharing) gateways() int {
+	if begun := s.begun.Load(); begun == 0 || time.Since(time.UnixMilli(begun)) < acquainted {
+		return 0
+	}
+	return int(s.others.Load()) + 1
 }
 
 // run shares until ctx ends.
@@ -59,6 +77,7 @@ func (s *sharing) run(ctx context.Context) error {
 	s.ips.setShared(s.nc.IsConnected())
 	defer s.ips.setShared(false)
 	s.refresh()
+	s.begun.Store(time.Now().UnixMilli())
 	tick := time.NewTicker(refreshEvery)
 	defer tick.Stop()
 	for {
@@ -105,6 +124,7 @@ func (s *sharing) receive(msg *nats.Msg) {
 	}
 	_, known := s.known[r.Gateway]
 	s.known[r.Gateway] = time.Now()
+	s.others.Store(int32(len(s.known)))
 	s.ips.received(r)
 	if !known { // it knows nothing of this one
 		s.refresh()
@@ -118,6 +138,7 @@ func (s *sharing) forget() {
 			delete(s.known, id)
 		}
 	}
+	s.others.Store(int32(len(s.known)))
 	s.ips.forget()
 }
 

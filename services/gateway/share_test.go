@@ -134,6 +134,18 @@ func TestReports(t *testing.T) {
 	if n := l.elsewhere(httpx.AddressGroup(netip.MustParseAddr("192.0.2.1"))); n != 0 {
 		t.Errorf("from reports that are none, or its own: got %d", n)
 	}
+	s.known["they"] = time.Time{}
+	if s.receive(&nats.Msg{Data: []byte(`{"gateway":"they"}`)}); s.alone() || s.gateways() != 0 {
+		t.Errorf("before it asked around it knows of %d gateways, alone: %t", s.gateways(), s.alone())
+	}
+	s.begun.Store(time.Now().Add(-2 * acquainted).UnixMilli())
+	if n := s.gateways(); n != 3 {
+		t.Errorf("it knows of %d gateways, want itself and two others", n)
+	}
+	s.known["they"], s.known["you"] = time.Time{}, time.Time{}
+	if s.forget(); !s.alone() || s.gateways() != 1 {
+		t.Errorf("when all others are silent it knows of %d gateways", s.gateways())
+	}
 }
 
 // Only who comes near the limit is worth a report, and what does not fit into

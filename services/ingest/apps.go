@@ -137,7 +137,7 @@ func (s *Service) body(w http.ResponseWriter, r *http.Request, c *appCall) (b []
 }
 
 // askFirst and askNext are how long ingest waits for the first gateway to tell its
-// channels, and for each further one.
+// channels, and for each further one, until as many have as each of them knows.
 const (
 	askFirst = 2 * time.Second
 	askNext  = 150 * time.Millisecond
@@ -163,12 +163,16 @@ func (s *Service) askGateways(ctx context.Context, key string, q pusher.Channels
 		err = s.nc.PublishRequest(pusher.SubjectChannels, inbox, ask)
 	}
 	sum := map[string]int{}
+	answered, gateways := 0, 0
 	for patience := askFirst; err == nil; patience = askNext {
+		if answered > 0 && answered == gateways {
+			return sum, nil
+		}
 		var msg *nats.Msg
 		msg, err = answers.NextMsg(patience)
 		switch {
 		case errors.Is(err, nats.ErrTimeout) && patience == askNext, errors.Is(err, nats.ErrNoResponders):
-			return sum, nil // every gateway has answered, or there is none
+			return sum, nil // every gateway that is left has answered, or there is none
 		case err != nil:
 			continue
 		}
@@ -176,6 +180,7 @@ func (s *Service) askGateways(ctx context.Context, key string, q pusher.Channels
 		if err = json.Unmarshal(msg.Data, &a); err != nil {
 			break
 		}
+		answered, gateways = answered+1, max(gateways, a.Gateways)
 		for name, n := range a.Channels {
 			sum[name] += n
 		}

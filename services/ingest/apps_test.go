@@ -304,3 +304,21 @@ func TestPusherChannels(t *testing.T) {
 	s.call(http.MethodPost, "/apps/3/users/7/terminate_connections", "", "", time.Now()).problem(t,
 		proto.ProblemInvalidParameter)
 }
+
+// Nobody is waited for when as many gateways have answered as they know of each other.
+func TestPusherChannelsOfAllGateways(t *testing.T) {
+	s := newSDK(t, start(t, startNATS(t)), 0)
+	_, err := s.nc.Subscribe(pusher.SubjectChannels, func(m *nats.Msg) {
+		for _, answer := range []string{`{"channels":{"a":2}}`, `{"channels":{"a":1},"gateways":2}`,
+			`{"channels":{"a":4},"gateways":1}`} {
+			_ = m.Respond([]byte(answer))
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := s.call(http.MethodGet, "/apps/3/channels/a", "info=subscription_count", "", time.Now())
+	if got := strings.TrimSpace(a.body); got != `{"occupied":true,"subscription_count":3}` {
+		t.Errorf("got %s; the third answer is of nobody that the first two know", got)
+	}
+}
