@@ -302,13 +302,16 @@ func (s *Service) drain() {
 		time.Sleep(s.cfg.DrainDelay) // unready, and still serving
 	}
 	begin := time.Now()
-	n := s.conns.Len()
+	n, pushers := s.conns.Len(), s.conns.Formats()["pusher"]
 	s.sendPlacesNow()
 	window := min(s.cfg.Drain, time.Duration(n)*drainPace)
 	s.conns.Drain(context.Background(), window, proto.CloseGoingAway)
 	s.endReplays()
 	s.conns.Wait()
 	s.log.Info("every client has left", "clients", n, "took", time.Since(begin))
+	if pushers > 0 && s.sharing.alone() {
+		time.Sleep(comingBack)
+	}
 }
 
 // away reports whether newcomers are to be sent away now, and why.

@@ -29,6 +29,9 @@ const (
 
 // servePusher admits one client of the Pusher protocol: GET /app/{key}.
 func (s *Service) servePusher(w http.ResponseWriter, r *http.Request) {
+	if s.postpones(w, r) {
+		return
+	}
 	page, ok := s.admitSocket(w, r)
 	if !ok {
 		return
@@ -54,10 +57,7 @@ func (s *Service) newPusherSession(r *http.Request, p page) (c *session, words i
 	c.agent, c.page = s.answers.agents.number(r.UserAgent()), s.pages.number(p)
 	q := r.URL.Query()
 	code, err := pusher.CheckProtocol(q["protocol"])
-	words = 1
-	if q.Get("protocol") == "5" {
-		words = 0
-	}
+	words = pusherWordsOf(r)
 	key, _ := strings.CutPrefix(r.URL.Path, "/app/")
 	app := s.apps.known.ByKey(key, time.Now())
 	switch c.asked.refused = crowded(r); {

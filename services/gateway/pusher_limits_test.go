@@ -47,6 +47,46 @@ func TestPusherGoodbyes(t *testing.T) {
 	}
 }
 
+// "4200-4299: … the client may reconnect immediately". Who does so, and meets the same gateway, for which there is no
+// other, is closed with 4100 while it stops, since pusher-js does nothing for 15 s after a handshake that fails.
+func TestPusherClientOfTheOnlyGateway(t *testing.T) {
+	_, g, _ := shopGateway(t)
+	c := g.pusher()
+	g.draining.Store(true)
+	back, five := g.dialPusher(shopPath), g.dialPusher("/app/"+shopKey+"?protocol=5")
+	if code, reason, _ := back.closed(); code != 4100 || reason != "overload" {
+		t.Errorf("come back at once: got %d %s", code, reason)
+	}
+	if code, _, last := five.closed(); code != 4100 || last.Event != "pusher:error" {
+		t.Errorf("protocol 5: got %d after %s", code, last.raw)
+	}
+	begin := time.Now()
+	if err := g.stop(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took < comingBack {
+		t.Errorf("it left %s after its last client, who may be on the way back", took)
+	}
+	if code, _, _ := c.closed(); code != 4200 {
+		t.Errorf("drained: got %d", code)
+	}
+}
+
+// With another gateway beside it the handshake is refused, so that a balancer asks that one.
+func TestPusherClientOfOneOfTwoGateways(t *testing.T) {
+	b, g, _ := shopGateway(t)
+	other := b.gateway()
+	natstest.Eventually(t, patience, "they know each other", func() bool {
+		return !g.sharing.alone() && !other.sharing.alone()
+	})
+	g.draining.Store(true)
+	defer g.draining.Store(false)
+	_, resp, err := websocket.DefaultDialer.Dial("ws://"+g.Addr().String()+shopPath, nil)
+	if err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("got %v, %v; want 503", resp, err)
+	}
+}
+
 // A client that does not answer is closed with the code for it.
 func TestPusherHeartbeat(t *testing.T) {
 	_, g, _ := shopGateway(t, func(c *Config) { c.Heartbeat = time.Second })

@@ -157,6 +157,23 @@ suite("Pusher", { timeout }, () => {
     assert.deepEqual(got, [{ n: 1 }, { n: 2 }, { n: 3 }, { n: 4 }]);
   });
 
+  test("the line of from-pusher.md has pusher-js try again and again, and subscriptions stay", async (t) => {
+    const page = readFileSync(new URL("../../docs/how-to/from-pusher.md", import.meta.url), "utf8");
+    const all = await shop(t);
+    const client = new PusherJS(all.key, { ...options(all.server, all.backend), unavailableTimeout: 200 });
+    t.after(() => client.disconnect());
+    new Function("pusher", page.match(/^pusher\.connection\.bind\("unavailable".*$/m)[0])(client);
+    const got = await follow(client, "orders");
+    let tries = 0;
+    client.connection.bind("unavailable", () => { tries++; });
+    await all.server.kill();
+    await until(() => tries >= 3); // without the line it is unavailable once, and tries after 15 s
+    await all.server.start();
+    await until(() => client.connection.state === "connected" && client.channel("orders").subscribed);
+    await all.backend.trigger("orders", "created", { n: 1 });
+    await until(() => events(got).length === 1);
+  });
+
   test("from-pusher.md, step by step", async (t) => {
     const page = readFileSync(new URL("../../docs/how-to/from-pusher.md", import.meta.url), "utf8");
     const server = await herald(t);
