@@ -55,7 +55,7 @@ func (s *Service) upgradeSocketIO(w http.ResponseWriter, r *http.Request, q engi
 		refuse(engineio.Refusal(http.StatusServiceUnavailable, int(engineio.BadRequest), "this gateway is stopping"))
 		return
 	}
-	q.Relay = httpx.NewID()
+	q.Relay, q.Turn = httpx.NewID(), "" // a relay repeats nothing
 	l := &relay{s: s, q: q}
 	begun := s.hops.step(r.Context(), q, engineio.Probing)
 	if begun.IsUnknown() {
@@ -77,6 +77,7 @@ func (s *Service) upgradeSocketIO(w http.ResponseWriter, r *http.Request, q engi
 	if handOver := s.handOver(r); handOver != nil {
 		l.release = handOver()
 	}
+	l.q.Frames, l.q.Deflates = true, l.conn.Deflates()
 	if begun.Status != http.StatusOK { // protocol v4, "WebSocket": a further one is closed
 		l.q.Relay = ""
 		l.conn.Close(proto.CloseGoingAway)
@@ -145,21 +146,33 @@ func (l *relay) receive() {
 			l.conn.Close(proto.CloseGoingAway)
 			return
 		}
-		err := l.q.Version.Split(r.Body, r.Binary, func(b []byte, binary bool) error {
-			op := ws.Text
-			switch {
-			case binary:
-				op = ws.Binary
-			case b[0] == engineio.Noop:
-				return nil
-			case b[0] == engineio.Close:
-				return errSessionEnds
-			}
-			return l.conn.SendWait(l.ctx, ws.Encode(op, b))
-		})
-		if err != nil {
+		if l.forward(r) != nil {
 			l.conn.Close(proto.CloseGoingAway)
 			return
 		}
 	}
+}
+
+// forward sends the client what the owner has answered: frames for it or, by an owner of an earlier version, a payload.
+func (l *relay) forward(r engineio.Response) error {
+	if r.Frames {
+		return r.EachFrame(func(frame []byte, packet byte) error { return l.send(frame, packet) })
+	}
+	return l.q.Version.Split(r.Body, r.Binary, func(b []byte, binary bool) error {
+		if binary {
+			return l.send(ws.Encode(ws.Binary, b), 0)
+		}
+		return l.send(ws.Encode(ws.Text, b), b[0])
+	})
+}
+
+// send passes a frame on, unless it is for the WebSocket's own end. packet is its type, 0: a message's.
+func (l *relay) send(frame []byte, packet byte) error {
+	switch packet {
+	case engineio.Noop:
+		return nil
+	case engineio.Close:
+		return errSessionEnds
+	}
+	return l.conn.SendWait(l.ctx, frame)
 }

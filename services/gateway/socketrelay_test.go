@@ -83,6 +83,30 @@ func TestUpgradeElsewhere(t *testing.T) {
 		}
 		gone(t, p)
 	})
+	t.Run("compressed as at its owner, by a client that says the same t always", func(t *testing.T) {
+		const long = 20_000
+		_, there := enter(t)
+		path := strings.Replace(there.url[strings.Index(there.url, "/socket.io/"):], "polling", "websocket", 1)
+		d := other.deflating(path+"&t=x", nil)
+		s := &sock{t, d.Conn}
+		s.send("2probe")
+		s.want("3probe")
+		s.send("5")
+		s.send(`421["subscribe","a"]`)
+		s.matches(`^431\[\{"channel":"a"`)
+		for i := range 3 {
+			before := d.read.n.Load()
+			b.publish("a", text(long+i))
+			s.want(`42["message",` + text(long+i) + `]`)
+			if n := d.read.n.Load() - before; n > long/2 {
+				t.Errorf("message %d took %d bytes", i, n)
+			}
+		}
+		b.publish("a", `"data:application/octet-stream;base64,AQID"`)
+		s.want(`451-["message",{"_placeholder":true,"num":0}]`)
+		s.want("\x01\x02\x03")
+		_ = s.ws.Close()
+	})
 	t.Run("what breaks the protocol ends the session", func(t *testing.T) {
 		here, _, s := upgrade(t)
 		s.send("42{}")

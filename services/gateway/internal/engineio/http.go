@@ -54,6 +54,7 @@ func Refusal(status, code int, text string) Response {
 type Response struct {
 	Status int
 	Binary bool // Body is a payload of bytes (V3)
+	Frames bool `json:",omitempty"` // Body is WebSocket frames: see Query.Frames
 	Body   []byte
 }
 
@@ -78,8 +79,13 @@ type Query struct {
 	// or an HTTP library. Empty: the client does not say.
 	Turn string
 	// Relay is the WebSocket at another node for which that node asks; empty: a client asks.
-	// No URL says it.
+	// No URL says it, nor what follows.
 	Relay string
+	// Frames: that node takes the answers to its GETs as the frames for its WebSocket. Without, as nodes of earlier versions
+	// ask, they are payloads. Those may not be compressed.
+	Frames bool `json:",omitempty"`
+	// Deflates: that WebSocket negotiated permessage-deflate.
+	Deflates bool `json:",omitempty"`
 }
 
 // maxTurn bounds the length of a client's t; a longer one is ignored.

@@ -86,11 +86,14 @@ func (s *poll) Write(b []byte) (n int, full bool, err error) {
 	}
 	for rest := b; len(rest) > 0; {
 		op, payload, after := ws.Cut(rest)
+		whole := rest[:len(rest)-len(after)]
 		rest = after
-		switch op {
-		case ws.Text, ws.Binary:
-			s.add(content{append([]byte(nil), payload...), op == ws.Binary})
-		case ws.Close: // the connection's goodbye
+		switch {
+		case op == ws.Text && s.relay.frames, op == ws.Binary && s.relay.frames:
+			s.addBytes(append([]byte(nil), whole...), false)
+		case op == ws.Text, op == ws.Binary:
+			s.addBytes(append([]byte(nil), payload...), op == ws.Binary)
+		case op == ws.Close: // the connection's goodbye
 			if s.goodbye = len(s.out) > 0; !s.goodbye {
 				s.end()
 			}
@@ -106,22 +109,36 @@ func (s *poll) Write(b []byte) (n int, full bool, err error) {
 func (s *poll) end() {
 	s.forget()
 	if s.leaves {
-		s.add(content{[]byte{Noop}, false})
+		s.add(Noop)
 	} else {
-		s.add(content{[]byte{Close}, false})
+		s.add(Close)
 	}
 	s.goodbye, s.ended = false, true
 }
 
-func (s *poll) add(c content) {
-	s.out = append(s.out, c)
-	s.outBytes += len(c.data)
+// add puts a packet without data into the response.
+func (s *poll) add(packet byte) {
+	if s.relay.frames {
+		s.addBytes(frame(string(packet)), false)
+	} else {
+		s.addBytes([]byte{packet}, false)
+	}
+}
+
+func (s *poll) addBytes(b []byte, binary bool) {
+	s.out = append(s.out, content{b, binary})
+	s.outBytes += len(b)
 }
 
 // respond answers the open GET with what there is.
 func (s *poll) respond() {
-	payload, binary := s.version.join(s.out, s.b64)
-	response := Response{Status: http.StatusOK, Binary: binary, Body: payload}
+	var response Response
+	if s.relay.frames {
+		response = s.relayed()
+	} else {
+		payload, binary := s.version.join(s.out, s.b64)
+		response = Response{Status: http.StatusOK, Binary: binary, Body: payload}
+	}
 	s.repeats.answered(response)
 	s.get.answer <- response
 	s.get, s.out, s.outBytes = nil, nil, 0
@@ -179,7 +196,7 @@ func (s *poll) Close() {
 	}
 	if s.get != nil {
 		if len(s.out) == 0 {
-			s.add(content{[]byte{Close}, false})
+			s.add(Close)
 		}
 		s.respond()
 	}
@@ -219,7 +236,7 @@ func (s *poll) breakOff() {
 	s.ended = true
 	s.forget()
 	if s.get != nil {
-		s.add(content{[]byte{Close}, false})
+		s.add(Close)
 		s.respond()
 	}
 	s.wake()
@@ -280,7 +297,7 @@ func (s *poll) dismiss(get *exchange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.get == get && !s.gathers {
-		s.add(content{[]byte{Noop}, false})
+		s.add(Noop)
 		s.respond()
 	}
 }

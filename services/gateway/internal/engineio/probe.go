@@ -145,7 +145,7 @@ func (p *poll) probeAnswered() {
 	defer p.mu.Unlock()
 	p.upgrades = true
 	if p.get != nil && !p.gathers {
-		p.add(content{[]byte{Noop}, false})
+		p.add(Noop)
 		p.respond()
 	}
 }
@@ -158,7 +158,7 @@ func (p *poll) endPolling() {
 		p.get.answer <- BadRequest.Response()
 		p.get = nil
 	case p.get != nil:
-		p.add(content{[]byte{Noop}, false})
+		p.add(Noop)
 		p.respond()
 	}
 }

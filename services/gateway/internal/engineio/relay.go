@@ -1,6 +1,12 @@
 package engineio
 
-import "time"
+import (
+	"net/http"
+	"time"
+
+	"github.com/herald-push/herald/services/gateway/internal/socket"
+	"github.com/herald-push/herald/services/gateway/internal/ws"
+)
 
 // Step is what happens to a WebSocket at another node that asks for a session of this
 // one. That node does the handshake, tells each step (Server.Step), and from Upgraded on is the
@@ -38,7 +44,7 @@ func (s *Server) Step(q Query, step Step) Response {
 			p.probeAnswered()
 		}
 	case Upgraded:
-		ok = p.relayTo(q.Relay)
+		ok = p.relayTo(q)
 	case Ended:
 		p.relayEnded(q.Relay)
 		ok = true
@@ -51,9 +57,10 @@ func (s *Server) Step(q Query, step Step) Response {
 
 // relaying is the WebSocket at another node that a session has to do with.
 type relaying struct {
-	by    string      // Query.Relay; empty: none
-	uses  bool        // after Upgraded
-	timer *time.Timer // ends a probe that no step follows; nil after it
+	by     string      // Query.Relay; empty: none
+	uses   bool        // after Upgraded
+	frames bool        // after Upgraded: Query.Frames
+	timer  *time.Timer // ends a probe that no step follows; nil after it
 }
 
 // lease notes who probes.
@@ -75,11 +82,12 @@ func (p *poll) leaseOver(relay string) {
 	}
 }
 
-// relayTo makes that WebSocket the session's only client.
-func (p *poll) relayTo(relay string) bool {
+// relayTo makes that WebSocket the session's only client. The session reads the upgrade packet, as it does when the
+// WebSocket is here.
+func (p *poll) relayTo(q Query) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ended || p.relay.by != relay || p.relay.uses {
+	if p.ended || p.relay.by != q.Relay || p.relay.uses {
+		p.mu.Unlock()
 		return false
 	}
 	p.relay.timer.Stop()
@@ -87,7 +95,40 @@ func (p *poll) relayTo(relay string) bool {
 	p.repeats.end()
 	p.endPolling()
 	p.upgrades = false // GETs wait again
+	p.relay.frames = q.Frames
+	if q.Frames && q.Deflates {
+		p.conn.Deflate()
+	}
+	p.in = appendClientFrame(p.in, []byte{Upgrade}, false)
+	p.mu.Unlock()
+	p.ready(socket.Event{Readable: true})
 	return true
+}
+
+// relayed is the answer to a GET of another node: the frames as they were written.
+func (p *poll) relayed() Response {
+	r := Response{Status: http.StatusOK, Frames: true}
+	for _, c := range p.out {
+		r.Body = append(r.Body, c.data...)
+	}
+	return r
+}
+
+// EachFrame calls each with the frames of a Response with Frames, until it returns an error. packet is of a frame with
+// one that ends the session or says nothing, Close or Noop; 0: the frame is for the client.
+func (r Response) EachFrame(each func(frame []byte, packet byte) error) error {
+	for b := r.Body; len(b) > 0; {
+		op, payload, rest := ws.Cut(b)
+		frame, packet := b[:len(b)-len(rest)], byte(0)
+		if op == ws.Text && b[0]&deflatedBit == 0 && len(payload) == 1 && (payload[0] == Close || payload[0] == Noop) {
+			packet = payload[0]
+		}
+		if err := each(frame, packet); err != nil {
+			return err
+		}
+		b = rest
+	}
+	return nil
 }
 
 // relayEnded ends the probe, or the session that the WebSocket was all of.
