@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"testing"
-	"time"
 
 	"github.com/herald-push/herald/proto"
 )
@@ -13,7 +12,7 @@ import (
 func TestPlacesMoveOn(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	b := newBroker(t)
-	g := b.gateway(func(c *Config) { c.Heartbeat = time.Second })
+	g := b.gateway(func(c *Config) { c.Heartbeat = patient })
 	c, _ := g.connect("channel=quiet")
 	c.places = true
 	e := g.events("channel=quiet")

@@ -100,7 +100,8 @@ func TestPusherHeartbeat(t *testing.T) {
 // Protocol 5: "Pusher Channels will send pusher:ping event to the client. The client should respond with a pusher:pong
 // event." The second ping shows that the answer to the first counted.
 func TestPusherHeartbeatOfProtocol5(t *testing.T) {
-	_, g, _ := shopGateway(t, func(c *Config) { c.Heartbeat = 3 * time.Second }) // a busy machine may stop for a second
+	t.Parallel() // it waits
+	_, g, _ := shopGateway(t, func(c *Config) { c.Heartbeat = patient })
 	five := g.dialPusher("/app/" + shopKey + "?protocol=5")
 	five.want("pusher:connection_established")
 	for range 2 {

@@ -9,16 +9,16 @@ import (
 	"github.com/herald-push/herald/services/internal/pusher"
 )
 
-// comingBack is how long a gateway without others beside it stays for clients of the Pusher protocol that it told to come
-// back at once (4200): they are there within a few round trips, and are told to come a second later.
+// comingBack is how long a gateway without others beside it stays for clients of the Pusher protocol that it told to
+// come back at once (4200): they are there within a few round trips, and are told to come a second later.
 const comingBack = 300 * time.Millisecond
 
 // goodbyeWait bounds the write of a goodbye to a client that was never let in.
 const goodbyeWait = 5 * time.Second
 
 // postpones answers a client that comes while this gateway stops or starts, and reports whether it did. The
-// client is let in and closed with 4100, after which clients come back in a second ("4100-4199: … the connection SHOULD be
-// re-established after backing off"). Because pusher-js takes a handshake that fails for a host that is down, and
+// client is let in and closed with 4100, after which clients come back in a second ("4100-4199: … the connection SHOULD
+// be re-established after backing off"). Because pusher-js takes a handshake that fails for a host that is down, and
 // tries nothing for 15 seconds, then 30, then 60. Where there are other gateways the handshake is refused: a balancer
 // then takes it to one of them, and the client notices nothing.
 func (s *Service) postpones(w http.ResponseWriter, r *http.Request) bool {

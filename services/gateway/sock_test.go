@@ -83,6 +83,28 @@ func (s *sock) next() string {
 	return string(b)
 }
 
+// alive is next, and answers pings meanwhile. It may be called in a goroutine; empty: nothing came.
+func (s *sock) alive() string {
+	for {
+		_ = s.ws.SetReadDeadline(time.Now().Add(patience))
+		_, b, err := s.ws.ReadMessage()
+		switch {
+		case err != nil:
+			s.t.Errorf("read a packet: %v", err)
+			return ""
+		case string(b) != "2":
+			return string(b)
+		}
+		if err := s.ws.WriteMessage(websocket.TextMessage, []byte("3")); err != nil {
+			s.t.Errorf("answer a ping: %v", err)
+			return ""
+		}
+	}
+}
+
+// patient is the heartbeat of tests whose clients answer it: a busy machine may stop for a second.
+const patient = 3 * time.Second
+
 func (s *sock) want(packet string) {
 	s.t.Helper()
 	if got := s.next(); got != packet {

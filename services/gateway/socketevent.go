@@ -10,8 +10,8 @@ import (
 	"github.com/herald-push/herald/proto"
 )
 
-// frameOf is the client frame that an event means: an object as auth may be, or its first member alone. many: the answer
-// is an array, as what was asked for.
+// frameOf is the client frame that an event means: an object as auth may be, or its first member alone. many: the
+// answer is an array, as what was asked for.
 //
 //	subscribe    "orders.*" | ["a","b"] | {"channels": …, "since": …}
 //	unsubscribe  the same

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/herald-push/herald/services/gateway/internal/engineio"
 	"github.com/herald-push/herald/services/internal/natstest"
@@ -267,8 +266,9 @@ func TestPollingV3(t *testing.T) {
 
 // Heartbeats: the gateway pings in revision 4, and closes who does not answer.
 func TestSocketIOHeartbeat(t *testing.T) {
+	t.Parallel() // it waits
 	b := newBroker(t)
-	g := b.socketio(func(c *Config) { c.Heartbeat = time.Second })
+	g := b.socketio(func(c *Config) { c.Heartbeat = patient })
 	s, _ := g.io("", nil)
 	for range 2 {
 		s.want("2")

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/herald-push/herald/services/internal/natstest"
 )
@@ -122,8 +121,9 @@ func TestPollingRepeats(t *testing.T) {
 
 // What is kept for a repeat is one response, for as long as the session is there.
 func TestPollingRepeatsBound(t *testing.T) {
+	t.Parallel() // it waits
 	b := newBroker(t)
-	g := b.socketio(func(c *Config) { c.Heartbeat = time.Second })
+	g := b.socketio(func(c *Config) { c.Heartbeat = patient })
 	p := g.poller(4, "")
 	p.turn("a").send("40")
 	p.turn("b").get(`40{"sid":`)

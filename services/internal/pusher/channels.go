@@ -20,6 +20,7 @@ type ChannelsQuery struct {
 type ChannelsAnswer struct {
 	Channels map[string]int `json:"channels"`
 	More     bool           `json:"more,omitempty"` // there are others
-	// Gateways is how many gateways this one knows, itself included; 0: it cannot say, or is of a version that does not.
+	// Gateways is how many gateways this one knows, itself included; 0: it cannot say, or is of a version that does
+	// not.
 	Gateways int `json:"gateways,omitempty"`
 }

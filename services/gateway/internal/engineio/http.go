@@ -81,8 +81,8 @@ type Query struct {
 	// Relay is the WebSocket at another node for which that node asks; empty: a client asks.
 	// No URL says it, nor what follows.
 	Relay string
-	// Frames: that node takes the answers to its GETs as the frames for its WebSocket. Without, as nodes of earlier versions
-	// ask, they are payloads. Those may not be compressed.
+	// Frames: that node takes the answers to its GETs as the frames for its WebSocket. Without, as nodes of earlier
+	// versions ask, they are payloads. Those may not be compressed.
 	Frames bool `json:",omitempty"`
 	// Deflates: that WebSocket negotiated permessage-deflate.
 	Deflates bool `json:",omitempty"`

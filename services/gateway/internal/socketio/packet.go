@@ -72,7 +72,8 @@ func Parse(b []byte) (Packet, error) {
 		digits++
 	}
 	if digits > 0 {
-		id := bytes.TrimLeft(b[:digits-1], "0") // the protocol sets it no limit, and all that is done with it is to repeat it
+		// The protocol sets it no limit, and all that is done with it is to repeat it.
+		id := bytes.TrimLeft(b[:digits-1], "0")
 		p.ID, b = string(id)+string(b[digits-1:digits]), b[digits:]
 	}
 	p.Data = b

@@ -132,7 +132,7 @@ func dialOffering(t *testing.T, u *url.URL, offer string, accepted bool) *peer {
 	if u.Scheme == "wss" {
 		nc = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}) // the certificate is of this run
 	}
-	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(5 * time.Minute))
 	p := &peer{t, nc, bufio.NewReader(nc)}
 	if _, err := io.WriteString(nc, "GET "+u.Path+" HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: "+
 		"websocket\r\n"+
