@@ -3,6 +3,8 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,9 +40,11 @@ type app struct {
 	known      *pusher.Apps
 
 	mu       sync.Mutex
-	clients  map[*session]struct{} // guarded by mu
-	channels map[string]int        // guarded by mu; subscriptions by the channel's Pusher name
-	revoked  bool                  // guarded by mu
+	clients  map[*session]string // guarded by mu; the key of each
+	channels map[string]int      // guarded by mu; subscriptions by the channel's Pusher name
+	revoked  bool                // guarded by mu
+	judged   *pusher.Entry       // guarded by mu; that endKeys looked at last
+	nextEnd  time.Time           // guarded by mu; when the next of its keys ends; zero: none does
 }
 
 // retryApps is how often the bucket of apps is tried until it is there.
@@ -57,6 +61,9 @@ func (a *apps) run(ctx context.Context) {
 	if sub, err := a.s.deps.NATS.Subscribe(pusher.SubjectChannels, a.answer); err == nil {
 		defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
 	}
+	var ending sync.WaitGroup
+	ending.Go(func() { a.endKeys(ctx) })
+	defer ending.Wait()
 	tries := 0
 	again := retry.Policy{Pause: retryApps,
 		Log: func(err error) { a.s.log.Debug("the apps cannot be watched yet; trying again", "err", err) },
@@ -111,7 +118,7 @@ func (a *apps) of(e *pusher.Entry) *app {
 	found := a.running[e.ID]
 	if found == nil {
 		found = &app{
-			id: e.ID, prefix: e.Prefix, known: a.known, clients: map[*session]struct{}{}, channels: map[string]int{},
+			id: e.ID, prefix: e.Prefix, known: a.known, clients: map[*session]string{}, channels: map[string]int{},
 			principal: &auth.Principal{Name: e.Name, Channels: []string{e.Pattern()}},
 		}
 		found.words = pusherWords(&pusher.App{ID: e.ID, Prefix: e.Prefix}, a.s.deflate)
@@ -120,14 +127,73 @@ func (a *apps) of(e *pusher.Entry) *app {
 	return found
 }
 
-// add adds a client. If the app was revoked after the client had found it, the client
+// add adds a client with its key. If the app was revoked or the key ended after the client had found it, the client
 // is closed.
-func (a *app) add(c *session) {
+func (a *app) add(c *session, key string) {
+	k := keyOf(a.known.ByKey(key, time.Now()), key)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.clients[c] = struct{}{}
-	if a.revoked {
+	if a.revoked || k == nil {
+		a.clients[c] = ""
 		c.conn.Close(proto.CloseForbidden)
+		return
+	}
+	a.clients[c] = k.Key // not key, which keeps the URL in memory
+}
+
+// keyOf finds a key of an app; nil: it has none of this name. e may be nil.
+func keyOf(e *pusher.Entry, key string) *pusher.Key {
+	if e != nil {
+		for i := range e.Keys {
+			if e.Keys[i].Key == key {
+				return &e.Keys[i]
+			}
+		}
+	}
+	return nil
+}
+
+// endKeysPace is how often it is looked at whether keys have ended, which they do after a grace of hours.
+const endKeysPace = time.Second
+
+// endKeys closes the clients of keys that have ended since they connected, until ctx ends.
+func (a *apps) endKeys(ctx context.Context) {
+	tick := time.NewTicker(endKeysPace)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		a.mu.Lock()
+		running := slices.Collect(maps.Values(a.running))
+		a.mu.Unlock()
+		for _, app := range running {
+			if e := a.known.ByID(app.id); e != nil { // else it is revoked, which closes all
+				app.endKeys(e, time.Now())
+			}
+		}
+	}
+}
+
+// endKeys closes the clients whose key is none of e's any more. Clients are looked at only where that may have changed.
+func (a *app) endKeys(e *pusher.Entry, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.judged == e && (a.nextEnd.IsZero() || now.Before(a.nextEnd)) {
+		return
+	}
+	a.judged, a.nextEnd = e, time.Time{}
+	for _, k := range e.Keys {
+		if k.Valid(now) && !k.Expires.IsZero() && (a.nextEnd.IsZero() || k.Expires.Before(a.nextEnd)) {
+			a.nextEnd = k.Expires
+		}
+	}
+	for c, key := range a.clients {
+		if k := keyOf(e, key); k == nil || !k.Valid(now) {
+			c.conn.Close(proto.CloseForbidden)
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ func (s *Service) servePusher(w http.ResponseWriter, r *http.Request) {
 	if s.acceptSocket(w, r, sess, remote, newSocketID()) {
 		if sess.app != nil {
 			sess.words = sess.app.words[protocol].of(&sess.conn)
-			sess.app.add(sess) // Ended undoes it
+			sess.app.add(sess, keyIn(r)) // Ended undoes it
 		}
 		sess.conn.Start(sess)
 	}
@@ -58,7 +58,7 @@ func (s *Service) newPusherSession(r *http.Request, p page) (c *session, words i
 	q := r.URL.Query()
 	code, err := pusher.CheckProtocol(q["protocol"])
 	words = pusherWordsOf(r)
-	key, _ := strings.CutPrefix(r.URL.Path, "/app/")
+	key := keyIn(r)
 	app := s.apps.known.ByKey(key, time.Now())
 	switch c.asked.refused = crowded(r); {
 	case c.asked.refused != nil:
@@ -85,6 +85,9 @@ func (s *Service) newPusherSession(r *http.Request, p page) (c *session, words i
 	c.who.Store(c.app.principal)
 	return c, words
 }
+
+// keyIn is the key in the path of a client's URL.
+func keyIn(r *http.Request) string { return strings.TrimPrefix(r.URL.Path, "/app/") }
 
 // newSocketID is the id of a connection: two numbers with a point between, as SDKs
 // want it, which nobody can guess.
@@ -172,7 +175,7 @@ func pusherCode(code proto.CloseCode) (n int, reason string) {
 	case proto.CloseHeartbeat:
 		return pusher.CodePong, code.String()
 	case proto.CloseForbidden:
-		return pusher.CodeNoApp, "the app was revoked"
+		return pusher.CodeNoApp, "the app was revoked, or its key has ended"
 	case proto.CloseBadRequest, proto.CloseTokenInvalid, proto.CloseTokenExpired, proto.CloseKicked, proto.CloseOrigin:
 		return pusher.CodeNotAllowed, code.String()
 	case proto.CloseOverload, proto.CloseTooManyConnections, proto.CloseTooManyFrames, proto.CloseInternal:

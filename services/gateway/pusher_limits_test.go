@@ -47,6 +47,32 @@ func TestPusherGoodbyes(t *testing.T) {
 	}
 }
 
+// A key that has ended ends for who is connected with it, too, and for nobody else.
+func TestPusherKeyEnds(t *testing.T) {
+	_, g, store := shopGateway(t)
+	old := g.pusher()
+	k, _, err := store.Rotate(t.Context(), "shop", time.Hour, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	natstest.Eventually(t, patience, "the new key is known",
+		func() bool { return g.apps.known.ByKey(k.Key, time.Now()) != nil })
+	fresh := g.dialPusher("/app/" + k.Key + "?protocol=7")
+	fresh.want("pusher:connection_established")
+	old.subscribe("orders", "") // it has an hour
+	g.apps.running["3"].endKeys(g.apps.known.ByID("3"), time.Now().Add(2*time.Hour))
+	if code, reason, _ := old.closed(); code != 4001 || !strings.Contains(reason, "key has ended") {
+		t.Errorf("after its hour: got %d %s", code, reason)
+	}
+	fresh.subscribe("orders", "")
+	if _, _, err := store.Rotate(t.Context(), "shop", 0, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, _ := fresh.closed(); code != 4001 {
+		t.Errorf("without grace: got %d", code)
+	}
+}
+
 // "4200-4299: … the client may reconnect immediately". Who does so, and meets the same gateway, for which there is no
 // other, is closed with 4100 while it stops, since pusher-js does nothing for 15 s after a handshake that fails.
 func TestPusherClientOfTheOnlyGateway(t *testing.T) {
