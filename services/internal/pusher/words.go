@@ -66,37 +66,40 @@ const (
 // Parse reads an event of a client. An error means that it is none, or that the data
 // of a subscription is not as documented.
 func Parse(b []byte) (in Incoming, err error) {
-	var envelope struct {
-		Event   string          `json:"event"`
-		Channel string          `json:"channel"`
-		Data    json.RawMessage `json:"data"`
+	var envelope map[string]json.RawMessage
+	err = errors.Join(json.Unmarshal(b, &envelope), text(envelope, "event", &in.Event),
+		text(envelope, "channel", &in.Channel))
+	if err != nil {
+		return Incoming{}, errors.New("want an object with a string event, an optional string channel, and data")
 	}
-	if err := json.Unmarshal(b, &envelope); err != nil {
-		return in, errors.New("want an object with a string event, an optional string channel, and data")
-	}
-	if envelope.Event == "" {
+	if in.Event == "" {
 		return in, errors.New("event: missing; every message has one")
 	}
-	in.Event, in.Channel = envelope.Event, envelope.Channel
 	if in.Event != Subscribe && in.Event != Unsubscribe {
 		return in, nil
 	}
-	data := envelope.Data
+	data := envelope["data"]
 	var inner string
 	if len(data) > 0 && data[0] == '"' && json.Unmarshal(data, &inner) == nil { // "Double encoding"
 		data = json.RawMessage(inner)
 	}
-	var fields struct {
-		Channel string `json:"channel"`
-		Auth    string `json:"auth"`
-		Since   string `json:"since"`
-	}
-	err = json.Unmarshal(data, &fields) // of fields with another type it fills in the others
-	in.Name, in.Auth, in.Since = fields.Channel, fields.Auth, fields.Since
+	var fields map[string]json.RawMessage
+	err = json.Unmarshal(data, &fields)
+	err = errors.Join(err, text(fields, "channel", &in.Name), text(fields, "auth", &in.Auth),
+		text(fields, "since", &in.Since))
 	if err != nil || in.Name == "" {
 		return in, fmt.Errorf("%s: data: want an object with the string channel, and perhaps the string auth", in.Event)
 	}
 	return in, nil
+}
+
+// text reads a member that is a string. One that is null counts as none. (A struct would take members in another case,
+// too.)
+func text(members map[string]json.RawMessage, name string, into *string) error {
+	if value, ok := members[name]; ok {
+		return json.Unmarshal(value, into)
+	}
+	return nil
 }
 
 // Established is the first event of a connection. activity is in seconds.
