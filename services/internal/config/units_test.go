@@ -127,3 +127,25 @@ func TestNotEmpty(t *testing.T) {
 		}
 	}
 }
+
+// A limit of any size that is taken can be added to without an overflow.
+func TestNumbersThatAreTooLarge(t *testing.T) {
+	for value, fault := range map[string]string{
+		"9007199254740991": "", "9007199254740992": "whole number up to", "9223372036854775807": "whole number up to",
+		"9223372036854775808": "whole number up to", "-9223372036854775808": "whole number up to",
+	} {
+		var n int
+		var n64 int64
+		for _, into := range []any{&n, &n64} {
+			if err := config.Assign(config.Setting{Flag: "n", Into: into}, value); fault == "" && err != nil ||
+				fault != "" && (err == nil || !strings.Contains(err.Error(), fault)) {
+				t.Errorf("%s into %T: got %v, want %q", value, into, err, fault)
+			}
+		}
+		var b int64
+		if err := config.Assign(config.Setting{Flag: "b", Kind: config.Bytes, Into: &b},
+			value); (err == nil) != (fault == "") {
+			t.Errorf("%s bytes: got %v", value, err)
+		}
+	}
+}

@@ -164,8 +164,8 @@ func (a *Admission) enter(p *place) (ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ok = true
-	if n := a.addresses[AddressGroup(p.peer)]; p.named && a.perAddress > 0 && n >= a.perAddress+besides {
-		p.refused, ok = errAddress, n < a.perAddress+2*besides
+	if n := a.addresses[AddressGroup(p.peer)]; p.named && a.perAddress > 0 && n-besides >= a.perAddress {
+		p.refused, ok = errAddress, n-2*besides < a.perAddress // perAddress may be the largest number that there is
 	}
 	if p.socket && a.open >= a.max {
 		p.refused, ok = errNoSocket, ok && a.open < a.max+a.words

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -171,6 +172,12 @@ func TestSocketsOfOneAddress(t *testing.T) {
 			tryDial(t, s)
 		}
 		within(t, "most are closed at once", func() bool { return open(s) <= 3+2*besides })
+	})
+	t.Run("the largest limit that there is", func(t *testing.T) {
+		s := startServer(t, ServerConfig{MaxPerAddress: math.MaxInt}, hello)
+		if resp := ask(t, dial(t, s), ""); resp == nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("got %+v", resp)
+		}
 	})
 	t.Run("trusted proxy", func(t *testing.T) {
 		leave := make(chan struct{})
