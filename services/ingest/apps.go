@@ -300,5 +300,6 @@ func (s *Service) watchApps(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return store.Watch(ctx, &s.apps, s.log, func() { s.appsLoaded.Store(true) }, func(string) {})
+	return store.Remaking(s.js, s.cfg.Replicas).Watch(ctx, &s.apps, s.log, func() { s.appsLoaded.Store(true) },
+		func(string) {})
 }

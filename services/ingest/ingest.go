@@ -133,6 +133,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	}
 	deps.Settings.Add(settings.Of("ingest", cfg, (*Config).Settings, (*Config).Validate, s.apply,
 		"max-connections-per-ip", "stream-max-age", "stream-max-bytes", "max-message-bytes", "max-request-bytes"))
+	deps.Settings.Remake(cfg.Replicas)
 	if s.announce == nil {
 		s.announce = func(secret string) { banner(deps.Stdout, s.Addr(), secret) }
 	}

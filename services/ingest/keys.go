@@ -74,7 +74,7 @@ func (s *Service) watchKeys(ctx context.Context) error {
 	wg.Go(func() { uses.Run(watch, s.log) })
 	wg.Go(func() { s.keepReplicas(watch) })
 	wg.Go(func() { s.envKey.Follow(watch, store, &s.ring) })
-	return store.Watch(watch, &s.ring, s.log, func() { s.keysLoaded.Store(true) })
+	return store.Remaking(s.js, s.cfg.Replicas).Watch(watch, &s.ring, s.log, func() { s.keysLoaded.Store(true) })
 }
 
 // keepReplicas brings the key bucket to the stream's replicas, and tries again until

@@ -33,11 +33,14 @@ var errResync = errors.New("start over")
 // or restored. So Follow reads the whole bucket again after each reconnect and
 // once a minute, and removes the entries that are no longer in it.
 func (f *Follower) Follow(ctx context.Context, nc *nats.Conn, kv jetstream.KeyValue) error {
-	f.known = map[string]uint64{}
+	f.known = map[string]applied{}
 	reconnected := nc.StatusChanged(nats.CONNECTED)
 	defer nc.RemoveStatusListener(reconnected)
 	for {
-		err := f.follow(ctx, kv, reconnected)
+		err := f.restore(ctx, kv)
+		if err == nil {
+			err = f.follow(ctx, kv, reconnected)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -68,10 +71,20 @@ type Follower struct {
 	Remove func(id string) // removes what Put has applied
 	Ready  func()          // called once, when what was stored at the start is applied
 	Log    *slog.Logger
+	// Make makes the bucket anew where somebody has deleted it while it was followed. Follow then stores again what it
+	// has applied, so that nobody loses a key or a setting. Nil: that is another process's, and what was applied stays.
+	Make func(ctx context.Context) error
 
-	known  map[string]uint64 // revision of each entry that was applied, also of damaged ones
-	loaded bool              // what was stored at the start is applied
-	failed retry.Row         // errors since the bucket was last read whole
+	known  map[string]applied // each entry that was applied, also damaged ones
+	loaded bool               // what was stored at the start is applied
+	lost   bool               // the bucket was deleted, and not all that was applied is stored again
+	failed retry.Row          // errors since the bucket was last read whole
+}
+
+// applied is an entry that was applied.
+type applied struct {
+	revision uint64
+	value    []byte // nil where the bucket is not this process's to make anew
 }
 
 // follow reads the bucket from the start and goes on with what changes, until
@@ -86,6 +99,12 @@ func (f *Follower) follow(ctx context.Context, kv jetstream.KeyValue, reconnecte
 	defer stop(w)
 	resync := time.NewTimer(resyncEvery)
 	defer resync.Stop()
+	var look <-chan time.Time
+	if f.Make != nil {
+		every := time.NewTicker(lookEvery)
+		defer every.Stop()
+		look = every.C
+	}
 	stored := map[string]bool{} // until all that is stored was seen, then nil
 	for {
 		select {
@@ -95,6 +114,10 @@ func (f *Follower) follow(ctx context.Context, kv jetstream.KeyValue, reconnecte
 			return errResync
 		case <-resync.C:
 			return errResync
+		case <-look:
+			if f.gone(ctx, kv) {
+				return errResync
+			}
 		case e, open := <-w.Updates():
 			switch {
 			case !open:
@@ -152,10 +175,14 @@ func (f *Follower) apply(e jetstream.KeyValueEntry) bool {
 		f.drop(e.Key())
 		return false
 	}
-	if f.known[e.Key()] == e.Revision() {
+	if f.known[e.Key()].revision == e.Revision() {
 		return true // read again
 	}
-	f.known[e.Key()] = e.Revision()
+	known := applied{revision: e.Revision()}
+	if f.Make != nil {
+		known.value = e.Value()
+	}
+	f.known[e.Key()] = known
 	id := strings.TrimPrefix(e.Key(), f.Prefix)
 	name, err := f.Put(id, e.Value())
 	if err != nil {

@@ -53,10 +53,10 @@ type AppInfo struct {
 // that are added in the same moment with the same key only the first counts.
 func (a *AppStore) Add(ctx context.Context, app pusher.App) error {
 	if err := auth.CheckNewName(app.Name); err != nil {
-		return fmt.Errorf("app name: %w", err)
+		return invalid{fmt.Errorf("app name: %w", err)}
 	}
 	if err := app.Check(); err != nil {
-		return err
+		return invalid{err}
 	}
 	all, err := a.List(ctx)
 	if err != nil {
@@ -192,7 +192,7 @@ func (a *AppStore) named(ctx context.Context, nameOrID string) (AppInfo, error) 
 func (a *AppStore) Watch(ctx context.Context, apps *pusher.Apps, log *slog.Logger, ready func(),
 	changed func(id string)) error {
 	f := bucket.Follower{
-		Prefix: "app.", What: "app", Log: log, Ready: ready,
+		Prefix: "app.", What: "app", Log: log, Ready: ready, Make: a.s.remake,
 		Put: func(id string, value []byte) (name string, err error) {
 			app, err := parseApp(id, value)
 			if err == nil {

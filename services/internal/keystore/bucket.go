@@ -31,8 +31,25 @@ func storeOf(js jetstream.JetStream) func(jetstream.KeyValue, error) (*Store, er
 		if err != nil {
 			return nil, err
 		}
-		return &Store{kv, js.Conn()}, nil
+		return &Store{kv: kv, nc: js.Conn()}, nil
 	}
+}
+
+// Remaking is the store whose Watch makes the bucket anew, with this many replicas and the keys that it knows, where
+// somebody deletes the bucket meanwhile. Only ingest does.
+func (s *Store) Remaking(js jetstream.JetStream, replicas int) *Store {
+	return &Store{s.kv, s.nc, func(ctx context.Context) error {
+		_, err := Make(ctx, js, replicas)
+		return err
+	}}
+}
+
+// Remaking is Store.Remaking of the apps.
+func (a *AppStore) Remaking(js jetstream.JetStream, replicas int) *AppStore {
+	return &AppStore{&Store{a.s.kv, a.s.nc, func(ctx context.Context) error {
+		_, err := MakeApps(ctx, js, replicas)
+		return err
+	}}}
 }
 
 // Replicate brings the buckets of keys and apps, made with another number of

@@ -32,12 +32,30 @@ var (
 	ErrExists   = errors.New("there is a key with that name already; rotate it, or choose another name")
 	ErrReserved = errors.New("that is the name of the key in HERALD_API_KEY; choose another one")
 	ErrNoBucket = errors.New("there are no keys yet: ingest makes their bucket when it first starts")
+	ErrInvalid  = errors.New("not valid") // is wrapped by what a person gave and may not be
 )
+
+// Refused reports whether an error says that nothing was changed, because of what was asked for.
+func Refused(err error) bool {
+	for _, refusal := range []error{ErrNotFound, ErrExists, ErrReserved, ErrInvalid, ErrNoApp, ErrAppExists} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
+}
+
+// invalid is an error about what a person gave; it is ErrInvalid, and reads as the error does.
+type invalid struct{ error }
+
+func (e invalid) Unwrap() []error { return []error{e.error, ErrInvalid} }
 
 // Store reads and writes the bucket. Safe for concurrent use.
 type Store struct {
 	kv jetstream.KeyValue
 	nc *nats.Conn // whose reconnects Watch looks for; the caller owns it
+	// remake makes the bucket anew where somebody deletes it while Watch runs; nil: that is another process's.
+	remake func(context.Context) error
 }
 
 // Info is a key as lists show it.
@@ -75,7 +93,7 @@ func (s *Store) Add(ctx context.Context, name string, o Options, now time.Time) 
 
 func (s *Store) create(ctx context.Context, name string, o Options, now time.Time) (string, auth.Key, error) {
 	if o.Rate < 0 {
-		return "", auth.Key{}, fmt.Errorf("key rate %v: want messages a second, or 0 for no limit", o.Rate)
+		return "", auth.Key{}, invalid{fmt.Errorf("key rate %v: want messages a second, or 0 for no limit", o.Rate)}
 	}
 	if name == EnvName {
 		return "", auth.Key{}, fmt.Errorf("key %q: %w", name, ErrReserved)
@@ -87,7 +105,7 @@ func (s *Store) create(ctx context.Context, name string, o Options, now time.Tim
 	secret := auth.NewSecret()
 	k, err := auth.NewKey(secret, name, o.Channels, may, now)
 	if err != nil {
-		return "", auth.Key{}, err
+		return "", auth.Key{}, invalid{err}
 	}
 	k.Rate, k.Expires = o.Rate, o.Expires
 	b, err := json.Marshal(k)
@@ -286,7 +304,7 @@ func (s *Store) named(ctx context.Context, nameOrID string) ([]Info, error) {
 // checkGrace reports whether a key that is rotated may end after this time.
 func checkGrace(grace time.Duration) error {
 	if grace < 0 {
-		return fmt.Errorf("grace %s: a key cannot have ended before it is rotated; want 0s or more", grace)
+		return invalid{fmt.Errorf("grace %s: a key cannot have ended before it is rotated; want 0s or more", grace)}
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 // that Watch did not put into the ring are not its business.
 func (s *Store) Watch(ctx context.Context, ring *auth.Ring, log *slog.Logger, ready func()) error {
 	f := bucket.Follower{
-		Prefix: "key.", What: "API key", Log: log, Ready: ready,
+		Prefix: "key.", What: "API key", Log: log, Ready: ready, Make: s.remake,
 		Put: func(id string, value []byte) (name string, err error) {
 			k, err := parse(id, value)
 			if err == nil {

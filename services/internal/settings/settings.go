@@ -79,6 +79,7 @@ type Live struct {
 	loaded chan struct{} // closed once the values that were stored at the start are in effect
 
 	mu     sync.Mutex
+	remake int               // guarded by mu; replicas, see Remake; 0: another process's
 	parts  []*part           // guarded by mu
 	stored map[string]string // guarded by mu; by flag
 	acting map[string]string // guarded by mu; of stored what acts
@@ -109,6 +110,18 @@ func (l *Live) Add(p Part) {
 	defer l.mu.Unlock()
 	l.parts = append(l.parts, &part{Part: p})
 	l.settle()
+}
+
+// Remake has this process make the bucket anew, with this many replicas and what is stored now, where somebody
+// deletes it while Run follows it: else a setting that closes something would be open again. It is called before
+// Run; only ingest does.
+func (l *Live) Remake(replicas int) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.remake = max(1, replicas)
 }
 
 // Await waits until the values that are stored at the start are applied, for at most
@@ -151,6 +164,16 @@ func (l *Live) follow(ctx context.Context, nc *nats.Conn, js jetstream.JetStream
 			}
 		},
 	}
+	l.mu.Lock()
+	replicas := l.remake
+	l.mu.Unlock()
+	var remake func(context.Context) error
+	if replicas > 0 {
+		remake = func(ctx context.Context) error {
+			_, err := Make(ctx, js, replicas)
+			return err
+		}
+	}
 	again.Forever(ctx, func(ctx context.Context) error {
 		ask, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
@@ -163,6 +186,7 @@ func (l *Live) follow(ctx context.Context, nc *nats.Conn, js jetstream.JetStream
 			Put:    func(name string, value []byte) (string, error) { l.put(name, string(value)); return name, nil },
 			Remove: l.remove,
 			Ready:  sync.OnceFunc(l.ready),
+			Make:   remake,
 		}
 		return f.Follow(ctx, nc, kv)
 	})
@@ -241,23 +265,21 @@ func (l *Live) tried(beside map[string]string, name, value string) error {
 	if i < 0 {
 		return ErrUnknown
 	}
+	if !slices.ContainsFunc(l.parts, func(p *part) bool { return slices.Contains(p.names, name) }) {
+		return ErrFixed
+	}
 	if l.table[i].From == config.FromFlag {
 		return ErrLocked
 	}
 	with := maps.Clone(beside)
 	with[name] = value
-	known := false
 	for _, p := range l.parts {
 		if !slices.Contains(p.names, name) {
 			continue
 		}
-		known = true
 		if _, err := p.try(p.of(with)); err != nil {
 			return err
 		}
-	}
-	if !known {
-		return ErrFixed
 	}
 	return nil
 }

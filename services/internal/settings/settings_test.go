@@ -158,6 +158,9 @@ func TestStoredValuesAct(t *testing.T) {
 	if !acts(late, 2048)() {
 		t.Errorf("a process that starts later: got %+v", late.now())
 	}
+	if err := start(t, nil, "-listen", ":3").Check("listen", ":2"); !errors.Is(err, settings.ErrFixed) {
+		t.Errorf("a fixed setting with a flag: got %v", err) // without the flag it could not be changed either
+	}
 	if d := one.describe("max-request"); d.Value != "2KiB" || d.Source != config.FromConsole || d.Default != "100" ||
 		!d.Live || d.Locked != "" {
 		t.Errorf("described as %+v", d)
