@@ -22,11 +22,8 @@ import (
 	"time"
 
 	"github.com/alexedwards/scs/v2"
-	"github.com/herald-push/herald/services/admin/audit"
-	"github.com/herald-push/herald/services/admin/users"
 	"github.com/herald-push/herald/services/internal/ask"
 	"github.com/herald-push/herald/services/internal/httpx"
-	"github.com/herald-push/herald/services/internal/retry"
 	"github.com/herald-push/herald/services/internal/telemetry"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -81,26 +78,10 @@ type Service struct {
 	stores atomic.Pointer[stores]
 	// settled says that it is known how the console fares; see starting.
 	settled atomic.Bool
-	fault   atomic.Pointer[error] // why there are no stores yet
+	fault   atomic.Pointer[error] // why there are no stores yet, or why they are not whole; nil: they are
+	// doubted holds a token when a store did not answer: prepare looks whether all are there. Never closed.
+	doubted chan struct{}
 }
-
-// stores are what the console keeps in JetStream.
-type stores struct {
-	users    *users.Store
-	sessions *sessionStore
-	audit    *audit.Log
-	mark     string // of the deployment: see markOf
-}
-
-const (
-	// storesEvery is how often the buckets are tried until NATS answers.
-	storesEvery = 500 * time.Millisecond
-	// storesTimeout bounds one try.
-	storesTimeout = 10 * time.Second
-	// slowTries is how many tries may take too long before that is told as a fault: each finds what the one
-	// before has made, and a machine with other work is slow, not broken.
-	slowTries = 6
-)
 
 // New wires the service, and binds its listener unless cfg.Listen is empty. It
 // asks NATS nothing: Run does, and tries again until it succeeds.
@@ -119,6 +100,7 @@ func New(_ context.Context, cfg Config, deps Deps) (*Service, error) {
 	if s.instance, err = os.Hostname(); err != nil {
 		s.instance = "unknown"
 	}
+	s.doubted = make(chan struct{}, 1)
 	s.sessions, s.provider = newSessions(s), newProvider(&s.cfg.OIDC)
 	s.metrics = newMetrics(deps.Registry)
 	s.process = ask.NewProcess("admin", httpx.NewID(), telemetry.BuildVersion())
@@ -185,59 +167,18 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// prepare opens what the console keeps in JetStream, and makes the first user.
-func (s *Service) prepare(ctx context.Context) {
-	again := retry.Policy{
-		Pause: storesEvery,
-		Where: s.nc.IsConnected, // an outage is logged by the connection itself
-		Log:   func(err error) { s.log.Warn("the console cannot open its buckets yet; trying again", "err", err) },
-		Every: s.hindrance(),
-	}
-	_ = again.Until(ctx, func(ctx context.Context) error { // fails only when ctx ends
-		ctx, cancel := context.WithTimeout(ctx, storesTimeout)
-		defer cancel()
-		st, err := s.openStores(ctx)
-		if err != nil {
-			return err
-		}
-		user, password, err := st.users.First(ctx, s.clock())
-		if err != nil {
-			return err
-		}
-		if password != "" {
-			s.log.Info("first user of the console made", "user", user)
-			s.deps.Announce(user, password)
-		}
-		s.stores.Store(st)
-		return nil
-	})
-}
-
-// hindrance returns what is told why the buckets cannot be opened, at each try that fails.
-func (s *Service) hindrance() func(error) {
-	slow := 0
-	return func(err error) {
-		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
-			if slow++; slow < slowTries {
-				return // it is still starting
-			}
-		}
-		s.fault.Store(&err)
-	}
-}
-
 // ready is the condition of readiness: connected, users and sessions at hand.
 func (s *Service) ready(context.Context) error {
 	if !s.nc.IsConnected() {
 		return errors.New("NATS is not connected")
 	}
-	if s.stores.Load() != nil {
-		return nil
-	}
 	if fault := s.fault.Load(); fault != nil {
 		return *fault
 	}
-	return errors.New("users and sessions are not loaded yet")
+	if s.stores.Load() == nil {
+		return errors.New("users and sessions are not loaded yet")
+	}
+	return nil
 }
 
 // starting is the condition of readiness in a process with other work: that the

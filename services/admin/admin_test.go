@@ -43,8 +43,25 @@ type console struct {
 	password string
 	stop     func()
 
-	mu  sync.Mutex
-	now time.Time // guarded by mu; zero: the real one
+	mu     sync.Mutex
+	now    time.Time // guarded by mu; zero: the real one
+	newest string    // guarded by mu; password that was announced
+}
+
+func (c *console) announce(user, password string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.newest == "" {
+		c.user, c.password = user, password
+	}
+	c.newest = password
+}
+
+// announced is the newest password of the first user.
+func (c *console) announced() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.newest
 }
 
 // start runs a console with a NATS server of its own.
@@ -69,10 +86,10 @@ func startOn(t testing.TB, server *natstest.Server, nc *nats.Conn, js jetstream.
 	}
 	registry := telemetry.NewRegistry("admin")
 	c := &console{t: t, nats: server, js: js}
-	announced := make(chan struct{})
+	announced := make(chan struct{}, 8)
 	s, err := New(context.Background(), cfg, Deps{NATS: nc, Log: natstest.Log(t), Registry: registry,
 		Ops: telemetry.NewOps(registry), Pages: pages,
-		Announce: func(user, password string) { c.user, c.password = user, password; close(announced) }})
+		Announce: func(user, password string) { c.announce(user, password); announced <- struct{}{} }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,8 +34,9 @@ func (s *Service) act(ctx context.Context, c *call, what intent, do func() (afte
 	row := s.row(c, what)
 	begun, err := begin(ctx, st.audit, row)
 	if err != nil {
+		s.doubt()
 		return proto.ProblemUnavailable.With("nothing was done, because NATS does not take its row of the audit: " +
-			err.Error())
+			trouble(err))
 	}
 	after, failed := do()
 	if failed != nil {
@@ -99,6 +100,7 @@ func (s *Service) write(ctx context.Context, row audit.Row, add func(context.Con
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTimeout)
 	defer cancel()
 	if err := add(ctx); err != nil {
+		s.doubt()
 		s.metrics.unaudited.Inc()
 		s.log.Error("what came of an action of an administrator is not in the audit, only here", "user", row.User,
 			"remote", row.Address, "action", row.Action, "target", row.Target, "outcome", string(row.Outcome),

@@ -19,9 +19,8 @@ const maxBody = 64 << 10
 // readJSON reads the body of a call into v, a pointer to a struct: one JSON object whose
 // members are those of v, in their exact case, each once. Errors are problems.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
-	// Another content type could come from a form of another page.
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		return proto.ProblemMediaType.With("want application/json")
+	if err := wantJSON(r); err != nil {
+		return err
 	}
 	b, err := httpx.ReadBody(w, r, maxBody)
 	if err != nil {
@@ -41,6 +40,19 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	}
 	if err != nil {
 		return proto.ProblemInvalidJSON.With(err.Error())
+	}
+	return nil
+}
+
+// wantJSON refuses what does not say that it is JSON, as it is: another content type could come from a form of
+// another page. The error is a problem.
+func wantJSON(r *http.Request) error {
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+		return proto.ProblemMediaType.With("want application/json")
+	}
+	if e := strings.Join(r.Header["Content-Encoding"], ", "); e != "" && !strings.EqualFold(e, "identity") {
+		return proto.ProblemMediaType.With(
+			fmt.Sprintf("Content-Encoding %.40q is not supported; send the body as it is", e))
 	}
 	return nil
 }

@@ -62,6 +62,21 @@ func TestBodiesAreWorded(t *testing.T) {
 	}
 }
 
+// A body that is packed, or that says so, is refused as the API refuses it, whatever it would say.
+func TestPackedBodies(t *testing.T) {
+	c := start(t)
+	b := c.login(c.user, c.password)
+	b.header.Set("Content-Encoding", "gzip")
+	for path, body := range map[string]string{"api/publish": `{"channel":"a","data":1}`, "api/keys": `{"name":"x"}`} {
+		if a := b.call("POST", path, body); a.status != http.StatusUnsupportedMediaType ||
+			!strings.Contains(a.body, "gzip") {
+			t.Errorf("%s: got %d %s", path, a.status, a.body)
+		}
+	}
+	b.header.Set("Content-Encoding", "identity")
+	b.want(http.StatusUnprocessableEntity, "POST", "api/keys", `{"name":"x"}`)
+}
+
 // Calls without parameters take none, and HEAD is GET without the body.
 func TestParametersAndHead(t *testing.T) {
 	c := start(t)

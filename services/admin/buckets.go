@@ -14,14 +14,18 @@ import (
 // openStores finds the buckets of the console, or makes them, on as many servers
 // as the API keys are: ingest, which has that setting, makes theirs.
 func (s *Service) openStores(ctx context.Context) (*stores, error) {
+	replicas := 1
 	keys, err := s.js.Stream(ctx, "KV_"+keystore.Bucket)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+	switch before := s.stores.Load(); {
+	case err == nil:
+		replicas = max(1, keys.CachedInfo().Config.Replicas)
+	case errors.Is(err, jetstream.ErrStreamNotFound) && before != nil: // it was deleted, too; ingest makes it anew
+		replicas = before.replicas
+	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return nil, errors.New("ingest has not made the bucket of the API keys yet")
-	}
-	if err != nil {
+	default:
 		return nil, fmt.Errorf("look at the bucket %s: %w", keystore.Bucket, err)
 	}
-	replicas := max(1, keys.CachedInfo().Config.Replicas)
 	userKV, err := s.bucket(ctx, jetstream.KeyValueConfig{Bucket: users.Bucket, Description: "Users of the console",
 		Replicas: replicas})
 	if err != nil {
@@ -40,7 +44,7 @@ func (s *Service) openStores(ctx context.Context) (*stores, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at the bucket %s: %w", sessionBucket, err)
 	}
-	return &stores{mark: markOf(sessions.CachedInfo()), users: users.New(userKV, s.nc.IsConnected),
+	return &stores{mark: markOf(sessions.CachedInfo()), replicas: replicas, users: users.New(userKV, s.nc.IsConnected),
 		sessions: newSessionStore(sessionKV, s.nc.IsConnected), audit: rows}, nil
 }
 

@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,7 +34,9 @@ func (s *Service) tallies(ctx context.Context, what string, values url.Values, o
 	if sort := values.Get("sort"); sort != "" {
 		name, desc := strings.CutPrefix(sort, "-")
 		if words[name] == "" {
-			return out, proto.ProblemInvalidParameter.With("sort: " + strconv.Quote(sort) + " is not known")
+			return out, proto.ProblemInvalidParameter.With(fmt.Sprintf(
+				"sort: %.40q is not known; want one of %s, with a - before it for the descending order", sort,
+				strings.Join(slices.Sorted(maps.Keys(words)), ", ")))
 		}
 		q.Sort = ask.Order{By: words[name], Desc: desc}.String()
 	}

@@ -161,7 +161,7 @@ func (r *recorder) ask(ctx context.Context) *sample {
 	out.Snapshot = ask.Take(ctx, r.s.ask)
 	wg.Wait()
 	if fault != nil {
-		out.Silent = append(out.Silent, fmt.Sprintf("stream %s: %v", proto.Stream, fault))
+		out.Silent = append(out.Silent, "the stream "+proto.Stream+" ("+trouble(fault)+")")
 	}
 	return out
 }

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/ask"
 	"github.com/herald-push/herald/services/internal/httpx"
@@ -92,7 +91,14 @@ func (s *Service) postKick(w http.ResponseWriter, r *http.Request, c *call) erro
 	if body.User != "" || body.Address != "" {
 		return problemInvalid.With("user and address belong to api/kick; the connection stands in the path")
 	}
-	gateway, id := chi.URLParam(r, "gateway"), chi.URLParam(r, "id")
+	gateway, err := pathParam(r, "gateway")
+	if err != nil {
+		return err
+	}
+	id, err := pathParam(r, "id")
+	if err != nil {
+		return err
+	}
 	q := ask.KickQuestion{ID: id, Code: codeOr(body.Code), By: c.user, Reason: body.Reason}
 	return s.kick(w, r, c, "connection "+id, q, func() (ask.KickAnswer, []string, error) {
 		got, err := one[ask.KickAnswer](r.Context(), s, ask.Gateway, gateway, ask.Kick, q)

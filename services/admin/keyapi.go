@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/herald-push/herald/proto"
@@ -58,6 +59,8 @@ func keyProblem(err error) error {
 	case errors.Is(err, keystore.ErrExists), errors.Is(err, keystore.ErrReserved),
 		errors.Is(err, keystore.ErrAppExists):
 		return problemConflict.With(err.Error())
+	case errors.Is(err, keystore.ErrInvalid):
+		return problemInvalid.With(err.Error())
 	}
 	return problemNotReady(err)
 }
@@ -113,7 +116,7 @@ func (s *Service) postKey(w http.ResponseWriter, r *http.Request, c *call) error
 	var err error
 	if in.Scopes != nil {
 		if may, err = auth.ParseScopes(in.Scopes); err != nil {
-			return problemInvalid.With("scopes: " + err.Error())
+			return problemInvalid.With("scopes: " + strings.TrimPrefix(err.Error(), "may: ")) // a flag's name
 		}
 	}
 	expires, err := endOf(in.Expires, now)

@@ -52,7 +52,7 @@ func (s *Service) postLogin(w http.ResponseWriter, r *http.Request, c *call) err
 	case errors.Is(err, users.ErrPassword):
 		s.metrics.logins.WithLabelValues(loginWrong).Inc()
 		s.audit(r.Context(), &call{user: shown(in.User), address: c.address},
-			intent{action: "login." + audit.Refused, target: "password"})
+			intent{action: "login." + audit.Refused, target: shown(in.User), after: proof{users.ByPassword, ""}})
 		return problemPassword
 	case errors.Is(err, users.ErrBusy):
 		s.metrics.logins.WithLabelValues(loginThrottled).Inc()
@@ -72,11 +72,17 @@ func (s *Service) postLogin(w http.ResponseWriter, r *http.Request, c *call) err
 	return nil
 }
 
+// proof is how somebody proved who it is, or tried to, as the audit has it.
+type proof struct {
+	By      string `json:"by"`                // users.ByPassword or users.ByOIDC
+	Refused string `json:"refused,omitempty"` // why, where the provider says it
+}
+
 // welcome starts the session of a user who has proved who it is.
 func (s *Service) welcome(w http.ResponseWriter, r *http.Request, u users.User, address string) (*call, error) {
 	var c *call
 	err := s.act(r.Context(), &call{user: u.Name, role: u.Role, address: address},
-		intent{action: "login", target: u.Via}, func() (_ any, err error) {
+		intent{action: "login", target: u.Name, after: proof{u.Via, ""}}, func() (_ any, err error) {
 			c, err = s.begin(w, r, u)
 			return nil, err
 		})

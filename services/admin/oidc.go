@@ -189,7 +189,7 @@ func (s *Service) finishOIDC(w http.ResponseWriter, r *http.Request) {
 func (s *Service) refuseOIDC(w http.ResponseWriter, r *http.Request, address, why string) {
 	s.metrics.logins.WithLabelValues(loginWrong).Inc()
 	s.audit(r.Context(), &call{address: address},
-		intent{action: "login." + audit.Refused, target: users.ByOIDC, after: why})
+		intent{action: "login." + audit.Refused, after: proof{users.ByOIDC, why}})
 	s.oidcFailed(w, http.StatusForbidden, "Not logged in: "+why+".")
 }
 

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/ask"
 	"github.com/herald-push/herald/services/internal/httpx"
@@ -64,9 +63,13 @@ type gatewayPath struct {
 
 // getMessage answers with what is recorded of a message, and with what the services know of it now.
 func (s *Service) getMessage(w http.ResponseWriter, r *http.Request, _ *call) error {
-	id, err := proto.ParseCursor(chi.URLParam(r, "id"))
+	text, err := pathParam(r, "id")
 	if err != nil {
-		return proto.ProblemInvalidParameter.With("id: " + err.Error())
+		return err
+	}
+	id, err := proto.ParseCursor(text)
+	if err != nil {
+		return proto.ProblemInvalidParameter.With(err.Error())
 	}
 	out := &messagePath{ID: id.String(), Gateways: []gatewayPath{}, Unknown: []string{}}
 	lane, gone, err := s.readStored(r.Context(), id, out)
@@ -115,7 +118,7 @@ func (s *Service) readStored(ctx context.Context, id proto.Cursor, out *messageP
 	ctx, cancel := context.WithTimeout(ctx, 2*streamTimeout)
 	defer cancel()
 	away := func(err error) error {
-		return proto.ProblemUnavailable.With("the stream does not answer: " + err.Error())
+		return proto.ProblemUnavailable.With("the stream does not answer: " + trouble(err))
 	}
 	stream, err := s.js.Stream(ctx, proto.Stream)
 	if err != nil {

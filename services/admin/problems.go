@@ -1,10 +1,15 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/herald-push/herald/proto"
+	"github.com/herald-push/herald/services/admin/internal/kvcache"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 func problem(name string, status int, title string) *proto.Problem {
@@ -30,5 +35,23 @@ func problemNotReady(err error) error {
 	if errors.As(err, &p) {
 		return p
 	}
-	return proto.ProblemUnavailable.With("NATS does not answer the console: " + err.Error())
+	return proto.ProblemUnavailable.With("NATS does not answer the console: " + trouble(err))
+}
+
+// trouble words an error of NATS for people.
+func trouble(err error) string {
+	is := func(kinds ...error) bool {
+		return slices.ContainsFunc(kinds, func(kind error) bool { return errors.Is(err, kind) })
+	}
+	switch {
+	case is(context.DeadlineExceeded, nats.ErrTimeout):
+		return "it took too long"
+	case is(jetstream.ErrStreamNotFound, jetstream.ErrBucketNotFound):
+		return "what was asked for is not there; a service may still be making it"
+	case is(nats.ErrNoResponders, jetstream.ErrNoStreamResponse, jetstream.ErrJetStreamNotEnabled):
+		return "its JetStream is not there, or has no leader at the moment"
+	case is(nats.ErrConnectionClosed, nats.ErrDisconnected, nats.ErrReconnectBufExceeded, kvcache.ErrAway):
+		return "there is no connection to it"
+	}
+	return err.Error()
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
 	"strings"
 	"time"
@@ -23,8 +22,8 @@ const publishWait = 20 * time.Second
 // postPublish publishes what the body says, as POST /v1/messages does: an ingest
 // checks and answers it. The sender is who has logged in.
 func (s *Service) postPublish(w http.ResponseWriter, r *http.Request, c *call) error {
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		return proto.ProblemMediaType.With("want application/json")
+	if err := wantJSON(r); err != nil {
+		return err
 	}
 	body, err := httpx.ReadBody(w, r, ask.MaxPublish)
 	if err != nil {

@@ -29,7 +29,7 @@ func askProblem(err error) error {
 	case err == nil:
 		return nil
 	case !errors.As(err, &e):
-		return proto.ProblemUnavailable.With(err.Error())
+		return proto.ProblemUnavailable.With(trouble(err))
 	case e.Status == http.StatusNotFound:
 		return proto.ProblemNotFound.With(e.Text)
 	case e.Status == http.StatusConflict:

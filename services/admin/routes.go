@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/go-chi/chi/v5"
@@ -110,6 +111,9 @@ func (s *Service) allowed(route route) http.HandlerFunc {
 			err = route.handle(w, r, c)
 		}
 		if err != nil {
+			if p := (*proto.Problem)(nil); errors.As(err, &p) && p.Status == http.StatusServiceUnavailable {
+				s.doubt() // perhaps what the console keeps is gone
+			}
 			httpx.WriteProblem(w, r, s.log, err)
 		}
 	}

@@ -50,7 +50,7 @@ func newSessionStore(kv jetstream.KeyValue, connected func() bool) *sessionStore
 }
 
 // errNotReady: users and sessions are not at hand yet.
-var errNotReady = errors.New("the console is not ready: NATS has not answered yet")
+var errNotReady = errors.New("it has not done so since the console started")
 
 // proxyStore is the store of the session manager, which is made before NATS has
 // answered.

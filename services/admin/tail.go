@@ -79,7 +79,7 @@ func (s *Service) getTail(w http.ResponseWriter, r *http.Request, c *call) error
 	defer free()
 	info, err := s.streamInfo(r.Context())
 	if err != nil {
-		return proto.ProblemUnavailable.With("the stream does not answer: " + err.Error())
+		return proto.ProblemUnavailable.With("the stream does not answer: " + trouble(err))
 	}
 	live := make(chan *nats.Msg, tailBuffer) // NATS writes; never closed
 	sub, err := s.nc.ChanSubscribe(proto.SubjectLive+">", live)

@@ -2,6 +2,7 @@ package logger
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/herald-push/herald/proto"
@@ -42,15 +43,21 @@ func (a *answers) stats(ctx context.Context, _ struct{}) (ask.LoggerStats, error
 // message answers whether a message has its row.
 func (a *answers) message(ctx context.Context, q ask.PathQuestion) (out ask.LoggerPath, err error) {
 	id, err := proto.ParseCursor(q.ID)
-	if err != nil || id.Seq == 0 {
+	if err != nil {
 		return out, ask.Refuse(http.StatusBadRequest, "id: %.80q is not the id of a message", q.ID)
 	}
 	if !a.s.opened.Load() {
 		return out, ask.Refuse(http.StatusConflict, "the log cannot be opened now")
 	}
+	if id.Seq == 0 {
+		return out, nil // no message has it
+	}
 	before := proto.Cursor{Epoch: id.Epoch, Seq: id.Seq - 1}
 	page, err := a.s.store.Query(ctx, store.Filter{Asc: true, Limit: 1, Cursor: before.String()})
-	if err != nil {
+	switch {
+	case errors.Is(err, proto.ErrCursor): // no row can have so large a number
+		return out, nil
+	case err != nil:
 		return out, err
 	}
 	for _, row := range page.Rows {

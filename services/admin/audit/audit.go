@@ -258,8 +258,9 @@ func (l *Log) endedAbove(ctx context.Context, newest, last uint64) (endings, err
 }
 
 func (q *Query) fits(r Row) bool {
+	action := strings.TrimSuffix(q.Action, ".")
 	return (q.User == "" || strings.EqualFold(q.User, r.User)) &&
-		(q.Action == "" || r.Action == q.Action || strings.HasPrefix(r.Action, q.Action+"."))
+		(action == "" || r.Action == action || strings.HasPrefix(r.Action, action+"."))
 }
 
 type stored struct {

@@ -76,7 +76,8 @@ func TestPages(t *testing.T) {
 		q    Query
 		want int
 	}{{Query{Action: "login", Limit: 50}, n / 10}, {Query{Action: "login.refused", Limit: 50}, n / 10},
-		{Query{Action: "log", Limit: 50}, 0}, {Query{User: "USER3", Limit: 500}, n / 7},
+		{Query{Action: "login.", Limit: 50}, n / 10}, {Query{Action: "log", Limit: 50}, 0},
+		{Query{User: "USER3", Limit: 500}, n / 7},
 		{Query{User: "nobody", Limit: 50}, 0}} {
 		if rows, _ := l.pages(t, c.q); len(rows) != c.want {
 			t.Errorf("%+v: got %d rows, want %d", c.q, len(rows), c.want)

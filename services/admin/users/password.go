@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -70,10 +71,37 @@ func CheckPassword(user, password string) error {
 	for _, r := range password {
 		distinct[r] = true
 	}
-	if len(distinct) < 5 {
+	switch lower := strings.ToLower(password); {
+	case len(distinct) < 5:
 		return invalid("password: it repeats a few characters")
+	case repeats(lower):
+		return invalid("password: it is the same text again and again")
+	case strings.Contains(rows, lower) || strings.Contains(rows, reversed(lower)):
+		return invalid("password: it is one row of keys or letters")
 	}
 	return nil
+}
+
+// rows are keys and letters as they stand beside each other, each row long enough for the longest password that people
+// make of one.
+var rows = func() string {
+	var b strings.Builder
+	for _, row := range []string{"1234567890", "0123456789", "abcdefghijklmnopqrstuvwxyz", "qwertyuiopasdfghjklzxcvbnm",
+		"qwertzuiopasdfghjklyxcvbnm", "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik"} {
+		b.WriteString(strings.Repeat(row, 3) + "\n")
+	}
+	return b.String()
+}()
+
+// repeats reports whether text is a shorter one, again and again.
+func repeats(text string) bool {
+	return strings.Contains((text + text)[1:2*len(text)-1], text)
+}
+
+func reversed(text string) string {
+	r := []rune(text)
+	slices.Reverse(r)
+	return string(r)
 }
 
 // hasher bounds how many hashes are computed at once: each takes 19 MiB. Safe

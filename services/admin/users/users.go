@@ -112,6 +112,10 @@ func New(kv jetstream.KeyValue, connected func() bool) *Store {
 	return &Store{kv: kv, cache: kvcache.New(kv, connected), hasher: newHasher()}
 }
 
+// OnFailure has f called, which must not block, after each reading that NATS did not answer. It is called before
+// the store is used.
+func (s *Store) OnFailure(f func()) { s.cache.OnFailure(f) }
+
 // Check reports whether a user may be made with this name and role.
 func Check(name string, role Role) error {
 	if err := CheckName(name); err != nil {
@@ -132,7 +136,8 @@ func CheckName(name string) error {
 	}
 	for i := 0; i < len(name); i++ {
 		if c := name[i]; c <= ' ' || c > '~' || strings.IndexByte("/\\\"'`<>?#%&", c) >= 0 {
-			return invalid("user name %q: letters, digits and . _ - + @ | : are allowed", name)
+			return invalid("user name %q: letters, digits and other printable ASCII are allowed, but no space "+
+				"and none of / \\ \" ' ` < > ? # %% &", name)
 		}
 	}
 	return nil

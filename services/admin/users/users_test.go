@@ -83,6 +83,8 @@ func TestPasswords(t *testing.T) {
 		NewPassword(): "", "correct horse": "", "short": "12", "aaaaaaaaaaaa": "repeats",
 		"hello Anna, dear": "user's name", "\xff\xff\xff\xffabcdefgh12": "UTF-8",
 		strings.Repeat("abcde ", 50): "at most 256", "zwölf Zeichen": "",
+		"passwordpassword": "again and again", "abc123abc123abc123": "again and again", "123456789012": "one row",
+		"QWERTYuiopas": "one row", "zyxwvutsrqponm": "one row", "qwertyuiop, and more": "",
 	} {
 		err := CheckPassword("anna", password)
 		if (want == "") != (err == nil) || err != nil && (!strings.Contains(err.Error(), want) ||

@@ -27,13 +27,15 @@ const (
 	askTimeout = 2 * time.Second
 )
 
-var errAway = errors.New("NATS is not connected")
+// ErrAway: there is no connection to NATS.
+var ErrAway = errors.New("NATS is not connected")
 
 // Cache is the memory before a bucket. Safe for concurrent use.
 type Cache struct {
 	kv     jetstream.KeyValue
 	near   func() bool   // whether there is a connection to NATS
 	places chan struct{} // has a place for each read that may run; never closed
+	failed func()        // see OnFailure; nil: nobody wants to know
 
 	mu      sync.Mutex
 	entries map[string]entry // guarded by mu
@@ -50,6 +52,10 @@ type entry struct {
 func New(kv jetstream.KeyValue, connected func() bool) *Cache {
 	return &Cache{kv: kv, near: connected, places: make(chan struct{}, readsAtOnce), entries: map[string]entry{}}
 }
+
+// OnFailure has f called, which must not block, after each question that NATS refused or did not answer though
+// there is a connection. It is called before the cache is used.
+func (c *Cache) OnFailure(f func()) { c.failed = f }
 
 // Has reports whether the value is in memory, so that Get asks NATS rarely or not.
 func (c *Cache) Has(key string) bool {
@@ -83,7 +89,7 @@ func (c *Cache) Get(ctx context.Context, key string) (value []byte, revision uin
 
 func (c *Cache) ask(ctx context.Context, key string) (jetstream.KeyValueEntry, error) {
 	if !c.near() {
-		return nil, errAway
+		return nil, ErrAway
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -93,7 +99,11 @@ func (c *Cache) ask(ctx context.Context, key string) (jetstream.KeyValueEntry, e
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	return c.kv.Get(ctx, key)
+	e, err := c.kv.Get(ctx, key)
+	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) && c.failed != nil {
+		c.failed()
+	}
+	return e, err
 }
 
 // Put stores a value over whatever there is.
