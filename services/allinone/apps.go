@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/herald-push/herald/services/internal/config"
@@ -55,23 +56,25 @@ type appShelf struct {
 	grace                   time.Duration
 }
 
-var appVerbs = verbs{command: "apps", all: []string{"add", "list", "rotate", "revoke"}, example: "shop"}
+var appVerbs = verbs{command: "apps", of: "app", all: []string{"add", "list", "rotate", "revoke"}, example: "shop",
+	refused: keystore.Refused}
 
 // run does what the first word says.
 func (a *appShelf) run(ctx context.Context, words []string) error {
 	return manage(ctx, &a.manager, appVerbs, words, keystore.OpenApps, a.do)
 }
 
-func (a *appShelf) do(ctx context.Context, store *keystore.AppStore, verb, name string) error {
+// do does it, and says what the audit has to know.
+func (a *appShelf) do(ctx context.Context, store *keystore.AppStore, verb, name string) (before, after any, err error) {
 	now, out := time.Now(), a.out
 	switch verb {
 	case "add":
 		app, err := a.app(name, now)
-		if err == nil {
-			err = store.Add(ctx, app)
-		}
 		if err != nil {
-			return err
+			return nil, nil, mistake{err}
+		}
+		if err := store.Add(ctx, app); err != nil {
+			return nil, nil, err
 		}
 		k := app.Keys[0]
 		secret := k.Secret
@@ -80,36 +83,67 @@ func (a *appShelf) do(ctx context.Context, store *keystore.AppStore, verb, name 
 		}
 		fmt.Fprintf(out, "app id: %s\nkey:    %s\nsecret: %s\nIts channel orders is %s.orders for native clients and "+
 			"publishers.\n", app.ID, k.Key, secret, app.Prefix)
+		return nil, auditedApp(app), nil
 	case "rotate":
 		k, app, err := store.Rotate(ctx, name, a.grace, now)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		fmt.Fprintf(out, "app id: %s\nkey:    %s\nsecret: %s\nThe old ones end in %s.\n", app.ID, k.Key, k.Secret,
 			a.grace)
+		return nil, auditedApp(app), nil
 	case "revoke":
-		if err := store.Revoke(ctx, name); err != nil {
-			return err
-		}
-		fmt.Fprintln(out, "revoked")
-	case "list":
 		list, err := store.List(ctx)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		w := a.table("NAME\tID\tCHANNELS\tRATE\tKEY\tCREATED\tEXPIRES")
-		for _, app := range list {
-			if app.Damaged {
-				fmt.Fprintf(w, "(damaged)\t%s\t-\t-\t-\t-\t-\n", app.ID)
-			}
-			for _, k := range app.Keys {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", app.Name, app.ID, app.Pattern(), rate(app.Rate), k.Key,
-					day(k.Created), day(k.Expires))
-			}
+		meant := func(app keystore.AppInfo) bool { return app.Name == name || app.ID == name }
+		if i := slices.IndexFunc(list, meant); i >= 0 {
+			before = auditedApp(list[i].App)
 		}
-		return w.Flush()
+		if err := store.Revoke(ctx, name); err != nil {
+			return before, nil, err
+		}
+		fmt.Fprintln(out, "revoked")
+		return before, nil, nil
 	}
-	return nil
+	return nil, nil, a.list(ctx, store)
+}
+
+// appOf is an app as the audit has it: without its secrets.
+type appOf struct {
+	ID     string   `json:"id"`
+	Name   string   `json:"name"`
+	Keys   []string `json:"keys"`
+	Prefix string   `json:"prefix"`
+	Rate   float64  `json:"rate"`
+}
+
+func auditedApp(app pusher.App) appOf {
+	of := appOf{app.ID, app.Name, make([]string, len(app.Keys)), app.Prefix, app.Rate}
+	for i, k := range app.Keys {
+		of.Keys[i] = k.Key
+	}
+	return of
+}
+
+// list prints all apps, with a line for each of their keys.
+func (a *appShelf) list(ctx context.Context, store *keystore.AppStore) error {
+	list, err := store.List(ctx)
+	if err != nil {
+		return err
+	}
+	w := a.table("NAME\tID\tCHANNELS\tRATE\tKEY\tCREATED\tEXPIRES")
+	for _, app := range list {
+		if app.Damaged {
+			fmt.Fprintf(w, "(damaged)\t%s\t-\t-\t-\t-\t-\n", app.ID)
+		}
+		for _, k := range app.Keys {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", app.Name, app.ID, app.Pattern(), rate(app.Rate), k.Key,
+				day(k.Created), day(k.Expires))
+		}
+	}
+	return w.Flush()
 }
 
 // app is what add makes of the settings.

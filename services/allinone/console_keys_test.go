@@ -2,11 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/herald-push/herald/services/admin/audit"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/proctest"
 )
@@ -85,4 +90,72 @@ func TestConsoleKeysAndMessages(t *testing.T) {
 		t.Error("the audit or the log has a secret or data")
 	}
 	p.Stop(30 * time.Second)
+}
+
+// What the commands change is in the audit as what the console changes is: by whom, and before and after, without
+// secrets.
+func TestCommandsAreInTheAudit(t *testing.T) {
+	dir, port := t.TempDir(), proctest.FreePort(t)
+	p := start(t, "allinone", dir, nil, "-listen", "127.0.0.1:"+port, "-ops-listen", "")
+	p.WaitFor("is ready")
+	o := logIn(t, p, "http://127.0.0.1:"+port)
+	noEnv := func(string) (string, bool) { return "", false }
+	herald := func(words ...string) (out string, err error) {
+		var std strings.Builder
+		err = run(t.Context(), append(words, "-data", filepath.Join(dir, "data")), noEnv,
+			streams{out: &std, err: io.Discard})
+		return std.String(), err
+	}
+	var secrets []string
+	for _, words := range [][]string{
+		{"keys", "add", "shop", "-channels", "orders.>", "-rate", "5"}, {"keys", "rotate", "shop"},
+		{"keys", "revoke", "shop"},
+		{"apps", "add", "till"}, {"apps", "rotate", "till"}, {"apps", "revoke", "till"},
+		{"users", "add", "anna"}, {"users", "role", "anna", "-role", "operator"}, {"users", "remove", "anna"},
+	} {
+		out, err := herald(words...)
+		if err != nil {
+			t.Fatalf("%v: %v", words, err)
+		}
+		for _, m := range regexp.MustCompile(`(?:API key|secret|password): +(\S+)`).FindAllStringSubmatch(out, -1) {
+			secrets = append(secrets, m[1])
+		}
+	}
+	if len(secrets) != 5 {
+		t.Errorf("secrets: got %d", len(secrets))
+	}
+	for _, words := range [][]string{{"keys", "revoke", "nobody"}, {"keys", "add", "a b ", "-rate", "-1"},
+		{"keys", "add", "x", "-channels", "a..b"}, {"keys", "rotate", "default", "-grace", "-1h"},
+		{"apps", "add", "x", "-prefix", "a..b"}, {"apps", "revoke", "nobody"}} {
+		if out, err := herald(words...); err == nil {
+			t.Errorf("%v: got %s", words, out)
+		}
+	}
+	status, body := o.call(http.MethodGet, "audit", nil)
+	var page struct{ Rows []audit.Row }
+	if err := json.Unmarshal([]byte(body), &page); err != nil || status != http.StatusOK {
+		t.Fatalf("the audit: got %d %s", status, body)
+	}
+	who, where := commandLine()
+	var did []string
+	for _, row := range page.Rows {
+		if row.User != who {
+			continue
+		}
+		if row.Address != where || row.Outcome != audit.Done ||
+			string(row.Before) == "null" && string(row.After) == "null" {
+			t.Errorf("got %+v", row)
+		}
+		did = append(did, row.Action+" "+row.Target)
+	}
+	if want := []string{"user.remove anna", "user.role anna", "user.add anna", "app.revoke till", "app.rotate till",
+		"app.add till", "key.revoke shop", "key.rotate shop", "key.add shop"}; !slices.Equal(did, want) {
+		t.Errorf("got %q, want %q, in %s", did, want, body)
+	}
+	for _, secret := range secrets {
+		if strings.Contains(body, secret) {
+			t.Error("the audit has a secret")
+		}
+	}
+	p.Stop(time.Minute)
 }

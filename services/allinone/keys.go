@@ -57,62 +57,96 @@ type keyring struct {
 	grace         time.Duration
 }
 
-var keyVerbs = verbs{command: "keys", all: []string{"add", "list", "rotate", "revoke"}, example: "shop"}
+var keyVerbs = verbs{command: "keys", of: "key", all: []string{"add", "list", "rotate", "revoke"}, example: "shop",
+	refused: keystore.Refused}
 
 // run does what the first word says.
 func (k *keyring) run(ctx context.Context, words []string) error {
 	return manage(ctx, &k.manager, keyVerbs, words, keystore.Open, k.do)
 }
 
-func (k *keyring) do(ctx context.Context, store *keystore.Store, verb, name string) error {
+// do does it, and says what the audit has to know.
+func (k *keyring) do(ctx context.Context, store *keystore.Store, verb, name string) (before, after any, err error) {
 	now, out := time.Now(), k.out
 	switch verb {
 	case "add":
 		may, err := auth.ParseScopes(k.may)
 		if err != nil {
-			return err
+			return nil, nil, mistake{err}
 		}
 		o := keystore.Options{Channels: k.channels, May: may, Rate: k.rate}
 		if o.Expires, err = k.expires.after(now); err != nil {
-			return err
+			return nil, nil, mistake{err}
 		}
 		secret, made, err := store.Add(ctx, name, o, now)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		fmt.Fprintf(out,
 			"API key: %s\nKeep it: it is shown this once. Its id is %s; its scopes are %s, on the channels %s.\n",
 			secret, made.ID, auth.JoinScopes(made.May), strings.Join(made.Channels, ", "))
+		return nil, auditedKey(made), nil
 	case "rotate":
 		secret, made, err := store.Rotate(ctx, name, k.grace, now)
-		if err != nil {
-			return err
+		switch {
+		case secret == "":
+			return nil, nil, err
+		case err != nil: // the new one works
+			fmt.Fprintf(out, "API key: %s\nKeep it: it is shown this once. Its id is %s.\n", secret, made.ID)
+			return nil, auditedKey(made), err
 		}
 		fmt.Fprintf(out, "API key: %s\nKeep it: it is shown this once. Its id is %s; the old one ends in %s.\n", secret,
 			made.ID, k.grace)
+		return nil, auditedKey(made), nil
 	case "revoke":
-		n, err := store.Revoke(ctx, name)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(out, "revoked: %d\n", n)
-	case "list":
 		list, err := store.List(ctx)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		w := k.table("NAME\tID\tMAY\tCHANNELS\tRATE\tCREATED\tEXPIRES\tLAST USED")
+		gone := []keyOf{}
 		for _, key := range list {
-			may := auth.JoinScopes(key.May)
-			if key.May == nil && !key.Damaged {
-				may = "everything (from before -may)"
+			if key.Name == name || key.ID == name {
+				gone = append(gone, auditedKey(key.Key))
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", key.Name, key.ID, may, strings.Join(key.Channels, ","),
-				rate(key.Rate), day(key.Created), day(key.Expires), day(key.LastUsed))
 		}
-		return w.Flush()
+		n, err := store.Revoke(ctx, name)
+		if err != nil {
+			return gone, nil, err
+		}
+		fmt.Fprintf(out, "revoked: %d\n", n)
+		return gone, nil, nil
 	}
-	return nil
+	return nil, nil, k.list(ctx, store)
+}
+
+// keyOf is a key as the audit has it: without its digest.
+type keyOf struct {
+	ID       string       `json:"id"`
+	Name     string       `json:"name"`
+	Channels []string     `json:"channels"`
+	Scopes   []auth.Scope `json:"scopes"`
+	Rate     float64      `json:"rate"`
+	Expires  time.Time    `json:"expires,omitzero"`
+}
+
+func auditedKey(k auth.Key) keyOf { return keyOf{k.ID, k.Name, k.Channels, k.May, k.Rate, k.Expires} }
+
+// list prints all keys.
+func (k *keyring) list(ctx context.Context, store *keystore.Store) error {
+	list, err := store.List(ctx)
+	if err != nil {
+		return err
+	}
+	w := k.table("NAME\tID\tMAY\tCHANNELS\tRATE\tCREATED\tEXPIRES\tLAST USED")
+	for _, key := range list {
+		may := auth.JoinScopes(key.May)
+		if key.May == nil && !key.Damaged {
+			may = "everything (from before -may)"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", key.Name, key.ID, may, strings.Join(key.Channels, ","),
+			rate(key.Rate), day(key.Created), day(key.Expires), day(key.LastUsed))
+	}
+	return w.Flush()
 }
 
 // expiry is when a key or a token ends, as a person says it: a duration from now

@@ -33,10 +33,11 @@ func (m *manager) settings(own ...config.Setting) []config.Setting {
 	return append(own, m.cfg.NATS.SecuritySettings()...)
 }
 
-// manage opens a bucket and does with it what the words say.
+// manage opens a bucket and does with it what the words say. do returns how what it changed was before and is after, as
+// the audit has it.
 func manage[S any](ctx context.Context, m *manager, v verbs, words []string,
 	open func(context.Context, jetstream.JetStream) (S, error),
-	do func(ctx context.Context, store S, verb, name string) error,
+	do func(ctx context.Context, store S, verb, name string) (before, after any, err error),
 ) error {
 	verb, name, err := v.parse(words)
 	if err != nil {
@@ -47,8 +48,13 @@ func manage[S any](ctx context.Context, m *manager, v verbs, words []string,
 		if err != nil {
 			return err
 		}
-		err = do(ctx, store, verb, name)
-		if cause := interrupted(ctx); err != nil && cause != nil && verb != "list" {
+		change := func() (before, after any, err error) { return do(ctx, store, verb, name) }
+		if verb == "list" {
+			_, _, err = change()
+			return err
+		}
+		err = audited(ctx, js, commandRow(v.of+"."+verb, name), v.refused, change)
+		if cause := interrupted(ctx); err != nil && cause != nil {
 			return fmt.Errorf("%w; herald %s list shows whether it was done", cause, v.command)
 		}
 		return err
@@ -65,8 +71,10 @@ func (m *manager) table(header string) *tabwriter.Writer {
 // verbs are the first words that a command knows. All but list need a name behind them.
 type verbs struct {
 	command string
+	of      string // what they change, as the audit calls it
 	all     []string
-	example string // a name
+	example string           // a name
+	refused func(error) bool // reports whether an error says that nothing was changed, because of what was asked for
 }
 
 // parse splits a command line into its words. The error says what the command wants.

@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/herald-push/herald/services/admin/audit"
 	"github.com/herald-push/herald/services/admin/users"
 	"github.com/herald-push/herald/services/internal/config"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 var usersCommand = command{
@@ -44,61 +41,22 @@ type userList struct {
 	role string
 }
 
-var userVerbs = verbs{command: "users", all: []string{"add", "list", "role", "reset", "remove"}, example: "anna"}
+var userVerbs = verbs{command: "users", of: "user", all: []string{"add", "list", "role", "reset", "remove"},
+	example: "anna", refused: users.Refused}
 
-// run does what the first word says, and adds a row to the audit where there is one.
+// run does what the first word says.
 func (u *userList) run(ctx context.Context, words []string) error {
 	role, err := users.ParseRole(u.role)
 	if err != nil {
 		return fmt.Errorf("role: %w", err)
 	}
-	var js jetstream.JetStream
-	open := func(ctx context.Context, on jetstream.JetStream) (*users.Store, error) {
-		js = on
-		return users.Open(ctx, js)
-	}
-	return manage(ctx, &u.manager, userVerbs, words, open, func(ctx context.Context, store *users.Store, verb,
-		name string) error {
+	return manage(ctx, &u.manager, userVerbs, words, users.Open, func(ctx context.Context, store *users.Store, verb,
+		name string) (before, after any, err error) {
 		if verb == "list" {
-			return u.list(ctx, store)
+			return nil, nil, u.list(ctx, store)
 		}
-		rows, err := audit.Find(ctx, js)
-		if errors.Is(err, jetstream.ErrStreamNotFound) { // no console has run with an audit
-			_, _, err = u.do(ctx, store, verb, name, role)
-			return err
-		}
-		if err != nil {
-			return err
-		}
-		return u.audited(ctx, rows, store, verb, name, role)
+		return u.do(ctx, store, verb, name, role)
 	})
-}
-
-// audited writes down what is about to be done, does it, and writes down what came of it.
-func (u *userList) audited(ctx context.Context, rows *audit.Log, store *users.Store, verb, name string,
-	role users.Role) error {
-	row := audit.Row{Time: time.Now().UTC().Truncate(time.Millisecond), User: "(command line)", Action: "user." + verb,
-		Target: name, Before: audit.Value(nil), After: audit.Value(nil)}
-	if users.CheckName(name) != nil { // a damaged one can be removed
-		row.Target = fmt.Sprintf("%.64q", name)
-	}
-	begun, err := rows.Begin(ctx, row)
-	if err != nil {
-		return fmt.Errorf("nothing was done, because NATS does not take its row of the audit: %w", err)
-	}
-	before, after, failed := u.do(ctx, store, verb, name, role)
-	row.Before, row.After = audit.Value(before), audit.Value(after)
-	switch {
-	case failed == nil:
-	case users.Refused(failed):
-		row.Outcome, row.After = audit.Nothing, audit.Value(failed.Error())
-	default:
-		row.Outcome, row.After = audit.Failed, audit.Value(failed.Error())
-	}
-	if err := rows.End(ctx, begun, row); err != nil && failed == nil {
-		return fmt.Errorf("it was done, and the audit has only that it was begun: %w", err)
-	}
-	return failed
 }
 
 // roleOf is a user as the audit has it.
@@ -134,11 +92,14 @@ func (u *userList) do(ctx context.Context, store *users.Store, verb, name string
 			"this user have ended.\n", name, password)
 		return nil, nil, nil
 	}
+	if was, err := store.Get(ctx, name); err == nil { // a damaged one is not found, and can be removed
+		before = roleOf{was.Role}
+	}
 	if err := store.Remove(ctx, name); err != nil {
-		return nil, nil, err
+		return before, nil, err
 	}
 	fmt.Fprintln(u.out, "removed")
-	return nil, nil, nil
+	return before, nil, nil
 }
 
 // list prints all users.
