@@ -9,9 +9,11 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
+	"github.com/charmbracelet/x/ansi"
 	"github.com/herald-push/herald/services/internal/ask"
 	"github.com/herald-push/herald/services/internal/config"
 	"golang.org/x/term"
@@ -55,7 +57,7 @@ type top struct {
 	std   streams
 	draws bool // the terminal is one that can be drawn on
 
-	asks *ask.Client
+	link link
 }
 
 // drawn reports whether a terminal of this environment understands what a screen is drawn
@@ -82,25 +84,10 @@ func (t *top) run(ctx context.Context, words []string) error {
 	case t.rows < 0 || t.rows > 100:
 		return fmt.Errorf("clients: %d is not between 0 and 100", t.rows)
 	}
-	where, err := findNATS(t.cfg)
-	if err != nil {
-		return err
+	if _, err := t.link.reach(ctx, t.cfg); err != nil {
+		return cmp.Or(interrupted(ctx), err)
 	}
-	nc, err := dialNATS(ctx, where)
-	if err != nil && interrupted(ctx) == nil {
-		if t.cfg.NATS.URL == "" {
-			return fmt.Errorf("%w: the Herald of %s does not answer; start it", errNotRunning, t.cfg.Data)
-		}
-		return err
-	}
-	if err != nil {
-		return context.Cause(ctx)
-	}
-	defer nc.Close()
-	if t.asks, err = ask.NewClient(nc); err != nil {
-		return err
-	}
-	defer t.asks.Close()
+	defer t.link.close()
 	if out, ok := t.std.out.(*os.File); !t.once && t.draws && ok && term.IsTerminal(int(out.Fd())) {
 		return t.watch(ctx, t.std.in, out)
 	}
@@ -114,10 +101,10 @@ func (t *top) run(ctx context.Context, words []string) error {
 	if cause := interrupted(ctx); cause != nil {
 		return cause
 	}
-	if len(now.Gateways)+len(now.Ingests)+len(now.Loggers) == 0 {
-		return errors.Join(errors.New("no service of Herald answers over this NATS"), sentence(now.Silent))
+	if now.nobody() {
+		return errors.Join(errNobody, sentence(now.Silent))
 	}
-	_, err = io.WriteString(t.std.out, now.text(0, plain))
+	_, err := io.WriteString(t.std.out, now.text(0, plain))
 	return err
 }
 
@@ -129,27 +116,37 @@ func sentence(silent []string) error {
 	return errors.New(silent[0])
 }
 
+// errNobody: NATS answers, and nobody of Herald does.
+var errNobody = errors.New("no service of Herald answers over this NATS: none runs, or this user may not ask them")
+
 // look asks everybody.
 func (t *top) look(ctx context.Context, before *look, order string) *look {
-	l := &look{Snapshot: ask.Take(ctx, t.asks)}
+	asks, err := t.link.reach(ctx, t.cfg)
+	if err != nil {
+		return &look{Snapshot: &ask.Snapshot{Time: time.Now(), Silent: []string{err.Error()}}}
+	}
+	l := &look{Snapshot: ask.Take(ctx, asks)}
 	if before != nil {
 		l.Figures = l.Since(before.Snapshot)
 	} else {
 		l.Figures = l.Since(nil)
 	}
 	if t.rows > 0 {
-		l.clients = t.clients(ctx, order, l)
+		l.clients = t.clients(ctx, asks, order, l)
 	}
 	return l
 }
 
+// nobody reports whether no service has answered.
+func (l *look) nobody() bool { return len(l.Gateways)+len(l.Ingests)+len(l.Loggers) == 0 }
+
 // clients are the first of all gateways in an order.
-func (t *top) clients(ctx context.Context, order string, l *look) (rows []ask.Connection) {
+func (t *top) clients(ctx context.Context, asks *ask.Client, order string, l *look) (rows []ask.Connection) {
 	o, err := ask.ParseOrder(order, ask.ConnectionOrders...)
 	if err != nil {
 		panic("herald: top asks for an order that there is not: " + err.Error())
 	}
-	answers, silent, err := ask.All[ask.ConnectionsPage](ctx, t.asks, ask.Gateway, ask.Connections,
+	answers, silent, err := ask.All[ask.ConnectionsPage](ctx, asks, ask.Gateway, ask.Connections,
 		ask.ConnectionsQuestion{Sort: order, Limit: t.rows})
 	if err != nil {
 		silent = append(silent, "connections: "+err.Error())
@@ -250,11 +247,21 @@ func (s *screen) View() tea.View {
 	return v
 }
 
+// keys is the last line: what can be pressed, and how it is now.
 func (s *screen) keys() string {
 	state := "every " + s.every.String()
 	if s.paused {
 		state = "paused"
 	}
-	by := map[string]string{"-queued": "queued", "-sent": "sent"}[s.order]
-	return styled.faint(fmt.Sprintf("q quit   p pause (%s)   s sort (by %s)", state, by))
+	by := strings.TrimPrefix(s.order, "-")
+	line := fmt.Sprintf("q quit   p pause (%s)   s sort (by %s)", state, by)
+	for _, shorter := range []string{fmt.Sprintf("%s, by %s: q p s", state, by), state} {
+		if s.width > 0 && len(line) > s.width {
+			line = shorter
+		}
+	}
+	if s.width > 0 {
+		line = ansi.Truncate(line, s.width, "…")
+	}
+	return styled.faint(line)
 }

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -52,6 +55,77 @@ func TestTopText(t *testing.T) {
 	}
 }
 
+// A narrow terminal keeps the columns that say what is wrong, and says what the keys do as far as it has room.
+func TestTopNarrow(t *testing.T) {
+	l := seen()
+	for width, want := range map[int][2]string{
+		0:   {"SERVICE INSTANCE HOST UP CLIENTS STATE", "CONNECTION ADDRESS USER PROTOCOL CHANNELS QUEUED SENT FOR"},
+		200: {"SERVICE INSTANCE HOST UP CLIENTS STATE", "CONNECTION ADDRESS USER PROTOCOL CHANNELS QUEUED SENT FOR"},
+		45:  {"SERVICE CLIENTS STATE", "ADDRESS USER QUEUED SENT FOR"},
+		30:  {"SERVICE CLIENTS STATE", "ADDRESS QUEUED SENT"},
+	} {
+		titles := map[string]bool{}
+		for line := range strings.Lines(l.text(width, plain)) {
+			titles[strings.Join(strings.Fields(line), " ")] = true
+		}
+		if !titles[want[0]] || !titles[want[1]] {
+			t.Errorf("%d columns: no %q in\n%s", width, want, l.text(width, plain))
+		}
+	}
+	s := &screen{top: &top{every: time.Second}, order: "-queued", paused: true}
+	for width, want := range map[int]string{0: "q quit   p pause (paused)   s sort (by queued)",
+		46: "q quit   p pause (paused)",
+		40: "paused, by queued: q p s", 12: "paused", 3: "pa…", 1: "…"} {
+		s.width = width
+		if got := ansi.Strip(s.keys()); !strings.HasPrefix(got, want) {
+			t.Errorf("%d columns: got %q, want %q", width, got, want)
+		}
+	}
+	if text := (&look{Snapshot: &ask.Snapshot{}}).text(0, plain); !strings.Contains(text, errNobody.Error()) {
+		t.Errorf("nobody answers: got\n%s", text)
+	}
+}
+
+// A Herald that starts anew has another address and password: top finds it, and says meanwhile that it is away.
+func TestTopFindsTheNextHerald(t *testing.T) {
+	cfg := defaultConfig()
+	cfg.Data = t.TempDir()
+	write := func(url string) {
+		t.Helper()
+		b, err := json.Marshal(address{URL: url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(addressFile(cfg.Data), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var l link
+	defer l.close()
+	reached := func() bool { _, err := l.reach(t.Context(), cfg); return err == nil }
+	if _, err := l.reach(t.Context(), cfg); !errors.Is(err, errNotRunning) {
+		t.Errorf("without a Herald: got %v", err)
+	}
+	one := natstest.Start(t)
+	write(one.URL)
+	if !reached() {
+		t.Error("the first is not found")
+	}
+	one.Stop()
+	natstest.Eventually(t, time.Minute, "it is missed", func() bool { return !reached() })
+	if _, err := l.reach(t.Context(), cfg); !errors.Is(err, errNotRunning) ||
+		!strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("while it is away: got %v", err)
+	}
+	two := natstest.Start(t)
+	write(two.URL)
+	natstest.Eventually(t, time.Minute, "the next is found", reached)
+	l.close()
+	if _, err := l.reach(t.Context(), cfg); !errors.Is(err, errLinkClosed) {
+		t.Errorf("a link that was closed: got %v", err)
+	}
+}
+
 // The screen looks, waits, pauses and sorts, with one look or wait under way at any time.
 func TestTopScreen(t *testing.T) {
 	s := &screen{top: &top{every: time.Second}, ctx: t.Context(), order: "-queued"}
@@ -96,18 +170,17 @@ func TestTopDraws(t *testing.T) {
 // A terminal shows what the services say, and q ends it; so does the end of the context.
 func TestTopWatches(t *testing.T) {
 	nats := natstest.Start(t)
-	asks, err := ask.NewClient(nats.Connect())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(asks.Close)
+	cfg := defaultConfig()
+	cfg.NATS.URL = nats.URL
 	for _, key := range []string{"q", ""} {
 		ctx, cancel := context.WithCancel(t.Context())
 		in, type_ := io.Pipe()
 		out := &logtest.Buffer{}
 		done := make(chan error, 1)
 		go func() {
-			done <- (&top{every: time.Second, rows: 3, asks: asks}).watch(ctx, in, out, tea.WithWindowSize(80, 24))
+			top := &top{cfg: cfg, every: time.Second, rows: 3}
+			defer top.link.close()
+			done <- top.watch(ctx, in, out, tea.WithWindowSize(80, 24))
 		}() // ends with q or cancel
 		natstest.Eventually(t, 30*time.Second, "it shows something",
 			func() bool { return strings.Contains(out.String(), "Connections") })

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -60,9 +61,12 @@ func (l *look) text(width int, s style) string {
 	} {
 		fmt.Fprintf(&b, "%-12s %s\n", line[0], line[1])
 	}
-	b.WriteString("\n" + l.services())
+	b.WriteString("\n" + l.services(width))
 	if len(l.clients) > 0 {
-		b.WriteString("\n" + l.connections())
+		b.WriteString("\n" + l.connections(width))
+	}
+	if l.nobody() && len(l.Silent) == 0 {
+		fmt.Fprintf(&b, "\n%s\n", s.bad(errNobody.Error()))
 	}
 	for _, who := range slices.Compact(slices.Sorted(slices.Values(l.Silent))) {
 		fmt.Fprintf(&b, "\n%s", s.bad(onOneLine(who)))
@@ -81,17 +85,15 @@ func (l *look) text(width int, s style) string {
 }
 
 // services is a table of who runs.
-func (l *look) services() string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SERVICE\tINSTANCE\tHOST\tUP\tCLIENTS\tSTATE")
+func (l *look) services(width int) string {
+	var rows [][]string
 	row := func(p ask.Process, clients string) {
 		state := "ready"
 		if !p.Ready {
 			state = "not ready: " + strings.Join(p.Reasons, "; ")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", onOneLine(p.Service), onOneLine(p.Instance), onOneLine(p.Host),
-			l.Time.Sub(p.Started).Round(time.Second), clients, onOneLine(state))
+		rows = append(rows, []string{p.Service, p.Instance, p.Host, l.Time.Sub(p.Started).Round(time.Second).String(),
+			clients, state})
 	}
 	for _, g := range l.Gateways {
 		row(g.Answer.Process, fmt.Sprint(g.Answer.Clients()))
@@ -102,26 +104,61 @@ func (l *look) services() string {
 	for _, g := range l.Loggers {
 		row(g.Answer.Process, "-")
 	}
-	_ = w.Flush() // a strings.Builder takes everything
-	return b.String()
+	return table([]column{{"SERVICE", 0}, {"INSTANCE", 3}, {"HOST", 2}, {"UP", 1}, {"CLIENTS", 0}, {"STATE", 0}},
+		rows, width)
 }
 
 // connections is a table of clients.
-func (l *look) connections() string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CONNECTION\tADDRESS\tUSER\tPROTOCOL\tCHANNELS\tQUEUED\tSENT\tFOR")
+func (l *look) connections(width int) string {
+	var rows [][]string
 	for _, c := range l.clients {
-		user := c.User
-		if user == "" {
-			user = "-"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", onOneLine(c.ID), onOneLine(c.Address), onOneLine(user),
-			onOneLine(c.Protocol), c.ChannelCount, c.QueuedBytes, c.SentMessages,
-			l.Time.Sub(c.Since).Round(time.Second))
+		rows = append(rows, []string{c.ID, c.Address, cmp.Or(c.User, "-"), c.Protocol, fmt.Sprint(c.ChannelCount),
+			fmt.Sprint(c.QueuedBytes), fmt.Sprint(c.SentMessages), l.Time.Sub(c.Since).Round(time.Second).String()})
 	}
-	_ = w.Flush() // a strings.Builder takes everything
-	return b.String()
+	return table([]column{{"CONNECTION", 5}, {"ADDRESS", 0}, {"USER", 1}, {"PROTOCOL", 4}, {"CHANNELS", 3},
+		{"QUEUED", 0}, {"SENT", 0}, {"FOR", 2}}, rows, width)
+}
+
+// column is one of a table. Where the table is wider than the terminal, the columns with the highest spare go
+// first; those with 0 stay.
+type column struct {
+	title string
+	spare int
+}
+
+// table is rows below their titles, each cell on one line, with the columns that a width has room for; 0: all.
+func table(columns []column, rows [][]string, width int) string {
+	for {
+		var b strings.Builder
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+		line := func(cells []string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
+		titles := make([]string, len(columns))
+		for i, c := range columns {
+			titles[i] = c.title
+		}
+		line(titles)
+		for _, row := range rows {
+			cells := make([]string, len(row))
+			for i := range row {
+				cells[i] = onOneLine(row[i])
+			}
+			line(cells)
+		}
+		_ = w.Flush() // a strings.Builder takes everything
+		least := 0
+		for i, c := range columns {
+			if c.spare > columns[least].spare {
+				least = i
+			}
+		}
+		if width <= 0 || columns[least].spare == 0 || lipgloss.Width(b.String()) <= width {
+			return b.String()
+		}
+		columns = slices.Delete(slices.Clone(columns), least, least+1)
+		for i := range rows {
+			rows[i] = slices.Delete(slices.Clone(rows[i]), least, least+1)
+		}
+	}
 }
 
 func count(n int, what string) string {
