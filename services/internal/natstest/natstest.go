@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -33,10 +34,15 @@ type Server struct {
 	conns []*nats.Conn // guarded by mu; those of Connect
 }
 
-// Start runs a server on a free loopback port. It stops when the test ends.
+// Start runs a server on a free loopback port, which nobody else takes while it is stopped. It stops when the test
+// ends.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{t: t, cfg: natsd.Config{Dir: t.TempDir(), Port: -1, User: "test", Password: "test",
+	port, err := strconv.Atoi(FreePort(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{t: t, cfg: natsd.Config{Dir: t.TempDir(), Port: port, User: "test", Password: "test",
 		SyncInterval: time.Minute}, log: Log(t)}
 	s.start()
 	t.Cleanup(s.Stop)
@@ -50,7 +56,6 @@ func (s *Server) start() {
 		s.t.Fatalf("start nats-server: %v", err)
 	}
 	s.d = d
-	s.cfg.Port = d.Port() // a restart comes back where clients look for it
 	s.URL = "nats://test:test@" + d.URL()[len("nats://"):]
 }
 
@@ -65,7 +70,7 @@ func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for begin := time.Now(); slices.ContainsFunc(s.conns, (*nats.Conn).IsConnected); time.Sleep(time.Millisecond) {
-		if time.Since(begin) > 30*time.Second {
+		if time.Since(begin) > leastWait {
 			s.t.Error("a connection does not notice that its server has stopped")
 			return
 		}
@@ -143,7 +148,7 @@ func (s *Server) Stream(nc *nats.Conn) (jetstream.JetStream, string) {
 	if err != nil {
 		s.t.Fatalf("JetStream: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), leastWait)
 	defer cancel()
 	epoch, err := natsx.EnsureStream(ctx, js, natsx.StreamConfig{MaxAge: time.Hour, MaxBytes: 256 << 20})
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,7 +14,7 @@ const publishWindow = 256
 
 // publishPatience is how long Publish waits for one acknowledgement, on a busy
 // machine too.
-const publishPatience = 20 * time.Second
+const publishPatience = leastWait
 
 // Publish stores the messages and returns the highest sequence that JetStream
 // acknowledged, once all are. The messages must each be a new one: Publish sets

@@ -66,6 +66,10 @@ func (w *Wire) carry(client net.Conn) {
 	}
 	defer func() { _ = server.Close() }()
 	w.mu.Lock()
+	if w.Closed.Load() { // since it was looked at; Cut may have been called
+		w.mu.Unlock()
+		return
+	}
 	w.conns = append(w.conns, client, server)
 	w.mu.Unlock()
 	w.wg.Go(func() {

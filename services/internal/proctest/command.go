@@ -19,7 +19,7 @@ func Command(t testing.TB, command, dir string, env []string, args ...string) *P
 // Post sends a body with a key and returns status and answer.
 func Post(t testing.TB, url, key, contentType, body string) (int, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(body))
 	if err != nil {

@@ -5,14 +5,11 @@ package proctest
 
 import (
 	"bytes"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -203,33 +200,8 @@ func IsReady(base string) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// Ports below those that Linux gives to outgoing connections (32768 and up):
-// else one of thousands of clients could sit on the port of a service that is
-// being restarted.
-const firstPort, lastPort = 20000, 32000
-
-// given are the ports that this process was given, each with a UDP socket on the port of that number, which is
-// open until the process ends. It tells the tests of other packages, which run at the same time in processes of
-// their own, that the port is given, also while nobody listens there.
-var given sync.Map // string → net.PacketConn
-
-// FreePort is a port of 127.0.0.1 that nobody listens on now, and that no
-// other call of this process, or of another one that runs tests, was given.
+// FreePort is natstest.FreePort.
 func FreePort(t testing.TB) string {
 	t.Helper()
-	for range 1000 {
-		port := strconv.Itoa(firstPort + rand.N(lastPort-firstPort))
-		mark, err := net.ListenPacket("udp4", "127.0.0.1:"+port)
-		if err != nil {
-			continue // of this process, too
-		}
-		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
-			_ = l.Close()
-			given.Store(port, mark)
-			return port
-		}
-		_ = mark.Close() // it sent nothing
-	}
-	t.Fatal("no port of 127.0.0.1 is free")
-	return ""
+	return natstest.FreePort(t)
 }

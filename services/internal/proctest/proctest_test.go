@@ -23,7 +23,7 @@ func TestStop(t *testing.T) {
 	t.Setenv("HERALD_SECRET", "of this process")
 	p := Start(t, "/bin/sh", t.TempDir(), []string{"GIVEN=given"}, "-c", polite)
 	p.WaitFor("hello")
-	p.Stop(10 * time.Second)
+	p.Stop(time.Minute)
 	if got, want := p.Output(), "hello  given\ngoodbye\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
