@@ -1,5 +1,8 @@
 package natsx
 
-// ReconnectDelay is here for its test: natstest imports this package, so that
+// Here for their tests: natstest imports this package, so that
 // tests with a server cannot be inside it.
-var ReconnectDelay = reconnectDelay
+var (
+	ReconnectDelay = reconnectDelay
+	Patiently      = patiently
+)

@@ -83,7 +83,7 @@ func TestNoStream(t *testing.T) {
 			!errors.Is(err, jetstream.ErrStreamNotFound) || !strings.Contains(err.Error(), "stream HERALD") {
 			t.Errorf("%s: got %v", name, err)
 		}
-		if took := time.Since(begin); took > time.Second {
+		if took := time.Since(begin); took > 4*time.Second { // five are for who does not answer
 			t.Errorf("%s: took %s", name, took)
 		}
 	}
@@ -105,7 +105,7 @@ func TestReadWhileNATSIsAway(t *testing.T) {
 	if read() == nil {
 		t.Error("no error")
 	}
-	if took := time.Since(begin); took > time.Second {
+	if took := time.Since(begin); took > 4*time.Second { // five are for who does not answer
 		t.Errorf("took %s", took)
 	}
 	s.Restart()
@@ -127,7 +127,7 @@ func TestReadEndsWithItsContext(t *testing.T) {
 	defer cancel()
 	begin := time.Now()
 	_, err = natsx.NewReader(nc, nil).Read(ctx, natsx.Range{Names: []string{"a"}, UpTo: proto.EndOf(1), Messages: 1})
-	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 2*time.Second {
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 4*time.Second {
 		t.Errorf("got %v after %s", err, time.Since(begin))
 	}
 	if n := nc.NumSubscriptions(); n != 1 {

@@ -28,7 +28,7 @@ func live(t *testing.T, nc *nats.Conn) *nats.Subscription {
 
 func next(t *testing.T, sub *nats.Subscription) *nats.Msg {
 	t.Helper()
-	msg, err := sub.NextMsg(5 * time.Second)
+	msg, err := sub.NextMsg(time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

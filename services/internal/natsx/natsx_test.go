@@ -25,14 +25,7 @@ var quiet = slog.New(slog.DiscardHandler)
 func TestConnectErrors(t *testing.T) {
 	s := natstest.Start(t)
 	addr := s.URL[strings.LastIndexByte(s.URL, '@')+1:]
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := free.Addr().String()
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	nobody := "127.0.0.1:" + natstest.FreePort(t)
 	for _, c := range []struct{ name, url, want string }{
 		{"nobody there", "nats://hunter2:hunter2@" + nobody, "connect to NATS at nats://…@" + nobody + ": "},
 		{"wrong password", "nats://test:hunter2@" + addr, "connect to NATS at nats://…@" + addr +

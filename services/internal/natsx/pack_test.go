@@ -56,7 +56,7 @@ func TestOpenPack(t *testing.T) {
 	}
 	for i := range want {
 		fetched, err := nc.Request("$JS.API.DIRECT.GET."+proto.Stream, fmt.Appendf(nil, `{"seq":%d}`, i+1),
-			5*time.Second)
+			time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -62,7 +62,7 @@ func (r *Reader) Read(ctx context.Context, q Range) (Span, error) {
 				if p.End > q.Since {
 					return p.Span, nil // the next page waits for it
 				}
-				run, err = r.patientRun(ctx, at, part.Through, atOnce)
+				run, err = r.patientRun(ctx, true, at, part.Through, atOnce)
 			}
 			switch {
 			case err != nil:
@@ -228,7 +228,7 @@ const lastPacks = 64
 func (r *Reader) newestOf(ctx context.Context, l *newest, part PackRange) error {
 	here := map[string]Received{}
 	for at := part.From; at <= part.Through; {
-		run, err := r.patientRun(ctx, at, part.Through, runBytes/4)
+		run, err := r.patientRun(ctx, false, at, part.Through, runBytes/4)
 		if err != nil {
 			return err
 		}

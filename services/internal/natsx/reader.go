@@ -151,11 +151,11 @@ const (
 // has reached, or as many of them as one answer holds. It waits for replicas that
 // are behind until ctx ends; the error then wraps ErrBehind.
 func (r *Reader) Packs(ctx context.Context, from, upTo uint64) (run Run, err error) {
-	return r.patientRun(ctx, from, upTo, runBytes)
+	return r.patientRun(ctx, false, from, upTo, runBytes)
 }
 
-func (r *Reader) patientRun(ctx context.Context, from, upTo uint64, maxBytes int) (run Run, err error) {
-	err = patiently(ctx, func() (err error) {
+func (r *Reader) patientRun(ctx context.Context, behind bool, from, upTo uint64, maxBytes int) (run Run, err error) {
+	err = patiently(ctx, behind, func() (err error) {
 		run, err = r.run(ctx, from, upTo, maxBytes)
 		return err
 	})
@@ -193,17 +193,22 @@ func (r *Reader) run(ctx context.Context, from, upTo uint64, maxBytes int) (Run,
 	return Run{Missing: min(next-1, upTo), Why: Damaged}, nil
 }
 
-// patiently repeats what fails with ErrBehind until ctx ends.
-func patiently(ctx context.Context, ask func() error) error {
+// patiently repeats what fails with ErrBehind until ctx ends; the error wraps ErrBehind then, also when ctx ended while
+// a replica was asked once more. behind: the first answer is known to have been ErrBehind.
+func patiently(ctx context.Context, behind bool, ask func() error) error {
 	var err error
 	ended := retry.Policy{Pause: lagPause}.Until(ctx, func(context.Context) error {
 		if err = ask(); errors.Is(err, ErrBehind) {
+			behind = true
 			return err
 		}
 		return nil
 	})
-	if ended != nil {
+	switch {
+	case ended != nil:
 		return errors.Join(ended, err)
+	case err != nil && behind && ctx.Err() != nil:
+		return errors.Join(ctx.Err(), err, ErrBehind)
 	}
 	return err
 }

@@ -218,3 +218,42 @@ func TestReaderWaitsForAReplica(t *testing.T) {
 		t.Errorf("got %q", err)
 	}
 }
+
+// Who waited for a replica hears so however the wait ended: while a replica was asked, too.
+func TestWaitEndsWhileAReplicaIsAsked(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := 0
+	ask := func() error {
+		if asked++; asked == 1 {
+			return natsx.ErrBehind
+		}
+		cancel()
+		return ctx.Err()
+	}
+	if err := natsx.Patiently(ctx, false, ask); !errors.Is(err, natsx.ErrBehind) || !errors.Is(err, context.Canceled) {
+		t.Errorf("behind at the first answer: got %v", err)
+	}
+	broken := errors.New("broken")
+	for _, c := range []struct {
+		behind bool
+		ask    error
+		want   []error
+	}{
+		{true, context.Canceled, []error{natsx.ErrBehind, context.Canceled}},
+		{false, context.Canceled, []error{context.Canceled}},
+		{false, nil, nil}, {true, nil, nil},
+	} {
+		err := natsx.Patiently(ctx, c.behind, func() error { return c.ask })
+		for _, want := range c.want {
+			if !errors.Is(err, want) {
+				t.Errorf("behind %t, then %v: got %v", c.behind, c.ask, err)
+			}
+		}
+		if (err == nil) != (c.ask == nil) || !c.behind && errors.Is(err, natsx.ErrBehind) {
+			t.Errorf("behind %t, then %v: got %v", c.behind, c.ask, err)
+		}
+	}
+	if err := natsx.Patiently(t.Context(), true, func() error { return broken }); errors.Is(err, natsx.ErrBehind) {
+		t.Errorf("what is no wait's end: got %v", err)
+	}
+}

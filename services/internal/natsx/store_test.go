@@ -18,7 +18,7 @@ import (
 func TestAskStoreThatWorks(t *testing.T) {
 	s := natstest.Start(t)
 	nc := s.Connect()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	js, _ := s.Stream(nc)
 	for range 3 {
@@ -62,7 +62,7 @@ func TestEnsureStreamKeepsLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	large, small := natsx.StreamConfig{MaxBytes: 2 << 20}, natsx.StreamConfig{MaxBytes: 1 << 19}
 	if epoch, err := natsx.EnsureStream(ctx, js, large); err == nil || epoch != "" {
