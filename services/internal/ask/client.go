@@ -33,7 +33,7 @@ const (
 // answer, and waits no longer than for those. It asks for pings only while it is used. Safe for concurrent use.
 type Client struct {
 	nc   *nats.Conn
-	wait time.Duration // the constant; tests make it longer
+	wait time.Duration // the constant, unless Patient has changed it
 	subs []*nats.Subscription
 
 	mu     sync.Mutex
@@ -62,6 +62,10 @@ func NewClient(nc *nats.Conn) (*Client, error) {
 	}
 	return c, nil
 }
+
+// Patient has the client wait for answers as long as a test does, on a machine that does much else. It comes before
+// the first question.
+func (c *Client) Patient(wait time.Duration) { c.wait = wait }
 
 // Close ends the subscriptions of the client. The connection stays open.
 func (c *Client) Close() {

@@ -371,7 +371,7 @@ func TestBrokenBodiesOnTheWire(t *testing.T) {
 			WriteProblem(w, r, log, err)
 		}
 	})
-	s := startServer(t, ServerConfig{ReadTimeout: 300 * time.Millisecond}, r)
+	s, hasty := startServer(t, ServerConfig{}, r), startServer(t, ServerConfig{ReadTimeout: 300 * time.Millisecond}, r)
 	for _, c := range []struct{ name, raw, want string }{
 		{"bad chunk", "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "400"},
 		{"announced too large", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 101\r\n\r\n", "413"},
@@ -380,6 +380,10 @@ func TestBrokenBodiesOnTheWire(t *testing.T) {
 		{"drips", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nabc", "408"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			s := s
+			if c.name == "drips" {
+				s = hasty // a busy machine would cut off the others, too
+			}
 			if got := talk(t, s, c.raw); !strings.HasPrefix(got, "HTTP/1.1 "+c.want) {
 				t.Errorf("got %.300q, want %s", got, c.want)
 			}

@@ -81,7 +81,7 @@ func watch(t testing.TB, s *keystore.Store, log *slog.Logger) *auth.Ring {
 	})
 	select {
 	case <-ready:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("not ready")
 	}
 	return &ring

@@ -47,7 +47,7 @@ func TestDataSurvivesRestart(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			if _, err := js.CreateStream(ctx,
 				jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}}); err != nil {
@@ -133,7 +133,7 @@ func TestPortInUseIsNamedAtOnce(t *testing.T) {
 		!strings.Contains(err.Error(), "address already in use") || !strings.Contains(err.Error(), dir) {
 		t.Errorf("got %v", err)
 	}
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > 20*time.Second {
 		t.Errorf("took %s", took)
 	}
 }
@@ -148,7 +148,7 @@ func TestUnusableFolderIsNamed(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), "directory") {
 		t.Errorf("got %v", err)
 	}
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > 20*time.Second {
 		t.Errorf("took %s", took)
 	}
 }

@@ -65,7 +65,7 @@ func TestRecoversFromWriteError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	// Small blocks, so that a new file is opened every thirty messages.
 	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"},
@@ -87,16 +87,14 @@ func TestRecoversFromWriteError(t *testing.T) {
 		t.Fatalf("got %v, fault %v", err, s.Fault())
 	}
 	restore := exhaustFiles(t)
-	for n := 0; ; n++ {
-		seq, err := publish()
-		if err != nil {
-			break
-		}
-		if newest = seq; n > 1000 {
+	for n := 0; s.Fault() == nil; n++ {
+		if seq, err := publish(); err == nil {
+			newest = seq
+		} // else it is not stored, or a busy machine does not answer in time
+		if n > 1000 {
 			t.Fatal("every message is stored without a file to open")
 		}
 	}
-	eventually(t, "the fault is known", func() bool { return s.Fault() != nil })
 	if err := s.Fault(); !strings.Contains(err.Error(), "too many open files") {
 		t.Errorf("got %v", err)
 	}
@@ -104,12 +102,12 @@ func TestRecoversFromWriteError(t *testing.T) {
 		t.Error("stored, although the store has failed")
 	}
 	restore()
-	eventually(t, "messages are stored again", func() bool { return s.Fault() == nil && nc.IsConnected() })
 	select {
 	case <-lost:
-	default:
-		t.Error("the connection was not lost: the server that recovered is not a new one")
+	case <-time.After(time.Minute):
+		t.Fatal("the connection was not lost: the server that recovered is not a new one")
 	}
+	eventually(t, "messages are stored again", func() bool { return s.Fault() == nil && nc.IsConnected() })
 	if s.Port() != port {
 		t.Errorf("it listens on %d, and on %d before", s.Port(), port)
 	}
@@ -158,7 +156,7 @@ func TestStartsWhenItCan(t *testing.T) {
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	for begin := time.Now(); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(begin) > 30*time.Second {
+		if time.Since(begin) > time.Minute {
 			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
