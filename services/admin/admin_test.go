@@ -94,6 +94,7 @@ func startOn(t testing.TB, server *natstest.Server, nc *nats.Conn, js jetstream.
 		t.Fatal(err)
 	}
 	s.clock = c.time
+	s.ask.Patient(time.Minute)
 	c.Service = s
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -33,7 +33,7 @@ func (c *console) answering(service, what string, f ask.Answer) {
 		}
 	})
 	natstest.Eventually(c.t, 30*time.Second, service+" to be there", func() bool {
-		_, err := ask.Any[ask.HTTPAnswer](ctx, c.ask, service, what, nil, 20*time.Second)
+		_, err := ask.Any[ask.HTTPAnswer](ctx, c.ask, service, what, nil, time.Minute)
 		return err == nil
 	})
 }

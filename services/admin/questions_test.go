@@ -119,6 +119,7 @@ func TestConnectionsOfAllGateways(t *testing.T) {
 // A gateway that does not answer is named, and the others' rows are shown.
 func TestSilentGateway(t *testing.T) {
 	c := start(t)
+	c.ask.Patient(2 * time.Second) // nobody has asked yet
 	row := func(i int) ask.Connection { return ask.Connection{ID: fmt.Sprint(i), Channels: []string{}} }
 	hang := make(chan struct{})
 	var deaf sync.Map
@@ -141,7 +142,7 @@ func TestSilentGateway(t *testing.T) {
 	deaf.Store("b", true)
 	natstest.Eventually(t, 30*time.Second, "one is named", func() bool {
 		page, _ := total()
-		return page.Total == 3 && slices.Equal(page.Silent, []string{"gateway b (did not answer within 1s)"})
+		return page.Total == 3 && slices.Equal(page.Silent, []string{"gateway b (did not answer within 2s)"})
 	})
 }
 

@@ -22,7 +22,7 @@ import (
 // tailing opens a tail and returns how to read its next event.
 func (b *browser) tailing(query string) (next func() (event, data string), stop func()) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.url+"api/tail?"+query, nil)
 	if err != nil {
 		b.t.Fatal(err)
@@ -136,7 +136,7 @@ func TestTailsEnd(t *testing.T) {
 	c.stop()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("a tail goes on")
 	}
 }
