@@ -15,6 +15,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/keystore"
+	"github.com/herald-push/herald/services/internal/natstest"
 )
 
 // scan is what scanner makes of an array that arrives in pieces of so many
@@ -83,7 +84,7 @@ type heldBack struct {
 func (h *heldBack) Read([]byte) (int, error) {
 	select {
 	case <-h.answered:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		h.inVain.Store(true)
 	}
 	return 0, io.EOF
@@ -238,8 +239,14 @@ func TestRateOfArrays(t *testing.T) {
 	over("after a refused one", r.post("/v1/messages", array(1), slow), "used up")
 	hundred := key("hundred", 100)
 	p := array(99)
-	r.post("/v1/messages", p[:len(p)-1]+`,{"data":1}]`, hundred).problem(t, proto.ProblemInvalidMessage)
-	over("after a refused array", r.post("/v1/messages", array(90), hundred), "used up")
+	p = p[:len(p)-1] + `,{"data":1}]`
+	r.post("/v1/messages", p, hundred).problem(t, proto.ProblemInvalidMessage)
+	var again answered
+	natstest.Eventually(t, time.Minute, "the next comes before the key has a hundred more", func() bool {
+		again = r.post("/v1/messages", p, hundred)
+		return again.status == http.StatusTooManyRequests
+	})
+	over("after a refused array", again, "used up")
 	r.nothingStored()
 	r.post("/v1/messages", array(100), key("whole", 100)).results(t, http.StatusOK)
 }

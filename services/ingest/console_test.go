@@ -20,7 +20,7 @@ func TestPublishForConsole(t *testing.T) {
 	c := a.asker(server)
 	publish := func(sender, body string) (ask.HTTPAnswer, error) {
 		return ask.Any[ask.HTTPAnswer](t.Context(), c, ask.Ingest, ask.Publish, ask.PublishQuestion{Body: []byte(body),
-			Sender: sender, Address: "203.0.113.7"}, 20*time.Second)
+			Sender: sender, Address: "203.0.113.7"}, time.Minute)
 	}
 	natstest.Eventually(t, 30*time.Second, "an ingest answers", func() bool {
 		_, err := publish("console:anna", `{}`)

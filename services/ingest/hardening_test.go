@@ -28,7 +28,7 @@ func (r *rig) raw(t *testing.T, request string) (*bufio.Reader, net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(conn, request); err != nil {
 		t.Fatal(err)
 	}
@@ -132,8 +132,8 @@ func (r *rig) slowly(t *testing.T) *rig {
 	router := httpx.NewRouter(natstest.Log(t))
 	r.Mount(router)
 	server := httptest.NewUnstartedServer(router)
-	server.Config.ReadHeaderTimeout = 200 * time.Millisecond
-	server.Config.ReadTimeout = 400 * time.Millisecond
+	server.Config.ReadHeaderTimeout = 2 * time.Second // a busy machine may stop for some time
+	server.Config.ReadTimeout = 3 * time.Second
 	server.Start()
 	t.Cleanup(server.Close)
 	slow := *r
@@ -143,10 +143,11 @@ func (r *rig) slowly(t *testing.T) *rig {
 
 // A header or a body that drips in is cut off; the body's sender is told.
 func TestSlowloris(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	r := start(t, startNATS(t)).slowly(t)
 	in, _ := r.raw(t, "POST /v1/messages HTTP/1.1\r\nHost: h\r\nX-API-KEY:")
 	begin := time.Now()
-	if b, _ := io.ReadAll(in); time.Since(begin) > 10*time.Second || strings.Contains(string(b), " 200 ") {
+	if b, _ := io.ReadAll(in); time.Since(begin) > time.Minute || strings.Contains(string(b), " 200 ") {
 		t.Errorf("header: got %s after %s", b, time.Since(begin))
 	}
 	for path, contentType := range map[string]string{"/v1/messages": "application/json",
@@ -250,7 +251,7 @@ func TestManyKeysInData(t *testing.T) {
 	begin := time.Now()
 	r.post("/v1/channels/a", "{"+b.String()+`"x":0}`).result(t, http.StatusOK)
 	r.post("/v1/channels/a", "{"+b.String()+`"5999":0}`).problem(t, proto.ProblemInvalidMessage)
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > 30*time.Second {
 		t.Errorf("took %s", took)
 	}
 }

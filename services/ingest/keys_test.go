@@ -62,7 +62,7 @@ func TestKeysEverywhere(t *testing.T) {
 func TestKeyExpires(t *testing.T) {
 	r := start(t, startNATS(t))
 	secret := addKey(t, "guest", keystore.Options{Channels: []string{">"},
-		Expires: time.Now().Add(700 * time.Millisecond)}, r)
+		Expires: time.Now().Add(5 * time.Second)}, r)
 	header := "X-API-KEY: " + secret
 	r.post("/v1/messages", `{"channel":"a","data":1}`, header).result(t, http.StatusOK)
 	r.awaitKey(secret, false)

@@ -14,12 +14,12 @@ import (
 
 // wired starts an ingest that reaches its NATS over a wire, and an own
 // connection to look into the stream.
-func wired(t *testing.T) (*rig, *natstest.Wire, *nats.Conn) {
+func wired(t *testing.T, patience time.Duration) (*rig, *natstest.Wire, *nats.Conn) {
 	t.Helper()
 	server := startNATS(t)
 	w := natstest.NewWire(t, server)
 	r := start(t, server, func(c *Config, d *Deps) {
-		c.patience = 3 * time.Second
+		c.patience = patience
 		nc, err := natsx.Connect(natsx.Config{URL: w.URL, Name: "herald-ingest"}, d.Log)
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +131,7 @@ func wantOnce(t *testing.T, nc *nats.Conn, answers []answered) {
 // publish.Patience at most, and the retry with the same key finds it stored.
 func TestLostAcknowledgement(t *testing.T) {
 	t.Parallel() // with the next one: both mostly wait
-	r, w, nc := wired(t)
+	r, w, nc := wired(t, 10*time.Second)
 	w.Deaf.Store(true)
 	answers := publishKeyed(r)
 	awaitStored(t, nc, keyedMessages)
@@ -149,7 +149,7 @@ func TestLostAcknowledgement(t *testing.T) {
 // longer than ingest tries again by itself, the same holds.
 func TestLostConnection(t *testing.T) {
 	t.Parallel()
-	r, w, nc := wired(t)
+	r, w, nc := wired(t, 10*time.Second)
 	w.Deaf.Store(true)
 	answers := publishKeyed(r)
 	awaitStored(t, nc, keyedMessages)
@@ -165,7 +165,7 @@ func TestLostConnection(t *testing.T) {
 // A connection that is back soon is bridged: ingest sends everything again,
 // and NATS, which has it already, says so.
 func TestLostConnectionIsBridged(t *testing.T) {
-	r, w, nc := wired(t)
+	r, w, nc := wired(t, time.Minute)
 	w.Deaf.Store(true)
 	answers := publishKeyed(r)
 	plain := make(chan answered, 1)

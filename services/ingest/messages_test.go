@@ -258,7 +258,7 @@ func TestPublishArray(t *testing.T) {
 	}
 	ephemeral := 0
 	for range 4 { // packs: of three and of one, of one and of two ephemeral ones
-		msg, err := live.NextMsg(5 * time.Second)
+		msg, err := live.NextMsg(time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -327,7 +327,7 @@ func TestPublishEphemeral(t *testing.T) {
 		if want := (proto.Result{Status: proto.StatusSent, Channel: "cursors"}); res != want {
 			t.Errorf("result: got %+v, want %+v", res, want)
 		}
-		msg, err := live.NextMsg(5 * time.Second)
+		msg, err := live.NextMsg(time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,8 +15,9 @@ import (
 // A stream may last longer than any timeout of the server, as long as it
 // flows; one that stands still is cut off, without a last line.
 func TestStreamStall(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	r := start(t, startNATS(t))
-	r.stall = 300 * time.Millisecond
+	r.stall = 2 * time.Second // a busy machine may stop for some time
 	line := `{"channel":"a","data":1}` + "\n"
 	d := r.open(t, line)
 	for begin := time.Now(); time.Since(begin) < 4*r.stall; time.Sleep(r.stall / 4) {
@@ -50,7 +51,7 @@ func TestStreamNeverRead(t *testing.T) {
 	lines := []byte(strings.Repeat("{}\n", 10_000)) // the answers are eighty times as long
 	wrote := 0
 	for begin := time.Now(); ; {
-		_ = conn.SetWriteDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetWriteDeadline(time.Now().Add(time.Minute))
 		n, err := conn.Write(lines)
 		wrote += n
 		if err != nil {
@@ -88,7 +89,7 @@ func TestStreamRevoked(t *testing.T) {
 			}
 			break
 		}
-		if time.Since(begin) > 5*time.Second {
+		if time.Since(begin) > time.Minute {
 			t.Fatal("the stream goes on with a revoked key")
 		}
 	}
@@ -101,7 +102,7 @@ func TestStreamRevoked(t *testing.T) {
 // does, and what is left of the body is not taken for another request.
 func TestStreamCutOffIsClosed(t *testing.T) {
 	r := start(t, startNATS(t))
-	secret := addKey(t, "guest", keystore.Options{Channels: []string{">"}, Expires: time.Now().Add(time.Second)}, r)
+	secret := addKey(t, "guest", keystore.Options{Channels: []string{">"}, Expires: time.Now().Add(5 * time.Second)}, r)
 	in, conn := r.raw(t, strings.Replace(head("/v1/messages", "application/x-ndjson", "Transfer-Encoding: chunked\r\n"),
 		envKey, secret, 1))
 	var last string
@@ -121,7 +122,7 @@ func TestStreamCutOffIsClosed(t *testing.T) {
 		_, _ = io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
 	})
 	rest, _ := io.ReadAll(in)
-	if took := time.Since(begin); took > 10*time.Second {
+	if took := time.Since(begin); took > 45*time.Second {
 		t.Errorf("closed after %s, want about %s", took, lingerTimeout)
 	}
 	if strings.Contains(string(rest), "HTTP/1.1") || strings.Contains(string(rest), "done") {
@@ -137,7 +138,7 @@ func TestStreamDrain(t *testing.T) {
 	d.read() // it waits for the next line now
 	begin := time.Now()
 	r.stop()
-	if took := time.Since(begin); took > 10*time.Second {
+	if took := time.Since(begin); took > 45*time.Second {
 		t.Errorf("stopping took %s", took)
 	}
 	if rest, _ := io.ReadAll(d.out); len(rest) != 0 {

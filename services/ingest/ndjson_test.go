@@ -280,7 +280,7 @@ func TestStreamExpectContinue(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	line := `{"channel":"a","data":1}` + "\n"
 	fmt.Fprintf(conn, "POST /v1/messages HTTP/1.1\r\nHost: h\r\nX-API-KEY: %s\r\nContent-Type: "+
 		"application/x-ndjson\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", envKey, len(line))

@@ -82,7 +82,7 @@ herald_ingest_retries_total 0
 		diff = testutil.GatherAndCompare(r.reg, strings.NewReader(want), "herald_ingest_auth_failures_total",
 			"herald_ingest_messages_total",
 			"herald_ingest_pending_messages", "herald_ingest_requests_total", "herald_ingest_retries_total")
-		return diff == nil || time.Since(begin) > 5*time.Second
+		return diff == nil || time.Since(begin) > 50*time.Second
 	})
 	if diff != nil {
 		t.Error(diff)
@@ -133,7 +133,7 @@ func TestDrain(t *testing.T) {
 	wantStatus(t, "request under way", in, http.StatusOK)
 	select {
 	case <-stopped:
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the service waits longer than its requests")
 	}
 	if resp, err := r.client.Get(r.url + "/healthz"); err == nil {

@@ -230,7 +230,7 @@ func TestGivenUp(t *testing.T) {
 	server.Restart()
 	var d *Delivery
 	natstest.Eventually(t, 30*time.Second, "stored again", func() bool {
-		d = p.send("a", "4", "")
+		d = p.send("a", "4", "again") // stored once, though a busy machine may answer after patience is over
 		_, err := p.Settle(t.Context(), d)
 		return err == nil
 	})
@@ -256,7 +256,7 @@ func TestEphemeralPacks(t *testing.T) {
 			t.Errorf("got %+v, %v", res, err)
 		}
 	}
-	msg, err := live.NextMsg(5 * time.Second)
+	msg, err := live.NextMsg(time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
