@@ -93,7 +93,7 @@ func TestGoodbyeUnanswered(t *testing.T) {
 		if got := s.ended(); got != proto.CloseGoingAway {
 			t.Errorf("got %v", got)
 		}
-		if took := time.Since(begin); took < wait || took > 5*time.Second {
+		if took := time.Since(begin); took < wait || took > 30*time.Second {
 			t.Errorf("took %s, want about %s", took, wait)
 		}
 	})

@@ -3,6 +3,7 @@ package conn_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -105,12 +106,8 @@ func newForm(t testing.TB, cfg conn.Config, form string) *server {
 
 // newServer listens on loopback ("tcp") or on a socket file ("unix").
 func newServer(t testing.TB, cfg conn.Config, network string, secure bool) *server {
-	if cfg.MaxQueueBytes == 0 {
-		cfg.MaxQueueBytes = 1 << 20
-	}
-	if cfg.Heartbeat == 0 {
-		cfg.Heartbeat = time.Minute
-	}
+	cfg.MaxQueueBytes, cfg.Heartbeat = cmp.Or(cfg.MaxQueueBytes, 1<<20), cmp.Or(cfg.Heartbeat, time.Minute)
+	cfg.CloseWait = cmp.Or(cfg.CloseWait, 8*time.Second) // a busy machine may stop for seconds
 	s := &server{
 		t: t, set: conn.NewSet(cfg, nil), secure: secure,
 		conns: make(chan *conn.Conn, 10000), codes: make(chan proto.CloseCode, 10000), refused: make(chan int, 10000),
@@ -178,7 +175,7 @@ func (s *server) ended() proto.CloseCode {
 	select {
 	case code := <-s.codes:
 		return code
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		s.t.Fatal("the connection does not end")
 		return 0
 	}
@@ -223,7 +220,7 @@ func (s *server) dial() *peer {
 	}
 	s.t.Cleanup(func() { _ = nc.Close() })
 	p := &peer{t: s.t, nc: nc, br: bufio.NewReader(nc)}
-	p.patience(20 * time.Second)
+	p.patience(time.Minute)
 	return p
 }
 
@@ -392,7 +389,7 @@ func random(t testing.TB) *rand.Rand {
 
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !cond(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("still not: %s", what)
 		}

@@ -103,11 +103,12 @@ func testIdleClient(t *testing.T, s *server, mostBytes, mostGoroutines int) {
 	eventually(t, "the goroutines of the handshakes have ended", func() bool {
 		return runtime.NumGoroutine()-goroutines <= mostGoroutines*size+10
 	})
-	each := (inUse() - memory) / size
-	t.Logf("%d bytes of heap and stack for each of %d idle clients", each, size)
-	if each > mostBytes {
-		t.Errorf("an idle client costs %d bytes, want at most %d", each, mostBytes)
-	}
+	// What else is under way in this process is gone after a while, what clients hold is not.
+	eventually(t, fmt.Sprintf("an idle client costs at most %d bytes", mostBytes), func() bool {
+		each := (inUse() - memory) / size
+		t.Logf("%d bytes of heap and stack for each of %d idle clients", each, size)
+		return each <= mostBytes
+	})
 	_ = stdin.Close()
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the clients: %v", err)

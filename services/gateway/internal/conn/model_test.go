@@ -105,7 +105,7 @@ func (s *sipper) Read(b []byte) (int, error) {
 // whatever reason but slowness, to a client that listens.
 func TestModel(t *testing.T) {
 	// nobody who reads is cut off
-	forms(t, conn.Config{MaxQueueBytes: 256 << 10, CloseWait: 15 * time.Second}, func(t *testing.T, s *server) {
+	forms(t, conn.Config{MaxQueueBytes: 256 << 10, CloseWait: time.Minute}, func(t *testing.T, s *server) {
 		const clients = 18
 		seed := random(t)
 		var models []*model

@@ -131,7 +131,7 @@ func TestTLSRecordsInPieces(t *testing.T) {
 	chop := &chopper{Conn: nc}
 	secured := tls.Client(chop, &tls.Config{InsecureSkipVerify: true}) // the test server's own certificate
 	p := &peer{t: t, nc: secured, br: bufio.NewReader(secured)}
-	p.patience(20 * time.Second)
+	p.patience(time.Minute)
 	p.write([]byte(handshake))
 	if resp, err := http.ReadResponse(p.br, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("handshake: %v, %v", resp, err)

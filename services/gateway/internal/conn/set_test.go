@@ -19,7 +19,8 @@ import (
 // Silent clients are pinged; who answers stays, who does not is told why it
 // goes.
 func TestHeartbeat(t *testing.T) {
-	forms(t, conn.Config{Heartbeat: time.Second}, func(t *testing.T, s *server) {
+	const heartbeat = 4 * time.Second // a busy machine may stop for seconds
+	forms(t, conn.Config{Heartbeat: heartbeat}, func(t *testing.T, s *server) {
 		deaf, _ := s.connect()
 		alive, conn := s.connect()
 		for range 3 {
@@ -145,8 +146,8 @@ func (p *peer) visit() error {
 	if want := closeFrame(proto.CloseGoingAway)[2:]; err != nil || op != opClose || string(payload) != string(want) {
 		return fmt.Errorf("got %#02x %q, %v; want the goodbye", op, payload, err)
 	}
-	_, err = p.nc.Write(masked(opClose, payload))
-	return err
+	_, _ = p.nc.Write(masked(opClose, payload)) // it may be late
+	return nil
 }
 
 // The metrics count clients in and out, by the code with which they ended.
@@ -201,8 +202,10 @@ herald_gateway_connections_opened_total %d
 // A connection ends when it was told to, and not before: by the wheel where
 // that is further away than a round, and at the later time where it was put off.
 func TestExpire(t *testing.T) {
-	s := newServer(t, conn.Config{Heartbeat: 2 * time.Second}, "tcp", false) // a round of one second
-	const soon, later = 200 * time.Millisecond, 2200 * time.Millisecond
+	t.Parallel() // it waits more than it works
+	// A round of one second.
+	s := newServer(t, conn.Config{Heartbeat: 2 * time.Second, HeartbeatWait: time.Minute}, "tcp", false)
+	const soon, later = 2 * time.Second, 4200 * time.Millisecond // a busy machine may stop for seconds
 	for _, c := range []struct {
 		name string
 		at   []time.Duration // from now, one call after the other

@@ -246,18 +246,17 @@ func TestSearchForManyNames(t *testing.T) {
 	for i := range 100 {
 		names = append(names, fmt.Sprintf("w%d.*.eu", i))
 	}
-	fastest := func(names []string) time.Duration {
-		best := time.Hour
-		for range 9 {
-			begin := time.Now()
-			if found, more, ok := recent.Between(at(0), n, names, 256); len(found) > 0 || more || !ok {
-				t.Fatalf("got %d messages, more %t, %t; want none", len(found), more, ok)
-			}
-			best = min(best, time.Since(begin))
+	search := func(names []string) time.Duration {
+		begin := time.Now()
+		if found, more, ok := recent.Between(at(0), n, names, 256); len(found) > 0 || more || !ok {
+			t.Fatalf("got %d messages, more %t, %t; want none", len(found), more, ok)
 		}
-		return best
+		return time.Since(begin)
 	}
-	one, all := fastest(names[:1]), fastest(names)
+	one, all := time.Hour, time.Hour // the fastest: the other times are those of a machine that did something else
+	for try := 0; try < 9 || try < 500 && all > 10*one; try++ {
+		one, all = min(one, search(names[:1])), min(all, search(names))
+	}
 	t.Logf("one name %s, a hundred %s", one, all)
 	if all > 10*one {
 		t.Errorf("a hundred names take %s, one takes %s; want at most ten times that", all, one)

@@ -48,7 +48,7 @@ func (o *owner) Ready(e socket.Event, scratch []byte) {
 // ready waits for an event that the condition holds for.
 func (p *pair) ready(what string, is func(socket.Event) bool) {
 	p.t.Helper()
-	patience := time.After(20 * time.Second)
+	patience := time.After(time.Minute)
 	for {
 		select {
 		case e := <-p.owner.events:
@@ -104,7 +104,7 @@ func forms(t *testing.T, test func(t *testing.T, p *pair)) {
 				client, server = tc, ts
 				t.Cleanup(func() { _ = beneath.Close() })
 			}
-			_ = client.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = client.SetDeadline(time.Now().Add(time.Minute))
 			p := &pair{t: t, client: client}
 			if name == "blocking" || name == "blocking TLS" {
 				p.sk = socket.Wait(server)
@@ -150,7 +150,7 @@ func (p *pair) write(b []byte) {
 			p.ready("room", func(e socket.Event) bool { return e.Writable })
 			continue
 		}
-		n, err = p.sk.(socket.DeadlineWriter).WriteBy(b, time.Now().Add(20*time.Second))
+		n, err = p.sk.(socket.DeadlineWriter).WriteBy(b, time.Now().Add(time.Minute))
 		if err != nil {
 			p.t.Fatalf("write after %d bytes: %v", n, err)
 		}
@@ -216,7 +216,7 @@ func TestFull(t *testing.T) {
 		}
 		begin := time.Now()
 		n, full, err := p.sk.Write(sent)
-		if err != nil || !full || n == len(sent) || time.Since(begin) > 10*time.Second {
+		if err != nil || !full || n == len(sent) || time.Since(begin) > time.Minute {
 			t.Fatalf("got %d of %d, full %t, %v after %s", n, len(sent), full, err, time.Since(begin))
 		}
 		got := make(chan []byte, 1)
@@ -239,11 +239,11 @@ func TestWriteBy(t *testing.T) {
 		if !ok {
 			return // polled: its owner has a timer
 		}
-		if n, err := w.WriteBy([]byte("first"), time.Now().Add(100*time.Millisecond)); n != 5 || err != nil {
+		if n, err := w.WriteBy([]byte("first"), time.Now().Add(2*time.Second)); n != 5 || err != nil {
 			t.Fatalf("got %d, %v", n, err)
 		}
-		time.Sleep(150 * time.Millisecond) // a deadline that still holds is over now
-		if n, err := w.WriteBy([]byte("second"), time.Now().Add(20*time.Second)); n != 6 || err != nil {
+		time.Sleep(2100 * time.Millisecond) // a deadline that still holds is over now
+		if n, err := w.WriteBy([]byte("second"), time.Now().Add(time.Minute)); n != 6 || err != nil {
 			t.Fatalf("after the first one's deadline: got %d, %v", n, err)
 		}
 		var ne net.Error
