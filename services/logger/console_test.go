@@ -51,7 +51,7 @@ func TestSearchForConsole(t *testing.T) {
 	search := func(query, cursor string) ask.HTTPAnswer {
 		t.Helper()
 		a, err := ask.Any[ask.HTTPAnswer](context.Background(), c, ask.Logger, ask.Search,
-			ask.SearchQuestion{Query: query, Cursor: cursor}, 20*time.Second)
+			ask.SearchQuestion{Query: query, Cursor: cursor}, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -135,9 +135,8 @@ func TestForeignMessagesAreLoggedAsTheyAre(t *testing.T) {
 			t.Errorf("row %d: got timestamp %q, want the stream's", i+1, got.Timestamp)
 		}
 	}
-	if got := r.metric("herald_logger_foreign_messages_total"); got != 5 {
-		t.Errorf("foreign messages: got %v, want 5", got)
-	}
+	r.eventually("five foreign messages are counted",
+		func() bool { return r.metric("herald_logger_foreign_messages_total") == 5 })
 }
 
 func TestFullDiskWaitsAndGoesOn(t *testing.T) {
@@ -147,7 +146,7 @@ func TestFullDiskWaitsAndGoesOn(t *testing.T) {
 	r.checkComplete(w.epoch, 100)
 	ctx := context.Background()
 	free := fillDisk(t, w.cfg.DB)
-	w.publish(101, 5000)
+	w.publish(101, 2000)
 	r.eventually("not ready, as the disk is full", func() bool { return errors.Is(r.ops.Ready(ctx), store.ErrFull) })
 	if got := r.metric("herald_logger_disk_full"); got != 1 {
 		t.Errorf("disk full: got %v, want 1", got)
@@ -158,14 +157,14 @@ func TestFullDiskWaitsAndGoesOn(t *testing.T) {
 	if p := r.entries(envKey); len(p.Messages) != 100 {
 		t.Errorf("reading while the disk is full: got %d messages, want 100", len(p.Messages))
 	}
-	full := time.Now()
+	full, stalls := time.Now(), r.metric("herald_logger_stalls_total") // a busy machine may have made some
 	r.eventually("NATS takes the batch in hand for lost", func() bool { return time.Since(full) > 2*quick.ackWait })
-	free()
-	r.checkComplete(w.epoch, 5100)
-	r.eventually("ready again", func() bool { return r.ops.Ready(ctx) == nil })
-	if got := r.metric("herald_logger_stalls_total"); got != 0 {
-		t.Errorf("stalls: got %v, want 0: it was the disk that was slow", got)
+	if got := r.metric("herald_logger_stalls_total"); got != stalls {
+		t.Errorf("stalls: got %v, and %v before: it was the disk that was slow", got, stalls)
 	}
+	free()
+	r.checkComplete(w.epoch, 2100)
+	r.eventually("ready again", func() bool { return r.ops.Ready(ctx) == nil })
 	if got := r.metric("herald_logger_disk_full"); got != 0 {
 		t.Errorf("disk full at the end: got %v, want 0", got)
 	}
@@ -313,8 +312,8 @@ func TestStalledPullIsMadeAnew(t *testing.T) {
 	w.broker = func(js jetstream.JetStream) jetstream.JetStream { return forgetfulJS{js} }
 	r := w.startReady()
 	r.checkComplete(w.epoch, 200)
-	if got := r.metric("herald_logger_stalls_total"); got != 1 {
-		t.Errorf("stalls: got %v, want 1", got)
+	if got := r.metric("herald_logger_stalls_total"); got == 0 { // on a busy machine the next pull may stall as well
+		t.Errorf("stalls: got %v, want one at least", got)
 	}
 }
 

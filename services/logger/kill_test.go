@@ -56,7 +56,7 @@ func TestKilledInTheMiddleOfBatches(t *testing.T) {
 		published := make(chan error, 1)
 		go func() { published <- w.tryPublish(round*part+1, part) }() // ends before the round does
 		// Killed while messages flow, at another point each round.
-		natstest.Eventually(t, 30*time.Second, "the child logs", func() bool {
+		natstest.Eventually(t, 3*time.Minute, "the child logs", func() bool {
 			s, err := store.OpenReader(context.Background(), w.cfg.DB)
 			if err != nil {
 				return false

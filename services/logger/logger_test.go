@@ -2,6 +2,7 @@ package logger
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -55,6 +56,8 @@ type world struct {
 	unopened bool          // start does not wait for the file
 	others   []string      // further NATS servers that the service knows
 	late     time.Duration // of the pulse; 0: as in earnest
+	// queryTimeout is how long a query may take; 0: as in earnest.
+	queryTimeout time.Duration
 }
 
 func newWorld(t testing.TB) *world {
@@ -83,8 +86,8 @@ type running struct {
 	stop func() // and waits
 }
 
-// quick is a timing for tests that are about waiting.
-var quick = timing{ackWait: time.Second, heartbeat: 500 * time.Millisecond, check: 50 * time.Millisecond,
+// quick is a timing for tests that are about waiting. A batch is committed within ackWait on a busy machine, too.
+var quick = timing{ackWait: 3 * time.Second, heartbeat: 500 * time.Millisecond, check: 50 * time.Millisecond,
 	stall: 300 * time.Millisecond, retry: 20 * time.Millisecond}
 
 func (w *world) start() *running {
@@ -101,6 +104,7 @@ func (w *world) start() *running {
 		w.Fatal(err)
 	}
 	r.consumer.timing = w.timing
+	r.queryTimeout = cmp.Or(w.queryTimeout, r.queryTimeout)
 	if w.late != 0 {
 		r.consumer.pulse.Late = w.late
 	}
@@ -126,7 +130,7 @@ func (w *world) start() *running {
 			if err != nil {
 				w.Errorf("run: %v", err)
 			}
-		case <-time.After(15 * time.Second):
+		case <-time.After(time.Minute):
 			w.Error("the service does not stop")
 		}
 		nc.Close()
@@ -169,7 +173,7 @@ func (w *world) tryPublish(first, n int) error {
 
 func (r *running) eventually(what string, cond func() bool) {
 	r.t.Helper()
-	natstest.Eventually(r.t, 2*time.Minute, what, cond)
+	natstest.Eventually(r.t, 5*time.Minute, what, cond)
 }
 
 // count is how many rows the file has.
@@ -235,7 +239,7 @@ func (r *running) getRaw(key, path string) (int, http.Header, []byte) {
 	if key != "" {
 		req.Header.Set("X-API-KEY", key)
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 	resp, err := client.Do(req)
 	if err != nil {
 		r.t.Fatal(err)

@@ -127,7 +127,7 @@ func TestFileLockedByAnotherProgram(t *testing.T) {
 }
 
 // patience is longer than SQLite waits for a lock.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // lockFile holds the file's write lock, as a person's transaction in the
 // sqlite3 shell does, until the returned function is called.
@@ -161,7 +161,7 @@ func fillDisk(t *testing.T, path string) (free func()) {
 	}
 	run := func(statements string) {
 		t.Helper()
-		if _, err := db.Exec("PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE; " + statements + "; COMMIT"); err != nil {
+		if _, err := db.Exec("PRAGMA busy_timeout = 60000; BEGIN IMMEDIATE; " + statements + "; COMMIT"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -101,7 +101,7 @@ func TestRunServesAndStops(t *testing.T) {
 		if err != nil {
 			t.Errorf("run: got %v, want nil", err)
 		}
-	case <-time.After(15 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("it does not stop")
 	}
 	if strings.Contains(p.log.String(), "test:test") {
