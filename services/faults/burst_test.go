@@ -27,7 +27,7 @@ const (
 	burstRows = 25_000
 	// needles are messages with a word of their own, this far apart.
 	needles = 5000
-	// searchWithin is how long a search may take while rows are written.
+	// searchWithin is how long a search may take while rows are written; held against in the long form only.
 	searchWithin = 5 * time.Second
 )
 
@@ -69,7 +69,8 @@ func TestBurst(t *testing.T) {
 
 	v := b.judge(s)
 	perMessage := bytes / int64(n)
-	if d.pending < float64(packs/4) || d.lag == 0 {
+	// In the short form the logger may have drained the half before this process is given the time for a look.
+	if *long && (d.pending < float64(packs/4) || d.lag == 0) {
 		t.Errorf("at most %g packs were pending, and the log %g s behind, want %d at least, and some time", d.pending,
 			d.lag, packs/4)
 	}
@@ -155,7 +156,7 @@ func (d *drain) search(k int) {
 	took := time.Since(begin)
 	d.searches++
 	d.slowest = max(d.slowest, took)
-	if found != 1 || took > searchWithin {
+	if found != 1 || *long && took > searchWithin {
 		d.s.t.Errorf("search for needle%d: got %d rows in %s, want 1 within %s", k, found, took, searchWithin)
 	}
 }
@@ -186,10 +187,10 @@ func (s *system) getLog(q url.Values, into any) {
 // them: its default limits are those of the long form, too.
 func (s *system) packs() (n int, bytes int64) {
 	s.t.Helper()
-	ask(s.natsURL, func(ctx context.Context, js jetstream.JetStream) {
+	s.mustAsk("the stream's state", func(ctx context.Context, js jetstream.JetStream) error {
 		stream, err := js.Stream(ctx, proto.Stream)
 		if err != nil {
-			s.t.Fatal(err)
+			return err
 		}
 		state := stream.CachedInfo().State
 		if state.Msgs != state.LastSeq || state.FirstSeq != 1 {
@@ -197,6 +198,7 @@ func (s *system) packs() (n int, bytes int64) {
 				state.LastSeq)
 		}
 		n, bytes = int(state.Msgs), int64(state.Bytes)
+		return nil
 	})
 	return n, bytes
 }

@@ -95,6 +95,15 @@ func ask(natsURL string, do func(context.Context, jetstream.JetStream)) {
 	do(ctx, js)
 }
 
+// mustAsk asks until NATS answers, as a machine that does much else may take long.
+func (s *system) mustAsk(what string, do func(context.Context, jetstream.JetStream) error) {
+	s.t.Helper()
+	natstest.Eventually(s.t, time.Minute, "NATS tells "+what, func() (told bool) {
+		ask(s.natsURL, func(ctx context.Context, js jetstream.JetStream) { told = do(ctx, js) == nil })
+		return told
+	})
+}
+
 // streamInfo asks the cluster about the stream; nil while nobody answers.
 func (s *system) streamInfo() (info *jetstream.StreamInfo) {
 	ask(s.natsURL, func(ctx context.Context, js jetstream.JetStream) {

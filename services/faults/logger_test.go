@@ -80,12 +80,12 @@ func TestDiskFull(t *testing.T) {
 func (s *system) acknowledged() uint64 {
 	s.t.Helper()
 	var floor uint64
-	ask(s.natsURL, func(ctx context.Context, js jetstream.JetStream) {
+	s.mustAsk("the logger's consumer", func(ctx context.Context, js jetstream.JetStream) error {
 		c, err := js.Consumer(ctx, proto.Stream, "logger")
-		if err != nil {
-			s.t.Fatalf("look at the logger's consumer: %v", err)
+		if err == nil {
+			floor = c.CachedInfo().AckFloor.Stream
 		}
-		floor = c.CachedInfo().AckFloor.Stream
+		return err
 	})
 	return floor
 }

@@ -56,9 +56,9 @@ func TestSlowClients(t *testing.T) {
 			t.Errorf("%s: its connection ended (%v), and it was none of the slow ones", c.name, c.codes)
 		}
 	}
-	// A client that held others up would do so until it is closed, which takes
-	// seconds; a machine that is busy with other things takes tenths of one.
-	if bound := 3*without + 500*time.Millisecond; with > bound {
+	// A client that held others up would do so until it is closed, for ten seconds; a machine that is busy with
+	// other things takes less.
+	if bound := 3*without + 5*time.Second; with > bound {
 		t.Errorf("p99 of the others: got %s while some do not read, and %s before, want at most %s", with,
 			without, bound)
 	}
