@@ -97,21 +97,20 @@ const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 /**
  * What axe-core finds serious or critical, twice: the page changes under it each second, and an element that leaves while it
  * is looked at is no fault.
- * @param {string[]} [rules] all of them, if it is left out
  */
-export async function findings(page, rules) {
-  const first = await look(page, rules);
+export async function findings(page) {
+  const first = await look(page);
   if (first.length === 0) return first;
-  const second = await look(page, rules);
+  const second = await look(page);
   return first.filter((finding) => second.includes(finding));
 }
 
 /** The page's policy forbids the script of axe-core; the debugger brings it in. */
-async function look(page, rules) {
+async function look(page) {
   const client = await page.context().newCDPSession(page);
   await client.send("Runtime.evaluate", { expression: axe });
   await client.detach();
-  const violations = await page.evaluate(async (runOnly) => (await globalThis.axe.run(document, { resultTypes: ["violations"], ...runOnly && { runOnly } })).violations, rules);
+  const violations = await page.evaluate(async () => (await globalThis.axe.run(document, { resultTypes: ["violations"] })).violations);
   return violations.filter(({ impact }) => ["serious", "critical"].includes(impact))
     .map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ target }) => target.join(" ")).slice(0, 5).join(", ")}`);
 }
