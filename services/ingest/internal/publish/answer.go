@@ -30,7 +30,8 @@ func (l *lane) acknowledged(m *nats.Msg) {
 		l.stored(f, f.mark.life.epochs.At(out.seq), out)
 	default:
 		f.refs.Add(1)
-		l.asking.Go(func() { l.ask(f, number, out, f.mark) })
+		mark := f.mark // that of another attempt may be there when ask runs
+		l.asking.Go(func() { l.ask(f, number, out, mark) })
 	}
 	l.flushLocked()
 	l.mu.Unlock()
