@@ -107,6 +107,13 @@ func (s *systemService) run(ctx context.Context, words []string) error {
 		if err := s.describe(c); err != nil {
 			return err
 		}
+		binary, err := os.Executable()
+		if err == nil && runtime.GOOS == "linux" && s.user == "" {
+			err = reachable(binary, s.folder)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	manager, err := osservice.New(&serviceProgram{}, c)
 	if err != nil {
@@ -180,7 +187,8 @@ func (s *systemService) describe(c *osservice.Config) (err error) {
 	if s.folder, err = filepath.Abs(s.folder); err != nil {
 		return err
 	}
-	given := slices.DeleteFunc(slices.Clone(s.call.args), func(arg string) bool { return arg == "install" })
+	verb := slices.Index(s.call.args, "install") // a later one is a value
+	given := slices.Delete(slices.Clone(s.call.args), verb, verb+1)
 	c.Arguments = append([]string{"service", "run", "-folder", s.folder, "-data", s.cfg.Data}, given...)
 	c.UserName = s.user
 	if c.EnvVars, err = s.variables(); err != nil {

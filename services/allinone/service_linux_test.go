@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -58,6 +59,8 @@ func TestServiceDescription(t *testing.T) {
 			lines: `Environment="HERALD_LOG_LEVEL=debug"` + "\n"},
 		"settings before the verb": {args: []string{"-listen", ":80", "install"}, want: "service run -folder " +
 			folder + " -data /var/lib/herald -listen :80"},
+		"a user of that name": {args: []string{"install", "-user", "install"}, want: "service run -folder " + folder +
+			" -data /var/lib/herald -user install"},
 		"another folder": {args: []string{"install", "-data", "/srv/herald"},
 			fault: "data: the service's own user may write to /var/lib/herald alone"},
 		"a wrong setting": {args: []string{"install", "-tls-cert", "/nonexistent/cert.pem"}, fault: "tls-key"},
@@ -100,5 +103,33 @@ func TestServiceDescription(t *testing.T) {
 				t.Errorf("got the user %q", got.UserName)
 			}
 		})
+	}
+}
+
+// A service whose user does not get to the binary or the folder is not installed.
+func TestServiceIsReachable(t *testing.T) {
+	private, err := os.MkdirTemp(".", "private-") // not below /tmp
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(private) })
+	inside := filepath.Join(private, "inside")
+	if err := os.Mkdir(inside, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// As a path that begins here: what lies above is this machine's.
+	if got := closedToOthers(inside); got != filepath.Clean(private)+" is closed to others" {
+		t.Errorf("got %q", got)
+	}
+	for _, c := range []struct{ binary, folder, want string }{
+		{"/bin/sh", "/etc", ""},
+		{"/bin/sh", "/nowhere", "folder: the service's own user may not enter /nowhere: "},
+		{"/bin/sh", "/tmp", "may not enter /tmp: it has a /tmp of its own"},
+		{"/nowhere/herald", "/etc", "may not run /nowhere/herald: "},
+	} {
+		err := reachable(c.binary, c.folder)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s in %s: got %v, want %q", c.binary, c.folder, err, c.want)
+		}
 	}
 }
