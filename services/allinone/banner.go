@@ -42,6 +42,20 @@ func program() string {
 	return typed
 }
 
+// again is how somebody types a command that works on the data folder of cfg, from where
+// Herald was started.
+func again(cfg Config) func(words string) string {
+	with := ""
+	switch {
+	case cfg.NATS.URL != "" || cfg.Data == defaultConfig().Data: // -nats is a secret
+	case strings.ContainsAny(cfg.Data, " '()&;$"):
+		with = ` -data "` + cfg.Data + `"`
+	default:
+		with = " -data " + cfg.Data
+	}
+	return func(words string) string { return program() + " " + words + with }
+}
+
 // greeting is what a person is told when Herald is ready.
 type greeting struct {
 	cfg                      Config
@@ -69,7 +83,7 @@ func (g *greeting) write(w io.Writer) {
 		key = g.firstKey
 		fmt.Fprintf(&b, "  API key:    %s\n", key)
 		fmt.Fprint(&b, "              Keep it: it is shown this once, Herald stores only its digest.\n")
-		fmt.Fprintf(&b, "              It may do everything; make narrower ones with: %s keys add NAME\n", program())
+		fmt.Fprintf(&b, "              It may do everything; make narrower ones with: %s\n", g.again("keys add NAME"))
 	case g.cfg.Ingest.APIKey != "":
 		in := "HERALD_API_KEY"
 		if g.keyFile != "" {
@@ -77,11 +91,11 @@ func (g *greeting) write(w io.Writer) {
 		}
 		fmt.Fprintf(&b, "  API key:    the one in %s; %s\n", in, cmp.Or(g.envKey, "its messages have the sender env"))
 	case len(g.keys) == 0:
-		fmt.Fprintf(&b, "  API keys:   none that is valid; make one: %s keys add NAME\n", program())
+		fmt.Fprintf(&b, "  API keys:   none that is valid; make one: %s\n", g.again("keys add NAME"))
 	default:
 		fmt.Fprintf(&b,
-			"  API keys:   %s: each was shown when it was made; a lost one is replaced by: %s keys rotate NAME\n",
-			strings.Join(g.keys, ", "), program())
+			"  API keys:   %s: each was shown when it was made; a lost one is replaced by: %s\n",
+			strings.Join(g.keys, ", "), g.again("keys rotate NAME"))
 	}
 	g.console(&b, scheme, at)
 	with := ""
@@ -96,6 +110,8 @@ func (g *greeting) write(w io.Writer) {
 		scheme, at, proto.Broadcast)
 	_, _ = io.WriteString(w, b.String()) // a closed terminal does not stop the service
 }
+
+func (g *greeting) again(words string) string { return again(g.cfg)(words) }
 
 // scheme is that of Herald's URLs.
 func (g *greeting) scheme() string {
@@ -120,8 +136,8 @@ func (g *greeting) console(b *strings.Builder, scheme, at string) {
 	}
 	if g.firstPassword != "" {
 		fmt.Fprintf(b, "              user %s, password %s\n", g.firstUser, g.firstPassword)
-		fmt.Fprintf(b, "              Keep it: it is shown this once. A lost one is replaced by: %s users reset %s\n",
-			program(), g.firstUser)
+		fmt.Fprintf(b, "              Keep it: it is shown this once. A lost one is replaced by: %s\n",
+			g.again("users reset "+g.firstUser))
 	}
 }
 
@@ -129,7 +145,8 @@ func (g *greeting) console(b *strings.Builder, scheme, at string) {
 // the greeting, or, where that was printed before, to the terminal. Safe for
 // concurrent use.
 type announcement struct {
-	out io.Writer
+	out   io.Writer
+	again func(words string) string // again of the settings
 
 	mu             sync.Mutex
 	user, password string // guarded by mu
@@ -142,7 +159,7 @@ func (a *announcement) announce(user, password string) {
 	defer a.mu.Unlock()
 	if a.greeted {
 		fmt.Fprintf(a.out, "\n  Console:    user %s, password %s\n              Keep it: it is shown this once. "+
-			"A lost one is replaced by: %s users reset %s\n", user, password, program(), user)
+			"A lost one is replaced by: %s\n", user, password, a.again("users reset "+user))
 		return
 	}
 	a.user, a.password = user, password

@@ -45,8 +45,7 @@ func openData(path string) (*dataFolder, error) {
 		return nil, fmt.Errorf("data folder %s: lock it: %w", path, config.Denied(path, err))
 	}
 	if !ok {
-		return nil, fmt.Errorf("data folder %s: %w; stop that one, or choose another folder with -data", path,
-			errDataInUse)
+		return nil, dataInUse(path)
 	}
 	return d, nil
 }

@@ -104,7 +104,7 @@ type serving struct {
 // run serves until ctx ends or somebody chooses Quit. It is called where main
 // runs, which is where a tray must be.
 func (d *desk) run(ctx context.Context) error {
-	if page := runningPage(ctx, d.cfg); page != "" {
+	if page := running(ctx, d.cfg); page != "" {
 		fmt.Fprintf(d.call.std.out, "Herald runs already: %s\n", page)
 		return d.open(page)
 	}
@@ -169,7 +169,7 @@ func (d *desk) serve(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil || d.tray == nil {
 			return err
 		}
-		if page := runningPage(ctx, d.cfg); page != "" { // it was started at the same moment
+		if page := running(ctx, d.cfg); page != "" { // it was started at the same moment
 			return d.open(page)
 		}
 		if errors.Is(err, errDataInUse) {

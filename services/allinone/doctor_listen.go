@@ -58,9 +58,13 @@ func (p *patient) port(ctx context.Context) {
 	if err == nil {
 		_ = l.Close() // it was only a try
 		if inUse(p.cfg.Data) {
+			where := ""
+			if page := notedPage(p.cfg.Data); page != "" {
+				where = ": " + page
+			}
 			p.warn("Name its address with -listen, as it was named there, and its port is looked at, too.",
-				"nothing listens on %s; the Herald that runs on the data folder %s listens elsewhere", p.cfg.Listen,
-				p.cfg.Data)
+				"nothing listens on %s; the Herald that runs on the data folder %s listens elsewhere%s", p.cfg.Listen,
+				p.cfg.Data, where)
 			return
 		}
 		p.fine("port %s is free: no Herald runs there now", p.cfg.Listen)

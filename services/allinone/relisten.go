@@ -28,7 +28,8 @@ const confirmWithin = time.Minute
 type relisten struct {
 	server *httpx.Server
 	file   string
-	locked string // why nothing can be changed; empty: it can
+	locked string                                // why nothing can be changed; empty: it can
+	moved  func(now admin.Listen, addr net.Addr) // called when a change lasts; nil: by nobody
 	log    *slog.Logger
 	within time.Duration // the constant; tests make it longer
 
@@ -238,6 +239,9 @@ func (l *relisten) Confirm(_ context.Context, token string) (admin.Listen, error
 		}
 	}
 	l.log.Info("listening", "addr", p.to.Addr().String(), "protocol", p.want.Protocol, "file", l.file)
+	if l.moved != nil {
+		l.moved(l.now, p.to.Addr())
+	}
 	return l.now, writeListen(l.file, p.want)
 }
 

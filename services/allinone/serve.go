@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -117,6 +118,8 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 		return errors.Join(err, server.Close())
 	}
 	defer folder.close()
+	forgetPage(cfg.Data) // of a Herald that was killed
+	defer forgetPage(cfg.Data)
 	forget, err := noteOperators(cfg.Data, operators, log)
 	if err != nil {
 		return errors.Join(err, server.Close())
@@ -133,7 +136,7 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 	defer broker.close()
 
 	var firstKey atomic.Pointer[string]
-	firstUser := announcement{out: std.out}
+	firstUser := announcement{out: std.out, again: again(cfg)}
 	connect := func(name string, log *slog.Logger) (*nats.Conn, error) {
 		nc, err := broker.connect("herald-"+name, log)
 		if err == nil {
@@ -153,6 +156,7 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 	var gw *gateway.Service
 	var lg *logger.Service
 	moves := newRelisten(server, cfg, table, fileOf(c), log)
+	moves.moved = func(now admin.Listen, addr net.Addr) { movedPage(cfg, now, addr, log) }
 	defer moves.close()
 	var console *admin.Service
 	for _, part := range []struct {
@@ -212,6 +216,7 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 				g.firstKey = *secret
 			}
 			g.firstUser, g.firstPassword = firstUser.greet()
+			notePage(cfg.Data, g.page(), log)
 			g.write(std.out)
 			if c.ready != nil {
 				c.ready(&g, broker)
