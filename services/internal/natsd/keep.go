@@ -19,7 +19,8 @@ const (
 	// reconnect each second.
 	minPause, maxPause = time.Second, 30 * time.Second
 	// madeWithin is how long a stream may take from its folder to being known. nats-server
-	// takes one that is being made for one that could not be recovered.
+	// takes one that is being made for one that could not be recovered. For as long it may say that it accepts no
+	// connections: it gives itself a millisecond to find that out, which is less than a busy machine stops for.
 	madeWithin = 10 * time.Second
 	// sound is after how long without a fault the pause is minPause again.
 	sound = time.Minute
@@ -98,14 +99,15 @@ func (s *Server) look(lenient bool) error {
 	return room(s.cfg.Dir)
 }
 
-// unknown is since when nats-server does not know streams whose folders are there.
+// unknown is since when nats-server does not know streams whose folders are there, or whether it accepts connections.
 type unknown map[string]time.Time
 
-// lasting is errs without those of streams that have not been unknown for madeWithin yet.
+// lasting is errs without those of what has not been unknown for madeWithin yet.
 func (u unknown) lasting(errs []server.HealthzError, now time.Time) (lasting []server.HealthzError) {
 	seen := map[string]bool{}
 	for _, e := range errs {
-		if e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "could not be recovered") {
+		if e.Type == server.HealthzErrorConn && strings.Contains(e.Error, "ready for connections") ||
+			e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "could not be recovered") {
 			name := e.Account + " " + e.Stream
 			if seen[name] = true; u[name].IsZero() {
 				u[name] = now
