@@ -225,6 +225,7 @@ func TestRefusalsAnswered(t *testing.T) {
 	if resp, _ := g.call(http.MethodGet, "/sse?channel=orders", nil); resp.StatusCode != http.StatusForbidden {
 		t.Fatalf("a channel that needs a token: got %s", resp.Status)
 	}
+	g.nobodyIsCounted() // a client whose token is bad counts until it has left
 	first, _ := g.connect("channel=public.a")
 	second := g.dial("channel=public.a")
 	second.closed()

@@ -158,3 +158,12 @@ func (c *client) closed() (code proto.CloseCode, last frame) {
 		}
 	}
 }
+
+// ping asks for a pong; a connection that stayed answers.
+func (c *client) ping() string {
+	c.send(`{"type":"ping"}`)
+	if f, err := c.read(); err != nil || f.Type != proto.FramePong {
+		return fmt.Sprint(f.raw, err)
+	}
+	return ""
+}

@@ -33,7 +33,7 @@ type source struct {
 // ask calls /sse; header is name, value, ….
 func (g *gate) ask(client *http.Client, base, query string, header ...string) *source {
 	g.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*patience)
 	g.t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/sse?"+query, nil)
 	if err != nil {
@@ -293,9 +293,10 @@ func TestEventsRefused(t *testing.T) {
 
 // What gets better by itself ends a stream that says when to come back.
 func TestEventsTurnedAway(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	b := newBroker(t)
 	g := b.gateway(withTokens, func(c *Config) { c.MaxPerIP = 1 })
-	first := g.events("channel=secret&token=" + token(t, "u", 2*time.Second, "secret"))
+	first := g.events("channel=secret&token=" + token(t, "u", 10*time.Second, "secret"))
 	first.want(proto.FrameWelcome)
 	second := g.events("")
 	if f := second.want("problem"); f.Code != proto.CloseTooManyConnections.String() {
@@ -310,8 +311,10 @@ func TestEventsTurnedAway(t *testing.T) {
 }
 
 func TestEventsDrain(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	b := newBroker(t)
-	g := b.gateway(func(c *Config) { c.Drain = time.Second })
+	g := b.gateway(func(c *Config) { c.Drain = time.Minute })
+	g.drainPace = 400 * time.Millisecond // eight seconds in all: a busy machine may stop for some
 	var all []*source
 	for range 20 {
 		e := g.events("")

@@ -101,8 +101,9 @@ type Service struct {
 	forwarded sync.Once // X-Forwarded-For of a peer that is no trusted proxy was reported
 
 	// replays bounds what clients that read from the stream hold in memory.
-	replays  *budget
-	draining atomic.Bool
+	replays   *budget
+	draining  atomic.Bool
+	drainPace time.Duration // defaultDrainPace; tests set another before they end the gateway
 
 	// replaying ends while the gateway drains, once every client was sent its close
 	// frame: replays under way stop then.
@@ -133,7 +134,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Service, error) {
 		verifier: verifier,
 		changed:  make(chan struct{}, 1),
 		replays:  newBudget(replayBudget),
-		sockets:  deps.Admission,
+		sockets:  deps.Admission, drainPace: defaultDrainPace,
 	}
 	s.rules.Store(newRules(cfg))
 	s.apps = &apps{known: &pusher.Apps{}, running: map[string]*app{}, s: s}
@@ -291,9 +292,9 @@ func (s *Service) Run(ctx context.Context) error {
 	return err
 }
 
-// drainPace shortens the window for a few clients: a hundred a second are no
+// defaultDrainPace shortens the window for a few clients: a hundred a second are no
 // herd, and nobody likes to wait for Ctrl-C.
-const drainPace = 10 * time.Millisecond
+const defaultDrainPace = 10 * time.Millisecond
 
 // drain closes every client with a code that says come back, and waits until they are gone.
 func (s *Service) drain() {
@@ -304,7 +305,7 @@ func (s *Service) drain() {
 	begin := time.Now()
 	n, pushers := s.conns.Len(), s.conns.Formats()["pusher"]
 	s.sendPlacesNow()
-	window := min(s.cfg.Drain, time.Duration(n)*drainPace)
+	window := min(s.cfg.Drain, time.Duration(n)*s.drainPace)
 	s.conns.Drain(context.Background(), window, proto.CloseGoingAway)
 	s.endReplays()
 	s.conns.Wait()

@@ -206,10 +206,6 @@ func TestNeighboursOfHostileClients(t *testing.T) {
 	}
 }
 
-// neighbourly is what is no harm, whatever it is a multiple of: a processor
-// that others share.
-const neighbourly = 50 * time.Millisecond
-
 // visit connects, reads until everything missed has come or for a moment, and
 // leaves.
 func (g *gate) visit(ctx context.Context, query string) {

@@ -117,7 +117,7 @@ func TestPollingOwnerKilled(t *testing.T) {
 			if v := refusalOf(t, r.body); r.status != 400 || v.Code != int(engineio.UnknownSID) {
 				t.Errorf("got %+v, want unknown session", r)
 			}
-		case <-time.After(20 * time.Second): // a heartbeat would take 45
+		case <-time.After(40 * time.Second): // a heartbeat would take 45
 			t.Fatal("nobody is told that the gateway is gone")
 		}
 	}

@@ -160,7 +160,7 @@ func TestRun(t *testing.T) {
 	}
 	defer func() { _ = ws.Close() }()
 	read := func() (string, error) {
-		_ = ws.SetReadDeadline(time.Now().Add(15 * time.Second))
+		_ = ws.SetReadDeadline(time.Now().Add(time.Minute))
 		for {
 			_, b, err := ws.ReadMessage()
 			// A position frame comes before a drain and with each heartbeat.
