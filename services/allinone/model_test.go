@@ -163,6 +163,11 @@ func newModel(t *testing.T, seed uint64) *modelRun {
 func (m *modelRun) chaos() (calm func()) {
 	ctx, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
+	acknowledged := func() int {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return len(m.ids)
+	}
 	for i, wire := range m.wires {
 		random := rand.New(rand.NewPCG(m.seed, uint64(10+i)))
 		wg.Go(func() {
@@ -172,6 +177,13 @@ func (m *modelRun) chaos() (calm func()) {
 				time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
 				wire.Cut() // before anything is heard again: half an answer may have been lost
 				wire.Deaf.Store(false)
+				// Half of the losses come while the one before is still felt. The others wait until something was
+				// stored again: on a machine that is slow enough, nothing ever would be.
+				if random.IntN(2) == 0 {
+					for before := acknowledged(); ctx.Err() == nil && acknowledged() == before; {
+						time.Sleep(5 * time.Millisecond)
+					}
+				}
 			}
 		})
 	}

@@ -52,8 +52,7 @@ func TestTray(t *testing.T) {
 		t.Errorf("got the menu %q, want %q", labels, want)
 	}
 
-	shown.choose("Copy API key")
-	shown.shows("the API key is in the clipboard")
+	shown.does("Copy API key", "the API key is in the clipboard")
 	key := u.has("clipboard", "")
 	if status, answer := proctest.Post(t, base+"/v1/channels/broadcast", key, "text/plain",
 		"by the copied key"); status != 200 {
@@ -63,8 +62,7 @@ func TestTray(t *testing.T) {
 		"by another"); status != 401 {
 		t.Errorf("another key: %d, want 401", status)
 	}
-	shown.choose("Copy console password")
-	shown.shows("the password of admin is in the clipboard")
+	shown.does("Copy console password", "the password of admin is in the clipboard")
 	if password := u.has("clipboard", ""); password == key ||
 		!strings.Contains(u.has(".local/share/herald/greeting.txt", "password"), password) {
 		t.Errorf("the copied password is %q, and not that of the greeting", password)
@@ -74,8 +72,7 @@ func TestTray(t *testing.T) {
 	shown.choose("Send a test message")
 	listener.WaitFor("A test message from the desktop")
 	listener.Kill()
-	shown.choose("Copy API key")
-	shown.shows("the API key is in the clipboard")
+	shown.does("Copy API key", "the API key is in the clipboard")
 	if again := u.has("clipboard", "hk_"); again != key {
 		t.Errorf("the second time the key is %q, want the same: %q", again, key)
 	}
