@@ -128,3 +128,26 @@ func listenAddress(v string) (string, error) {
 	}
 	return v, nil
 }
+
+// mostWhole bounds whole numbers and sizes: what is added to a limit, or multiplied with it, must not overflow. It
+// is also the largest that a page shows exactly.
+const mostWhole = 1<<53 - 1
+
+// whole reads a whole number, or a size.
+func whole(k Kind, v string) (int64, error) {
+	if k == Bytes {
+		n, err := Size(v)
+		if err == nil && n > mostWhole {
+			err = fmt.Errorf("want at most %d bytes", int64(mostWhole))
+		}
+		return n, err
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange), err == nil && max(n, -n) > mostWhole, n == math.MinInt64:
+		return 0, fmt.Errorf("want a whole number up to %d", int64(mostWhole))
+	case err != nil:
+		return 0, errors.New("want a whole number")
+	}
+	return n, nil
+}
