@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// Wire stands between a client and its server. What the client sends always
-// arrives; what the server answers may be lost.
+// Wire stands between a client and its server. What one of them sends may be lost.
 type Wire struct {
 	URL string // of the wire, with NATS's credentials
 
 	listener net.Listener
 	server   string      // NATS's address
 	Deaf     atomic.Bool // answers are lost
+	Mute     atomic.Bool // what the client sends is lost
 	Closed   atomic.Bool // new connections are refused
 	// LostAcks counts JetStream's acknowledgements among the answers that were lost. A message can be seen in the
 	// stream before its acknowledgement is on the wire.
@@ -73,7 +73,7 @@ func (w *Wire) carry(client net.Conn) {
 	w.conns = append(w.conns, client, server)
 	w.mu.Unlock()
 	w.wg.Go(func() {
-		_, _ = io.Copy(server, client)
+		_, _ = io.Copy(whileHeard{server, &w.Mute}, client)
 		_ = server.Close()
 	})
 	b := make([]byte, 32<<10)
@@ -98,4 +98,17 @@ func (w *Wire) Cut() {
 		_ = c.Close()
 	}
 	w.conns = nil
+}
+
+// whileHeard writes to the server, or loses what is written.
+type whileHeard struct {
+	server net.Conn
+	mute   *atomic.Bool
+}
+
+func (h whileHeard) Write(b []byte) (int, error) {
+	if h.mute.Load() {
+		return len(b), nil
+	}
+	return h.server.Write(b)
 }

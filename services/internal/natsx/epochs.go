@@ -156,14 +156,18 @@ func (e Epochs) Equal(other Epochs) bool { return slices.Equal(e.list, other.lis
 // connected server has, as far as the connection tells: a single server that was
 // started since begins another epoch, which ingest declares.
 func (e Epochs) Covers(nc *nats.Conn) bool {
-	process, single := process(nc)
-	return !single || e.server == "" || e.server == process
+	process, clustered := Process(nc)
+	return clustered || process != "" && (e.server == "" || e.server == process)
 }
 
-// process is the id of the nats-server process that the connection is to, and
-// whether it is all there is.
-func process(nc *nats.Conn) (id string, single bool) {
-	return nc.ConnectedServerId(), !Clustered(nc)
+// Process is the id of the nats-server process that the connection is to, and whether that is one of a cluster. The id
+// is empty while nc is not connected, when nobody knows whether there is a cluster.
+func Process(nc *nats.Conn) (id string, clustered bool) {
+	id, clustered = nc.ConnectedServerId(), nc.ConnectedClusterName() != ""
+	if id == "" || id != nc.ConnectedServerId() { // lost between the two questions
+		return "", false
+	}
+	return id, clustered
 }
 
 // next is the list after another epoch has begun behind last.
@@ -196,20 +200,17 @@ func (e Epochs) metadata(has map[string]string) map[string]string {
 // renew is what the epochs are to become, and whether that is anything else:
 // a new one begins if the server may have lost the stream's newest messages, or
 // if the newest one is known to have lost some.
-func (e Epochs) renew(info *jetstream.StreamInfo, nc *nats.Conn, lost string) (_ Epochs, changed bool) {
-	id, single := process(nc)
-	if !single {
-		id = ""
-	}
+// server is the id of the only nats-server; empty: there is a cluster.
+func (e Epochs) renew(info *jetstream.StreamInfo, server, lost string) (_ Epochs, changed bool) {
 	now := e
 	switch {
 	case !slices.Contains(info.Config.Subjects, proto.SubjectPacks) && info.State.LastSeq > 0:
 		// Of before there were packs: numbers in ids meant something else.
 		now = e.next(0)
 		now.list = now.list[len(now.list)-1:]
-	case e.Newest() == lost || e.server != id && single:
+	case e.Newest() == lost || server != "" && e.server != server:
 		now = e.next(info.State.LastSeq)
 	}
-	now.server = id
+	now.server = server
 	return now, now.server != e.server || !now.Equal(e)
 }

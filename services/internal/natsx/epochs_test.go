@@ -1,6 +1,8 @@
 package natsx_test
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/herald-push/herald/services/internal/natsx"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -154,4 +157,50 @@ func TestEpochsOfAnotherStream(t *testing.T) {
 		found.CachedInfo().Config.Metadata["owner"] != "ops" {
 		t.Errorf("got %v, %v", found.CachedInfo().Config.Metadata, err)
 	}
+}
+
+// The connection is lost while the stream is declared, and is back before the answer: that is no other server, and no
+// other epoch begins.
+func TestNoEpochBeginsWithAConnection(t *testing.T) {
+	s := natstest.Start(t)
+	wire := natstest.NewWire(t, s)
+	nc, err := natsx.Connect(natsx.Config{URL: wire.URL, Name: "test"}, natstest.Log(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, first := s.Stream(nc)
+	_, err = natsx.EnsureStream(t.Context(), interrupted{js, func() {
+		wire.Closed.Store(true)
+		wire.Cut()
+		natstest.Eventually(t, time.Minute, "disconnected", func() bool { return !nc.IsConnected() })
+	}, func() {
+		wire.Closed.Store(false)
+		natstest.Eventually(t, time.Minute, "connected again", nc.IsConnected)
+	}}, natsx.StreamConfig{})
+	if !errors.Is(err, nats.ErrDisconnected) {
+		t.Errorf("got %v, want one that wraps %v", err, nats.ErrDisconnected)
+	}
+	wire.Closed.Store(false)
+	natstest.Eventually(t, time.Minute, "connected again", nc.IsConnected)
+	if got := epochsOf(t, js).Newest(); got != first {
+		t.Errorf("got epoch %s, want %s", got, first)
+	}
+}
+
+// interrupted loses the connection when the stream was read, and has it again when the stream is to be changed.
+type interrupted struct {
+	jetstream.JetStream
+	lose, mend func()
+}
+
+func (i interrupted) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	s, err := i.JetStream.Stream(ctx, name)
+	i.lose()
+	return s, err
+}
+
+func (i interrupted) CreateOrUpdateStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	i.mend()
+	return i.JetStream.CreateOrUpdateStream(ctx, cfg)
 }

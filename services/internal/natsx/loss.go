@@ -168,6 +168,3 @@ func ServeKnown(nc *nats.Conn, known func() (epoch string, seq uint64)) (stop fu
 	}
 	return func() { _ = asked.Unsubscribe() }, nil // fails on a closed connection only
 }
-
-// Clustered reports whether the connection is to a server of a cluster.
-func Clustered(nc *nats.Conn) bool { return nc.ConnectedClusterName() != "" }

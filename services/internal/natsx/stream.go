@@ -10,6 +10,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/retry"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -50,22 +51,29 @@ func RenewEpoch(ctx context.Context, js jetstream.JetStream, cfg StreamConfig, l
 
 func declare(ctx context.Context, js jetstream.JetStream, cfg StreamConfig, lost string) (Epochs, error) {
 	want := cfg.stream()
+	server, clustered := Process(js.Conn())
 	old, err := js.Stream(ctx, proto.Stream)
+	if now, _ := Process(js.Conn()); server == "" || now != server { // the answer may be of another server, or another life
+		return Epochs{}, fmt.Errorf("declare stream %s: %w", proto.Stream, nats.ErrDisconnected)
+	}
+	if clustered {
+		server = ""
+	}
 	var has jetstream.StreamConfig
 	var changed bool // the epochs
 	if err == nil {
 		info := old.CachedInfo()
 		has = info.Config
 		var e Epochs
-		if e, changed = EpochsOf(info).renew(info, js.Conn(), lost); !changed && sameStream(has, want) &&
+		if e, changed = EpochsOf(info).renew(info, server, lost); !changed && sameStream(has, want) &&
 			sameLimits(has, want) {
 			// Changing nothing would write to the disk all the same, which may be full.
 			return e, nil
 		}
 		want.Metadata = e.metadata(has.Metadata)
 		want.AllowMsgTTL = has.AllowMsgTTL // NATS refuses to switch it off for a stream that an earlier Herald made
-	} else if id, single := process(js.Conn()); single {
-		want.Metadata = map[string]string{metaServer: id}
+	} else if server != "" {
+		want.Metadata = map[string]string{metaServer: server}
 	}
 	s, err := js.CreateOrUpdateStream(ctx, want)
 	if err != nil && old != nil && sameStream(has, want) && shrink(ctx, old, want.MaxBytes) {

@@ -89,15 +89,24 @@ func (l *lane) stop(err error) {
 	l.trouble = err
 }
 
-// lost notes that the connection went away: no acknowledgement of what was sent
-// over it will come.
+// lost notes that the connection went away.
 func (l *lane) lost() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.lose(nats.ErrDisconnected)
+}
+
+// lose notes that no acknowledgement of what was sent over the connection will come. Everything in flight is sent again,
+// in order; so what was not passed to nats.go yet must not go before it. The caller holds mu.
+func (l *lane) lose(err error) {
 	for _, f := range l.out {
-		f.again = nats.ErrDisconnected
+		f.again = err
 	}
-	l.stop(nats.ErrDisconnected)
+	for _, f := range l.outbox {
+		l.release(f)
+	}
+	l.outbox = nil
+	l.stop(err)
 }
 
 // back has what was in flight sent again at once.
@@ -171,16 +180,16 @@ func (l *lane) sendAgain(now time.Time) {
 			l.trouble = nil
 		}
 	}
-	if now.Before(l.retry) {
-		return
-	}
 	var again []*flight
 	for _, f := range l.out {
 		if f.again != nil {
 			again = append(again, f)
 		}
 	}
-	if len(again) == 0 {
+	if len(again) == len(l.out) { // no acknowledgement is awaited from an older connection
+		l.reconnects = l.nc.Stats().Reconnects
+	}
+	if len(again) == 0 || now.Before(l.retry) {
 		return
 	}
 	slices.SortFunc(again, byNumber)

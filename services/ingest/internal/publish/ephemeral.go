@@ -45,7 +45,7 @@ func (l *lane) pushLive(f *flight) {
 func (l *lane) publishLive(f *flight) {
 	f.msg.Reply = ""
 	f.seal(proto.SubjectLivePacks, "", nil)
-	f.err = l.nc.PublishMsg(&f.msg)
+	f.err = l.publish(f)
 	close(f.done)
 	l.release(f)
 }

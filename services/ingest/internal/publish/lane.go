@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -52,24 +51,25 @@ type lane struct {
 	spare    sync.Pool           // of *flight
 	asking   sync.WaitGroup      // goroutines that ask for the epoch of an acknowledgement
 
-	mu       sync.Mutex
-	stages   []*stage           // guarded by mu; in sending order; messages are added to the last
-	out      map[uint64]*flight // guarded by mu; in flight, by number
-	pack     *flight            // guarded by mu; the pack in flight
-	channels map[uint32]int     // guarded by mu; keyed flights in flight by channel
-	number   uint64             // guarded by mu; of the newest flight
-	acked    uint64             // guarded by mu; the highest number that was acknowledged
-	ackedAt  time.Time          // guarded by mu; when the last acknowledgement came
-	trouble  error              // guarded by mu; why nothing new is sent; nil: it is
-	looked   time.Time          // guarded by mu; when look was last done
-	retry    time.Time          // guarded by mu; when flights that failed are sent again
-	pause    time.Duration      // guarded by mu; before the attempt after that
-	outbox   []*flight          // guarded by mu; to be passed to nats.go, in order
-	flushing bool               // guarded by mu; a goroutine is in flushLocked
-	waiting  int                // guarded by mu; messages that have not landed
-	ended    bool               // guarded by mu
-	hashes   []byte             // guarded by mu; memory for a header
-	clock    clock              // guarded by mu
+	mu         sync.Mutex
+	stages     []*stage           // guarded by mu; in sending order; messages are added to the last
+	out        map[uint64]*flight // guarded by mu; in flight, by number
+	pack       *flight            // guarded by mu; the pack in flight
+	channels   map[uint32]int     // guarded by mu; keyed flights in flight by channel
+	number     uint64             // guarded by mu; of the newest flight
+	acked      uint64             // guarded by mu; the highest number that was acknowledged
+	ackedAt    time.Time          // guarded by mu; when the last acknowledgement came
+	trouble    error              // guarded by mu; why nothing new is sent; nil: it is
+	looked     time.Time          // guarded by mu; when look was last done
+	retry      time.Time          // guarded by mu; when flights that failed are sent again
+	pause      time.Duration      // guarded by mu; before the attempt after that
+	outbox     []*flight          // guarded by mu; to be passed to nats.go, in order
+	flushing   bool               // guarded by mu; a goroutine is in flushLocked
+	reconnects uint64             // guarded by mu; how often nc had been made anew when what is in flight was sent
+	waiting    int                // guarded by mu; messages that have not landed
+	ended      bool               // guarded by mu
+	hashes     []byte             // guarded by mu; memory for a header
+	clock      clock              // guarded by mu
 
 	live *flight // guarded by mu; the ephemeral pack to which messages are added; nil: none
 }
@@ -118,6 +118,7 @@ func newLane(nc *nats.Conn, st *stream, m *metrics, patience time.Duration, log 
 		ids:  rand.Text()[:10] + "-",
 		room: semaphore.NewWeighted(maxRoom), keyed: semaphore.NewWeighted(maxKeyed),
 		out: map[uint64]*flight{}, channels: map[uint32]int{}, pause: retryFirst,
+		reconnects: nc.Stats().Reconnects,
 	}
 	var err error
 	if l.acks, err = nc.Subscribe(l.prefix+"*", l.acknowledged); err != nil {
@@ -339,57 +340,4 @@ func (l *lane) send(f *flight) {
 		l.channels[f.channel]++
 	}
 	l.depart(f)
-}
-
-// depart is one attempt to store a flight. It cannot be made while nobody knows the epoch that the flight would be of;
-// then f.again says so, and sendAgain repeats it.
-func (l *lane) depart(f *flight) {
-	f.attempted = time.Now()
-	if f.mark, f.again = l.stream.departure(); f.again != nil {
-		l.stop(f.again)
-		return
-	}
-	f.refs.Add(1)
-	l.outbox = append(l.outbox, f)
-}
-
-// dispatch sends what waits, if no pack is in flight. It lets other goroutines run before, so that requests
-// which they are reading at this moment add their messages: with processors to
-// spare it waits for nobody, and with none a pack is twice as large.
-func (l *lane) dispatch() {
-	runtime.Gosched()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pump()
-	l.flushLocked()
-}
-
-// flush passes the outbox to nats.go.
-func (l *lane) flush() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.flushLocked()
-}
-
-// flushLocked is flush for a caller that holds mu, which is free meanwhile. One goroutine at a time
-// does it, for all: so flights are sent in order, and nobody else is held up by a slow socket.
-func (l *lane) flushLocked() {
-	if l.flushing {
-		return
-	}
-	l.flushing = true
-	for len(l.outbox) > 0 {
-		f := l.outbox[0]
-		l.outbox = l.outbox[1:]
-		l.mu.Unlock()
-		err := l.nc.PublishMsg(&f.msg)
-		l.mu.Lock()
-		if err != nil {
-			l.failed(f, err)
-		} else {
-			f.sent = true
-		}
-		l.release(f)
-	}
-	l.flushing = false
 }

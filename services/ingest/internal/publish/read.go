@@ -9,6 +9,7 @@ import (
 	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/natsx"
 	"github.com/herald-push/herald/services/internal/retry"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -27,10 +28,13 @@ func (s *stream) read(ctx context.Context, doubt bool) (*jetstream.StreamInfo, e
 	old, acknowledged := s.life.Load(), uint64(0)
 	var known natsx.Known
 	var err error
+	server, clustered := natsx.Process(s.nc)
 	switch { // before the question: more may be stored meanwhile
 	case old != nil:
 		acknowledged = old.last.Load()
-	case natsx.Clustered(s.nc):
+	case server == "":
+		return nil, nats.ErrDisconnected
+	case clustered:
 		if known, err = natsx.AskKnown(ctx, s.nc); err != nil {
 			return nil, err
 		}
@@ -51,7 +55,7 @@ func (s *stream) read(ctx context.Context, doubt bool) (*jetstream.StreamInfo, e
 	case old != nil && newest != old.epoch:
 		s.behind = 0
 		return found.CachedInfo(), nil
-	case old == nil && natsx.Clustered(s.nc) && len(known) == 0 && state.Last > 0:
+	case old == nil && clustered && len(known) == 0 && state.Last > 0:
 		s.log.Info("nobody else knows how far the stream had got; ids are of another epoch from now on",
 			"seq", state.Last+1)
 		return s.renew(ctx, newest)
