@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/gorilla/websocket"
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/config"
 )
@@ -71,6 +72,23 @@ func (c *client) tls() (*tls.Config, error) {
 		return nil, fmt.Errorf("ca: %s has no certificate (PEM)", c.CA)
 	}
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+}
+
+// handshake opens a WebSocket. The dialer looks at ctx while it connects; here the end of ctx, as by Ctrl-C, also ends
+// the wait for the answer.
+func handshake(ctx context.Context, d *websocket.Dialer, address string, header http.Header) (*websocket.Conn,
+	*http.Response, error) {
+	one, stop := *d, func() bool { return true }
+	one.NetDialContext = func(dial context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(dial, network, address)
+		if err == nil {
+			stop = context.AfterFunc(ctx, func() { _ = conn.Close() }) // closed twice at worst
+		}
+		return conn, err
+	}
+	ws, resp, err := one.DialContext(ctx, address, header)
+	stop()
+	return ws, resp, err
 }
 
 // web is an HTTP client that follows no redirect: one would carry the key to

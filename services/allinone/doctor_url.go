@@ -156,7 +156,7 @@ func (p *outside) webSocket(ctx context.Context) *line {
 	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: begins, TLSClientConfig: secure,
 		EnableCompression: true}
 	began := time.Now()
-	conn, resp, err := dialer.DialContext(ctx, u.String(), http.Header{"Origin": {p.base.Scheme + "://" + p.base.Host}})
+	conn, resp, err := handshake(ctx, &dialer, u.String(), http.Header{"Origin": {p.base.Scheme + "://" + p.base.Host}})
 	switch {
 	case errors.Is(err, websocket.ErrBadHandshake) && resp != nil:
 		p.refused(u, resp)

@@ -45,6 +45,7 @@ func TestInterrupted(t *testing.T) {
 		says  string // what it ends with
 	}{
 		"send":   {[]string{"send", "hello"}, "stop; the message may have been sent or not"},
+		"load":   {[]string{"load", "-connections", "2"}, "stop"},
 		"log":    {[]string{"log", "-url", "URL"}, "stop"},
 		"export": {[]string{"log", "-url", "URL", "-format", "csv"}, "stop"},
 		"top":    {[]string{"top", "-once", "-nats", "NATS"}, "stop"},

@@ -137,7 +137,7 @@ func (l *listener) connect(ctx context.Context) error {
 	if l.token != "" {
 		header.Set("Authorization", "Bearer "+l.token)
 	}
-	ws, resp, err := l.dialer.DialContext(ctx, u.String(), header)
+	ws, resp, err := handshake(ctx, &l.dialer, u.String(), header)
 	if errors.Is(err, websocket.ErrBadHandshake) && resp != nil {
 		return refusal(l.url, resp)
 	}

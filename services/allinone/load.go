@@ -233,7 +233,7 @@ func (l *load) connect(ctx context.Context, base *url.URL) (clients []*websocket
 
 func (l *load) dial(ctx context.Context, dialer *websocket.Dialer, u *url.URL, header http.Header) (*websocket.Conn,
 	error) {
-	c, resp, err := dialer.DialContext(ctx, u.String(), header)
+	c, resp, err := handshake(ctx, dialer, u.String(), header)
 	switch {
 	case errors.Is(err, websocket.ErrBadHandshake) && resp != nil:
 		return nil, refusal(u, resp)
