@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/nats-io/nats.go"
 )
 
@@ -45,7 +46,7 @@ type sharing struct {
 	id    string // of this gateway
 	known map[string]time.Time
 
-	begun  atomic.Int64 // when run began, Unix milliseconds; 0: it has not
+	begun  atomic.Int64 // when run began, monotonic.Now; 0: it has not
 	others atomic.Int32 // len(known)
 }
 
@@ -57,7 +58,7 @@ func (s *sharing) alone() bool { return s.others.Load() == 0 }
 
 // gateways is how many gateways there are, this one included; 0: it is not known yet.
 func (s *sharing) gateways() int {
-	if begun := s.begun.Load(); begun == 0 || time.Since(time.UnixMilli(begun)) < acquainted {
+	if begun := s.begun.Load(); begun == 0 || monotonic.Since(begun) < acquainted {
 		return 0
 	}
 	return int(s.others.Load()) + 1
@@ -77,7 +78,7 @@ func (s *sharing) run(ctx context.Context) error {
 	s.ips.setShared(s.nc.IsConnected())
 	defer s.ips.setShared(false)
 	s.refresh()
-	s.begun.Store(time.Now().UnixMilli())
+	s.begun.Store(monotonic.Now())
 	tick := time.NewTicker(refreshEvery)
 	defer tick.Stop()
 	for {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/herald-push/herald/proto"
 	"github.com/herald-push/herald/services/internal/httpx"
+	"github.com/herald-push/herald/services/internal/monotonic"
 	"github.com/herald-push/herald/services/internal/natstest"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -138,7 +139,7 @@ func TestReports(t *testing.T) {
 	if s.receive(&nats.Msg{Data: []byte(`{"gateway":"they"}`)}); s.alone() || s.gateways() != 0 {
 		t.Errorf("before it asked around it knows of %d gateways, alone: %t", s.gateways(), s.alone())
 	}
-	s.begun.Store(time.Now().Add(-2 * acquainted).UnixMilli())
+	s.begun.Store(monotonic.Now() - int64(2*acquainted))
 	if n := s.gateways(); n != 3 {
 		t.Errorf("it knows of %d gateways, want itself and two others", n)
 	}

@@ -53,7 +53,8 @@ func declare(ctx context.Context, js jetstream.JetStream, cfg StreamConfig, lost
 	want := cfg.stream()
 	server, clustered := Process(js.Conn())
 	old, err := js.Stream(ctx, proto.Stream)
-	if now, _ := Process(js.Conn()); server == "" || now != server { // the answer may be of another server, or another life
+	// Otherwise the answer may be of another server, or of another life of this one.
+	if now, _ := Process(js.Conn()); server == "" || now != server {
 		return Epochs{}, fmt.Errorf("declare stream %s: %w", proto.Stream, nats.ErrDisconnected)
 	}
 	if clustered {

@@ -96,8 +96,8 @@ func (l *lane) lost() {
 	l.lose(nats.ErrDisconnected)
 }
 
-// lose notes that no acknowledgement of what was sent over the connection will come. Everything in flight is sent again,
-// in order; so what was not passed to nats.go yet must not go before it. The caller holds mu.
+// lose notes that no acknowledgement of what was sent over the connection will come. Everything in flight is sent
+// again, in order; so what was not passed to nats.go yet must not go before it. The caller holds mu.
 func (l *lane) lose(err error) {
 	for _, f := range l.out {
 		f.again = err

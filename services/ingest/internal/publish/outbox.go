@@ -70,8 +70,8 @@ func (l *lane) flushLocked() {
 	l.flushing = false
 }
 
-// publish passes a flight to nats.go. Where nats.go writes to the socket at once, because its buffer is full, it returns
-// the error of a write to a broken connection as it is; here that is nats.ErrDisconnected, as everywhere else.
+// publish passes a flight to nats.go. Where nats.go writes to the socket at once, because its buffer is full, it
+// returns the error of a write to a broken connection as it is; here that is nats.ErrDisconnected, as everywhere else.
 func (l *lane) publish(f *flight) error {
 	err := l.nc.PublishMsg(&f.msg)
 	for _, known := range []error{nil, nats.ErrReconnectBufExceeded, nats.ErrMaxPayload, nats.ErrConnectionClosed,
