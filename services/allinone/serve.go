@@ -230,7 +230,10 @@ func serve(ctx context.Context, cfg Config, table []config.Setting, notes []stri
 		{Name: "logger", Run: lg.Run}, // last to stop: it stores what the others still publish
 		{Name: "settings", Run: func(ctx context.Context) error { return changing.Run(ctx, settingsConn) }},
 		{Name: "ingest", Run: in.Run},
-		{Name: "http", Run: server.Run},
+		{Name: "http", Run: func(ctx context.Context) error {
+			defer context.AfterFunc(ctx, in.Drain)() // or the server would wait for streams of lines without an end
+			return server.Run(ctx)
+		}},
 		{Name: "gateway", Run: gw.Run}, // first to stop: http would cut its event streams off
 		{Name: "admin", Run: console.Run},
 		{Name: "greeting", Run: greet},

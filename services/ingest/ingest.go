@@ -196,6 +196,10 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
+// Drain ends NDJSON streams after the lines that were read. Run does so when its context ends; call it before that
+// where the server of requests stops first. It returns at once.
+func (s *Service) Drain() { s.drain() }
+
 // ready is the condition of readiness: connected, the stream declared, the
 // keys and apps loaded, not stopping.
 func (s *Service) ready(context.Context) error {
