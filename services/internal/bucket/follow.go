@@ -78,6 +78,7 @@ type Follower struct {
 	known  map[string]applied // each entry that was applied, also damaged ones
 	loaded bool               // what was stored at the start is applied
 	lost   bool               // the bucket was deleted, and not all that was applied is stored again
+	made   time.Time          // when the bucket that is followed was made; zero: it is not known
 	failed retry.Row          // errors since the bucket was last read whole
 }
 
