@@ -82,7 +82,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for m in $(MODULES); do (cd $$m; for p in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),30s) $$p; done; done); done
 
-bench: ## Herald against other servers on this machine, in under ten minutes; writes its table into docs/explanation/benchmarks.md
+bench: ## Herald against other servers on this machine, in some eleven minutes; writes its table into docs/explanation/benchmarks.md
 	cd bench && go run . -readme ../docs/explanation/benchmarks.md
 
 scale: ## N connections (60,000; 0: as many as this machine lets) over several gateways, and what a million cost; writes its tables into deploy/SCALING.md

@@ -90,7 +90,7 @@ type plan struct {
 
 // defaults are those of `make bench`.
 func defaults() plan {
-	return plan{mark: "bench", sizes: []int{1000, 10000}, rounds: 3, budget: 9 * time.Minute, rate: 50_000,
+	return plan{mark: "bench", sizes: []int{1000, 10000}, rounds: 3, budget: 11 * time.Minute, rate: 50_000,
 		deliver:   120_000,
 		pingEvery: 2 * time.Second, pingRounds: 3, rest: 4 * time.Second, settle: 500 * time.Millisecond}
 }
